@@ -1,0 +1,114 @@
+"""Measured figures: one JSON file a subject in docs/results/, and the Markdown tables generated from them.
+
+Every number this project quotes is a record here, written by the command that measured it. The tables in README.md and
+docs/*.md stand between markers and are generated, so prose cannot drift from measurement:
+
+    <!-- results trunk: learning/ -->      every record of docs/results/trunk.json whose name begins with "learning/"
+    <!-- /results -->
+
+`python results.py` rewrites the tables; `python results.py --check` exits 1 when one differs (a test runs it).
+"""
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+FOLDER = ROOT / "docs" / "results"
+MARKER = re.compile(r"(<!-- results (\w+): (\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def machine() -> str:
+    """The machine in words: processor, cores in use, GPU if there is one, torch version."""
+    import torch  # here, not above: regenerating tables should not need two seconds of import
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = re.findall(r"model name\s*:\s*(.+)", info.read_text())
+        cpu = names[0].strip() if names else cpu
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cpu}, {len(os.sched_getaffinity(0))} cores{gpu}, torch {torch.__version__}"
+
+
+def commit() -> str:
+    """The checked-out commit, with "+" where tracked source files differ from it ("unknown" outside a git checkout)."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def record(subject: str, name: str, value: float, *, spread: str = "", n: int | None = None, seeds: int | None = None,
+           unit: str = "", goal: str = "", paper: str = "", note: str = "", command: str | None = None) -> dict:
+    """Write one measured figure to docs/results/<subject>.json, replacing an earlier record of the same name.
+
+    `name` is "group/what was measured"; `spread` says how the value scatters ("± 0.01 std", "min 2.9 max 3.3");
+    `n` is the number of tasks or repetitions, `seeds` the number of independent runs; `goal` and `paper` stand beside
+    the value in the table. Command, commit, machine and date are filled in. Returns the record.
+    """
+    words = [Path(sys.argv[0]).resolve(), *sys.argv[1:]]
+    relative = words[0].relative_to(ROOT) if words[0].is_relative_to(ROOT) else words[0].name
+    entry = dict(name=name, value=value, spread=spread, n=n, seeds=seeds, unit=unit, goal=goal, paper=paper, note=note,
+                 command=command or shlex.join(["python", str(relative), *map(str, words[1:])]),
+                 commit=commit(), machine=machine(), date=date.today().isoformat())
+    path = FOLDER / f"{subject}.json"
+    records = json.loads(path.read_text()) if path.exists() else []
+    names = [other["name"] for other in records]
+    if name in names:
+        records[names.index(name)] = entry
+    else:
+        records.append(entry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    aside.replace(path)
+    return entry
+
+
+def table(subject: str, prefix: str) -> str:
+    """The Markdown table of one subject's records under `prefix`; columns that no record fills are left out."""
+    records = [r for r in json.loads((FOLDER / f"{subject}.json").read_text()) if r["name"].startswith(prefix)]
+    if not records:
+        raise SystemExit(f"docs/results/{subject}.json has no record under {prefix!r}; run the command that measures it")
+    columns = {
+        "what": lambda r: r["name"].removeprefix(prefix),
+        "measured": lambda r: f"{r['value']:.4g} {r['unit']}".strip() if isinstance(r["value"], float) else f"{r['value']} {r['unit']}".strip(),
+        "spread": lambda r: r["spread"],
+        "n": lambda r: "" if r["n"] is None else str(r["n"]),
+        "seeds": lambda r: "" if r["seeds"] is None else str(r["seeds"]),
+        "goal": lambda r: r["goal"],
+        "paper": lambda r: r["paper"],
+        "note": lambda r: r["note"],
+    }
+    columns = {head: cell for head, cell in columns.items() if any(cell(r) for r in records)}
+    rows = [list(columns), ["---"] * len(columns)] + [[cell(r) for cell in columns.values()] for r in records]
+    commands = sorted({r["command"] for r in records})
+    made = sorted({f"{r['machine']}" for r in records})
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", "Measured by " + ", ".join(f"`{c}`" for c in commands) + " on " + "; ".join(made) + ".", ""])
+
+
+def main() -> None:
+    stale = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text()
+        fresh = MARKER.sub(lambda m: m[1] + table(m[2], m[3]) + m[4], text)
+        if fresh != text:
+            stale.append(page.name)
+            if "--check" not in sys.argv:
+                page.write_text(fresh)
+    if "--check" in sys.argv and stale:
+        raise SystemExit(f"tables differ from docs/results: {', '.join(stale)}; run python results.py")
+    print("rewrote " + ", ".join(stale) if stale else "every table agrees with docs/results")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""What all tests share: single-threaded torch, deterministic fuzzing, the folder of real benchmark data."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two spinning OpenMP threads on a loaded machine are slower than one
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("sage", deadline=None, derandomize=True)  # the same examples every time: a failure can be repeated
+settings.load_profile("sage")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real benchmark data: $SAGE_DATA, or shared/data beside the checkout."""
+    for folder in (os.environ.get("SAGE_DATA"), ROOT.parent / "shared" / "data"):
+        if folder and Path(folder).is_dir():
+            return Path(folder)
+    pytest.skip("no benchmark data: set SAGE_DATA to a folder with gsm8k/, bfcl/, agentbench/ (README, 'Real data')")
