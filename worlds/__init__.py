@@ -1,0 +1,281 @@
+"""The worlds: where the agent acts, is trained and is judged (paper sections 3.1, 4.1, 6, 10.1).
+
+A world is one file and one class. `sample` draws a task, an instance plays one episode of it:
+
+    task = world("api").sample(random.Random(7), Difficulty())      what is asked, the tools, the solution that is known to work
+    episode = Episode(task)                                         the world behind a check of each call and an injector of faults
+    text = episode.step({"name": "kemilo", "arguments": {...}})     what the tool says; a text that begins with "error" is a failed call
+    episode.verify("answer: 42")                                    is the task done? judged by the answer or by the state of the world
+
+What differs from the usual reinforcement-learning environment:
+- A tool's result is a function of the task and the arguments alone, so the same mistake gives the same wrong result every time.
+  (With random wrong results plain voting is nearly perfect, and nothing is left for a verifier to do.)
+- Every task carries its own solution as steps with declared dependencies; a scripted teacher can therefore act in every world.
+- Faults are drawn from the task's seed apart from the task itself: the same seeds with and without faults are the same tasks.
+- Names are random but pronounceable; a hash of the name says whether it belongs to training or is held out for testing.
+
+`python -m worlds --show shell` prints a few tasks with the expert's solution.
+"""
+
+import copy
+import random
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import tools as toolbox
+from config import UserError
+
+WORLDS = {"api": "Api", "sql": "Sql", "shell": "Shell", "math": "Math", "safety": "Safety"}  # module in this folder -> its class
+
+
+# ---------------------------------------------------------------------------------------------------------- names
+
+SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+HELD_OUT = 5  # one name in five is kept for testing
+
+
+def held_out(name: str) -> bool:
+    """Whether a name is reserved for test tasks; a hash decides, so no list of names has to be kept anywhere."""
+    return zlib.crc32(name.encode()) % HELD_OUT == 0
+
+
+def draw_name(rng: random.Random, split: str, used: set[str], syllables: int = 2) -> str:
+    """A pronounceable name of the split ("train" or "test") that is not yet in `used`; it is added there."""
+    while True:
+        name = "".join(rng.choice(SYLLABLES) for _ in range(syllables))
+        if name not in used and held_out(name) == (split == "test"):
+            used.add(name)
+            return name
+
+
+# ------------------------------------------------------------------------------------------------- tasks and steps
+
+FAULT_KINDS = ("timeout", "locked", "renamed", "moved", "type", "denied")
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """The knobs of a task. Worlds ignore those that mean nothing to them."""
+    tools: int = 3                               # tools in the prompt, 2 to 6
+    arguments: int = 2                           # most arguments of one tool, 1 to 4
+    chain: int = 2                               # most calls of a solution, 1 to 4
+    decoys: int = 1                              # tools (tables, files) that share the right one's nouns
+    distractors: int = 0                         # lines of the request that do not matter
+    special: float = 0.2                         # share of tasks with another right answer than a call: ask, no tool fits, refuse
+    fault_rate: float = 0.0                      # probability that an episode delivers one fault
+    fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; leave one out of training to test on it
+    fault_wording: str = "seen"                  # "unseen": other words for the same faults, for testing only
+    style: str = "compact"                       # how the tools stand in the prompt: "compact" or "full" (Qwen's JSON)
+    split: str = "train"                         # "train" or "test": which names may occur
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a solution: its line in the plan, the thought before the call, the call, the steps it needs (counted from 1)."""
+    goal: str                                    # the step's line in the plan, e.g. "kemilo rana=17"
+    thought: str                                 # one line, said right before the call; may name earlier results
+    call: dict                                   # {"name": ..., "arguments": {...}} with the true values
+    depends_on: tuple[int, ...] = ()             # numbers of the steps whose results this one uses
+    wrong: tuple[dict, ...] = ()                 # calls that look right and are not, where the world knows some (logic errors)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: all that the agent sees, all that the judge needs, and a solution.
+
+    `answer` is the last message of a right episode ("answer: 42", "ask: rana", "no tool fits", "refuse: ..."); `truth` is
+    whatever the world's own `verify` needs; `constraints` (name -> value) is what the request demands and what the
+    inverse-consistency head reconstructs from plan and conclusion (equation 13).
+    """
+    world: str
+    kind: str                                    # family within the world: "chain", "ask", "select", ...
+    seed: int
+    request: str                                 # the user's message
+    tools: list[dict]                            # {"type": "function", "function": {name, description, parameters}}
+    solution: list[Step]
+    answer: str
+    constraints: dict[str, Any]
+    truth: dict[str, Any] = field(default_factory=dict)
+    difficulty: Difficulty = Difficulty()
+
+    def wrong_calls(self, call: dict) -> list[dict]:
+        """The world's own wrong alternatives to a call of the solution."""
+        return [wrong for step in self.solution if step.call == call for wrong in step.wrong]
+
+    def fails(self, right: dict, wrong: dict) -> bool:
+        """Whether taking `wrong` instead of the solution's call `right` goes wrong, found out by executing both.
+
+        It does if the call is refused, if the tool says something else than it says to `right`, or if the episode, continued
+        along the solution, does not verify. The task is played without faults.
+        """
+        calls = [step.call for step in self.solution]
+        at = calls.index(right)
+        with Episode(self, faults=False) as expected, Episode(self, faults=False) as actual:
+            for call in calls[:at]:
+                expected.step(call), actual.step(call)
+            said, heard = expected.step(right), actual.step(wrong)
+            if failed(heard) or said != heard:
+                return True
+            for call in calls[at + 1:]:
+                actual.step(call)
+            return not actual.verify(self.answer)
+
+
+class World:
+    """The protocol. A subclass draws tasks, and an instance is the state of one episode of one task."""
+    faults: tuple[str, ...] = FAULT_KINDS        # the kinds that make sense here
+
+    @classmethod
+    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
+        """Draw a task: take one `seed = rng.getrandbits(32)`, and everything else from random.Random(seed)."""
+        raise NotImplementedError
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def step(self, call: dict) -> str:
+        """Carry out a call that has passed `tools.check`; return what the tool says ("error: ..." if it fails). Never raises."""
+        raise NotImplementedError
+
+    def verify(self, answer: str) -> bool:
+        """Whether the task is done, given the agent's last message. The default judges by the answer alone."""
+        return same_answer(answer, self.task.answer)
+
+    def close(self) -> None:
+        """Give back what the episode holds (processes, files, connections)."""
+
+
+def world(name: str) -> type[World]:
+    """The class of a world by its name; raises UserError if there is none."""
+    if name not in WORLDS:
+        raise UserError(f"there is no world {name!r}; there are {', '.join(WORLDS)}")
+    return getattr(import_module(f"worlds.{name}"), WORLDS[name])
+
+
+def failed(observation: str) -> bool:
+    """Whether a tool's text reports a failed call."""
+    return observation.startswith("error")
+
+
+def same_answer(given: str, wanted: str) -> bool:
+    """Whether the last line of the agent's message is the wanted one, up to case, spaces and a closing full stop."""
+    lines = given.strip().splitlines() or [""]
+    return " ".join(lines[-1].lower().rstrip(". ").split()) == " ".join(wanted.lower().rstrip(". ").split())
+
+
+# --------------------------------------------------------------------------------------------------------- faults
+
+FAULT_TEXTS = {  # kind: (seen in training, other words for testing)
+    "timeout": ("error: timeout, try again", "error: no reply for 30 s, repeat the call"),
+    "locked": ("error: database locked, try again", "error: table is busy, repeat the call"),
+    "renamed": ("error: {key} is now {new}", "error: the parameter {key} got the name {new}"),
+    "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} has become {new}"),
+    "type": ("error: {key} must be a string", "error: {key} takes text, not a number"),
+    "denied": ("error: permission denied, pass key {new}", "error: access refused without key {new}"),
+}
+
+
+def plan_fault(task: Task, kinds: Sequence[str]) -> tuple[int, str] | None:
+    """Which of the episode's valid calls meets which fault: (number from 0, kind), or None. A function of the task's seed."""
+    rng = random.Random(f"fault {task.seed}")
+    kinds = [kind for kind in kinds if kind in task.difficulty.fault_kinds]
+    if not task.solution or not kinds or rng.random() >= task.difficulty.fault_rate:
+        return None
+    return rng.randrange(len(task.solution)), rng.choice(kinds)
+
+
+class Episode:
+    """One attempt at a task: checks each call against the schemas, injects the task's fault, passes the rest to the world.
+
+    `tools` are the schemas in force: a fault may rename a parameter, change its type or demand a further one. `log` holds
+    (call, observation, faults found by the check) of every step; `fault` is (place in the log, kind) once one was delivered.
+    """
+
+    def __init__(self, task: Task, faults: bool = True):
+        self.task = task
+        self.tools = task.tools
+        self.world = world(task.world)(task)
+        self.planned = plan_fault(task, self.world.faults) if faults else None
+        self.fault: tuple[int, str] | None = None
+        self.valid_calls = 0
+        self.log: list[tuple[Any, str, list[toolbox.Fault]]] = []
+        self.undo = lambda call: call            # turns a call that obeys the fault into one that the world knows
+
+    def __enter__(self) -> "Episode":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.world.close()
+
+    def step(self, call: dict | str) -> str:
+        """What the tool says to a call (a dict, or the raw text of one); a wrong call is told its first fault."""
+        found = toolbox.check(call, self.tools)
+        if found:
+            said = f"error: {found[0].message}"
+        elif (said := self._inject(call)) is None:
+            call_inside = self.undo(call)
+            said = self.world.step(call_inside) if isinstance(call_inside, dict) else call_inside
+        self.valid_calls += not found
+        self.log.append((call, said, found))
+        return said
+
+    def verify(self, answer: str) -> bool:
+        """Whether the task is done, given the agent's last message."""
+        return self.world.verify(answer)
+
+    def _inject(self, call: dict) -> str | None:
+        """The text of the fault that this call meets, or None; from then on the fault's demand holds for this tool."""
+        if not self.planned or self.fault or self.valid_calls != self.planned[0]:
+            return None
+        rng = random.Random(f"fault value {self.task.seed}")
+        name, arguments, kind = call["name"], call["arguments"], self.planned[1]
+        numbers = [key for key, value in arguments.items() if type(value) is int]
+        keys = numbers if kind in ("moved", "type") else list(arguments)
+        if not keys and kind not in ("timeout", "locked", "denied"):
+            kind = "timeout"                     # the demand cannot be put on this call
+        self.fault = len(self.log), kind
+        key = rng.choice(keys) if keys else ""
+        value = arguments.get(key)
+        new: Any = rng.randrange(1000, 10000)
+        self.tools = copy.deepcopy(self.tools)
+        parameters = next(t for t in self.tools if t["function"]["name"] == name)["function"]["parameters"]
+        properties = parameters.setdefault("properties", {})
+
+        def obeyed(call: dict) -> bool:
+            return call["name"] == name
+
+        if kind == "renamed":
+            new = draw_name(rng, self.task.difficulty.split, set(properties))
+            parameters["properties"] = {new if k == key else k: v for k, v in properties.items()}
+            parameters["required"] = [new if k == key else k for k in parameters.get("required", [])]
+            self.undo = lambda call: with_arguments(call, {key if k == new else k: v for k, v in call["arguments"].items()}) if obeyed(call) else call
+        elif kind == "moved":
+            self.undo = lambda call: moved(call) if obeyed(call) else call
+
+            def moved(call: dict) -> dict | str:
+                given = call["arguments"].get(key)
+                if given == value:               # the old place stays empty: the same mistake, the same answer
+                    return FAULT_TEXTS["moved"][self.task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
+                return with_arguments(call, {**call["arguments"], key: value}) if given == new else call
+        elif kind == "type":
+            properties[key] = {**{k: v for k, v in properties[key].items() if k in ("description",)}, "type": "string"}
+            self.undo = lambda call: with_arguments(call, {**call["arguments"], key: number(call["arguments"][key])}) \
+                if obeyed(call) and key in call["arguments"] else call
+        elif kind == "denied":
+            properties["key"] = {"type": "integer", "enum": [new]}
+            parameters["required"] = [*parameters.get("required", []), "key"]
+            self.undo = lambda call: with_arguments(call, {k: v for k, v in call["arguments"].items() if k != "key"}) if obeyed(call) else call
+        return FAULT_TEXTS[kind][self.task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
+
+
+def with_arguments(call: dict, arguments: dict) -> dict:
+    """The same call with other arguments."""
+    return {"name": call["name"], "arguments": arguments}
+
+
+def number(text: str) -> int | str:
+    """The integer that a text spells, or the text."""
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
