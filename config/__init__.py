@@ -1,5 +1,234 @@
-"""Placeholder, completed below."""
+"""Every setting of the project, with its type, its default and the reason for it; and how a script gets its settings.
+
+A settings file is plain Python that fills in these sections (config/toy.py is the one to read). The command line comes after
+it and wins:
+
+    python train.py config/toy.py --train.steps 500 --data.path ~/notes
+
+A misspelt or ill-typed setting is an error that names the nearest one, in a file as on the command line.
+"""
+
+import difflib
+import re
+import sys
+import traceback
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class UserError(Exception):
     """A mistake of the user's: one line that says what was found, what was wanted and what to do. Scripts print it and exit 1."""
+
+
+@dataclass
+class Model:
+    """The decoder's shape. The defaults are the toy; every Qwen2.5 size is in model.SIZES."""
+
+    vocab_size: int = 1024  # rows of the embedding; must be at least the tokenizer's
+    width: int = 128  # D, the residual stream
+    layers: int = 4  # L, blocks
+    heads: int = 4  # H, query heads
+    kv_heads: int = 2  # K, key and value heads, shared by H/K query heads each (grouped-query attention)
+    head_dim: int = 32  # d, of one head; even, since rotary embedding turns pairs
+    feed_forward: int = 384  # F, SwiGLU's inner width; 3·D costs what GELU's 4·D would, less a little
+    context: int = 1024  # longest sequence the model promises to handle, in tokens
+    rope_theta: float = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6 for its long context
+    norm_eps: float = 1e-5  # equation 2's ε, inside the root
+    tied: bool = True  # head shares E_text, as in Qwen2.5 up to 3B; large models have their own
+    window: int = 4096  # landmark attention's W: every token sees the last W, itself included
+    landmark_stride: int = 64  # landmark attention's k: and, of the whole past, every k-th
+    embedding: Literal["split", "plain"] = "split"  # equation 4, or one matrix as everywhere else
+    gate_width: int = 8  # dimensions of the split embedding's light classifier
+    gate_kernel: int = 4  # how many last token IDs that classifier sees
+    previous_token: bool = False  # smear each key with the one before it: copying comes sooner in tiny models; Qwen has none
+    activation: Literal["swiglu", "gelu"] = "swiglu"  # equation 3, or GPT-2's, for the baseline
+    norm: Literal["rms", "layer"] = "rms"  # equation 2, or GPT-2's, for the baseline
+
+    def check(self) -> None:
+        for name, least in dict(vocab_size=1, width=1, layers=1, heads=1, kv_heads=1, head_dim=2, feed_forward=1, context=1, window=1,
+                                landmark_stride=1, gate_width=1, gate_kernel=1).items():
+            if getattr(self, name) < least:
+                raise UserError(f"model.{name} is {getattr(self, name)}; wanted at least {least}")
+        if self.heads % self.kv_heads:
+            raise UserError(f"model.heads is {self.heads}, not a multiple of model.kv_heads {self.kv_heads}; each key head serves a whole number of query heads")
+        if self.head_dim % 2:
+            raise UserError(f"model.head_dim is {self.head_dim}; rotary embedding needs an even number")
+
+
+@dataclass
+class Data:
+    """What is read."""
+
+    path: str = ""  # a text file or a folder of them; empty: this Python's own standard library, about half code, half prose
+    tokenizer: str = "toy"  # "toy" (config/toy.bpe), or a folder that holds Qwen's tokenizer.json
+    sequence: int = 256  # T, tokens of one training example
+    validation: float = 0.05  # share of the files held out, chosen by a hash of their names
+    max_bytes: int = 0  # stop reading after so many bytes of text; 0: read all
+
+    def check(self) -> None:
+        if not 0 < self.validation < 1:
+            raise UserError(f"data.validation is {self.validation}; wanted a share between 0 and 1")
+        if self.sequence < 2:
+            raise UserError(f"data.sequence is {self.sequence}; wanted at least 2 tokens")
+
+
+@dataclass
+class Train:
+    """How train.py learns."""
+
+    steps: int = 2000  # optimiser steps
+    batch: int = 16  # B, sequences in one forward pass
+    accumulation: int = 1  # forward passes to one optimiser step
+    optimizer: Literal["muon", "adamw"] = "muon"  # Muon for the matrices, AdamW for the rest; or AdamW for all
+    learning_rate: float = 3e-3  # AdamW's peak
+    muon_learning_rate: float = 0.02  # Muon's peak; its updates have a fixed size, so its rate is its own scale
+    weight_decay: float = 0.1  # matrices only; gains, biases and the gate are left alone
+    beta1: float = 0.9  # AdamW's momentum
+    beta2: float = 0.95  # AdamW's second moment; shorter than 0.999 since runs are short
+    clip: float = 1.0  # largest gradient norm
+    warmup: float = 0.02  # share of the steps with a rising rate
+    decay: float = 0.3  # share of the steps, at the end, with a falling rate (Warmup-Stable-Decay)
+    final: float = 0.05  # the rate at the very end, as a share of the peak
+    z_loss: float = 0.0  # weight of (log Σ exp logits)², which keeps logits from drifting in long bf16 runs
+    gate_weight: float = 0.01  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the matrix products; weights stay float32
+    compile: Literal["auto", "on", "off"] = "auto"  # torch.compile; auto: if there is a C++ compiler and ≥ 500 steps to repay it
+    seed: int = 1337  # of the weights and the order of the data
+    log_every: int = 20  # steps between log lines
+    eval_every: int = 500  # steps between validations
+    eval_batches: int = 20  # batches of one validation on the way; the last one reads everything held out
+    sample_every: int = 500  # steps between samples; 0: none
+    save_every: int = 500  # steps between checkpoints; 0: only the last
+    keep: int = 2  # checkpoints kept
+    device: str = "auto"  # auto: a GPU if there is one
+
+    def check(self) -> None:
+        for name, least in dict(steps=1, batch=1, accumulation=1, log_every=1, eval_every=1, eval_batches=1, sample_every=0, save_every=0, keep=1).items():
+            if getattr(self, name) < least:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted at least {least}")
+        if self.warmup + self.decay > 1:
+            raise UserError(f"train.warmup {self.warmup} and train.decay {self.decay} are shares of one run; together they exceed 1")
+
+
+@dataclass
+class Config:
+    """All sections of one training run."""
+
+    out: str = "out/toy/base"  # the run's folder, under the project unless absolute
+    resume: bool = False  # go on from the last checkpoint in `out`
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+
+    def check(self) -> None:
+        if self.data.sequence > self.model.context:
+            raise UserError(f"data.sequence {self.data.sequence} is over model.context {self.model.context}; shorten the one or lengthen the other")
+
+
+@dataclass
+class Sample:
+    """How sample.py continues a prompt."""
+
+    run: str = "out/toy/base"  # a run's folder, or a folder of Qwen2.5 weights
+    prompt: str = "def "  # the text to continue
+    chat: bool = False  # wrap the prompt in the chat template
+    tokens: int = 200  # longest continuation, in tokens
+    samples: int = 1  # continuations, drawn together in one batch
+    temperature: float = 0.8  # 0: always the likeliest token
+    top_p: float = 0.95  # draw from the smallest set of tokens that holds this much probability
+    seed: int = 0  # of the draws
+    dtype: Literal["bfloat16", "float32"] = "float32"  # of the weights
+    device: str = "auto"  # auto: a GPU if there is one
+    compile: Literal["auto", "on", "off"] = "auto"  # torch.compile the step; auto: from 1000 tokens on, when it repays its start
+    show_gate: bool = False  # colour the prompt by the split embedding's gate, and stop there
+    picture: str = ""  # with --show-gate: also write the coloured prompt to this PNG
+
+    def check(self) -> None:
+        if self.tokens < 1 or self.samples < 1:
+            raise UserError(f"--tokens is {self.tokens} and --samples {self.samples}; wanted at least 1 of each")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise UserError(f"--temperature is {self.temperature} and --top-p {self.top_p}; wanted a temperature ≥ 0 and a probability in (0, 1]")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From a file and a command line to settings.
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """` — did you mean X?`, or the whole list where nothing is near."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+
+
+def check(section, where: str = "") -> None:
+    """Check types and ranges of a section and of all sections inside it; raise UserError for the first that is off."""
+    hints = typing.get_type_hints(type(section))
+    for setting in fields(section):
+        value, wanted, name = getattr(section, setting.name), hints[setting.name], f"{where}{setting.name}"
+        if is_dataclass(wanted):
+            if not isinstance(value, wanted):
+                raise UserError(f"{name} is {value!r}; wanted {wanted.__name__}(...)")
+            check(value, f"{name}.")
+        elif typing.get_origin(wanted) is Literal:
+            if value not in typing.get_args(wanted):
+                raise UserError(f"{name} is {value!r}; wanted one of {', '.join(map(repr, typing.get_args(wanted)))}")
+        elif isinstance(value, bool) is not (wanted is bool) or not isinstance(value, (int, float) if wanted is float else wanted):
+            raise UserError(f"{name} is {value!r}, {type(value).__name__}; wanted {wanted.__name__}")
+    section.check()
+
+
+def read(path: str | Path) -> Config:
+    """Settings from a file of plain Python values: `out`, and the sections `model`, `data`, `train`.
+
+    The file is looked up from the current directory, then from the project's. Raises UserError with file and line.
+    """
+    found = next((p for p in (Path(path), ROOT / path) if p.is_file()), None)
+    if found is None:
+        known = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "config").glob("*.py") if p.name != "__init__.py")
+        raise UserError(f"no settings file {path}; {nearest(str(path), known)}")
+    names: dict = {}
+    try:
+        exec(compile(found.read_text(), str(found), "exec"), names)
+    except SyntaxError as error:
+        raise UserError(f"{found}:{error.lineno}: not valid Python: {error.msg}; compare with config/toy.py") from None
+    except UserError:
+        raise
+    except Exception as error:
+        line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__)) if frame.filename == str(found)), 0)
+        unknown = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] in globals():
+            known = [setting.name for setting in fields(globals()[unknown[1]])]
+            raise UserError(f"{found}:{line}: {unknown[1]} has no setting {unknown[2]}; {nearest(unknown[2], known)}") from None
+        raise UserError(f"{found}:{line}: {type(error).__name__}: {error}") from None
+    sections = {setting.name for setting in fields(Config)} - {"resume"}
+    given = {name: value for name, value in names.items() if not name.startswith("_") and not isinstance(value, type)}
+    for name in given:
+        if name not in sections:
+            raise UserError(f"{found}: no section {name}; {nearest(name, sorted(sections))}")
+    config = Config(**given)
+    check(config)
+    return config
+
+
+def from_command_line(arguments: list[str] | None = None) -> Config:
+    """Settings of a training script: an optional settings file first, then --section.setting value pairs that win over it."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    file = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    default = read(file) if file else Config()
+    config = tyro.cli(Config, default=default, args=arguments[1:] if file else arguments,
+                      description="Settings file first (config/toy.py), then any of these.", config=(tyro.conf.AvoidSubcommands,))
+    check(config)
+    return replace(config, out=str(ROOT / config.out))
+
+
+def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
+    """Settings of sample.py: --setting value pairs only."""
+    sample = tyro.cli(Sample, args=arguments)
+    check(sample)
+    return replace(sample, run=str(ROOT / sample.run if not Path(sample.run).exists() else Path(sample.run).resolve()))

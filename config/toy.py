@@ -1,0 +1,28 @@
+"""The toy: about a million parameters learn Python's standard library on two CPU cores in under five minutes.
+
+    python train.py config/toy.py
+"""
+
+from config import Data, Model, Train
+
+out = "out/toy/base"  # the later stages (amplified, reflected, safe, sage) will lie beside it
+
+model = Model(
+    vocab_size=1024,      # short words only, but a small head: at this width a 50k vocabulary would be 98% of the model
+    width=128,
+    layers=4,
+    heads=4,
+    kv_heads=2,           # two query heads to a key head, so that the grouped path is exercised
+    head_dim=32,
+    feed_forward=384,
+    context=1024,         # an agent's episode with its tool schemas fits
+    previous_token=True,  # tiny models learn to copy many times sooner; exactly off in every Qwen shape
+)
+data = Data(
+    path="",              # this Python's own standard library
+    sequence=256,
+)
+train = Train(
+    steps=2000,
+    batch=16,             # 16 × 256 = 4096 tokens a step: small steps and many of them learn fastest here
+)
