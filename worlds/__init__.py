@@ -19,8 +19,9 @@ What differs from the usual reinforcement-learning environment:
 
 import copy
 import random
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -77,7 +78,7 @@ class Step:
     """One step of a solution: its line in the plan, the thought before the call, the call, the steps it needs (counted from 1)."""
     goal: str                                    # the step's line in the plan, e.g. "kemilo rana=17"
     thought: str                                 # one line, said right before the call; may name earlier results
-    call: dict                                   # {"name": ..., "arguments": {...}} with the true values
+    call: dict | None                            # {"name": ..., "arguments": {...}} with the true values; None: thought alone
     depends_on: tuple[int, ...] = ()             # numbers of the steps whose results this one uses
     wrong: tuple[dict, ...] = ()                 # calls that look right and are not, where the world knows some (logic errors)
 
@@ -111,7 +112,7 @@ class Task:
         It does if the call is refused, if the tool says something else than it says to `right`, or if the episode, continued
         along the solution, does not verify. The task is played without faults.
         """
-        calls = [step.call for step in self.solution]
+        calls = [step.call for step in self.solution if step.call]
         at = calls.index(right)
         with Episode(self, faults=False) as expected, Episode(self, faults=False) as actual:
             for call in calls[:at]:
@@ -155,6 +156,11 @@ def world(name: str) -> type[World]:
     return getattr(import_module(f"worlds.{name}"), WORLDS[name])
 
 
+def draw(name: str, seed: int, index: int, difficulty: Difficulty = Difficulty()) -> Task:
+    """Task number `index` of a seed: the same arguments give the same task, so a data set's line can be rebuilt as a task."""
+    return world(name).sample(random.Random(f"{name} {seed} {index}"), difficulty)
+
+
 def failed(observation: str) -> bool:
     """Whether a tool's text reports a failed call."""
     return observation.startswith("error")
@@ -182,9 +188,59 @@ def plan_fault(task: Task, kinds: Sequence[str]) -> tuple[int, str] | None:
     """Which of the episode's valid calls meets which fault: (number from 0, kind), or None. A function of the task's seed."""
     rng = random.Random(f"fault {task.seed}")
     kinds = [kind for kind in kinds if kind in task.difficulty.fault_kinds]
-    if not task.solution or not kinds or rng.random() >= task.difficulty.fault_rate:
+    calls = sum(step.call is not None for step in task.solution)
+    if not calls or not kinds or rng.random() >= task.difficulty.fault_rate:
         return None
-    return rng.randrange(len(task.solution)), rng.choice(kinds)
+    return rng.randrange(calls), rng.choice(kinds)
+
+
+def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, str, list[dict], Callable[[dict], dict | str]]:
+    """What a fault says to a call and what it demands from then on: (kind, text, schemas in force, undo).
+
+    `undo` turns a call that obeys the demand into the one that the world knows, or into the fault's text if it does not obey.
+    A kind whose demand cannot be put on this call becomes a timeout.
+    """
+    rng = random.Random(f"fault value {task.seed}")
+    name, arguments = call["name"], call["arguments"]
+    keys = [key for key, value in arguments.items() if kind == "renamed" or type(value) is int]
+    if kind in ("renamed", "moved", "type") and not keys:
+        kind = "timeout"
+    key = rng.choice(keys) if keys else ""
+    value = arguments.get(key)
+    new: Any = draw_name(rng, task.difficulty.split, set(arguments)) if kind == "renamed" else rng.randrange(100, 1000)
+    text = FAULT_TEXTS[kind][task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
+
+    tools = copy.deepcopy(tools)
+    parameters = next(t["function"]["parameters"] for t in tools if t["function"]["name"] == name)
+    properties, required = parameters["properties"], parameters["required"]
+    if kind == "renamed":
+        parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
+        parameters["required"] = [new if k == key else k for k in required]
+    elif kind == "type":
+        properties[key] = {"type": "string"}
+    elif kind == "denied":
+        properties["key"] = {"type": "integer", "enum": [new]}
+        required.append("key")
+
+    def undo(call: dict) -> dict | str:
+        given = dict(call["arguments"])
+        if call["name"] != name:
+            return call
+        if kind == "renamed" and new in given:
+            given[key] = given.pop(new)
+        elif kind == "moved" and given.get(key) == value:
+            return text                          # the old place stays empty: the same mistake, the same answer
+        elif kind == "moved" and given.get(key) == new:
+            given[key] = value
+        elif kind == "type" and key in given:
+            if not re.fullmatch(r"-?[0-9]{1,18}", given[key]):
+                return f"error: {key} is no number"
+            given[key] = int(given[key])
+        elif kind == "denied":
+            given.pop("key", None)
+        return {"name": name, "arguments": given}
+
+    return kind, text, tools, undo
 
 
 class Episode:
@@ -202,7 +258,7 @@ class Episode:
         self.fault: tuple[int, str] | None = None
         self.valid_calls = 0
         self.log: list[tuple[Any, str, list[toolbox.Fault]]] = []
-        self.undo = lambda call: call            # turns a call that obeys the fault into one that the world knows
+        self.undo: Callable[[dict], dict | str] = lambda call: call
 
     def __enter__(self) -> "Episode":
         return self
@@ -212,12 +268,16 @@ class Episode:
 
     def step(self, call: dict | str) -> str:
         """What the tool says to a call (a dict, or the raw text of one); a wrong call is told its first fault."""
-        found = toolbox.check(call, self.tools)
+        decoded = toolbox.decode(call)
+        found = toolbox.check(decoded, self.tools) if isinstance(decoded, dict) else [decoded]
         if found:
             said = f"error: {found[0].message}"
-        elif (said := self._inject(call)) is None:
-            call_inside = self.undo(call)
-            said = self.world.step(call_inside) if isinstance(call_inside, dict) else call_inside
+        elif self.planned and not self.fault and self.valid_calls == self.planned[0]:
+            kind, said, self.tools, self.undo = demand(self.planned[1], decoded, self.tools, self.task)
+            self.fault = len(self.log), kind
+        else:
+            known = self.undo(decoded)
+            said = known if isinstance(known, str) else self.world.step(known)
         self.valid_calls += not found
         self.log.append((call, said, found))
         return said
@@ -225,57 +285,3 @@ class Episode:
     def verify(self, answer: str) -> bool:
         """Whether the task is done, given the agent's last message."""
         return self.world.verify(answer)
-
-    def _inject(self, call: dict) -> str | None:
-        """The text of the fault that this call meets, or None; from then on the fault's demand holds for this tool."""
-        if not self.planned or self.fault or self.valid_calls != self.planned[0]:
-            return None
-        rng = random.Random(f"fault value {self.task.seed}")
-        name, arguments, kind = call["name"], call["arguments"], self.planned[1]
-        numbers = [key for key, value in arguments.items() if type(value) is int]
-        keys = numbers if kind in ("moved", "type") else list(arguments)
-        if not keys and kind not in ("timeout", "locked", "denied"):
-            kind = "timeout"                     # the demand cannot be put on this call
-        self.fault = len(self.log), kind
-        key = rng.choice(keys) if keys else ""
-        value = arguments.get(key)
-        new: Any = rng.randrange(1000, 10000)
-        self.tools = copy.deepcopy(self.tools)
-        parameters = next(t for t in self.tools if t["function"]["name"] == name)["function"]["parameters"]
-        properties = parameters.setdefault("properties", {})
-
-        def obeyed(call: dict) -> bool:
-            return call["name"] == name
-
-        if kind == "renamed":
-            new = draw_name(rng, self.task.difficulty.split, set(properties))
-            parameters["properties"] = {new if k == key else k: v for k, v in properties.items()}
-            parameters["required"] = [new if k == key else k for k in parameters.get("required", [])]
-            self.undo = lambda call: with_arguments(call, {key if k == new else k: v for k, v in call["arguments"].items()}) if obeyed(call) else call
-        elif kind == "moved":
-            self.undo = lambda call: moved(call) if obeyed(call) else call
-
-            def moved(call: dict) -> dict | str:
-                given = call["arguments"].get(key)
-                if given == value:               # the old place stays empty: the same mistake, the same answer
-                    return FAULT_TEXTS["moved"][self.task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
-                return with_arguments(call, {**call["arguments"], key: value}) if given == new else call
-        elif kind == "type":
-            properties[key] = {**{k: v for k, v in properties[key].items() if k in ("description",)}, "type": "string"}
-            self.undo = lambda call: with_arguments(call, {**call["arguments"], key: number(call["arguments"][key])}) \
-                if obeyed(call) and key in call["arguments"] else call
-        elif kind == "denied":
-            properties["key"] = {"type": "integer", "enum": [new]}
-            parameters["required"] = [*parameters.get("required", []), "key"]
-            self.undo = lambda call: with_arguments(call, {k: v for k, v in call["arguments"].items() if k != "key"}) if obeyed(call) else call
-        return FAULT_TEXTS[kind][self.task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
-
-
-def with_arguments(call: dict, arguments: dict) -> dict:
-    """The same call with other arguments."""
-    return {"name": call["name"], "arguments": arguments}
-
-
-def number(text: str) -> int | str:
-    """The integer that a text spells, or the text."""
-    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
