@@ -1,0 +1,250 @@
+"""A sandbox for commands that a model writes: real bash behind bubblewrap, without network, without the machine's files.
+
+The paper "shifts the safety burden to the environment isolation layer" (section 10.1). This file is that layer:
+
+    with Sandbox({"docs/a.txt": File(b"hello")}) as sandbox:
+        sandbox.run("wc -c < docs/a.txt")        Result(output="5\n", status=0)
+        sandbox.tree()                           what the home folder holds now, read from outside
+
+How it is built:
+- One bubblewrap process is one sandbox: empty network, own processes, own users, /usr read-only, and a home folder that is a tmpfs
+  of fixed size. Nothing of the machine is mounted writable, so nothing has to be cleaned up after it: when it ends, it is gone.
+- A bash that is process 1 in there (so no signal from inside ends it) reads commands from a pipe and runs each in a bash of its own.
+  Files stay from one command to the next; directories changed to, variables and background processes do not.
+- The host neither trusts nor asks the inside: files go in as an archive that is unpacked inside, and are read out through
+  /proc/PID/root, following no link; a signal to process 1 kills a command when its time or its output runs out.
+- A caller that is root goes through setpriv first: the kernel exempts root from the limit on processes, and a fork bomb runs free.
+- The clock is the machine's. What must not depend on the day a task runs is written with dates of its own (see worlds/shell.py).
+
+What it does not bound: the *sum* of memory over processes (each has its limit, there are few, they die with the call, and the kernel
+takes them first when memory runs out); a cgroup around the whole program does. There is no system-call filter: a hole in the kernel is a hole here.
+
+`python bench/sandbox.py` attacks it; docs/SANDBOX.md holds the table.
+"""
+
+import io
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from config import UserError
+
+USER = 64_999        # who a sandbox runs as when the caller is root: nobody else's number, so its processes are counted alone
+HOME = "/home/agent"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one command may use. Sizes in bytes, times in seconds."""
+    wall: float = 5.0              # from start to kill
+    cpu: int = 5                   # of one process
+    memory: int = 256 << 20        # address space of one process
+    processes: int = 32            # at a time, threads count; process 1 is among them
+    file: int = 8 << 20            # longest file
+    home: int = 16 << 20           # all files together; /tmp has a sixteenth of it
+    open_files: int = 64
+    output: int = 8192             # bytes kept of what a command prints; more kills it
+    command: int = 32768           # longest command
+
+
+@dataclass(frozen=True)
+class File:
+    """A file (its bytes), a folder (data None), or something else such as a link (data None, other says what). `modified` in Unix seconds."""
+    data: bytes | None
+    modified: int = 1_577_836_800  # 2020-01-01, UTC
+    other: str = ""
+
+
+Tree = Mapping[str, File]          # path below the home folder -> what is there; folders may be left out where they hold something
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed (both streams, in order), its exit status (137 if it was killed), and why the host stopped it, if it did."""
+    output: str
+    status: int
+    stopped: str = ""
+
+
+def available() -> bool:
+    """Whether bubblewrap is installed. There is no second way to run a command: without it, Sandbox() raises."""
+    return shutil.which("bwrap") is not None and (os.geteuid() != 0 or shutil.which("setpriv") is not None)
+
+
+def archive(tree: Tree) -> bytes:
+    """The files as a tar archive, which keeps their times. It is unpacked inside, so that no path in it can reach the machine's files."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for path, file in tree.items():
+            entry = tarfile.TarInfo(path)
+            entry.mtime, entry.mode, entry.size = file.modified, 0o755 if file.data is None else 0o644, len(file.data or b"")
+            entry.type = tarfile.DIRTYPE if file.data is None else tarfile.REGTYPE
+            tar.addfile(entry, io.BytesIO(file.data or b""))
+    return packed.getvalue()
+
+
+def command_line(limits: Limits, extra: list[str]) -> list[str]:
+    """The bubblewrap command that the supervisor runs in; `extra` are further mounts."""
+    as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--"]
+    return [
+        *(as_user if os.geteuid() == 0 else []),
+        "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--uid", "1000", "--gid", "1000",
+        "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--info-fd", "2",
+        "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin", "/sbin",
+        "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
+        # /dev and the root are tmpfs too, of half the machine's memory: read-only, or they could be filled
+        "--proc", "/proc", "--dev", "/dev", "--size", str(limits.home // 16), "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
+        "--size", str(limits.home // 16), "--tmpfs", "/tmp", "--size", str(limits.home), "--tmpfs", HOME, *extra, "--remount-ro", "/",
+        "--chdir", HOME, "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", HOME, "--setenv", "LC_ALL", "C",
+        "--setenv", "TZ", "UTC0", "bash", "--norc", "--noprofile", "-c", supervisor(limits),
+    ]
+
+
+def supervisor(limits: Limits) -> str:
+    """Process 1: takes a token and a command, runs it, kills whatever it left behind, says token and exit status; until the pipe closes."""
+    return f"""
+exec 2>/dev/null
+ulimit -c 0 -n {limits.open_files} -u {limits.processes} -f {limits.file // 1024} -v {limits.memory // 1024} || exit 1
+echo 1000 > /proc/self/oom_score_adj
+tar -xf - || exit 1                      # the home folder's files; the archive ends where the first command begins
+trap 'kill -9 -1' USR1                   # the host's "enough": a signal reaches bash only while it waits
+while IFS= read -r -d '' token && IFS= read -r -d '' command; do
+    {{ ulimit -t {limits.cpu}; exec bash --norc --noprofile -c "$command"; }} </dev/null 2>&1 &
+    wait $!; status=$?
+    [ $status = 138 ] && {{ wait $!; status=$?; }}
+    while kill -9 -1; do :; done         # until nothing else lives, so everything printed stands before the token
+    printf '\\0%s %d\\n' "$token" $status
+done"""
+
+
+class Sandbox:
+    """A running sandbox with its home folder. Close it, or use `with`. It ends with the thread that started it.
+
+    Raises UserError if bubblewrap is missing or may not start; SandboxDied from any call once the sandbox is gone.
+    """
+
+    def __init__(self, tree: Tree | None = None, limits: Limits = Limits(), extra: list[str] = ()):
+        if not available():
+            raise UserError("bubblewrap is not installed, and commands of a model run nowhere else; "
+                            "install it: apt-get install bubblewrap (and util-linux, for root)")
+        self.limits = limits
+        self.process = subprocess.Popen(command_line(limits, list(extra)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        cwd="/", bufsize=0)
+        said = self.process.stderr.read()    # the info about process 1, or bubblewrap's complaint: its end is closed by `exec` below
+        try:
+            self.pid = json.loads(said)["child-pid"]
+        except (ValueError, KeyError):
+            self.close()
+            raise UserError(f"bubblewrap did not start: {said.decode(errors='replace').strip()}; it needs unprivileged user namespaces "
+                            "(sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)") from None
+        self.home = f"/proc/{self.pid}/root{HOME}"
+        try:
+            self.process.stdin.write(archive(tree or {}))
+            self.run(":")
+        except (BrokenPipeError, SandboxDied):
+            self.close()
+            raise UserError(f"the sandbox could not be filled with {len(tree or {})} files of {sum(len(file.data or b'') for file in (tree or {}).values())} bytes; "
+                            f"at most {limits.file} bytes fit into a file and {limits.home} into all") from None
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, command: str) -> Result:
+        """Run one bash command in the home folder and wait until it and everything it started is gone. A failing command does not raise."""
+        code = command.encode("utf-8", errors="surrogatepass")
+        if b"\0" in code:
+            return Result("bash: a command cannot hold a NUL byte\n", 126)
+        if len(code) > self.limits.command:
+            return Result(f"bash: a command of {len(code)} bytes; at most {self.limits.command} are taken\n", 126)
+        token = secrets.token_hex(8)
+        with suppress(BrokenPipeError):      # a sandbox that is gone shows when we read
+            self.process.stdin.write(token.encode() + b"\0" + code + b"\0")
+        end = b"\0" + token.encode() + b" "
+        output = self.process.stdout.fileno()
+        kept, tail, stopped = b"", b"", ""
+        deadline = time.monotonic() + self.limits.wall
+        while not (end in tail and tail.endswith(b"\n")):
+            ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
+            new = os.read(output, 65536) if ready else b""
+            if (ready and not new) or (not ready and stopped):
+                self.close()                 # the pipe ended, or the kill went unanswered
+                raise SandboxDied("the sandbox is gone")
+            kept = (kept + tail[:-64])[:self.limits.output + 1]
+            tail = tail[-64:] + new          # the token's line is shorter than 64 bytes, and may arrive in two pieces
+            reason = f"killed after {self.limits.wall:g} s" if not ready else \
+                f"killed after {self.limits.output} bytes of output" if len(kept) > self.limits.output else ""
+            if reason and not stopped:
+                stopped, deadline = reason, time.monotonic() + 5.0
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGUSR1)
+        printed, status = tail.split(end)
+        kept += printed
+        if len(kept) > self.limits.output:
+            stopped = stopped or f"cut after {self.limits.output} bytes of output"
+        return Result(kept[:self.limits.output].decode("utf-8", errors="replace"), 137 if stopped.startswith("killed") else int(status), stopped)
+
+    def tree(self, most: int = 4096) -> dict[str, File]:
+        """What the home folder holds, at most `most` entries, read from outside without following a link. Raises SandboxDied beyond that."""
+        found: dict[str, File] = {}
+
+        def visit(folder: int, prefix: str, depth: int) -> None:
+            for name in sorted(os.listdir(folder)):
+                about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                path, modified = prefix + name, int(about.st_mtime)
+                if len(found) >= most or depth > 32:
+                    raise SandboxDied(f"the home folder holds more than {most} entries, or folders more than 32 deep")
+                if stat.S_ISDIR(about.st_mode):
+                    found[path] = File(None, modified)
+                    visit_opened(name, folder, path + "/", depth + 1)
+                elif stat.S_ISREG(about.st_mode):
+                    found[path] = File(content(name, folder), modified)
+                else:
+                    link = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(about.st_mode) else ""
+                    found[path] = File(None, modified, other=f"link to {link}" if link else "neither file nor folder")
+
+        def visit_opened(name: str, folder: int | None, prefix: str, depth: int) -> None:
+            opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                visit(opened, prefix, depth)
+            finally:
+                os.close(opened)
+
+        def content(name: str, folder: int) -> bytes:
+            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+                return file.read(self.limits.file)
+
+        try:
+            visit_opened(self.home, None, "", 0)
+        except OSError as error:
+            raise SandboxDied(f"the home folder cannot be read: {error}") from None
+        return found
+
+    def close(self) -> None:
+        """End the sandbox and everything in it; the home folder is gone."""
+        self.process.kill()                  # bubblewrap's child dies with it, and with process 1 all others
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            pipe.close()
+        self.process.wait()
+
+
+class SandboxDied(RuntimeError):
+    """The sandbox is no longer there, or holds what cannot be read."""
+
+
+def run(command: str, tree: Tree | None = None, limits: Limits = Limits()) -> Result:
+    """Run one command in a sandbox of its own."""
+    with Sandbox(tree, limits) as sandbox:
+        return sandbox.run(command)
