@@ -243,11 +243,20 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     return kind, text, tools, undo
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One call of an episode: as the agent made it, what the check found, what was said, and the call as the world took it."""
+    call: Any
+    faults: list[toolbox.Fault]
+    said: str
+    taken: dict | None                           # None if the call did not reach the world
+
+
 class Episode:
     """One attempt at a task: checks each call against the schemas, injects the task's fault, passes the rest to the world.
 
     `tools` are the schemas in force: a fault may rename a parameter, change its type or demand a further one. `log` holds
-    (call, observation, faults found by the check) of every step; `fault` is (place in the log, kind) once one was delivered.
+    every call; `fault` is (place in the log, kind) once one was delivered.
     """
 
     def __init__(self, task: Task, faults: bool = True):
@@ -257,7 +266,7 @@ class Episode:
         self.planned = plan_fault(task, self.world.faults) if faults else None
         self.fault: tuple[int, str] | None = None
         self.valid_calls = 0
-        self.log: list[tuple[Any, str, list[toolbox.Fault]]] = []
+        self.log: list[Entry] = []
         self.undo: Callable[[dict], dict | str] = lambda call: call
 
     def __enter__(self) -> "Episode":
@@ -270,6 +279,7 @@ class Episode:
         """What the tool says to a call (a dict, or the raw text of one); a wrong call is told its first fault."""
         decoded = toolbox.decode(call)
         found = toolbox.check(decoded, self.tools) if isinstance(decoded, dict) else [decoded]
+        known: dict | str | None = None
         if found:
             said = f"error: {found[0].message}"
         elif self.planned and not self.fault and self.valid_calls == self.planned[0]:
@@ -279,7 +289,7 @@ class Episode:
             known = self.undo(decoded)
             said = known if isinstance(known, str) else self.world.step(known)
         self.valid_calls += not found
-        self.log.append((call, said, found))
+        self.log.append(Entry(call, found, said, known if isinstance(known, dict) else None))
         return said
 
     def verify(self, answer: str) -> bool:

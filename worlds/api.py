@@ -1,0 +1,151 @@
+"""API world: tools that nobody has seen before, and chains of calls whose results feed later arguments (paper 3.1.3, 6.5).
+
+Every task makes up its tools. A tool turns named quantities into another one, `kemi(rana:int, bolo:slow|fast?): gives dolu`, and the
+request asks for a quantity: "Find pita. rana is 17." The agent has to find the tool that gives pita, see that it needs dolu, find the one
+that gives dolu, and so on; nothing can be known from names alone, which is what "one-shot tool learning" means here.
+
+- A tool's result is a hash of the task, the tool and the arguments: a wrong argument gives a wrong number, and always the same one.
+- Decoys share the right tools' nouns: the same input with another result, or the right result from something that is not known.
+- Right answers that are no number: "ask: rana" when a needed value is not in the request, "no tool fits" when no tool gives what is asked.
+"""
+
+import json
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tools import tool
+from worlds import Difficulty, Step, Task, World, draw_name
+
+ASKING = {  # how the request begins, by split: held-out words for the test
+    "train": ("Find {goal}.", "Get {goal}.", "What is {goal}?"),
+    "test": ("Tell me {goal}.", "I need {goal}."),
+}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A tool by what it does: the arguments' schemas in order, those that it must have, and the quantity that comes out."""
+    name: str
+    gives: str
+    arguments: dict[str, dict]
+    required: list[str]
+
+
+def result(seed: int, call: dict) -> int:
+    """What a tool returns: three digits out of a hash of the task, the tool and the arguments."""
+    return 100 + zlib.crc32(f"{seed} {call['name']} {sorted(call['arguments'].items())}".encode()) % 900
+
+
+def plain(value: Any) -> str:
+    """A value in a sentence: JSON's true and false, text without quotation marks."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def draw_argument(rng: random.Random, name: Callable[[], str]) -> tuple[dict, Any]:
+    """The schema of a further argument, and a value that it allows."""
+    kind = rng.choice(("integer", "boolean", "text", "choice"))
+    if kind == "integer":
+        return {"type": "integer"}, rng.randrange(10, 100)
+    if kind == "boolean":
+        return {"type": "boolean"}, rng.random() < 0.5
+    if kind == "text":
+        return {"type": "string"}, name()
+    choices = [name(), name()]
+    return {"type": "string", "enum": choices}, rng.choice(choices)
+
+
+def draw_makers(rng: random.Random, name: Callable[[], str], goal: str, calls: int, arguments: int) -> tuple[list[Maker], dict[str, Any]]:
+    """Backwards from the goal, a maker of it and makers of quantities that earlier ones need; and the values left to be given."""
+    makers: list[Maker] = []
+    given: dict[str, Any] = {}
+    open_integers: list[str] = []                # needed quantities that a further maker could give instead of the request
+    wanted = goal
+    for _ in range(calls):
+        maker = Maker(name(), wanted, {}, [])
+        for place in range(rng.randint(1, arguments)):
+            key = name()
+            schema, value = draw_argument(rng, name) if place else ({"type": "integer"}, rng.randrange(10, 100))
+            maker.arguments[key] = schema
+            if optional := place > 0 and rng.random() < 0.3:
+                if rng.random() < 0.5:           # an optional argument counts only where the request names it
+                    given[key] = value
+            else:
+                given[key] = value
+                maker.required.append(key)
+            if not optional and schema == {"type": "integer"}:
+                open_integers.append(key)
+        makers.append(maker)
+        given.pop(wanted, None)
+        wanted = open_integers.pop(rng.randrange(len(open_integers)))
+    return makers, given
+
+
+def solve(seed: int, makers: list[Maker], given: dict[str, Any]) -> list[Step]:
+    """The calls with their values, each after those whose results it needs."""
+    steps: list[Step] = []
+    known, number = dict(given), {}              # quantity -> its value; quantity -> the step that gives it
+    for maker in reversed(makers):
+        call = {"name": maker.name, "arguments": {key: known[key] for key in maker.arguments if key in known}}
+        sources = [f"{key} from {number[key]}" if key in number else f"{key} {plain(known[key])}" for key in call["arguments"]]
+        heard = [f"{key} is {known[key]}" for key in call["arguments"] if key in number]
+        steps.append(Step(goal=f"{maker.name} for {maker.gives}: {', '.join(sources)}",
+                          thought=", ".join(heard or ["all is given"]),
+                          call=call,
+                          depends_on=tuple(number[key] for key in call["arguments"] if key in number)))
+        known[maker.gives] = result(seed, call)
+        number[maker.gives] = len(steps)
+    return steps
+
+
+def draw_decoy(rng: random.Random, name: Callable[[], str], makers: list[Maker], ambiguous: bool) -> Maker:
+    """A tool that shares a noun with a right one: its input (another result), or its result (from something that is not known)."""
+    if ambiguous or rng.random() < 0.5:
+        key = rng.choice([key for maker in makers for key, schema in maker.arguments.items() if schema == {"type": "integer"}])
+        return Maker(name(), name(), {key: {"type": "integer"}}, [key])
+    key = name()
+    return Maker(name(), rng.choice(makers).gives, {key: {"type": "integer"}}, [key])
+
+
+class Api(World):
+    faults = ("timeout", "renamed", "moved", "type", "denied")
+
+    @classmethod
+    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
+        seed = rng.getrandbits(32)
+        rng = random.Random(seed)
+        used = {"key"}                           # a fault may add an argument of that name
+
+        def name() -> str:
+            return draw_name(rng, difficulty.split, used)
+
+        goal = name()
+        makers, given = draw_makers(rng, name, goal, rng.randint(1, min(difficulty.chain, difficulty.tools)), difficulty.arguments)
+        solution = solve(seed, makers, given)
+        answer = f"answer: {result(seed, solution[-1].call)}"
+        kind = rng.choice(("ask", "none")) if rng.random() < difficulty.special else "chain"
+        constraints = {"goal": goal}
+        if kind == "ask":
+            missing = rng.choice([key for maker in makers for key in maker.required if key in given])
+            del given[missing]
+            solution, answer, constraints = [], f"ask: {missing}", {"goal": goal, "missing": missing}
+
+        for extra in range(difficulty.tools - len(makers)):
+            # Where a value is missing, a second way to the goal from another unknown would be as good: then none is offered.
+            makers.append(draw_decoy(rng, name, makers, kind == "ask") if extra < difficulty.decoys else
+                          Maker(name(), name(), {(key := name()): {"type": "integer"}}, [key]))
+        if kind == "none":
+            goal = name()
+            solution, answer, constraints = [], "no tool fits", {"goal": goal}
+        tools = [tool(maker.name, f"gives {maker.gives}", maker.arguments, maker.required) for maker in rng.sample(makers, len(makers))]
+
+        facts = [*given.items(), *((name(), rng.randrange(10, 100)) for _ in range(difficulty.distractors))]
+        rng.shuffle(facts)
+        request = " ".join([rng.choice(ASKING[difficulty.split]).format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
+        return Task("api", kind, seed, request, tools, solution, answer, {**constraints, **given},
+                    truth={"gives": {maker.name: maker.gives for maker in makers}}, difficulty=difficulty)
+
+    def step(self, call: dict) -> str:
+        return json.dumps({self.task.truth["gives"][call["name"]]: result(self.task.seed, call)})
