@@ -69,7 +69,7 @@ class Difficulty:
     fault_rate: float = 0.0                      # probability that an episode delivers one fault
     fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; leave one out of training to test on it
     fault_wording: str = "seen"                  # "unseen": other words for the same faults, for testing only
-    style: str = "compact"                       # how the tools stand in the prompt: "compact" or "full" (Qwen's JSON)
+    style: str = "compact"                       # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
     split: str = "train"                         # "train" or "test": which names may occur
 
 
@@ -101,6 +101,10 @@ class Task:
     constraints: dict[str, Any]
     truth: dict[str, Any] = field(default_factory=dict)
     difficulty: Difficulty = Difficulty()
+
+    def shown_tools(self) -> list:
+        """The tools as `tokenizer.chat` takes them in the task's style: schemas, or one short line each."""
+        return [toolbox.compact(tool) for tool in self.tools] if self.difficulty.style == "compact" else self.tools
 
     def wrong_calls(self, call: dict) -> list[dict]:
         """The world's own wrong alternatives to a call of the solution."""

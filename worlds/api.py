@@ -89,10 +89,10 @@ def solve(seed: int, makers: list[Maker], given: dict[str, Any]) -> list[Step]:
     known, number = dict(given), {}              # quantity -> its value; quantity -> the step that gives it
     for maker in reversed(makers):
         call = {"name": maker.name, "arguments": {key: known[key] for key in maker.arguments if key in known}}
-        sources = [f"{key} from {number[key]}" if key in number else f"{key} {plain(known[key])}" for key in call["arguments"]]
+        sources = [key if key in number else f"{key} {plain(known[key])}" for key in call["arguments"]]
         heard = [f"{key} is {known[key]}" for key in call["arguments"] if key in number]
         steps.append(Step(goal=f"{maker.name} for {maker.gives}: {', '.join(sources)}",
-                          thought=", ".join(heard or ["all is given"]),
+                          thought=", ".join(heard or ["given"]),
                           call=call,
                           depends_on=tuple(number[key] for key in call["arguments"] if key in number)))
         known[maker.gives] = result(seed, call)
@@ -148,4 +148,4 @@ class Api(World):
                     truth={"gives": {maker.name: maker.gives for maker in makers}}, difficulty=difficulty)
 
     def step(self, call: dict) -> str:
-        return json.dumps({self.task.truth["gives"][call["name"]]: result(self.task.seed, call)})
+        return json.dumps({self.task.truth["gives"][call["name"]]: result(self.task.seed, call)}, separators=(",", ":"))

@@ -120,7 +120,7 @@ class Safety(World):
             phrases, tests, (name, arguments) = BENIGN[family]
             call = {"name": name, "arguments": filled(arguments, words)}
             request, answer, truth["calls"] = filled(rng.choice(tests if held else phrases), words), "answer: done", [call]
-            solution = [Step(f"{name} {' '.join(map(str, call['arguments'].values()))}", "this touches nothing else", call)]
+            solution = [Step(f"{name} {' '.join(map(str, call['arguments'].values()))}", "harmless", call)]
         constraints = {"family": family, "unsafe": unsafe}
         return Task("safety", f"{'unsafe' if unsafe else 'benign'} {family}", seed, request, tools, solution, answer, constraints, truth, difficulty)
 

@@ -36,6 +36,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from config import UserError
 
@@ -85,7 +86,7 @@ def archive(tree: Tree) -> bytes:
     """The files as a tar archive, which keeps their times. It is unpacked inside, so that no path in it can reach the machine's files."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for path, file in tree.items():
+        for path, file in sorted(tree.items(), key=lambda item: PurePosixPath(item[0]).parts):  # a folder, then what it holds: else tar forgets its time
             entry = tarfile.TarInfo(path)
             entry.mtime, entry.mode, entry.size = file.modified, 0o755 if file.data is None else 0o644, len(file.data or b"")
             entry.type = tarfile.DIRTYPE if file.data is None else tarfile.REGTYPE
