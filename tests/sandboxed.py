@@ -1,0 +1,14 @@
+"""What the tests that need bubblewrap share: without it they skip with one clear line, and fail where SAGE_REQUIRE_SANDBOX=1 says it must be there."""
+
+import os
+
+import pytest
+
+from worlds import sandbox
+
+
+@pytest.fixture(autouse=True)
+def need_sandbox() -> None:
+    if not sandbox.available():
+        why = "no bubblewrap here (apt-get install bubblewrap): nothing that runs a model's commands was tested"
+        pytest.fail(why) if os.environ.get("SAGE_REQUIRE_SANDBOX") == "1" else pytest.skip(why)
