@@ -1,0 +1,242 @@
+"""tools.py: every fault is named and none escapes, plans against the standard library's sorter, hard negatives against the leaderboard's rule."""
+
+import graphlib
+import json
+import random
+import socket
+import time
+
+import bfcl_rule
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tools
+
+KEMI = tools.tool("kemi", "gives dolu", {"rana": {"type": "integer", "minimum": 1}, "bolo": {"type": "string", "enum": ["slow", "fast"]},
+                                         "when": {"type": "string", "format": "date"},
+                                         "more": {"type": "object", "properties": {"x": {"type": "number"}}}}, ["rana"])
+
+
+def kinds(arguments, name="kemi"):
+    return [fault.kind for fault in tools.check({"name": name, "arguments": arguments}, [KEMI])]
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    ({"rana": 3}, []),
+    ({"rana": 3, "bolo": "fast", "when": "2025-03-01", "more": {"x": 1}}, []),
+    ({}, ["missing"]),
+    ({"rana": "3"}, ["type"]),
+    ({"rana": 3.0}, ["type"]),                   # the leaderboard's rule, not JSON Schema's
+    ({"rana": True}, ["type"]),
+    ({"rana": 0}, ["value"]),
+    ({"rana": 3, "bolo": "quick"}, ["value"]),
+    ({"rana": 3, "when": "2025-02-30"}, ["value"]),
+    ({"rana": 3, "limit": 1}, ["unexpected"]),
+    ({"rana": 3, "more": {"x": 1, "y": 2}}, ["unexpected"]),
+    ({"rano": 3}, ["unexpected", "missing"]),
+    ({"rana": 2**63}, ["value"]),
+    ({"rana": float("nan")}, ["value"]),
+    ({"rana": {1, 2}}, ["syntax"]),
+    ({1: 2}, ["syntax"]),
+])
+def test_each_fault_has_its_kind(arguments, expected):
+    assert kinds(arguments) == expected
+
+
+def test_messages_say_what_was_found_and_what_was_wanted():
+    say = lambda call: tools.check(call, [KEMI])[0].message
+    assert say({"name": "kemi", "arguments": {"rana": 1, "rano": 3}}) == "unknown key rano; the schema has rana, bolo, when, more"
+    assert say({"name": "kemi", "arguments": {"rana": "3"}}) == "rana must be integer, not string"
+    assert say({"name": "kemu", "arguments": {}}) == "no tool kemu; there are kemi"
+    assert say({"name": "kemi", "arguments": {"rana": 1, "more": {"x": "1"}}}) == "more.x must be number, not string"
+
+
+def raw(arguments: str) -> str:
+    return '{"name": "kemi", "arguments": ' + arguments + "}"
+
+
+@pytest.mark.parametrize("text, word", [
+    ("", "not JSON"), ("kemi(3)", "not JSON"), ("[1]", "keys name and arguments"), ('{"name": "kemi"}', "keys name and arguments"),
+    ('{"name": 3, "arguments": {}}', "name must be a string"), ('{"name": "kemi", "arguments": "{}"}', "arguments must be an object"),
+    (raw('{"rana": 1, "rana": 2}'), "stands twice"), (raw('{"rana": NaN}'), "NaN"), (raw('{"rana": -Infinity}'), "Infinity"),
+    (raw('{"rana": 1e999}'), "no JSON number"), (raw('{"rana": ' + "9" * 5000 + "}"), "not JSON"), (raw('{"rana": ' + "9" * 30 + "}"), "64 bits"),
+    (raw('{"bolo": "\\ud800"}'), "not valid Unicode"), (raw('{"\\udfff": 1}'), "no text"),
+    (raw('{"more": ' + '{"x": ' * 40 + "1" + "}" * 40 + "}"), "deeper"), ("[" * 900_000, "deeper"), (raw('{"rana": ' + "[" * 5_000_000), "characters"),
+    (raw('{"bolo": "' + "a" * 10_000_000 + '"}'), "characters"), (b'{"name": "kemi", "arguments": {"rana": 1}} \xff\xfe', "not JSON"),
+])
+def test_bad_text_is_a_named_fault(text, word):
+    faults = tools.check(text, [KEMI])
+    assert faults and faults[0].kind in ("syntax", "value") and word in faults[0].message and len(faults[0].message) < 250
+
+
+def test_calls_are_found_in_text():
+    first, second = {"name": "kemi", "arguments": {"rana": 1}}, {"name": "kemi", "arguments": {"rana": 2, "bolo": "ä<tool>"}}
+    assert tools.parse(f"plan\n{tools.write(first)} and {tools.write(second)}") == ([first, second], [])
+    assert tools.parse("no call at all") == ([], [])
+    calls, faults = tools.parse(f"<tool_call>{{broken</tool_call>{tools.write(first)}<tool_call>" + json.dumps(second))
+    assert calls == [first] and [f.kind for f in faults] == ["syntax", "syntax"] and "not closed" in faults[1].message
+    assert tools.parse(tools.write(first).encode() + b"\xff") == ([first], [])
+
+
+def test_many_open_tags_are_read_in_linear_time():
+    calls, faults = tools.parse("<tool_call>" * 20_000)
+    assert not calls and len(faults) == 20_000
+
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=4) |
+                           st.dictionaries(st.text(max_size=5) | st.sampled_from(["type", "properties", "required", "items", "enum", "$ref", "pattern",
+                                           "name", "function", "parameters", "arguments", "anyOf", "minimum", "format"]), inner, max_size=4), max_leaves=12)
+
+
+@given(st.text() | st.binary() | json_values, json_values)
+@settings(max_examples=300)
+def test_nothing_escapes_from_calls(value, arguments):
+    for call in (value, {"name": "kemi", "arguments": arguments}, json.dumps({"name": "kemi", "arguments": arguments})):
+        assert all(isinstance(fault, tools.Fault) for fault in tools.check(call, [KEMI]))
+    if isinstance(value, (str, bytes)):
+        wrapped = value.decode("latin-1") if isinstance(value, bytes) else value
+        for text in (value, f"<tool_call>{wrapped}</tool_call>", wrapped + "</tool_call><tool_call>"):
+            calls, faults = tools.parse(text)
+            assert isinstance(calls, list) and all(fault.kind in ("syntax", "value") for fault in faults)
+
+
+@given(json_values, json_values)
+@settings(max_examples=300)
+def test_nothing_escapes_from_schemas(schema, arguments):
+    for toolbox in (schema, [schema], [{"type": "function", "function": schema}], [{"type": "function", "function": {"name": "kemi", "parameters": schema}}],
+                    [{"type": "function", "function": {"name": "kemi", "parameters": {"type": "object", "properties": {"a": schema}}}}]):
+        faults = tools.check_tools(toolbox)
+        assert all(fault.kind == "schema" for fault in faults)
+        found = tools.check({"name": "kemi", "arguments": arguments if isinstance(arguments, dict) else {"a": arguments}}, toolbox)
+        assert all(isinstance(fault, tools.Fault) for fault in found)
+
+
+def test_malformed_tools_are_named():
+    bad = tools.tool("kemi", "", {"rana": {"type": "integr"}})
+    assert tools.check_tools([bad])[0].where == "kemi" and tools.check({"name": "kemi", "arguments": {"rana": 1}}, [bad])[0].kind == "schema"
+    assert "two tools" in tools.check_tools([KEMI, KEMI])[0].message
+    assert tools.check_tools("kemi")[0].kind == "schema" == tools.check({"name": "kemi", "arguments": {}}, None)[0].kind
+    assert tools.check_tools([KEMI]) == []
+
+
+def test_a_pattern_that_backtracks_for_ever_and_a_reference_in_a_circle_end():
+    began = time.monotonic()
+    evil = tools.tool("kemi", "", {"rana": {"type": "string", "pattern": "^(a+)+$"}})
+    assert tools.check({"name": "kemi", "arguments": {"rana": "a" * 60 + "!"}}, [evil])[0].kind in ("schema", "value")
+    circle = tools.tool("kemi", "", {"rana": {"$ref": "#/properties/rana"}})
+    assert tools.check({"name": "kemi", "arguments": {"rana": 1}}, [circle])[0].kind == "schema"
+    assert time.monotonic() - began < 30         # "does not hang", not a speed: without the limit this takes for ever
+
+
+def test_no_reference_is_fetched(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("a schema made us look up a host"))
+    away = tools.tool("kemi", "", {"rana": {"$ref": "http://schemas.example/rana.json"}})
+    assert tools.check({"name": "kemi", "arguments": {"rana": 1}}, [away])[0].kind == "schema"
+
+
+plain_schema = st.fixed_dictionaries({"type": st.sampled_from(["integer", "number", "string", "boolean"])},
+                                     optional={"minimum": st.integers(-3, 3), "maximum": st.integers(-3, 3), "description": st.just("x"),
+                                               "enum": st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, unique=True)})
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), plain_schema, max_size=4), st.sets(st.sampled_from("abcd")),
+       st.dictionaries(st.sampled_from("abcde"), st.integers(-5, 5) | st.sampled_from(["a", "b", "z", True, 1.0, 2.5, None]), max_size=5))
+@settings(max_examples=500)
+def test_the_short_way_agrees_with_the_schema_library(properties, required, arguments):
+    tool = tools.tool("kemi", "", properties, sorted(required))
+    strict = tools.Strict({**tool["function"]["parameters"], "additionalProperties": False})
+    short = tools._plainly_right(arguments, tool["function"]["parameters"])
+    assert short == strict.is_valid(arguments) or ("enum" in json.dumps(properties) and not short)
+    assert (tools.check({"name": "kemi", "arguments": arguments}, [tool]) == []) == strict.is_valid(arguments)
+
+
+def test_compact_line():
+    assert tools.compact(KEMI) == "kemi(rana:int, bolo:slow|fast?, when:str?, more:{x:num?}?): gives dolu"
+
+
+# ------------------------------------------------------------------------------------------------------------ plans
+
+@given(st.dictionaries(st.integers(1, 8), st.lists(st.integers(1, 8), max_size=3).map(tuple), min_size=1, max_size=8))
+@settings(max_examples=500)
+def test_circles_against_the_standard_library(edges):
+    plan = tools.Plan({number: ("go", after) for number, after in edges.items()})
+    faults = plan.check()
+    assert sorted((int(f.where)) for f in faults if f.kind == "unknown_step") == sorted(n for n, after in edges.items() for o in after if o not in edges)
+    try:
+        order = list(graphlib.TopologicalSorter({n: [o for o in after if o in edges] for n, after in edges.items()}).static_order())
+    except graphlib.CycleError:
+        circle, = [f for f in faults if f.kind == "circle"]
+        path = [int(n) for n in circle.message.split("circle ")[1].split(" → ")]
+        assert path[0] == path[-1] and all(b in edges[a] for a, b in zip(path, path[1:]))   # a circle of edges that are in the plan
+        assert f'"{path[-2]} after {path[-1]}"' in circle.message and int(circle.where) == path[-2]
+    else:
+        assert not [f for f in faults if f.kind == "circle"]
+        if not faults:
+            assert plan.respected(order) == []
+            late = next(((n, o) for n, after in edges.items() for o in after), None)
+            if late:                             # the needed step moved behind the step that needs it
+                moved = [n for n in order if n != late[1]] + [late[1]]
+                assert "order" in {f.kind for f in plan.respected(moved)}
+
+
+def test_plan_text():
+    text = "Here is the plan:\n1. kemi for dolu: rana 17\n2. pasa (after 1)\n3. go (after 1, 2)"
+    plan, faults = tools.read_plan(text)
+    assert not faults and plan.steps == {1: ("kemi for dolu: rana 17", ()), 2: ("pasa", (1,)), 3: ("go", (1, 2))}
+    assert tools.read_plan(plan.write()) == (plan, [])
+    assert [f.kind for f in tools.read_plan("nothing")[1]] == ["syntax"]
+    assert [f.kind for f in tools.read_plan("1. a\n1. b\n2. c (after 7)\n3. d (after 3)")[1]] == ["duplicate", "unknown_step", "circle"]
+    assert [f.kind for f in plan.respected([2, 1, 4])] == ["order", "unknown_step", "unfinished"]
+
+
+def test_a_plan_of_100_000_steps():
+    steps = {n: ("go", (n - 1,) if n > 1 else ()) for n in range(1, 100_001)}
+    assert tools.Plan(steps).check() == [] and tools.Plan(dict(reversed(steps.items()))).check() == []
+    assert tools.Plan({**steps, 1: ("go", (100_000,))}).check()[0].kind == "circle"
+
+
+@given(st.text())
+def test_nothing_escapes_from_plans(text):
+    plan, _ = tools.read_plan(text)
+    plan.respected([1, 2, 3])
+
+
+# --------------------------------------------------------------------------------------------------- hard negatives
+
+def test_negatives_are_what_they_say():
+    call = {"name": "kemi", "arguments": {"rana": 3, "bolo": "fast"}}
+    for seed in range(200):
+        wrong = tools.hard_negatives(call, [KEMI], random.Random(seed))
+        assert {f.kind for f in tools.check(wrong["type"], [KEMI])} == {"type"}
+        assert {f.kind for f in tools.check(wrong["key"], [KEMI])} == {"unexpected"}
+        assert tools.check(wrong["logic"], [KEMI]) == [] and wrong["logic"] != call
+    assert tools.hard_negatives({"name": "kemi", "arguments": {"rana": 3}}, [KEMI], random.Random(0)) == \
+        tools.hard_negatives({"name": "kemi", "arguments": {"rana": 3}}, [KEMI], random.Random(0))
+
+
+def test_a_call_without_arguments_has_no_type_or_logic_negative():
+    assert set(tools.hard_negatives({"name": "now", "arguments": {}}, [tools.tool("now", "", {})], random.Random(0))) == {"key"}
+
+
+def test_leaderboard_ground_truth_and_negatives(real_data):
+    """1 140 ground-truth calls through `check`, and their negatives through a judge that shares no line with tools.py."""
+    first, wrong_truths, negatives, agreed = 0, [], 0, 0
+    for case, functions, answers in bfcl_rule.cases(real_data / "bfcl"):
+        toolbox = [bfcl_rule.tool(function) for function in functions]
+        assert tools.check_tools(toolbox) == []
+        for answer in answers:
+            call = next(bfcl_rule.truths(answer))
+            function, allowed = next(f for f in functions if f["name"] == call["name"]), next(iter(answer.values()))
+            first += 1
+            if tools.check(call, toolbox):
+                wrong_truths.append(case)
+                assert bfcl_rule.judge(function, allowed, call) != ""   # the rule itself rejects it too
+                continue
+            assert bfcl_rule.judge(function, allowed, call) == ""
+            for kind, negative in tools.hard_negatives(call, toolbox, random.Random(case)).items():
+                negatives += 1
+                agreed += bfcl_rule.judge(function, allowed, negative) == {"type": "type_error", "key": "unexpected_param", "logic": "value_error"}[kind]
+    assert first == 1140 and wrong_truths == ["simple_python_200"]      # its answer leaves out fuel_efficiency, which its schema requires
+    assert negatives >= 1000 and agreed >= 0.99 * negatives
