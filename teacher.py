@@ -31,7 +31,7 @@ import runtime
 from config import UserError
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
 from tools import Plan, check, decode, hard_negatives, parse
-from worlds import FAULT_TEXTS, WORLDS, Difficulty, Episode, Task, draw, failed
+from worlds import FAULT_TEXTS, SYLLABLES, WORLDS, Difficulty, Episode, Task, draw, failed
 
 MOST_TURNS = 12  # of one episode with a model over HTTP; the longest solution has 4 calls, and each may fail once or twice
 
@@ -144,6 +144,44 @@ def record(task: Task, seed: int, index: int, messages: list[dict], episode: Epi
     changed = {key: value for key, value in asdict(task.difficulty).items() if value != getattr(Difficulty(), key)}
     return Trajectory(task.world, task.kind, seed, index, changed, task.shown_tools(), [{"role": "user", "content": task.request}, *messages],
                       task.answer, task.constraints, episode.fault and episode.fault[1], invented(episode), verified, spoilt)
+
+
+def random_call(rng: random.Random, tools: list[dict], words: list[str]) -> dict:
+    """A call that obeys a random tool's schema; its values are drawn from `words` where the type allows, otherwise at random."""
+    function = rng.choice(tools)["function"]
+    parameters = function["parameters"]
+    numbers = [int(word) for word in words if word.isdigit()]
+
+    def value(schema: dict) -> Any:
+        if "enum" in schema:
+            return rng.choice(schema["enum"])
+        kind = schema["type"]
+        if kind == "boolean":
+            return rng.random() < 0.5
+        if kind in ("integer", "number"):
+            return rng.choice(numbers) if numbers else rng.randrange(1000)
+        return " ".join(rng.choices(words, k=rng.randint(1, 3))) if words else rng.choice(SYLLABLES)
+
+    keys = [key for key in parameters["properties"] if key in parameters["required"] or rng.random() < 0.5]
+    return {"name": function["name"], "arguments": {key: value(parameters["properties"][key]) for key in keys}}
+
+
+def by_chance(name: str, tasks: int, seed: int = 0, informed: bool = False) -> int:
+    """How many of `tasks` tasks verify after as many random valid calls as the solution has and an answer out of what was said last.
+
+    `informed`: values come from the request instead of from nowhere, which a policy that copies without reading could do.
+    """
+    right = 0
+    for index in range(tasks):
+        task = draw(name, seed, index)
+        rng = random.Random(index)
+        words = re.findall(r"\w+", task.request)
+        with Episode(task) as episode:
+            said = task.request
+            for _ in range(max(1, len(task.solution)) if task.tools else 0):
+                said = episode.step(random_call(rng, task.tools, words if informed else []))
+            right += episode.verify(f"answer: {rng.choice(re.findall(r'[0-9]+', said) or words)}")
+    return right
 
 
 # ------------------------------------------------------------------------------------------------------- critiques

@@ -37,7 +37,7 @@ class Math(World):
         seed = rng.getrandbits(32)
         rng = random.Random(seed)
         used: set[str] = set()
-        while True:                              # until every number is in range and a trap, if there is one, tempts to another number
+        while True:                              # until all numbers are in range, the trap tempts to another number, and copying one is no answer
             used.clear()
             people = [draw_name(rng, difficulty.split, used)]
             value = tempting = start = rng.randrange(5, 40)
@@ -61,7 +61,8 @@ class Math(World):
                 constraints |= {f"change {place + 1}": n, f"kind {place + 1}": kind}
                 kinds.append(kind)
             numbers = [int(step.goal.split(" = ")[-1]) for step in steps]
-            if all(0 < number <= LARGEST for number in numbers) and (not fell or tempting != value):
+            said = {start, *(constraints[f"change {place + 1}"] for place in range(len(kinds)))}
+            if all(0 < number <= LARGEST for number in numbers) and (not fell or tempting != value) and value not in said:
                 break
         for _ in range(difficulty.distractors):
             sentences.insert(rng.randrange(1, len(sentences) + 1), f"{draw_name(rng, difficulty.split, used)} has {rng.randrange(5, 40)} {thing}.")
