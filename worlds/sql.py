@@ -1,0 +1,321 @@
+"""SQL world: one or two small tables, a question or an order, and one tool, sql (paper section 6, "DB"; the suite's "SQL generation").
+
+    "Table kemi(rana, luno, pobe). Which rana has the highest luno?"
+        sql: SELECT rana FROM kemi ORDER BY luno DESC LIMIT 1        gabi
+    "Table kemi(rana, luno, pobe). Set luno to 5 where pobe is highest."
+        sql: SELECT rana FROM kemi ORDER BY pobe DESC LIMIT 1        gabi
+        sql: UPDATE kemi SET luno=5 WHERE rana='gabi'                1 row changed
+
+Real SQLite in memory. Judged by the answer and by every row of every table afterwards; both are worked out in Python from the rows, not by
+running the solution's SQL.
+
+A model's SQL is untrusted: `connect` lets it neither out of memory (no ATTACH, no PRAGMA, no VACUUM INTO, no extension) nor run on
+(a budget of virtual-machine steps, and limits on lengths), and it refuses what has another value each time (random, the clock).
+"""
+
+import random
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tools import tool
+from worlds import Difficulty, Step, Task, World, draw_name
+
+SQL = tool("sql", "runs a query", {"query": {"type": "string"}})
+STEP_BUDGET = 1_000_000  # of SQLite's virtual machine, some tens of milliseconds; a query over these tables takes about 100
+MOST_ROWS = 20           # rows that the agent sees
+MOST_TEXT = 600          # characters of an observation
+
+
+# ------------------------------------------------------------------------------------------- SQLite for strangers
+
+FORBIDDEN = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA,  # files, settings
+             sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE}
+CHANGING = {"random", "randomblob", "date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff",
+            "current_date", "current_time", "current_timestamp", "load_extension", "sqlite_version", "sqlite_source_id"}
+
+
+def connect() -> sqlite3.Connection:
+    """A database in memory that may be handed to a model."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_000_000)
+    database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 100_000)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100)
+    database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    database.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
+    return database
+
+
+def guard(database: sqlite3.Connection) -> None:
+    """From now on the database obeys the rules for strangers. Tables are made before: the pages they may grow to are counted from here."""
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count = {pages + 1000}")  # 4 MB
+    database.execute("PRAGMA temp_store = MEMORY")
+    database.set_authorizer(lambda action, first, second, *_: sqlite3.SQLITE_DENY if action in FORBIDDEN or
+                            action == sqlite3.SQLITE_FUNCTION and second.lower() in CHANGING else sqlite3.SQLITE_OK)
+
+
+def execute(database: sqlite3.Connection, query: str, most: int = MOST_ROWS) -> tuple[list[tuple], str]:
+    """Run one statement within the step budget: (up to `most` rows and one to tell that there are more, "") or ([], what is wrong). Never raises."""
+    steps = 0
+
+    def spent() -> bool:
+        nonlocal steps
+        steps += 1000
+        return steps > STEP_BUDGET
+
+    database.set_progress_handler(spent, 1000)
+    try:
+        cursor = database.execute(query)
+        if cursor.description is None:
+            return [(f"{cursor.rowcount} row{'s' * (cursor.rowcount != 1)} changed",)] if cursor.rowcount >= 0 else [("ok",)], ""
+        rows = cursor.fetchmany(most + 1)
+        cursor.close()
+        return rows, ""
+    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
+        return [], "the query took too long" if str(error) == "interrupted" else str(error)
+
+
+# --------------------------------------------------------------------------------------------------- the tables
+
+@dataclass
+class Ground:
+    """What a task is drawn from: a table with a text key and integer columns, and maybe a second one with the same keys."""
+    rng: random.Random
+    name: Callable[[], str]
+    table: str
+    columns: list[str]                           # the key first
+    rows: list[list]
+    second: str
+    second_columns: list[str]
+    second_rows: list[list]
+
+    def number(self) -> tuple[int, str]:
+        """One of the integer columns: its place and name."""
+        place = self.rng.randrange(1, len(self.columns))
+        return place, self.columns[place]
+
+    def changed(self, rows: list[list]) -> dict[str, list[list]]:
+        """All tables, the first with these rows."""
+        return {table: rows if table == self.table else old for table, (_, old) in self.tables().items()}
+
+    def tables(self) -> dict[str, tuple[list[str], list[list]]]:
+        tables = {self.table: (self.columns, self.rows)}
+        return tables | {self.second: (self.second_columns, self.second_rows)} if self.second else tables
+
+
+def draw_ground(rng: random.Random, difficulty: Difficulty) -> Ground:
+    """4 to 6 rows; the integers of a column differ, so that highest and lowest are one row each."""
+    used = {"like"}                              # the one word of SQL that such a name could be
+
+    def name() -> str:
+        return draw_name(rng, difficulty.split, used)
+
+    table, columns = name(), [name() for _ in range(difficulty.arguments + 1)]
+    keys = [name() for _ in range(rng.randint(4, 6))]
+
+    def rows_of(width: int) -> list[list]:
+        return [list(row) for row in zip(keys, *(rng.sample(range(1, 100), len(keys)) for _ in range(width)))]
+
+    second = name() if difficulty.decoys else ""
+    return Ground(rng, name, table, columns, rows_of(len(columns) - 1), second, [columns[0], name()] if second else [], rows_of(1) if second else [])
+
+
+# -------------------------------------------------------------------------------------------------- the families
+# Each takes the ground and gives: request, steps, answer, constraints, and all rows afterwards (None: as before).
+
+Draft = tuple[str, list[Step], str, dict, dict[str, list[list]] | None]
+
+
+def sql(query: str) -> dict:
+    return {"name": "sql", "arguments": {"query": query}}
+
+
+def step(goal: str, thought: str, query: str, depends_on: tuple[int, ...] = (), wrong: tuple[str, ...] = ()) -> Step:
+    return Step(goal, thought, sql(query), depends_on, tuple(sql(text) for text in wrong))
+
+
+def select(ground: Ground) -> Draft:
+    (place, column), row, (key, table) = ground.number(), ground.rng.choice(ground.rows), (ground.columns[0], ground.table)
+    request = ground.rng.choice((f"What is the {column} of {row[0]}?", f"Give {column} where {key} is {row[0]}."))
+    steps = [step(f"{column} where {key} is {row[0]}", "select", f"SELECT {column} FROM {table} WHERE {key}='{row[0]}'",
+                  wrong=(f"SELECT {key} FROM {table} WHERE {key}='{row[0]}'", f"SELECT {column} FROM {table}"))]
+    return request, steps, f"answer: {row[place]}", {"action": "select", "column": column, "where": row[0]}, None
+
+
+def count(ground: Ground) -> Draft:
+    (place, column), table = ground.number(), ground.table
+    limit, (sign, word) = ground.rng.choice(ground.rows)[place], ground.rng.choice(((">", "above"), ("<", "below")))
+    number = sum(row[place] > limit if sign == ">" else row[place] < limit for row in ground.rows)
+    request = ground.rng.choice((f"How many rows have {column} {word} {limit}?", f"Count the rows with {column} {word} {limit}."))
+    steps = [step(f"count {column} {word} {limit}", "count", f"SELECT COUNT(*) FROM {table} WHERE {column}{sign}{limit}",
+                  wrong=(f"SELECT COUNT(*) FROM {table} WHERE {column}{sign}={limit}", f"SELECT COUNT(*) FROM {table}"))]
+    return request, steps, f"answer: {number}", {"action": "count", "column": column, "where": f"{sign}{limit}"}, None
+
+
+def aggregate(ground: Ground) -> Draft:
+    (place, column), table = ground.number(), ground.table
+    values = [row[place] for row in ground.rows]
+    function, words, value = ground.rng.choice((("SUM", ("sum", "total"), sum(values)), ("MAX", ("highest", "largest"), max(values)),
+                                                ("MIN", ("lowest", "smallest"), min(values))))
+    other = "SUM" if function != "SUM" else "COUNT"
+    steps = [step(f"{function.lower()} of {column}", function.lower(), f"SELECT {function}({column}) FROM {table}",
+                  wrong=(f"SELECT {other}({column}) FROM {table}", f"SELECT {column} FROM {table} LIMIT 1"))]
+    return f"What is the {ground.rng.choice(words)} {column}?", steps, f"answer: {value}", {"action": function.lower(), "column": column}, None
+
+
+def top_query(ground: Ground, column: str, highest: bool) -> str:
+    return f"SELECT {ground.columns[0]} FROM {ground.table} ORDER BY {column}{' DESC' * highest} LIMIT 1"
+
+
+def order(ground: Ground) -> Draft:
+    (place, column), key, highest = ground.number(), ground.columns[0], ground.rng.random() < 0.5
+    row = (max if highest else min)(ground.rows, key=lambda row: row[place])
+    word = "highest" if highest else "lowest"
+    request = ground.rng.choice((f"Which {key} has the {word} {column}?", f"Give the {key} of the {word} {column}."))
+    steps = [step(f"{key} of the {word} {column}", f"order by {column}", top_query(ground, column, highest),
+                  wrong=(top_query(ground, column, not highest), f"SELECT {key} FROM {ground.table} ORDER BY {key} LIMIT 1"))]
+    return request, steps, f"answer: {row[0]}", {"action": "order", "column": column, "way": word}, None
+
+
+def join(ground: Ground) -> Draft:
+    """The key is in both tables: a value of the first leads to one of the second."""
+    (place, column), key, far = ground.number(), ground.columns[0], ground.second_columns[1]
+    row = ground.rng.choice(ground.rows)
+    value = next(other[1] for other in ground.second_rows if other[0] == row[0])
+    steps = [step(f"{far} where {column} is {row[place]}", f"join on {key}",
+                  f"SELECT {far} FROM {ground.table} JOIN {ground.second} USING({key}) WHERE {column}={row[place]}",
+                  wrong=(f"SELECT {far} FROM {ground.second}", f"SELECT {far} FROM {ground.table}, {ground.second} WHERE {column}={row[place]}",
+                         f"SELECT {far} FROM {ground.second} WHERE {far}={row[place]}"))]
+    return f"What is the {far} where {column} is {row[place]}?", steps, f"answer: {value}", {"action": "join", "column": far, "where": f"{column}={row[place]}"}, None
+
+
+def insert(ground: Ground) -> Draft:
+    row = [ground.name(), *(ground.rng.randrange(1, 100) for _ in ground.columns[1:])]
+    table = ground.table
+    values = ", ".join([f"'{row[0]}'", *map(str, row[1:])])
+    steps = [step(f"insert {row[0]} into {table}", "insert", f"INSERT INTO {table} VALUES ({values})",
+                  wrong=(f"INSERT INTO {table} ({ground.columns[0]}) VALUES ('{row[0]}')",
+                         f"INSERT INTO {table} VALUES ({', '.join([repr(row[0]), *map(str, row[:0:-1])])})" if len(row) > 2 and row[1:] != row[:0:-1] else
+                         f"INSERT INTO {table} VALUES ('{row[0]}', 0)"))]
+    request = ground.rng.choice(("Add the row {row} to {table}.", "Insert {row} into {table}.")).format(row=", ".join(map(str, row)), table=table)
+    return request, steps, "done", {"action": "insert", "values": ", ".join(map(str, row))}, ground.changed([*ground.rows, row])
+
+
+def update(ground: Ground) -> Draft:
+    (place, column), row, key, table = ground.number(), ground.rng.choice(ground.rows), ground.columns[0], ground.table
+    value = ground.rng.choice([number for number in range(1, 100) if number != row[place]])
+    request = ground.rng.choice((f"Set {column} of {row[0]} to {value}.", f"Change the {column} of {row[0]} to {value}."))
+    steps = [step(f"set {column} of {row[0]} to {value}", "update", f"UPDATE {table} SET {column}={value} WHERE {key}='{row[0]}'",
+                  wrong=(f"UPDATE {table} SET {column}={value}", f"UPDATE {table} SET {column}={value + 1} WHERE {key}='{row[0]}'"))]
+    rows = [[*old[:place], value, *old[place + 1:]] if old is row else old for old in ground.rows]
+    return request, steps, "done", {"action": "update", "column": column, "where": row[0], "value": value}, ground.changed(rows)
+
+
+def delete(ground: Ground) -> Draft:
+    (place, column), row, table = ground.number(), ground.rng.choice(ground.rows), ground.table
+    request = ground.rng.choice((f"Delete the row where {column} is {row[place]}.", f"Remove the row with {column} {row[place]}."))
+    steps = [step(f"delete where {column} is {row[place]}", "delete", f"DELETE FROM {table} WHERE {column}={row[place]}",
+                  wrong=(f"DELETE FROM {table}", f"DELETE FROM {table} WHERE {column}!={row[place]}"))]
+    return request, steps, "done", {"action": "delete", "where": f"{column}={row[place]}"}, ground.changed([old for old in ground.rows if old is not row])
+
+
+def found_then_changed(ground: Ground) -> Draft:
+    """Two calls: the row with the highest or lowest value, then a change of that row; a third checks it where the chain may be longer."""
+    (place, column), key, table, highest = ground.number(), ground.columns[0], ground.table, ground.rng.random() < 0.5
+    row = (max if highest else min)(ground.rows, key=lambda row: row[place])
+    word = "highest" if highest else "lowest"
+    steps = [step(f"{key} of the {word} {column}", f"order by {column}", top_query(ground, column, highest), wrong=(top_query(ground, column, not highest),))]
+    if ground.rng.random() < 0.5:
+        steps.append(step("delete it", row[0], f"DELETE FROM {table} WHERE {key}='{row[0]}'", (1,), (f"DELETE FROM {table}",)))
+        rows = [old for old in ground.rows if old is not row]
+        return f"Delete the row with the {word} {column}.", steps, "done", {"action": "delete", "column": column, "way": word}, ground.changed(rows)
+    (target, set_column), value = ground.number(), ground.rng.randrange(100, 200)
+    steps.append(step(f"set its {set_column} to {value}", row[0], f"UPDATE {table} SET {set_column}={value} WHERE {key}='{row[0]}'", (1,),
+                      (f"UPDATE {table} SET {set_column}={value}",)))
+    rows = [[*old[:target], value, *old[target + 1:]] if old is row else old for old in ground.rows]
+    constraints = {"action": "update", "column": column, "way": word, "value": value}
+    return f"Set {set_column} to {value} in the row with the {word} {column}.", steps, "done", constraints, ground.changed(rows)
+
+
+def changed_then_asked(ground: Ground) -> Draft:
+    """Three calls: find a row, change it, and say what the sum is then."""
+    request, steps, _, constraints, tables = found_then_changed(ground)
+    place, column = ground.number()
+    total = sum(row[place] for row in tables[ground.table])
+    steps.append(step(f"sum of {column}", "sum", f"SELECT SUM({column}) FROM {ground.table}", (2,), (f"SELECT COUNT({column}) FROM {ground.table}",)))
+    return f"{request} What is the sum of {column} then?", steps, f"answer: {total}", constraints | {"then": f"sum {column}"}, tables
+
+
+FAMILIES = {1: (select, count, aggregate, order, join, insert, update, delete), 2: (found_then_changed,), 3: (changed_then_asked,)}  # by calls needed
+UNSUITED = ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.")  # no tool fits
+
+
+# ------------------------------------------------------------------------------------------------------ the world
+
+class Sql(World):
+    faults = ("timeout", "locked", "renamed", "denied")
+
+    @classmethod
+    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
+        seed = rng.getrandbits(32)
+        rng = random.Random(seed)
+        ground = draw_ground(rng, difficulty)
+        # a quarter of the tasks needs one call more than the rest, as far as the chain may go
+        length = 1
+        while length < min(difficulty.chain, max(FAMILIES)) and rng.random() < 0.25:
+            length += 1
+        family = rng.choice([family for family in FAMILIES[length] if ground.second or family is not join])
+        request, steps, answer, constraints, tables = family(ground)
+        kind = family.__name__
+        if rng.random() < difficulty.special:
+            tables, steps = None, []
+            if rng.random() < 0.5:
+                _, column = ground.number()
+                kind, answer, request = "ask", f"ask: {column}", f"Set {column} of {rng.choice(ground.rows)[0]}."
+                constraints = {"action": "update", "column": column, "missing": column}
+            else:
+                kind, answer = "none", "no tool fits"
+                request = rng.choice(UNSUITED).format(a=ground.rows[0][0], b=ground.rows[1][0])
+                constraints = {"action": "none"}
+        for _ in range(difficulty.distractors):
+            request += f" {ground.name()} has {rng.randrange(2, 100)} rows."
+        schema = " ".join(f"Table {table}({', '.join(columns)})." for table, (columns, _) in sorted(ground.tables().items()))
+        shown = [SQL, *(tool(ground.name(), f"gives {ground.name()}", {ground.name(): {"type": "integer"}}) for _ in range(difficulty.tools - 1))]
+        rng.shuffle(shown)
+        return Task("sql", kind, seed, f"{schema} {request}", shown, steps, answer, constraints,
+                    truth={"tables": ground.tables(), "rows": tables or ground.changed(ground.rows)}, difficulty=difficulty)
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.database = connect()
+        for table, (columns, rows) in task.truth["tables"].items():
+            self.database.execute(f"CREATE TABLE {table} ({columns[0]} TEXT, {', '.join(f'{column} INT' for column in columns[1:])})")
+            self.database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+        guard(self.database)
+
+    def step(self, call: dict) -> str:
+        if call["name"] != "sql":
+            return "error: nothing found"
+        rows, wrong = execute(self.database, call["arguments"]["query"])
+        if wrong:
+            return f"error: {wrong}"
+        said = "\n".join("|".join("null" if value is None else str(value) for value in row) for row in rows[:MOST_ROWS]) or "no rows"
+        said += "\n..." * (len(rows) > MOST_ROWS)
+        return said if len(said) <= MOST_TEXT else said[:MOST_TEXT] + " ..."
+
+    def verify(self, answer: str) -> bool:
+        """By the answer unless it is "done", and by every table: unchanged where the request asks for no change, and no table more."""
+        if self.task.answer != "done" and not super().verify(answer):
+            return False
+        there, wrong = execute(self.database, "SELECT name FROM sqlite_master WHERE type='table'")
+        if wrong or {table for table, in there} != set(self.task.truth["rows"]):
+            return False
+        for table, wanted in self.task.truth["rows"].items():
+            rows, wrong = execute(self.database, f"SELECT * FROM {table}", most=len(wanted) + 1)
+            if wrong or sorted(map(tuple, rows), key=repr) != sorted(map(tuple, wanted), key=repr):
+                return False
+        return True
+
+    def close(self) -> None:
+        self.database.close()
