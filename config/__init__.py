@@ -97,7 +97,8 @@ class Train:
     final: float = 0.05  # the rate at the very end, as a share of the peak
     z_loss: float = 0.0  # weight of (log Σ exp logits)², which keeps logits from drifting in long bf16 runs
     gate_weight: float = 0.01  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the matrix products; weights stay float32
+    minutes: float = 0.0  # if more than 0, take fewer steps where the machine is too slow for all of them in this time; measured before the first
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the matrix products, weights stay float32; auto: whichever is faster here
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile; auto: if there is a C++ compiler and ≥ 500 steps to repay it
     seed: int = 1337  # of the weights and the order of the data
     log_every: int = 20  # steps between log lines
@@ -109,7 +110,7 @@ class Train:
     device: str = "auto"  # auto: a GPU if there is one
 
     def check(self) -> None:
-        for name, least in dict(steps=1, batch=1, accumulation=1, log_every=1, eval_every=1, eval_batches=1, sample_every=0, save_every=0, keep=1).items():
+        for name, least in dict(steps=1, minutes=0, batch=1, accumulation=1, log_every=1, eval_every=1, eval_batches=1, sample_every=0, save_every=0, keep=1).items():
             if getattr(self, name) < least:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted at least {least}")
         if self.warmup + self.decay > 1:

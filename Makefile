@@ -1,0 +1,29 @@
+# make toy: environment + the main job.  make test: environment + tests.  Nothing else needs to be installed by hand.
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: toy test tables clean
+
+toy: .venv/ready
+	$(BIN)/python train.py config/toy.py
+
+test: .venv/test-ready
+	$(BIN)/python -m pytest
+
+tables: .venv/ready
+	$(BIN)/python results.py
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; call make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/test-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv out

@@ -1,0 +1,288 @@
+"""Weights in and out: Qwen2.5's folders, and the checkpoints of our own runs.
+
+- `load_qwen(folder)` reads what transformers writes (config.json, one or many safetensors files); `save_qwen` writes it back, and a
+  folder saved here opens in transformers as Qwen2. What SAGE adds (E_code, the gate, the smear) lies beside it in sage.safetensors,
+  which transformers does not look at. Tensor by tensor: memory never holds the model twice.
+- `save` and `load` are a run's checkpoints: weights, optimiser, random state and a readable meta.json. Everything is written aside
+  and renamed, so a run killed at any moment leaves the checkpoints it had.
+"""
+
+import errno
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import results
+from config import Config, Data, Model, Train, UserError
+from model import SAGE
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Qwen2.5 folders.
+
+OWN = ("embedding.code", "embedding.ids", "embedding.convolution", "embedding.out", "attention.smear")  # what Qwen does not have
+
+
+def qwen_name(name: str) -> str | None:
+    """Qwen's name of our parameter; None for SAGE's own."""
+    if any(own in name for own in OWN):
+        return None
+    for ours, theirs in (("blocks.", "model.layers."), ("attention_norm", "input_layernorm"), ("feed_forward_norm", "post_attention_layernorm"),
+                         ("attention.", "self_attn."), ("feed_forward.", "mlp."), ("embedding.text", "model.embed_tokens"), ("head.", "lm_head.")):
+        name = name.replace(ours, theirs)
+    if "self_attn." in name or "mlp." in name:
+        *front, last, kind = name.split(".")
+        name = ".".join([*front, last + "_proj", kind])
+    return "model." + name if name == "norm.weight" else name
+
+
+def read_config(folder: Path) -> Model:
+    """Our settings from a folder's config.json. Raises UserError where it is missing or asks for what Qwen2.5 does not have."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"no model at {folder}: wanted a folder with config.json and safetensors files")
+    try:
+        c = json.loads(path.read_text())
+        rope = c.get("rope_parameters") or c.get("rope_scaling") or {}
+        if c.get("model_type") != "qwen2":
+            raise UserError(f"{path} describes a {c.get('model_type')!r} model; only qwen2 (Qwen2, Qwen2.5) is read")
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
+            raise UserError(f"{path} asks for {rope.get('rope_type', rope.get('type'))!r} rotary scaling, which is not built; remove it to use the unscaled context")
+        if c.get("use_sliding_window"):
+            raise UserError(f"{path} asks for a sliding window; set use_sliding_window to false, landmark attention has its own window")
+        return Model(vocab_size=c["vocab_size"], width=c["hidden_size"], layers=c["num_hidden_layers"], heads=c["num_attention_heads"],
+                     kv_heads=c.get("num_key_value_heads", c["num_attention_heads"]), head_dim=c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"],
+                     feed_forward=c["intermediate_size"], context=c.get("max_position_embeddings", 32_768),
+                     rope_theta=float(c.get("rope_theta") or rope.get("rope_theta", 10_000.0)), norm_eps=c.get("rms_norm_eps", 1e-6), tied=c.get("tie_word_embeddings", False))
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); copy it anew") from None
+
+
+def open_safetensors(path: Path):
+    """A safetensors file, opened; UserError where it is missing, truncated or no such file."""
+    if not path.exists():
+        raise UserError(f"{path} is missing, though the folder's index names it; copy it from where the model came from")
+    try:
+        return safetensors.safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it anew") from None
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Which file holds which tensor, from the index or from the files themselves."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew") from None
+        for path in sorted(set(files.values())):
+            open_safetensors(path)  # every shard is looked at before memory is spent
+        return files
+    path = folder / "model.safetensors"
+    if not path.exists():
+        raise UserError(f"no weights in {folder}: wanted model.safetensors, or model.safetensors.index.json and its shards")
+    with open_safetensors(path) as file:
+        return {name: path for name in file.keys()}
+
+
+def allocate(config: Model, dtype: torch.dtype, device: str) -> SAGE:
+    """A model whose weights are allocated and not yet filled."""
+    with torch.device("meta"):
+        model = SAGE(config, seed=None).to(dtype)
+    return model.to_empty(device=device)
+
+
+@torch.no_grad()
+def fill(model: SAGE, sources: dict[str, tuple[Path, str]], where: Path) -> None:
+    """Copy tensors into parameters, one at a time. `sources` maps our name to (file, name in it). One error lists all that is wrong."""
+    shapes: dict[Path, dict[str, tuple]] = {}
+    for path in {path for path, _ in sources.values()}:
+        with open_safetensors(path) as file:
+            shapes[path] = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    own = dict(model.named_parameters())
+    missing = [theirs for path, theirs in sources.values() if theirs not in shapes[path]]
+    wrong = [f"{theirs} is {shapes[path][theirs]}, wanted {tuple(own[ours].shape)}" for ours, (path, theirs) in sources.items()
+             if theirs in shapes[path] and shapes[path][theirs] != tuple(own[ours].shape)]
+    extra = sorted({name for names in shapes.values() for name in names} - {theirs for _, theirs in sources.values()})
+    complaint = "; ".join(f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" for what, names in
+                          (("missing", missing), ("wrong shape", wrong), ("not expected", extra)) if names)
+    if complaint:
+        raise UserError(f"the weights in {where} do not fit its config: {complaint}")
+    for ours, (path, theirs) in sources.items():
+        with open_safetensors(path) as file:  # opened anew for each: a mapping that stays open keeps what was read from it in memory
+            try:
+                own[ours].copy_(file.get_tensor(theirs))
+            except SafetensorError as error:
+                raise UserError(f"{path} is damaged at {theirs} ({error}); copy it anew") from None
+
+
+def load_qwen(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu", window: int = 4096, stride: int = 64) -> SAGE:
+    """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
+
+    Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code = E_text, and the gate is drawn
+    but cannot matter. `window` and `stride` are landmark attention's W and k. Raises UserError naming file and remedy.
+    """
+    folder = Path(folder).expanduser()
+    config = replace(read_config(folder), window=window, landmark_stride=stride)
+    files, additions = weight_files(folder), folder / "sage.safetensors"
+    own: set[str] = set()
+    if additions.exists():
+        with open_safetensors(additions) as file:
+            own = set(file.keys())
+        config = replace(config, previous_token=any("smear" in name for name in own))
+    model = allocate(config, dtype, device)
+    sources = {}
+    for name, _ in model.named_parameters():
+        if theirs := qwen_name(name):
+            sources[name] = files.get(theirs, next(iter(files.values()))), theirs  # a name no file has is looked for in the first, and listed as missing
+        elif own:
+            sources[name] = additions, name
+    if config.tied and "lm_head.weight" in files:  # some tools write the tied head too; it must then be what it is tied to
+        raise UserError(f"{folder} ties its head to the embedding and yet holds lm_head.weight; set tie_word_embeddings to false in config.json, or remove the tensor")
+    fill(model, sources, folder)
+    if not own:
+        model.initialise(seed=0, only=OWN)
+    return model.eval()
+
+
+def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
+    """Write a model as a Qwen2 folder that transformers opens, and SAGE's own parameters beside it.
+
+    Transformers sees Qwen's part alone: its logits are SAGE's only while E_code = E_text, the smear is 0 and texts fit the
+    window. An existing folder is replaced once the new one is complete. Raises UserError.
+    """
+    c, folder = model.config, Path(folder).expanduser()
+    if c.embedding != "split" or c.activation != "swiglu" or c.norm != "rms":
+        raise UserError(f"only SAGE's own block can be a Qwen2 folder; this model has embedding {c.embedding!r}, activation {c.activation!r}, norm {c.norm!r}")
+    config = dict(architectures=["Qwen2ForCausalLM"], model_type="qwen2", vocab_size=c.vocab_size, hidden_size=c.width, num_hidden_layers=c.layers,
+                  num_attention_heads=c.heads, num_key_value_heads=c.kv_heads, head_dim=c.head_dim, intermediate_size=c.feed_forward, max_position_embeddings=c.context,
+                  rope_theta=c.rope_theta, rms_norm_eps=c.norm_eps, tie_word_embeddings=c.tied, hidden_act="silu", use_sliding_window=False,
+                  torch_dtype=str(next(model.parameters()).dtype).removeprefix("torch."))
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    shards, size = [{}], 0
+    for name, tensor in tensors.items():
+        if theirs := qwen_name(name):
+            if size and size + tensor.nbytes > shard_bytes:
+                shards.append({})
+                size = 0
+            shards[-1][theirs], size = tensor, size + tensor.nbytes
+    with written_aside(folder) as aside:
+        names = ["model.safetensors"] if len(shards) == 1 else [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+        for name, shard in zip(names, shards):
+            save_file(shard, aside / name, metadata={"format": "pt"})
+        if len(shards) > 1:
+            index = dict(metadata=dict(total_size=sum(t.nbytes for s in shards for t in s.values())), weight_map={t: name for name, s in zip(names, shards) for t in s})
+            (aside / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+        save_file({name: tensor for name, tensor in tensors.items() if qwen_name(name) is None}, aside / "sage.safetensors", metadata={"format": "pt"})
+        (aside / "config.json").write_text(json.dumps(config, indent=1))
+
+
+class written_aside:
+    """A folder that is written beside its place and put there, whole, when the block ends; on an error nothing is left and the old one stays.
+
+    A full disk becomes a UserError, whichever writer met it.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.aside = folder, folder.with_name(folder.name + ".tmp")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.aside, ignore_errors=True)
+        self.aside.mkdir(parents=True)
+        return self.aside
+
+    def __exit__(self, kind, error, _) -> None:
+        if kind is not None:
+            shutil.rmtree(self.aside, ignore_errors=True)
+            full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            if getattr(error, "errno", None) in full or any(f"os error {code}" in str(error) for code in full):
+                raise UserError(f"no room to write {self.folder} ({error}); earlier checkpoints are intact: free some space and go on with --resume") from None
+            return
+        for path in self.aside.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        old = self.folder.with_name(self.folder.name + ".old")
+        if self.folder.exists():
+            self.folder.rename(old)
+        self.aside.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A run's own checkpoints: out/toy/base/checkpoint-0000500/{model,optimizer}.safetensors and meta.json.
+
+def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, loader: dict, keep: int = 2, **more) -> Path:
+    """Write checkpoint `step` of a run, then delete all but the last `keep`. `more` goes into meta.json. Returns its folder."""
+    folder = Path(folder)
+    state = {"random": torch.get_rng_state()}
+    for number, optimizer in enumerate(optimizers):
+        for index, entries in optimizer.state_dict()["state"].items():
+            state |= {f"{number}.{index}.{key}": value for key, value in entries.items() if isinstance(value, Tensor)}
+    meta = dict(step=step, loader=loader, settings=asdict(config), commit=results.commit(), **more,
+                versions=dict(python=platform.python_version(), torch=torch.__version__, safetensors=safetensors.__version__))
+    target = folder / f"checkpoint-{step:07}"
+    with written_aside(target) as aside:
+        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, aside / "model.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, aside / "optimizer.safetensors")
+        (aside / "meta.json").write_text(json.dumps(meta, indent=1))
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(p for p in Path(folder).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit())
+
+
+def latest(folder: str | Path) -> Path:
+    """The newest checkpoint of a run. Raises UserError when there is none."""
+    found = checkpoints(folder)
+    if not found:
+        raise UserError(f"no checkpoint in {folder}; train one with python train.py config/toy.py, or name another run's folder")
+    return found[-1]
+
+
+def read_meta(checkpoint: Path) -> tuple[dict, Config]:
+    """A checkpoint's meta.json, and the settings in it."""
+    try:
+        meta = json.loads((checkpoint / "meta.json").read_text())
+        s = meta["settings"]
+        return meta, Config(out=s["out"], model=Model(**s["model"]), data=Data(**s["data"]), train=Train(**s["train"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{checkpoint / 'meta.json'} cannot be read ({type(error).__name__}: {error}); delete {checkpoint} to go on from the checkpoint before it") from None
+
+
+def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = ()) -> None:
+    """Fill a model, and optimisers with the random state when they are given, from a checkpoint. Raises UserError."""
+    path = checkpoint / "model.safetensors"
+    fill(model, {name: (path, name) for name, _ in model.named_parameters()}, checkpoint)
+    if optimizers:
+        with open_safetensors(checkpoint / "optimizer.safetensors") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        torch.set_rng_state(state.pop("random"))
+        for number, optimizer in enumerate(optimizers):
+            entries: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in state.items():
+                which, index, key = name.split(".", 2)
+                if int(which) == number:
+                    entries.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict(dict(state=entries, param_groups=optimizer.state_dict()["param_groups"]))
+
+
+def load_run(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[SAGE, Config, dict]:
+    """The newest model of a run, with its settings and meta. Raises UserError."""
+    checkpoint = latest(folder)
+    meta, config = read_meta(checkpoint)
+    model = allocate(config.model, dtype, device)
+    load(checkpoint, model)
+    return model.eval(), config, meta

@@ -1,0 +1,149 @@
+"""What every script needs before and around its loop: the device, its measured speed, the log line, the curve, the last word on errors."""
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from config import UserError
+
+
+def pick_device(name: str) -> str:
+    """ "cuda" or "cpu" for "auto"; otherwise what was asked for, if torch can reach it. Raises UserError."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); wanted auto, cpu or cuda") from None
+    return name
+
+
+def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
+    """The machine's matrix-product rate in FLOP/s, measured: the best of many size × size products (4 × larger on a GPU)."""
+    size *= 4 if device.startswith("cuda") else 1
+    a, b = torch.randn(size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
+    synchronise = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        a @ b
+        synchronise()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def pick_dtype(name: str, device: str) -> torch.dtype:
+    """The dtype of matrix products: what was asked for, or for "auto" the faster of bfloat16 and float32 on this machine.
+
+    Measured, because it cannot be guessed: a CPU with bf16 units is 2-5 × faster in it, one without them up to 100 × slower.
+    """
+    if name != "auto":
+        return getattr(torch, name)
+    fast, safe = (matmul_peak(device, dtype, size=256, seconds=0.1) for dtype in (torch.bfloat16, torch.float32))
+    return torch.bfloat16 if fast > safe else torch.float32
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile works here, found out by trying: on a CPU it needs a C++ compiler and Python's headers."""
+    if device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return False
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+        return True
+    except Exception:  # whatever the compiler's reason: the caller goes on without it, and says so
+        return False
+
+
+class Log:
+    """A run's log: one line on the terminal in fixed columns, and the same numbers in log.jsonl."""
+
+    def __init__(self, folder: str | Path, total: int, first: int = 0):
+        self.path, self.total = Path(folder) / "log.jsonl", total
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if first == 0:
+            self.path.write_text("")
+        else:  # resumed: drop what a killed run logged past its last checkpoint
+            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= first] if self.path.exists() else []
+            self.path.write_text("".join(line + "\n" for line in kept))
+        self.bar = tqdm(total=total, initial=first, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+    def say(self, text: str) -> None:
+        self.bar.write(text)
+
+    def line(self, step: int, milliseconds: float, tokens_per_second: float, peak_share: float, **numbers: float) -> None:
+        """Log one interval: `numbers` are shown in the order given (loss, lr, …)."""
+        eta = int((self.total - step) * milliseconds / 1000)
+        shown = "  ".join(f"{name} {value:.1e}" if name == "lr" else f"{name} {value:.3f}" for name, value in numbers.items())
+        self.say(f"{step:>6}/{self.total} {step / self.total:4.0%}  {shown}  {milliseconds:5.0f} ms  {tokens_per_second:7,.0f} tok/s  "
+                 f"{peak_share:4.0%} of peak  ETA {eta // 60}:{eta % 60:02}")
+        self.write(step=step, ms=round(milliseconds, 1), tokens_per_second=round(tokens_per_second), peak_share=round(peak_share, 4), **numbers)
+
+    def write(self, **numbers: float) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps(numbers) + "\n")
+
+
+def read_log(folder: str | Path) -> list[dict]:
+    """The records of a run's log.jsonl."""
+    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+
+
+def draw_curve(folder: str | Path, title: str) -> Path:
+    """Draw training and validation loss of a run from its log into loss.png; returns its path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    records = read_log(folder)
+    train, held_out = [r for r in records if "loss" in r], [r for r in records if "bits_per_byte" in r]
+    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    axis.plot([r["step"] for r in train], [r["loss"] for r in train], color="tab:blue", label="training loss (nats a token)")
+    axis.set(xlabel="step", ylabel="nats a token", title=title)
+    right = axis.twinx()
+    right.plot([r["step"] for r in held_out], [r["bits_per_byte"] for r in held_out], "o-", color="tab:orange", label="held out (bits a byte)")
+    right.set_ylabel("bits a byte")
+    axis.legend(handles=[*axis.lines, *right.lines], loc="upper right", frameon=False)
+    for side in ("top",):
+        axis.spines[side].set_visible(False), right.spines[side].set_visible(False)
+    path = Path(folder) / "loss.png"
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+@contextlib.contextmanager
+def stop_requested():
+    """Turn Ctrl-C and SIGTERM into a question: yields a function that says whether one came. A second Ctrl-C ends at once."""
+    came = []
+
+    def note(number, frame) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with 130."""
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise SystemExit(130) from None
