@@ -154,10 +154,11 @@ class World:
 
 
 def world(name: str) -> type[World]:
-    """The class of a world by its name; raises UserError if there is none."""
-    if name not in WORLDS:
+    """The class of a world by its name, or of tasks read from files by "module.Class"; raises UserError if there is none."""
+    module, _, of_files = name.partition(".")    # "benchmarks.Bfcl": nothing can be sampled there
+    if not of_files and name not in WORLDS:
         raise UserError(f"there is no world {name!r}; there are {', '.join(WORLDS)}")
-    return getattr(import_module(f"worlds.{name}"), WORLDS[name])
+    return getattr(import_module(f"worlds.{module}"), of_files or WORLDS[name])
 
 
 def draw(name: str, seed: int, index: int, difficulty: Difficulty = Difficulty()) -> Task:

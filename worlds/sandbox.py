@@ -33,7 +33,7 @@ import stat
 import subprocess
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -94,24 +94,27 @@ def archive(tree: Tree) -> bytes:
     return packed.getvalue()
 
 
-def command_line(limits: Limits, extra: list[str]) -> list[str]:
-    """The bubblewrap command that the supervisor runs in; `extra` are further mounts."""
+def command_line(limits: Limits, home: str, user: int, folders: Sequence[str], background: bool) -> list[str]:
+    """The bubblewrap command, with the supervisor as its process 1."""
+    room = ["--size", str(limits.home // 16), "--tmpfs"]
     as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--"]
     return [
         *(as_user if os.geteuid() == 0 else []),
-        "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--uid", "1000", "--gid", "1000",
+        "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--uid", str(user), "--gid", str(user),
         "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--info-fd", "2",
         "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin", "/sbin",
         "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
         # /dev and the root are tmpfs too, of half the machine's memory: read-only, or they could be filled
-        "--proc", "/proc", "--dev", "/dev", "--size", str(limits.home // 16), "--tmpfs", "/dev/shm", "--remount-ro", "/dev",
-        "--size", str(limits.home // 16), "--tmpfs", "/tmp", "--size", str(limits.home), "--tmpfs", HOME, *extra, "--remount-ro", "/",
-        "--chdir", HOME, "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", HOME, "--setenv", "LC_ALL", "C",
-        "--setenv", "TZ", "UTC0", "bash", "--norc", "--noprofile", "-c", supervisor(limits),
+        "--proc", "/proc", "--dev", "/dev", *room, "/dev/shm", "--remount-ro", "/dev", *room, "/tmp",
+        *(word for folder in folders for word in (*room, folder)),
+        "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",  # names only: /usr/bin/awk is a link through here
+        "--size", str(limits.home), "--tmpfs", home, "--remount-ro", "/",
+        "--chdir", home, "--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin", "--setenv", "HOME", home, "--setenv", "LC_ALL", "C",
+        "--setenv", "TZ", "UTC0", "bash", "--norc", "--noprofile", "-c", supervisor(limits, background),
     ]
 
 
-def supervisor(limits: Limits) -> str:
+def supervisor(limits: Limits, background: bool) -> str:
     """Process 1: takes a token and a command, runs it, kills whatever it left behind, says token and exit status; until the pipe closes."""
     return f"""
 exec 2>/dev/null
@@ -123,7 +126,7 @@ while IFS= read -r -d '' token && IFS= read -r -d '' command; do
     {{ ulimit -t {limits.cpu}; exec bash --norc --noprofile -c "$command"; }} </dev/null 2>&1 &
     wait $!; status=$?
     [ $status = 138 ] && {{ wait $!; status=$?; }}
-    while kill -9 -1; do :; done         # until nothing else lives, so everything printed stands before the token
+    {":" if background else "while kill -9 -1; do :; done"}   # until nothing else lives, so everything printed stands before the token
     printf '\\0%s %d\\n' "$token" $status
 done"""
 
@@ -131,16 +134,20 @@ done"""
 class Sandbox:
     """A running sandbox with its home folder. Close it, or use `with`. It ends with the thread that started it.
 
+    For tasks that were written for a container of their own (worlds/benchmarks.py): `home` and `user` may be others (user 0 looks like root
+    and may do nothing more), `folders` are further writable places, `background` lets processes live on from one command to the next.
+
     Raises UserError if bubblewrap is missing or may not start; SandboxDied from any call once the sandbox is gone.
     """
 
-    def __init__(self, tree: Tree | None = None, limits: Limits = Limits(), extra: list[str] = ()):
+    def __init__(self, tree: Tree | None = None, limits: Limits = Limits(), home: str = HOME, user: int = 1000,
+                 folders: Sequence[str] = (), background: bool = False):
         if not available():
             raise UserError("bubblewrap is not installed, and commands of a model run nowhere else; "
                             "install it: apt-get install bubblewrap (and util-linux, for root)")
         self.limits = limits
-        self.process = subprocess.Popen(command_line(limits, list(extra)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        cwd="/", bufsize=0)
+        self.process = subprocess.Popen(command_line(limits, home, user, folders, background), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, cwd="/", bufsize=0)
         said = self.process.stderr.read()    # the info about process 1, or bubblewrap's complaint: its end is closed by `exec` below
         try:
             self.pid = json.loads(said)["child-pid"]
@@ -148,7 +155,7 @@ class Sandbox:
             self.close()
             raise UserError(f"bubblewrap did not start: {said.decode(errors='replace').strip()}; it needs unprivileged user namespaces "
                             "(sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)") from None
-        self.home = f"/proc/{self.pid}/root{HOME}"
+        self.home = f"/proc/{self.pid}/root{home}"
         try:
             self.process.stdin.write(archive(tree or {}))
             self.run(":")

@@ -31,8 +31,10 @@ MOST_TEXT = 600          # characters of an observation
 
 FORBIDDEN = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA,  # files, settings
              sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE}
-CHANGING = {"random", "randomblob", "date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff",
-            "current_date", "current_time", "current_timestamp", "load_extension", "sqlite_version", "sqlite_source_id"}
+FUNCTIONS = {"random", "randomblob", "date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff",  # another value each time
+             "current_date", "current_time", "current_timestamp", "sqlite_version", "sqlite_source_id",
+             "load_extension", "fts3_tokenizer",  # code; an address of the process
+             "printf", "format"}                  # printf('%.*c', 100000000, 'x') is one step of three quarters of a second
 
 
 def connect() -> sqlite3.Connection:
@@ -52,7 +54,7 @@ def guard(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA max_page_count = {pages + 1000}")  # 4 MB
     database.execute("PRAGMA temp_store = MEMORY")
     database.set_authorizer(lambda action, first, second, *_: sqlite3.SQLITE_DENY if action in FORBIDDEN or
-                            action == sqlite3.SQLITE_FUNCTION and second.lower() in CHANGING else sqlite3.SQLITE_OK)
+                            action == sqlite3.SQLITE_FUNCTION and second.lower() in FUNCTIONS else sqlite3.SQLITE_OK)
 
 
 def execute(database: sqlite3.Connection, query: str, most: int = MOST_ROWS) -> tuple[list[tuple], str]:
@@ -308,11 +310,11 @@ class Sql(World):
         """By the answer unless it is "done", and by every table: unchanged where the request asks for no change, and no table more."""
         if self.task.answer != "done" and not super().verify(answer):
             return False
-        there, wrong = execute(self.database, "SELECT name FROM sqlite_master WHERE type='table'")
+        there, wrong = execute(self.database, "SELECT name FROM main.sqlite_master WHERE type='table'")
         if wrong or {table for table, in there} != set(self.task.truth["rows"]):
             return False
         for table, wanted in self.task.truth["rows"].items():
-            rows, wrong = execute(self.database, f"SELECT * FROM {table}", most=len(wanted) + 1)
+            rows, wrong = execute(self.database, f"SELECT * FROM main.{table}", most=len(wanted) + 1)
             if wrong or sorted(map(tuple, rows), key=repr) != sorted(map(tuple, wanted), key=repr):
                 return False
         return True
