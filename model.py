@@ -216,7 +216,7 @@ class SAGE(nn.Module):
         as a whole one, and adding a part changes no other.
         """
         for name, p in self.named_parameters():
-            if not any(part in name for part in only):
+            if name == "embedding.code.weight" or not any(part in name for part in only):
                 continue
             generator = torch.Generator(p.device).manual_seed(seed * 1_000_003 + zlib.crc32(name.encode()))
             if name.endswith(("norm.weight", "convolution")):

@@ -18,7 +18,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import regex
@@ -203,6 +203,7 @@ def chat(messages: list[dict], tools: list | None = None, style: str = "qwen", g
 TOY = ROOT / "config" / "toy.bpe"
 
 
+@cache
 def toy() -> Tokenizer:
     """The toy vocabulary: 256 bytes, then merges, then the markers, and Qwen's two tool strings as one token each."""
     if not TOY.exists():
