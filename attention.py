@@ -18,6 +18,9 @@ G = H / K queries that share a key, d head width, n new tokens, R ring slots, M 
     python bench/attention.py     speed and memory          python bench/retrieval.py     needle test
 """
 
+import functools
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -92,50 +95,195 @@ def short(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: 
     return Short.apply(q, k, v, torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(~seen, float("-inf")))
 
 
-def blocked(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None = None) -> Tensor:
-    B, H, T, d = q.shape
-    K, C = k.shape[1], 128
-    outputs = []
+def tiles(T: int, window: int, stride: int, device):
+    """The blocked path's walk: for each block of C queries its slice, the index of the keys that any of them sees, and who sees whom (C, keys).
+
+    The keys are the landmarks before the block's window slice, then the slice. C is a window's sixteenth at least, so that the edge of
+    the slice stays small beside it, and 64 at least, so that matrix products are worth their start.
+    """
+    C = max(64, min(512, window // 16))
     for start in range(0, T, C):
         stop, first = min(start + C, T), max(0, start - window + 1)
-        index = torch.cat([torch.arange(0, first, stride, device=q.device), torch.arange(first, stop, device=q.device)])
-        seen = visible(torch.arange(start, stop, device=q.device)[:, None], index, window, stride)
-        if documents is not None:
-            seen = seen & (documents[:, start:stop, None] == documents[:, None, index])[:, None, None]
-        scores = (q[:, :, start:stop].reshape(B, K, -1, d) @ k[:, :, index].mT).float().view(B, K, H // K, stop - start, -1) * d**-0.5
-        p = scores.masked_fill(~seen, float("-inf")).softmax(-1).to(q.dtype)
-        outputs.append((p.view(B, K, -1, len(index)) @ v[:, :, index]).view(B, H, -1, d))
-    return torch.cat(outputs, 2)
+        index = torch.cat([torch.arange(0, first, stride, device=device), torch.arange(first, stop, device=device)])
+        yield slice(start, stop), index, visible(torch.arange(start, stop, device=device)[:, None], index, window, stride)
 
 
-def choose(q: Tensor, k: Tensor, window: int, documents: Tensor | None = None) -> str:
-    """The implementation that "auto" takes for these tensors."""
+def tile_scores(q: Tensor, k: Tensor, block: slice, index: Tensor, seen: Tensor, documents: Tensor | None) -> Tensor:
+    """Masked scores of one block of queries, at least float32: (B, K, G, C, keys)."""
+    B, H, _, d = q.shape
+    queries = q[:, :, block].reshape(B, k.shape[1], -1, d)                          # (B, K, G·C, d): heads that share keys stand below each other
+    scores = (queries @ k[:, :, index].mT).to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5
+    if documents is not None:
+        seen = seen & (documents[:, block, None] == documents[:, None, index])[:, None, None]
+    return scores.view(B, k.shape[1], -1, seen.shape[-2], len(index)).masked_fill_(~seen, float("-inf"))
+
+
+def blocked(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Landmark attention in linear memory: returns out (B, H, T, d) and the logarithm of each softmax's sum (B, H, T), for backward."""
+    B, H, T, d = q.shape
+    out = q.new_empty(B, T, H, d).transpose(1, 2)                                   # laid out as the output projection reads it
+    lse = torch.empty(B, H, T, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
+    for block, index, seen in tiles(T, window, stride, q.device):
+        scores = tile_scores(q, k, block, index, seen, documents)
+        total = scores.logsumexp(-1, keepdim=True)                                  # (B, K, G, C, 1)
+        p = scores.sub_(total).exp_().to(q.dtype).view(B, k.shape[1], -1, len(index))
+        out[:, :, block] = (p @ v[:, :, index]).view(B, H, -1, d)
+        lse[:, :, block] = total.view(B, H, -1)
+    return out, lse
+
+
+def blocked_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, window: int, stride: int,
+                     documents: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v: the same walk, the probabilities computed again from `lse`, keys' gradients summed in float32."""
+    B, H, T, d = q.shape
+    K, wide = k.shape[1], lse.dtype
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+    delta = (dout.to(wide) * out).sum(-1)                                           # (B, H, T): Σ p dp of each softmax
+    for block, index, seen in tiles(T, window, stride, q.device):
+        p = tile_scores(q, k, block, index, seen, documents).sub_(lse[:, :, block].reshape(B, K, -1, seen.shape[0], 1)).exp_()
+        gradient = dout[:, :, block].reshape(B, K, -1, d)                           # (B, K, G·C, d)
+        dp = (gradient @ v[:, :, index].mT).view_as(p)
+        ds = (p * (dp - delta[:, :, block].reshape(B, K, -1, seen.shape[0], 1)) * d**-0.5).to(q.dtype).view(B, K, -1, len(index))
+        p = p.to(q.dtype).view(B, K, -1, len(index))
+        dq[:, :, block] = (ds @ k[:, :, index]).view(B, H, -1, d)
+        dk.index_add_(2, index, (ds.mT @ q[:, :, block].reshape(B, K, -1, d)).to(wide))
+        dv.index_add_(2, index, (p.mT @ gradient).to(wide))
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
+
+
+# One operator for the two paths with linear memory, so that torch.compile, activation checkpointing and FakeTensor see a single node with a
+# known shape instead of a loop over blocks or a kernel launch.
+
+
+@torch.library.custom_op("sage::landmark_attention", mutates_args=())
+def attention_op(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None, triton: bool) -> tuple[Tensor, Tensor]:
+    if triton:
+        import kernels
+        return kernels.forward(q, k, v, window, stride, documents)
+    return blocked(q, k, v, window, stride, documents)
+
+
+@attention_op.register_fake
+def _(q, k, v, window, stride, documents, triton):
+    B, H, T, d = q.shape
+    return q.new_empty(B, T, H, d).transpose(1, 2), q.new_empty(B, H, T, dtype=torch.promote_types(q.dtype, torch.float32))
+
+
+@torch.library.custom_op("sage::landmark_attention_backward", mutates_args=())
+def attention_backward_op(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, window: int, stride: int,
+                          documents: Tensor | None, triton: bool) -> tuple[Tensor, Tensor, Tensor]:
+    if triton:
+        import kernels
+        return kernels.backward(dout, q, k, v, out, lse, window, stride, documents)
+    return blocked_backward(dout, q, k, v, out, lse, window, stride, documents)
+
+
+@attention_backward_op.register_fake
+def _(dout, q, k, v, out, lse, window, stride, documents, triton):
+    if triton:
+        return tuple(x.new_empty(x.transpose(1, 2).shape).transpose(1, 2) for x in (q, k, v))
+    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def _setup(ctx, inputs, output):
+    q, k, v, ctx.window, ctx.stride, documents, ctx.triton = inputs
+    ctx.save_for_backward(q, k, v, *output, documents)
+
+
+def _backward(ctx, dout, _):
+    q, k, v, out, lse, documents = ctx.saved_tensors
+    return *attention_backward_op(dout, q, k, v, out, lse, ctx.window, ctx.stride, documents, ctx.triton), None, None, None, None
+
+
+attention_op.register_autograd(_backward, setup_context=_setup)
+
+
+# The one function a model calls -------------------------------------------------------------------------------------
+
+IMPLEMENTATIONS = ("auto", "definition", "causal", "short", "blocked", "triton")
+SHORT = 1024  # tokens up to which keeping the probabilities beats computing them again, on a CPU with bf16 products
+
+
+def cannot(name: str, q: Tensor, window: int, documents: Tensor | None) -> str | None:
+    """Why the implementation `name` does not take these tensors, or None."""
+    if name == "causal" and (q.shape[2] > window or documents is not None):
+        return f"it is exact for T <= window without documents; found T={q.shape[2]}, window={window}, documents {'given' if documents is not None else 'None'}"
+    if name == "triton":
+        try:
+            import kernels
+        except ImportError as error:
+            return f"Triton is missing ({error}); pip install triton"
+        reason = kernels.unsupported(q)
+        return reason and f"it needs {reason}"
+    return None
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Tell a user of a path that was not taken, once a process."""
+    warnings.warn(text, stacklevel=3)
+
+
+def choose(q: Tensor, window: int, documents: Tensor | None = None) -> str:
+    """The implementation that "auto" takes for q (B, H, T, d): it goes by device, size, and whether a gradient will be needed."""
     T = q.shape[2]
-    if q.device.type == "cpu" and T <= 1024:
-        return "short"
-    if T <= window and documents is None:
+    if T <= window and documents is None and not (q.device.type == "cpu" and T <= SHORT and torch.is_grad_enabled() and q.requires_grad and fast_short(q.dtype)):
         return "causal"
-    return "blocked"
+    if q.device.type == "cpu":
+        return "short" if T <= SHORT else "blocked"
+    reason = cannot("triton", q, window, documents)
+    if reason and q.is_cuda:
+        say_once(f"landmark attention runs in plain PyTorch on {q.device}: the Triton kernels do not take it, {reason}")
+    return "blocked" if reason else "triton"
+
+
+def fast_short(dtype: torch.dtype) -> bool:
+    """Whether this CPU's matrix products in `dtype` are fast enough that torch's fused attention loses to three of them."""
+    return dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+
+
+def check(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None, implementation: str) -> None:
+    """Raise UserError, with the values, for whatever does not fit together."""
+    if q.dim() != 4 or k.dim() != 4 or k.shape != v.shape or k.shape[0] != q.shape[0] or k.shape[2:] != q.shape[2:]:
+        raise UserError(f"attention needs q (B, H, T, d) and k, v (B, K, T, d); found q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}")
+    if q.shape[1] % k.shape[1]:
+        raise UserError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key-value heads; H must be a multiple of K")
+    if window < 1 or stride < 1:
+        raise UserError(f"window and stride must be at least 1; found window={window}, stride={stride}")
+    if len({q.dtype, k.dtype, v.dtype}) > 1:
+        raise UserError(f"q, k and v must have one dtype; found {q.dtype}, {k.dtype}, {v.dtype}")
+    if len({x.device for x in (q, k, v)} | ({documents.device} if documents is not None else set())) > 1:
+        raise UserError(f"q, k, v and documents must be on one device; found {q.device}, {k.device}, {v.device}{'' if documents is None else f', {documents.device}'}")
+    if documents is not None and documents.shape != (q.shape[0], q.shape[2]):
+        raise UserError(f"documents must be (B, T) = {(q.shape[0], q.shape[2])}; found {tuple(documents.shape)}")
+    if implementation not in IMPLEMENTATIONS:
+        raise UserError(f"implementation {implementation!r} is not known; one of {', '.join(IMPLEMENTATIONS)}")
 
 
 def landmark_attention(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None = None,
                        implementation: str = "auto") -> Tensor:
-    """Attention of every query over its window and the landmarks before it.
+    """Attention of every query over its window and the landmarks before it (§2.3).
 
     q (B, H, T, d); k and v (B, K, T, d), H a multiple of K, rotated already; documents (B, T) integers or None: tokens see only their own
-    document. Returns (B, H, T, d). Raises UserError for shapes, dtypes, devices or settings that do not fit.
+    document, whose first token stands at a multiple of `stride` when T > window. Returns (B, H, T, d). `choose` says what "auto" takes.
+    Raises UserError for shapes, dtypes, devices or settings that do not fit, and for an implementation that cannot take them.
     """
-    if torch.is_autocast_enabled(q.device.type):
+    if torch.amp.is_autocast_available(q.device.type) and torch.is_autocast_enabled(q.device.type):
         q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
-    B, H, T, d = q.shape
-    if k.shape != v.shape or k.shape[0] != B or k.shape[2:] != (T, d) or H % k.shape[1]:
-        raise UserError(f"attention needs q (B, H, T, d), k and v (B, K, T, d) with H a multiple of K; found {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
-    if window < 1 or stride < 1:
-        raise UserError(f"window and stride must be at least 1; found window={window}, stride={stride}")
-    name = choose(q, k, window, documents) if implementation == "auto" else implementation
-    if name == "causal":
+    check(q, k, v, window, stride, documents, implementation)
+    if implementation == "auto":
+        implementation = choose(q, window, documents)
+    elif reason := cannot(implementation, q, window, documents):
+        raise UserError(f"implementation {implementation!r} cannot take this: {reason}")
+    if implementation == "causal":
         return causal(q, k, v)
-    return {"definition": definition, "short": short, "blocked": blocked}[name](q, k, v, window, stride, documents)
+    if implementation in ("blocked", "triton"):
+        documents = None if documents is None else documents.to(torch.int32)
+        return attention_op(q, k, v, window, stride, documents, implementation == "triton")[0]
+    return (definition if implementation == "definition" else short)(q, k, v, window, stride, documents)
+
+
+# The cache ----------------------------------------------------------------------------------------------------------
 
 
 class LandmarkCache:
