@@ -27,11 +27,10 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
-import runtime
 from config import UserError
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
 from tools import Plan, check, decode, hard_negatives, parse
-from worlds import FAULT_TEXTS, SYLLABLES, WORLDS, Difficulty, Episode, Task, draw, failed
+from worlds import FAULT_TEXTS, SYLLABLES, WORLDS, Difficulty, Episode, Task, draw, failed, same_answer
 
 MOST_TURNS = 12  # of one episode with a model over HTTP; the longest solution has 4 calls, and each may fail once or twice
 
@@ -205,33 +204,40 @@ def plain(value: Any) -> str:
 def critique(task: Task, episode: Episode, message: str) -> str:
     """What went wrong first in a failed attempt, in one line that names the true fault; `message` is the attempt's last one.
 
-    Calls are compared with the solution's in the solution's order; a call that the world took and that matches an open step counts
-    wherever it stands. The first entry of the log after the last right step is the culprit, unless a step was left out.
+    The first step of the solution that was not done is found, then the first call made while it was open that neither was right nor
+    was put right by the next call of the same tool.
     """
     steps = {number: step for number, step in enumerate(task.solution, 1) if step.call}
-    if not steps and not episode.log or task.answer.startswith("refuse"):
-        return critique_of_answer(task, message)
     done: set[int] = set()
-    culprit, place = None, 0
+    strays: dict[int | None, list[int]] = {}     # the step that was open -> places in the log of the calls that were not right
     for place, entry in enumerate(episode.log):
-        matching = [number for number, step in steps.items() if number not in done and entry.taken == step.call]
-        if matching:
-            done.add(matching[0])
-            culprit = None
-        elif culprit is None:
-            culprit = entry
+        open_step = next((number for number in steps if number not in done), None)
+        if right := [number for number, step in steps.items() if number not in done and entry.taken == step.call]:
+            done.add(right[0])
+        else:
+            strays.setdefault(open_step, []).append(place)
     missing = next((number for number in steps if number not in done), None)
-    if missing is None and (culprit is None or steps):
-        return critique_of_answer(task, message)
-    if culprit is None:
-        return f"step {missing} is missing: {steps[missing].goal}"
-    if culprit.faults:
-        return culprit.faults[0].message
-    if reaction := react(culprit.said):
-        return f"after \"{culprit.said.removeprefix('error: ')}\": {reaction[0]}"
     if missing is None:
+        if steps and same_answer(message, task.answer) and strays.get(None):
+            return f"nobody asked for {plain(episode.log[strays[None][0]].call)}"
         return critique_of_answer(task, message)
-    return f"step {missing}: {difference(steps[missing].call, culprit.taken)}" if culprit.taken else f"step {missing}: {steps[missing].goal}"
+    for place in strays.get(missing, ()):
+        entry = episode.log[place]
+        later = next((other for other in episode.log[place + 1:] if tool_of(other.call) == tool_of(entry.call)), None)
+        if entry.taken:
+            return f"step {missing}: {difference(steps[missing].call, entry.taken)}"
+        if later and later.taken:
+            continue
+        if reaction := react(entry.said):
+            return f"after \"{entry.said.removeprefix('error: ')}\": {reaction[0]}"
+        return entry.said.removeprefix("error: ")
+    return f"step {missing} is missing: {steps[missing].goal}"
+
+
+def tool_of(call: Any) -> str:
+    """The tool that a call means to use, as far as that can be told."""
+    found = decode(call)
+    return found["name"] if isinstance(found, dict) else ""
 
 
 def critique_of_answer(task: Task, message: str) -> str:
@@ -299,12 +305,12 @@ class HttpTeacher:
         """The model's next message as {"content", "calls", "faults"}; raises GaveUp when the retries are used up."""
         request = {"model": self.model, "messages": [{"role": "system", "content": AGENTIC + HOW_TO_END}, *wire(messages)],
                    "temperature": self.temperature, "max_tokens": self.tokens, **({"tools": tools} if tools else {})}
-        place = self.cache and self.cache / f"{hashlib.sha256(json.dumps(request).encode()).hexdigest()}.json"
+        place = self.cache and self.cache / f"{hashlib.sha256(json.dumps([str(self.client.base_url), request]).encode()).hexdigest()}.json"
         if place and place.exists():
             return read_message(json.loads(place.read_text()))
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(self.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1))
+                time.sleep(self.pause * 2 ** min(attempt - 1, 6) * random.uniform(0.5, 1))
             try:
                 message = self.ask(request)
                 read = read_message(message)
@@ -479,8 +485,8 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
     }
 
 
-def main() -> None:
-    settings = tyro.cli(Settings, description=__doc__)
+def main(arguments: list[str] | None = None) -> None:
+    settings = tyro.cli(Settings, args=arguments, description=__doc__)
     for name in settings.worlds.split(","):
         if name not in WORLDS:
             raise UserError(f"--worlds names {name!r}; there are {','.join(WORLDS)}")
@@ -523,4 +529,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    try:                                         # runtime.run would do, but it brings torch along, and no tensor is needed here
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

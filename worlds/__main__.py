@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import tyro
 
-import runtime
 import tools as toolbox
 from config import UserError
 from teacher import critique, expert
@@ -62,4 +61,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    except BrokenPipeError:                      # | head
+        sys.stderr.close()
