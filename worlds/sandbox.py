@@ -77,6 +77,10 @@ class Result:
     stopped: str = ""
 
 
+class SandboxDied(RuntimeError):
+    """The sandbox is no longer there, or holds what cannot be read."""
+
+
 def available() -> bool:
     """Whether bubblewrap is installed. There is no second way to run a command: without it, Sandbox() raises."""
     return shutil.which("bwrap") is not None and (os.geteuid() != 0 or shutil.which("setpriv") is not None)
@@ -148,6 +152,7 @@ class Sandbox:
         self.limits = limits
         self.process = subprocess.Popen(command_line(limits, home, user, folders, background), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, cwd="/", bufsize=0)
+        self.pid = 0
         said = self.process.stderr.read()    # the info about process 1, or bubblewrap's complaint: its end is closed by `exec` below
         try:
             self.pid = json.loads(said)["child-pid"]
@@ -177,6 +182,8 @@ class Sandbox:
             return Result("bash: a command cannot hold a NUL byte\n", 126)
         if len(code) > self.limits.command:
             return Result(f"bash: a command of {len(code)} bytes; at most {self.limits.command} are taken\n", 126)
+        if self.process.poll() is not None:
+            raise SandboxDied("the sandbox is gone")
         token = secrets.token_hex(8)
         with suppress(BrokenPipeError):      # a sandbox that is gone shows when we read
             self.process.stdin.write(token.encode() + b"\0" + code + b"\0")
@@ -195,7 +202,7 @@ class Sandbox:
             reason = f"killed after {self.limits.wall:g} s" if not ready else \
                 f"killed after {self.limits.output} bytes of output" if len(kept) > self.limits.output else ""
             if reason and not stopped:
-                stopped, deadline = reason, time.monotonic() + 5.0
+                stopped, deadline = reason, time.monotonic() + 2.0
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGUSR1)
         printed, status = tail.split(end)
@@ -234,6 +241,8 @@ class Sandbox:
             with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
                 return file.read(self.limits.file)
 
+        if self.process.poll() is not None:  # while bubblewrap is there, the number of process 1 is nobody else's
+            raise SandboxDied("the sandbox is gone")
         try:
             visit_opened(self.home, None, "", 0)
         except OSError as error:
@@ -242,14 +251,16 @@ class Sandbox:
 
     def close(self) -> None:
         """End the sandbox and everything in it; the home folder is gone."""
-        self.process.kill()                  # bubblewrap's child dies with it, and with process 1 all others
+        try:
+            if self.pid and self.process.poll() is None:
+                os.kill(self.pid, signal.SIGKILL)  # with process 1 all others die, and bubblewrap ends once they are gone
+                self.process.wait(timeout=5)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
+        self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
         self.process.wait()
-
-
-class SandboxDied(RuntimeError):
-    """The sandbox is no longer there, or holds what cannot be read."""
 
 
 def run(command: str, tree: Tree | None = None, limits: Limits = Limits()) -> Result:
