@@ -137,6 +137,32 @@ def test_an_episode_survives_any_call(call):
         assert failed(episode.step(call)) and episode.log[-1].faults
 
 
+nasty = st.text() | st.sampled_from(["", "\0", "a" * 100_000, "' OR 1=1 --", "$(:)", "../../etc/passwd", "*" * 50, "{}[]()", "\U0001f600", "-" * 500, "\n\r\t"])
+
+
+@pytest.mark.parametrize("name", CALLING)
+def test_no_valid_call_breaks_a_world(name):
+    """Any text and any 64-bit integer where the schema allows them: an answer in words, never an exception."""
+    @given(nasty, st.integers(-2**63, 2**63 - 1), st.integers(0, 5), st.text())
+    def act(text, number, index, answer):
+        task = draw(name, 5, index)
+        with Episode(task) as episode:
+            for tool in task.tools:
+                properties = tool["function"]["parameters"]["properties"]
+                arguments = {key: {"integer": number, "boolean": True}.get(schema["type"], text) for key, schema in properties.items()}
+                assert isinstance(episode.step({"name": tool["function"]["name"], "arguments": arguments}), str)
+            assert episode.verify(answer) is False
+
+    act()
+
+
+@pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(fault_kinds=("flood",)), dict(style="short"),
+                                   dict(split="validation"), dict(fault_wording="other"), dict(distractors=-1), dict(special=-0.1)])
+def test_impossible_difficulties_are_refused(knobs):
+    with pytest.raises(UserError, match=f"{next(iter(knobs))} is .*wanted"):
+        Difficulty(**knobs)
+
+
 def test_answers_are_compared_by_their_last_line():
     assert same_answer("so\nAnswer:  42.", "answer: 42") and not same_answer("answer: 42\nor 43", "answer: 42") and not same_answer("", "answer: 42")
 

@@ -72,6 +72,16 @@ class Difficulty:
     style: str = "compact"                       # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
     split: str = "train"                         # "train" or "test": which names may occur
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("tools", 1, 6), ("arguments", 1, 4), ("chain", 1, 4), ("decoys", 0, 6), ("distractors", 0, 100), ("special", 0, 1), ("fault_rate", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"difficulty's {name} is {getattr(self, name)}; wanted {low} to {high}")
+        for name, known in (("fault_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
+            if getattr(self, name) not in known:
+                raise UserError(f"difficulty's {name} is {getattr(self, name)!r}; wanted {' or '.join(known)}")
+        if unknown := set(self.fault_kinds) - set(FAULT_KINDS):
+            raise UserError(f"difficulty's fault_kinds is {self.fault_kinds}, {min(unknown)} among them; wanted some of {', '.join(FAULT_KINDS)}")
+
 
 @dataclass(frozen=True)
 class Step:
