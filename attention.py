@@ -96,38 +96,40 @@ def short(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: 
 
 
 def tiles(T: int, window: int, stride: int, device):
-    """The blocked path's walk: for each block of C queries its slice, the index of the keys that any of them sees, and who sees whom (C, keys).
+    """The blocked path's walk: a block of C queries, the landmarks before its window slice, the slice, and who sees whom (C, keys of both).
 
-    The keys are the landmarks before the block's window slice, then the slice. C is a window's sixteenth at least, so that the edge of
-    the slice stays small beside it, and 64 at least, so that matrix products are worth their start.
+    C is a window's eighth, so that the edges of the slice stay small beside it, but 128 at least, so that matrix products are worth
+    their start, and 512 at most, so that a tile of scores stays small.
     """
-    C = max(64, min(512, window // 16))
+    C = max(128, min(512, window // 8))
     for start in range(0, T, C):
         stop, first = min(start + C, T), max(0, start - window + 1)
+        far, near = slice(0, first, stride), slice(first, stop)
         index = torch.cat([torch.arange(0, first, stride, device=device), torch.arange(first, stop, device=device)])
-        yield slice(start, stop), index, visible(torch.arange(start, stop, device=device)[:, None], index, window, stride)
+        yield slice(start, stop), far, near, index, visible(torch.arange(start, stop, device=device)[:, None], index, window, stride)
 
 
-def tile_scores(q: Tensor, k: Tensor, block: slice, index: Tensor, seen: Tensor, documents: Tensor | None) -> Tensor:
-    """Masked scores of one block of queries, at least float32: (B, K, G, C, keys)."""
-    B, H, _, d = q.shape
-    queries = q[:, :, block].reshape(B, k.shape[1], -1, d)                          # (B, K, G·C, d): heads that share keys stand below each other
-    scores = (queries @ k[:, :, index].mT).to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5
+def tile_scores(q: Tensor, k: Tensor, index: Tensor, seen: Tensor, block: slice, documents: Tensor | None) -> Tensor:
+    """Masked scores of queries (B, K, G·C, d) against keys (B, K, keys, d), in at least float32: (B, K, G, C, keys)."""
+    scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * q.shape[-1]**-0.5
     if documents is not None:
         seen = seen & (documents[:, block, None] == documents[:, None, index])[:, None, None]
-    return scores.view(B, k.shape[1], -1, seen.shape[-2], len(index)).masked_fill_(~seen, float("-inf"))
+    return scores.view(*k.shape[:2], -1, *seen.shape[-2:]).masked_fill_(~seen, float("-inf"))
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Landmark attention in linear memory: returns out (B, H, T, d) and the logarithm of each softmax's sum (B, H, T), for backward."""
     B, H, T, d = q.shape
+    K = k.shape[1]
     out = q.new_empty(B, T, H, d).transpose(1, 2)                                   # laid out as the output projection reads it
     lse = torch.empty(B, H, T, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
-    for block, index, seen in tiles(T, window, stride, q.device):
-        scores = tile_scores(q, k, block, index, seen, documents)
+    for block, far, near, index, seen in tiles(T, window, stride, q.device):
+        keys, values = (torch.cat([x[:, :, far], x[:, :, near]], 2) for x in (k, v))
+        queries = q[:, :, block].reshape(B, K, -1, d)                               # (B, K, G·C, d): heads that share keys stand below each other
+        scores = tile_scores(queries, keys, index, seen, block, documents)
         total = scores.logsumexp(-1, keepdim=True)                                  # (B, K, G, C, 1)
-        p = scores.sub_(total).exp_().to(q.dtype).view(B, k.shape[1], -1, len(index))
-        out[:, :, block] = (p @ v[:, :, index]).view(B, H, -1, d)
+        p = scores.sub_(total).exp_().to(q.dtype).view(B, K, -1, len(index))
+        out[:, :, block] = (p @ values).view(B, H, -1, d)
         lse[:, :, block] = total.view(B, H, -1)
     return out, lse
 
@@ -139,15 +141,19 @@ def blocked_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor,
     K, wide = k.shape[1], lse.dtype
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
     delta = (dout.to(wide) * out).sum(-1)                                           # (B, H, T): Σ p dp of each softmax
-    for block, index, seen in tiles(T, window, stride, q.device):
-        p = tile_scores(q, k, block, index, seen, documents).sub_(lse[:, :, block].reshape(B, K, -1, seen.shape[0], 1)).exp_()
-        gradient = dout[:, :, block].reshape(B, K, -1, d)                           # (B, K, G·C, d)
-        dp = (gradient @ v[:, :, index].mT).view_as(p)
-        ds = (p * (dp - delta[:, :, block].reshape(B, K, -1, seen.shape[0], 1)) * d**-0.5).to(q.dtype).view(B, K, -1, len(index))
+    for block, far, near, index, seen in tiles(T, window, stride, q.device):
+        keys, values = (torch.cat([x[:, :, far], x[:, :, near]], 2) for x in (k, v))
+        queries, gradient = (x[:, :, block].reshape(B, K, -1, d) for x in (q, dout))
+        of_block = (B, K, H // K, -1, 1)
+        p = tile_scores(queries, keys, index, seen, block, documents).sub_(lse[:, :, block].reshape(of_block)).exp_()
+        dp = (gradient @ values.mT).to(wide).view_as(p)
+        ds = dp.sub_(delta[:, :, block].reshape(of_block)).mul_(p).mul_(d**-0.5).to(q.dtype).view(B, K, -1, len(index))
         p = p.to(q.dtype).view(B, K, -1, len(index))
-        dq[:, :, block] = (ds @ k[:, :, index]).view(B, H, -1, d)
-        dk.index_add_(2, index, (ds.mT @ q[:, :, block].reshape(B, K, -1, d)).to(wide))
-        dv.index_add_(2, index, (p.mT @ gradient).to(wide))
+        dq[:, :, block] = (ds @ keys).view(B, H, -1, d)
+        for total, part in ((dk, ds.mT @ queries), (dv, p.mT @ gradient)):
+            landmarks, slice_ = part.split([len(index) - (near.stop - near.start), near.stop - near.start], 2)
+            total[:, :, far] += landmarks
+            total[:, :, near] += slice_
     return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
@@ -196,6 +202,17 @@ def _backward(ctx, dout, _):
 
 
 attention_op.register_autograd(_backward, setup_context=_setup)
+
+
+@torch.library.custom_op("sage::landmark_decode", mutates_args=())
+def decode_op(q: Tensor, keys: Tensor, values: Tensor, positions: Tensor, ring: int, slots: int, stride: int) -> Tensor:
+    import kernels
+    return kernels.decode(q, keys, values, positions, ring, slots, stride)
+
+
+@decode_op.register_fake
+def _(q, keys, values, positions, ring, slots, stride):
+    return q.new_empty(q.shape)
 
 
 # The one function a model calls -------------------------------------------------------------------------------------
@@ -355,13 +372,15 @@ class LandmarkCache:
         """One token a row, already written: static shapes, no branch on data, so that it compiles. q (B, H, 1, d) -> (B, H, 1, d)."""
         B, H, _, d = q.shape
         slots = self.ring + self.landmarks
+        if q.is_cuda and not cannot("triton", q, self.window, None) and q.dtype == self.keys[layer].dtype:
+            return decode_op(q, self.keys[layer], self.values[layer], positions[:, 0], self.ring, slots, self.stride)
         k, v = self.keys[layer][:, :, :slots], self.values[layer][:, :, :slots]                                 # (B, K, R + M, d)
         q = q.view(B, k.shape[1], -1, d).to(k.dtype)                                                            # (B, K, G, d)
         seen = self.seen(positions[:, 0], positions)[:, None]                                                   # (B, 1, 1, R + M)
         # Inductor turns product-and-sum into one vectorised loop over memory; eager torch would build the product, so it multiplies matrices
         by_hand = torch.compiler.is_compiling() and q.device.type == "cpu" and B == 1
         scores = (q[:, :, :, None] * k[:, :, None]).sum(-1) if by_hand else q @ k.mT                            # (B, K, G, R + M)
-        scores = (scores.float() * d**-0.5).masked_fill(~seen, -1e30)                                           # finite: a padding row has nothing to see
+        scores = (scores.to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5).masked_fill(~seen, -1e30)                                           # finite: a padding row has nothing to see
         p = scores.softmax(-1).to(v.dtype)
         output = (p[..., None] * v[:, :, None]).sum(-2) if by_hand else p @ v                                   # (B, K, G, d)
         return output.view(B, H, 1, d)
@@ -374,13 +393,18 @@ class LandmarkCache:
         v = torch.cat([self.values[layer][:, :, :slots].to(q.dtype), v], 2)
         among = visible(positions[:, :, None], positions[:, None, :], self.window, self.stride) & (positions >= 0)[:, None]
         seen = torch.cat([self.seen(newest, positions), among], -1)[:, None, None]                              # (B, 1, 1, n, R + M + n)
-        scores = (q.reshape(B, k.shape[1], -1, d) @ k.mT).float().view(B, k.shape[1], -1, n, k.shape[2]) * d**-0.5
+        scores = (q.reshape(B, k.shape[1], -1, d) @ k.mT).to(torch.promote_types(q.dtype, torch.float32)).view(B, k.shape[1], -1, n, k.shape[2]) * d**-0.5
         p = scores.masked_fill(~seen, -1e30).softmax(-1).to(v.dtype)
         return (p.view(B, k.shape[1], -1, k.shape[2]) @ v).view(B, H, n, d)
 
     def advance(self, positions: Tensor) -> None:
-        """Count the tokens at `positions` (B, n) as cached: once per forward, after the last layer has attended."""
+        """Count the tokens at `positions` (B, n) as cached: once per forward, after the last layer has attended.
+
+        Raises UserError past max_tokens (a compiled step does not look: it has no branches on data; its caller counts).
+        """
         self.lengths += (positions >= 0).sum(1)
+        if not torch.compiler.is_compiling() and int(self.lengths.max()) > self.max_tokens:
+            raise UserError(f"the cache was made for {self.max_tokens} tokens a row and a row now has {int(self.lengths.max())}; make it with a larger max_tokens")
 
     def select(self, rows: list[int] | Tensor) -> "LandmarkCache":
         """A copy of the chosen rows in this order, for candidates that share a prefix: select([0] * n) repeats the first row."""

@@ -306,8 +306,8 @@ def decode_kernel(Q, K, V, POSITIONS, OUT, LSE, H, ring, slots, allocated, strid
 TILES = {
     ("forward", 2, 128): (128, 64, 8, 3), ("forward", 2, 64): (128, 64, 8, 3), ("forward", 4, 128): (64, 32, 8, 2), ("forward", 4, 64): (64, 32, 4, 2),
     ("dq", 2, 128): (128, 64, 8, 3), ("dq", 2, 64): (128, 64, 8, 3), ("dq", 4, 128): (32, 16, 8, 1), ("dq", 4, 64): (64, 32, 8, 2),
-    ("landmark", 2, 128): (32, 128, 8, 3), ("landmark", 2, 64): (64, 128, 8, 3), ("landmark", 4, 128): (16, 32, 8, 1), ("landmark", 4, 64): (32, 32, 4, 2),
-    ("window", 2, 128): (32, 128, 8, 3), ("window", 2, 64): (64, 128, 8, 3), ("window", 4, 128): (16, 32, 8, 1), ("window", 4, 64): (32, 32, 4, 2),
+    ("landmark", 2, 128): (32, 128, 8, 3), ("landmark", 2, 64): (64, 128, 8, 3), ("landmark", 4, 128): (16, 16, 4, 1), ("landmark", 4, 64): (32, 32, 4, 2),
+    ("window", 2, 128): (32, 128, 8, 3), ("window", 2, 64): (64, 128, 8, 3), ("window", 4, 128): (16, 16, 4, 1), ("window", 4, 64): (32, 32, 4, 2),
     ("decode", 2, 128): (16, 64, 4, 3), ("decode", 2, 64): (16, 64, 4, 3), ("decode", 4, 128): (16, 32, 4, 2), ("decode", 4, 64): (16, 32, 4, 2),
 }
 # float32 products on tensor cores are rounded to 11 bits ("tf32") unless told otherwise; three of them on split operands keep float32's accuracy
