@@ -16,7 +16,7 @@ It has no clock: what is written now gets the time NOW, later than every tree's 
 import re
 from dataclasses import dataclass
 
-from worlds.commands import COMMANDS, Streams, matches
+from worlds.commands import COMMANDS, Streams, glob
 from worlds.files import NOW, Failure, Files, Unknown
 from worlds.sandbox import File, Result, Tree
 
@@ -30,74 +30,48 @@ ELSEWHERE = frozenset(  # what real bash would find: not "command not found" her
 
 # ---------------------------------------------------------------------------------------- words and operators
 
-OPERATOR = re.compile(r"&&|\|\||2>>|2>&1|2>|&>|>>|[|;<>\n]")
-MAGIC = re.compile(r"[*?\[]")
+PIECE = re.compile(r"""
+    (?P<space>    [ \t]+ )
+  | (?P<operator> && | \|\| | (?<![^\s|;&<>]) 2 (?: >> | >&1 | > ) | &> | >> | [|;<>\n] )
+  | (?P<plain>    [^\s'"\\|&;<>\#$`(){}~*?\[2]+ | 2 | (?<=[^\s|;&<>]) [\#~] | \{\} )  # they mean nothing but themselves
+  | (?P<magic>    [*?\[] )
+  | ' (?P<single> [^']* ) '
+  | " (?P<double> [^"$`\\]* ) "
+  | \\(?P<escaped>[^\n] )
+  | (?P<comment>  \# [^\n]* )
+  | (?P<unknown>  . )
+""", re.VERBOSE | re.DOTALL)
+QUOTED = str.maketrans({"*": "[*]", "?": "[?]", "[": "[[]"})  # as a glob pattern that matches the character itself
+JOINERS = frozenset({"&&", "||", ";", "\n", "end"})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Word:
-    """One word: what it says, and the same as a glob pattern in which quoted characters are escaped."""
+    """One word: what it says, the same as a glob pattern in which quoted characters stand for themselves, and whether it is a glob at all."""
     text: str
     pattern: str
+    glob: bool
 
 
 def split(line: str) -> list[Word | str]:
     """A command line as words and operators (plain strings). Raises Unknown for what this shell cannot read."""
     tokens: list[Word | str] = []
-    at, text, pattern, open_word = 0, "", "", False
-
-    def end_word() -> None:
-        nonlocal text, pattern, open_word
-        if open_word:
-            tokens.append(Word(text, pattern))
-        text, pattern, open_word = "", "", False
-
-    def literal(characters: str) -> None:
-        nonlocal text, pattern, open_word
-        text += characters
-        pattern += re.sub(r"([*?\[])", r"[\1]", characters)
-        open_word = True
-
-    while at < len(line):
-        character = line[at]
-        if character in " \t":
-            end_word()
-        elif not open_word and character == "#":
-            at = line.find("\n", at) - 1 if "\n" in line[at:] else len(line)
-        elif character == "'":
-            close = line.find("'", at + 1)
-            if close < 0:
-                raise Unknown("a quote without its end")
-            literal(line[at + 1:close])
-            at = close
-        elif character == '"':
-            at += 1
-            literal("")
-            while at < len(line) and line[at] != '"':
-                if line[at] in "$`":
-                    raise Unknown(line[at])
-                if line[at] == "\\" and line[at + 1:at + 2] in ("\\", '"', "$", "`"):
-                    at += 1
-                literal(line[at])
-                at += 1
-            if at == len(line):
-                raise Unknown("a quote without its end")
-        elif character == "\\":
-            if at + 1 == len(line):
-                raise Unknown("a backslash at the end")
-            at += 1
-            literal(line[at])
-        elif (operator := OPERATOR.match(line, at)) and not (operator[0][0] == "2" and open_word):
-            end_word()
-            tokens.append(operator[0])
-            at = operator.end() - 1
-        elif character in "$`(){}&!~" and not (character == "!" and not open_word and line[at + 1:at + 2] in (" ", "")) \
-                and not (character == "{" and line[at:at + 2] == "{}") and not (character == "}" and line[at - 1:at + 1] == "{}"):
-            raise Unknown(character)
+    word: Word | None = None                     # the one that is being read
+    for piece in PIECE.finditer(line):
+        kind, text = piece.lastgroup, piece[piece.lastgroup]
+        if kind in ("plain", "magic", "single", "double", "escaped"):
+            if word is None:
+                word = Word("", "", False)
+                tokens.append(word)
+            word.text += text
+            word.pattern += text if kind in ("plain", "magic") else text.translate(QUOTED)
+            word.glob = word.glob or kind == "magic"
+        elif kind == "unknown":
+            raise Unknown({"'": "a quote without its end", '"': "this use of double quotes"}.get(text, text))
         else:
-            text, pattern, open_word = text + character, pattern + character, True
-        at += 1
-    end_word()
+            word = None
+            if kind == "operator":
+                tokens.append(text)
     return tokens
 
 
@@ -137,7 +111,7 @@ class Bash:
         """Pipelines joined by && || ; and newlines, from left to right."""
         status, pipeline, joiner = 0, [], ";"
         for token in [*tokens, "end"]:
-            if token not in ("&&", "||", ";", "\n", "end"):
+            if isinstance(token, Word) or token not in JOINERS:
                 pipeline.append(token)
                 continue
             if not pipeline and token in ("&&", "||", ";"):
@@ -237,7 +211,7 @@ class Bash:
 
     def expand(self, word: Word) -> list[str]:
         """A word's paths if it is a glob that matches any, else the word itself."""
-        if not MAGIC.search(re.sub(r"\[([*?\[])\]", "", word.pattern)):
+        if not word.glob:
             return [word.text]
         parts = word.pattern.split("/")
         found = [""]
@@ -245,14 +219,14 @@ class Bash:
             last = number == len(parts) - 1
             matched: list[str] = []
             for prefix in found:
-                if not MAGIC.search(part):
+                if not any(magic in part for magic in "*?["):
                     candidates = [part]
                     if prefix + part and not last and not self.files.is_folder(prefix + part) or last and part and not self.files.exists(prefix + part):
                         candidates = []
                 else:
                     folder = self.files.find(prefix or ".") if self.files.is_folder(prefix or ".") else None
                     names = sorted(folder.children) if folder else []
-                    candidates = [name for name in names if matches(name, part) and (not name.startswith(".") or part.startswith("."))
+                    candidates = [name for name in names if glob(part)(name) and (not name.startswith(".") or part.startswith("."))
                                   and (last or folder.children[name].is_folder)]
                 matched += [prefix + name + ("" if last else "/") for name in candidates]
             found = matched

@@ -8,9 +8,11 @@ import gzip
 import io
 import re
 import shlex
+import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from datetime import datetime, timedelta, timezone
 
 from worlds.files import EXISTS, IS_FOLDER, MISSING, NO_FOLDER, NOT_EMPTY, NOW, Failure, Files, Node, Unknown, walk
@@ -26,9 +28,10 @@ class Streams:
     piped: bool = False            # stdin is a pipe, not a file
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether a name matches a glob pattern; [^...] is [!...]."""
-    return fnmatch.fnmatchcase(name, re.sub(r"\[\^", "[!", pattern))
+@lru_cache(1000)
+def glob(pattern: str) -> Callable[[str], re.Match | None]:
+    """A glob pattern as a function that matches names; [^...] is [!...]."""
+    return re.compile(fnmatch.translate(pattern.replace("[^", "[!"))).match
 
 
 def options(arguments: list[str], flags: str, valued: str = "", longer: tuple[str, ...] = ()) -> tuple[dict[str, str], list[str]]:
@@ -154,7 +157,7 @@ def wc(tree: Files, arguments: list[str], streams: Streams) -> int:
     columns = [letter for letter in "lwc" if letter in given or not given]
     status = 0
     # GNU's width: one for a single number, seven where a size is not known beforehand, else the digits of the sizes' sum
-    known = [tree.find(name) for name in names if tree.exists(name)]
+    known = [node for name in names if (node := tree.look(name))]
     if len(columns) == 1 and len(names) <= 1:
         width = 1
     elif not names:
@@ -238,8 +241,11 @@ def uniq(tree: Files, arguments: list[str], streams: Streams) -> int:
     return 0
 
 
-def expression(pattern: str, given: dict[str, str]) -> re.Pattern[bytes]:
-    """grep's pattern as Python's. Basic: \\( \\| and so on mean something special, ( | + ? { do not; extended (-E): the other way round."""
+def expression(pattern: str, given: dict[str, str]) -> Callable[[bytes], object]:
+    """grep's pattern as a search in a line. Basic: \\( \\| and so on mean something special, ( | + ? { do not; extended (-E): the other way round."""
+    if pattern.replace(" ", "").isalnum() and not given.keys() & {"i", "w"}:
+        word = pattern.encode()                  # a plain word needs no expression, and compiling one costs more than the search
+        return lambda line: word in line
     if "F" in given:
         translated = re.escape(pattern)
     else:
@@ -272,7 +278,7 @@ def expression(pattern: str, given: dict[str, str]) -> re.Pattern[bytes]:
     if "w" in given:
         translated = rf"(?<!\w)(?:{translated})(?!\w)"
     try:
-        return re.compile(translated.replace("$", r"\Z").encode() if "F" not in given else translated.encode(), re.IGNORECASE if "i" in given else 0)
+        return re.compile(translated.replace("$", r"\Z").encode() if "F" not in given else translated.encode(), re.IGNORECASE if "i" in given else 0).search
     except re.error:
         raise Unknown(f"the pattern {pattern}") from None
 
@@ -283,7 +289,7 @@ def grep(tree: Files, arguments: list[str], streams: Streams) -> int:
         if not names:
             raise Unknown("grep without a pattern")
         given["e"], *names = names
-    find = expression(given["e"], given).search
+    find = expression(given["e"], given)
     deep = given.keys() & {"r", "R"}
     status, any_match = 1, False
     files: list[tuple[str, bytes | None]] = []
@@ -327,6 +333,7 @@ def grep(tree: Files, arguments: list[str], streams: Streams) -> int:
 
 # ---------------------------------------------------------------------------------------------------- find
 
+@lru_cache(1000)
 def moment(text: str) -> float:
     """The time that a date names, in Unix seconds: ISO dates, and the few relative words that agents use."""
     now = datetime.fromtimestamp(NOW, timezone.utc)
@@ -348,9 +355,9 @@ def compared(wanted: str, actual: int) -> bool:
 
 UNITS = {"c": 1, "w": 2, "b": 512, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 TESTS: dict[str, Callable[[str, Node, str], bool]] = {           # option: (its value, the node, its path) -> does it hold
-    "-name": lambda value, node, path: matches(path.rstrip("/").split("/")[-1], value),
-    "-iname": lambda value, node, path: matches(path.rstrip("/").split("/")[-1].lower(), value.lower()),
-    "-path": lambda value, node, path: matches(path, value),
+    "-name": lambda value, node, path: bool(glob(value)(path.rstrip("/").split("/")[-1])),
+    "-iname": lambda value, node, path: bool(glob(value.lower())(path.rstrip("/").split("/")[-1].lower())),
+    "-path": lambda value, node, path: bool(glob(value)(path)),
     "-type": lambda value, node, path: node.is_folder == (value == "d"),
     "-size": lambda value, node, path: compared(value.rstrip("cwbkMG"), -(-len(node.data) // UNITS[value[-1] if value[-1] in UNITS else "b"])),
     "-newermt": lambda value, node, path: node.modified > moment(value),
@@ -455,8 +462,8 @@ def mkdir(tree: Files, arguments: list[str], streams: Streams) -> int:
             if path == "" or "p" in given and path in (".", ".."):
                 continue
             try:
-                if tree.exists(path):
-                    if "p" not in given or not tree.find(path).is_folder:
+                if node := tree.look(path):
+                    if "p" not in given or not node.is_folder:
                         raise Failure(EXISTS if count == len(parts) or "p" not in given else NO_FOLDER)
                 else:
                     folder, last = tree.parent(path)
@@ -475,8 +482,8 @@ def touch(tree: Files, arguments: list[str], streams: Streams) -> int:
     status = 0
     for name in names:
         try:
-            if tree.exists(name):
-                tree.find(name).modified = when
+            if node := tree.look(name):
+                node.modified = when
             elif "c" not in given:
                 tree.create(name).modified = when
         except Failure as failure:
@@ -549,7 +556,7 @@ def transfer(tree: Files, arguments: list[str], streams: Streams, command: str) 
             status = say(streams, f"cp: -r not specified; omitting directory {source!r}")
             continue
         try:
-            there = tree.find(goal) if tree.exists(goal) else None
+            there = tree.look(goal)
             if goal in made and there and not there.is_folder:
                 status = say(streams, f"{command}: will not overwrite just-created {goal!r} with {source!r}")
                 continue
@@ -611,6 +618,21 @@ def merge(there: Node, node: Node) -> None:
             there.modified = NOW
 
 
+HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
+
+
+def entry(name: str, node: Node) -> bytes:
+    """A file or folder as tar keeps it: a header in GNU's form, the data, zeros up to a block of 512. (tarfile takes ten times as long.)"""
+    if len(name.encode()) > 100:
+        raise Unknown("tar of so long a path")
+    size, kind = len(node.data or b""), b"5" if node.is_folder else b"0"
+    mode = b"%07o" % (0o755 if node.is_folder else 0o644)
+    fields = [name.encode(), mode, b"%07o" % 1000, b"%07o" % 1000, b"%011o" % size, b"%011o" % node.modified, b" " * 8, kind,
+              b"", b"ustar  ", b"", b"", b"", b"", b""]
+    fields[6] = b"%06o\0 " % sum(HEADER.pack(*fields))
+    return HEADER.pack(*fields) + (node.data or b"") + b"\0" * (-size % 512)
+
+
 def tar(tree: Files, arguments: list[str], streams: Streams) -> int:
     if arguments and not arguments[0].startswith("-"):
         arguments = ["-" + arguments[0], *arguments[1:]]         # tar's old way: tar cf x.tar docs
@@ -625,26 +647,22 @@ def tar(tree: Files, arguments: list[str], streams: Streams) -> int:
         above = name.rpartition("/")[0] or "."
         if tree.exists(above) and any(node is tree.find(above) for start in names if tree.exists(start) for _, node in walk(tree.find(start), "")):
             raise Unknown("tar of a folder that holds the archive")
-        packed, status = io.BytesIO(), 0
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
-            for start in names:
-                try:
-                    top = tree.find(start)
-                except Failure as failure:
-                    say(streams, f"tar: {start}: Cannot stat: {failure}")
-                    status = 2
-                    continue
-                for path, node in walk(top, start.rstrip("/")):
-                    entry = tarfile.TarInfo(path + "/" * node.is_folder)
-                    entry.type = tarfile.DIRTYPE if node.is_folder else tarfile.REGTYPE
-                    entry.mtime, entry.size = node.modified, len(node.data or b"")
-                    archive.addfile(entry, io.BytesIO(node.data or b""))
+        packed, status = bytearray(), 0
+        for start in names:
+            try:
+                top = tree.find(start)
+            except Failure as failure:
+                say(streams, f"tar: {start}: Cannot stat: {failure}")
+                status = 2
+                continue
+            for path, node in walk(top, start.rstrip("/")):
+                packed += entry(path + "/" * node.is_folder, node)
+        data = bytes(packed).ljust((len(packed) + 1024 + 10239) // 10240 * 10240, b"\0")  # two empty blocks, in records of twenty
         try:
             file = tree.create(name)
         except Failure as failure:
             say(streams, f"tar: {name}: Cannot open: {failure}\ntar: Error is not recoverable: exiting now")
             return 2
-        data = packed.getvalue()
         file.data, file.modified = gzip.compress(data, mtime=0) if "z" in given else data, NOW
         if status:
             say(streams, failed)
@@ -707,11 +725,9 @@ def cd(tree: Files, arguments: list[str], streams: Streams) -> int:
         tree.here = []
         return 0
     try:
-        if not tree.find(target).is_folder:
-            raise Failure(NO_FOLDER)
+        tree.enter(target)
     except Failure as failure:
         return say(streams, f"bash: line 1: cd: {target}: {failure}")
-    tree.here = tree.names_to(target)
     return 0
 
 

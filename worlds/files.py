@@ -53,51 +53,58 @@ class Files:
         """What the home folder holds, in the sandbox's form."""
         return {path: File(node.data, node.modified) for path, node in walk(self.root, "") if path}
 
+    def parts(self, path: str) -> list[str]:
+        """A path's names from the home folder on, "." and ".." and empty ones included."""
+        if not path:
+            raise Failure(MISSING)
+        if path[0] != "/":
+            return [*self.here, *path.split("/")]
+        if path != HOME and not path.startswith(HOME + "/"):
+            raise Unknown(f"the path {path}")
+        return path[len(HOME):].split("/")
+
     def find(self, path: str) -> Node:
         """The node at a path. Raises Failure where the system would."""
-        _, node = self.walk_to(path)[-1]
-        if path.endswith("/") and not node.is_folder:
-            raise Failure(NO_FOLDER)
-        return node
-
-    def names_to(self, path: str) -> list[str]:
-        """The names from the home folder to a path, without "." and ".."."""
-        return [name for name, _ in self.walk_to(path)[1:]]
-
-    def walk_to(self, path: str) -> list[tuple[str, Node]]:
-        """The names and nodes from the home folder to a path."""
-        if path == "":
-            raise Failure(MISSING)
-        if path.startswith("/"):
-            if path != HOME and not path.startswith(HOME + "/"):
-                raise Unknown(f"the path {path}")
-            parts = path[len(HOME):].split("/")
-        else:
-            parts = [*self.here, *path.split("/")]
-        stack = [("", self.root)]
-        for part in parts:
-            node = stack[-1][1]
-            if part and not node.is_folder:
+        node, above = self.root, []
+        for part in self.parts(path):
+            if node.children is None:
                 raise Failure(NO_FOLDER)
             if part == "..":
-                if len(stack) == 1:
+                if not above:
                     raise Unknown("what lies above the home folder")
-                stack.pop()
+                node = above.pop()
             elif part not in ("", "."):
-                if part not in node.children:
+                above.append(node)
+                node = node.children.get(part)
+                if node is None:
                     raise Failure(MISSING)
-                stack.append((part, node.children[part]))
-        return stack
+        return node
+
+    def enter(self, path: str) -> None:
+        """Make a folder the current one. Raises Failure."""
+        if not self.find(path).is_folder:
+            raise Failure(NO_FOLDER)
+        names: list[str] = []
+        for part in self.parts(path):            # there are no links here: what ".." means can be read off the path
+            if part == "..":
+                names.pop()
+            elif part not in ("", "."):
+                names.append(part)
+        self.here = names
+
+    def look(self, path: str) -> Node | None:
+        """The node at a path, if there is one."""
+        try:
+            return self.find(path)
+        except Failure:
+            return None
 
     def exists(self, path: str) -> bool:
-        try:
-            self.find(path)
-            return True
-        except Failure:
-            return False
+        return self.look(path) is not None
 
     def is_folder(self, path: str) -> bool:
-        return self.exists(path) and self.find(path).is_folder
+        node = self.look(path)
+        return node is not None and node.is_folder
 
     def parent(self, path: str) -> tuple[Node, str]:
         """The folder that holds, or would hold, a path, and the last name."""
@@ -120,10 +127,10 @@ class Files:
 
     def create(self, path: str) -> Node:
         """The file at a path, made if it is not there."""
-        if self.exists(path):
-            if self.find(path).is_folder:
+        if node := self.look(path):
+            if node.is_folder:
                 raise Failure(IS_FOLDER)
-            return self.find(path)
+            return node
         folder, name = self.parent(path)
         if path.endswith("/"):
             raise Failure(IS_FOLDER)

@@ -286,6 +286,8 @@ def texts_of(tree: Tree) -> dict[str, str]:
     for path, file in tree.items():
         if file.other:
             texts[path] = file.other
+        elif file.data is not None and b"\0" not in file.data and not path.endswith(".tgz"):
+            texts[path] = file.data.decode(errors="replace")
         elif file.data is not None:
             try:
                 with tarfile.open(fileobj=io.BytesIO(file.data)) as packed:
