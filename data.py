@@ -59,15 +59,15 @@ class TokenFile:
 
 
 def tokenize(documents: list[corpus.Document], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """All documents' tokens in one row, <|endoftext|> before each, and each token's kind: that of its last character."""
+    """All documents' tokens in one row, <|endoftext|> before each, and each token's kind: that of most of its bytes."""
     tokens, kinds = [], []
     for document in documents:
         ids = tokenizer.encode(document.text)
-        # kinds are known by character, tokens are bytes: bring the kinds to bytes, then look where each token ends
-        widths = [len(character.encode()) for character in document.text] if not document.text.isascii() else None
-        byte_kinds = np.repeat(document.kinds, widths) if widths else document.kinds
-        ends = np.cumsum([len(tokenizer.token_bytes[token]) for token in ids]) - 1
-        kinds += [np.zeros(1, np.uint8), byte_kinds[np.minimum(ends, len(byte_kinds) - 1)] if len(ids) else np.zeros(0, np.uint8)]
+        # kinds are known by character, tokens are bytes: count the bytes of code before every byte, then take differences
+        widths = 1 if document.text.isascii() else [len(character.encode()) for character in document.text]
+        code_before = np.concatenate([[0], np.cumsum(np.repeat(document.kinds, widths))])
+        edges = np.concatenate([[0], np.cumsum([len(tokenizer.token_bytes[token]) for token in ids], dtype=int)]).clip(max=len(code_before) - 1)
+        kinds += [np.zeros(1, np.uint8), (2 * np.diff(code_before[edges]) > np.diff(edges)).astype(np.uint8)]
         tokens += [np.array([tokenizer.end_of_text], np.uint32), np.array(ids, np.uint32)]
     return np.concatenate(tokens), np.concatenate(kinds)
 

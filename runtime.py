@@ -29,7 +29,7 @@ def pick_device(name: str) -> str:
 def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
     """The machine's matrix-product rate in FLOP/s, measured: the best of many size × size products (4 × larger on a GPU)."""
     size *= 4 if device.startswith("cuda") else 1
-    a, b = torch.randn(size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
+    a, b = torch.ones(size, size, dtype=dtype, device=device), torch.ones(size, size, dtype=dtype, device=device)  # no random numbers: a resumed run must find its own
     synchronise = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:

@@ -1,0 +1,112 @@
+"""The house: imports go downwards only, scripts never import scripts, importing does nothing, and words agree with code."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+# From the ground up. A module may import what stands before it, never what stands after.
+ORDER = ["config", "results", "runtime", "corpus", "tokenizer", "tools", "losses", "muon", "kernels", "attention", "mch", "model", "checkpoint", "data",
+         "worlds", "expert", "teacher", "generate", "think"]
+SCRIPTS = ["train", "distill", "rl", "sample", "eval", "theory"]
+
+
+def modules():
+    """Every module of the project but tests and benches: its name → its files."""
+    found = {path.stem: [path] for path in ROOT.glob("*.py")}
+    found |= {folder.name: sorted(folder.glob("*.py")) for folder in (ROOT / "config", ROOT / "worlds")}
+    return found
+
+
+def imported(path):
+    """Names of top-level packages that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def test_every_module_has_its_place():
+    assert set(modules()) <= set(ORDER + SCRIPTS), "a new module needs a place in ORDER or SCRIPTS"
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_go_downwards(name):
+    ours = set(modules())
+    for path in modules()[name]:
+        for target in set(imported(path)) & ours - {name}:
+            if name in SCRIPTS or path.name == "__main__.py":  # python -m worlds is a script as well
+                assert target not in SCRIPTS, f"{path.name} is a script and imports the script {target}"
+            else:
+                assert target not in SCRIPTS and ORDER.index(target) < ORDER.index(name), f"{path.name} imports {target}, which stands above it"
+
+
+def test_importing_does_nothing():
+    """No output, no file, no device, no global torch setting, from importing everything."""
+    names = sorted(set(modules()) - {"worlds"}) + ["worlds"]
+    code = f"import torch; t = torch.get_num_threads(); p = torch.get_float32_matmul_precision()\nimport {', '.join(names)}\nassert (t, p) == (torch.get_num_threads(), torch.get_float32_matmul_precision())"
+    before = {path for path in ROOT.rglob("*") if "__pycache__" not in path.parts and ".git" not in path.parts and ".venv" not in path.parts}
+    result = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    after = {path for path in ROOT.rglob("*") if "__pycache__" not in path.parts and ".git" not in path.parts and ".venv" not in path.parts}
+    assert {p for p in after - before if "out" not in p.relative_to(ROOT).parts[:1]} == set()
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_every_module_says_what_it_is(name):
+    for path in modules()[name]:
+        text = ast.get_docstring(ast.parse(path.read_text()))
+        assert text and len(text) > 40, f"{path} needs a docstring: what, the paper's section, what differs, the command"
+
+
+def test_tables_agree_with_results():
+    result = subprocess.run([sys.executable, "results.py", "--check"], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def tracked():
+    """Files of the checkout, as git knows them; every file where there is no git."""
+    result = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    return set(result.stdout.split()) if result.returncode == 0 else {str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if p.is_file()}
+
+
+def test_readme_tree_is_the_folder():
+    """Every file in the README's annotated tree exists, and every source file of the root is in it."""
+    tree = re.search(r"## The files\n.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    named = {word for line in tree.splitlines() if line.strip() for word in [line.split()[0]]}
+    assert not {name for name in named if not (ROOT / name).exists()}
+    assert {path.name for path in ROOT.glob("*.py")} <= named
+
+
+def test_readme_commands_exist():
+    """Scripts, settings files, make targets and options that the README's commands use are there."""
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^(?:\$ )?((?:python|make|torchrun) [^\n#]*)", "\n".join(re.findall(r"```(?:sh)?\n(.*?)```", text, re.DOTALL)), re.MULTILINE)
+    assert len(commands) > 8
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    sources = "".join(path.read_text() for path in [*ROOT.glob("*.py"), *(ROOT / "config").glob("*.py"), *(ROOT / "bench").glob("*.py"), *(ROOT / "worlds").glob("*.py")])
+    for command in commands:
+        words = command.split()
+        if words[0] == "make":
+            assert words[1] in targets, command
+            continue
+        if words[1] == "-m":
+            assert words[2] == "pytest" or (ROOT / words[2]).exists(), command
+            continue
+        assert (ROOT / words[1]).exists(), command
+        for word in words[2:]:
+            if word.startswith("--"):
+                assert re.search(rf"\b{re.escape(word[2:].split('=')[0].split('.')[-1].replace('-', '_'))}\b", sources) or word[2:] in sources, f"{command}: {word}"
+            elif word.endswith(".py"):
+                assert (ROOT / word).exists(), command
+
+
+def test_nothing_heavy_is_committed():
+    sizes = {name: (ROOT / name).stat().st_size for name in tracked() if (ROOT / name).is_file()}
+    assert sum(sizes.values()) < 8 << 20, sorted(sizes.items(), key=lambda item: -item[1])[:5]

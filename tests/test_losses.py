@@ -1,0 +1,61 @@
+"""The losses beside torch's own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from losses import IGNORE, cross_entropy, gate_loss
+
+
+@pytest.mark.parametrize("rows_a_chunk", [1, 7, 50, 1000])
+@pytest.mark.parametrize("z_loss", [0.0, 0.1])
+def test_chunked_cross_entropy_equals_torchs(rows_a_chunk, z_loss):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(5, 10, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(33, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 33, (5, 10), generator=generator)
+    targets[0, :4] = IGNORE
+    logits = (hidden @ weight.T).flatten(0, 1)
+    taught = targets.flatten() != IGNORE
+    expected = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE) + z_loss * logits.logsumexp(-1).square()[taught].mean()
+    wanted = torch.autograd.grad(3 * expected, (hidden, weight))
+    loss = cross_entropy(hidden, weight, targets, z_loss, chunk_elements=33 * rows_a_chunk)
+    found = torch.autograd.grad(3 * loss, (hidden, weight))
+    assert torch.allclose(loss, expected, rtol=1e-6)
+    for a, b in zip(found, wanted):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert (found[0][0, :4] == 0).all()  # what is masked teaches nothing, exactly
+
+
+def test_nothing_taught_is_zero():
+    hidden = torch.randn(4, 8, requires_grad=True)
+    loss = cross_entropy(hidden, torch.randn(9, 8), torch.full((4,), IGNORE))
+    loss.backward()
+    assert loss == 0 and (hidden.grad == 0).all()
+
+
+def test_chunks_never_hold_all_logits():
+    """The largest tensor that autograd or the forward makes has chunk × V elements, not tokens × V."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            result = function(*arguments, **(keywords or {}))
+            for tensor in result if isinstance(result, (tuple, list)) else [result]:
+                if isinstance(tensor, torch.Tensor):
+                    Largest.elements = max(Largest.elements, tensor.numel())
+            return result
+
+    hidden, weight = torch.randn(512, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
+    with Largest():
+        cross_entropy(hidden, weight, torch.randint(0, 1000, (512,)), chunk_elements=16_000).backward()
+    assert Largest.elements == 16_000
+
+
+def test_gate_loss_sign():
+    """A gate that says prose (1) for prose and code (0) for code has the smaller loss."""
+    kinds = torch.tensor([[0, 1, 1]])
+    right, wrong = torch.tensor([[5.0, -5.0, -5.0]]), torch.tensor([[-5.0, 5.0, 5.0]])
+    assert gate_loss(right, kinds) < 0.01 < 4 < gate_loss(wrong, kinds)
