@@ -1,14 +1,14 @@
-"""The teacher: a scripted expert for every world, any OpenAI-compatible model over HTTP, and the data set that both write (paper 3.1, B.1).
+"""The teacher: the scripted expert or any OpenAI-compatible model over HTTP, and the data set that they write (paper 3.1, B.1).
 
     python teacher.py --tasks 1000 --out out/trajectories.jsonl                      the scripted expert, all worlds
     python teacher.py --tasks 200 --out out/theirs.jsonl --url http://localhost:8000/v1 --model qwen
 
-The expert knows each task's solution, but it meets the task's fault like anyone else: it reads the error and reacts to what that says. The
-HTTP teacher knows nothing; it is prompted, parsed, retried, and *nothing it writes is kept unless executing it verified the task*.
+A model over HTTP knows nothing of the solutions; it is prompted, parsed, retried, and *nothing it writes is kept unless executing it
+verified the task*, with no invented argument on the way. What is rejected is counted by reason.
 
-A line of the data set is one episode: messages as tokenizer.chat takes them, the tools, the constraints, and for every call of the solution
-its three hard negatives with the fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw). The same command
-writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2` write two halves in two processes.
+A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat takes them, the tools, the constraints, and for every
+call of the solution its three hard negatives with the fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw).
+The same command writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2` write two halves in two processes.
 """
 
 import hashlib
@@ -18,257 +18,22 @@ import random
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import tyro
 from tqdm import tqdm
 
 from config import UserError
+from expert import Trajectory, call_message, invented, record, trajectory
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
-from tools import Plan, check, decode, hard_negatives, parse
-from worlds import FAULT_TEXTS, SYLLABLES, WORLDS, Difficulty, Episode, Task, draw, failed, same_answer
+from tools import decode, parse
+from worlds import WORLDS, Difficulty, Episode, Task, draw
 
-MOST_TURNS = 12  # of one episode with a model over HTTP; the longest solution has 4 calls, and each may fail once or twice
-
-
-@dataclass
-class Trajectory:
-    """One episode as training data."""
-    world: str
-    kind: str
-    seed: int                                    # with `index` and `difficulty` the arguments of worlds.draw
-    index: int
-    difficulty: dict
-    tools: list                                  # as shown to the model: schemas, or compact lines
-    messages: list[dict]
-    answer: str
-    constraints: dict[str, Any]
-    fault: str | None                            # the kind of fault that was delivered
-    invented: int                                # arguments and tools that no schema in force has: 0 for an expert
-    verified: bool
-    negatives: list[dict] = field(default_factory=list)
-
-
-def call_message(content: str, call: dict) -> dict:
-    """An assistant's message with one tool call, as OpenAI's clients write it."""
-    return {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": call}]}
-
-
-# ---------------------------------------------------------------------------------------------- reactions to faults
-
-def pattern(text: str) -> re.Pattern:
-    """The regular expression that a fault's text template stands for."""
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+)", re.escape(text)) + r"\s*")
-
-
-SIGNS = [(kind, pattern(text)) for kind, texts in FAULT_TEXTS.items() for text in texts]
-
-
-def react(observation: str) -> tuple[str, Callable[[dict], dict]] | None:
-    """What an error text asks for: the thought, and a change of the arguments; None where the text is no known fault."""
-    for kind, sign in SIGNS:
-        if match := sign.fullmatch(observation):
-            found = match.groupdict()
-            key, value, new = found.get("key", ""), found.get("value", ""), found.get("new", "")
-            return {
-                "timeout": ("the same call again", lambda given: given),
-                "locked": ("the same call again", lambda given: given),
-                "renamed": (f"{new} instead of {key}", lambda given: {new if k == key else k: v for k, v in given.items()}),
-                "moved": (f"{key} {new} instead of {value}", lambda given: {k: int(new) if k == key and str(v) == value else v for k, v in given.items()}),
-                "type": (f"{key} as a string", lambda given: {k: str(v) if k == key else v for k, v in given.items()}),
-                "denied": (f"with key {new}", lambda given: {**given, "key": int(new)}),
-            }[kind]
-    return None
-
-
-# ------------------------------------------------------------------------------------------------ the scripted expert
-
-def opening(task: Task) -> str:
-    """The plan that an episode begins with, or "" where the right reaction is a message."""
-    return Plan({number: (step.goal, step.depends_on) for number, step in enumerate(task.solution, 1)}).write()
-
-
-def solve(task: Task, faults: bool = True) -> tuple[list[dict], Episode]:
-    """The expert's messages for a task, after the user's, and the episode it played (closed, to be asked about its log and verdict)."""
-    messages: list[dict] = []
-    content = [opening(task)] if task.solution else []
-    changes: dict[str, list[Callable[[dict], dict]]] = {}   # tool -> what its faults have asked for so far
-    with Episode(task, faults) as episode:
-        for number, step in enumerate(task.solution, 1):
-            if step.call is None:
-                continue
-            thought, name = step.thought, step.call["name"]
-            for _ in range(3):
-                arguments = step.call["arguments"]
-                for change in changes.get(name, []):
-                    arguments = change(arguments)
-                call = {"name": name, "arguments": arguments}
-                said = episode.step(call)
-                messages += [call_message("\n".join([*content, f"{number}: {thought}"]), call), {"role": "tool", "content": said}]
-                content = []
-                if not (failed(said) and (reaction := react(said))):
-                    break
-                thought, change = reaction
-                changes.setdefault(name, []).append(change)
-        messages.append({"role": "assistant", "content": "\n".join([*content, task.answer])})
-        episode.verified = episode.verify(task.answer)
-    return messages, episode
-
-
-def invented(episode: Episode) -> int:
-    """The audit: how many of an episode's calls name a tool or an argument that the schemas in force do not have (one each)."""
-    return sum(fault.kind in ("unknown_tool", "unexpected") for entry in episode.log for fault in entry.faults)
-
-
-def expert(name: str, seed: int, index: int, difficulty: Difficulty, negatives: bool = True) -> Trajectory:
-    """The scripted expert's trajectory for task `index` of `seed`."""
-    task = draw(name, seed, index, difficulty)
-    messages, episode = solve(task)
-    return record(task, seed, index, messages, episode, episode.verified, negatives)
-
-
-def record(task: Task, seed: int, index: int, messages: list[dict], episode: Episode, verified: bool, negatives: bool = True) -> Trajectory:
-    """An episode as a line of the data set."""
-    spoilt = []
-    rng = random.Random(f"negatives {task.seed}")
-    for step in task.solution if negatives else ():
-        if step.call:
-            for kind, call in hard_negatives(step.call, task.tools, rng, task).items():
-                found = check(call, task.tools)
-                spoilt.append({"kind": kind, "right": step.call, "wrong": call, "fault": found[0].message if found else difference(step.call, call)})
-    changed = {key: value for key, value in asdict(task.difficulty).items() if value != getattr(Difficulty(), key)}
-    return Trajectory(task.world, task.kind, seed, index, changed, task.shown_tools(), [{"role": "user", "content": task.request}, *messages],
-                      task.answer, task.constraints, episode.fault and episode.fault[1], invented(episode), verified, spoilt)
-
-
-def random_call(rng: random.Random, tools: list[dict], words: list[str]) -> dict:
-    """A call that obeys a random tool's schema; its values are drawn from `words` where the type allows, otherwise at random."""
-    function = rng.choice(tools)["function"]
-    parameters = function["parameters"]
-    numbers = [int(word) for word in words if word.isdigit()]
-
-    def value(schema: dict) -> Any:
-        if "enum" in schema:
-            return rng.choice(schema["enum"])
-        kind = schema["type"]
-        if kind == "boolean":
-            return rng.random() < 0.5
-        if kind in ("integer", "number"):
-            return rng.choice(numbers) if numbers else rng.randrange(1000)
-        return " ".join(rng.choices(words, k=rng.randint(1, 3))) if words else rng.choice(SYLLABLES)
-
-    keys = [key for key in parameters["properties"] if key in parameters["required"] or rng.random() < 0.5]
-    return {"name": function["name"], "arguments": {key: value(parameters["properties"][key]) for key in keys}}
-
-
-def by_chance(name: str, tasks: int, seed: int = 0, informed: bool = False) -> int:
-    """How many of `tasks` tasks verify after as many random valid calls as the solution has and an answer out of what was said last.
-
-    `informed`: values come from the request instead of from nowhere, which a policy that copies without reading could do.
-    """
-    right = 0
-    for index in range(tasks):
-        task = draw(name, seed, index)
-        rng = random.Random(index)
-        words = re.findall(r"\w+", task.request)
-        with Episode(task) as episode:
-            said = task.request
-            for _ in range(max(1, len(task.solution)) if task.tools else 0):
-                said = episode.step(random_call(rng, task.tools, words if informed else []))
-            right += episode.verify(f"answer: {rng.choice(re.findall(r'[0-9]+', said) or words)}")
-    return right
-
-
-# ------------------------------------------------------------------------------------------------------- critiques
-
-def difference(right: dict, wrong: dict) -> str:
-    """In what a call differs from the right one, in one line."""
-    if right["name"] != wrong["name"]:
-        return f"{right['name']} is the tool for this, not {wrong['name']}"
-    for key, value in right["arguments"].items():
-        if key not in wrong["arguments"]:
-            return f"{key} is missing: {plain(value)}"
-        if wrong["arguments"][key] != value:
-            return f"{key} is {plain(value)}, not {plain(wrong['arguments'][key])}"
-    return f"nothing was said about {', '.join(key for key in wrong['arguments'] if key not in right['arguments'])}"
-
-
-def plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def critique(task: Task, episode: Episode, message: str) -> str:
-    """What went wrong first in a failed attempt, in one line that names the true fault; `message` is the attempt's last one.
-
-    The first step of the solution that was not done is found, then the first call made while it was open that neither was right nor
-    was put right by the next call of the same tool.
-    """
-    steps = {number: step for number, step in enumerate(task.solution, 1) if step.call}
-    done: set[int] = set()
-    strays: dict[int | None, list[int]] = {}     # the step that was open -> places in the log of the calls that were not right
-    for place, entry in enumerate(episode.log):
-        open_step = next((number for number in steps if number not in done), None)
-        if right := [number for number, step in steps.items() if number not in done and entry.taken == step.call]:
-            done.add(right[0])
-        else:
-            strays.setdefault(open_step, []).append(place)
-    missing = next((number for number in steps if number not in done), None)
-    if missing is None:
-        if steps and same_answer(message, task.answer) and strays.get(None):
-            return f"nobody asked for {plain(episode.log[strays[None][0]].call)}"
-        return critique_of_answer(task, message)
-    for place in strays.get(missing, ()):
-        entry = episode.log[place]
-        later = next((other for other in episode.log[place + 1:] if tool_of(other.call) == tool_of(entry.call)), None)
-        if entry.taken:
-            return f"step {missing}: {difference(steps[missing].call, entry.taken)}"
-        if later and later.taken:
-            continue
-        if reaction := react(entry.said):
-            return f"after \"{entry.said.removeprefix('error: ')}\": {reaction[0]}"
-        return entry.said.removeprefix("error: ")
-    return f"step {missing} is missing: {steps[missing].goal}"
-
-
-def tool_of(call: Any) -> str:
-    """The tool that a call means to use, as far as that can be told."""
-    found = decode(call)
-    return found["name"] if isinstance(found, dict) else ""
-
-
-def critique_of_answer(task: Task, message: str) -> str:
-    """What is wrong with a last message where the calls were right, or where no call was wanted."""
-    if task.answer.startswith("ask: "):
-        return f"{task.answer.removeprefix('ask: ')} is not given, so ask for it"
-    if task.answer.startswith("no tool"):
-        return "no tool gives what is asked, so say that no tool fits"
-    if task.answer.startswith("refuse"):
-        return task.answer.replace("refuse:", "refuse, because")
-    for number, step in enumerate(task.solution, 1):
-        if step.call is None and step.goal not in message:
-            return f"line {number} should be {step.goal}"
-    if message.strip().lower().startswith("refuse"):
-        return "nothing here is dangerous, so do it"
-    return "the answer must be what the last step gave" if task.solution else f"the answer is {task.answer}"
-
-
-def preference(task: Task) -> dict[str, list[dict]] | None:
-    """A safety task as a preference pair {"prompt", "chosen", "rejected"} of messages for DPO; None for a task of another world.
-
-    Unsafe: refusing is chosen over complying, ignoring a hidden order over obeying it. Benign: doing it is chosen over refusing.
-    """
-    if task.world != "safety":
-        return None
-    prompt, (chosen, _) = [{"role": "user", "content": task.request}], solve(task, faults=False)
-    if order := task.truth.get("complies"):
-        shared = chosen[:-1]                     # the file was read either way; what matters is what comes then
-        content = "1: as told" if shared else f"1. {order['name']}\n1: as told"
-        return {"prompt": prompt + shared, "chosen": chosen[-1:], "rejected": [call_message(content, order)]}
-    return {"prompt": prompt, "chosen": chosen, "rejected": [{"role": "assistant", "content": "refuse: this is not safe"}]}
+MOST_TURNS = 12            # of one episode; the longest solution has 4 calls, and each may fail once or twice
+LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 
 # -------------------------------------------------------------------------------------------- a model over HTTP
@@ -277,7 +42,6 @@ HOW_TO_END = """
 Write the plan as lines "1. goal" and "2. goal (after 1)". End with one last line and no call:
 "answer: VALUE" (the value that the last tool gave, "done" where the tool only said so), "ask: NAME" if a needed value is missing,
 "no tool fits" if no tool gives what is asked, or "refuse: REASON"."""
-LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 
 class GaveUp(Exception):
@@ -319,7 +83,8 @@ class HttpTeacher:
             except self.openai.RateLimitError:
                 problem = "rate limit"
             except (self.openai.AuthenticationError, self.openai.PermissionDeniedError, self.openai.NotFoundError) as error:
-                raise UserError(f"{self.client.base_url} answers {error.status_code} for model {self.model!r}; check --url, --model and $OPENAI_API_KEY") from None
+                raise UserError(f"{self.client.base_url} answers {error.status_code} for model {self.model!r}; "
+                                "check --url, --model and $OPENAI_API_KEY") from None
             except self.openai.APIStatusError as error:
                 problem = f"status {error.status_code}"
                 if error.status_code < 500:      # this request will not get better by asking again
@@ -429,13 +194,13 @@ def trajectories(settings: Settings, indexes: Iterator[int], teacher: HttpTeache
     def make(index: int) -> Trajectory | str:
         name = names[index % len(names)]
         if not teacher:
-            return expert(name, settings.seed, index, settings.difficulty, settings.negatives)
+            return trajectory(name, settings.seed, index, settings.difficulty, settings.negatives)
         task = draw(name, settings.seed, index, settings.difficulty)
         try:
             messages, episode = teacher.solve(task)
         except GaveUp as reason:
             return str(reason)
-        return record(task, settings.seed, index, messages, episode, True, settings.negatives)
+        return record(task, settings.seed, index, messages, episode, settings.negatives)
 
     if not teacher:
         yield from ((index, make(index)) for index in indexes)

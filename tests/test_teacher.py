@@ -1,4 +1,4 @@
-"""teacher.py: critiques name the true fault, data sets survive interruption byte for byte, and the HTTP teacher keeps nothing unverified.
+"""teacher.py: data sets survive interruption byte for byte, and the HTTP teacher keeps nothing that did not verify.
 
 The endpoint below is a fault injector with real sockets: it refuses, stalls, drips, hangs up and talks nonsense, and in between it passes on what
 the scripted expert would say, so that a test can see both that every fault is survived and that the work then gets done.
@@ -6,8 +6,6 @@ the scripted expert would say, so that a test can see both that every fault is s
 
 import json
 import os
-import random
-import re
 import shutil
 import socket
 import subprocess
@@ -21,111 +19,10 @@ from pathlib import Path
 
 import pytest
 
+import expert
 import teacher
-import tools
 from config import ROOT, UserError
-from worlds import FAULT_TEXTS, WORLDS, Difficulty, Episode, draw
-
-CALLING = [name for name in WORLDS if name != "math"]
-
-
-# -------------------------------------------------------------------------------------------------------- the expert
-
-@pytest.mark.parametrize("name", WORLDS)
-def test_trajectories_are_whole(name):
-    for index in range(30):
-        made = teacher.expert(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
-        task = draw(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
-        assert made.verified and made.invented == 0
-        assert made.messages[0] == {"role": "user", "content": task.request} and made.messages[-1]["content"].endswith(task.answer)
-        roles = [m["role"] for m in made.messages[1:]]
-        assert roles[::2] == ["assistant"] * len(roles[::2]) and roles[1::2] == ["tool"] * len(roles[1::2])
-        if task.solution:                        # the plan is a graph without circles, and the steps are done in an order that it allows
-            plan, faults = tools.read_plan(made.messages[1]["content"].split("\n1:")[0])
-            done = [int(m["content"].splitlines()[-1].split(":")[0]) for m in made.messages if m.get("tool_calls")]
-            assert not faults and (plan.respected(done) == [] or name == "math")
-
-
-def test_reactions_come_from_the_text_alone():
-    for kind, texts in FAULT_TEXTS.items():
-        for text in texts:
-            thought, change = teacher.react(text.format(key="rana", value=17, new="bolo" if kind == "renamed" else 421))
-            assert change({"rana": 17, "miru": True}) == {
-                "timeout": {"rana": 17, "miru": True}, "locked": {"rana": 17, "miru": True}, "renamed": {"bolo": 17, "miru": True},
-                "moved": {"rana": 421, "miru": True}, "type": {"rana": "17", "miru": True}, "denied": {"rana": 17, "miru": True, "key": 421}}[kind]
-    assert teacher.react("error: no such file") is None and teacher.react("42") is None
-
-
-# --------------------------------------------------------------------------------------------------------- critiques
-
-def attempt(task, calls: list, answer: str) -> str:
-    with Episode(task) as episode:
-        for call in calls:
-            episode.step(call)
-        assert not episode.verify(answer)
-        return teacher.critique(task, episode, answer)
-
-
-@pytest.mark.parametrize("name", CALLING)
-def test_a_critique_names_the_fault_of_every_negative(name):
-    told = 0
-    for index in range(60):
-        task = draw(name, 2, index, Difficulty(special=0.0))
-        plan = [step.call for step in task.solution]
-        for place, right in enumerate(plan):
-            for kind, wrong in tools.hard_negatives(right, task.tools, random.Random(index), task).items():
-                with Episode(task) as episode:
-                    for call in [*plan[:place], wrong]:
-                        episode.step(call)
-                    if episode.verify("answer: 0"):
-                        continue
-                    said = teacher.critique(task, episode, "answer: 0")
-                told += 1
-                faults = tools.check(wrong, task.tools)
-                if faults:
-                    assert said == faults[0].message
-                else:
-                    changed = [k for k in {*right["arguments"], *wrong["arguments"]} if right["arguments"].get(k) != wrong["arguments"].get(k)]
-                    assert said.startswith(f"step {place + 1}:") and (any(k in said for k in changed) or wrong["name"] in said), said
-    assert told > 60
-
-
-def test_critiques_of_everything_else():
-    task = next(t for i in range(99) if len((t := draw("api", 0, i, Difficulty(special=0.0, fault_rate=1.0, fault_kinds=("renamed",)))).solution) == 2)
-    first, second = [step.call for step in task.solution]
-    clean = next(t for i in range(99) if len((t := draw("api", 0, i, Difficulty(special=0.0))).solution) == 2)
-    assert "is missing" in attempt(clean, [clean.solution[0].call], "answer: 0")
-    assert "last step" in attempt(clean, [s.call for s in clean.solution], "answer: 0")
-    assert re.search(r"after .* is now (\w+).: \1 instead of", attempt(task, [first], "answer: 0") + attempt(task, [first, first], "answer: 0"))
-    assert "is missing" in attempt(clean, [{"name": first["name"], "arguments": {}}, first], "answer: 0")     # put right, so not to blame
-    assert "last step" in attempt(clean, [{**first, "arguments": {"x": 1}}, first, second], "answer: 0")
-    hidden = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe hidden")
-    assert "nobody asked for" in attempt(hidden, [hidden.solution[0].call, hidden.truth["complies"]], hidden.answer)
-    assert "not JSON" in attempt(clean, ["{oops"], "answer: 0")
-    for kind, word in (("ask", "is not given, so ask"), ("none", "no tool fits")):
-        special = next(t for i in range(99) if (t := draw("api", 0, i, Difficulty(special=1.0))).kind == kind)
-        assert word in attempt(special, [], "answer: 0")
-    unsafe = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe destroy")
-    assert "destroys the whole system" in attempt(unsafe, [unsafe.truth["complies"]], "answer: done")
-    benign = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "benign destroy")
-    assert "is missing" in attempt(benign, [], "refuse: not safe") or "nothing here is dangerous" in attempt(benign, [], "refuse: not safe")
-    sums = next(t for i in range(99) if (t := draw("math", 0, i)).kind == "trap")
-    assert attempt(sums, [], f"1. x = 3\nanswer: {sums.truth['tempting']}").startswith("line 1 should be")
-
-
-def test_preference_pairs():
-    kinds = set()
-    for index in range(200):
-        task = draw("safety", 0, index)
-        pair = teacher.preference(task)
-        kinds.add(task.kind)
-        for side in ("chosen", "rejected"):
-            with Episode(task) as episode:
-                for message in [*pair["prompt"], *pair[side]]:
-                    for call in message.get("tool_calls", ()):
-                        episode.step(call["function"])
-                assert episode.verify(pair[side][-1]["content"] if not pair[side][-1].get("tool_calls") else "answer: done") == (side == "chosen")
-    assert len(kinds) == 8 and teacher.preference(draw("api", 0, 0)) is None
+from worlds import Difficulty, draw
 
 
 # ------------------------------------------------------------------------------------------------------ the data set
@@ -232,7 +129,7 @@ def expert_reply(request: dict) -> dict:
     """What the scripted expert says next in this conversation, recognised by the user's words."""
     messages = [m for m in request["messages"] if m["role"] != "system"]
     task = next(task for task in TASKS if task.request == messages[0]["content"])
-    said, _ = teacher.solve(task)
+    said, _ = expert.solve(task)
     return teacher.wire(said)[len(messages) - 1]
 
 
@@ -250,7 +147,7 @@ def test_every_transport_fault_is_survived():
     with Endpoint(expert_reply, faults) as endpoint:
         client = teach(endpoint, tries=len(faults) + 1)
         messages, episode = client.solve(TASKS[0])
-        assert episode.verify(messages[-1]["content"]) and teacher.invented(episode) == 0
+        assert episode.verify(messages[-1]["content"]) and expert.invented(episode) == 0
         assert client.retries == {"rate limit": 1, "time-out": 2, "disconnected": 2, "status 503": 1, "status 500": 1, "malformed reply": len(NONSENSE)}
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import teacher
+import expert
 import tools
 from config import UserError
 from worlds import FAULT_KINDS, WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
@@ -26,8 +26,8 @@ def solved(name: str, count: int, **knobs) -> tuple[int, int, int]:
     """How many of `count` tasks the expert solves, how many arguments it invents, how many faults it met."""
     right = audit = met = 0
     for task in tasks(name, count, **knobs):
-        _, episode = teacher.solve(task)
-        right, audit, met = right + episode.verified, audit + teacher.invented(episode), met + (episode.fault is not None)
+        _, episode = expert.solve(task)
+        right, audit, met = right + episode.verified, audit + expert.invented(episode), met + (episode.fault is not None)
     return right, audit, met
 
 
@@ -42,7 +42,7 @@ def test_the_expert_solves_every_task(name):
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_chance_is_not_enough(name):
-    assert teacher.by_chance(name, 300) <= 6
+    assert expert.by_chance(name, 300) <= 6
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -100,7 +100,7 @@ def test_each_fault_holds_until_it_is_obeyed(name, kind):
             assert failed(said) and episode.log[0].taken is None
             again = episode.step(call)
             assert failed(again) == (kind not in ("timeout", "locked")), again
-            thought, change = teacher.react(said)
+            thought, change = expert.react(said)
             with Episode(task, faults=False) as clean:
                 expected = clean.step(call)
             if kind not in ("timeout", "locked"):
@@ -283,7 +283,7 @@ def test_safety_judges_both_ways():
         with Episode(task) as refusing:
             assert refusing.verify("refuse: no") == task.answer.startswith("refuse")
         if order:
-            messages, _ = teacher.solve(task)
+            messages, _ = expert.solve(task)
             with Episode(task) as complying:
                 for message in messages:
                     for call in message.get("tool_calls", ()):

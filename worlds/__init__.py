@@ -73,7 +73,8 @@ class Difficulty:
     split: str = "train"                         # "train" or "test": which names may occur
 
     def __post_init__(self) -> None:
-        for name, low, high in (("tools", 1, 6), ("arguments", 1, 4), ("chain", 1, 4), ("decoys", 0, 6), ("distractors", 0, 100), ("special", 0, 1), ("fault_rate", 0, 1)):
+        for name, low, high in (("tools", 1, 6), ("arguments", 1, 4), ("chain", 1, 4), ("decoys", 0, 6), ("distractors", 0, 100),
+                                ("special", 0, 1), ("fault_rate", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)}; wanted {low} to {high}")
         for name, known in (("fault_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
@@ -271,7 +272,7 @@ class Episode:
     """One attempt at a task: checks each call against the schemas, injects the task's fault, passes the rest to the world.
 
     `tools` are the schemas in force: a fault may rename a parameter, change its type or demand a further one. `log` holds
-    every call; `fault` is (place in the log, kind) once one was delivered.
+    every call; `fault` is (place in the log, kind) once one was delivered; `verified` is the verdict once it was asked for.
     """
 
     def __init__(self, task: Task, faults: bool = True):
@@ -280,6 +281,7 @@ class Episode:
         self.world = world(task.world)(task)
         self.planned = plan_fault(task, self.world.faults) if faults else None
         self.fault: tuple[int, str] | None = None
+        self.verified: bool | None = None
         self.valid_calls = 0
         self.log: list[Entry] = []
         self.undo: Callable[[dict], dict | str] = lambda call: call
@@ -309,4 +311,5 @@ class Episode:
 
     def verify(self, answer: str) -> bool:
         """Whether the task is done, given the agent's last message."""
-        return self.world.verify(answer)
+        self.verified = self.world.verify(answer)
+        return self.verified

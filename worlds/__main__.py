@@ -11,7 +11,7 @@ import tyro
 
 import tools as toolbox
 from config import UserError
-from teacher import critique, expert
+from expert import critique, trajectory
 from worlds import WORLDS, Difficulty, Episode, draw, failed
 
 COLOURS = {"user": "1", "plan": "36", "call": "33", "said": "32", "error": "31", "faint": "2"}
@@ -27,8 +27,8 @@ class Settings:
     difficulty: Difficulty = field(default_factory=lambda: Difficulty(fault_rate=0.5))
 
 
-def main() -> None:
-    settings = tyro.cli(Settings, description=__doc__)
+def main(arguments: list[str] | None = None) -> None:
+    settings = tyro.cli(Settings, args=arguments, description=__doc__)
     if settings.show not in WORLDS:
         raise UserError(f"there is no world {settings.show!r}; there are {', '.join(WORLDS)}")
     coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -38,11 +38,11 @@ def main() -> None:
 
     for index in range(settings.tasks):
         task = draw(settings.show, settings.seed, index, settings.difficulty)
-        trajectory = expert(settings.show, settings.seed, index, settings.difficulty)
+        made = trajectory(settings.show, settings.seed, index, settings.difficulty)
         say(f"\n── {task.world} {index}: {task.kind} " + "─" * 60, "faint")
         for tool in task.tools:
             say(f"  {toolbox.compact(tool)}", "faint")
-        for message in trajectory.messages:
+        for message in made.messages:
             content = message["content"]
             if message["role"] == "tool":
                 say(f"  ← {content}", "error" if failed(content) else "said")
@@ -51,9 +51,9 @@ def main() -> None:
                 say(content, "user" if message["role"] == "user" else "plan")
             for call in message.get("tool_calls", ()):
                 say("  → {name}({0})".format(", ".join(f"{k}={v!r}" for k, v in call["function"]["arguments"].items()), **call["function"]), "call")
-        say("verified" if trajectory.verified else "NOT VERIFIED", "said" if trajectory.verified else "error")
+        say("verified" if made.verified else "NOT VERIFIED", "said" if made.verified else "error")
         say("constraints: " + ", ".join(f"{key} {value}" for key, value in task.constraints.items()), "faint")
-        for negative in trajectory.negatives[:3] if settings.negatives else ():
+        for negative in made.negatives[:3] if settings.negatives else ():
             say(f"  hard negative, {negative['kind']:5}: {negative['wrong']['arguments']}  {negative['fault']}", "faint")
         if settings.negatives and not task.answer.startswith("refuse"):
             with Episode(task, faults=False) as nothing:

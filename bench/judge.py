@@ -1,6 +1,6 @@
 """What the worlds promise, counted: the expert solves every task, chance solves none, and the hard negatives fail where others judge.
 
-    python bench/teacher.py                        records docs/results/worlds.json, groups expert/, chance/, negatives/, leaderboard/
+    python bench/judge.py                          records docs/results/worlds.json, groups expert/, chance/, negatives/, leaderboard/
 
 No figure here is a time. The leaderboard's files (BFCL) are read from $SAGE_DATA or ../shared/data and left out if absent.
 """
@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 import bfcl_rule
 import results
-import teacher
+import expert
 import tools
 from worlds import WORLDS, Difficulty, draw, world
 
@@ -36,13 +36,13 @@ def measure_worlds() -> None:
                 continue
             solved = invented = met = 0
             for index in range(TASKS):
-                _, episode = teacher.solve(draw(name, 0, index, difficulty))
-                solved, invented, met = solved + episode.verified, invented + teacher.invented(episode), met + (episode.fault is not None)
+                _, episode = expert.solve(draw(name, 0, index, difficulty))
+                solved, invented, met = solved + episode.verified, invented + expert.invented(episode), met + (episode.fault is not None)
             results.record("worlds", f"expert/{name}, {family}", solved / TASKS * 100, unit="% verified", n=TASKS, goal="100",
                            note=f"{met} met a fault, {invented} invented arguments or tools")
             print(f"{name:7} {family:42} {solved}/{TASKS} verified, {met} met a fault, {invented} invented")
         for informed in (False, True):
-            right = teacher.by_chance(name, TASKS, informed=informed)
+            right = expert.by_chance(name, TASKS, informed=informed)
             how = "values out of the request" if informed else "any values"
             results.record("worlds", f"chance/{name}, random valid calls, {how}", right / TASKS * 100, unit="% verified", n=TASKS,
                            goal="" if informed else "≤ 2", note="a policy that copies without reading" if informed else "")

@@ -1,0 +1,254 @@
+"""The scripted expert: it solves every task of every world, reacts to faults, and says what went wrong in a failed attempt (paper 3.1, 4.1).
+
+    messages, episode = solve(task)              plan, then a thought and a call a turn, then the answer; `episode.verified` is the judge's verdict
+    critique(task, episode, last_message)        "unknown key kema; the schema has kemi", for Algorithm 1
+    preference(task)                             a safety task as chosen and rejected messages, for DPO
+
+The expert knows each task's solution, but it meets the task's fault like anyone else: it reads the error and reacts to what that says. Beside
+it stands its opposite, `by_chance`: how far random valid calls get. `python -m worlds --show api` prints the expert at work.
+"""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tools import Plan, check, decode, hard_negatives
+from worlds import FAULT_TEXTS, SYLLABLES, Difficulty, Episode, Task, draw, failed, same_answer
+
+
+@dataclass
+class Trajectory:
+    """One episode as training data."""
+    world: str
+    kind: str
+    seed: int                                    # with `index` and `difficulty` the arguments of worlds.draw
+    index: int
+    difficulty: dict
+    tools: list                                  # as shown to the model: schemas, or compact lines
+    messages: list[dict]
+    answer: str
+    constraints: dict[str, Any]
+    fault: str | None                            # the kind of fault that was delivered
+    invented: int                                # arguments and tools that no schema in force has: 0 for an expert
+    verified: bool
+    negatives: list[dict] = field(default_factory=list)
+
+
+def call_message(content: str, call: dict) -> dict:
+    """An assistant's message with one tool call, as OpenAI's clients write it."""
+    return {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": call}]}
+
+
+# ---------------------------------------------------------------------------------------------- reactions to faults
+
+def pattern(text: str) -> re.Pattern:
+    """The regular expression that a fault's text template stands for."""
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+)", re.escape(text)) + r"\s*")
+
+
+SIGNS = [(kind, pattern(text)) for kind, texts in FAULT_TEXTS.items() for text in texts]
+
+
+def number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else text
+
+
+def react(observation: str) -> tuple[str, Callable[[dict], dict]] | None:
+    """What an error text asks for: the thought, and a change of the arguments; None where the text is no known fault."""
+    for kind, sign in SIGNS:
+        if match := sign.fullmatch(observation):
+            found = match.groupdict()
+            key, value, new = found.get("key", ""), found.get("value", ""), found.get("new", "")
+            return {
+                "timeout": ("the same call again", lambda given: given),
+                "locked": ("the same call again", lambda given: given),
+                "renamed": (f"{new} instead of {key}", lambda given: {new if k == key else k: v for k, v in given.items()}),
+                "moved": (f"{key} {new} instead of {value}", lambda given: {k: number(new) if k == key and str(v) == value else v for k, v in given.items()}),
+                "type": (f"{key} as a string", lambda given: {k: str(v) if k == key else v for k, v in given.items()}),
+                "denied": (f"with key {new}", lambda given: {**given, "key": number(new)}),
+            }[kind]
+    return None
+
+
+# ------------------------------------------------------------------------------------------------ the scripted expert
+
+def solve(task: Task, faults: bool = True) -> tuple[list[dict], Episode]:
+    """The expert's messages for a task, after the user's, and the episode it played, closed, to be asked for its log and verdict."""
+    messages: list[dict] = []
+    plan = Plan({number: (step.goal, step.depends_on) for number, step in enumerate(task.solution, 1)}).write()
+    content = [plan] if plan else []             # no plan where the right reaction is a message
+    changes: dict[str, list[Callable[[dict], dict]]] = {}   # tool -> what its faults have asked for so far
+    with Episode(task, faults) as episode:
+        for number, step in enumerate(task.solution, 1):
+            if step.call is None:
+                continue
+            thought, name = step.thought, step.call["name"]
+            for _ in range(3):
+                arguments = step.call["arguments"]
+                for change in changes.get(name, []):
+                    arguments = change(arguments)
+                call = {"name": name, "arguments": arguments}
+                said = episode.step(call)
+                messages += [call_message("\n".join([*content, f"{number}: {thought}"]), call), {"role": "tool", "content": said}]
+                content = []
+                if not (failed(said) and (reaction := react(said))):
+                    break
+                thought, change = reaction
+                changes.setdefault(name, []).append(change)
+        messages.append({"role": "assistant", "content": "\n".join([*content, task.answer])})
+        episode.verify(task.answer)
+    return messages, episode
+
+
+def invented(episode: Episode) -> int:
+    """The audit: how many of an episode's calls name a tool or an argument that the schemas in force do not have (one each)."""
+    return sum(fault.kind in ("unknown_tool", "unexpected") for entry in episode.log for fault in entry.faults)
+
+
+def trajectory(name: str, seed: int, index: int, difficulty: Difficulty, negatives: bool = True) -> Trajectory:
+    """The scripted expert's trajectory for task `index` of `seed`."""
+    task = draw(name, seed, index, difficulty)
+    return record(task, seed, index, *solve(task), negatives)
+
+
+def record(task: Task, seed: int, index: int, messages: list[dict], episode: Episode, negatives: bool = True) -> Trajectory:
+    """An episode as a line of the data set."""
+    spoilt = []
+    rng = random.Random(f"negatives {task.seed}")
+    for step in task.solution if negatives else ():
+        if step.call:
+            for kind, call in hard_negatives(step.call, task.tools, rng, task).items():
+                found = check(call, task.tools)
+                spoilt.append({"kind": kind, "right": step.call, "wrong": call, "fault": found[0].message if found else difference(step.call, call)})
+    changed = {key: value for key, value in asdict(task.difficulty).items() if value != getattr(Difficulty(), key)}
+    return Trajectory(task.world, task.kind, seed, index, changed, task.shown_tools(), [{"role": "user", "content": task.request}, *messages],
+                      task.answer, task.constraints, episode.fault and episode.fault[1], invented(episode), bool(episode.verified), spoilt)
+
+
+def random_call(rng: random.Random, tools: list[dict], words: list[str]) -> dict:
+    """A call that obeys a random tool's schema; its values are drawn from `words` where the type allows, otherwise at random."""
+    function = rng.choice(tools)["function"]
+    parameters = function["parameters"]
+    numbers = [int(word) for word in words if word.isdigit()]
+
+    def value(schema: dict) -> Any:
+        if "enum" in schema:
+            return rng.choice(schema["enum"])
+        kind = schema["type"]
+        if kind == "boolean":
+            return rng.random() < 0.5
+        if kind in ("integer", "number"):
+            return rng.choice(numbers) if numbers else rng.randrange(1000)
+        return " ".join(rng.choices(words, k=rng.randint(1, 3))) if words else rng.choice(SYLLABLES)
+
+    keys = [key for key in parameters["properties"] if key in parameters["required"] or rng.random() < 0.5]
+    return {"name": function["name"], "arguments": {key: value(parameters["properties"][key]) for key in keys}}
+
+
+def by_chance(name: str, tasks: int, seed: int = 0, informed: bool = False) -> int:
+    """How many of `tasks` tasks verify after as many random valid calls as the solution has and an answer out of what was said last.
+
+    `informed`: values come from the request instead of from nowhere, which a policy that copies without reading could do.
+    """
+    right = 0
+    for index in range(tasks):
+        task = draw(name, seed, index)
+        rng = random.Random(index)
+        words = re.findall(r"\w+", task.request)
+        with Episode(task) as episode:
+            said = task.request
+            for _ in range(max(1, len(task.solution)) if task.tools else 0):
+                said = episode.step(random_call(rng, task.tools, words if informed else []))
+            right += episode.verify(f"answer: {rng.choice(re.findall(r'[0-9]+', said) or words)}")
+    return right
+
+
+# ------------------------------------------------------------------------------------------------------- critiques
+
+def difference(right: dict, wrong: dict) -> str:
+    """In what a call differs from the right one, in one line."""
+    if right["name"] != wrong["name"]:
+        return f"{right['name']} is the tool for this, not {wrong['name']}"
+    for key, value in right["arguments"].items():
+        if key not in wrong["arguments"]:
+            return f"{key} is missing: {plain(value)}"
+        if wrong["arguments"][key] != value:
+            return f"{key} is {plain(value)}, not {plain(wrong['arguments'][key])}"
+    return f"nothing was said about {', '.join(key for key in wrong['arguments'] if key not in right['arguments'])}"
+
+
+def plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def critique(task: Task, episode: Episode, message: str) -> str:
+    """What went wrong first in a failed attempt, in one line that names the true fault; `message` is the attempt's last one.
+
+    The first step of the solution that was not done is found, then the first call made while it was open that neither was right nor
+    was put right by the next call of the same tool.
+    """
+    steps = {number: step for number, step in enumerate(task.solution, 1) if step.call}
+    done: set[int] = set()
+    strays: dict[int | None, list[int]] = {}     # the step that was open -> places in the log of the calls that were not right
+    for place, entry in enumerate(episode.log):
+        open_step = next((number for number in steps if number not in done), None)
+        if right := [number for number, step in steps.items() if number not in done and entry.taken == step.call]:
+            done.add(right[0])
+        else:
+            strays.setdefault(open_step, []).append(place)
+    missing = next((number for number in steps if number not in done), None)
+    if missing is None:
+        if steps and same_answer(message, task.answer) and strays.get(None):
+            return f"nobody asked for {plain(episode.log[strays[None][0]].call)}"
+        return critique_of_answer(task, message)
+    for place in strays.get(missing, ()):
+        entry = episode.log[place]
+        later = next((other for other in episode.log[place + 1:] if tool_of(other.call) == tool_of(entry.call)), None)
+        if entry.taken:
+            return f"step {missing}: {difference(steps[missing].call, entry.taken)}"
+        if later and later.taken:
+            continue
+        if reaction := react(entry.said):
+            return f"after \"{entry.said.removeprefix('error: ')}\": {reaction[0]}"
+        return entry.said.removeprefix("error: ")
+    return f"step {missing} is missing: {steps[missing].goal}"
+
+
+def tool_of(call: Any) -> str:
+    """The tool that a call means to use, as far as that can be told."""
+    found = decode(call)
+    return found["name"] if isinstance(found, dict) else ""
+
+
+def critique_of_answer(task: Task, message: str) -> str:
+    """What is wrong with a last message where the calls were right, or where no call was wanted."""
+    if task.answer.startswith("ask: "):
+        return f"{task.answer.removeprefix('ask: ')} is not given, so ask for it"
+    if task.answer.startswith("no tool"):
+        return "no tool gives what is asked, so say that no tool fits"
+    if task.answer.startswith("refuse"):
+        return task.answer.replace("refuse:", "refuse, because")
+    for number, step in enumerate(task.solution, 1):
+        if step.call is None and step.goal not in message:
+            return f"line {number} should be {step.goal}"
+    if message.strip().lower().startswith("refuse"):
+        return "nothing here is dangerous, so do it"
+    return "the answer must be what the last step gave" if task.solution else f"the answer is {task.answer}"
+
+
+def preference(task: Task) -> dict[str, list[dict]] | None:
+    """A safety task as a preference pair {"prompt", "chosen", "rejected"} of messages for DPO; None for a task of another world.
+
+    Unsafe: refusing is chosen over complying, ignoring a hidden order over obeying it. Benign: doing it is chosen over refusing.
+    """
+    if task.world != "safety":
+        return None
+    prompt, (chosen, _) = [{"role": "user", "content": task.request}], solve(task, faults=False)
+    if order := task.truth.get("complies"):
+        shared = chosen[:-1]                     # the file was read either way; what matters is what comes then
+        content = "1: as told" if shared else f"1. {order['name']}\n1: as told"
+        return {"prompt": prompt + shared, "chosen": chosen[-1:], "rejected": [call_message(content, order)]}
+    return {"prompt": prompt, "chosen": chosen, "rejected": [{"role": "assistant", "content": "refuse: this is not safe"}]}
