@@ -34,6 +34,9 @@ from torch import Tensor
 LOG2_E = tl.constexpr(1.4426950408889634)  # exponentials are base 2: the hardware has no other
 
 
+INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 when this was imported: kernels run on CPU tensors, for tests
+
+
 # Shared by every kernel ---------------------------------------------------------------------------------------------
 
 
@@ -320,7 +323,7 @@ def unsupported(q: Tensor) -> str | None:
         return f"head width 64 or 128, not {q.shape[-1]}"
     if q.dtype not in (torch.bfloat16, torch.float16, torch.float32):
         return f"bfloat16, float16 or float32, not {q.dtype}"
-    if not q.is_cuda and not triton.knobs.runtime.interpret:
+    if not q.is_cuda and not INTERPRETED:
         return f"a GPU (or TRITON_INTERPRET=1 set before Python starts), not {q.device}"
     return None
 

@@ -65,7 +65,7 @@ def compile_kernel(name: str, kind: str, d: int, packed: bool, tile: tuple[int, 
         usage = subprocess.run([tools / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         code = subprocess.run([tools / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True).stdout
     ptx = binary.asm["ptx"]
-    return dict(name=f"{name} {kind} d{d}{' packed' if packed else ''} {M}x{N} {warps} warps {stages} stages", triton=triton.__version__,
+    return dict(name=f"{name} {kind} d{d}{' packed' if packed else ' plain'} {M}x{N} {warps} warps {stages} stages", triton=triton.__version__,
                 registers=int(re.search(r"REG:(\d+)", usage)[1]), spills=len(re.findall(r"\b(?:STL|LDL)\b", code)), shared=binary.metadata.shared,
                 wgmma=ptx.count("wgmma.mma_async"), mma=len(re.findall(r"\bmma\.sync", ptx)), cp_async=len(re.findall(r"cp\.async\.(?:cg|ca|bulk)", ptx)))
 
@@ -74,7 +74,7 @@ def main() -> None:
     for (name, size, d), tile in kernels.TILES.items():
         for kind in (kind for kind, bytes_each in TYPES.items() if bytes_each == size):
             for packed in (False, True) if name != "decode" else (False,):
-                words = f"{name} {kind} d{d}{' packed' if packed else ''}".split()
+                words = f"{name} {kind} d{d}{' packed' if packed else ' plain'}".split()
                 if all(word in words for word in sys.argv[1:]):
                     print(json.dumps(compile_kernel(name, kind, d, packed, tile)), flush=True)
 

@@ -1,0 +1,182 @@
+"""The Triton kernels: in the interpreter against float64, and compiled for Hopper with the installed Triton and the oldest supported one.
+
+The interpreter's bf16 products are wrong (Triton 3.6 to 3.9), so it is asked for float32 and float16 only; bf16 is compiled here and runs on a GPU.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+if not torch.cuda.is_available():
+    if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.fail("triton was imported before this file could ask for its interpreter; import it later, or set TRITON_INTERPRET=1", pytrace=False)
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+
+import attention
+import kernels
+from attention import LandmarkCache, definition, landmark_attention
+from config import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+NAMES = ("forward", "dq", "landmark", "window", "decode")
+# small tiles, so that short rows meet every stretch of the walk: whole and partial landmark tiles, both edges, the middle
+SQUARE = {(name, size, 64): (16, 16, 4, 1) for name in NAMES for size in (2, 4)}
+OBLONG = {(name, size, 64): (32, 16, 4, 1) if name in ("forward", "dq") else (16, 32, 4, 1) for name in NAMES for size in (2, 4)}
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3}
+
+pytestmark = pytest.mark.filterwarnings("ignore:divide by zero|invalid value:RuntimeWarning")  # rows past the end are computed and not stored
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return ((found.cpu().double() - wanted).norm() / wanted.norm().clamp(min=1.0)).item()
+
+
+@st.composite
+def cases(draw):
+    T = draw(st.integers(1, 70))
+    return dict(B=draw(st.integers(1, 2)), K=draw(st.integers(1, 2)), G=draw(st.integers(1, 3)), T=T, window=draw(st.one_of(st.just(1), st.integers(1, T + 10))),
+                stride=draw(st.one_of(st.just(1), st.integers(1, 20))), dtype=draw(st.sampled_from([torch.float32, torch.float16])),
+                packed=draw(st.booleans()), tiles=draw(st.sampled_from([SQUARE, OBLONG])), seed=draw(st.integers(0, 999)))
+
+
+def compare_with_float64(case: dict) -> None:
+    B, K, H, T, window, stride = case["B"], case["K"], case["K"] * case["G"], case["T"], case["window"], case["stride"]
+    generator = torch.Generator().manual_seed(case["seed"])
+    q, dout, k, v = (torch.randn(B, heads, T, 64, generator=generator).to(case["dtype"]) for heads in (H, H, K, K))
+    documents = torch.rand(B, T, generator=generator).lt(0.1).cumsum(1).int() if case["packed"] else None
+    wide = [x.double().requires_grad_() for x in (q, k, v)]
+    truth = definition(*wide, window, stride, documents)
+    truth = [truth.detach(), *torch.autograd.grad(truth, wide, dout.double())]
+    q, dout, k, v = (x.to(DEVICE) for x in (q, dout, k, v))
+    documents = None if documents is None else documents.to(DEVICE)
+    out, lse = kernels.forward(q, k, v, window, stride, documents, case["tiles"])
+    gradients = kernels.backward(dout, q, k, v, out, lse, window, stride, documents, case["tiles"])
+    errors = [relative(a, b) for a, b in zip([out, *gradients], truth)]
+    assert max(errors) <= TOLERANCE[case["dtype"]], errors
+    if case["dtype"] == torch.float32:
+        assert errors[0] <= 2e-6, errors
+
+
+@settings(max_examples=15)
+@given(cases())
+def test_kernels_equal_float64(case):
+    compare_with_float64(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(cases())
+def test_kernels_equal_float64_over_many_shapes(case):
+    compare_with_float64(case)
+
+
+@pytest.mark.parametrize("dtype, group", [(torch.float32, 1), (torch.float32, 5), (torch.float16, 2)])
+def test_decode_equals_the_full_forward(dtype, group):
+    B, K, T, window, stride = 2, 2, 60, 20, 8
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(B, heads, T, 64, generator=generator).to(DEVICE, dtype) for heads in (K * group, K, K))
+    wanted = definition(*(x.double() for x in (q, k, v)), window, stride)
+    cache = LandmarkCache(1, B, K, 64, window, stride, T, dtype, DEVICE)
+    done = 0
+    for t in [0, 1, 15, 19, 20, 21, 40, 59]:                                       # before, at and after the ring is full
+        positions = torch.arange(done, t + 1, device=DEVICE).expand(B, -1)
+        cache.attend(0, *(x[:, :, done: t + 1] for x in (q, k, v)), positions)
+        found = kernels.decode(q[:, :, t: t + 1], cache.keys[0], cache.values[0], positions[:, -1], cache.ring, cache.ring + cache.landmarks, stride, SQUARE)
+        cache.advance(positions)
+        done = t + 1
+        assert relative(found, wanted[:, :, t: t + 1].cpu()) <= TOLERANCE[dtype], t
+
+
+def test_one_call_compiled_through_the_operator():
+    """implementation="triton", the shipped tiles, a graph without a break, gradients through autograd."""
+    q, k, v = (torch.randn(1, heads, 140, 64, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(1), requires_grad=True) for heads in (2, 1, 1))
+
+    def gradients(implementation):
+        function = torch.compile(lambda *x: landmark_attention(*x, 30, 8, implementation=implementation), fullgraph=True, backend="aot_eager")
+        return torch.autograd.grad(function(q, k, v).square().sum(), (q, k, v))
+
+    for found, wanted in zip(gradients("triton"), gradients("definition")):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_what_the_kernels_do_not_take():
+    x = torch.zeros(1, 2, 8, 32)
+    with pytest.raises(UserError, match="64 or 128, not 32"):
+        landmark_attention(x, x, x, 4, 2, implementation="triton")
+    x = torch.zeros(1, 2, 8, 64, dtype=torch.float64)
+    with pytest.raises(UserError, match="not torch.float64"):
+        landmark_attention(x, x, x, 4, 2, implementation="triton")
+
+
+def test_a_fallback_is_told_once(monkeypatch):
+    """What auto does on a GPU for a head width that no kernel has."""
+    x = torch.zeros(1, 2, 40, 24)
+    monkeypatch.setattr(attention, "cannot", lambda name, q, window, documents: "it needs head width 64 or 128, not 24")
+    attention.say_once.cache_clear()
+
+    class OnGpu:  # `choose` reads nothing else of q
+        shape, dtype, requires_grad, is_cuda, device = x.shape, x.dtype, False, True, torch.device("cuda")
+
+    with pytest.warns(UserWarning, match="head width 64 or 128, not 24") as told:
+        assert attention.choose(OnGpu, 8) == "blocked"
+        assert attention.choose(OnGpu, 8) == "blocked"
+    assert len(told) == 1
+
+
+# Compiled for Hopper ------------------------------------------------------------------------------------------------
+
+
+def compiled(words: list[str], packages: str | None = None) -> list[dict]:
+    """What bench/hopper.py prints, in a process without the interpreter and, with `packages`, another Triton."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("TRITON_INTERPRET", "PYTHONPATH")}
+    if packages:
+        environment["PYTHONPATH"] = packages
+    run = subprocess.run([sys.executable, ROOT / "bench" / "hopper.py", *words], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def check_compiled(records: list[dict]) -> None:
+    for record in records:
+        name = record["name"]
+        assert record["spills"] == 0, record
+        assert record["shared"] <= 227 * 1024, record
+        if "fp32" not in name:  # float32 is there for correctness; its products need no pipeline
+            assert record["cp_async"] > 0, record
+            # decoding has 16 rows of queries at most, wgmma needs 64: memory is its roof, and mma.sync is enough
+            assert record["mma" if name.startswith("decode") else "wgmma"] > 0, record
+
+
+@pytest.fixture(scope="session")
+def triton_3_6() -> str:
+    """A folder with Triton 3.6.0, the oldest supported, fetched once through pip."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sage-readable" / "triton-3.6.0"
+    if not (folder / "triton" / "__init__.py").exists():
+        run = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, "triton==3.6.0"], capture_output=True, text=True)
+        if run.returncode:
+            pytest.skip("Triton 3.6.0 could not be fetched: " + run.stderr.strip().splitlines()[-1])
+    return str(folder)
+
+
+def test_forward_compiles_for_hopper():
+    """One configuration, seconds; the slow test below compiles all of them with both versions of Triton."""
+    records = compiled(["forward", "bf16", "d128", "plain"])
+    assert len(records) == 1
+    check_compiled(records)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["installed", "3.6.0"])
+def test_every_configuration_compiles_for_hopper(version, request):
+    records = compiled([], None if version == "installed" else request.getfixturevalue("triton_3_6"))
+    assert {record["triton"] for record in records} == {kernels.triton.__version__ if version == "installed" else version}
+    assert len(records) == 2 * 3 * (2 * 4 + 1)                                     # widths × dtypes × (kernels packed and not, decode)
+    check_compiled(records)
