@@ -83,7 +83,18 @@ def draw_makers(rng: random.Random, name: Callable[[], str], goal: str, calls: i
     return makers, given
 
 
-def solve(seed: int, makers: list[Maker], given: dict[str, Any]) -> list[Step]:
+def wrong_calls(call: dict, makers: list[Maker], known: dict[str, Any]) -> list[dict]:
+    """Calls that obey the schemas and are senseless here: another tool that takes the same quantity, another quantity's number, one off."""
+    wrong = [{"name": maker.name, "arguments": {key: known[key] for key in maker.required}} for maker in makers
+             if maker.name != call["name"] and set(maker.required) <= known.keys() & call["arguments"].keys()]
+    for key, value in call["arguments"].items():
+        if type(value) is int:
+            others = [other for name, other in known.items() if type(other) is int and name != key]
+            wrong += [{"name": call["name"], "arguments": {**call["arguments"], key: other}} for other in (*others[:2], value + 1)]
+    return wrong
+
+
+def solve(seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Maker]) -> list[Step]:
     """The calls with their values, each after those whose results it needs."""
     steps: list[Step] = []
     known, number = dict(given), {}              # quantity -> its value; quantity -> the step that gives it
@@ -94,7 +105,8 @@ def solve(seed: int, makers: list[Maker], given: dict[str, Any]) -> list[Step]:
         steps.append(Step(goal=f"{maker.name} for {maker.gives}: {', '.join(sources)}",
                           thought=", ".join(heard or ["given"]),
                           call=call,
-                          depends_on=tuple(number[key] for key in call["arguments"] if key in number)))
+                          depends_on=tuple(number[key] for key in call["arguments"] if key in number),
+                          wrong=tuple(wrong_calls(call, [*makers, *decoys], known))))
         known[maker.gives] = result(seed, call)
         number[maker.gives] = len(steps)
     return steps
@@ -122,30 +134,32 @@ class Api(World):
             return draw_name(rng, difficulty.split, used)
 
         goal = name()
-        makers, given = draw_makers(rng, name, goal, rng.randint(1, min(difficulty.chain, difficulty.tools)), difficulty.arguments)
-        solution = solve(seed, makers, given)
-        answer = f"answer: {result(seed, solution[-1].call)}"
         kind = rng.choice(("ask", "none")) if rng.random() < difficulty.special else "chain"
-        constraints = {"goal": goal}
+        makers, given = draw_makers(rng, name, goal, rng.randint(1, min(difficulty.chain, difficulty.tools)), difficulty.arguments)
+        decoys: list[Maker] = []
+        for extra in range(difficulty.tools - len(makers)):
+            # Where a value is missing, a second way to the goal from another unknown would be as good: then none is offered.
+            decoys.append(draw_decoy(rng, name, [*makers, *decoys], kind == "ask") if extra < difficulty.decoys else
+                          Maker(name(), name(), {(key := name()): {"type": "integer"}}, [key]))
+        solution = solve(seed, makers, given, decoys)
+        answer, constraints = f"answer: {result(seed, solution[-1].call)}", {"goal": goal}
         if kind == "ask":
             missing = rng.choice([key for maker in makers for key in maker.required if key in given])
             del given[missing]
             solution, answer, constraints = [], f"ask: {missing}", {"goal": goal, "missing": missing}
-
-        for extra in range(difficulty.tools - len(makers)):
-            # Where a value is missing, a second way to the goal from another unknown would be as good: then none is offered.
-            makers.append(draw_decoy(rng, name, makers, kind == "ask") if extra < difficulty.decoys else
-                          Maker(name(), name(), {(key := name()): {"type": "integer"}}, [key]))
-        if kind == "none":
+        elif kind == "none":
             goal = name()
             solution, answer, constraints = [], "no tool fits", {"goal": goal}
-        tools = [tool(maker.name, f"gives {maker.gives}", maker.arguments, maker.required) for maker in rng.sample(makers, len(makers))]
+        tools = [tool(maker.name, f"gives {maker.gives}", maker.arguments, maker.required)
+                 for maker in rng.sample([*makers, *decoys], len(makers) + len(decoys))]
 
-        facts = [*given.items(), *((name(), rng.randrange(10, 100)) for _ in range(difficulty.distractors))]
+        noise = {name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}   # in the request, and in every result
+        facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
         request = " ".join([rng.choice(ASKING[difficulty.split]).format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
         return Task("api", kind, seed, request, tools, solution, answer, {**constraints, **given},
-                    truth={"gives": {maker.name: maker.gives for maker in makers}}, difficulty=difficulty)
+                    truth={"gives": {maker.name: maker.gives for maker in [*makers, *decoys]}, "noise": noise}, difficulty=difficulty)
 
     def step(self, call: dict) -> str:
-        return json.dumps({self.task.truth["gives"][call["name"]]: result(self.task.seed, call)}, separators=(",", ":"))
+        said = {**self.task.truth["noise"], self.task.truth["gives"][call["name"]]: result(self.task.seed, call)}
+        return json.dumps(dict(sorted(said.items())), separators=(",", ":"))
