@@ -40,7 +40,7 @@ LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 HOW_TO_END = """
 Write the plan as lines "1. goal" and "2. goal (after 1)". End with one last line and no call:
-"answer: VALUE" (the value that the last tool gave, "done" where the tool only said so), "ask: NAME" if a needed value is missing,
+"answer: VALUE" with the value that the last tool gave, "done" where there is none to give, "ask: NAME" if a needed value is missing,
 "no tool fits" if no tool gives what is asked, or "refuse: REASON"."""
 
 

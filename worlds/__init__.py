@@ -98,7 +98,7 @@ class Step:
 class Task:
     """One task: all that the agent sees, all that the judge needs, and a solution.
 
-    `answer` is the last message of a right episode ("answer: 42", "ask: rana", "no tool fits", "refuse: ..."); `truth` is
+    `answer` is the last message of a right episode ("answer: 42", "ask: rana", "done", "no tool fits", "refuse: ..."); `truth` is
     whatever the world's own `verify` needs; `constraints` (name -> value) is what the request demands and what the
     inverse-consistency head reconstructs from plan and conclusion (equation 13).
     """
