@@ -9,7 +9,7 @@ import pytest
 
 from sandboxed import need_sandbox  # noqa: F401  (a fixture for the whole module)
 from worlds.bash import Bash
-from worlds.files import NOW
+from worlds.bash.files import NOW
 from worlds.sandbox import File, Result, Sandbox, Tree
 
 NAMES = ["docs", "old", "src", "a.txt", "b.txt", "c.log", "d.pdf", "two words", ".hidden", "README"]
@@ -98,7 +98,7 @@ def random_line(rng: random.Random, tree: Tree) -> str:
 
     parts = [looking() if rng.random() < 0.6 else changing()]
     while rng.random() < 0.4 and len(parts) < 3:
-        joiner = rng.choice([" | ", " && ", " || ", "; ", " > fresh; cat ", " 2>/dev/null; ", " 2>&1 | "])
+        joiner = rng.choice([" 2>/dev/null | ", " && ", " || ", "; ", " > fresh; cat ", " 2>/dev/null; ", " 2>&1 | "])
         after = rng.choice(["sort", "wc -l", "sort | uniq -c", "grep -c o", "cat"]) if joiner.endswith("| ") and "||" not in joiner else \
             "fresh" if "cat" in joiner else looking()
         parts += [joiner, after]
@@ -109,7 +109,7 @@ def comparable(command: str, result: Result) -> tuple[list[str], int]:
     """What was printed and the status; where the file system decides the order, the lines are sorted."""
     if not any(word in command for word in ORDER_OF_FOLDERS):
         return [result.output], result.status
-    return sorted(filter(None, re.split("\n|(?<=no end)", result.output))), result.status
+    return sorted(filter(None, re.split("\n|(?<=no end)|(?<=words)|(?<=a  b)", result.output))), result.status
 
 
 def contents(command: str, tree: Tree) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A file tree in memory, with the system's own words for what cannot be done. The small shell (bash.py) and its commands work on it."""
+"""A file tree in memory, with the system's own words for what cannot be done. The small bash and its commands work on it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

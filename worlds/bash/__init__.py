@@ -16,8 +16,9 @@ It has no clock: what is written now gets the time NOW, later than every tree's 
 import re
 from dataclasses import dataclass
 
-from worlds.commands import COMMANDS, Streams, glob
-from worlds.files import NOW, Failure, Files, Unknown
+from worlds.bash.arguments import Streams, glob
+from worlds.bash.commands import COMMANDS
+from worlds.bash.files import NOW, Failure, Files, Unknown
 from worlds.sandbox import File, Result, Tree
 
 ELSEWHERE = frozenset(  # what real bash would find: not "command not found" here, but refused as unknown
