@@ -75,7 +75,8 @@ def record(subject: str, name: str, value: float, *, spread: str = "", n: int | 
 
 def table(subject: str, prefix: str) -> str:
     """The Markdown table of one subject's records under `prefix`; columns that no record fills are left out."""
-    records = [r for r in json.loads((FOLDER / f"{subject}.json").read_text()) if r["name"].startswith(prefix)]
+    path = FOLDER / f"{subject}.json"
+    records = [r for r in json.loads(path.read_text()) if r["name"].startswith(prefix)] if path.exists() else []
     if not records:
         raise SystemExit(f"docs/results/{subject}.json has no record under {prefix!r}; run the command that measures it")
     columns = {

@@ -14,6 +14,7 @@ import math
 import os
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
@@ -32,6 +33,9 @@ from muon import Muon
 def main() -> None:
     config = settings.from_command_line()
     c = config.train
+    if c.start:
+        config.model = checkpoint.read_config(Path(c.start).expanduser())
+        settings.check(config)
 
     # -- device: products in bf16 where that is faster, weights in float32. "medium" lets float32 products take a CPU's faster library.
     device = runtime.pick_device(c.device)
@@ -49,7 +53,7 @@ def main() -> None:
     lengths = torch.tensor([0 if token in tokenizer.special.values() else len(b) for token, b in enumerate(tokenizer.token_bytes)])  # bytes a token stands for
 
     # -- model
-    model = SAGE(config.model, seed=c.seed).to(device)
+    model = checkpoint.load_qwen(c.start, device=device) if c.start else SAGE(config.model, seed=c.seed).to(device)
 
     # -- optimisers: matrices inside blocks to Muon; embeddings and head to AdamW with decay; gains, biases, gate and smear without
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]

@@ -82,6 +82,7 @@ class Data:
 class Train:
     """How train.py learns."""
 
+    start: str = ""  # a folder of Qwen2.5 weights to start from, whose shape replaces the model section; empty: random weights
     steps: int = 2000  # optimiser steps
     batch: int = 16  # B, sequences in one forward pass
     accumulation: int = 1  # forward passes to one optimiser step
@@ -96,7 +97,7 @@ class Train:
     decay: float = 0.3  # share of the steps, at the end, with a falling rate (Warmup-Stable-Decay)
     final: float = 0.05  # the rate at the very end, as a share of the peak
     z_loss: float = 0.0  # weight of (log Σ exp logits)², which keeps logits from drifting in long bf16 runs
-    gate_weight: float = 0.01  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
+    gate_weight: float = 1.0  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
     minutes: float = 0.0  # if more than 0, take fewer steps where the machine is too slow for all of them in this time; measured before the first
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the matrix products, weights stay float32; auto: whichever is faster here
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile; auto: if there is a C++ compiler and ≥ 500 steps to repay it

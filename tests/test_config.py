@@ -22,6 +22,13 @@ def test_every_shipped_file_reads(name):
     assert settings.data.sequence <= settings.model.context
 
 
+def test_large_files_are_qwens_shapes():
+    from model import SIZES
+
+    for name, size in (("05b", "0.5B"), ("7b", "7B"), ("32b", "32B")):
+        assert config.read(f"config/{name}.py").model == SIZES[size]
+
+
 def test_command_line_wins_over_file():
     settings = config.from_command_line(["config/toy.py", "--train.learning-rate", "1e-3"])
     assert settings.train.learning_rate == 1e-3

@@ -114,6 +114,21 @@ def test_baseline_runs_through_the_same_script(settings):
     assert result.returncode == 0 and "plain embedding" in result.stdout, result.stderr
 
 
+def test_training_starts_from_qwen_weights(tmp_path, settings):
+    """Zero learning rate: after one step the run holds exactly what transformers saved."""
+    import transformers
+
+    theirs = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(vocab_size=1100, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=40,
+                                                                    tie_word_embeddings=True, max_position_embeddings=64))
+    theirs.save_pretrained(tmp_path / "qwen")
+    result = run("train.py", settings("run"), "--train.start", str(tmp_path / "qwen"), "--train.steps", "1", "--train.learning-rate", "0", "--train.muon-learning-rate", "0", "--train.sample-every", "0")
+    assert result.returncode == 0, result.stderr
+    model, stored, _ = checkpoint.load_run(tmp_path / "run")
+    assert stored.model.vocab_size == 1100 and stored.model.feed_forward == 40
+    assert torch.equal(model.embedding.text.weight, theirs.model.embed_tokens.weight)
+    assert torch.equal(model.blocks[1].feed_forward.down.weight, theirs.model.layers[1].mlp.down_proj.weight)
+
+
 def test_a_slow_machine_takes_fewer_steps_and_says_so(tmp_path, settings):
     result = run("train.py", settings("run"), "--train.steps", "1000000", "--train.minutes", "0.02", "--train.save-every", "0", "--train.sample-every", "0", "--train.eval-every", "1000000")
     assert result.returncode == 0 and re.search(r"\d+ steps instead of 1000000, to end within 0.02 minutes", result.stdout), result.stderr

@@ -1,0 +1,101 @@
+"""Speed of decoding one sequence, beside transformers' `generate` with the same weights in the same run, and what loading needs.
+
+Greedy tokens must be the same; runs alternate. The first call of ours compiles and is not counted (its time is printed).
+
+    python bench/decode.py           prints and records docs/results/trunk.json
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import transformers
+
+import checkpoint
+import results
+import runtime
+from generate import compiled_step, generate, step
+
+
+def resident() -> int:
+    """Bytes of memory this process holds now."""
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) * 1024
+
+
+def load(folder: str, dtype) -> tuple[checkpoint.SAGE, float]:
+    """The model, and the peak of memory while it was loaded over its own size."""
+    before, peak, done = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], resident())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    model = checkpoint.load_qwen(folder, dtype)
+    done.set()
+    thread.join()
+    return model, (peak[0] - before) / sum(p.nbytes for p in model.parameters())
+
+
+def measure(name: str, config: transformers.Qwen2Config, dtype: torch.dtype, tokens: int, rounds: int, goal: str) -> None:
+    torch.manual_seed(0)
+    theirs = transformers.Qwen2ForCausalLM(config).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.to(dtype).save_pretrained(folder)
+        theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        ours, memory = load(folder, dtype)
+    prompt = torch.randint(1, config.vocab_size, (1, 16))
+    fast = compiled_step() if runtime.can_compile("cpu") else step
+
+    def peer() -> list[int]:
+        with torch.no_grad():
+            return theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False, pad_token_id=0, eos_token_id=None)[0, 16:].tolist()
+
+    runners = {"transformers generate": peer, "eager": lambda: generate(ours, prompt.tolist(), tokens)[0], "compiled": lambda: generate(ours, prompt.tolist(), tokens, step=fast)[0]}
+    outputs, times = {}, {runner: [] for runner in runners}
+    for round_ in range(rounds + 1):
+        for runner, call in runners.items():
+            start = time.perf_counter()
+            outputs[runner] = call()
+            if round_:
+                times[runner].append(time.perf_counter() - start)
+            elif runner == "compiled":
+                print(f"  first compiled call: {time.perf_counter() - start:.1f} s")
+    weight = sum(p.numel() for p in theirs.parameters())
+    label = f"{weight / 1e6:.1f}M {str(dtype).removeprefix('torch.')}"
+    print(f"{name}: {label}, {tokens} tokens after a prompt of 16, {torch.get_num_threads()} threads; loading peaked at {memory:.2f} × the model")
+    results.record("trunk", f"loading/{label}: peak memory ÷ model", round(memory, 3), unit="×", goal="≤ 1.15" if weight > 5e7 else "", note="" if weight > 5e7 else "fixed costs weigh on a small model")
+    for runner, seconds in times.items():
+        rate = tokens / statistics.median(seconds)
+        ratios = [b / s for b, s in zip(times["transformers generate"], seconds)]
+        same = sum(a == b for a, b in zip(outputs[runner], outputs["transformers generate"])) / tokens
+        print(f"  {runner:22} {rate:8.1f} tok/s  {statistics.median(ratios):6.2f} ×  (min {min(ratios):.2f} max {max(ratios):.2f})  {same:.0%} of tokens the same")
+        if runner != "transformers generate":
+            results.record("trunk", f"decoding speed/{label}, {runner}: times transformers' generate", round(statistics.median(ratios), 2), n=rounds, unit="×",
+                           spread=f"min {min(ratios):.2f} max {max(ratios):.2f}", goal=goal if runner == "compiled" else "", note=f"{rate:.0f} tokens/s; {same:.0%} of greedy tokens the same")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    small = transformers.Qwen2Config(vocab_size=1024, hidden_size=160, num_hidden_layers=5, num_attention_heads=5, num_key_value_heads=1, intermediate_size=448, tie_word_embeddings=True)
+    large = transformers.Qwen2Config(vocab_size=16_384, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, num_key_value_heads=4, intermediate_size=2304, tie_word_embeddings=True)
+    measure("small", small, torch.float32, 200, rounds, "≥ 8")
+    measure("large", large, torch.float32, 60, rounds, "")
+    units = runtime.pick_dtype("auto", "cpu") == torch.bfloat16  # without bf16 units the peer needs a second a token
+    measure("large", large, torch.bfloat16, 60 if units else 12, rounds if units else 2, "≥ 2.2")
+
+
+if __name__ == "__main__":
+    main()

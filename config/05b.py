@@ -1,0 +1,43 @@
+"""Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without --train.start.
+
+    python train.py config/05b.py --train.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B --data.path ~/text
+"""
+
+from config import Data, Model, Train
+
+out = "out/05b"
+
+model = Model(
+    vocab_size=151_936,
+    width=896,
+    layers=24,
+    heads=14,
+    kv_heads=2,
+    head_dim=64,
+    feed_forward=4864,
+    context=32_768,
+    rope_theta=1e6,
+    norm_eps=1e-6,
+    tied=True,
+    window=4096,
+    landmark_stride=64,
+)
+data = Data(
+    tokenizer="models/Qwen2.5-0.5B",  # a folder with Qwen's tokenizer.json
+    sequence=4096,
+)
+train = Train(
+    steps=10_000,
+    batch=4,
+    accumulation=32,          # 4 × 32 × 4096 = 524k tokens a step, as GPT-3 of this size
+    optimizer="adamw",
+    learning_rate=6e-4,
+    warmup=0.01,
+    decay=0.2,
+    z_loss=1e-4,              # keeps bf16 logits from drifting in long runs
+    gate_weight=0.1,
+    log_every=1,
+    eval_every=500,
+    sample_every=1000,
+    save_every=500,
+)

@@ -1,0 +1,43 @@
+"""Qwen2.5-32B's shape, and a recipe for it. Not run by anyone yet: it needs more memory than one device, and the sharded path is not built.
+
+Where weights are loaded (--train.start), the folder's own config.json is what counts.
+"""
+
+from config import Data, Model, Train
+
+out = "out/32b"
+
+model = Model(
+    vocab_size=152_064,
+    width=5120,
+    layers=64,
+    heads=40,
+    kv_heads=8,
+    head_dim=128,
+    feed_forward=27_648,
+    context=131_072,
+    rope_theta=1e6,
+    norm_eps=1e-5,
+    tied=False,
+    window=4096,
+    landmark_stride=64,
+)
+data = Data(
+    tokenizer="models/Qwen2.5-32B",  # a folder with Qwen's tokenizer.json
+    sequence=4096,
+)
+train = Train(
+    steps=10_000,
+    batch=1,
+    accumulation=512,         # 1 × 512 × 4096 = 2.1M tokens a step
+    optimizer="adamw",
+    learning_rate=1.5e-4,
+    warmup=0.01,
+    decay=0.2,
+    z_loss=1e-4,              # keeps bf16 logits from drifting in long runs
+    gate_weight=0.1,
+    log_every=1,
+    eval_every=500,
+    sample_every=1000,
+    save_every=500,
+)
