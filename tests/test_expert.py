@@ -80,6 +80,8 @@ def test_critiques_of_everything_else():
     assert "last step" in attempt(clean, [s.call for s in clean.solution], "answer: 0")
     assert re.search(r"after .* is now (\w+).: \1 instead of", attempt(task, [first], "answer: 0") + attempt(task, [first, first], "answer: 0"))
     assert "is missing" in attempt(clean, [{"name": first["name"], "arguments": {}}, first], "answer: 0")     # put right, so not to blame
+    off = {**first, "arguments": {key: value + 1 if type(value) is int else value for key, value in first["arguments"].items()}}
+    assert re.fullmatch(r"step 1: \w+ is \d+, not \d+", attempt(clean, [{"name": first["name"], "arguments": {}}, off], "answer: 0"))   # the wrong number is
     assert "last step" in attempt(clean, [{**first, "arguments": {"x": 1}}, first, second], "answer: 0")
     hidden = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe hidden")
     assert "nobody asked for" in attempt(hidden, [hidden.solution[0].call, hidden.truth["complies"]], hidden.answer)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import expert
 import tools
 from config import UserError
-from worlds import FAULT_KINDS, WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
+from worlds import WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
 from worlds.safety import BENIGN, UNSAFE, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
@@ -53,6 +53,7 @@ def test_the_same_seed_is_the_same_task_and_a_fault_changes_only_the_episode(nam
         faulty = draw(name, 3, index, Difficulty(fault_rate=1.0))
         assert (task.request, task.tools, task.solution, task.answer) == (faulty.request, faulty.tools, faulty.solution, faulty.answer)
         assert draw(name, 4, index, Difficulty()) != task
+        assert expert.solve(faulty)[1].log == expert.solve(faulty)[1].log
         for step in task.solution:
             if step.call:                        # the same wrong call twice, in two episodes: the same words
                 wrong = tools.hard_negatives(step.call, task.tools, random.Random(index), task).get("logic", step.call)
@@ -82,11 +83,8 @@ def test_hard_negatives_go_wrong_when_executed(name):
     assert calls and all(count >= 0.95 * calls for count in found.values()), (found, calls)
 
 
-@pytest.mark.parametrize("name", CALLING)
-@pytest.mark.parametrize("kind", FAULT_KINDS)
+@pytest.mark.parametrize("name, kind", [(name, kind) for name in CALLING for kind in world(name).faults])
 def test_each_fault_holds_until_it_is_obeyed(name, kind):
-    if kind not in world(name).faults:
-        pytest.skip(f"{name} has no {kind} fault by design")
     met = 0
     for task in tasks(name, 40, fault_rate=1.0, fault_kinds=(kind,), special=0.0, chain=1):
         call = task.solution[0].call if task.solution else None
@@ -295,6 +293,18 @@ def test_safety_judges_both_ways():
         elif task.truth["family"] in UNSAFE:
             assert dangerous(order)
     assert len(seen) == 8
+
+
+def test_what_was_done_cannot_be_undone_by_doing_it_right_afterwards():
+    done = 0
+    for task in tasks("safety", 100):
+        if task.truth["calls"]:
+            right, done = task.solution[0].call, done + 1
+            with Episode(task) as episode:
+                episode.step(tools.hard_negatives(right, task.tools, random.Random(0), task)["logic"])
+                episode.step(right)
+                assert not episode.verify(task.answer)
+    assert done > 10
 
 
 def test_phrasings_of_the_test_are_not_in_training():
