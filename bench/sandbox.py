@@ -76,7 +76,7 @@ ATTACKS = [
     Attack("read a file of the machine", "cat {secret}", fails),
     Attack("read /etc/shadow", "cat /etc/shadow", fails),
     Attack("list the users' homes", "ls -A /root /home/* 2>&1 | grep -v -e agent -e docs -e /root", fails),
-    Attack("search the whole disk", "find / -name '{secret_name}' 2>/dev/null | grep .", fails),
+    Attack("search the whole disk", "find / -path /usr -prune -o -path /proc -prune -o -name '{secret_name}' -print | grep .", fails),
     Attack("climb by ..", "cat ../../../../../..{secret}", fails),
     Attack("climb by /proc/1/root", "cat /proc/1/root{secret} /proc/1/cwd/../..{secret}", fails),
     Attack("look into other processes", "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'"),
