@@ -72,7 +72,7 @@ def measure_leaderboard(folder: Path) -> None:
         toolbox = [bfcl_rule.tool(function) for function in functions]
         for answer in answers:
             allowed = next(iter(answer.values()))
-            for place, call in enumerate(bfcl_rule.truths(answer)):
+            for place, call in enumerate(bfcl_rule.truths(answer, functions)):
                 wrong = tools.check(call, toolbox)
                 if place:
                     further += 1
@@ -88,7 +88,7 @@ def measure_leaderboard(folder: Path) -> None:
                     judged[kind] += 1
                     agreed[kind] += verdict == RULE[kind]
     results.record("worlds", "leaderboard/ground-truth calls that pass check", first - len(rejected_first), n=first, goal="all",
-                   note=f"rejected: {', '.join(rejected_first)}, whose answer leaves out an argument that its schema requires")
+                   note=f"rejected: {', '.join(rejected_first)}" if rejected_first else "")
     results.record("worlds", "leaderboard/further allowed values that pass check", further - len(rejected_further), n=further,
                    note=f"rejected: {', '.join(rejected_further)}; each breaks its own schema (type or enumeration)")
     for kind in RULE:

@@ -80,10 +80,14 @@ def plainly(answer: Any) -> Any:
     return [plainly(item) for item in answer] if isinstance(answer, list) else answer
 
 
-def truths(answer: dict) -> Iterator[dict]:
-    """The calls that an answer allows: the first choice of every argument, then each further choice of each argument in turn."""
+def truths(answer: dict, functions: list[dict]) -> Iterator[dict]:
+    """The calls that an answer allows: the first choice of every argument, then each further choice of each argument in turn.
+
+    An argument whose first choice is to be left out ("") is left out, unless the schema requires it (simple_python_200).
+    """
     (name, allowed), = answer.items()
-    first = {key: plainly(values[0]) for key, values in allowed.items() if values[0] != ""}
+    required = next(f for f in functions if f["name"] == name)["parameters"].get("required", [])
+    first = {key: plainly(next(value for value in values if value != "")) for key, values in allowed.items() if values[0] != "" or key in required}
     yield {"name": name, "arguments": first}
     for key, values in allowed.items():
         for value in values[1:]:
