@@ -218,9 +218,6 @@ def _(q, keys, values, positions, ring, slots, stride):
 # The one function a model calls -------------------------------------------------------------------------------------
 
 IMPLEMENTATIONS = ("auto", "definition", "causal", "short", "blocked", "triton")
-SHORT = 1024  # tokens up to which keeping the probabilities beats computing them again, on a CPU with bf16 products
-
-
 def cannot(name: str, q: Tensor, window: int, documents: Tensor | None) -> str | None:
     """Why the implementation `name` does not take these tensors, or None."""
     if name == "causal" and (q.shape[2] > window or documents is not None):
@@ -241,22 +238,26 @@ def say_once(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
+def short_limit(dtype: torch.dtype) -> int:
+    """Tokens up to which keeping the probabilities beats computing them again tile by tile, on this CPU.
+
+    With bf16 units the three products cost little beside torch's own attention; without them float32's tiles win from a few hundred tokens on.
+    """
+    return 1024 if dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported() else 256
+
+
 def choose(q: Tensor, window: int, documents: Tensor | None = None) -> str:
     """The implementation that "auto" takes for q (B, H, T, d): it goes by device, size, and whether a gradient will be needed."""
     T = q.shape[2]
-    if T <= window and documents is None and not (q.device.type == "cpu" and T <= SHORT and torch.is_grad_enabled() and q.requires_grad and fast_short(q.dtype)):
-        return "causal"
+    brief = q.device.type == "cpu" and T <= short_limit(q.dtype)
+    if T <= window and documents is None:
+        return "short" if brief and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad else "causal"
     if q.device.type == "cpu":
-        return "short" if T <= SHORT else "blocked"
+        return "short" if brief else "blocked"
     reason = cannot("triton", q, window, documents)
     if reason and q.is_cuda:
         say_once(f"landmark attention runs in plain PyTorch on {q.device}: the Triton kernels do not take it, {reason}")
     return "blocked" if reason else "triton"
-
-
-def fast_short(dtype: torch.dtype) -> bool:
-    """Whether this CPU's matrix products in `dtype` are fast enough that torch's fused attention loses to three of them."""
-    return dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
 
 
 def check(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None, implementation: str) -> None:

@@ -7,9 +7,8 @@ The pairs (query i, key j) of a long row, W = window, k = stride:
                            landmarks before        /  left edge, masked        #  every pair visible, no mask
                            the slice, no mask      \\  diagonal, masked
 
-A block of M queries walks five stretches of keys: landmarks (whole tiles, then the masked rest), the left edge of its window, the middle where
-every query sees every key, and the diagonal. Most pairs lie in stretches without a mask, whose inner loop is two matrix products and an
-exponential. Landmark tiles need no gather: keys j·k are a tile of rows with k times the row stride.
+A block of M queries walks the landmarks before its slice, then the slice: left edge, middle, diagonal. Most tiles are visible as a whole; the
+branch around the mask is the same for all threads, so their inner loop is two matrix products and an exponential. Landmark tiles need no gather: keys j·k are a tile of rows with k times the row stride.
 
 Backward splits the same pairs by key instead. A block of keys takes its gradient from the W queries after it; a landmark takes more from every
 later query, up to T of them for few keys, so those queries are divided into parts with float32 partial sums (without that a handful of
@@ -20,7 +19,14 @@ and once for dk, dv). At 128k tokens, W = 4096, k = 64 a head has 6.5e8 visible 
 (W + T/k)·2d·2 bytes for 128·(W + T/k)·4d flops, 128 flops a byte from L2: the tensor cores are the roof, not memory. Decoding reads
 (W + T/k)·2d·2 bytes a key-value head for 4d·G flops a slot: memory is the roof, so slots are split over programs until the chip is full.
 
-What was compiled for Hopper and kept (tests/test_kernels.py compiles every configuration and counts spills) is in TILES.
+Tried, by compiling for sm_90 (bench/hopper.py; no GPU was at hand, so no time is known):
+- One loop for each stretch, masked or not: five copies of the forward's inner loop. Backward spilled 290–470 instructions at every tile
+  size, and compiling took 10 s. One loop with a branch around the mask, as here: none or 16, 3 s.
+- A base pointer written as row·T·H·d // GROUP: the compiler could no longer prove it aligned and dropped every asynchronous copy.
+- 128 × 128 tiles forward: 12 spills; 64 × 128 backward (queries × keys): 60–120; 32 × 128 is what fits beside two 128 × 128 sums.
+- Three stages instead of two: free in registers for forward and dq, 12–44 spills for the keys' gradients at d = 128 under Triton 3.6.
+- float32 by plain multiply-add ("ieee"): thousands of spills; as three tf32 products on split operands: none.
+
 Rows are read as (B, T, heads, d), the layout in which a model's projections write them: no stride is passed, one copy is made when they differ.
 
     python -m pytest tests/test_kernels.py         in the interpreter on a CPU, and compiled for sm_90
@@ -307,10 +313,10 @@ def decode_kernel(Q, K, V, POSITIONS, OUT, LSE, H, ring, slots, allocated, strid
 
 # kernel, bytes of an element, d -> (queries M, keys N, warps, stages)
 TILES = {
-    ("forward", 2, 128): (128, 64, 8, 3), ("forward", 2, 64): (128, 64, 8, 3), ("forward", 4, 128): (64, 32, 8, 2), ("forward", 4, 64): (64, 32, 4, 2),
+    ("forward", 2, 128): (128, 64, 8, 3), ("forward", 2, 64): (128, 64, 8, 3), ("forward", 4, 128): (32, 16, 8, 1), ("forward", 4, 64): (64, 32, 4, 2),
     ("dq", 2, 128): (128, 64, 8, 3), ("dq", 2, 64): (128, 64, 8, 3), ("dq", 4, 128): (32, 16, 8, 1), ("dq", 4, 64): (64, 32, 8, 2),
-    ("landmark", 2, 128): (32, 128, 8, 3), ("landmark", 2, 64): (64, 128, 8, 3), ("landmark", 4, 128): (16, 16, 4, 1), ("landmark", 4, 64): (32, 32, 4, 2),
-    ("window", 2, 128): (32, 128, 8, 3), ("window", 2, 64): (64, 128, 8, 3), ("window", 4, 128): (16, 16, 4, 1), ("window", 4, 64): (32, 32, 4, 2),
+    ("landmark", 2, 128): (32, 128, 8, 2), ("landmark", 2, 64): (32, 128, 8, 3), ("landmark", 4, 128): (16, 16, 4, 1), ("landmark", 4, 64): (16, 32, 4, 2),
+    ("window", 2, 128): (32, 128, 8, 2), ("window", 2, 64): (32, 128, 8, 3), ("window", 4, 128): (16, 16, 4, 1), ("window", 4, 64): (16, 32, 4, 2),
     ("decode", 2, 128): (16, 64, 4, 3), ("decode", 2, 64): (16, 64, 4, 3), ("decode", 4, 128): (16, 32, 4, 2), ("decode", 4, 64): (16, 32, 4, 2),
 }
 # float32 products on tensor cores are rounded to 11 bits ("tf32") unless told otherwise; three of them on split operands keep float32's accuracy

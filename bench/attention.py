@@ -1,0 +1,279 @@
+"""Landmark attention's speed and memory beside what else could compute it, each backend by its name.
+
+    python bench/attention.py             all that this machine can measure, then the picture; about four minutes on two CPU cores
+    python bench/attention.py memory      peak memory from 4k to 128k tokens, and the cache's size
+    python bench/attention.py long        a small model reads 128k tokens and decodes
+    python bench/attention.py cpu         forward and backward, 2k to 32k tokens
+    python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape; "not measured" without a GPU
+    python bench/attention.py picture     docs/attention.png from the recorded figures
+
+TFLOP/s count visible pairs only (4d a pair forward, 10d backward), so a backend that computes hidden pairs shows a lower figure.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import results
+from attention import LandmarkCache, blocked, decode_op, definition, landmark_attention, mask, visible
+
+WINDOW, STRIDE = 4096, 64
+
+
+def pairs(T: int, window: int = WINDOW, stride: int = STRIDE) -> int:
+    """Visible pairs of one head: the window's, and the landmarks beyond it."""
+    i = torch.arange(T)
+    return int(((i + 1).clamp(max=window) + torch.where(i >= window, (i - window) // stride + 1, 0)).sum())
+
+
+def tensors(T: int, H: int, K: int, d: int, dtype: torch.dtype, device: str) -> list[Tensor]:
+    generator = torch.Generator(device).manual_seed(T)
+    return [torch.randn(1, heads, T, d, dtype=dtype, device=device, generator=generator, requires_grad=True) for heads in (H, K, K)]
+
+
+def seconds(call: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Times of `call` after one warm-up, sorted; fewer when one takes seconds. On a GPU by events, with a cold L2."""
+    if torch.cuda.is_available():
+        from triton.testing import do_bench
+        return sorted(t / 1000 for t in do_bench(call, warmup=200, rep=1000, return_mode="all"))
+    times = []
+    while not times or len(times) < repeats + 1 and sum(times) < 6:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:] or times)
+
+
+# Memory -------------------------------------------------------------------------------------------------------------
+
+
+def peak(kind: str, T: int) -> None:
+    """In a process of its own: print the bytes by which one forward and backward (one head, d 64, float32) raised peak memory over its inputs."""
+    torch.set_num_threads(1)
+    q, k, v = tensors(T, 1, 1, 64, torch.float32, "cpu")
+    landmark_attention(*(x[:, :, :64] for x in (q, k, v)), 16, 8, implementation="blocked").sum().backward()   # libraries are loaded
+    for x in (q, k, v):
+        x.grad = None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if kind == "dense":
+        definition(q, k, v, T, 1).sum().backward()
+    else:
+        landmark_attention(q, k, v, WINDOW, STRIDE, implementation="blocked").sum().backward()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def memory() -> None:
+    print("peak memory of one forward and backward over its inputs, one head, d 64, float32 (MB)")
+    for kind, lengths in (("landmark", (4096, 8192, 16_384, 32_768, 65_536, 131_072)), ("dense", (2048, 4096, 8192, 16_384))):
+        for T in lengths:
+            run = subprocess.run([sys.executable, __file__, "peak", kind, str(T)], capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            used = int(run.stdout) / 1e6
+            print(f"  {kind:9} {T:7} {used:9.1f}", flush=True)
+            results.record("attention", f"peak memory/{'blocked path' if kind == 'landmark' else 'explicit mask'}, {T} tokens", round(used, 1), unit="MB",
+                           note="over the inputs: forward and backward, one head, d 64, float32")
+    print("cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB")
+    for T in (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576):
+        landmark = LandmarkCache(64, 1, 8, 128, WINDOW, STRIDE, T, torch.bfloat16, "meta").bytes / 1e9
+        dense = 64 * 8 * 128 * 2 * 2 * T / 1e9
+        print(f"  {T:8} landmark {landmark:7.3f}  dense {dense:7.2f}  {dense / landmark:5.1f} times")
+        results.record("attention", f"cache/{T} tokens", round(landmark, 3), unit="GB", note=f"dense {dense:.2f} GB, {dense / landmark:.1f} times as much")
+
+
+def long() -> None:
+    """A small model reads 131 000 tokens in chunks and decodes 16 more."""
+    from config import Model
+    from model import SAGE, State
+    T = 131_072
+    config = Model(width=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward=128, context=T, window=WINDOW, landmark_stride=STRIDE)
+    model = SAGE(config)
+    state = State(config, 1, T)
+    tokens = torch.randint(config.vocab_size, (1, T - 16))
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for chunk in tokens.split(16_384, 1):
+            hidden = model.hidden(chunk, state=state)
+        read = time.perf_counter()
+        for _ in range(16):
+            token = model.logits(hidden[:, -1:]).argmax(-1)
+            hidden = model.hidden(token, state=state)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"128k tokens: read in {read - start:.1f} s, decoded at {(time.perf_counter() - read) / 16 * 1000:.1f} ms a token, {used:.2f} GB of memory at most, "
+          f"cache {state.cache.bytes / 1e6:.1f} MB")
+    results.record("attention", "128k/peak memory of reading and decoding", round(used, 2), unit="GB", note=f"the whole process, toy of {sum(p.numel() for p in model.parameters()):,} parameters")
+    results.record("attention", "128k/cache", round(state.cache.bytes / 1e6, 1), unit="MB", note=f"dense: {2 * 2 * 32 * T * 4 / 1e6:.1f} MB")
+    results.record("attention", "128k/reading", round(T / (read - start)), unit="tokens/s", n=1)
+
+
+# CPU ----------------------------------------------------------------------------------------------------------------
+
+
+def cpu(lengths: tuple[int, ...] = (2048, 4096, 8192, 16_384, 32_768), window: int = 1024, record: bool = True) -> None:
+    H, K, d = 2, 1, 64
+    print(f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, window {window}, stride {STRIDE}: milliseconds forward | forward and backward")
+    for T in lengths:
+        q, k, v = tensors(T, H, K, d, torch.float32, "cpu")
+        backends = {"blocked": lambda: landmark_attention(q, k, v, window, STRIDE, implementation="blocked"),
+                    "SDPA causal (dense)": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)}
+        if T <= 8192:  # its mask is T × T
+            seen = mask(T, window, STRIDE, None, "cpu")
+            backends["SDPA with the mask"] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
+        for name, call in backends.items():
+            with torch.no_grad():
+                forward = seconds(call)
+            both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)))
+            print(f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | {statistics.median(both) * 1e3:9.1f}", flush=True)
+            if record:
+                for what, times in (("forward", forward), ("forward and backward", both)):
+                    results.record("attention", f"cpu/{what}, {T} tokens, {name}", round(statistics.median(times) * 1e3, 2), unit="ms", n=len(times),
+                                   spread=f"min {times[0] * 1e3:.1f} max {times[-1] * 1e3:.1f}", note=f"float32, H {H}, K {K}, d {d}, W {window}, k {STRIDE}")
+
+
+# GPU ----------------------------------------------------------------------------------------------------------------
+
+
+def flex(T: int, window: int, stride: int, packed: bool, device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """FlexAttention with the plain mask (a landmark stands in every block of keys, so none is skipped), or over [landmarks; all keys]."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    count = -(-T // stride) if packed else 0
+
+    def plain_mask(b, h, i, j):
+        return visible(i, j, window, stride)
+
+    def packed_mask(b, h, i, j):
+        near = (j - count <= i) & (i - (j - count) < window) & (j >= count)
+        return near | (j < count) & (i - j * stride >= window)
+
+    block_mask = create_block_mask(packed_mask if packed else plain_mask, None, None, T, count + T, device=device)
+    compiled = torch.compile(flex_attention) if device == "cuda" else flex_attention
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if packed:
+            k, v = (torch.cat([x[:, :, ::stride], x], 2) for x in (k, v))
+        return compiled(q, k, v, block_mask=block_mask, enable_gqa=True)
+
+    return call
+
+
+def sdpa(backend: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with sdpa_kernel(getattr(SDPBackend, backend)):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    return call
+
+
+def matmul_peak(device: str, size: int, dtype: torch.dtype) -> float:
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / statistics.median(seconds(lambda: a @ b)) / 1e12
+
+
+def gpu(lengths: tuple[int, ...] = (8192, 32_768, 131_072), H: int = 40, K: int = 8, d: int = 128, window: int = WINDOW, stride: int = STRIDE,
+        dtype: torch.dtype = torch.bfloat16, device: str = "cuda", record: bool = True) -> dict[str, float]:
+    """Time every backend; returns {what: seconds}. A test runs it at a tiny size on a CPU, in Triton's interpreter."""
+    peak = matmul_peak(device, 8192 if device == "cuda" else 64, dtype)
+    print(f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; H {H}, K {K}, d {d}, window {window}, stride {stride}")
+    timed: dict[str, float] = {}
+
+    def note(what: str, T: int, times: list[float], flops: float, unit: str, goal: str = "") -> None:
+        middle = statistics.median(times)
+        rate = flops / middle / 1e12
+        share = f"{rate / peak:.0%} of the matmul peak" if unit == "TFLOP/s" else ""
+        timed[f"{what}, {T} tokens"] = middle
+        print(f"  {T:7} {what:38} {middle * 1e3:9.3f} ms {rate:8.2f} {unit} {share}", flush=True)
+        if record:
+            results.record("attention", f"gpu/{what}, {T} tokens", round(rate, 2), unit=unit, n=len(times), goal=goal, note=f"{middle * 1e3:.3f} ms; {share}",
+                           spread=f"min {flops / times[-1] / 1e12:.1f} max {flops / times[0] / 1e12:.1f}")
+
+    for T in lengths:
+        q, k, v = tensors(T, H, K, d, dtype, device)
+        visible_pairs = pairs(T, window, stride)
+        backends = {"landmark (triton)": lambda *x: landmark_attention(*x, window, stride, implementation="triton"),
+                    "FlexAttention, packed mask": flex(T, window, stride, True, device), "FlexAttention, plain mask": flex(T, window, stride, False, device),
+                    "SDPA flash (dense)": sdpa("FLASH_ATTENTION"), "SDPA cuDNN (dense)": sdpa("CUDNN_ATTENTION")}
+        for name, call in backends.items():
+            ours = name.startswith("landmark") and T >= 131_072
+            try:
+                with torch.no_grad():
+                    inputs = [x.detach() for x in (q, k, v)]
+                    note(f"forward, {name}", T, seconds(lambda: call(*inputs)), 4 * d * H * visible_pairs, "TFLOP/s", "≥ 550" if ours else "")
+                out = call(q, k, v)
+                incoming = torch.randn_like(out)
+                note(f"backward, {name}", T, seconds(lambda: torch.autograd.grad(out, (q, k, v), incoming, retain_graph=True)), 10 * d * H * visible_pairs,
+                     "TFLOP/s", "≥ 450" if ours else "")
+            except (RuntimeError, NotImplementedError) as error:                    # out of memory, or no such backend on this device
+                print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
+        cache = LandmarkCache(1, 1, K, d, window, stride, T, dtype, device)
+        slots, last = cache.ring + cache.landmarks, torch.full((1,), T - 1, device=device)
+        one = q[:, :, -1:].detach()
+        with torch.no_grad():
+            note("decode, landmark (triton)", T, seconds(lambda: decode_op(one, cache.keys[0], cache.values[0], last, cache.ring, slots, stride)), cache.bytes, "TB/s")
+            note("decode, SDPA over all keys", T, seconds(lambda: F.scaled_dot_product_attention(one, k, v, enable_gqa=True)), k.nbytes + v.nbytes, "TB/s")
+    return timed
+
+
+# Picture ------------------------------------------------------------------------------------------------------------
+
+
+def picture() -> None:
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    recorded = {r["name"]: r["value"] for r in json.loads((results.FOLDER / "attention.json").read_text())}
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), constrained_layout=True)
+    seen = mask(96, 16, 8, None, "cpu").float()
+    i = torch.arange(96)
+    seen[(i[:, None] - i >= 16) & (i % 8 == 0)] *= 0.55                              # landmarks beyond the window in a lighter tone
+    left.imshow(seen, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest")
+    left.set(title="who sees whom (window 16, a landmark every 8)", xlabel="key", ylabel="query")
+
+    def curve(axis, prefix: str, suffix: str, label: str, **style) -> None:
+        points = sorted((int(name[len(prefix): len(name) - len(suffix)].split()[0]), value) for name, value in recorded.items()
+                        if name.startswith(prefix) and name.endswith(suffix))
+        axis.plot([T for T, _ in points], [value for _, value in points], marker="o", markersize=3, label=label, **style)
+
+    curve(middle, "peak memory/blocked path, ", " tokens", "landmark")
+    curve(middle, "peak memory/explicit mask, ", " tokens", "dense, explicit mask")
+    middle.set(title="peak memory of forward and backward, one head", xlabel="tokens", ylabel="MB")
+    curve(right, "cpu/forward and backward, ", " tokens, blocked", "landmark, blocked")
+    curve(right, "cpu/forward and backward, ", " tokens, SDPA causal (dense)", "dense, SDPA causal")
+    curve(right, "cpu/forward and backward, ", " tokens, SDPA with the mask", "landmark as a mask in SDPA")
+    right.set(title="forward and backward on a CPU, window 1024", xlabel="tokens", ylabel="milliseconds")
+    for axis in (middle, right):
+        axis.set(xscale="log", yscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.savefig(ROOT / "docs" / "attention.png", dpi=110)
+    print("wrote docs/attention.png")
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["peak"]:
+        return peak(sys.argv[2], int(sys.argv[3]))
+    parts = dict(memory=memory, long=long, cpu=cpu, gpu=gpu, picture=picture)
+    for name in sys.argv[1:]:
+        if name not in parts:
+            raise SystemExit(f"{name!r} is no part of this bench; one of {', '.join(parts)}")
+    for name in sys.argv[1:] or parts:
+        if name == "gpu" and not torch.cuda.is_available():
+            print("GPU: not measured, there is none here")
+        else:
+            parts[name]()
+
+
+if __name__ == "__main__":
+    main()
