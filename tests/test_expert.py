@@ -6,6 +6,7 @@ import re
 import pytest
 
 import expert
+import tokenizer
 import tools
 from worlds import FAULT_TEXTS, WORLDS, Difficulty, Episode, draw
 from worlds.__main__ import main as show
@@ -26,6 +27,16 @@ def test_trajectories_are_whole(name):
             plan, faults = tools.read_plan(made.messages[1]["content"].split("\n1:")[0])
             done = [int(m["content"].splitlines()[-1].split(":")[0]) for m in made.messages if m.get("tool_calls")]
             assert not faults and (plan.respected(done) == [] or name == "math")
+
+
+@pytest.mark.parametrize("style", ["compact", "qwen"])
+def test_trajectories_fit_the_chat_template(style):
+    for name in WORLDS:
+        made = expert.trajectory(name, 0, 2, Difficulty(style=style))
+        text = tokenizer.chat(made.messages, made.tools, style)
+        calls, faults = tools.parse(text.split("<|im_start|>user", 1)[1])          # after the system message, whose own example is no call
+        assert not faults and calls == [call["function"] for m in made.messages for call in m.get("tool_calls", ())]
+        assert all(isinstance(tool, str if style == "compact" else dict) for tool in made.tools)
 
 
 def test_reactions_come_from_the_text_alone():

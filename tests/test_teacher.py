@@ -176,6 +176,15 @@ def test_nothing_is_kept_that_did_not_verify(reply, reason):
                 teach(endpoint).solve(task)
 
 
+def test_the_socratic_teacher_is_asked_about_the_attempt():
+    seen = []
+    with Endpoint(lambda request: seen.append(request) or say("step 1: rana is 17, not 18")(request)) as endpoint:
+        attempt = [{"role": "assistant", "content": "answer: 0"}]
+        assert teach(endpoint).critique(TASKS[0], attempt) == "step 1: rana is 17, not 18"
+    asked = seen[0]["messages"][-1]["content"]
+    assert "Socratic teacher" in asked and TASKS[0].request in asked and "answer: 0" in asked and TASKS[0].answer not in asked
+
+
 def test_a_right_answer_after_an_invented_argument_is_not_kept(monkeypatch):
     task = next(t for i in range(99) if (t := draw("api", 0, i, Difficulty(special=0.0))).solution)
     monkeypatch.setattr(sys.modules[__name__], "TASKS", [task])

@@ -162,7 +162,7 @@ def test_impossible_difficulties_are_refused(knobs):
 
 
 def test_answers_are_compared_by_their_last_line():
-    assert same_answer("so\nAnswer:  42.", "answer: 42") and not same_answer("answer: 42\nor 43", "answer: 42") and not same_answer("", "answer: 42")
+    assert same_answer("so\nAnswer:  42.", "answer: 42") and same_answer("answer:42", "answer: 42") and not same_answer("answer: 4 2", "answer: 42") and not same_answer("answer: 42\nor 43", "answer: 42") and not same_answer("", "answer: 42")
 
 
 # -------------------------------------------------------------------------------------------------------------- api

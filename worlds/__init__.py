@@ -184,8 +184,9 @@ def failed(observation: str) -> bool:
 
 def same_answer(given: str, wanted: str) -> bool:
     """Whether the last line of the agent's message is the wanted one, up to case, spaces and a closing full stop."""
-    lines = given.strip().splitlines() or [""]
-    return " ".join(lines[-1].lower().rstrip(". ").split()) == " ".join(wanted.lower().rstrip(". ").split())
+    last = (given.strip().splitlines() or [""])[-1]
+    words, wanted_words = (re.findall(r"\w+|[^\w\s]", text.lower().rstrip(". ")) for text in (last, wanted))
+    return words == wanted_words
 
 
 # --------------------------------------------------------------------------------------------------------- faults
@@ -223,12 +224,11 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
         kind = "timeout"
     key = rng.choice(keys) if keys else ""
     value = arguments.get(key)
-    new: Any = draw_name(rng, task.difficulty.split, set(arguments)) if kind == "renamed" else rng.randrange(100, 1000)
-    text = FAULT_TEXTS[kind][task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
-
     tools = copy.deepcopy(tools)
     parameters = next(t["function"]["parameters"] for t in tools if t["function"]["name"] == name)
-    properties, required = parameters["properties"], parameters["required"]
+    properties, required = parameters.setdefault("properties", {}), parameters.setdefault("required", [])
+    new: Any = draw_name(rng, task.difficulty.split, {"key", *properties}) if kind == "renamed" else rng.randrange(100, 1000)
+    text = FAULT_TEXTS[kind][task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
     if kind == "renamed":
         parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
         parameters["required"] = [new if k == key else k for k in required]
