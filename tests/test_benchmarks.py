@@ -9,7 +9,7 @@ import bfcl_rule
 import pytest
 
 from config import UserError
-from sandboxed import need_sandbox  # noqa: F401  (a fixture for the whole module)
+from sandboxed import require_sandbox
 from worlds import Episode
 from worlds.benchmarks import BFCL_FILES, agentbench_db, agentbench_os, bfcl, rows_of, same_values, size, values_of, wrong_with
 
@@ -42,6 +42,7 @@ def test_answers_are_compared_by_the_official_rule(given, wanted, right):
 
 def test_operating_system_tasks(real_data):
     """Which of the 26 dev tasks run here: their example's output is right and another answer is not; of the rest the reason is known."""
+    require_sandbox()
     tasks, reasons = agentbench_os(real_data / "agentbench")
     run = 0
     for task in tasks:
@@ -68,6 +69,7 @@ def test_operating_system_tasks(real_data):
 
 @pytest.mark.slow
 def test_operating_system_training_tasks(real_data):
+    require_sandbox()
     tasks, reasons = agentbench_os(real_data / "agentbench", "training_1000.json")
     assert not reasons
     right = 0
