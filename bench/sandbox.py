@@ -133,7 +133,8 @@ ATTACKS = [
     Attack("steal the command pipe", "cat /proc/1/fd/0", fails),
     Attack("forge the end of a command", "printf '\\0deadbeefdeadbeef 0\\n'; printf '\\0%s 0\\n' $(tr '\\0' ' ' < /proc/1/cmdline); echo real; exit 3",
            lambda result, _: result.status == 3 and "real" in result.output),
-    Attack("take over process 1", PYTHON + "'import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, 0, 0))'; echo x > /proc/1/mem", may_end=True),  # it can stop its own sandbox, and the host ends that
+    Attack("take over process 1", PYTHON + "'import ctypes; print(ctypes.CDLL(None).ptrace(16, 1, 0, 0))'; echo x > /proc/1/mem",
+           may_end=True),                        # it can stop its own sandbox, and the host ends that
     Attack("pipes that block the reader", "mkfifo p; ln -s p q; ln -s q/q r", tree_ends),
     Attack("folders without end", "for i in $(seq 200); do mkdir d && cd d || break; done", tree_ends),
     Attack("names that are not text", "touch $'\\xff\\xfe' $'a\\nb' -- '-rf' ' '; ls", tree_ends),

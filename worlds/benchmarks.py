@@ -247,7 +247,7 @@ def json_schema(schema: Any) -> Any:
         return [json_schema(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    translated = {key: json_schema(value) if key in ("properties", "items", "parameters") else value for key, value in schema.items() if key != "optional"}
+    translated = {key: json_schema(value) if key in ("items", "parameters") else value for key, value in schema.items() if key != "optional"}
     if "properties" in schema:
         translated["properties"] = {key: json_schema(value) for key, value in schema["properties"].items()}
     if isinstance(schema.get("type"), str) and (kind := TYPES.get(schema["type"], schema["type"])) != schema["type"]:
@@ -268,10 +268,13 @@ def bfcl(folder: str | Path, name: str) -> list[Task]:
             raise UserError(f"possible_answer/BFCL_v4_{name}.json has no answer for {row['id']}; take both files from one release")
         key = keys.get(row["id"], [])
         functions = {function["name"]: function for function in row["function"]}
-        steps = [Step(f"call {called}", "call it", {"name": called, "arguments": dict(first_choice(allowed, functions[called]["parameters"].get("required", [])))})
-                 for answer in key for called, allowed in answer.items()]
+        steps = []
+        for called, allowed in ((called, allowed) for answer in key for called, allowed in answer.items()):
+            required = functions[called]["parameters"].get("required", [])
+            steps.append(Step(f"call {called}", "call it", {"name": called, "arguments": dict(first_choice(allowed, required))}))
         tools = [{"type": "function", "function": json_schema(function)} for function in row["function"]]
-        tasks.append(Task("benchmarks.Functions", name, int(row["id"].rsplit("_", 1)[1].split("-")[0]), row["question"][0][-1]["content"], tools, steps,
+        number = int(row["id"].rsplit("_", 1)[1].split("-")[0])
+        tasks.append(Task("benchmarks.Functions", name, number, row["question"][0][-1]["content"], tools, steps,
                           "done" if steps else "no tool fits", {}, truth={"key": key, "functions": functions}))
     return tasks
 

@@ -90,7 +90,8 @@ def archive(tree: Tree) -> bytes:
     """The files as a tar archive, which keeps their times. It is unpacked inside, so that no path in it can reach the machine's files."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for path, file in sorted(tree.items(), key=lambda item: PurePosixPath(item[0]).parts):  # a folder, then what it holds: else tar forgets its time
+        # a folder, then at once what it holds: else tar forgets the folder's time
+        for path, file in sorted(tree.items(), key=lambda item: PurePosixPath(item[0]).parts):
             entry = tarfile.TarInfo(path)
             entry.mtime, entry.mode, entry.size = file.modified, 0o755 if file.data is None else 0o644, len(file.data or b"")
             entry.type = tarfile.DIRTYPE if file.data is None else tarfile.REGTYPE
@@ -166,7 +167,8 @@ class Sandbox:
             self.run(":")
         except (BrokenPipeError, SandboxDied):
             self.close()
-            raise UserError(f"the sandbox could not be filled with {len(tree or {})} files of {sum(len(file.data or b'') for file in (tree or {}).values())} bytes; "
+            size = sum(len(file.data or b"") for file in (tree or {}).values())
+            raise UserError(f"the sandbox could not be filled with {len(tree or {})} files of {size} bytes; "
                             f"at most {limits.file} bytes fit into a file and {limits.home} into all") from None
 
     def __enter__(self) -> "Sandbox":

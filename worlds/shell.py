@@ -74,7 +74,7 @@ def draw_ground(rng: random.Random, difficulty: Difficulty) -> Ground:
         aside = name()
         for _ in range(difficulty.decoys):
             files[f"{aside}/{name()}.{rng.choice((kind, other))}"] = "", rng.choice(ages)
-    for path, (_, age) in files.items():         # two to five lines; the word stands in one to all lines of a first file, and of no other unless drawn so
+    for path, (_, age) in files.items():         # two to five lines of names; the word is in none of them until a family puts it there
         files[path] = "".join(f"{name()} {rng.randrange(100)}\n" for _ in range(rng.randint(2, 5))), age
     return Ground(rng, name, files, source, target, kind, other, word, today)
 
@@ -114,7 +114,8 @@ def lines(ground: Ground) -> Draft:
     path = ground.of_kind(ground.kind)[0]
     number = ground.files[path][0].count("\n")
     request = ground.rng.choice((f"How many lines has {path}?", f"Count the lines of {path}."))
-    steps = [step(f"count lines of {path}", "count lines", f"wc -l < {path}", wrong=(f"wc -c < {path}", f"wc -l < {ground.of_kind(ground.other)[0]}"))]
+    steps = [step(f"count lines of {path}", "count lines", f"wc -l < {path}",
+                  wrong=(f"wc -c < {path}", f"wc -l < {ground.of_kind(ground.other)[0]}"))]
     return request, steps, f"answer: {number}", {"action": "lines", "from": path}, None
 
 

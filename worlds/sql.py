@@ -189,17 +189,16 @@ def join(ground: Ground) -> Draft:
                   f"SELECT {far} FROM {ground.table} JOIN {ground.second} USING({key}) WHERE {column}={row[place]}",
                   wrong=(f"SELECT {far} FROM {ground.second}", f"SELECT {far} FROM {ground.table}, {ground.second} WHERE {column}={row[place]}",
                          f"SELECT {far} FROM {ground.second} WHERE {far}={row[place]}"))]
-    return f"What is the {far} where {column} is {row[place]}?", steps, f"answer: {value}", {"action": "join", "column": far, "where": f"{column}={row[place]}"}, None
+    constraints = {"action": "join", "column": far, "where": f"{column}={row[place]}"}
+    return f"What is the {far} where {column} is {row[place]}?", steps, f"answer: {value}", constraints, None
 
 
 def insert(ground: Ground) -> Draft:
     row = [ground.name(), *(ground.rng.randrange(1, 100) for _ in ground.columns[1:])]
     table = ground.table
-    values = ", ".join([f"'{row[0]}'", *map(str, row[1:])])
+    values, one_off = (", ".join([f"'{row[0]}'", *map(str, numbers)]) for numbers in (row[1:], [*row[1:-1], row[-1] + 1]))
     steps = [step(f"insert {row[0]} into {table}", "insert", f"INSERT INTO {table} VALUES ({values})",
-                  wrong=(f"INSERT INTO {table} ({ground.columns[0]}) VALUES ('{row[0]}')",
-                         f"INSERT INTO {table} VALUES ({', '.join([repr(row[0]), *map(str, row[:0:-1])])})" if len(row) > 2 and row[1:] != row[:0:-1] else
-                         f"INSERT INTO {table} VALUES ('{row[0]}', 0)"))]
+                  wrong=(f"INSERT INTO {table} ({ground.columns[0]}) VALUES ('{row[0]}')", f"INSERT INTO {table} VALUES ({one_off})"))]
     request = ground.rng.choice(("Add the row {row} to {table}.", "Insert {row} into {table}.")).format(row=", ".join(map(str, row)), table=table)
     return request, steps, "done", {"action": "insert", "values": ", ".join(map(str, row))}, ground.changed([*ground.rows, row])
 
@@ -219,7 +218,8 @@ def delete(ground: Ground) -> Draft:
     request = ground.rng.choice((f"Delete the row where {column} is {row[place]}.", f"Remove the row with {column} {row[place]}."))
     steps = [step(f"delete where {column} is {row[place]}", "delete", f"DELETE FROM {table} WHERE {column}={row[place]}",
                   wrong=(f"DELETE FROM {table}", f"DELETE FROM {table} WHERE {column}!={row[place]}"))]
-    return request, steps, "done", {"action": "delete", "where": f"{column}={row[place]}"}, ground.changed([old for old in ground.rows if old is not row])
+    rows = [old for old in ground.rows if old is not row]
+    return request, steps, "done", {"action": "delete", "where": f"{column}={row[place]}"}, ground.changed(rows)
 
 
 def found_then_changed(ground: Ground) -> Draft:
@@ -227,7 +227,8 @@ def found_then_changed(ground: Ground) -> Draft:
     (place, column), key, table, highest = ground.number(), ground.columns[0], ground.table, ground.rng.random() < 0.5
     row = (max if highest else min)(ground.rows, key=lambda row: row[place])
     word = "highest" if highest else "lowest"
-    steps = [step(f"{key} of the {word} {column}", f"order by {column}", top_query(ground, column, highest), wrong=(top_query(ground, column, not highest),))]
+    steps = [step(f"{key} of the {word} {column}", f"order by {column}", top_query(ground, column, highest),
+                  wrong=(top_query(ground, column, not highest),))]
     if ground.rng.random() < 0.5:
         steps.append(step("delete it", row[0], f"DELETE FROM {table} WHERE {key}='{row[0]}'", (1,), (f"DELETE FROM {table}",)))
         rows = [old for old in ground.rows if old is not row]

@@ -23,8 +23,8 @@ from worlds.sandbox import File, Result, Tree
 
 ELSEWHERE = frozenset(  # what real bash would find: not "command not found" here, but refused as unknown
     "alias awk basename bash base64 bc bzip2 break builtin case chmod chown cmp comm command continue cut date dd declare df diff dirname do done du "
-    "elif else env esac eval exec exit export expr file fi for function gawk git gunzip gzip hash head hostname id if install in kill let link ln local "
-    "locale ls make md5sum mktemp more nl nproc od paste perl printf ps python python3 read readlink realpath rename return rmdir sed select seq set sh "
+    "elif else env esac eval exec exit export expr file fi for function gawk git gunzip gzip hash hostname id if install in kill let link ln local "
+    "locale make md5sum mktemp more nl nproc od paste perl printf ps python python3 read readlink realpath rename return rmdir sed select seq set sh "
     "sha256sum shift shopt sleep source split stat strings tac tee test then time timeout tr trap truncate type ulimit umask uname unlink unset until "
     "unzip wait watch which while whoami xargs xz yes zip [ [[ . :".split())
 
@@ -221,9 +221,9 @@ class Bash:
             matched: list[str] = []
             for prefix in found:
                 if not any(magic in part for magic in "*?["):
-                    candidates = [part]
-                    if prefix + part and not last and not self.files.is_folder(prefix + part) or last and part and not self.files.exists(prefix + part):
-                        candidates = []
+                    path = prefix + part
+                    there = not path or (self.files.exists(path) if last and part else last or self.files.is_folder(path))
+                    candidates = [part] if there else []
                 else:
                     folder = self.files.find(prefix or ".") if self.files.is_folder(prefix or ".") else None
                     names = sorted(folder.children) if folder else []

@@ -119,7 +119,8 @@ def take(tree: Files, command: str, source: str, goal: str, deep: bool, made: se
         return f"cannot overwrite directory {goal!r} with non-directory" + f" {source!r}" * (command == "mv")
     if there and node.is_folder and not there.is_folder:
         return f"cannot overwrite non-directory {goal!r} with directory {source!r}"
-    cannot = f"cannot move {source!r} to {goal!r}" if command == "mv" else f"cannot create {'directory' if node.is_folder else 'regular file'} {goal!r}"
+    kind = "directory" if node.is_folder else "regular file"
+    cannot = f"cannot move {source!r} to {goal!r}" if command == "mv" else f"cannot create {kind} {goal!r}"
     try:
         folder, last = tree.parent(goal)
     except Failure as failure:
@@ -247,7 +248,8 @@ def tar(tree: Files, arguments: list[str], streams: Streams) -> int:
     if names:
         raise Unknown("tar -x with names")
     if "C" in given and not tree.is_folder(given["C"]):
-        say(streams, f"tar: {given['C']}: Cannot open: {MISSING if not tree.exists(given['C']) else NO_FOLDER}\ntar: Error is not recoverable: exiting now")
+        reason = NO_FOLDER if tree.exists(given["C"]) else MISSING
+        say(streams, f"tar: {given['C']}: Cannot open: {reason}\ntar: Error is not recoverable: exiting now")
         return 2
     for member in members:
         target = f"{given.get('C', '.')}/{member.name}"

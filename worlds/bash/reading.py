@@ -203,7 +203,7 @@ def expression(pattern: str, given: dict[str, str]) -> Callable[[bytes], object]
     if "w" in given:
         translated = rf"(?<!\w)(?:{translated})(?!\w)"
     try:
-        return re.compile(translated.replace("$", r"\Z").encode() if "F" not in given else translated.encode(), re.IGNORECASE if "i" in given else 0).search
+        return re.compile(translated.encode(), re.IGNORECASE if "i" in given else 0).search
     except re.error:
         raise Unknown(f"the pattern {pattern}") from None
 
@@ -229,7 +229,7 @@ def grep(tree: Files, arguments: list[str], streams: Streams) -> int:
         if not node.is_folder:
             files.append((name, node.data))
         elif deep:
-            files += [(path.removeprefix("./") if not names else path, inner.data) for path, inner in walk(node, name.rstrip("/")) if not inner.is_folder]
+            files += [(path if names else path.removeprefix("./"), inner.data) for path, inner in walk(node, name.rstrip("/")) if not inner.is_folder]
         else:
             files += [(f"grep: {name}: {IS_FOLDER}", None), (name, b"")]
     named = ("H" in given or len(names) > 1 or deep and not (len(names) == 1 and not tree.is_folder(names[0]))) and "h" not in given
