@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: toy test tables clean
+.PHONY: toy test tables picture clean
 
 toy: .venv/ready
 	$(BIN)/python train.py config/toy.py
@@ -13,6 +13,9 @@ test: .venv/test-ready
 
 tables: .venv/ready
 	$(BIN)/python results.py
+
+picture: .venv/ready
+	$(BIN)/python sample.py --show-gate --picture docs/gate.png --prompt "$$(cat docs/snippet.txt)"
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; call make PYTHON=python3.12" % sys.version_info[:2])'

@@ -1,19 +1,22 @@
 """Text to token IDs and back: byte-pair encoding through tiktoken, the chat template, the paper's prompts (§2.2, appendix B).
 
 Two vocabularies, one class:
-- `toy()`: 1024 entries, trained by this file on the standard library (config/toy.bpe, one token a line, readable).
+- `toy()`: 1024 entries, trained by this file on the standard library and on agents' episodes (config/toy.bpe, one token a line).
 - `qwen(folder)`: Qwen2.5's, from the tokenizer.json (or vocab.json + merges.txt) of a folder of weights.
 
 What differs from the textbook: a byte-level BPE needs no unknown token, any text survives the round trip; in chats only the
 template's own markers become special tokens, so a user who types "<|im_end|>" cannot end a turn.
 
-    python tokenizer.py        trains config/toy.bpe anew
+    python tokenizer.py [episodes.jsonl]        trains config/toy.bpe anew; as it is here, with
+
+    python teacher.py --tasks 3000 --out out/episodes.jsonl && python tokenizer.py out/episodes.jsonl
 """
 
 import ast
 import hashlib
 import heapq
 import json
+import sys
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -316,11 +319,27 @@ def train(texts: Iterable[str], entries: int) -> list[bytes]:
     return vocabulary
 
 
-if __name__ == "__main__":
-    size = 1024 - len(MARKERS) - 2
-    vocabulary = train((document.text for document in corpus.documents()), size)
+def main() -> None:
+    """Train config/toy.bpe on the standard library and on conversations, if a file of them is given (a line of JSON each: messages, tools).
+
+    Conversations are a twentieth of the text and count five times: a call then costs half the tokens, and Python hardly more.
+    """
+    texts = [document.text for document in corpus.documents()]
+    conversations = []
+    for line in Path(sys.argv[1]).read_text().splitlines() if len(sys.argv) > 1 else ():
+        row = json.loads(line)
+        conversations.append("".join(s.text for s in chat_segments(row["messages"], row["tools"], "compact", False)))
+    markers = [*MARKERS, TOOLS_BEGIN, TOOLS_END]
+    between = regex.compile("|".join(map(regex.escape, markers)))  # the markers are tokens already: the merges shall not learn their letters
+    vocabulary = train((piece for text in texts + conversations * 5 for piece in between.split(text)), 1024 - len(markers))
     aside = TOY.with_suffix(".tmp")
-    aside.write_text("# The toy vocabulary: one token a line, its rank is its place; made by python tokenizer.py\n" + "".join(f"{entry!r}\n" for entry in vocabulary))
+    aside.write_text("# The toy vocabulary: one token a line, its rank is its place; made by tokenizer.py\n" + "".join(f"{entry!r}\n" for entry in vocabulary))
     aside.replace(TOY)
-    sample = next(corpus.documents()).text
-    print(f"{TOY}: {len(vocabulary)} tokens and {len(MARKERS) + 2} markers; {len(sample.encode()) / len(toy().encode(sample)):.2f} bytes a token")
+    for name, sample in (("Python", "".join(texts[:200])), ("conversations", "".join(conversations[:200]))):
+        if sample:
+            print(f"{name}: {len(sample.encode()) / len(toy().encode(sample, special=True)):.2f} bytes a token")
+    print(f"{TOY}: {len(vocabulary)} tokens and {len(markers)} markers")
+
+
+if __name__ == "__main__":
+    main()

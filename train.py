@@ -16,6 +16,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that spin while they wait are ten times slower on a busy machine
+
 import torch
 
 import checkpoint
@@ -31,6 +33,7 @@ from muon import Muon
 
 
 def main() -> None:
+    began = time.perf_counter()
     config = settings.from_command_line()
     c = config.train
     if c.start:
@@ -101,9 +104,10 @@ def main() -> None:
             start = time.perf_counter()
             with autocast:
                 sum(losses(blank, blank)).backward()
-            seconds = (time.perf_counter() - start) * c.accumulation * 1.15  # and the optimiser's share
+            seconds = (time.perf_counter() - start) * c.accumulation * 1.15  # and the share of the optimiser, of looking in between, of the end
         model.zero_grad(set_to_none=True)
-        planned, c.steps = c.steps, max(1, min(c.steps, int(c.minutes * 60 / seconds)))
+        left = c.minutes * 60 - (time.perf_counter() - began)
+        planned, c.steps = c.steps, max(1, min(c.steps, int(left / seconds)))
         if c.steps < planned:
             print(f"this machine takes {seconds * 1e3:.0f} ms a step: {c.steps} steps instead of {planned}, to end within {c.minutes:g} minutes (--train.minutes 0 takes them all)")
 
@@ -147,8 +151,7 @@ def main() -> None:
 
     # -- the loop
     model.train()
-    began = interval = time.perf_counter()
-    logged = first
+    interval, logged = time.perf_counter(), first
     with runtime.stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
             warm, stable_until = max(1, int(c.warmup * c.steps)), c.steps - int(c.decay * c.steps)

@@ -35,7 +35,6 @@ train = Train(
     warmup=0.01,
     decay=0.2,
     z_loss=1e-4,              # keeps bf16 logits from drifting in long runs
-    gate_weight=0.1,
     log_every=1,
     eval_every=500,
     sample_every=1000,

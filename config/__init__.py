@@ -12,6 +12,7 @@ import difflib
 import re
 import sys
 import traceback
+import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -98,7 +99,7 @@ class Train:
     final: float = 0.05  # the rate at the very end, as a share of the peak
     z_loss: float = 0.0  # weight of (log Σ exp logits)², which keeps logits from drifting in long bf16 runs
     gate_weight: float = 1.0  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
-    minutes: float = 0.0  # if more than 0, take fewer steps where the machine is too slow for all of them in this time; measured before the first
+    minutes: float = 0.0  # if more than 0: where the machine is too slow for all steps in this time, reading and compiling included, plan fewer
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the matrix products, weights stay float32; auto: whichever is faster here
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile; auto: if there is a C++ compiler and ≥ 500 steps to repay it
     seed: int = 1337  # of the weights and the order of the data
@@ -209,7 +210,7 @@ def read(path: str | Path) -> Config:
             raise UserError(f"{found}:{line}: {unknown[1]} has no setting {unknown[2]}; {nearest(unknown[2], known)}") from None
         raise UserError(f"{found}:{line}: {type(error).__name__}: {error}") from None
     sections = {setting.name for setting in fields(Config)} - {"resume"}
-    given = {name: value for name, value in names.items() if not name.startswith("_") and not isinstance(value, type)}
+    given = {name: value for name, value in names.items() if not name.startswith("_") and not isinstance(value, (type, types.ModuleType))}
     for name in given:
         if name not in sections:
             raise UserError(f"{found}: no section {name}; {nearest(name, sorted(sections))}")
