@@ -6,7 +6,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -136,14 +135,3 @@ def stop_requested():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def run(main: Callable[[], None]) -> None:
-    """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with 130."""
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        raise SystemExit(130) from None

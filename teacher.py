@@ -26,7 +26,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from config import UserError
+from config import UserError, run
 from expert import Trajectory, call_message, invented, record, trajectory
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
 from tools import decode, parse
@@ -294,7 +294,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:                                         # runtime.run would do, but it brings torch along, and no tensor is needed here
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(main)

@@ -211,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    settings.run(main)

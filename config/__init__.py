@@ -14,6 +14,7 @@ import sys
 import traceback
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -235,3 +236,16 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     sample = tyro.cli(Sample, args=arguments)
     check(sample)
     return replace(sample, run=str(ROOT / sample.run if not Path(sample.run).exists() else Path(sample.run).resolve()))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with 130, `| head` quietly."""
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import tyro
 
 import tools as toolbox
-from config import UserError
+from config import UserError, run
 from expert import critique, trajectory
 from worlds import WORLDS, Difficulty, Episode, draw, failed
 
@@ -61,9 +61,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
-    except BrokenPipeError:                      # | head
-        sys.stderr.close()
+    run(main)
