@@ -8,7 +8,8 @@ The pairs (query i, key j) of a long row, W = window, k = stride:
                            the slice, no mask      \\  diagonal, masked
 
 A block of M queries walks the landmarks before its slice, then the slice: left edge, middle, diagonal. Most tiles are visible as a whole; the
-branch around the mask is the same for all threads, so their inner loop is two matrix products and an exponential. Landmark tiles need no gather: keys j·k are a tile of rows with k times the row stride.
+branch around the mask is the same for all threads, so their inner loop is two matrix products and an exponential. Landmark tiles need no
+gather: keys j·k are a tile of rows with k times the row stride.
 
 Backward splits the same pairs by key instead. A block of keys takes its gradient from the W queries after it; a landmark takes more from every
 later query, up to T of them for few keys, so those queries are divided into parts with float32 partial sums (without that a handful of
@@ -38,8 +39,6 @@ import triton.language as tl
 from torch import Tensor
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # exponentials are base 2: the hardware has no other
-
-
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 when this was imported: kernels run on CPU tensors, for tests
 
 

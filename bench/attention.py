@@ -203,7 +203,8 @@ def gpu(lengths: tuple[int, ...] = (8192, 32_768, 131_072), H: int = 40, K: int 
         q, k, v = tensors(T, H, K, d, dtype, device)
         visible_pairs = pairs(T, window, stride)
         backends = {"landmark (triton)": lambda *x: landmark_attention(*x, window, stride, implementation="triton"),
-                    "FlexAttention, packed mask": flex(T, window, stride, True, device), "FlexAttention, plain mask": flex(T, window, stride, False, device),
+                    "FlexAttention, packed mask": flex(T, window, stride, True, device),
+                    "FlexAttention, plain mask": flex(T, window, stride, False, device),
                     "SDPA flash (dense)": sdpa("FLASH_ATTENTION"), "SDPA cuDNN (dense)": sdpa("CUDNN_ATTENTION")}
         for name, call in backends.items():
             ours = name.startswith("landmark") and T >= 131_072
@@ -241,10 +242,10 @@ def picture() -> None:
     left.imshow(seen, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest")
     left.set(title="who sees whom (window 16, a landmark every 8)", xlabel="key", ylabel="query")
 
-    def curve(axis, prefix: str, suffix: str, label: str, **style) -> None:
+    def curve(axis, prefix: str, suffix: str, label: str) -> None:
         points = sorted((int(name[len(prefix): len(name) - len(suffix)].split()[0]), value) for name, value in recorded.items()
                         if name.startswith(prefix) and name.endswith(suffix))
-        axis.plot([T for T, _ in points], [value for _, value in points], marker="o", markersize=3, label=label, **style)
+        axis.plot([T for T, _ in points], [value for _, value in points], marker="o", markersize=3, label=label if points else f"{label}: not measured")
 
     curve(middle, "peak memory/blocked path, ", " tokens", "landmark")
     curve(middle, "peak memory/explicit mask, ", " tokens", "dense, explicit mask")
@@ -254,7 +255,8 @@ def picture() -> None:
     curve(right, "cpu/forward and backward, ", " tokens, SDPA with the mask", "landmark as a mask in SDPA")
     right.set(title="forward and backward on a CPU, window 1024", xlabel="tokens", ylabel="milliseconds")
     for axis in (middle, right):
-        axis.set(xscale="log", yscale="log")
+        if any(len(line.get_xdata()) for line in axis.lines):                           # an empty axis has no logarithm
+            axis.set(xscale="log", yscale="log")
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(ROOT / "docs" / "attention.png", dpi=110)
