@@ -165,6 +165,9 @@ def _shape(call: Any) -> Fault | None:
 
 def _unsafe(arguments: dict) -> Fault | None:
     """The first value that no tool should be handed; walks without recursion, so depth cannot hurt it."""
+    if all(type(key) is str and key.isascii() and (type(value) is str and value.isascii() or type(value) is int and -LARGEST <= value < LARGEST)
+           for key, value in arguments.items()):
+        return None                              # the common case, a quarter of the time
     waiting: list[tuple[str, Any, int]] = [("", arguments, 0)]
     while waiting:
         where, value, depth = waiting.pop()
@@ -292,8 +295,11 @@ KINDS = ("syntax", "schema", "unknown_tool", "unexpected", "missing", "type", "v
 def check(call: Any, tools: list[dict]) -> list[Fault]:
     """What is wrong with a call (a dict, or its raw JSON text, bare or between the tags); empty if it is right. Never raises."""
     call = decode(call)
-    if isinstance(call, Fault):
-        return [call]
+    return [call] if isinstance(call, Fault) else faults_of(call, tools)
+
+
+def faults_of(call: dict, tools: list[dict]) -> list[Fault]:
+    """The same for a call that `decode` has let through."""
     if _broken(tools):
         return check_tools(tools)
     function = next((t["function"] for t in tools if t["function"]["name"] == call["name"]), None)

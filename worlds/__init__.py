@@ -166,7 +166,7 @@ class World:
 
 def world(name: str) -> type[World]:
     """The class of a world by its name, or of tasks read from files by "module.Class"; raises UserError if there is none."""
-    module, _, of_files = name.partition(".")    # "benchmarks.Bfcl": nothing can be sampled there
+    module, _, of_files = name.partition(".")    # "benchmarks.Functions": nothing can be sampled there
     if not of_files and name not in WORLDS:
         raise UserError(f"there is no world {name!r}; there are {', '.join(WORLDS)}")
     return getattr(import_module(f"worlds.{module}"), of_files or WORLDS[name])
@@ -295,7 +295,7 @@ class Episode:
     def step(self, call: dict | str) -> str:
         """What the tool says to a call (a dict, or the raw text of one); a wrong call is told its first fault."""
         decoded = toolbox.decode(call)
-        found = toolbox.check(decoded, self.tools) if isinstance(decoded, dict) else [decoded]
+        found = toolbox.faults_of(decoded, self.tools) if isinstance(decoded, dict) else [decoded]
         known: dict | str | None = None
         if found:
             said = f"error: {found[0].message}"
