@@ -8,6 +8,7 @@ A row is noise in which every 16 tokens hold a fact (MARK key value) and four qu
 about a fact whose distance is drawn evenly on a logarithmic scale, up to 16 windows back. Only answers are learnt and counted. With a window
 of 128 and a landmark every 16 tokens, a fact beyond the window can be answered only if a landmark near it took it up in a lower layer.
 "Window only" keeps token 0 and drops every other landmark. The three differ in the mask and in nothing else: same rows, same first weights.
+The farthest facts stand at the beginning of a row, where a landmark's own window holds fewer facts to confuse.
 """
 
 import json
@@ -89,7 +90,7 @@ def measure(model: SAGE) -> tuple[list[float], list[int]]:
 
 
 def run(kind: str, seed: int) -> None:
-    """Train one model, measure it, write out/retrieval/<kind>-<seed>.json; about two and a half minutes of one free core."""
+    """Train one model, measure it, write out/retrieval/<kind>-<seed>.json; some four minutes of one free core."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = SAGE(shape(kind), seed=seed)
