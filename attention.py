@@ -8,7 +8,7 @@ Token 0 is always visible (the attention sink that long contexts need). Memory o
 
     definition      explicit mask, any T: what every other path is compared with
     causal          torch's scaled_dot_product_attention, exact when T <= window
-    short           CPU training at small T: three matrix products and a softmax that keeps its probabilities
+    short           CPU training at small T: two matrix products and a softmax that keeps its probabilities
     blocked         linear memory on any device: blocks of queries against their window and the landmarks before it
     triton          kernels.py: the same on a GPU, at its speed
 
@@ -271,7 +271,8 @@ def check(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: 
     if len({q.dtype, k.dtype, v.dtype}) > 1:
         raise UserError(f"q, k and v must have one dtype; found {q.dtype}, {k.dtype}, {v.dtype}")
     if len({x.device for x in (q, k, v)} | ({documents.device} if documents is not None else set())) > 1:
-        raise UserError(f"q, k, v and documents must be on one device; found {q.device}, {k.device}, {v.device}{'' if documents is None else f', {documents.device}'}")
+        more = "" if documents is None else f", {documents.device}"
+        raise UserError(f"q, k, v and documents must be on one device; found {q.device}, {k.device}, {v.device}{more}")
     if documents is not None and documents.shape != (q.shape[0], q.shape[2]):
         raise UserError(f"documents must be (B, T) = {(q.shape[0], q.shape[2])}; found {tuple(documents.shape)}")
     if implementation not in IMPLEMENTATIONS:
@@ -382,7 +383,8 @@ class LandmarkCache:
         # Inductor turns product-and-sum into one vectorised loop over memory; eager torch would build the product, so it multiplies matrices
         by_hand = torch.compiler.is_compiling() and q.device.type == "cpu" and B == 1
         scores = (q[:, :, :, None] * k[:, :, None]).sum(-1) if by_hand else q @ k.mT                            # (B, K, G, R + M)
-        scores = (scores.to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5).masked_fill(~seen, -1e30)                                           # finite: a padding row has nothing to see
+        scores = scores.to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5
+        scores = scores.masked_fill(~seen, -1e30)                                                               # finite: a padding row has nothing to see
         p = scores.softmax(-1).to(v.dtype)
         output = (p[..., None] * v[:, :, None]).sum(-2) if by_hand else p @ v                                   # (B, K, G, d)
         return output.view(B, H, 1, d)
@@ -395,7 +397,8 @@ class LandmarkCache:
         v = torch.cat([self.values[layer][:, :, :slots].to(q.dtype), v], 2)
         among = visible(positions[:, :, None], positions[:, None, :], self.window, self.stride) & (positions >= 0)[:, None]
         seen = torch.cat([self.seen(newest, positions), among], -1)[:, None, None]                              # (B, 1, 1, n, R + M + n)
-        scores = (q.reshape(B, k.shape[1], -1, d) @ k.mT).to(torch.promote_types(q.dtype, torch.float32)).view(B, k.shape[1], -1, n, k.shape[2]) * d**-0.5
+        scores = (q.reshape(B, k.shape[1], -1, d) @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5    # (B, K, G·n, R + M + n)
+        scores = scores.view(B, k.shape[1], -1, n, k.shape[2])
         p = scores.masked_fill(~seen, -1e30).softmax(-1).to(v.dtype)
         return (p.view(B, k.shape[1], -1, k.shape[2]) @ v).view(B, H, n, d)
 
@@ -406,7 +409,8 @@ class LandmarkCache:
         """
         self.lengths += (positions >= 0).sum(1)
         if not torch.compiler.is_compiling() and int(self.lengths.max()) > self.max_tokens:
-            raise UserError(f"the cache was made for {self.max_tokens} tokens a row and a row now has {int(self.lengths.max())}; make it with a larger max_tokens")
+            raise UserError(f"the cache was made for {self.max_tokens} tokens a row and a row now has {int(self.lengths.max())}; "
+                            "make it with a larger max_tokens")
 
     def select(self, rows: list[int] | Tensor) -> "LandmarkCache":
         """A copy of the chosen rows in this order, for candidates that share a prefix: select([0] * n) repeats the first row."""
