@@ -22,4 +22,4 @@ model = Model(
     previous_token=False,
 )
 data = Data(sequence=256)
-train = Train(steps=2000, batch=8, minutes=4.4, optimizer="adamw")
+train = Train(steps=1200, batch=8, minutes=4.4, optimizer="adamw")

@@ -23,7 +23,7 @@ data = Data(
     sequence=256,
 )
 train = Train(
-    steps=2000,           # 4.1M tokens, about one pass over the standard library
+    steps=1200,           # 2.5M tokens, over half of the standard library
     batch=8,              # small steps and many of them: 1.815 bits a byte where 16 gave 1.857 after equal tokens (docs/LOG.md)
     minutes=4.4,          # on a slow machine fewer steps, and the rates' plan shrinks with them
     gate_weight=1.0,      # measured: costs the loss nothing, and without it the gate does not learn what prose is (docs/LOG.md)
