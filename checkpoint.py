@@ -7,11 +7,13 @@
   and renamed, so a run killed at any moment leaves the checkpoints it had.
 """
 
+import contextlib
 import errno
 import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -62,18 +64,18 @@ def read_config(folder: Path) -> Model:
                      kv_heads=c.get("num_key_value_heads", c["num_attention_heads"]), head_dim=c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"],
                      feed_forward=c["intermediate_size"], context=c.get("max_position_embeddings", 32_768),
                      rope_theta=float(c.get("rope_theta") or rope.get("rope_theta", 10_000.0)), norm_eps=c.get("rms_norm_eps", 1e-6), tied=c.get("tie_word_embeddings", False))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); copy it anew") from None
 
 
 def open_safetensors(path: Path):
     """A safetensors file, opened; UserError where it is missing, truncated or no such file."""
     if not path.exists():
-        raise UserError(f"{path} is missing, though the folder's index names it; copy it from where the model came from")
+        raise UserError(f"{path} is missing, though its folder needs it; copy it from where the model came from, or delete a run's checkpoint that lacks it")
     try:
         return safetensors.safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); copy it anew") from None
+        raise UserError(f"{path} is damaged or cut short ({error}); copy it anew, or delete it if it is a run's checkpoint") from None
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
@@ -82,7 +84,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
     if index.exists():
         try:
             files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew") from None
         for path in sorted(set(files.values())):
             open_safetensors(path)  # every shard is looked at before memory is spent
@@ -138,7 +140,8 @@ def load_qwen(folder: str | Path, dtype: torch.dtype = torch.float32, device: st
     if additions.exists():
         with open_safetensors(additions) as file:
             own = set(file.keys())
-        config = replace(config, previous_token=any("smear" in name for name in own))
+            kernel, width = file.get_slice("embedding.convolution").get_shape() if "embedding.convolution" in own else (config.gate_kernel, config.gate_width)
+        config = replace(config, previous_token=any("smear" in name for name in own), gate_kernel=kernel, gate_width=width)
     model = allocate(config, dtype, device)
     sources = {}
     for name, _ in model.named_parameters():
@@ -186,35 +189,30 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
         (aside / "config.json").write_text(json.dumps(config, indent=1))
 
 
-class written_aside:
+@contextlib.contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
     """A folder that is written beside its place and put there, whole, when the block ends; on an error nothing is left and the old one stays.
 
     A full disk becomes a UserError, whichever writer met it.
     """
-
-    def __init__(self, folder: Path):
-        self.folder, self.aside = folder, folder.with_name(folder.name + ".tmp")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.aside, ignore_errors=True)
-        self.aside.mkdir(parents=True)
-        return self.aside
-
-    def __exit__(self, kind, error, _) -> None:
-        if kind is not None:
-            shutil.rmtree(self.aside, ignore_errors=True)
-            full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            if getattr(error, "errno", None) in full or any(f"os error {code}" in str(error) for code in full):
-                raise UserError(f"no room to write {self.folder} ({error}); earlier checkpoints are intact: free some space and go on with --resume") from None
-            return
-        for path in self.aside.iterdir():
+    aside, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for path in aside.iterdir():
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-        old = self.folder.with_name(self.folder.name + ".old")
-        if self.folder.exists():
-            self.folder.rename(old)
-        self.aside.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if getattr(error, "errno", None) in full or any(f"os error {code}" in str(error) for code in full):
+            raise UserError(f"no room to write {folder} ({error}); what was there before is intact: free some space, and a run goes on with --resume") from None
+        raise
+    if folder.exists():
+        folder.rename(old)
+    aside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,7 +257,7 @@ def read_meta(checkpoint: Path) -> tuple[dict, Config]:
         s = meta["settings"]
         return meta, Config(out=s["out"], model=Model(**s["model"]), data=Data(**s["data"]), train=Train(**s["train"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint / 'meta.json'} cannot be read ({type(error).__name__}: {error}); delete {checkpoint} to go on from the checkpoint before it") from None
+        raise UserError(f"{checkpoint / 'meta.json'} cannot be read ({type(error).__name__}: {error}); if it was made by another version of the code, use that one; if it is damaged, delete {checkpoint} to go on from the one before") from None
 
 
 def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = ()) -> None:

@@ -47,7 +47,7 @@ def python_kinds(source: str) -> np.ndarray:
             if token.type not in (tokenize.NL, tokenize.COMMENT):
                 statement_begins = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
     except (tokenize.TokenError, SyntaxError):
-        pass
+        kinds[:] = CODE
     return kinds
 
 

@@ -54,8 +54,11 @@ class TokenFile:
         wanted, found = HEADER + 4 * self.header["count"], path.stat().st_size
         if found != wanted:
             raise UserError(f"{path} holds {found:,} bytes where its header promises {wanted:,}; delete it and run python train.py anew")
+        kinds = path.with_suffix(".kinds")
+        if not kinds.exists() or kinds.stat().st_size != self.header["count"]:
+            raise UserError(f"{kinds} is missing or does not fit {path.name}; delete {path} and run python train.py anew")
         self.tokens = np.memmap(path, "<u4", "r", HEADER, (self.header["count"],))
-        self.kinds = np.memmap(path.with_suffix(".kinds"), np.uint8, "r", 0, (self.header["count"],))
+        self.kinds = np.memmap(kinds, np.uint8, "r", 0, (self.header["count"],))
 
 
 def tokenize(documents: list[corpus.Document], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +180,8 @@ def pack(examples: list[tuple[list[int], list[bool]]], sequence: int, align: int
         length = len(examples[index][0])
         row = next((r for r, used in enumerate(filled) if -(-used // align) * align + length <= sequence), None)
         if row is None:
-            row, _ = len(filled), filled.append(0)
+            row = len(filled)
+            filled.append(0)
         column = -(-filled[row] // align) * align
         places[index], filled[row] = (row, column), column + length
     tokens = torch.full((len(filled), sequence), padding)

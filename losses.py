@@ -19,32 +19,34 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float, chunk: int) -> tuple[Tensor, Tensor]:
-        hidden_gradient = torch.empty_like(hidden)
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
-        total, total_z = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros((), dtype=torch.float32)
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float, chunk: int, learn: bool) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        if learn:
+            hidden_gradient = torch.empty_like(hidden)
+            weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(hidden), chunk):
             h, target = hidden[start:start + chunk], targets[start:start + chunk]
             taught = (target != IGNORE).float()  # (C,)
             logits = (h @ weight.T).float()  # (C, V)
             normaliser = torch.logsumexp(logits, -1)  # (C,)
             index = target.clamp(min=0)[:, None]
-            total += ((normaliser - logits.gather(1, index).squeeze(1)) * taught).sum()
-            total_z += (normaliser.square() * taught).sum()
+            total += ((normaliser - logits.gather(1, index).squeeze(1) + z_loss * normaliser.square()) * taught).sum()
+            if not learn:
+                continue
             gradient = torch.exp(logits - normaliser[:, None]) * (1 + 2 * z_loss * normaliser)[:, None]
             gradient = gradient.scatter_add(1, index, -torch.ones_like(index, dtype=gradient.dtype))
             gradient = (gradient * taught[:, None]).to(h.dtype)
             hidden_gradient[start:start + chunk] = gradient @ weight
             weight_gradient += (gradient.T @ h).float()
-        ctx.save_for_backward(hidden_gradient, weight_gradient)
-        ctx.weight_dtype = weight.dtype
-        ctx.mark_non_differentiable(total_z)
-        return total + z_loss * total_z, total_z
+        if learn:
+            ctx.save_for_backward(hidden_gradient, weight_gradient)
+            ctx.weight_dtype = weight.dtype
+        return total
 
     @staticmethod
-    def backward(ctx, upstream: Tensor, _):
+    def backward(ctx, upstream: Tensor):
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * upstream.to(hidden_gradient.dtype), (weight_gradient * upstream).to(ctx.weight_dtype), None, None, None
+        return hidden_gradient * upstream.to(hidden_gradient.dtype), (weight_gradient * upstream).to(ctx.weight_dtype), None, None, None, None
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0, chunk_elements: int = 1 << 26) -> Tensor:
@@ -58,7 +60,7 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float
         hidden, weight = (x.to(torch.get_autocast_dtype(hidden.device.type)) for x in (hidden, weight))
     hidden, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     chunk = max(1, chunk_elements // weight.shape[0])
-    total, _ = ChunkedCrossEntropy.apply(hidden, weight, targets, z_loss, chunk)
+    total = ChunkedCrossEntropy.apply(hidden, weight, targets, z_loss, chunk, torch.is_grad_enabled())
     return total / (targets != IGNORE).sum().clamp(min=1)
 
 

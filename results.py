@@ -40,7 +40,10 @@ def machine() -> str:
 def commit() -> str:
     """The checked-out commit, with "+" where tracked source files differ from it ("unknown" outside a git checkout)."""
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+        try:
+            return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+        except OSError:  # no git on this machine
+            return ""
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if changed else "")

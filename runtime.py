@@ -70,8 +70,8 @@ class Log:
         if first == 0:
             self.path.write_text("")
         else:  # resumed: drop what a killed run logged past its last checkpoint
-            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= first] if self.path.exists() else []
-            self.path.write_text("".join(line + "\n" for line in kept))
+            kept = [record for record in read_log(folder) if record["step"] <= first] if self.path.exists() else []
+            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
         self.bar = tqdm(total=total, initial=first, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty())
 
     def say(self, text: str) -> None:
@@ -91,8 +91,9 @@ class Log:
 
 
 def read_log(folder: str | Path) -> list[dict]:
-    """The records of a run's log.jsonl."""
-    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+    """The records of a run's log.jsonl; a last line that a killed run left half-written is passed over."""
+    lines = (Path(folder) / "log.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def draw_curve(folder: str | Path, title: str) -> Path:

@@ -50,7 +50,8 @@ def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> Non
     tokens = tokenizer.encode(text)
     with torch.no_grad():
         gates = torch.sigmoid(model.embedding.gate_logits(torch.tensor([tokens], device=next(model.parameters()).device)))[0].tolist()
-    pieces = [tokenizer.decode([token]) for token in tokens]
+    characters = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character of several tokens is shown with its last
+    pieces = [characters.decode(tokenizer.decode_bytes([token])) for token in tokens]
     print("\x1b[0m" + "".join(f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{piece}".replace("\n", "\x1b[0m\n") for piece, (r, g, b) in zip(pieces, map(shade, gates))) + "\x1b[0m")
     print("gate: " + "".join(f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{f' {value:.1f} '}" for value in (0, 0.25, 0.5, 0.75, 1) for r, g, b in [shade(value)]) + "\x1b[0m  0 code … 1 prose")
     if picture:
@@ -106,7 +107,7 @@ def main() -> None:
 
     def stream(row: int, token: int) -> None:
         if row == 0:
-            print(characters.decode(tokenizer.token_bytes[token]), end="", flush=True)
+            print(characters.decode(tokenizer.decode_bytes([token])), end="", flush=True)
 
     on_cpu = next(model.parameters()).device.type == "cpu"
     compiled = sample.compile == "on" or sample.compile == "auto" and sample.tokens >= 1000 and runtime.can_compile("cpu" if on_cpu else "cuda")
@@ -114,7 +115,7 @@ def main() -> None:
     texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p, stop, sample.seed,
                      compiled_step() if compiled else step, stream)
     seconds = time.perf_counter() - began
-    print()
+    print(characters.decode(b"", final=True))
     for tokens in texts[1:]:
         print(f"{'-' * 20}\n{'' if sample.chat else sample.prompt}{tokenizer.decode(tokens)}")
     drawn = sum(map(len, texts))

@@ -246,15 +246,15 @@ def qwen(folder: str | Path) -> Tokenizer:
             normal_form = "NFC"  # Qwen2's, which these two files do not state
         else:
             raise UserError(f"no tokenizer in {folder}: wanted tokenizer.json, or vocab.json and merges.txt; copy them from the model's repository")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        # tiktoken merges by rank and HF by the list of merges; they agree iff merged tokens are numbered in the order of their merges.
+        order = [vocabulary["".join(merge.split(" ") if isinstance(merge, str) else merge)] for merge in merges]
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source} is no tokenizer file ({type(error).__name__}: {error}); copy it anew from the model's repository") from None
     alphabet = gpt2_alphabet()
     try:
         ranks = {bytes(alphabet[c] for c in entry): rank for entry, rank in vocabulary.items() if entry not in special}
     except KeyError as error:
         raise UserError(f"{source}: a token holds {error}, which stands for no byte; only byte-level BPE is read") from None
-    # tiktoken merges by rank and HF by the list of merges; they agree iff merged tokens are numbered in the order of their merges.
-    order = [vocabulary["".join(merge.split(" ") if isinstance(merge, str) else merge)] for merge in merges]
     if order != sorted(order):
         raise UserError(f"{source} numbers its tokens in another order than its merges; tiktoken cannot encode with it")
     if "<|endoftext|>" not in special:

@@ -12,8 +12,10 @@ does not depend on the vocabulary.
 
 import math
 import os
+import shlex
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that spin while they wait are ten times slower on a busy machine
@@ -32,19 +34,34 @@ from model import SAGE, flops_per_token
 from muon import Muon
 
 
+# What may differ between a run and its --resume: how often it speaks and saves, where it runs. All else is the run's own.
+FREE = {"log_every", "eval_every", "eval_batches", "sample_every", "save_every", "keep", "device", "minutes", "dtype", "compile", "steps"}
+
+
 def main() -> None:
     began = time.perf_counter()
     config = settings.from_command_line()
     c = config.train
     if c.start:
-        config.model = checkpoint.read_config(Path(c.start).expanduser())
+        config.model = replace(checkpoint.read_config(Path(c.start)), window=config.model.window, landmark_stride=config.model.landmark_stride)
         settings.check(config)
+
+    # -- resume, or a new run; what was decided when the run began (dtype, compile, steps) holds to its end
+    if config.resume:
+        last = checkpoint.latest(config.out)
+        meta, stored = checkpoint.read_meta(last)
+        for name in ("dtype", "compile", "steps"):
+            setattr(c, name, getattr(stored.train, name))
+    elif checkpoint.checkpoints(config.out):
+        meta, _ = checkpoint.read_meta(checkpoint.latest(config.out))
+        raise UserError(f"{config.out} holds a run at step {meta['step']} of {meta['settings']['train']['steps']}; go on with --resume, or give another --out, or delete the folder")
 
     # -- device: products in bf16 where that is faster, weights in float32. "medium" lets float32 products take a CPU's faster library.
     device = runtime.pick_device(c.device)
     torch.set_float32_matmul_precision("medium")
     torch.manual_seed(c.seed)
     dtype = runtime.pick_dtype(c.dtype, device)
+    c.dtype = str(dtype).removeprefix("torch.")
     autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
 
     # -- data
@@ -52,11 +69,18 @@ def main() -> None:
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, model.vocab_size is {config.model.vocab_size}; set it to at least {tokenizer.vocab_size}")
     train_file, held_out = data.prepare(config.data, tokenizer)
+    source = dict(train=train_file.header, validation=held_out.header)
     loader = data.Loader(train_file, config.data.sequence, c.batch, c.seed)
     lengths = torch.tensor([0 if token in tokenizer.special.values() else len(b) for token, b in enumerate(tokenizer.token_bytes)])  # bytes a token stands for
 
     # -- model
-    model = checkpoint.load_qwen(c.start, device=device) if c.start else SAGE(config.model, seed=c.seed).to(device)
+    if c.start:
+        model = checkpoint.load_qwen(c.start, device=device, window=config.model.window, stride=config.model.landmark_stride)
+        config.model = model.config
+    else:
+        model = SAGE(config.model, seed=c.seed).to(device)
+    model.train()
+    head = model.embedding.text.weight if model.head is None else model.head.weight
 
     # -- optimisers: matrices inside blocks to Muon; embeddings and head to AdamW with decay; gains, biases, gate and smear without
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
@@ -70,31 +94,27 @@ def main() -> None:
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["peak"] = group["lr"]
 
-    # -- resume
-    first, metadata = 0, dict(data=dict(train=train_file.header, validation=held_out.header))
+    # -- resume: the same settings and text, then the state
+    first = 0
     if config.resume:
-        last = checkpoint.latest(config.out)
-        meta, stored = checkpoint.read_meta(last)
-        changed = [f"{section}.{name}: {asdict(getattr(stored, section))[name]!r} → {value!r}" for section in ("model", "data")
-                   for name, value in asdict(getattr(config, section)).items() if asdict(getattr(stored, section))[name] != value]
-        if changed or meta["data"] != metadata["data"]:
+        changed = [f"{section}.{name}: {then!r} → {now[name]!r}" for section in ("model", "data", "train") for now in [asdict(getattr(config, section))]
+                   for name, then in asdict(getattr(stored, section)).items() if now[name] != then and not (section == "train" and name in FREE)]
+        if changed or meta["data"] != source:
             raise UserError(f"{last} was trained with other settings or text ({'; '.join(changed) or 'the text itself changed'}); give the same command with --resume, or another --out")
         checkpoint.load(last, model, optimizers)
-        first, c.steps = meta["step"], stored.train.steps  # the plan of the rates is the run's own
         loader.restore(meta["loader"])
-    elif checkpoint.checkpoints(config.out) and checkpoint.latest(config.out).name != f"checkpoint-{c.steps:07}":
-        raise UserError(f"{config.out} holds an unfinished run; add --resume to go on, or name another --out, or delete the folder")
+        first = meta["step"]
 
     # -- the loss
     def losses(tokens: torch.Tensor, kinds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy of tokens (B, T + 1), and the gate's of their kinds."""
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
-        weight = model.embedding.text.weight if model.head is None else model.head.weight
-        loss = cross_entropy(model.hidden(inputs), weight, targets, c.z_loss)
+        loss = cross_entropy(model.hidden(inputs), head, targets, c.z_loss)
         gated = config.model.embedding == "split" and c.gate_weight > 0
-        return loss, gate_loss(model.embedding.gate_logits(inputs), kinds[:, :-1]) if gated else torch.zeros(())
+        return loss, (gate_loss(model.embedding.gate_logits(inputs), kinds[:, :-1]) if gated else torch.zeros((), device=loss.device))
 
-    compiled = c.compile == "on" or c.compile == "auto" and c.steps - first >= 500 and runtime.can_compile(device)
+    compiled = c.compile == "on" or (c.compile == "auto" and c.steps >= 500 and runtime.can_compile(device))
+    c.compile = "on" if compiled else "off"
     if compiled:
         print("compiling, up to a minute the first time on a machine", flush=True)
         losses = torch.compile(losses)
@@ -103,7 +123,8 @@ def main() -> None:
         for _ in range(2):
             start = time.perf_counter()
             with autocast:
-                sum(losses(blank, blank)).backward()
+                sum(losses(blank, blank.to(torch.uint8))).backward()
+            model.norm.weight.grad.sum().item()  # waits for a GPU
             seconds = (time.perf_counter() - start) * c.accumulation * 1.15  # and the share of the optimiser, of looking in between, of the end
         model.zero_grad(set_to_none=True)
         left = c.minutes * 60 - (time.perf_counter() - began)
@@ -121,7 +142,7 @@ def main() -> None:
     log.say(f"data    {len(train_file.tokens):,} training tokens, {len(held_out.tokens):,} held out; {train_file.kinds.mean():.0%} code, the rest prose")
     log.say(f"batch   {c.batch} sequences × {config.data.sequence} tokens × {c.accumulation} accumulated = {tokens_a_step:,} tokens a step; "
             f"{c.steps:,} steps = {c.steps * tokens_a_step / 1e6:.1f}M tokens = {c.steps * tokens_a_step / len(train_file.tokens):.1f} epochs")
-    log.say(f"cost    {c.steps * flops_a_step / 1e12:.1f} TFLOP; this machine's measured {str(dtype).removeprefix('torch.')} matrix peak is {peak / 1e9:.0f} GFLOP/s")
+    log.say(f"cost    {c.steps * flops_a_step / 1e12:.1f} TFLOP; this machine's measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s")
     if first:
         log.say(f"resume  from step {first}")
 
@@ -134,36 +155,38 @@ def main() -> None:
             if number == batches:
                 break
             with autocast:
-                logits = model(inputs.to(device)).float()
-            nats += torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.to(device).flatten(), reduction="sum").item()
+                nats += cross_entropy(model.hidden(inputs.to(device)), head, targets.to(device)).item() * targets.numel()
             size += int(lengths[targets].sum())
         model.train()
         return nats / math.log(2) / size
 
     def sample() -> str:
+        """A short continuation of "def "."""
         prompt = [tokenizer.end_of_text, *tokenizer.encode("def ")]
         tokens = generate(model, [prompt], min(80, config.model.context - len(prompt)), temperature=0.8, top_p=0.95, stop=tokenizer.stop, seed=c.seed)[0]
         model.train()
         return "def " + tokenizer.decode(tokens)
 
-    def save(step: int):
-        return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep, **metadata)
+    def save(step: int) -> Path:
+        return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep, data=source)
 
-    # -- the loop
-    model.train()
+    # -- the loop; the rate warms up, stays, and falls (Warmup-Stable-Decay)
+    warm, falling = max(1, int(c.warmup * c.steps)), int(c.decay * c.steps)
     interval, logged = time.perf_counter(), first
     with runtime.stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
-            warm, stable_until = max(1, int(c.warmup * c.steps)), c.steps - int(c.decay * c.steps)
-            scale = min(step / warm, 1.0) if step <= stable_until else 1 - (1 - c.final) * (step - stable_until) / (c.steps - stable_until)
+            left = c.steps - step
+            scale = min(step / warm, 1.0) if left >= falling else c.final + (1 - c.final) * left / falling
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = group["peak"] * scale
 
+            loss = gate = 0.0
             for _ in range(c.accumulation):
                 tokens, kinds = (x.to(device) for x in loader.next())
                 with autocast:
-                    loss, gate = losses(tokens, kinds)
-                ((loss + c.gate_weight * gate) / c.accumulation).backward()
+                    parts = losses(tokens, kinds)
+                ((parts[0] + c.gate_weight * parts[1]) / c.accumulation).backward()
+                loss, gate = (total + part.detach() / c.accumulation for total, part in zip((loss, gate), parts))
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), c.clip)
             if not torch.isfinite(norm):
                 kept = checkpoint.checkpoints(config.out)
@@ -181,33 +204,35 @@ def main() -> None:
                     numbers["gate"] = gate.item()
                 log.line(step, seconds * 1e3, tokens_a_step / seconds, flops_a_step / seconds / peak, **numbers)
                 interval, logged = now, step
-            if step % c.eval_every == 0 and step < c.steps:
+            if stopping():
+                log.bar.close()
+                command = shlex.join(["python", *(word for word in sys.argv if word != "--resume"), "--resume"])
+                print(f"\nstopped at step {step}, saved {save(step)}\ngo on with {command}")
+                raise SystemExit(130)
+            if step == c.steps:
+                save(step)
+                break
+            pause = time.perf_counter()
+            if step % c.eval_every == 0:
                 bits = bits_per_byte(c.eval_batches)
                 log.say(f"        held out: {bits:.3f} bits a byte (a part)")
                 log.write(step=step, bits_per_byte=bits, part=True)
-            if c.sample_every and step % c.sample_every == 0 and step < c.steps:
+            if c.sample_every and step % c.sample_every == 0:
                 log.say("        sample:  " + sample().replace("\n", "\n        "))
-            if stopping():
-                log.bar.close()
-                print(f"\nstopped at step {step}, saved {save(step)}\ngo on with the same command and --resume")
-                raise SystemExit(130)
-            if c.save_every and step % c.save_every == 0 and step < c.steps:
+            if c.save_every and step % c.save_every == 0:
                 save(step)
-            if step % c.eval_every == 0 or c.sample_every and step % c.sample_every == 0 or c.save_every and step % c.save_every == 0:
-                interval, logged = time.perf_counter(), step  # evaluation, sampling and saving are not training time
+            interval += time.perf_counter() - pause  # looking and saving are not training time
 
     # -- the end
-    minutes = (time.perf_counter() - began) / 60
     bits = bits_per_byte(None)
-    log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
-    saved = save(c.steps)
+    log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round((time.perf_counter() - began) / 60, 2))
     log.bar.close()
     print(f"\nsample\n{sample()}\n")
-    print(f"held out: {bits:.4f} bits a byte over all {len(held_out.tokens):,} held-out tokens, after {minutes:.1f} minutes")
-    print(f"saved     {saved}\ncurve     {runtime.draw_curve(config.out, f'{os.path.relpath(config.out, settings.ROOT)}: {bits:.3f} bits a byte held out')}")
+    print(f"held out: {bits:.4f} bits a byte over all {len(held_out.tokens):,} held-out tokens, after {(time.perf_counter() - began) / 60:.1f} minutes")
     run = os.path.relpath(config.out, settings.ROOT)
+    print(f"saved     {checkpoint.latest(config.out)}\ncurve     {runtime.draw_curve(config.out, f'{run}: {bits:.3f} bits a byte held out')}")
     flag = "" if run == settings.Sample().run else f" --run {run}"
-    print(f'next      python sample.py{flag} --prompt "def "\n          python sample.py{flag} --show-gate --prompt "# prose, then code" ')
+    print(f'next      python sample.py{flag} --prompt "def "\n          python sample.py{flag} --show-gate --prompt "# words, then x = 1"')
 
 
 if __name__ == "__main__":

@@ -88,7 +88,8 @@ def main() -> None:
         print(f"seed {seed}: toy {losses['toy'][-1]:.4f}, baseline {losses['baseline'][-1]:.4f} bits a byte", flush=True)
     separations = [gate_separation(FOLDER / f"toy_{seed}") for seed in SEEDS]
     counts = {name: sum(p.numel() for p in checkpoint.load_run(FOLDER / folder)[0].parameters()) for name, folder in (("toy", "toy_1"), ("baseline", "gpt_1"))}
-    tokens = 8 * 256 / 1e6
+    toy = settings.read("config/toy.py")
+    tokens = toy.train.batch * toy.data.sequence / 1e6
     for name, label, count in (("toy", "SAGE toy", steps), ("baseline", "GPT-style baseline, equal time", baseline_steps)):
         results.record("trunk", f"learning/{label}", round(statistics.mean(losses[name]), 4), spread=f"± {statistics.stdev(losses[name]):.4f} std", seeds=len(SEEDS), n=len(SEEDS),
                        unit="bits a byte, held out", note=f"{counts[name]:,} parameters, {count} steps, {count * tokens:.1f}M tokens")

@@ -30,7 +30,7 @@ class UserError(Exception):
 
 @dataclass
 class Model:
-    """The decoder's shape. The defaults are the toy; every Qwen2.5 size is in model.SIZES."""
+    """The decoder's shape. The defaults are a toy's; every Qwen2.5 size is in model.SIZES."""
 
     vocab_size: int = 1024  # rows of the embedding; must be at least the tokenizer's
     width: int = 128  # D, the residual stream
@@ -76,8 +76,8 @@ class Data:
     def check(self) -> None:
         if not 0 < self.validation < 1:
             raise UserError(f"data.validation is {self.validation}; wanted a share between 0 and 1")
-        if self.sequence < 2:
-            raise UserError(f"data.sequence is {self.sequence}; wanted at least 2 tokens")
+        if self.sequence < 2 or self.max_bytes < 0:
+            raise UserError(f"data.sequence is {self.sequence}, max_bytes {self.max_bytes}; wanted at least 2 tokens, and 0 bytes or more")
 
 
 @dataclass
@@ -116,6 +116,11 @@ class Train:
         for name, least in dict(steps=1, minutes=0, batch=1, accumulation=1, log_every=1, eval_every=1, eval_batches=1, sample_every=0, save_every=0, keep=1).items():
             if getattr(self, name) < least:
                 raise UserError(f"train.{name} is {getattr(self, name)}; wanted at least {least}")
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "warmup", "decay", "final", "z_loss", "gate_weight", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name} is {getattr(self, name)}; wanted at least 0")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.clip > 0):
+            raise UserError(f"train.beta1 is {self.beta1}, beta2 {self.beta2}, clip {self.clip}; wanted betas in [0, 1) and a clip above 0")
         if self.warmup + self.decay > 1:
             raise UserError(f"train.warmup {self.warmup} and train.decay {self.decay} are shares of one run; together they exceed 1")
 
@@ -158,6 +163,10 @@ class Sample:
             raise UserError(f"--tokens is {self.tokens} and --samples {self.samples}; wanted at least 1 of each")
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise UserError(f"--temperature is {self.temperature} and --top-p {self.top_p}; wanted a temperature ≥ 0 and a probability in (0, 1]")
+        if self.picture and not self.show_gate:
+            raise UserError("--picture draws the gate; add --show-gate")
+        if not self.prompt:
+            raise UserError("--prompt is empty; give at least one character to continue")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -220,22 +229,49 @@ def read(path: str | Path) -> Config:
     return config
 
 
+def reject_unknown(arguments: list[str], kind: type) -> None:
+    """Raise UserError for an option that the settings `kind` does not have, naming the nearest."""
+    hints, known = typing.get_type_hints(kind), ["help"]
+    for setting in fields(kind):
+        inner = fields(hints[setting.name]) if is_dataclass(hints[setting.name]) else ()
+        known += [f"{setting.name}.{part.name}" for part in inner] or [setting.name]
+    known = [name.replace("_", "-") for name in known]
+    for word in arguments:
+        name = word.partition("=")[0].removeprefix("--").replace("_", "-")
+        if word.startswith("--") and name not in known and name.replace("no-", "", 1) not in known:
+            raise UserError(f"no option --{name}; {nearest(name, known)}")
+
+
+def anchored(path: str) -> str:
+    """A path a user gave, absolute: from the current directory if it is there, else from the project's."""
+    path_ = Path(path).expanduser()
+    return str(path_.resolve() if path_.exists() else ROOT / path_)
+
+
 def from_command_line(arguments: list[str] | None = None) -> Config:
     """Settings of a training script: an optional settings file first, then --section.setting value pairs that win over it."""
     arguments = sys.argv[1:] if arguments is None else arguments
     file = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    default = read(file) if file else Config()
-    config = tyro.cli(Config, default=default, args=arguments[1:] if file else arguments,
-                      description="Settings file first (config/toy.py), then any of these.", config=(tyro.conf.AvoidSubcommands,))
+    default, options = read(file) if file else Config(), arguments[1:] if file else arguments
+    reject_unknown(options, Config)
+    config = tyro.cli(Config, default=default, args=options, description="Settings file first (config/toy.py), then any of these.")
     check(config)
+    if config.data.path:
+        config.data.path = anchored(config.data.path)
+    if config.data.tokenizer != "toy":
+        config.data.tokenizer = anchored(config.data.tokenizer)
+    if config.train.start:
+        config.train.start = anchored(config.train.start)
     return replace(config, out=str(ROOT / config.out))
 
 
 def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     """Settings of sample.py: --setting value pairs only."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    reject_unknown(arguments, Sample)
     sample = tyro.cli(Sample, args=arguments)
     check(sample)
-    return replace(sample, run=str(ROOT / sample.run if not Path(sample.run).exists() else Path(sample.run).resolve()))
+    return replace(sample, run=anchored(sample.run))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -249,3 +285,5 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        raise SystemExit(f"error: {error}") from None

@@ -8,7 +8,7 @@ from config import Data, Model, Train
 out = "out/toy/base"  # the later stages (amplified, reflected, safe, sage) will lie beside it
 
 model = Model(
-    vocab_size=1024,      # short words only, but a small head: at this width a 50k vocabulary would be 98% of the model
+    vocab_size=1024,      # short words only, but a small head: at this width a 50k vocabulary would be 94% of the model
     width=128,
     layers=4,
     heads=4,

@@ -60,8 +60,10 @@ def test_missing_file_names_the_nearest():
 
 
 def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting():
-    wrong = script("train.py", "config/toy.py", "--train.learning-rat", "1")
-    assert wrong.returncode == 2 and "--train.learning-rate" in wrong.stderr
+    with pytest.raises(UserError, match=r"no option --train.learning-rat; did you mean train.learning-rate\?"):
+        config.from_command_line(["config/toy.py", "--train.learning-rat", "1"])
+    with pytest.raises(UserError, match=r"no option --promt; did you mean prompt\?"):
+        config.sample_from_command_line(["--promt", "x"])
     wrong = script("train.py", "config/toy.py", "--train.steps", "many")
     assert wrong.returncode == 2 and "--train.steps" in wrong.stderr
 
@@ -69,6 +71,13 @@ def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting():
 def test_help_shows_type_default_and_reason():
     text = script("train.py", "config/toy.py", "--help").stdout
     assert "--train.learning-rate FLOAT" in text and "AdamW's peak" in text and "(default: 0.003)" in text
+
+
+def test_paths_are_found_from_the_current_directory_then_from_the_projects(tmp_path, monkeypatch):
+    (tmp_path / "notes").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = config.from_command_line(["config/toy.py", "--data.path", "notes", "--data.tokenizer", "models/x"])
+    assert settings.data.path == str(tmp_path / "notes") and settings.data.tokenizer == str(ROOT / "models/x") and settings.out == str(ROOT / "out/toy/base")
 
 
 def test_works_from_any_directory(tmp_path):

@@ -3,11 +3,13 @@
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+import config as settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
@@ -87,12 +89,11 @@ def test_readme_tree_is_the_folder():
 def test_readme_commands_exist():
     """Scripts, settings files, make targets and options that the README's commands use are there."""
     text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^(?:\$ )?((?:python|make|torchrun) [^\n#]*)", "\n".join(re.findall(r"```(?:sh)?\n(.*?)```", text, re.DOTALL)), re.MULTILINE)
+    commands = re.findall(r"^(?:\$ )?((?:python|make|torchrun) .*)", "\n".join(re.findall(r"```(?:sh)?\n(.*?)```", text, re.DOTALL)), re.MULTILINE)
     assert len(commands) > 8
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    sources = "".join(path.read_text() for path in [*ROOT.glob("*.py"), *(ROOT / "config").glob("*.py"), *(ROOT / "bench").glob("*.py"), *(ROOT / "worlds").glob("*.py")])
     for command in commands:
-        words = command.split()
+        words = shlex.split(command, comments=True)
         if words[0] == "make":
             assert words[1] in targets, command
             continue
@@ -100,11 +101,19 @@ def test_readme_commands_exist():
             assert words[2] == "pytest" or (ROOT / words[2]).exists(), command
             continue
         assert (ROOT / words[1]).exists(), command
-        for word in words[2:]:
-            if word.startswith("--"):
-                assert re.search(rf"\b{re.escape(word[2:].split('=')[0].split('.')[-1].replace('-', '_'))}\b", sources) or word[2:] in sources, f"{command}: {word}"
-            elif word.endswith(".py"):
-                assert (ROOT / word).exists(), command
+        options = words[2:]
+        if words[1] == "train.py":
+            settings.from_command_line([word for word in options if word != "--help"])
+        elif words[1] == "sample.py":
+            settings.sample_from_command_line(options)
+        else:
+            text = (ROOT / words[1]).read_text()
+            assert all(word[2:].replace("-", "_") in text for word in options if word.startswith("--")), command
+
+
+def test_readme_pictures_exist():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text())
+    assert len(pictures) >= 2 and all((ROOT / name).is_file() for name in pictures)
 
 
 def test_nothing_heavy_is_committed():
