@@ -169,7 +169,7 @@ def break_folder(folder, how):
 
 @pytest.mark.parametrize("how, wanted", [
     ("no config", "wanted a folder with config.json"), ("config no json", "cannot be read as a Qwen2 config"), ("another model", "only qwen2"), ("no weights", "no weights in|is missing"),
-    ("shard absent", "is missing, though the folder's index names it"), ("truncated", "damaged or cut short"), ("corrupt header", "damaged or cut short"),
+    ("shard absent", "is missing, though its folder needs it"), ("truncated", "damaged or cut short"), ("corrupt header", "damaged or cut short"),
     ("missing and extra", "missing: .*not expected: surplus"), ("wrong shape", r"wrong shape: .* is \(.*wanted \("), ("rope scaling", "yarn"),
 ])
 def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted):
