@@ -25,7 +25,7 @@ picture: .venv/ready
 	touch $@
 
 .venv/test-ready: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,teacher]'
 	touch $@
 
 clean:
