@@ -58,7 +58,10 @@ class HttpTeacher:
 
     def __init__(self, url: str, model: str, key: str = "none", cache: Path | None = None, seconds: float = 120, tries: int = 5,
                  pause: float = 1.0, temperature: float = 0.0, tokens: int = 400):
-        import openai  # here: the scripted expert needs no client
+        try:
+            import openai  # here: the scripted expert needs no client
+        except ImportError:
+            raise UserError("a teacher over HTTP needs the client openai; pip install openai") from None
 
         self.openai, self.model, self.cache = openai, model, cache
         self.seconds, self.tries, self.pause, self.temperature, self.tokens = seconds, tries, pause, temperature, tokens
