@@ -4,9 +4,11 @@ The machine's speed drifts, so equal time is not taken from a clock during train
 first, in turns, and the baseline gets the number of steps that fills the toy's time. Then all runs have fixed steps. AUROC of the
 gate: over all held-out tokens of Python sources, inside against outside docstrings and comments. Resumable: finished runs are kept.
 
-    python bench/learning.py         about 6 × 4 minutes; prints and records docs/results/trunk.json
+    python bench/learning.py             about 6 × 6 minutes; prints and records docs/results/trunk.json
+    python bench/learning.py --seeds 2   fewer seeds, for less time
 """
 
+import argparse
 import json
 import shutil
 import statistics
@@ -27,7 +29,6 @@ import results
 import runtime
 import tokenizer
 
-SEEDS = (1, 2, 3)
 FOLDER = ROOT / "out" / "learning"
 
 
@@ -73,6 +74,9 @@ def gate_separation(out: Path) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    seeds = range(1, parser.parse_args().seeds + 1)
     steps = settings.read("config/toy.py").train.steps
     stored = FOLDER / "ratio.json"  # a resumed bench must not change its mind about the baseline's steps
     if not stored.exists():
@@ -82,18 +86,18 @@ def main() -> None:
     baseline_steps = round(steps * ratio)
     print(f"a step of the toy takes {ratio:.3f} × the baseline's time: {steps} steps against {baseline_steps}")
     losses = {"toy": [], "baseline": []}
-    for seed in SEEDS:
+    for seed in seeds:
         losses["toy"].append(train("config/toy.py", FOLDER / f"toy_{seed}", seed, steps))
         losses["baseline"].append(train("config/gpt.py", FOLDER / f"gpt_{seed}", seed, baseline_steps))
         print(f"seed {seed}: toy {losses['toy'][-1]:.4f}, baseline {losses['baseline'][-1]:.4f} bits a byte", flush=True)
-    separations = [gate_separation(FOLDER / f"toy_{seed}") for seed in SEEDS]
+    separations = [gate_separation(FOLDER / f"toy_{seed}") for seed in seeds]
     counts = {name: sum(p.numel() for p in checkpoint.load_run(FOLDER / folder)[0].parameters()) for name, folder in (("toy", "toy_1"), ("baseline", "gpt_1"))}
     toy = settings.read("config/toy.py")
     tokens = toy.train.batch * toy.data.sequence / 1e6
     for name, label, count in (("toy", "SAGE toy", steps), ("baseline", "GPT-style baseline, equal time", baseline_steps)):
-        results.record("trunk", f"learning/{label}", round(statistics.mean(losses[name]), 4), spread=f"± {statistics.stdev(losses[name]):.4f} std", seeds=len(SEEDS), n=len(SEEDS),
+        results.record("trunk", f"learning/{label}", round(statistics.mean(losses[name]), 4), spread=f"± {statistics.stdev(losses[name]):.4f} std", seeds=len(seeds), n=len(seeds),
                        unit="bits a byte, held out", note=f"{counts[name]:,} parameters, {count} steps, {count * tokens:.1f}M tokens")
-    results.record("trunk", "learning/gate: AUROC of prose against code", round(statistics.mean(separations), 4), spread=f"± {statistics.stdev(separations):.4f} std", seeds=len(SEEDS),
+    results.record("trunk", "learning/gate: AUROC of prose against code", round(statistics.mean(separations), 4), spread=f"± {statistics.stdev(separations):.4f} std", seeds=len(seeds),
                    unit="", note="held-out sources; ½ is chance; the gate sees four tokens")
     print({name: [round(x, 4) for x in values] for name, values in losses.items()}, "gate AUROC", [round(x, 4) for x in separations])
 
