@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = ROOT / "docs" / "results"
-MARKER = re.compile(r"(<!-- results (\w+): (\S+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+MARKER = re.compile(r"(<!-- results (\w+): ([^\n]+?) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def machine() -> str:
@@ -76,6 +76,11 @@ def record(subject: str, name: str, value: float, *, spread: str = "", n: int | 
     return entry
 
 
+def shown(value: float) -> str:
+    """Four digits; large numbers whole, with commas."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def table(subject: str, prefix: str) -> str:
     """The Markdown table of one subject's records under `prefix`; columns that no record fills are left out."""
     path = FOLDER / f"{subject}.json"
@@ -84,7 +89,7 @@ def table(subject: str, prefix: str) -> str:
         raise SystemExit(f"docs/results/{subject}.json has no record under {prefix!r}; run the command that measures it")
     columns = {
         "what": lambda r: r["name"].removeprefix(prefix),
-        "measured": lambda r: f"{r['value']:.4g} {r['unit']}".strip() if isinstance(r["value"], float) else f"{r['value']} {r['unit']}".strip(),
+        "measured": lambda r: f"{shown(r['value'])} {r['unit']}".strip(),
         "spread": lambda r: r["spread"],
         "n": lambda r: "" if r["n"] is None else str(r["n"]),
         "seeds": lambda r: "" if r["seeds"] is None else str(r["seeds"]),

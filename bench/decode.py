@@ -1,4 +1,4 @@
-"""Speed of decoding one sequence, beside transformers' `generate` with the same weights in the same run, and what loading needs.
+"""Speed of decoding one sequence, beside transformers' `generate` with the same weights in the same run.
 
 Greedy tokens must be the same; runs alternate. The first call of ours compiles and is not counted (its time is printed).
 
@@ -9,7 +9,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -24,34 +23,13 @@ import runtime
 from generate import compiled_step, generate
 
 
-def resident() -> int:
-    """Bytes of memory this process holds now."""
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) * 1024
-
-
-def load(folder: str, dtype) -> tuple[checkpoint.SAGE, float]:
-    """The model, and the peak of memory while it was loaded over its own size."""
-    before, peak, done = resident(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            peak[0] = max(peak[0], resident())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    model = checkpoint.load_qwen(folder, dtype)
-    done.set()
-    thread.join()
-    return model, (peak[0] - before) / sum(p.nbytes for p in model.parameters())
-
-
 def measure(name: str, config: transformers.Qwen2Config, dtype: torch.dtype, tokens: int, rounds: int, goal: str) -> None:
     torch.manual_seed(0)
     theirs = transformers.Qwen2ForCausalLM(config).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.to(dtype).save_pretrained(folder)
         theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        ours, memory = load(folder, dtype)
+        ours = checkpoint.load_qwen(folder, dtype)
     prompt = torch.randint(1, config.vocab_size, (1, 16))
 
     def peer() -> list[int]:
@@ -73,8 +51,7 @@ def measure(name: str, config: transformers.Qwen2Config, dtype: torch.dtype, tok
                 print(f"  first compiled call: {time.perf_counter() - start:.1f} s")
     weight = sum(p.numel() for p in theirs.parameters())
     label = f"{weight / 1e6:.1f}M {str(dtype).removeprefix('torch.')}"
-    print(f"{name}: {label}, {tokens} tokens after a prompt of 16, {torch.get_num_threads()} threads; loading peaked at {memory:.2f} × the model")
-    results.record("trunk", f"loading/{label}: peak memory ÷ model", round(memory, 3), unit="×", goal="≤ 1.15" if weight > 5e7 else "", note="" if weight > 5e7 else "fixed costs weigh on a small model")
+    print(f"{name}: {label}, {tokens} tokens after a prompt of 16, {torch.get_num_threads()} threads")
     for runner, seconds in times.items():
         rate = tokens / statistics.median(seconds)
         ratios = [b / s for b, s in zip(times["transformers generate"], seconds)]
