@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import safetensors
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import results
-from config import Config, Data, Model, Train, UserError
+from config import Config, Model, UserError
 from model import SAGE
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -218,8 +218,12 @@ def written_aside(folder: Path) -> Iterator[Path]:
 # ---------------------------------------------------------------------------------------------------------------------
 # A run's own checkpoints: out/toy/base/checkpoint-0000500/{model,optimizer}.safetensors and meta.json.
 
-def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, loader: dict, keep: int = 2, **more) -> Path:
-    """Write checkpoint `step` of a run, then delete all but the last `keep`. `more` goes into meta.json. Returns its folder."""
+def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, loader: dict, keep: int = 2,
+         heads: nn.Module | None = None, **more) -> Path:
+    """Write checkpoint `step` of a run, then delete all but the last `keep`. `more` goes into meta.json. Returns its folder.
+
+    `heads` (a ModuleDict: a value head, a meta-cognitive head) lie beside the decoder in heads.safetensors.
+    """
     folder = Path(folder)
     state = {"random": torch.get_rng_state()}
     for number, optimizer in enumerate(optimizers):
@@ -230,6 +234,8 @@ def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[
     target = folder / f"checkpoint-{step:07}"
     with written_aside(target) as aside:
         save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, aside / "model.safetensors")
+        if heads is not None:
+            save_file({name: p.detach().contiguous() for name, p in heads.named_parameters()}, aside / "heads.safetensors")
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, aside / "optimizer.safetensors")
         (aside / "meta.json").write_text(json.dumps(meta, indent=1))
     for old in checkpoints(folder)[:-keep]:
@@ -255,15 +261,17 @@ def read_meta(checkpoint: Path) -> tuple[dict, Config]:
     try:
         meta = json.loads((checkpoint / "meta.json").read_text())
         s = meta["settings"]
-        return meta, Config(out=s["out"], model=Model(**s["model"]), data=Data(**s["data"]), train=Train(**s["train"]))
+        kinds = {setting.name: setting.type for setting in fields(Config)}
+        return meta, Config(**{name: kinds[name](**value) if isinstance(value, dict) else value for name, value in s.items()})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{checkpoint / 'meta.json'} cannot be read ({type(error).__name__}: {error}); if it was made by another version of the code, use that one; if it is damaged, delete {checkpoint} to go on from the one before") from None
 
 
-def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = ()) -> None:
-    """Fill a model, and optimisers with the random state when they are given, from a checkpoint. Raises UserError."""
-    path = checkpoint / "model.safetensors"
-    fill(model, {name: (path, name) for name, _ in model.named_parameters()}, checkpoint)
+def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = (), heads: nn.Module | None = None) -> None:
+    """Fill a model, its heads, and optimisers with the random state, as far as they are given, from a checkpoint. Raises UserError."""
+    for module, path in ((model, checkpoint / "model.safetensors"), (heads, checkpoint / "heads.safetensors")):
+        if module is not None:
+            fill(module, {name: (path, name) for name, _ in module.named_parameters()}, checkpoint)
     if optimizers:
         with open_safetensors(checkpoint / "optimizer.safetensors") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}

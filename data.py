@@ -161,12 +161,13 @@ class Packed:
 
     tokens: Tensor  # (R, T) int64
     targets: Tensor  # (R, T) int64, the next token where it is taught, IGNORE elsewhere
+    weights: Tensor  # (R, T) float32, how much each target counts; 0 where nothing is taught
     documents: Tensor  # (R, T) int64, number of the example; -1 in padding
     positions: list[tuple[int, int]]  # (row, column) where each example begins; (-1, -1) for one that was too long
 
 
-def pack(examples: list[tuple[list[int], list[bool]]], sequence: int, align: int = 1, padding: int = 0) -> Packed:
-    """Pack examples (token IDs, and for each whether it is taught) into rows of `sequence` tokens, longest first, first row that fits.
+def pack(examples: list[tuple[list[int], list[bool] | list[float]]], sequence: int, align: int = 1, padding: int = 0) -> Packed:
+    """Pack examples (token IDs, and for each whether it is taught, or how much) into rows of `sequence` tokens, longest first, first row that fits.
 
     `align` starts every document at a multiple of it: with the landmark stride, a document's first token is a landmark in
     the row exactly as when it stands alone (needed once rows are longer than the window). An example longer than a row is
@@ -185,11 +186,44 @@ def pack(examples: list[tuple[list[int], list[bool]]], sequence: int, align: int
         column = -(-filled[row] // align) * align
         places[index], filled[row] = (row, column), column + length
     tokens = torch.full((len(filled), sequence), padding)
-    targets, documents = torch.full_like(tokens, IGNORE), torch.full_like(tokens, -1)
+    targets, documents, weights = torch.full_like(tokens, IGNORE), torch.full_like(tokens, -1), torch.zeros(tokens.shape)
     for index in order:
         (row, column), (ids, taught) = places[index], examples[index]
-        ids, taught = torch.tensor(ids), torch.tensor(taught, dtype=torch.bool)
+        ids, taught = torch.tensor(ids), torch.tensor(taught, dtype=torch.float32)
         tokens[row, column:column + len(ids)] = ids
-        targets[row, column:column + len(ids) - 1] = torch.where(taught[1:], ids[1:], IGNORE)
+        targets[row, column:column + len(ids) - 1] = torch.where(taught[1:] > 0, ids[1:], IGNORE)
+        weights[row, column:column + len(ids) - 1] = taught[1:]
         documents[row, column:column + len(ids)] = index
-    return Packed(tokens, targets, documents, places)
+    return Packed(tokens, targets, weights, documents, places)
+
+
+class Rows:
+    """Shuffled batches of packed rows, each epoch in another order; `state()` is the whole place in the data, as with Loader.
+
+    Examples are packed `together` at a time: packing looks through all rows for a place, which among thousands takes minutes.
+    """
+
+    def __init__(self, examples: list[tuple[list[int], list[bool] | list[float]]], sequence: int, batch: int, seed: int, align: int = 1, together: int = 256):
+        groups = [examples[start:start + together] for start in range(0, len(examples), together)]
+        packs = [pack(group, sequence, align) for group in groups if any(len(tokens) <= sequence for tokens, _ in group)]
+        if sum(len(p.tokens) for p in packs) < batch:
+            raise UserError(f"{len(examples)} examples fill {sum(len(p.tokens) for p in packs)} rows of {sequence} tokens; {batch} are needed for one step: "
+                            "give more examples, or a smaller batch")
+        self.tensors = [torch.cat([getattr(p, name) for p in packs]) for name in ("tokens", "targets", "weights", "documents")]
+        self.batch, self.seed = batch, seed
+        self.restore(dict(epoch=0, cursor=0))
+
+    def state(self) -> dict[str, int]:
+        return dict(epoch=self.epoch, cursor=self.cursor)
+
+    def restore(self, state: dict[str, int]) -> None:
+        self.epoch, self.cursor = state["epoch"], state["cursor"]
+        self.order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(len(self.tensors[0])))
+
+    def next(self) -> list[Tensor]:
+        """tokens, targets, weights, documents, each (B, T); the last partial batch of an epoch is left out."""
+        if self.cursor + self.batch > len(self.order):
+            self.restore(dict(epoch=self.epoch + 1, cursor=0))
+        rows = self.order[self.cursor:self.cursor + self.batch]
+        self.cursor += self.batch
+        return [tensor[rows] for tensor in self.tensors]

@@ -19,14 +19,14 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float, chunk: int, learn: bool) -> Tensor:
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor | None, z_loss: float, chunk: int, learn: bool) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         if learn:
             hidden_gradient = torch.empty_like(hidden)
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(hidden), chunk):
             h, target = hidden[start:start + chunk], targets[start:start + chunk]
-            taught = (target != IGNORE).float()  # (C,)
+            taught = (target != IGNORE).float() * (1.0 if weights is None else weights[start:start + chunk])  # (C,)
             logits = (h @ weight.T).float()  # (C, V)
             normaliser = torch.logsumexp(logits, -1)  # (C,)
             index = target.clamp(min=0)[:, None]
@@ -46,22 +46,25 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream: Tensor):
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return hidden_gradient * upstream.to(hidden_gradient.dtype), (weight_gradient * upstream).to(ctx.weight_dtype), None, None, None, None
+        return hidden_gradient * upstream.to(hidden_gradient.dtype), (weight_gradient * upstream).to(ctx.weight_dtype), None, None, None, None, None
 
 
-def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0, chunk_elements: int = 1 << 26) -> Tensor:
+def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float = 0.0, chunk_elements: int = 1 << 26, weights: Tensor | None = None) -> Tensor:
     """Mean next-token cross-entropy in nats, plus z_loss · mean (log Σ exp logits)².
 
     hidden (…, D), the head's weight (V, D), targets (…) with IGNORE where nothing is taught. At most `chunk_elements` logits
-    exist at a time (2²⁶ float32 logits are 256 MiB). Mean over taught targets; 0 when there is none. Under autocast the
+    exist at a time (2²⁶ float32 logits are 256 MiB). Mean over taught targets, weighted by `weights` (…) if they are given;
+    0 when there is none. Under autocast the
     products run in its dtype, the softmax in float32. z-loss: PaLM (Chowdhery et al. 2022).
     """
     if torch.is_autocast_enabled(hidden.device.type):
         hidden, weight = (x.to(torch.get_autocast_dtype(hidden.device.type)) for x in (hidden, weight))
     hidden, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     chunk = max(1, chunk_elements // weight.shape[0])
-    total = ChunkedCrossEntropy.apply(hidden, weight, targets, z_loss, chunk, torch.is_grad_enabled())
-    return total / (targets != IGNORE).sum().clamp(min=1)
+    weights = None if weights is None else weights.reshape(-1).float()
+    total = ChunkedCrossEntropy.apply(hidden, weight, targets, weights, z_loss, chunk, torch.is_grad_enabled())
+    taught = targets != IGNORE
+    return total / (taught.sum().clamp(min=1) if weights is None else (taught * weights).sum().clamp(min=1e-6))
 
 
 def gate_loss(gate_logits: Tensor, kinds: Tensor) -> Tensor:

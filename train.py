@@ -31,7 +31,8 @@ from config import UserError
 from generate import generate
 from losses import cross_entropy, gate_loss
 from model import SAGE, flops_per_token
-from muon import Muon
+from muon import optimizers as make_optimizers
+from muon import set_rate
 
 
 # What may differ between a run and its --resume: how often it speaks and saves, where it runs. All else is the run's own.
@@ -82,17 +83,7 @@ def main() -> None:
     model.train()
     head = model.embedding.text.weight if model.head is None else model.head.weight
 
-    # -- optimisers: matrices inside blocks to Muon; embeddings and head to AdamW with decay; gains, biases, gate and smear without
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
-    tables = [p for name, p in model.named_parameters() if name in ("embedding.text.weight", "embedding.code.weight", "head.weight")]
-    rest = [p for p in model.parameters() if not any(p is q for q in matrices + tables)]
-    decayed = tables if c.optimizer == "muon" else matrices + tables
-    optimizers = [torch.optim.AdamW([dict(params=decayed, weight_decay=c.weight_decay), dict(params=rest, weight_decay=0.0)],
-                                    lr=c.learning_rate, betas=(c.beta1, c.beta2), fused=True)]
-    if c.optimizer == "muon":
-        optimizers.append(Muon(matrices, lr=c.muon_learning_rate, weight_decay=c.weight_decay, dtype=dtype))
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["peak"] = group["lr"]
+    optimizers = make_optimizers(model, c, dtype)
 
     # -- resume: the same settings and text, then the state
     first = 0
@@ -171,15 +162,10 @@ def main() -> None:
         return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep, data=source)
 
     # -- the loop; the rate warms up, stays, and falls (Warmup-Stable-Decay)
-    warm, falling = max(1, int(c.warmup * c.steps)), int(c.decay * c.steps)
     interval, logged = time.perf_counter(), first
     with runtime.stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
-            left = c.steps - step
-            scale = min(step / warm, 1.0) if left >= falling else c.final + (1 - c.final) * left / falling
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = group["peak"] * scale
-
+            scale = set_rate(optimizers, c, step, c.steps)
             loss = gate = 0.0
             for _ in range(c.accumulation):
                 tokens, kinds = (x.to(device) for x in loader.next())

@@ -81,13 +81,11 @@ class Data:
 
 
 @dataclass
-class Train:
-    """How train.py learns."""
+class Loop:
+    """What every training loop takes: the optimiser, its schedule, how often to speak and to save."""
 
-    start: str = ""  # a folder of Qwen2.5 weights to start from, whose shape replaces the model section; empty: random weights
     steps: int = 2000  # optimiser steps
-    batch: int = 16  # B, sequences in one forward pass
-    accumulation: int = 1  # forward passes to one optimiser step
+    batch: int = 16  # B, rows of tokens in one forward pass
     optimizer: Literal["muon", "adamw"] = "muon"  # Muon for the matrices, AdamW for the rest; or AdamW for all
     learning_rate: float = 3e-3  # AdamW's peak
     muon_learning_rate: float = 0.02  # Muon's peak; its updates have a fixed size, so its rate is its own scale
@@ -98,42 +96,89 @@ class Train:
     warmup: float = 0.02  # share of the steps with a rising rate
     decay: float = 0.3  # share of the steps, at the end, with a falling rate (Warmup-Stable-Decay)
     final: float = 0.05  # the rate at the very end, as a share of the peak
-    z_loss: float = 0.0  # weight of (log Σ exp logits)², which keeps logits from drifting in long bf16 runs
-    gate_weight: float = 1.0  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
-    minutes: float = 0.0  # if more than 0: where the machine is too slow for all steps in this time, reading and compiling included, plan fewer
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the matrix products, weights stay float32; auto: whichever is faster here
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile; auto: if there is a C++ compiler and ≥ 500 steps to repay it
-    seed: int = 1337  # of the weights and the order of the data
+    seed: int = 1337  # of the weights, the data and its order
     log_every: int = 20  # steps between log lines
-    eval_every: int = 500  # steps between validations
-    eval_batches: int = 20  # batches of one validation on the way; the last one reads everything held out
-    sample_every: int = 500  # steps between samples; 0: none
     save_every: int = 500  # steps between checkpoints; 0: only the last
     keep: int = 2  # checkpoints kept
     device: str = "auto"  # auto: a GPU if there is one
 
+    def at_least(self, **least: float) -> None:
+        """Raise UserError for a setting below its bound, with the section's name."""
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise UserError(f"{type(self).__name__.lower()}.{name} is {getattr(self, name)}; wanted at least {bound}")
+
     def check(self) -> None:
-        for name, least in dict(steps=1, minutes=0, batch=1, accumulation=1, log_every=1, eval_every=1, eval_batches=1, sample_every=0, save_every=0, keep=1).items():
-            if getattr(self, name) < least:
-                raise UserError(f"train.{name} is {getattr(self, name)}; wanted at least {least}")
-        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "warmup", "decay", "final", "z_loss", "gate_weight", "seed"):
-            if getattr(self, name) < 0:
-                raise UserError(f"train.{name} is {getattr(self, name)}; wanted at least 0")
+        self.at_least(steps=1, batch=1, log_every=1, save_every=0, keep=1, learning_rate=0, muon_learning_rate=0, weight_decay=0, warmup=0, decay=0, final=0, seed=0)
+        section = type(self).__name__.lower()
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.clip > 0):
-            raise UserError(f"train.beta1 is {self.beta1}, beta2 {self.beta2}, clip {self.clip}; wanted betas in [0, 1) and a clip above 0")
+            raise UserError(f"{section}.beta1 is {self.beta1}, beta2 {self.beta2}, clip {self.clip}; wanted betas in [0, 1) and a clip above 0")
         if self.warmup + self.decay > 1:
-            raise UserError(f"train.warmup {self.warmup} and train.decay {self.decay} are shares of one run; together they exceed 1")
+            raise UserError(f"{section}.warmup {self.warmup} and {section}.decay {self.decay} are shares of one run; together they exceed 1")
+
+
+@dataclass
+class Train(Loop):
+    """How train.py learns."""
+
+    start: str = ""  # a folder of Qwen2.5 weights to start from, whose shape replaces the model section; empty: random weights
+    accumulation: int = 1  # forward passes to one optimiser step
+    z_loss: float = 0.0  # weight of (log Σ exp logits)², which keeps logits from drifting in long bf16 runs
+    gate_weight: float = 1.0  # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
+    minutes: float = 0.0  # if more than 0: where the machine is too slow for all steps in this time, reading and compiling included, plan fewer
+    eval_every: int = 500  # steps between validations
+    eval_batches: int = 20  # batches of one validation on the way; the last one reads everything held out
+    sample_every: int = 500  # steps between samples; 0: none
+
+    def check(self) -> None:
+        super().check()
+        self.at_least(minutes=0, accumulation=1, eval_every=1, eval_batches=1, sample_every=0, z_loss=0, gate_weight=0)
+
+
+@dataclass
+class Distill(Loop):
+    """How distill.py teaches: stage amplify learns from the teacher, stage reflect from its own failures (Algorithm 1)."""
+
+    batch: int = 8
+    sequence: int = 512  # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
+    worlds: str = "api,sql,shell,math,safety"  # drawn in turn
+    trajectories: int = 40_000  # teacher episodes of stage amplify; drawn fresh, seen about once or twice
+    file: str = ""  # read teacher episodes from this file of teacher.py instead of drawing them
+    fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
+    fault_kinds: str = "timeout,locked,renamed,moved,type"  # of faults in training; "denied" is held out for testing
+    correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
+    prompt_weight: float = 0.1  # of the loss on the user's and the tools' words; 0 masks them exactly
+    reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
+    rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
+    tasks: int = 1500  # tasks sampled in a round
+    tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
+    critique_weight: float = 0.5  # η of equation 5, weight of the critique's own words
+    direct: float = 1.0  # weight of the revision as an answer to the task alone, beside equation 5; 0 is the paper's form
+    replay: float = 0.5  # teacher episodes with faults per task of a round, so that the student forgets nothing
+    kl: float = 0.0  # weight of KL(teacher ‖ student) over all logits, where `kl_teacher` is given
+    kl_teacher: str = ""  # a run, or a folder of Qwen2.5 weights of the same vocabulary, whose logits are distilled
+    start: str = ""  # the run to start from; empty: the stage before, beside `out`
+    name: str = ""  # the folder to write, beside `out`; empty: amplified, reflected
+
+    def check(self) -> None:
+        super().check()
+        self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, reflect_steps=1, rounds=1, tasks=1, tries=0, critique_weight=0,
+                      direct=0, replay=0, kl=0)
 
 
 @dataclass
 class Config:
     """All sections of one training run."""
 
-    out: str = "out/toy/base"  # the run's folder, under the project unless absolute
+    out: str = "out/toy/base"  # the run's folder, under the project unless absolute; the stages after it lie beside it
     resume: bool = False  # go on from the last checkpoint in `out`
+    stage: str = ""  # of distill.py: amplify or reflect; of rl.py: dpo or ppo; empty: both
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
+    distill: Distill = field(default_factory=Distill)
 
     def check(self) -> None:
         if self.data.sequence > self.model.context:
@@ -197,7 +242,7 @@ def check(section, where: str = "") -> None:
 
 
 def read(path: str | Path) -> Config:
-    """Settings from a file of plain Python values: `out`, and the sections `model`, `data`, `train`.
+    """Settings from a file of plain Python values: `out`, and the sections of Config.
 
     The file is looked up from the current directory, then from the project's. Raises UserError with file and line.
     """
@@ -219,7 +264,7 @@ def read(path: str | Path) -> Config:
             known = [setting.name for setting in fields(globals()[unknown[1]])]
             raise UserError(f"{found}:{line}: {unknown[1]} has no setting {unknown[2]}; {nearest(unknown[2], known)}") from None
         raise UserError(f"{found}:{line}: {type(error).__name__}: {error}") from None
-    sections = {setting.name for setting in fields(Config)} - {"resume"}
+    sections = {setting.name for setting in fields(Config)} - {"resume", "stage"}
     given = {name: value for name, value in names.items() if not name.startswith("_") and not isinstance(value, (type, types.ModuleType))}
     for name in given:
         if name not in sections:

@@ -13,8 +13,8 @@ import config as settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
-ORDER = ["config", "results", "runtime", "corpus", "tokenizer", "tools", "losses", "muon", "kernels", "attention", "mch", "model", "checkpoint", "data",
-         "worlds", "expert", "teacher", "generate", "think"]
+ORDER = ["config", "results", "runtime", "corpus", "tokenizer", "tools", "losses", "muon", "kernels", "attention", "mch", "model", "checkpoint", "data", "stage",
+         "worlds", "expert", "teacher", "generate", "rollout", "think"]
 SCRIPTS = ["train", "distill", "rl", "sample", "eval", "theory"]
 
 

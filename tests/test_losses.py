@@ -59,3 +59,20 @@ def test_gate_loss_sign():
     kinds = torch.tensor([[0, 1, 1]])
     right, wrong = torch.tensor([[5.0, -5.0, -5.0]]), torch.tensor([[-5.0, 5.0, 5.0]])
     assert gate_loss(right, kinds) < 0.01 < 4 < gate_loss(wrong, kinds)
+
+
+def test_weights_equal_torchs_weighted_mean():
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 6, 8, generator=generator, requires_grad=True)
+    weight = torch.randn(17, 8, generator=generator, requires_grad=True)
+    targets, weights = torch.randint(0, 17, (3, 6), generator=generator), torch.rand(3, 6, generator=generator)
+    targets[1], weights[0, 0] = IGNORE, 0
+    each = F.cross_entropy((hidden @ weight.T).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+    expected = (each * weights.flatten()).sum() / weights[targets != IGNORE].sum()
+    wanted = torch.autograd.grad(expected, (hidden, weight))
+    loss = cross_entropy(hidden, weight, targets, weights=weights, chunk_elements=17 * 5)
+    found = torch.autograd.grad(loss, (hidden, weight))
+    assert torch.allclose(loss, expected, rtol=1e-6)
+    for a, b in zip(found, wanted):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert (found[0][0, 0] == 0).all() and (found[0][1] == 0).all()

@@ -1,0 +1,140 @@
+"""What the stages of post-training share: where a stage begins, how it goes on, and how it ends (paper §3).
+
+    out/toy/base → amplified → reflected → safe → sage
+
+Each stage is a run of its own beside the base run: it takes the decoder from the stage before and writes checkpoints, a log and a curve
+into its own folder. The loops, which differ, stand in distill.py and rl.py; this file has only what would otherwise stand there four times.
+"""
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in train.py: read when torch loads
+
+import torch
+from torch import nn
+
+import checkpoint
+import config as settings
+import runtime
+import tokenizer as tokenizers
+from config import Config, Loop, UserError
+from model import SAGE
+from muon import optimizers, set_rate
+
+STAGES = ["base", "amplified", "reflected", "safe", "sage"]
+FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}  # what may differ between a run and its resumption
+
+
+def open_model(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> SAGE:
+    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError."""
+    if (Path(folder) / "config.json").exists():
+        return checkpoint.load_qwen(folder, dtype, device)
+    return checkpoint.load_run(folder, dtype, device)[0]
+
+
+class Stage:
+    """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty at the beginning).
+
+    `section` is its settings (config.distill, config.rl), `steps` its length, `heads` modules that learn beside the decoder.
+    Raises UserError for a folder that is missing, that another stage wrote, or whose settings differ from those of a resumed run.
+    """
+
+    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: nn.ModuleDict | None = None):
+        self.config, self.name, self.section, self.steps, self.heads = config, name, section, steps, heads
+        lineage = Path(config.out).parent
+        self.folder = lineage / (section.name or name)
+        self.source = Path(settings.anchored(section.start)) if section.start else lineage / previous
+        self.device = runtime.pick_device(section.device)
+        torch.set_float32_matmul_precision("medium")
+        torch.manual_seed(section.seed)
+        dtype = runtime.pick_dtype(section.dtype, self.device)
+        self.autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
+        done = checkpoint.checkpoints(self.folder)
+        if done and not config.resume:
+            meta, _ = checkpoint.read_meta(done[-1])
+            raise UserError(f"{self.folder} holds this stage at step {meta['step']} of {steps}; go on with --resume, or delete the folder to begin anew")
+        self.kept, self.first = {}, 0
+        mine = {key: value for key, value in asdict(section).items() if key not in FREE}
+        if done:
+            meta, stored = checkpoint.read_meta(done[-1])
+            if meta.get("stage") != name:
+                raise UserError(f"{self.folder} was written by stage {meta.get('stage', 'train')}, not {name}; give another name, or delete it")
+            then = {key: value for key, value in meta["settings"][type(section).__name__.lower()].items() if key not in FREE}
+            if then != mine:
+                changed = ", ".join(f"{key}: {then.get(key)!r} → {value!r}" for key, value in mine.items() if then.get(key) != value)
+                raise UserError(f"{self.folder} was begun with other settings ({changed}); give the same ones with --resume, or delete the folder")
+            self.kept, self.first, config.model, origin = meta["kept"], meta["step"], stored.model, done[-1]
+            self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
+        else:
+            if not (self.source / "config.json").exists() and not checkpoint.checkpoints(self.source):
+                raise UserError(f"stage {name} starts from {self.source}, where there is no run; {HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start")
+            self.model = open_model(self.source, device=self.device)
+            config.model = self.model.config
+        if heads is not None:
+            heads.to(self.device)
+        self.tokenizer = tokenizers.load(config.data.tokenizer)
+        if self.tokenizer.vocab_size > config.model.vocab_size:
+            raise UserError(f"tokenizer {self.tokenizer.name} has {self.tokenizer.vocab_size} tokens, the model of {self.source} {config.model.vocab_size}; name its tokenizer in data.tokenizer")
+        self.style = "compact" if self.tokenizer.name == "toy" else "qwen"
+        self.model.train()
+        self.optimizers = optimizers(self.model, section, dtype)
+        if heads is not None:
+            self.optimizers.append(torch.optim.AdamW(heads.parameters(), lr=section.learning_rate, weight_decay=0.0, betas=(section.beta1, section.beta2)))
+            self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
+        if done:
+            checkpoint.load(origin, self.model, self.optimizers, heads)
+        self.log = runtime.Log(self.folder, steps, self.first)
+        self.log.say(f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
+                     f"products in {str(dtype).removeprefix('torch.')}")
+        if self.first:
+            self.log.say(f"resume  from step {self.first}")
+
+    @property
+    def head(self) -> torch.Tensor:
+        """The matrix (V, D) that maps hidden states to logits."""
+        return self.model.embedding.text.weight if self.model.head is None else self.model.head.weight
+
+    def update(self, step: int) -> float:
+        """Clip the gradients, take the optimisers' step at the schedule's rate, clear the gradients; the norm before clipping.
+
+        Raises UserError for a gradient that is not finite, before anything was changed.
+        """
+        parameters = [*self.model.parameters(), *(self.heads.parameters() if self.heads is not None else ())]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.section.clip)
+        if not torch.isfinite(norm):
+            kept = checkpoint.checkpoints(self.folder)
+            raise UserError(f"step {step}: the gradient is {norm.item()}; lower the learning rate. " + (f"Last good checkpoint: {kept[-1]}" if kept else f"The stage before is intact: {self.source}"))
+        self.scale = set_rate(self.optimizers, self.section, step, self.steps)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norm.item()
+
+    def save(self, step: int, **kept) -> Path:
+        """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed."""
+        return checkpoint.save(self.folder, self.config, self.model, self.optimizers, step, {}, self.section.keep, self.heads, stage=self.name, kept=kept)
+
+    def stop(self, step: int, **kept) -> None:
+        """Save and leave, after Ctrl-C; says how to go on."""
+        saved = self.save(step, **kept)
+        self.log.bar.close()
+        command = shlex.join(["python", *(word for word in sys.argv if word != "--resume"), "--resume"])
+        print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
+        raise SystemExit(130)
+
+    def finished(self) -> bool:
+        """Whether the last checkpoint is the stage's end: then there is nothing to do."""
+        return self.first >= self.steps
+
+
+HOW_TO_MAKE = {
+    "base": "make it with python train.py config/toy.py",
+    "amplified": "make it with python distill.py config/toy.py --stage amplify",
+    "reflected": "make it with python distill.py config/toy.py --stage reflect",
+    "safe": "make it with python rl.py config/toy.py --stage dpo",
+}
