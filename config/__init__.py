@@ -172,7 +172,7 @@ class Distill(Loop):
 class Config:
     """All sections of one training run."""
 
-    out: str = "out/toy/base"  # the run's folder, under the project unless absolute; the stages after it lie beside it
+    out: str = "out/toy/base"  # the run's folder; the stages after it lie beside it
     resume: bool = False  # go on from the last checkpoint in `out`
     stage: str = ""  # of distill.py: amplify or reflect; of rl.py: dpo or ppo; empty: both
     model: Model = field(default_factory=Model)

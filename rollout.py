@@ -1,0 +1,190 @@
+"""Rollouts: the model acts in the worlds, many episodes at a time (paper §3.2, §3.4).
+
+    rollouts(model, tokenizer, tasks)       each task's conversation as tokens, with which of them the model wrote and how likely they were
+
+One loop, one token a row and step. A row that is writing draws its next token; a row whose tool has answered is fed the answer's tokens while
+the others go on writing. When a message ends, its call is checked and executed, or the episode is judged. Rows that are done leave the batch
+once they are half of it.
+
+What differs from the usual rollout of several turns: no row ever waits for another's turn to end, nothing is computed twice (the cache of
+keys and values lives through the whole episode), and training sees the very tokens that were sampled, not a text encoded anew.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import torch
+
+from config import UserError
+from generate import choose, pad
+from generate import step as plain_step
+from model import SAGE, State
+from tokenizer import Tokenizer
+from tools import Fault, parse
+from worlds import Entry, Episode, Task, failed
+
+TURNS = 10  # calls of one episode at most; the longest solution has 4, each may fail once or twice
+
+
+@dataclass
+class Rollout:
+    """One episode as the model lived it. `own`, `log_probs` run beside `tokens`."""
+
+    task: Task
+    tokens: list[int]  # the whole conversation: prompt, the model's messages, what tools said
+    own: list[bool]  # which tokens the model drew itself, the <|im_end|> of its messages included
+    log_probs: list[float]  # of its own tokens under the distribution they were drawn from; 0 elsewhere
+    messages: list[str] = field(default_factory=list)  # its own messages as text, without the <|im_end|>
+    ended: str = ""  # "answer", "malformed" (zero tolerance), "invalid" (too many wrong calls), "turns", "length", "raised"
+    verified: bool = False
+    fault: tuple[int, str] | None = None  # (place in `log`, kind) of the fault that was injected
+    log: list[Entry] = field(default_factory=list)  # its calls
+
+    @property
+    def invented(self) -> int:
+        """Tools and arguments that no schema in force had (one each): the paper's hallucinated arguments."""
+        return sum(fault.kind in ("unknown_tool", "unexpected") for entry in self.log for fault in entry.faults)
+
+    @property
+    def invalid(self) -> int:
+        """Calls that the check refused."""
+        return sum(bool(entry.faults) for entry in self.log)
+
+    @property
+    def recovered(self) -> bool | None:
+        """Whether one of the two calls after the injected fault was taken by the same tool without error; None where no fault came."""
+        if self.fault is None:
+            return None
+        place, _ = self.fault
+        name = self.log[place].call["name"]
+        return any(e.taken is not None and e.taken["name"] == name and not failed(e.said) for e in self.log[place + 1:place + 3])
+
+
+def between(tokenizer: Tokenizer, style: str, role: str, content: str) -> list[int]:
+    """The tokens between the <|im_end|> of the model's message and its next one: what a tool or the user says."""
+    tokens, own = tokenizer.encode_chat([{"role": "assistant", "content": ""}, {"role": role, "content": content}], None, style, generation_prompt=True)
+    return tokens[len(own) - own[::-1].index(True):]
+
+
+def prompt_of(task: Task, tokenizer: Tokenizer) -> list[int]:
+    """A task's tools and request, up to where the model begins to write."""
+    return tokenizer.encode_chat([{"role": "user", "content": task.request}], task.shown_tools(), task.difficulty.style, generation_prompt=True)[0]
+
+
+class Row:
+    """An episode under way: its rollout, its world, and the tokens that are still to be fed."""
+
+    def __init__(self, task: Task, tokens: list[int], faults: bool, chances: torch.Tensor):
+        self.rollout = Rollout(task, list(tokens), [False] * len(tokens), [0.0] * len(tokens))
+        self.episode = Episode(task, faults)
+        self.queue: deque[int] = deque()
+        self.start = len(tokens)  # where the message that is being written begins
+        self.chances, self.drawn = chances.tolist(), 0
+
+    def end(self, why: str) -> None:
+        self.rollout.ended, self.rollout.fault, self.rollout.log = why, self.episode.fault, self.episode.log
+        self.episode.world.close()
+
+    def act(self, tokenizer: Tokenizer, tolerance: int, zero_tolerance: bool) -> None:
+        """Judge the message that has just ended: carry out its call, or take it as the answer."""
+        text = tokenizer.decode(self.rollout.tokens[self.start:-1])
+        self.rollout.messages.append(text)
+        try:
+            calls, faults = parse(text)
+            if not calls and not faults:
+                self.rollout.verified = bool(self.episode.verify(text))
+                return self.end("answer")
+            call = calls[0] if len(calls) == 1 and not faults else faults[0] if faults else Fault("syntax", "one call a message")
+            if isinstance(call, Fault):
+                said = f"error: {call.message}"
+                self.episode.log.append(Entry(text, [call], said, None))
+            else:
+                said = self.episode.step(call)
+        except Exception:  # a world that raises costs its episode only
+            return self.end("raised")
+        wrong = {fault.kind for fault in self.episode.log[-1].faults}
+        if zero_tolerance and wrong & {"syntax", "unknown_tool"}:
+            return self.end("malformed")
+        if sum(bool(entry.faults) for entry in self.episode.log) >= tolerance:
+            return self.end("invalid")
+        if len(self.episode.log) >= TURNS:
+            return self.end("turns")
+        self.queue.extend(between(tokenizer, self.rollout.task.difficulty.style, "tool", said))
+
+
+@torch.no_grad()
+def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: float = 1.0, seed: int = 0, batch: int = 64, faults: bool = True, tolerance: int = 2,
+             zero_tolerance: bool = False, room: int = 256, prompts: list[list[int]] | None = None, step=plain_step) -> list[Rollout]:
+    """One episode of every task, in order.
+
+    `temperature` 0 is greedy. Task i draws from a generator of its own, seeded by `seed` and i, so its episode does not depend on the others.
+    `tolerance` refused calls end an episode; with `zero_tolerance` the first one that does not parse or names no tool does (CodePPO's rule).
+    `room` tokens may follow a prompt. `prompts` replaces the tasks' own beginnings (a revision begins after a failed attempt). Raises UserError
+    for a prompt that leaves no room in the model's context.
+    """
+    was_training = model.training
+    model.eval()
+    prompts = prompts if prompts is not None else [prompt_of(task, tokenizer) for task in tasks]
+    longest = max(map(len, prompts), default=0)
+    if longest + 2 > model.config.context:
+        raise UserError(f"a prompt of {longest} tokens leaves no room in the model's context of {model.config.context}; use fewer or shorter tools, or raise model.context")
+    done: list[Rollout] = []
+    for start in range(0, len(tasks), batch):
+        numbers = range(start, min(start + batch, len(tasks)))
+        rows = [Row(tasks[i], prompts[i], faults, torch.rand(room, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))) for i in numbers]
+        play(model, tokenizer, rows, temperature, room, tolerance, zero_tolerance, step)
+        done += [row.rollout for row in rows]
+    model.train(was_training)
+    return done
+
+
+def play(model: SAGE, tokenizer: Tokenizer, rows: list[Row], temperature: float, room: int, tolerance: int, zero_tolerance: bool, step) -> None:
+    """Play a batch of episodes to their ends."""
+    device = next(model.parameters()).device
+    longest = max(len(row.rollout.tokens) for row in rows)
+    limit = min(longest + room, model.config.context)
+    state = State(model.config, len(rows), limit, next(model.parameters()).dtype, device)
+    tokens, positions = pad([row.rollout.tokens for row in rows], device)
+    last = (positions >= 0).sum(1) - 1
+    logits = model.logits(model.hidden(tokens, state=state, positions=positions)[torch.arange(len(rows), device=device), last])  # (B, V)
+    where = (last + 1)[:, None]  # (B, 1), the position of each row's next token
+    first = {id(row): len(row.rollout.tokens) for row in rows}
+    while True:
+        chances = torch.tensor([row.chances[row.drawn] for row in rows], device=device)
+        chosen = choose(logits, temperature, 1.0, chances)  # (B,)
+        log_probs = (logits.float() / (temperature or 1.0)).log_softmax(-1).gather(1, chosen[:, None]).squeeze(1).tolist()
+        fed = chosen.tolist()
+        for index, row in enumerate(rows):
+            r = row.rollout
+            if r.ended:
+                continue
+            writing = not row.queue
+            if not writing:
+                fed[index] = row.queue.popleft()
+            r.tokens.append(fed[index]), r.own.append(writing), r.log_probs.append(log_probs[index] if writing else 0.0)
+            row.drawn += writing
+            if writing and fed[index] in tokenizer.stop:
+                row.act(tokenizer, tolerance, zero_tolerance)
+                row.start = len(r.tokens) + len(row.queue)
+            if not r.ended and (len(r.tokens) - first[id(row)] >= room or len(r.tokens) >= limit):
+                row.end("length")
+        alive = [index for index, row in enumerate(rows) if not row.rollout.ended]
+        if not alive:
+            return
+        chosen = torch.tensor(fed, device=device)
+        if 2 * len(alive) <= len(rows) and len(rows) > 8:  # the batch shrinks by halves: small batches are cheap anyway
+            rows, chosen, where, state = [rows[i] for i in alive], chosen[alive], where[alive], state.select(alive)
+        logits = step(model, state, chosen[:, None], where)
+        where = where + 1
+
+
+def figures(done: list[Rollout]) -> dict[str, float]:
+    """Rates over episodes: success, refused calls, invented arguments per call and per task, recovery from injected faults."""
+    calls = sum(len(r.log) for r in done)
+    met = [r for r in done if r.fault is not None]
+    rates = dict(success=sum(r.verified for r in done) / len(done), calls=calls / len(done),
+                 invented_per_call=sum(r.invented for r in done) / max(calls, 1), invented_per_task=sum(r.invented > 0 for r in done) / len(done),
+                 invalid_per_call=sum(r.invalid for r in done) / max(calls, 1), tokens=sum(sum(r.own) for r in done) / len(done))
+    if met:
+        rates |= dict(faults=len(met), recovery=sum(bool(r.recovered) for r in met) / len(met), success_after_fault=sum(r.verified for r in met) / len(met))
+    return rates | {f"ended_{why}": count / len(done) for why, count in sorted(Counter(r.ended for r in done).items())}
