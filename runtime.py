@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -61,6 +62,14 @@ def can_compile(device: str) -> bool:
         return False
 
 
+def compiled(function: Callable, setting: str, steps: int, device: str) -> Callable:
+    """The function under torch.compile, if the setting says so; "auto" does where it works and there are ≥ 500 steps to repay it."""
+    if setting == "off" or setting == "auto" and (steps < 500 or not can_compile(device)):
+        return function
+    print("compiling, up to a minute the first time on a machine", flush=True)
+    return torch.compile(function)
+
+
 class Log:
     """A run's log: one line on the terminal in fixed columns, and the same numbers in log.jsonl."""
 
@@ -96,24 +105,27 @@ def read_log(folder: str | Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def draw_curve(folder: str | Path, title: str) -> Path:
-    """Draw training and validation loss of a run from its log into loss.png; returns its path."""
+def draw_curve(folder: str | Path, title: str, left: str = "loss", right: str = "bits_per_byte") -> Path:
+    """Draw two series of a run's log against its steps (the right one where it was logged) into loss.png; returns its path."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    labels = {"loss": "training loss (nats a token)", "bits_per_byte": "held out (bits a byte)"}
     records = read_log(folder)
-    train, held_out = [r for r in records if "loss" in r], [r for r in records if "bits_per_byte" in r]
+    series = {name: [(r["step"], r[name]) for r in records if name in r] for name in (left, right)}
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    axis.plot([r["step"] for r in train], [r["loss"] for r in train], color="tab:blue", label="training loss (nats a token)")
-    axis.set(xlabel="step", ylabel="nats a token", title=title)
-    right = axis.twinx()
-    right.plot([r["step"] for r in held_out], [r["bits_per_byte"] for r in held_out], "o-", color="tab:orange", label="held out (bits a byte)")
-    right.set_ylabel("bits a byte")
-    axis.legend(handles=[*axis.lines, *right.lines], loc="upper right", frameon=False)
-    for side in ("top",):
-        axis.spines[side].set_visible(False), right.spines[side].set_visible(False)
+    axis.plot(*zip(*series[left]), color="tab:blue", label=labels.get(left, left))
+    axis.set(xlabel="step", ylabel=labels.get(left, left), title=title)
+    axes = [axis]
+    if series[right]:
+        axes.append(axis.twinx())
+        axes[1].plot(*zip(*series[right]), "o-", color="tab:orange", label=labels.get(right, right))
+        axes[1].set_ylabel(labels.get(right, right))
+    axis.legend(handles=[line for a in axes for line in a.lines], frameon=False)
+    for a in axes:
+        a.spines["top"].set_visible(False)
     path = Path(folder) / "loss.png"
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -88,6 +88,7 @@ class Stage:
             self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
         if done:
             checkpoint.load(origin, self.model, self.optimizers, heads)
+        self.peak = runtime.matmul_peak(self.device, dtype)
         self.log = runtime.Log(self.folder, steps, self.first)
         self.log.say(f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
                      f"products in {str(dtype).removeprefix('torch.')}")
@@ -130,6 +131,11 @@ class Stage:
     def finished(self) -> bool:
         """Whether the last checkpoint is the stage's end: then there is nothing to do."""
         return self.first >= self.steps
+
+    def finish(self, left: str = "loss", right: str = "") -> None:
+        """Close the log, draw the curve of one or two logged figures, and say where everything is."""
+        self.log.bar.close()
+        print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}")
 
 
 HOW_TO_MAKE = {

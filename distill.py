@@ -1,0 +1,288 @@
+"""Distillation and amplification, then reflective distillation (paper §3.1, Algorithm 1, equation 5), as one straight read.
+
+    python distill.py config/toy.py                      both stages: out/toy/base → amplified → reflected
+    python distill.py config/toy.py --stage amplify      teacher's trajectories, and corrections of its hard negatives
+    python distill.py config/toy.py --stage reflect      on-policy rounds: try, be told what was wrong, try again, learn from it
+    python distill.py config/toy.py --resume             goes on where a stopped run was, to the bit
+
+What differs from the usual fine-tuning:
+- what the model did not write itself is masked, or weighs little (distill.prompt_weight)
+- beside every few right calls stand their hard negatives: a wrong call, the words that name its fault, and the right call
+- in stage reflect the student's own failures are the data; the failed attempt is shown and masked, critique and revision are learnt
+"""
+
+import json
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+
+import torch
+import torch.nn.functional as F
+
+import config as settings
+import runtime
+from config import Config, Distill, UserError
+from data import Rows
+from expert import critique, solve, trajectory
+from losses import IGNORE, cross_entropy
+from model import flops_per_token
+from rollout import Rollout, between, figures, prompt_of, rollouts
+from stage import Stage, open_model
+from tokenizer import Tokenizer
+from worlds import Difficulty, Task, draw
+
+Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
+
+# ------------------------------------------------------------------------------------------------------ examples
+
+
+def lesson(tokens: list[int], own: list[bool], prompt_weight: float, weight: float = 1.0) -> Example:
+    """A conversation to learn from: the model's own words at `weight`, all others at `prompt_weight` of it."""
+    return tokens, [weight * (1.0 if mine else prompt_weight) for mine in own]
+
+
+def correction(row: dict, negative: dict, tokenizer: Tokenizer, prompt_weight: float) -> Example:
+    """A hard negative to put right: the request, the wrong call (masked), "again", then what was wrong with it and the right call."""
+    style = "compact" if row["tools"] and isinstance(row["tools"][0], str) else "qwen"
+    wrong, right = ({"role": "assistant", "content": content, "tool_calls": [{"function": call}]}
+                    for content, call in (("", negative["wrong"]), (f"{negative['kind']}: {negative['fault']}\n", negative["right"])))
+    before = [row["messages"][0], wrong, AGAIN]
+    shown = len(tokenizer.encode_chat(before, row["tools"], style)[0])
+    tokens, own = tokenizer.encode_chat([*before, right], row["tools"], style)
+    return tokens, [0.0 if place < shown and mine else 1.0 if mine else prompt_weight for place, mine in enumerate(own)]
+
+
+AGAIN = {"role": "user", "content": "again"}
+
+
+def revision_prompt(attempt: Rollout, told: str, tokenizer: Tokenizer) -> list[int]:
+    """What a revision begins with: the failed attempt, "again", and the critique in the model's own mouth."""
+    end = [] if attempt.tokens[-1] in tokenizer.stop else [tokenizer.stop[0]]
+    return [*attempt.tokens, *end, *between(tokenizer, attempt.task.difficulty.style, "user", AGAIN["content"]), *tokenizer.encode(f"{told}\n")]
+
+
+def equation_5(attempt: Rollout, told: str, revised: list[int], revised_own: list[bool], tokenizer: Tokenizer, weight: float, critique_weight: float) -> Example:
+    """−w · [log P(y′ | x, y0, q) + η · log P(q | x, y0)]: the failed attempt is masked, critique and revision are learnt.
+
+    `revised` are the tokens behind the critique, with which of them the model is to write.
+    """
+    before = revision_prompt(attempt, told, tokenizer)
+    words = len(tokenizer.encode(f"{told}\n"))
+    return before + revised, [0.0] * (len(before) - words) + [weight * critique_weight] * words + [weight * mine for mine in revised_own]
+
+
+# ------------------------------------------------------------------------------------------------------ stage amplify
+
+
+def difficulty(c: Distill, **more) -> Difficulty:
+    return Difficulty(fault_rate=c.fault_rate, fault_kinds=tuple(c.fault_kinds.split(",")), **more)
+
+
+def teacher_rows(c: Distill, say) -> list[dict]:
+    """The teacher's trajectories: drawn from the scripted expert, or read from a file of teacher.py, whose broken lines are counted and passed over."""
+    worlds = c.worlds.split(",")
+    if not c.file:
+        rng = random.Random(f"negatives {c.seed}")  # most of an expert's time goes into negatives: only as many as are used
+        rows = [asdict(trajectory(worlds[i % len(worlds)], c.seed, i, difficulty(c), negatives=rng.random() < c.correction)) for i in range(c.trajectories)]
+        return [row for row in rows if row["verified"]]
+    path = Path(settings.anchored(c.file))
+    if not path.exists():
+        raise UserError(f"no file {path}; write one with python teacher.py --out {c.file}, or leave distill.file empty")
+    rows, broken = [], []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if not row["messages"] or row["tools"] is None or not row["verified"] or row["world"] not in worlds:
+                raise ValueError
+            rows.append(row)
+        except (ValueError, KeyError, TypeError):
+            broken.append(number)
+    if broken:
+        say(f"        {len(broken)} of {len(rows) + len(broken)} lines of {path.name} are broken, of other worlds or not verified, and are left out: lines {', '.join(map(str, broken[:8]))}{' …' if len(broken) > 8 else ''}")
+    if not rows:
+        raise UserError(f"{path} holds no verified trajectory of the worlds {c.worlds}; write some with python teacher.py --out {c.file}")
+    return rows
+
+
+def amplify(config: Config) -> None:
+    """Stage 1: supervised learning on teacher trajectories and on corrections of hard negatives."""
+    c = config.distill
+    stage = Stage(config, "amplified", "base", c.steps, c)
+    if stage.finished():
+        return print("stage amplified is complete")
+    rows = teacher_rows(c, stage.log.say)
+    examples = []
+    for row in rows:
+        style = "compact" if row["tools"] and isinstance(row["tools"][0], str) or stage.style == "compact" else "qwen"
+        examples.append(lesson(*stage.tokenizer.encode_chat(row["messages"], row["tools"], style), c.prompt_weight))
+        if row["negatives"] and c.correction:
+            examples += [correction(row, negative, stage.tokenizer, c.prompt_weight) for negative in random.Random(row["seed"] * 31 + row["index"]).sample(row["negatives"], 1)]
+    random.Random(c.seed).shuffle(examples)
+    packed = Rows(examples, c.sequence, c.batch, c.seed)
+    packed.restore(stage.kept.get("rows", packed.state()))
+    taught = sum(sum(weight > 0.5 for weight in weights) for _, weights in examples)
+    stage.log.say(f"data    {len(rows):,} verified trajectories, {len(examples) - len(rows):,} corrections: {taught / 1e6:.1f}M taught tokens in {len(packed.order):,} rows of {c.sequence}")
+    learn(stage, packed, stage.first, c.steps)
+    stage.finish()
+
+
+# ------------------------------------------------------------------------------------------------------ learning from rows
+
+
+def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
+    """Optimiser steps first + 1 … last of a stage on packed rows; logs, saves, and stops on request."""
+    c, config, model = stage.section, stage.config, stage.model
+    teacher = open_model(settings.anchored(c.kl_teacher), device=stage.device) if c.kl and c.kl_teacher else None
+    if teacher and teacher.config.vocab_size != config.model.vocab_size:
+        raise UserError(f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student {config.model.vocab_size}; their logits cannot be compared")
+
+    def loss_of(tokens, targets, weights, documents):
+        """Weighted cross-entropy, and the divergence from the teacher's distribution at the taught tokens."""
+        hidden = model.hidden(tokens, documents)
+        loss = cross_entropy(hidden, stage.head, targets, weights=weights)
+        if teacher is None:
+            return loss
+        with torch.no_grad():
+            wanted = teacher.logits(teacher.hidden(tokens, documents)).log_softmax(-1)
+        divergence = F.kl_div(model.logits(hidden).float().log_softmax(-1), wanted, log_target=True, reduction="none").sum(-1)  # (B, T)
+        return loss + c.kl * (divergence * weights).sum() / weights.sum()
+
+    loss_of = runtime.compiled(loss_of, c.compile, last - first, stage.device)
+    tokens_a_step = c.batch * c.sequence
+    flops_a_step = tokens_a_step * flops_per_token(config.model, c.sequence)
+    interval, logged = time.perf_counter(), first
+    with runtime.stop_requested() as stopping:
+        for step in range(first + 1, last + 1):
+            tokens, targets, weights, documents = (tensor.to(stage.device) for tensor in packed.next())
+            with stage.autocast:
+                loss = loss_of(tokens, targets, weights, documents)
+            loss.backward()
+            norm = stage.update(step)
+            stage.log.bar.update()
+            if step % c.log_every == 0 or step == last:
+                now = time.perf_counter()
+                seconds = (now - interval) / (step - logged)
+                stage.log.line(step, seconds * 1e3, tokens_a_step / seconds, flops_a_step / seconds / stage.peak, loss=loss.item(), lr=c.learning_rate * stage.scale, norm=norm)
+                interval, logged = now, step
+            if stopping():
+                stage.stop(step, rows=packed.state(), **kept)
+            if step == last or c.save_every and step % c.save_every == 0:
+                stage.save(step, rows=packed.state(), **kept)
+
+
+# ------------------------------------------------------------------------------------------------------ stage reflect
+
+
+def reflect(config: Config) -> None:
+    """Stage 2, Algorithm 1: sample, verify by execution, criticise, revise; learn from what came out, and begin anew with the better student."""
+    c = config.distill
+    stage = Stage(config, "reflected", "amplified", c.reflect_steps, c)
+    if stage.finished():
+        return print("stage reflected is complete")
+    for number in range(c.rounds):
+        begin, end = (c.reflect_steps * n // c.rounds for n in (number, number + 1))
+        if stage.first >= end:
+            continue
+        file = stage.folder / f"buffer-{number}.jsonl"  # readable; a resumed run reads it instead of sampling again
+        if not file.exists():
+            collect(stage, number, file)
+        examples = [(row["tokens"], row["weights"]) for row in map(json.loads, file.read_text().splitlines())]
+        if not examples:
+            raise UserError(f"{file} is empty: no attempt succeeded and no revision could be made; train stage amplify longer, or delete {file} to sample again")
+        packed = Rows(examples, c.sequence, c.batch, c.seed + number)
+        packed.restore(stage.kept["rows"] if stage.first > begin else packed.state())
+        learn(stage, packed, max(begin, stage.first), end)
+    stage.finish()
+
+
+def collect(stage: Stage, number: int, file: Path) -> None:
+    """One round of Algorithm 1 with the present student: writes the buffer, one example a line, with the texts it was made of."""
+    c, tokenizer = stage.section, stage.tokenizer
+    worlds, seed = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1)
+    tasks = [draw(worlds[i % len(worlds)], seed, i, difficulty(c)) for i in range(c.tasks)]
+    began = time.perf_counter()
+    attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
+    rates = figures(attempts)
+    lines, counts = [], Counter()
+
+    def keep(source: str, task: Task, example: Example, **more) -> None:
+        counts[source] += 1
+        lines.append(dict(source=source, world=task.world, kind=task.kind, seed=task.seed, **more, tokens=example[0], weights=example[1]))
+
+    failures = []
+    for attempt in attempts:
+        if attempt.verified and not attempt.invalid:  # amplification of what went well
+            keep("success", attempt.task, lesson(attempt.tokens, attempt.own, 0.0), attempt=tokenizer.decode(attempt.tokens))
+        elif attempt.ended != "raised":
+            failures.append(attempt)
+    open_ = [(attempt, *complaint(attempt)) for attempt in failures]  # (failed attempt, task, critique), revised up to K times
+    for attempt_number in range(1, c.tries + 1):
+        room = stage.config.model.context - 256
+        open_ = [entry for entry in open_ if len(entry[0].tokens) < room]
+        if not open_:
+            break
+        prompts = [revision_prompt(attempt, told, tokenizer) for attempt, task, told in open_]
+        revisions = rollouts(stage.model, tokenizer, [task for _, task, _ in open_], seed=seed + attempt_number, prompts=prompts)
+        left = []
+        for (attempt, task, told), prompt, revision in zip(open_, prompts, revisions):
+            if not revision.verified or revision.invalid:
+                left.append((attempt, task, told))
+                continue
+            weight = 1 + (attempt_number - 1) / c.tries
+            tokens, own = revision.tokens[len(prompt):], revision.own[len(prompt):]
+            keep("revised", task, equation_5(attempt, told, tokens, own, tokenizer, weight, c.critique_weight),
+                 tries=attempt_number, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens))
+            if c.direct:
+                start = prompt_of(task, tokenizer)
+                keep("direct", task, lesson(start + tokens, [False] * len(start) + own, 0.0, c.direct * weight), revision=tokenizer.decode(tokens))
+        open_ = left
+    for attempt, task, told in open_:  # nothing helped: the teacher's own correction
+        messages, episode = solve(task)
+        if not episode.verified:
+            continue
+        start = prompt_of(task, tokenizer)
+        tokens, own = tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
+        weight = 1 + (c.tries - 1) / max(c.tries, 1)
+        keep("teacher", task, equation_5(attempt, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
+             tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
+        if c.direct:
+            keep("direct", task, lesson(tokens, own, 0.0, c.direct * weight), revision=tokenizer.decode(tokens[len(start):]))
+    for index in range(int(c.replay * c.tasks)):
+        row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty(c), negatives=False)
+        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty(c)), lesson(*tokenizer.encode_chat(row.messages, row.tools, stage.style), 0.0))
+    aside = file.with_suffix(".tmp")
+    aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    aside.replace(file)
+    revised = counts["revised"] / max(len(failures), 1)
+    long = sum(len(line["tokens"]) > c.sequence for line in lines)
+    stage.log.say(f"round {number + 1}: {rates['success']:.1%} of {len(tasks)} tasks at the first try, {revised:.1%} of the failures revised by the student itself; "
+                  f"buffer {', '.join(f'{source} {count}' for source, count in counts.items())}"
+                  + (f"; {long} over {c.sequence} tokens, left out" if long else "") + f"; {time.perf_counter() - began:.0f} s")
+    stage.log.write(step=stage.first, round=number + 1, first_try=rates["success"], revised=revised, **{f"buffer_{source}": count for source, count in counts.items()})
+
+
+def complaint(attempt: Rollout) -> tuple[Task, str]:
+    """The task of a failed attempt and what its teacher says went wrong, from the episode's own log."""
+    class Played:  # what expert.critique reads of an episode
+        log = attempt.log
+
+    return attempt.task, critique(attempt.task, Played, attempt.messages[-1] if attempt.messages else "")
+
+
+def main() -> None:
+    config = settings.from_command_line()
+    if config.stage not in ("", "amplify", "reflect"):
+        raise UserError(f"--stage is {config.stage!r}; distill.py has amplify and reflect (dpo and ppo are rl.py's)")
+    if config.stage in ("", "amplify"):
+        amplify(config)
+    if config.stage in ("", "reflect"):
+        reflect(config)
+
+
+if __name__ == "__main__":
+    settings.run(main)
