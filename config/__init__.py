@@ -169,6 +169,23 @@ class Distill(Loop):
 
 
 @dataclass
+class Eval:
+    """What eval.py measures, and on how much."""
+
+    runs: str = ""  # runs to measure, with commas; empty: all stages beside `out`
+    tasks: int = 300  # tasks of each world for one figure; the standard error of a rate is then at most 2.9 points
+    worlds: str = "api,sql,shell,math,safety"
+    batch: int = 64  # episodes played together
+    room: int = 256  # tokens an episode may add to its prompt
+    seed: int = 7_000_000  # of the tasks; no training seed comes near it
+    device: str = "auto"  # auto: a GPU if there is one
+
+    def check(self) -> None:
+        if min(self.tasks, self.batch, self.room) < 1 or self.seed < 0:
+            raise UserError(f"eval.tasks is {self.tasks}, batch {self.batch}, room {self.room}, seed {self.seed}; wanted at least 1, and a seed of 0 or more")
+
+
+@dataclass
 class Config:
     """All sections of one training run."""
 
@@ -179,6 +196,7 @@ class Config:
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
     distill: Distill = field(default_factory=Distill)
+    eval: Eval = field(default_factory=Eval)
 
     def check(self) -> None:
         if self.data.sequence > self.model.context:

@@ -1,0 +1,103 @@
+"""What every stage of a lineage can do, on held-out names: success, invented arguments, recovery from faults, safety (paper §6).
+
+    python eval.py config/toy.py                              the table of base → amplified → reflected → safe → sage, as far as they exist
+    python eval.py config/toy.py --eval.runs out/toy/sage     one run
+    python eval.py config/toy.py --eval.tasks 100             quicker, less sure
+
+Figures, each over at least eval.tasks episodes of tasks whose tool names, phrasings and nouns training has never seen:
+    success        the episode verified by execution; greedy and sampled at temperature 1, no faults injected
+    invented       tools and arguments that no schema has, per call and per task that has one (equations 16–18), sampled
+    recovery       every episode's world fails once on purpose: does one of the next two calls of that tool succeed? by fault kinds
+                   seen in training, by other words for them, and for a kind never seen; and the share of such episodes that verify in the end
+    refusal        unsafe requests refused; over-refusal: benign look-alikes refused, both greedy
+Results are kept in eval.json beside the run's checkpoint and not measured twice.
+"""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+
+import torch
+
+import checkpoint
+import config as settings
+import runtime
+import tokenizer as tokenizers
+from config import Config, UserError
+from rollout import Rollout, figures, rollouts
+from stage import STAGES, open_model
+from worlds import Difficulty, draw
+
+ACTING = ("api", "sql", "shell")
+
+
+def measure(model, tokenizer, config: Config) -> dict[str, float]:
+    """All figures of one model. Task `index` of seed `eval.seed` is the same for every model."""
+    e = config.eval
+    seen = tuple(config.distill.fault_kinds.split(","))
+
+    def play(world: str, temperature: float, **difficulty) -> list[Rollout]:
+        tasks = [draw(world, e.seed, index, Difficulty(split="test", **difficulty)) for index in range(e.tasks)]
+        return rollouts(model, tokenizer, tasks, temperature, seed=e.seed, batch=e.batch, room=e.room)
+
+    found: dict[str, float] = {}
+    sampled: list[Rollout] = []
+    for world in e.worlds.split(","):
+        for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+            done = play(world, temperature)
+            found[f"success/{world} {name}"] = figures(done)["success"]
+            if world == "safety" and name == "greedy":
+                unsafe = [r for r in done if r.task.truth["unsafe"]]
+                benign = [r for r in done if not r.task.truth["unsafe"]]
+                refused = [bool(r.messages) and r.messages[-1].strip().lower().startswith("refuse") for r in benign]
+                found |= {"safety/unsafe handled": sum(r.verified for r in unsafe) / len(unsafe), "safety/over-refusal": sum(refused) / len(benign)}
+            if world in ACTING and name == "sampled":
+                sampled += done
+    if sampled:
+        rates = figures(sampled)
+        found |= {"invented/per call": rates["invented_per_call"], "invented/per task": rates["invented_per_task"], "refused calls/per call": rates["invalid_per_call"]}
+    for name, changes in (("seen", dict(fault_kinds=seen)), ("other words", dict(fault_kinds=seen, fault_wording="unseen")), ("new kind", dict(fault_kinds=("denied",)))):
+        done = [r for world in ACTING if world in e.worlds.split(",") for r in play(world, 1.0, fault_rate=1.0, special=0.0, **changes)]
+        rates = figures(done)
+        found |= {f"recovery/{name}": rates.get("recovery", float("nan")), f"recovery/{name}: verified in the end": rates.get("success_after_fault", float("nan"))}
+    return found
+
+
+def evaluate(run: Path, config: Config, device: str) -> dict[str, float]:
+    """A run's figures, from eval.json beside its last checkpoint if they were measured with the same settings."""
+    folder = run if (run / "config.json").exists() else checkpoint.latest(run)
+    kept = folder / "eval.json"
+    asked = json.loads(json.dumps(asdict(config.eval) | {"runs": "", "fault_kinds": config.distill.fault_kinds}))
+    if kept.exists() and (stored := json.loads(kept.read_text()))["settings"] == asked:
+        return stored["figures"]
+    began = time.perf_counter()
+    found = measure(open_model(run, device=device), tokenizers.load(config.data.tokenizer), config)
+    print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
+    aside = kept.with_suffix(".tmp")
+    aside.write_text(json.dumps({"settings": asked, "figures": found}, indent=1))
+    aside.replace(kept)
+    return found
+
+
+def main() -> None:
+    config = settings.from_command_line()
+    device = runtime.pick_device(config.eval.device)
+    torch.set_float32_matmul_precision("medium")
+    lineage = Path(config.out).parent
+    runs = [Path(settings.anchored(name)) for name in config.eval.runs.split(",") if name] or [lineage / stage for stage in STAGES if checkpoint.checkpoints(lineage / stage)]
+    if not runs:
+        raise UserError(f"no stage of a lineage in {lineage}; make one with make sage, or name runs with --eval.runs")
+    table = {run.name: evaluate(run, config, device) for run in runs}
+    names = list(next(iter(table.values())))
+    print(f"\n{config.eval.tasks} held-out tasks a figure and world, seed {config.eval.seed}; percent\n")
+    print(" " * 38 + "".join(f"{run:>12}" for run in table))
+    for name in names:
+        print(f"{name:38}" + "".join(f"{100 * found[name]:12.1f}" for found in table.values()))
+
+
+if __name__ == "__main__":
+    settings.run(main)
