@@ -1,0 +1,148 @@
+"""distill.py as a user runs it, and what its examples teach and mask."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import checkpoint
+import config as settings
+import distill
+import tokenizer as tokenizers
+from conftest import ROOT
+from expert import critique, trajectory
+from model import SAGE
+from rollout import rollouts
+from test_train import KILL_IN_A_SAVE, run, weights_and_state
+from worlds import Difficulty, draw
+
+TOY = tokenizers.toy()
+SETTINGS = """
+from config import Data, Distill, Eval, Model, Train
+out = {out!r}
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
+distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
+eval = Eval(tasks=4, batch=8, room=24)
+"""
+
+
+@pytest.fixture
+def lineage(tmp_path):
+    """A settings file of a lineage whose base is an untrained tiny model; call it with further settings of stage distill."""
+    def write(name="toy", more=""):
+        out = tmp_path / name / "base"
+        file = tmp_path / f"{name}.py"
+        file.write_text(SETTINGS.format(out=str(out), more=", " + more if more else ""))
+        config = settings.read(file)
+        checkpoint.save(out, config, SAGE(config.model, seed=1), [], 1, {})
+        return str(file), tmp_path / name
+
+    return write
+
+
+def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
+    row = next(vars(t) for t in (trajectory("api", 0, i, Difficulty()) for i in range(20)) if t.negatives)
+    for negative in row["negatives"]:
+        tokens, weights = distill.correction(row, negative, TOY, 0.0)
+        taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight])
+        assert taught.startswith(f"{negative['kind']}: {negative['fault']}\n<tool_call>") and set(weights) == {0.0, 1.0}
+        assert json.loads(taught.split("<tool_call>")[1].split("</tool_call>")[0]) == negative["right"]
+        assert json.dumps(negative["wrong"]["arguments"], separators=(",", ":")) in TOY.decode(tokens)
+
+
+def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
+    task = draw("math", 0, 0)
+    model = SAGE(settings.Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640), seed=3)
+    attempt = rollouts(model, TOY, [task], room=20)[0]
+    told = distill.complaint(attempt)[1]
+    revised = TOY.encode("answer: 5") + [TOY.special["<|im_end|>"]]
+    tokens, weights = distill.equation_5(attempt, told, revised, [True] * len(revised), TOY, 1.5, 0.4)
+    assert tokens[:len(attempt.tokens)] == attempt.tokens and not any(weights[:len(attempt.tokens)])
+    assert TOY.decode([t for t, w in zip(tokens, weights) if abs(w - 0.6) < 1e-9]) == f"{told}\n"
+    assert TOY.decode([t for t, w in zip(tokens, weights) if w == 1.5]) == "answer: 5<|im_end|>"
+    assert "again<|im_end|>" in TOY.decode(tokens)
+
+
+def test_a_complaint_is_the_experts_critique():
+    """Of a rollout that only answers wrongly, the same words as of an episode that the expert sees."""
+    from worlds import Episode
+    task = next(t for t in (draw("api", 0, i) for i in range(20)) if t.solution)
+    attempt = rollouts(SAGE(settings.Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)), TOY, [task], room=10)[0]
+    with Episode(task) as episode:
+        assert distill.complaint(attempt) == (task, critique(task, episode, ""))
+
+
+def test_both_stages_run_and_resume_to_the_bit(lineage):
+    file, folder = lineage()
+    whole = run("distill.py", file)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert [p.name for p in sorted(folder.iterdir())] == ["amplified", "base", "reflected"]
+    buffer = [json.loads(line) for line in (folder / "reflected" / "buffer-1.jsonl").read_text().splitlines()]
+    assert {row["source"] for row in buffer} >= {"teacher", "direct", "replay"} and all(len(row["tokens"]) == len(row["weights"]) for row in buffer)
+    again, other = lineage("again")
+    killed = run("distill.py", again, before=KILL_IN_A_SAVE)  # in the middle of step 4's save, of stage amplify
+    assert killed.returncode != 0
+    assert checkpoint.latest(other / "amplified").name == "checkpoint-0000003"
+    resumed = run("distill.py", again, "--resume")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    shutil.rmtree(other / "reflected" / "checkpoint-0000004")  # and once more from within stage reflect's second round
+    assert run("distill.py", again, "--resume").returncode == 0
+    for stage in ("amplified", "reflected"):
+        one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    table = run("eval.py", file)
+    assert table.returncode == 0 and "success/api greedy" in table.stdout and "reflected" in table.stdout, table.stderr
+
+
+@pytest.mark.parametrize("more, words, wanted", [
+    ("", ["--stage", "reflect"], "there is no run; make it with python distill.py config/toy.py --stage amplify"),
+    ("", ["--stage", "dpo"], "distill.py has amplify and reflect"),
+    ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
+    ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
+    ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
+    ("start='out/nosuch'", ["--stage", "amplify"], "there is no run"),
+])
+def test_bad_input(lineage, more, words, wanted):
+    result = run("distill.py", lineage("bad", more)[0], *words)
+    assert result.returncode == 1 and wanted in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
+def test_a_foreign_stage_folder_is_refused(lineage):
+    file, folder = lineage()
+    shutil.copytree(folder / "base", folder / "amplified")
+    assert "go on with --resume, or delete" in run("distill.py", file, "--stage", "amplify").stderr
+    assert "was written by stage train, not amplified" in run("distill.py", file, "--stage", "amplify", "--resume").stderr
+
+
+def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tmp_path):
+    good = [vars(trajectory("math", 0, i, Difficulty())) for i in range(30)]
+    lines = [json.dumps(row) for row in good]
+    lines[3] = lines[3][:50]
+    lines[7] = json.dumps({**good[7], "verified": False})
+    (tmp_path / "theirs.jsonl").write_text("\n".join(lines) + "\n")
+    file, folder = lineage("t", f"file={str(tmp_path / 'theirs.jsonl')!r}")
+    result = run("distill.py", file, "--stage", "amplify")
+    assert result.returncode == 0, result.stderr
+    assert "2 of 30 lines of theirs.jsonl" in result.stdout and "lines 4, 8" in result.stdout and "28 verified trajectories" in result.stdout
+
+
+def test_an_empty_buffer_is_an_error(lineage):
+    file, folder = lineage()
+    assert run("distill.py", file, "--stage", "amplify").returncode == 0
+    (folder / "reflected").mkdir()
+    (folder / "reflected" / "buffer-0.jsonl").write_text("")
+    result = run("distill.py", file, "--stage", "reflect")
+    assert result.returncode == 1 and "buffer-0.jsonl is empty" in result.stderr
+
+
+def test_distilling_logits_pulls_towards_the_teacher(lineage):
+    """With the teacher's own weights to begin with, the divergence and its gradient are zero: the run equals one without it."""
+    file, folder = lineage("kl", "kl=1.0, kl_teacher='base', prompt_weight=0.0")
+    text = (folder.parent / "kl.py").read_text().replace("'base'", repr(str(folder / "base")))
+    (folder.parent / "kl.py").write_text(text)
+    plain, other = lineage("plain", "prompt_weight=0.0")
+    for each in (file, plain):
+        assert run("distill.py", each, "--stage", "amplify", "--distill.steps", "1").returncode == 0
+    one, two = (checkpoint.load_run(f / "amplified")[0] for f in (folder, other))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.parameters(), two.parameters()))

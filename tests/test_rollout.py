@@ -1,0 +1,131 @@
+"""Rollouts beside the expert's own conversations, the trainer's log-probabilities, and worlds that misbehave."""
+
+import pytest
+import torch
+
+import tokenizer as tokenizers
+from config import Model, UserError
+from expert import solve
+from model import SAGE
+from rollout import Rollout, figures, prompt_of, rollouts
+from worlds import Difficulty, Entry, Episode, draw
+
+TINY = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
+TOY = tokenizers.toy()
+
+
+class Scripted(torch.nn.Module):
+    """A "model" that writes given conversations: after the token at position p of row r it is sure of script[r][p + 1]."""
+
+    def __init__(self, scripts):
+        super().__init__()
+        self.config, self.scripts, self.weight = TINY, scripts, torch.nn.Parameter(torch.zeros(1))
+
+    def hidden(self, tokens, state=None, positions=None):
+        state.cache.advance(positions)
+        return positions[..., None]
+
+    def logits(self, hidden):
+        logits = torch.full((len(hidden), TINY.vocab_size), -50.0)
+        for row, position in enumerate(hidden.reshape(len(hidden), -1)[:, -1].tolist()):
+            script = self.scripts[row]
+            logits[row, script[min(position + 1, len(script) - 1)]] = 50.0
+        return logits
+
+    def forward(self, tokens, state, positions):
+        return self.logits(self.hidden(tokens, state, positions))[:, None]
+
+
+def conversation(task):
+    messages, _ = solve(task)
+    return TOY.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact")
+
+
+@pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
+def test_the_experts_words_give_the_experts_conversation(world):
+    """Token for token what the chat template makes of the expert's messages, tools' answers and injected faults included, and verified."""
+    tasks = [draw(world, 3, index, Difficulty(fault_rate=0.7)) for index in range(8)]
+    wanted = [conversation(task) for task in tasks]
+    for done, (tokens, own) in zip(rollouts(Scripted([t for t, _ in wanted]), TOY, tasks, room=400), wanted):
+        assert (done.ended, done.verified, done.invented) == ("answer", True, 0)
+        length = len(done.tokens)  # the template puts a line end behind the last message, which nobody writes
+        assert done.tokens == tokens[:length] and done.own == own[:length] and length == len(tokens) - 1
+        assert done.recovered in (None, True)
+
+
+def test_log_probabilities_are_the_trainers():
+    torch.manual_seed(0)
+    model = SAGE(TINY).train()
+    with torch.no_grad():
+        for p in model.parameters():  # far from uniform, so that an error would show
+            p.mul_(3)
+    tasks = [draw(world, 1, index) for index in range(3) for world in ("api", "math", "shell")]
+    for done in rollouts(model, TOY, tasks, seed=5, room=60):
+        log_probs = model(torch.tensor([done.tokens]))[0].log_softmax(-1)
+        for place in range(1, len(done.tokens)):
+            if done.own[place]:
+                assert abs(log_probs[place - 1, done.tokens[place]].item() - done.log_probs[place]) <= 1e-5
+            else:
+                assert done.log_probs[place] == 0
+    assert model.training
+
+
+def test_an_episode_does_not_depend_on_its_batch():
+    model, tasks = SAGE(TINY), [draw("api", 2, index) for index in range(20)]
+    together = rollouts(model, TOY, tasks, seed=1, room=50, batch=20)  # 20 rows: the batch shrinks on the way
+    alone = rollouts(model, TOY, tasks, seed=1, room=50, batch=1)
+    assert [a.tokens for a in together] == [b.tokens for b in alone]
+    assert [a.tokens for a in together] != [b.tokens for b in rollouts(model, TOY, tasks, seed=2, room=50)]
+
+
+def broken(task, call):
+    """The expert's conversation with its first call replaced by other text."""
+    tokens, own = conversation(task)
+    start = own.index(True)
+    return tokens[:start] + TOY.encode(call, special=True) + [TOY.special["<|im_end|>"]] * 40
+
+
+@pytest.mark.parametrize("call, zero_tolerance, ended", [
+    ("<tool_call>{no json</tool_call>", True, "malformed"),
+    ('<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>', True, "malformed"),
+    ('<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>', False, "invalid"),
+])
+def test_wrong_calls_end_episodes(call, zero_tolerance, ended):
+    task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
+    tolerance = 1 if ended == "invalid" else 2
+    done = rollouts(Scripted([broken(task, call)]), TOY, [task], zero_tolerance=zero_tolerance, tolerance=tolerance)[0]
+    assert done.ended == ended and not done.verified and done.invalid == 1
+
+
+def test_a_world_that_raises_costs_its_episode_only(monkeypatch):
+    tasks = [next(t for t in (draw("api", seed, i) for i in range(50)) if t.solution) for seed in (0, 1, 2)]
+    model, whole = Scripted([conversation(task)[0] for task in tasks]), Episode.step
+
+    def step(self, call):
+        if self.task is tasks[1]:
+            raise RuntimeError("the world ends")
+        return whole(self, call)
+
+    monkeypatch.setattr(Episode, "step", step)
+    assert [(r.ended, r.verified) for r in rollouts(model, TOY, tasks, room=400)] == [("answer", True), ("raised", False), ("answer", True)]
+
+
+def test_recovery_and_invention_are_counted():
+    task = draw("api", 0, 0)
+    call = {"name": "kemi", "arguments": {}}
+    entry = lambda said, taken=None, faults=(): Entry(call, list(faults), said, taken)
+    recovered = Rollout(task, [], [], [], fault=(0, "timeout"), log=[entry("error: timeout"), entry("error: x"), entry("5", call)])
+    too_late = Rollout(task, [], [], [], fault=(0, "timeout"), log=[entry("error: timeout"), entry("error: x"), entry("error: x"), entry("5", call)])
+    other_tool = Rollout(task, [], [], [], fault=(0, "timeout"), log=[entry("error: timeout"), entry("5", {"name": "other", "arguments": {}})])
+    assert [r.recovered for r in (recovered, too_late, other_tool, Rollout(task, [], [], []))] == [True, False, False, None]
+    assert figures([recovered, too_late])["recovery"] == 0.5
+
+
+def test_a_prompt_without_room_is_an_error():
+    with pytest.raises(UserError, match="leaves no room"):
+        rollouts(SAGE(Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=16)), TOY, [draw("api", 0, 0)])
+
+
+def test_prompt_ends_where_the_model_begins():
+    task = draw("sql", 0, 0)
+    assert TOY.decode(prompt_of(task, TOY)).endswith(f"{task.request}<|im_end|>\n<|im_start|>assistant\n")
