@@ -2,11 +2,18 @@
 
 Cross-entropy in chunks is the one of pretraining; what differs from the textbook is that the V logits of every token are never
 held together: each chunk's gradient is taken at once, in the forward pass, and only sums are kept.
+
+Behind it stand the losses of the preference and reinforcement stages (paper §3.1.2, CodePPO). They share one layout: per-token tensors (R, T)
+of packed rows, in the places of `targets` (the value at t is about the token that follows t); `own` says which of these tokens the
+model wrote, `documents` which episode they belong to. What is not its own enters no loss, and its gradient is exactly zero.
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 IGNORE = -100  # a target that teaches nothing: padding, prompts, tool output
 
@@ -73,3 +80,134 @@ def gate_loss(gate_logits: Tensor, kinds: Tensor) -> Tensor:
     gate_logits and kinds (B, T); mean in nats (§2.2).
     """
     return F.binary_cross_entropy_with_logits(gate_logits.float(), 1.0 - kinds.float())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Log-probabilities.
+
+def token_log_probs(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_elements: int = 1 << 26, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """log P(target) at each place, and the entropy there, both (…) in nats, differentiable; 0 where the target is IGNORE.
+
+    hidden (…, D), the head's weight (V, D), targets (…). Only taught places are computed, at most `chunk_elements` logits at a time:
+    backward makes each chunk's logits again. The softmax is float32, at the temperature that the sampler drew with.
+    """
+    def of_chunk(h: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = ((h @ weight.T).float() / temperature).log_softmax(-1)  # (C, V)
+        return log_p.gather(1, target[:, None]).squeeze(1), -(log_p.exp() * log_p).sum(-1)
+
+    taught = targets != IGNORE
+    rows, wanted, chunk = hidden[taught], targets[taught], max(1, chunk_elements // weight.shape[0])
+    parts = [checkpoint(of_chunk, rows[start:start + chunk], weight, wanted[start:start + chunk], use_reentrant=False, preserve_rng_state=False)
+             for start in range(0, max(len(rows), 1), chunk)]
+    blank = torch.zeros(targets.shape, device=hidden.device)
+    return tuple(blank.masked_scatter(taught, torch.cat(part)) for part in zip(*parts))
+
+
+def per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
+    """Sums (count,) of token values (R, T) over each of the documents 0 … count − 1; padding is document −1."""
+    return values.new_zeros(count + 1).index_add(0, documents.flatten() + 1, values.flatten())[1:]
+
+
+def shares(own: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence") -> Tensor:
+    """Each token's weight in a mean over the model's own tokens; they sum to 1, and are 0 elsewhere.
+
+    "sequence": every episode counts the same, its tokens share that (so a long failing episode does not drown the short ones: token-mean
+    with long failures destroyed the policy in our prototype). "token": every token counts the same.
+    """
+    own = own.float()
+    if mean == "sequence":
+        length = per_document(own, documents, int(documents.max()) + 1)
+        own = own / length.clamp(min=1)[documents.clamp(min=0)]
+    return own / own.sum().clamp(min=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Direct Preference Optimization.
+
+def dpo_loss(policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, beta: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Mean of −log σ(margin) and the margins (N,), from whole completions' log-probabilities (N,) (Rafailov et al. 2023).
+
+    The best policy under a reward r and a penalty β·KL(π ‖ π_ref) is π ∝ π_ref · exp(r/β), so r = β·log π/π_ref + a constant of the prompt, which
+    Bradley and Terry's P(chosen over rejected) = σ(r_chosen − r_rejected) does not see:
+        margin = β·[(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]
+    At the beginning π = π_ref: the loss is ln 2 and its gradient β/2 · (∇log π(rejected) − ∇log π(chosen)).
+    """
+    margins = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
+    return -F.logsigmoid(margins).mean(), margins.detach()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Proximal Policy Optimization.
+
+@torch.no_grad()
+def generalized_advantages(rewards: Tensor, values: Tensor, own: Tensor, gamma: float, lam: float, documents: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Advantages and returns (R, T) of the model's own tokens, 0 elsewhere (Schulman et al. 2016).
+
+        δ_t = r_t + γ·V_{t+1} − V_t        A_t = δ_t + γλ·A_{t+1}        return_t = A_t + V_t
+    where t + 1 is the model's *next own* token: what a tool says in between is part of the world's answer, not a step of its own, so
+    three tokens more or less of it change nothing. V behind the last one is 0. With γ = λ = 1 every token's return is the final reward.
+    Rows may hold several episodes, told apart by `documents`.
+    """
+    advantages = torch.zeros_like(values, dtype=torch.float32)
+    advantage = following = advantages.new_zeros(len(values))  # A and V of the own token that comes next
+    for t in reversed(range(values.shape[1])):
+        if documents is not None and t + 1 < values.shape[1]:
+            same = documents[:, t] == documents[:, t + 1]
+            advantage, following = advantage * same, following * same
+        delta = rewards[:, t] + gamma * following - values[:, t]
+        advantage = torch.where(own[:, t], delta + gamma * lam * advantage, advantage)
+        following = torch.where(own[:, t], values[:, t], following)
+        advantages[:, t] = advantage * own[:, t]
+    return advantages, (advantages + values) * own
+
+
+@torch.no_grad()
+def whiten(values: Tensor, own: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over the model's own tokens; 0 elsewhere, and everywhere if all are equal."""
+    inside = values[own]
+    if not len(inside) or inside.max() == inside.min():
+        return torch.zeros_like(values)
+    return torch.where(own, (values - inside.mean()) / inside.std(correction=0).clamp(min=1e-6), 0.0)
+
+
+@torch.no_grad()
+def group_advantages(rewards: Tensor) -> Tensor:
+    """(r − mean)/deviation over each task's samples (P, G): Group Relative Policy Optimization needs no value head (Shao et al. 2024).
+
+    A group of equal rewards says nothing about what was better: exactly 0.
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    equal = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
+    return torch.where(equal, 0.0, centred / (rewards.std(1, keepdim=True) + 1e-4))
+
+
+def ppo_loss(new: Tensor, old: Tensor, advantages: Tensor, weights: Tensor, clip: float = 0.2) -> tuple[Tensor, Tensor]:
+    """−Σ w · min(ρ·A, clip(ρ, 1 ± clip)·A) with ρ = π_new/π_old of each token, and the share of tokens where the clip binds (Schulman et al. 2017).
+
+    All (R, T); `weights` are `shares`. Before the first step ρ = 1, nothing is clipped, and the gradient is REINFORCE's: −Σ w·A·∇log π.
+    """
+    ratio = torch.exp(new - old)
+    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
+    loss = -(torch.minimum(ratio * advantages, clipped) * weights).sum()
+    return loss, ((clipped < ratio * advantages) * weights).sum().detach()
+
+
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, weights: Tensor, clip: float = 0.2) -> Tensor:
+    """½ Σ w · max((V − return)², (V_clipped − return)²): the value may not leave its old self by more than `clip` in one update."""
+    near = old + (new - old).clamp(-clip, clip)
+    return 0.5 * (torch.maximum((new - returns).square(), (near - returns).square()) * weights).sum()
+
+
+def kl_k2(new: Tensor, reference: Tensor) -> Tensor:
+    """½·(log π/π_ref)² a token: as a *loss* on the policy's own samples its gradient is that of KL(π ‖ π_ref).
+
+    ∇KL = E_π[log(π/π_ref)·∇log π], since E_π[∇log π] = 0, and that is E_π[∇k2]. For telling the size of the divergence k1 and k3 are
+    unbiased (Schulman 2020, "Approximating KL divergence"); as a loss k1 has a gradient of zero in the mean and k3 a biased one.
+    """
+    return 0.5 * (new - reference).square()
+
+
+def kl_k3(new: Tensor, reference: Tensor) -> Tensor:
+    """e^(−d) − 1 + d with d = log π/π_ref: E_π[k3] = E_π[k1 = d] = KL(π ‖ π_ref), never negative, with less scatter than k1."""
+    difference = new - reference
+    return torch.exp(-difference) - 1 + difference
