@@ -1,12 +1,19 @@
-# make toy: environment + the main job.  make test: environment + tests.  Nothing else needs to be installed by hand.
+# make toy: environment + the main job.  make test: environment + tests.  make sage: the whole lineage, base to sage.
+# Nothing else needs to be installed by hand. What was interrupted goes on where it was.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: toy test tables picture clean
+.PHONY: toy sage test tables picture clean
 
 toy: .venv/ready
 	$(BIN)/python train.py config/toy.py
+
+sage: .venv/ready
+	$(BIN)/python train.py config/toy.py $(if $(wildcard out/toy/base/checkpoint-*),--resume)
+	$(BIN)/python distill.py config/toy.py --resume
+	$(BIN)/python rl.py config/toy.py --resume
+	$(BIN)/python eval.py config/toy.py
 
 test: .venv/test-ready
 	$(BIN)/python -m pytest
