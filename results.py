@@ -6,6 +6,9 @@ docs/*.md stand between markers and are generated, so prose cannot drift from me
     <!-- results trunk: learning/ -->      every record of docs/results/trunk.json whose name begins with "learning/"
     <!-- /results -->
 
+    <!-- results posttraining: base | sage -->    the records "base/…" and "sage/…" side by side, a column each
+    <!-- /results -->
+
 `python results.py` rewrites the tables; `python results.py --check` exits 1 when one differs (a test runs it).
 """
 
@@ -97,19 +100,40 @@ def table(subject: str, prefix: str) -> str:
         "paper": lambda r: r["paper"],
         "note": lambda r: r["note"],
     }
-    columns = {head: cell for head, cell in columns.items() if any(cell(r) for r in records)}
-    rows = [list(columns), ["---"] * len(columns)] + [[cell(r) for cell in columns.values()] for r in records]
+    return written(columns, records, records)
+
+
+def side_by_side(subject: str, stages: list[str]) -> str:
+    """The Markdown table of records "stage/figure": a row for each figure, a column for each stage; goal and paper from the last stage that has them."""
+    path = FOLDER / f"{subject}.json"
+    records = [r for r in json.loads(path.read_text()) if r["name"].partition("/")[0] in stages] if path.exists() else []
+    if not records:
+        raise SystemExit(f"docs/results/{subject}.json has no record of {', '.join(stages)}; run the command that measures it")
+    found = {tuple(r["name"].split("/", 1)): r for r in records}
+    names = list(dict.fromkeys(name for _, name in found))
+    cell = lambda stage: lambda name: f"{shown(found[stage, name]['value'])} {found[stage, name]['spread'].removesuffix(' std')}".strip() if (stage, name) in found else ""
+    last = lambda key: lambda name: next((found[stage, name][key] for stage in reversed(stages) if (stage, name) in found and found[stage, name][key]), "")
+    columns = {"": lambda name: f"{name}, {next(r['unit'] for (_, other), r in found.items() if other == name)}", **{stage: cell(stage) for stage in stages}, "goal": last("goal"), "paper": last("paper")}
+    return written(columns, names, records)
+
+
+def written(columns: dict, items: list, records: list[dict]) -> str:
+    """A Markdown table of `items` without the columns that none of them fills, and what measured its records."""
+    columns = {head: cell for head, cell in columns.items() if any(cell(item) for item in items)}
+    rows = [list(columns), ["---"] * len(columns)] + [[cell(item) for cell in columns.values()] for item in items]
     commands = sorted({r["command"] for r in records})
     made = sorted({f"{r['machine']}" for r in records})
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", "Measured by " + ", ".join(f"`{c}`" for c in commands) + " on " + "; ".join(made) + ".", ""])
+    each = {f"{r['n']} tasks, {r['seeds']} seeds" for r in records if r["n"] and r["seeds"]}
+    over = f" ({each.pop()}, mean ± std over seeds)" if items is not records and len(each) == 1 else ""
+    return "\n".join([*lines, "", "Measured by " + ", ".join(f"`{c}`" for c in commands) + " on " + "; ".join(made) + over + ".", ""])
 
 
 def main() -> None:
     stale = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text()
-        fresh = MARKER.sub(lambda m: m[1] + table(m[2], m[3]) + m[4], text)
+        fresh = MARKER.sub(lambda m: m[1] + (side_by_side(m[2], [part.strip() for part in m[3].split("|")]) if "|" in m[3] else table(m[2], m[3])) + m[4], text)
         if fresh != text:
             stale.append(page.name)
             if "--check" not in sys.argv:
