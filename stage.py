@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import checkpoint
 import config as settings
 import runtime
 import tokenizer as tokenizers
-from config import Config, Loop, UserError
+from config import Config, Loop, Model, UserError
 from model import SAGE
 from muon import optimizers, set_rate
 
@@ -37,15 +38,20 @@ def open_model(folder: str | Path, dtype: torch.dtype = torch.float32, device: s
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
+def head_of(model: SAGE) -> torch.Tensor:
+    """The matrix (V, D) that maps a model's hidden states to logits."""
+    return model.embedding.text.weight if model.head is None else model.head.weight
+
+
 class Stage:
     """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty at the beginning).
 
-    `section` is its settings (config.distill, config.rl), `steps` its length, `heads` modules that learn beside the decoder.
+    `section` is its settings (config.distill, config.dpo, config.ppo), `steps` its length; `heads` makes modules for the decoder's shape that learn beside it.
     Raises UserError for a folder that is missing, that another stage wrote, or whose settings differ from those of a resumed run.
     """
 
-    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: nn.ModuleDict | None = None):
-        self.config, self.name, self.section, self.steps, self.heads = config, name, section, steps, heads
+    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None):
+        self.config, self.name, self.section, self.steps = config, name, section, steps
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
         self.source = Path(settings.anchored(section.start)) if section.start else lineage / previous
@@ -58,7 +64,7 @@ class Stage:
         if done and not config.resume:
             meta, _ = checkpoint.read_meta(done[-1])
             raise UserError(f"{self.folder} holds this stage at step {meta['step']} of {steps}; go on with --resume, or delete the folder to begin anew")
-        self.kept, self.first = {}, 0
+        self.kept, self.first, self.scale = {}, 0, 0.0
         mine = {key: value for key, value in asdict(section).items() if key not in FREE}
         if done:
             meta, stored = checkpoint.read_meta(done[-1])
@@ -75,8 +81,7 @@ class Stage:
                 raise UserError(f"stage {name} starts from {self.source}, where there is no run; {HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start")
             self.model = open_model(self.source, device=self.device)
             config.model = self.model.config
-        if heads is not None:
-            heads.to(self.device)
+        self.heads = heads = heads(config.model).to(self.device) if heads else None
         self.tokenizer = tokenizers.load(config.data.tokenizer)
         if self.tokenizer.vocab_size > config.model.vocab_size:
             raise UserError(f"tokenizer {self.tokenizer.name} has {self.tokenizer.vocab_size} tokens, the model of {self.source} {config.model.vocab_size}; name its tokenizer in data.tokenizer")
@@ -98,7 +103,7 @@ class Stage:
     @property
     def head(self) -> torch.Tensor:
         """The matrix (V, D) that maps hidden states to logits."""
-        return self.model.embedding.text.weight if self.model.head is None else self.model.head.weight
+        return head_of(self.model)
 
     def update(self, step: int) -> float:
         """Clip the gradients, take the optimisers' step at the schedule's rate, clear the gradients; the norm before clipping.

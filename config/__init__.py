@@ -169,6 +169,86 @@ class Distill(Loop):
 
 
 @dataclass
+class Dpo(Loop):
+    """How rl.py's stage dpo learns from preferences what to refuse, and what not to."""
+
+    steps: int = 150
+    batch: int = 16  # pairs in one step
+    optimizer: Literal["muon", "adamw"] = "adamw"  # Muon's steps have a fixed size; preferences need small ones
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0  # the model is to stay near the one before it, not near zero
+    dtype: Literal["auto", "bfloat16", "float32"] = "float32"  # a difference of log-probabilities is small, and bfloat16 rounds it away
+    pairs: int = 2000  # preference pairs of the safety world, half of them about benign requests
+    beta: float = 0.1  # β, the paper's; with 0 only the two terms below teach: the supervised control
+    nll: float = 0.1  # weight of the chosen message's own cross-entropy, which keeps it likely while the rejected one falls
+    worlds: str = "api,sql,shell,math"  # of the teacher's episodes that are replayed, so that acting is not forgotten
+    trajectories: int = 1000  # of them
+    replay: float = 1.0  # weight of their cross-entropy
+    replay_rows: int = 4  # rows of them in one step; 0: none
+    sequence: int = 512  # T of a packed row
+    fault_rate: float = 0.3  # share of replayed episodes in which a tool fails once on purpose
+    fault_kinds: str = "timeout,locked,renamed,moved,type"  # as in distill
+    log_every: int = 10
+    start: str = ""  # the run to start from; empty: reflected, beside `out`
+    name: str = ""  # the folder to write, beside `out`; empty: safe
+
+    def check(self) -> None:
+        super().check()
+        self.at_least(pairs=self.batch, beta=0, nll=0, trajectories=1, replay=0, replay_rows=0, sequence=2, fault_rate=0)
+
+
+@dataclass
+class Ppo(Loop):
+    """How rl.py's stage ppo learns from execution (the paper's CodePPO)."""
+
+    steps: int = 150  # each draws `prompts` × `samples` episodes
+    batch: int = 32  # packed rows in one forward pass; a step's gradient is summed over all of them
+    optimizer: Literal["muon", "adamw"] = "adamw"  # Muon's steps have a fixed size, however little an advantage says
+    learning_rate: float = 1e-4  # 3e-4 destroyed the policy in the prototype
+    weight_decay: float = 0.0  # the reference policy is what to stay near, not zero
+    beta2: float = 0.99  # gradients of a few hundred episodes scatter
+    warmup: float = 0.05
+    decay: float = 0.2
+    dtype: Literal["auto", "bfloat16", "float32"] = "float32"  # the sampler's and the trainer's log-probabilities must agree
+    worlds: str = "api,sql,shell,safety"  # drawn in turn
+    prompts: int = 24  # tasks in one step; fewer than 16 and a step says little
+    samples: int = 8  # episodes of each task
+    temperature: float = 1.0  # of the sampler, and of every log-probability
+    room: int = 256  # tokens that an episode may add to its prompt
+    sequence: int = 512  # T of a packed row; longer episodes do not occur while `room` and the prompts fit
+    fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
+    fault_kinds: str = "timeout,locked,renamed,moved,type"  # of faults in training; "denied" is held out for testing
+    malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool
+    invented: float = -0.5  # reward of each invented argument
+    tolerance: int = 2  # calls that the schemas refuse, until the episode ends; long failing episodes teach ranting
+    advantage: Literal["gae", "group"] = "gae"  # a value head and token-level GAE, or the mean of the same task's samples (GRPO)
+    gamma: float = 1.0  # a reward that comes at the end is worth as much at the beginning
+    lam: float = 1.0  # λ of GAE: 1 leans on the reward alone, less on the value head
+    mean: Literal["sequence", "token"] = "sequence"  # each episode counts the same, or each token
+    epochs: int = 2  # passes over a step's episodes
+    minibatches: int = 2  # optimiser steps in one pass
+    clip: float = 1.0
+    ratio_clip: float = 0.2  # PPO's ε
+    kl: float = 0.01  # weight of ½·(log π/π_ref)² (k2)
+    stop_kl: float = 0.03  # nats a token from the policy that sampled, at which a step's further passes are left out
+    entropy: float = 0.0  # weight of a bonus for entropy
+    value_learning_rate: float = 3e-3  # of the value head, which starts at zero
+    value_clip: float = 0.5  # how far a value may move in one step
+    log_every: int = 5
+    save_every: int = 25
+    start: str = ""  # the run to start from; empty: safe, beside `out`
+    name: str = ""  # the folder to write, beside `out`; empty: sage
+
+    def check(self) -> None:
+        super().check()
+        self.at_least(prompts=1, samples=1, room=1, sequence=2, fault_rate=0, tolerance=1, gamma=0, lam=0, epochs=1, minibatches=1, kl=0, stop_kl=0, entropy=0, value_learning_rate=0, value_clip=0)
+        if not (self.temperature > 0 and 0 < self.ratio_clip < 1 and self.gamma <= 1 and self.lam <= 1):
+            raise UserError(f"ppo.temperature is {self.temperature}, ratio_clip {self.ratio_clip}, gamma {self.gamma}, lam {self.lam}; wanted a temperature above 0, a clip in (0, 1), gamma and lam in [0, 1]")
+        if self.advantage == "group" and self.samples < 2:
+            raise UserError("ppo.advantage 'group' compares samples of one task; ppo.samples must be at least 2")
+
+
+@dataclass
 class Eval:
     """What eval.py measures, and on how much."""
 
@@ -196,6 +276,8 @@ class Config:
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
     distill: Distill = field(default_factory=Distill)
+    dpo: Dpo = field(default_factory=Dpo)
+    ppo: Ppo = field(default_factory=Ppo)
     eval: Eval = field(default_factory=Eval)
 
     def check(self) -> None:
