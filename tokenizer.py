@@ -16,6 +16,7 @@ import ast
 import hashlib
 import heapq
 import json
+import re
 import sys
 import unicodedata
 from collections import Counter, defaultdict
@@ -41,6 +42,10 @@ TOOLS_END = ("\n</tools>\n\nFor each function call, return a json object with fu
              '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>')
 MARKERS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
 QWEN_SPECIAL = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<tool_call>": 151657, "</tool_call>": 151658}
+
+# The worlds' made-up names are made of these. The toy vocabulary keeps each whole and never joins one with the mark before it, so that "(rubu",
+# " rubu" and "\"rubu" all hold the tokens ru, bu: a small model copies names by copying tokens, and learns it many times sooner (docs/LOG.md).
+SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 
 # Appendix B names three prompts and its text was not preserved; these are ours, to the same purpose.
 SOCRATIC_TEACHER = """You are a Socratic teacher of an agent that plans and calls tools. You see a task, its tools, the agent's attempt and what the
@@ -270,14 +275,17 @@ def load(name: str | Path) -> Tokenizer:
 # ---------------------------------------------------------------------------------------------------------------------
 # Training a byte-level BPE: merge the most frequent neighbours, again and again.
 
-def train(texts: Iterable[str], entries: int) -> list[bytes]:
+def train(texts: Iterable[str], entries: int, syllables: Iterable[str] = ()) -> list[bytes]:
     """The first `entries` tokens of a byte-level BPE: 256 bytes, then one merge after another (Sennrich et al. 2016).
 
-    Deterministic: of equally frequent pairs the smaller bytes win. The counts of pairs are kept up to date word by word,
-    so that a merge costs only the words it changes.
+    `syllables` (a consonant and a vowel each) are merged before all others, and none with a single mark or space before it. Deterministic: of
+    equally frequent pairs the smaller bytes win. The counts of pairs are kept up to date word by word, so that a merge costs only the
+    words it changes.
     """
+    first = [syllable.encode() for syllable in syllables]
     words = Counter(word for text in texts for word in regex.findall(PATTERN, text))
-    pieces = [([bytes([b]) for b in word.encode()], count) for word, count in sorted(words.items())]
+    whole = re.compile(b"|".join([*first, b"."]), re.DOTALL)
+    pieces = [(whole.findall(word.encode()), count) for word, count in sorted(words.items())]
     counts: Counter = Counter()  # pair -> how often it stands in the text
     where = defaultdict(set)  # pair -> words that hold it
     for index, (parts, count) in enumerate(pieces):
@@ -286,8 +294,8 @@ def train(texts: Iterable[str], entries: int) -> list[bytes]:
             where[pair].add(index)
     queue = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(queue)
-    vocabulary = [bytes([b]) for b in range(256)]
-    known = set(vocabulary)
+    vocabulary = [bytes([b]) for b in range(256)] + first
+    known, kept_whole = set(vocabulary), set(first)
     while len(vocabulary) < entries and queue:
         negative, pair = heapq.heappop(queue)
         if -negative != counts[pair]:  # the count has changed since: ask again later
@@ -295,6 +303,8 @@ def train(texts: Iterable[str], entries: int) -> list[bytes]:
                 heapq.heappush(queue, (-counts[pair], pair))
             continue
         merged = pair[0] + pair[1]
+        if pair[1] in kept_whole and len(pair[0]) == 1 and not pair[0].isalpha():
+            continue
         if merged not in known:  # two pairs can spell the same token
             vocabulary.append(merged)
             known.add(merged)
@@ -331,7 +341,7 @@ def main() -> None:
         conversations.append("".join(s.text for s in chat_segments(row["messages"], row["tools"], "compact", False)))
     markers = [*MARKERS, TOOLS_BEGIN, TOOLS_END]
     between = regex.compile("|".join(map(regex.escape, markers)))  # the markers are tokens already: the merges shall not learn their letters
-    vocabulary = train((piece for text in texts + conversations * 5 for piece in between.split(text)), 1024 - len(markers))
+    vocabulary = train((piece for text in texts + conversations * 5 for piece in between.split(text)), 1024 - len(markers), SYLLABLES)
     aside = TOY.with_suffix(".tmp")
     aside.write_text("# The toy vocabulary: one token a line, its rank is its place; made by tokenizer.py\n" + "".join(f"{entry!r}\n" for entry in vocabulary))
     aside.replace(TOY)

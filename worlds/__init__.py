@@ -28,13 +28,13 @@ from typing import Any
 
 import tools as toolbox
 from config import UserError
+from tokenizer import SYLLABLES
 
 WORLDS = {"api": "Api", "sql": "Sql", "shell": "Shell", "math": "Math", "safety": "Safety"}  # module in this folder -> its class
 
 
 # ---------------------------------------------------------------------------------------------------------- names
 
-SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 HELD_OUT = 5  # one name in five is kept for testing
 
 
@@ -191,13 +191,13 @@ def same_answer(given: str, wanted: str) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- faults
 
-FAULT_TEXTS = {  # kind: (seen in training, other words for testing)
-    "timeout": ("error: timeout, try again", "error: no reply for 30 s, repeat the call"),
-    "locked": ("error: database locked, try again", "error: table is busy, repeat the call"),
-    "renamed": ("error: {key} is now {new}", "error: the parameter {key} got the name {new}"),
-    "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} has become {new}"),
-    "type": ("error: {key} must be a string", "error: {key} takes text, not a number"),
-    "denied": ("error: permission denied, pass key {new}", "error: access refused without key {new}"),
+FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testing
+    "timeout": ("error: timeout, try again", "error: no answer in time, call again", "error: timed out after 30 s", "error: no reply for 30 s, repeat the call"),
+    "locked": ("error: database locked, try again", "error: locked, repeat", "error: busy, call again", "error: table is busy, repeat the call"),
+    "renamed": ("error: {key} is now {new}", "error: {key} was renamed to {new}", "error: use the name {new} for {key}", "error: the parameter {key} got the name {new}"),
+    "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} is now {new}", "error: {value} is gone, {key} is {new}", "error: {key} {value} has become {new}"),
+    "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} takes text, not a number"),
+    "denied": ("error: permission denied, pass key {new}", "error: not allowed, give key {new}", "error: key {new} is needed", "error: access refused without key {new}"),
 }
 
 
@@ -228,7 +228,8 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     parameters = next(t["function"]["parameters"] for t in tools if t["function"]["name"] == name)
     properties, required = parameters.setdefault("properties", {}), parameters.setdefault("required", [])
     new: Any = draw_name(rng, task.difficulty.split, {"key", *properties}) if kind == "renamed" else rng.randrange(100, 1000)
-    text = FAULT_TEXTS[kind][task.difficulty.fault_wording == "unseen"].format(key=key, value=value, new=new)
+    *seen, unseen = FAULT_TEXTS[kind]
+    text = (unseen if task.difficulty.fault_wording == "unseen" else rng.choice(seen)).format(key=key, value=value, new=new)
     if kind == "renamed":
         parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
         parameters["required"] = [new if k == key else k for k in required]
