@@ -39,7 +39,7 @@ def call(script: str, *words: str) -> None:
 def lineage(seed: int, lineages: Path, ablations: bool) -> Path:
     """Train a seed's stages, or what is left of them."""
     base = lineages / f"seed{seed}" / "base"
-    seeds = [f"--{section}.seed={seed}" for section in ("train", "distill", "rl")]
+    seeds = [f"--{section}.seed={seed}" for section in ("train", "distill", "dpo", "ppo")]
     out = ["--out", str(base), *seeds]
     c = settings.read("config/toy.py")
     if not checkpoint.checkpoints(base) or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps:
