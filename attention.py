@@ -264,7 +264,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: 
     """Raise UserError, with the values, for whatever does not fit together."""
     if q.dim() != 4 or k.dim() != 4 or k.shape != v.shape or k.shape[0] != q.shape[0] or k.shape[2:] != q.shape[2:]:
         raise UserError(f"attention needs q (B, H, T, d) and k, v (B, K, T, d); found q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}")
-    if q.shape[1] % k.shape[1]:
+    if not k.shape[1] or q.shape[1] % k.shape[1]:
         raise UserError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key-value heads; H must be a multiple of K")
     if window < 1 or stride < 1:
         raise UserError(f"window and stride must be at least 1; found window={window}, stride={stride}")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -44,13 +44,13 @@ def tensors(T: int, H: int, K: int, d: int, dtype: torch.dtype, device: str) -> 
     return [torch.randn(1, heads, T, d, dtype=dtype, device=device, generator=generator, requires_grad=True) for heads in (H, K, K)]
 
 
-def seconds(call: Callable[[], object], repeats: int = 5) -> list[float]:
+def seconds(call: Callable[[], object], device: str, repeats: int = 5) -> list[float]:
     """Times of `call` after one warm-up, sorted; fewer when one takes seconds. On a GPU by events, with a cold L2."""
-    if torch.cuda.is_available():
+    if device == "cuda":
         from triton.testing import do_bench
         return sorted(t / 1000 for t in do_bench(call, warmup=200, rep=1000, return_mode="all"))
     times = []
-    while not times or len(times) < repeats + 1 and sum(times) < 6:
+    while len(times) < min(2, repeats + 1) or len(times) < repeats + 1 and sum(times) < 6:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
@@ -60,36 +60,66 @@ def seconds(call: Callable[[], object], repeats: int = 5) -> list[float]:
 # Memory -------------------------------------------------------------------------------------------------------------
 
 
+def resident(peak: bool = False) -> int:
+    """Bytes of memory that this process holds now, or has held at most since resident() was last asked for the present (Linux)."""
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5")                                  # forget the earlier peak: importing torch may have gone higher
+    field = "VmHWM" if peak else "VmRSS"
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+
+
 def peak(kind: str, T: int) -> None:
     """In a process of its own: print the bytes by which one forward and backward (one head, d 64, float32) raised peak memory over its inputs."""
     torch.set_num_threads(1)
+    landmark_attention(*tensors(256, 1, 1, 64, torch.float32, "cpu"), 16, 8, implementation="blocked").sum().backward()   # libraries are loaded
     q, k, v = tensors(T, 1, 1, 64, torch.float32, "cpu")
-    landmark_attention(*(x[:, :, :64] for x in (q, k, v)), 16, 8, implementation="blocked").sum().backward()   # libraries are loaded
-    for x in (q, k, v):
-        x.grad = None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if kind == "dense":
+    before = resident()
+    if kind == "explicit mask":
         definition(q, k, v, T, 1).sum().backward()
     else:
         landmark_attention(q, k, v, WINDOW, STRIDE, implementation="blocked").sum().backward()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(resident(peak=True) - before)
+
+
+def fit(lengths: Sequence[int], sizes: Sequence[float]) -> tuple[float, float, float, float]:
+    """Least squares of sizes to a + b·(W + T/k), the line the paper claims: a, b, R², and the largest share by which a size is off the line.
+
+    Only lengths beyond the window count: up to it all tokens are in the window and memory grows as T.
+    """
+    lengths, sizes = zip(*((T, size) for T, size in zip(lengths, sizes) if T > WINDOW))
+    seen = [WINDOW + T / STRIDE for T in lengths]
+    b, a = statistics.linear_regression(seen, sizes)
+    return a, b, statistics.correlation(seen, sizes) ** 2, max(abs(a + b * x - y) / y for x, y in zip(seen, sizes))
 
 
 def memory() -> None:
+    # by default the C library keeps part of what is freed; so told it gives every block above 64 kB back at once, and the peak is what is alive
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     print("peak memory of one forward and backward over its inputs, one head, d 64, float32 (MB)")
-    for kind, lengths in (("landmark", (4096, 8192, 16_384, 32_768, 65_536, 131_072)), ("dense", (2048, 4096, 8192, 16_384))):
+    for kind, lengths in (("blocked path", (4096, 8192, 16_384, 32_768, 65_536, 131_072)), ("explicit mask", (2048, 4096, 8192, 16_384))):
+        used = []
         for T in lengths:
-            run = subprocess.run([sys.executable, __file__, "peak", kind, str(T)], capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-            used = int(run.stdout) / 1e6
-            print(f"  {kind:9} {T:7} {used:9.1f}", flush=True)
-            results.record("attention", f"peak memory/{'blocked path' if kind == 'landmark' else 'explicit mask'}, {T} tokens", round(used, 1), unit="MB",
-                           note="over the inputs: forward and backward, one head, d 64, float32")
+            run = subprocess.run([sys.executable, __file__, "peak", kind, str(T)], capture_output=True, text=True, check=True, env=environment)
+            used.append(int(run.stdout) / 1e6)
+            print(f"  {kind:13} {T:7} {used[-1]:9.1f}", flush=True)
+            results.record("attention", f"peak memory/{kind}, {T} tokens", round(used[-1], 1), unit="MB", note="over the inputs: forward and backward, one head, d 64, float32")
+        if kind == "blocked path":
+            a, b, r2, off = fit(lengths, used)
+            print(f"  {a:.1f} MB + {b * 1000:.1f} kB · (W + T/k): R² {r2:.5f}, at most {off:.1%} off; {b / STRIDE * 1e6:.0f} bytes a token")
+            results.record("attention", "peak memory/blocked path, R² of a line in W + T/k from 8192 tokens on", round(r2, 5), n=len(lengths) - 1,
+                           note=f"{a:.1f} MB + {b * 1000:.1f} kB · (W + T/k), at most {off:.1%} off; {b / STRIDE * 1e6:.0f} bytes a token, of which "
+                                f"{4 * 64 * 4} are the output and the three gradients")
     print("cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB")
-    for T in (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576):
-        landmark = LandmarkCache(64, 1, 8, 128, WINDOW, STRIDE, T, torch.bfloat16, "meta").bytes / 1e9
-        dense = 64 * 8 * 128 * 2 * 2 * T / 1e9
-        print(f"  {T:8} landmark {landmark:7.3f}  dense {dense:7.2f}  {dense / landmark:5.1f} times")
-        results.record("attention", f"cache/{T} tokens", round(landmark, 3), unit="GB", note=f"dense {dense:.2f} GB, {dense / landmark:.1f} times as much")
+    lengths, sizes = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576), []
+    for T in lengths:
+        sizes.append(LandmarkCache(64, 1, 8, 128, WINDOW, STRIDE, T, torch.bfloat16, "meta").bytes)
+        dense = 64 * 8 * 128 * 2 * 2 * T
+        print(f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times")
+        results.record("attention", f"cache/{T} tokens", round(sizes[-1] / 1e9, 3), unit="GB", note=f"dense {dense / 1e9:.2f} GB, {dense / sizes[-1]:.1f} times as much")
+    a, b, r2, off = fit(lengths, sizes)
+    print(f"  from 8192 tokens on {a:.0f} + {b:.1f} · (W + T/k) bytes: R² {r2:.7f}, at most {off:.1e} off")
+    results.record("attention", "cache/R² of a line in W + T/k from 8192 tokens on", round(r2, 7), n=len(lengths) - 1,
+                   note=f"{a:,.0f} + {b:,.1f} · (W + T/k) bytes, at most {off:.0e} off; a slot holds 64 · 8 · 128 · 2 · 2 = {64 * 8 * 128 * 2 * 2:,}")
 
 
 def long() -> None:
@@ -132,8 +162,8 @@ def cpu(lengths: tuple[int, ...] = (2048, 4096, 8192, 16_384, 32_768), window: i
             backends["SDPA with the mask"] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
         for name, call in backends.items():
             with torch.no_grad():
-                forward = seconds(call)
-            both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)))
+                forward = seconds(call, "cpu")
+            both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)), "cpu")
             print(f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | {statistics.median(both) * 1e3:9.1f}", flush=True)
             if record:
                 for what, times in (("forward", forward), ("forward and backward", both)):
@@ -179,7 +209,7 @@ def sdpa(backend: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 def matmul_peak(device: str, size: int, dtype: torch.dtype) -> float:
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / statistics.median(seconds(lambda: a @ b)) / 1e12
+    return 2 * size**3 / statistics.median(seconds(lambda: a @ b, device)) / 1e12
 
 
 def gpu(lengths: tuple[int, ...] = (8192, 32_768, 131_072), H: int = 40, K: int = 8, d: int = 128, window: int = WINDOW, stride: int = STRIDE,
@@ -211,10 +241,10 @@ def gpu(lengths: tuple[int, ...] = (8192, 32_768, 131_072), H: int = 40, K: int 
             try:
                 with torch.no_grad():
                     inputs = [x.detach() for x in (q, k, v)]
-                    note(f"forward, {name}", T, seconds(lambda: call(*inputs)), 4 * d * H * visible_pairs, "TFLOP/s", "≥ 550" if ours else "")
+                    note(f"forward, {name}", T, seconds(lambda: call(*inputs), device), 4 * d * H * visible_pairs, "TFLOP/s", "≥ 550" if ours else "")
                 out = call(q, k, v)
                 incoming = torch.randn_like(out)
-                note(f"backward, {name}", T, seconds(lambda: torch.autograd.grad(out, (q, k, v), incoming, retain_graph=True)), 10 * d * H * visible_pairs,
+                note(f"backward, {name}", T, seconds(lambda: torch.autograd.grad(out, (q, k, v), incoming, retain_graph=True), device), 10 * d * H * visible_pairs,
                      "TFLOP/s", "≥ 450" if ours else "")
             except (RuntimeError, NotImplementedError) as error:                    # out of memory, or no such backend on this device
                 print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
@@ -222,8 +252,8 @@ def gpu(lengths: tuple[int, ...] = (8192, 32_768, 131_072), H: int = 40, K: int 
         slots, last = cache.ring + cache.landmarks, torch.full((1,), T - 1, device=device)
         one = q[:, :, -1:].detach()
         with torch.no_grad():
-            note("decode, landmark (triton)", T, seconds(lambda: decode_op(one, cache.keys[0], cache.values[0], last, cache.ring, slots, stride)), cache.bytes, "TB/s")
-            note("decode, SDPA over all keys", T, seconds(lambda: F.scaled_dot_product_attention(one, k, v, enable_gqa=True)), k.nbytes + v.nbytes, "TB/s")
+            note("decode, landmark (triton)", T, seconds(lambda: decode_op(one, cache.keys[0], cache.values[0], last, cache.ring, slots, stride), device), cache.bytes, "TB/s")
+            note("decode, SDPA over all keys", T, seconds(lambda: F.scaled_dot_product_attention(one, k, v, enable_gqa=True), device), k.nbytes + v.nbytes, "TB/s")
     return timed
 
 
@@ -242,23 +272,29 @@ def picture() -> None:
     left.imshow(seen, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest")
     left.set(title="who sees whom (window 16, a landmark every 8)", xlabel="key", ylabel="query")
 
-    def curve(axis, prefix: str, suffix: str, label: str) -> None:
-        points = sorted((int(name[len(prefix): len(name) - len(suffix)].split()[0]), value) for name, value in recorded.items()
+    def curve(axis, prefix: str, suffix: str, label: str) -> list[tuple[int, float]]:
+        points = sorted((int(name[len(prefix): len(name) - len(suffix)]), value) for name, value in recorded.items()
                         if name.startswith(prefix) and name.endswith(suffix))
         axis.plot([T for T, _ in points], [value for _, value in points], marker="o", markersize=3, label=label if points else f"{label}: not measured")
+        return points
 
-    curve(middle, "peak memory/blocked path, ", " tokens", "landmark")
+    if points := curve(middle, "peak memory/blocked path, ", " tokens", "landmark, blocked"):
+        a, b, _, _ = fit(*zip(*points))
+        middle.plot([T for T, _ in points if T > WINDOW], [a + b * (WINDOW + T / STRIDE) for T, _ in points if T > WINDOW], "k:", linewidth=1, label="a + b · (W + T/k)")
     curve(middle, "peak memory/explicit mask, ", " tokens", "dense, explicit mask")
-    middle.set(title="peak memory of forward and backward, one head", xlabel="tokens", ylabel="MB")
+    middle.set(title=f"peak memory of forward and backward, one head, window {WINDOW}", xlabel="tokens", ylabel="MB")
     curve(right, "cpu/forward and backward, ", " tokens, blocked", "landmark, blocked")
     curve(right, "cpu/forward and backward, ", " tokens, SDPA causal (dense)", "dense, SDPA causal")
     curve(right, "cpu/forward and backward, ", " tokens, SDPA with the mask", "landmark as a mask in SDPA")
     right.set(title="forward and backward on a CPU, window 1024", xlabel="tokens", ylabel="milliseconds")
     for axis in (middle, right):
-        if any(len(line.get_xdata()) for line in axis.lines):                           # an empty axis has no logarithm
+        lengths = sorted({int(T) for line in axis.lines for T in line.get_xdata()})
+        if lengths:                                                                    # an empty axis has no logarithm
             axis.set(xscale="log", yscale="log")
+            axis.set_xticks(lengths, [f"{T // 1024}k" for T in lengths], minor=False)
+            axis.minorticks_off()
         axis.grid(alpha=0.3)
-        axis.legend()
+        axis.legend(fontsize=9)
     figure.savefig(ROOT / "docs" / "attention.png", dpi=110)
     print("wrote docs/attention.png")
 

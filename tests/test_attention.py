@@ -180,6 +180,7 @@ def test_auto_says_what_it_takes():
     (dict(v=(1, 2, 8, 5)), ["(1, 2, 8, 5)"]),
     (dict(k=(2, 2, 8, 4), v=(2, 2, 8, 4)), ["(2, 2, 8, 4)"]),
     (dict(k=(1, 3, 8, 4), v=(1, 3, 8, 4)), ["4 query heads", "3 key-value heads"]),
+    (dict(k=(1, 0, 8, 4), v=(1, 0, 8, 4)), ["4 query heads", "0 key-value heads"]),
     (dict(q=(4, 8, 4)), ["(4, 8, 4)"]),
     (dict(window=0), ["window=0"]),
     (dict(stride=-3), ["stride=-3"]),
