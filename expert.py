@@ -79,7 +79,7 @@ def solve(task: Task, faults: bool = True) -> tuple[list[dict], Episode]:
     """The expert's messages for a task, after the user's, and the episode it played, closed, to be asked for its log and verdict."""
     messages: list[dict] = []
     plan = Plan({number: (step.goal, step.depends_on) for number, step in enumerate(task.solution, 1)}).write()
-    content = [plan] if plan else []             # no plan where the right reaction is a message
+    content = [text for text in (task.analysis, plan) if text]   # no plan where the right reaction is a message
     changes: dict[str, list[Callable[[dict], dict]]] = {}   # tool -> what its faults have asked for so far
     with Episode(task, faults) as episode:
         for number, step in enumerate(task.solution, 1):

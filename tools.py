@@ -61,7 +61,10 @@ SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", 
 
 
 def compact(tool: dict) -> str:
-    """One line for a tool, a third of Qwen's tokens: `kemi(rana:int, mode:a|b?): description`; "?" marks an optional argument."""
+    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana:int, mode:a|b?)`; "?" marks an optional argument.
+
+    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back.
+    """
     def kind(schema: Any) -> str:
         if not isinstance(schema, dict):
             return "any"
@@ -79,7 +82,7 @@ def compact(tool: dict) -> str:
         return ", ".join(f"{key}:{kind(inner)}{'' if key in required else '?'}" for key, inner in schema.get("properties", {}).items())
 
     function = tool["function"]
-    return f"{function['name']}({fields(function.get('parameters', {}))}): {function.get('description', '')}".removesuffix(": ")
+    return f"{function.get('description', '')}: {function['name']}({fields(function.get('parameters', {}))})".removeprefix(": ")
 
 
 def closed(schema: Any) -> Any:

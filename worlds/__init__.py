@@ -112,6 +112,7 @@ class Task:
     constraints: dict[str, Any]
     truth: dict[str, Any] = field(default_factory=dict)
     difficulty: Difficulty = Difficulty()
+    analysis: str = ""                           # what the expert thinks before it plans: lines, or nothing
 
     def shown_tools(self) -> list:
         """The tools as `tokenizer.chat` takes them in the task's style: schemas, or one short line each."""

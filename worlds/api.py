@@ -1,6 +1,6 @@
 """API world: tools that nobody has seen before, and chains of calls whose results feed later arguments (paper 3.1.3, 6.5).
 
-Every task makes up its tools. A tool turns named quantities into another one, `kemi(rana:int, bolo:slow|fast?): gives dolu`, and the
+Every task makes up its tools. A tool turns named quantities into another one, `gives dolu: kemi(rana:int, bolo:slow|fast?)`, and the
 request asks for a quantity: "Find pita. rana is 17." The agent has to find the tool that gives pita, see that it needs dolu, find the one
 that gives dolu, and so on; nothing can be known from names alone, which is what "one-shot tool learning" means here.
 
@@ -112,6 +112,31 @@ def solve(seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Ma
     return steps
 
 
+def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
+    """Backward chaining written down: "dolu: kemi rana" for each tool that is looked at, "rana: none" where nothing gives a quantity.
+
+    Depth first, tools in the order in which they are shown, until the goal can be had or nothing is left. This is what is to be thought before a
+    plan can be made; each line can be read off the tools and the line before it.
+    """
+    lines: list[str] = []
+
+    def can_have(quantity: str, above: tuple[str, ...]) -> bool:
+        if quantity in given:
+            return True
+        makers = [maker for maker in tools if maker.gives == quantity and quantity not in above]
+        for maker in makers:
+            needed = [key for key in maker.arguments if key in maker.required or key in given]
+            lines.append(f"{quantity}: {' '.join([maker.name, *needed])}")
+            if all([can_have(key, (*above, quantity)) for key in needed]):
+                return True
+        if not makers:
+            lines.append(f"{quantity}: none")
+        return False
+
+    can_have(goal, ())
+    return lines
+
+
 def draw_decoy(rng: random.Random, name: Callable[[], str], makers: list[Maker], ambiguous: bool) -> Maker:
     """A tool that shares a noun with a right one: its input (another result), or its result (from something that is not known)."""
     if ambiguous or rng.random() < 0.5:
@@ -150,15 +175,16 @@ class Api(World):
         elif kind == "none":
             goal = name()
             solution, answer, constraints = [], "no tool fits", {"goal": goal}
-        tools = [tool(maker.name, f"gives {maker.gives}", maker.arguments, maker.required)
-                 for maker in rng.sample([*makers, *decoys], len(makers) + len(decoys))]
+        shown = rng.sample([*makers, *decoys], len(makers) + len(decoys))
+        tools = [tool(maker.name, f"gives {maker.gives}", maker.arguments, maker.required) for maker in shown]
 
         noise = {name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}   # in the request, and in every result
         facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
         request = " ".join([rng.choice(ASKING[difficulty.split]).format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
         return Task("api", kind, seed, request, tools, solution, answer, {**constraints, **given},
-                    truth={"gives": {maker.name: maker.gives for maker in [*makers, *decoys]}, "noise": noise}, difficulty=difficulty)
+                    truth={"gives": {maker.name: maker.gives for maker in [*makers, *decoys]}, "noise": noise}, difficulty=difficulty,
+                    analysis="\n".join(search(goal, shown, given)))
 
     def step(self, call: dict) -> str:
         said = {**self.task.truth["noise"], self.task.truth["gives"][call["name"]]: result(self.task.seed, call)}
