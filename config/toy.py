@@ -1,11 +1,12 @@
-"""The toy: about a million parameters learn Python's standard library on two CPU cores in under five minutes.
+"""The toy: about a million parameters learn Python's standard library on two CPU cores in under five minutes, then to act.
 
-    python train.py config/toy.py
+    python train.py config/toy.py       the base model
+    make sage                           the whole lineage: base → amplified → reflected → safe → sage, about half an hour
 """
 
-from config import Data, Model, Train
+from config import Data, Distill, Dpo, Eval, Model, Ppo, Train
 
-out = "out/toy/base"  # the later stages (amplified, reflected, safe, sage) will lie beside it
+out = "out/toy/base"  # the later stages (amplified, reflected, safe, sage) lie beside it
 
 model = Model(
     vocab_size=1024,      # short words only, but a small head: at this width a 50k vocabulary would be 94% of the model
@@ -25,6 +26,22 @@ data = Data(
 train = Train(
     steps=1200,           # 2.5M tokens, over half of the standard library
     batch=8,              # small steps and many of them: 1.815 bits a byte where 16 gave 1.857 after equal tokens (docs/LOG.md)
+    muon_learning_rate=0.005,  # 1.51 bits a byte; 0.01 gave 1.57, 0.02 1.63 (docs/LOG.md)
+    eval_every=200,
     minutes=4.4,          # on a slow machine fewer steps, and the rates' plan shrinks with them
     gate_weight=1.0,      # measured: costs the loss nothing, and without it the gate does not learn what prose is (docs/LOG.md)
 )
+distill = Distill(
+    steps=2000,           # stage amplify: 6M tokens
+    batch=6,
+    sequence=512,         # a failed attempt and its revision fit
+    muon_learning_rate=0.01,
+    worlds="api,sql,api,shell,math,safety",  # unseen tools are the hardest to learn, so twice
+    trajectories=40_000,
+    reflect_steps=400,
+    rounds=2,
+    tasks=800,
+)
+dpo = Dpo(steps=100)
+ppo = Ppo(steps=40, prompts=16, samples=8)
+eval = Eval(tasks=300)
