@@ -197,7 +197,7 @@ def ppo(config: Config) -> None:
             counted = [i for i, episode in enumerate(done) if episode.ended != "raised" and len(episode.tokens) <= c.sequence]
             if not counted:
                 raise UserError(f"step {step}: not one of {len(done)} episodes can be learnt from: the worlds {c.worlds} raised, or episodes are over ppo.sequence {c.sequence} tokens")
-            packed = pack([(done[i].tokens, done[i].own) for i in counted], c.sequence)
+            packed = pack([(done[i].tokens, done[i].own) for i in counted], max(len(done[i].tokens) for i in counted))  # short rows: attention's cost is their square
             tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)  # (R, T)
             own, weights = targets != IGNORE, shares(targets != IGNORE, documents, c.mean)
             signal = rewards[counted].min() < rewards[counted].max()
