@@ -102,7 +102,7 @@ def test_readme_commands_exist():
             continue
         assert (ROOT / words[1]).exists(), command
         options = words[2:]
-        if words[1] == "train.py":
+        if words[1] in ("train.py", "distill.py", "rl.py", "eval.py"):
             settings.from_command_line([word for word in options if word != "--help"])
         elif words[1] == "sample.py":
             settings.sample_from_command_line(options)
