@@ -105,10 +105,10 @@ def memory() -> None:
             results.record("attention", f"peak memory/{kind}, {T} tokens", round(used[-1], 1), unit="MB", note="over the inputs: forward and backward, one head, d 64, float32")
         if kind == "blocked path":
             a, b, r2, off = fit(lengths, used)
-            print(f"  {a:.1f} MB + {b * 1000:.1f} kB · (W + T/k): R² {r2:.5f}, at most {off:.1%} off; {b / STRIDE * 1e6:.0f} bytes a token")
-            results.record("attention", "peak memory/blocked path, R² of a line in W + T/k from 8192 tokens on", round(r2, 5), n=len(lengths) - 1,
-                           note=f"{a:.1f} MB + {b * 1000:.1f} kB · (W + T/k), at most {off:.1%} off; {b / STRIDE * 1e6:.0f} bytes a token, of which "
-                                f"{4 * 64 * 4} are the output and the three gradients")
+            line = f"{a + b * WINDOW:.1f} MB + {b * 1000:.1f} kB · T/k, R² {r2:.6f}, at most {off:.1%} off"
+            print(f"  beyond the window {line}")
+            results.record("attention", "peak memory/blocked path, slope of the line beyond the window", round(b / STRIDE * 1e6), unit="bytes a token", n=len(lengths) - 1,
+                           note=f"{line}; {4 * 64 * 4} of the slope are the output and the three gradients")
     print("cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB")
     lengths, sizes = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576), []
     for T in lengths:
@@ -117,9 +117,10 @@ def memory() -> None:
         print(f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times")
         results.record("attention", f"cache/{T} tokens", round(sizes[-1] / 1e9, 3), unit="GB", note=f"dense {dense / 1e9:.2f} GB, {dense / sizes[-1]:.1f} times as much")
     a, b, r2, off = fit(lengths, sizes)
-    print(f"  from 8192 tokens on {a:.0f} + {b:.1f} · (W + T/k) bytes: R² {r2:.7f}, at most {off:.1e} off")
-    results.record("attention", "cache/R² of a line in W + T/k from 8192 tokens on", round(r2, 7), n=len(lengths) - 1,
-                   note=f"{a:,.0f} + {b:,.1f} · (W + T/k) bytes, at most {off:.0e} off; a slot holds 64 · 8 · 128 · 2 · 2 = {64 * 8 * 128 * 2 * 2:,}")
+    line = f"{a:,.0f} + {b:,.1f} · (W + T/k) bytes, R² {r2:.6f}, at most {off:.0e} off"
+    print(f"  beyond the window {line}")
+    results.record("attention", "cache/slope of the line beyond the window", round(b), unit="bytes for each of W + T/k", n=len(lengths) - 1,
+                   note=f"{line}; a slot holds 64 · 8 · 128 · 2 · 2 = {64 * 8 * 128 * 2 * 2:,}")
 
 
 def long() -> None:
@@ -270,7 +271,7 @@ def picture() -> None:
     i = torch.arange(96)
     seen[(i[:, None] - i >= 16) & (i % 8 == 0)] *= 0.55                              # landmarks beyond the window in a lighter tone
     left.imshow(seen, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest")
-    left.set(title="who sees whom (window 16, a landmark every 8)", xlabel="key", ylabel="query")
+    left.set(title="who sees whom: window 16, a landmark every 8", xlabel="key", ylabel="query")
 
     def curve(axis, prefix: str, suffix: str, label: str) -> list[tuple[int, float]]:
         points = sorted((int(name[len(prefix): len(name) - len(suffix)]), value) for name, value in recorded.items()
@@ -282,11 +283,11 @@ def picture() -> None:
         a, b, _, _ = fit(*zip(*points))
         middle.plot([T for T, _ in points if T > WINDOW], [a + b * (WINDOW + T / STRIDE) for T, _ in points if T > WINDOW], "k:", linewidth=1, label="a + b · (W + T/k)")
     curve(middle, "peak memory/explicit mask, ", " tokens", "dense, explicit mask")
-    middle.set(title=f"peak memory of forward and backward, one head, window {WINDOW}", xlabel="tokens", ylabel="MB")
+    middle.set(title=f"peak memory, one head, window {WINDOW}", xlabel="tokens", ylabel="MB, forward and backward")
     curve(right, "cpu/forward and backward, ", " tokens, blocked", "landmark, blocked")
     curve(right, "cpu/forward and backward, ", " tokens, SDPA causal (dense)", "dense, SDPA causal")
     curve(right, "cpu/forward and backward, ", " tokens, SDPA with the mask", "landmark as a mask in SDPA")
-    right.set(title="forward and backward on a CPU, window 1024", xlabel="tokens", ylabel="milliseconds")
+    right.set(title="time on a CPU, window 1024", xlabel="tokens", ylabel="ms, forward and backward")
     for axis in (middle, right):
         lengths = sorted({int(T) for line in axis.lines for T in line.get_xdata()})
         if lengths:                                                                    # an empty axis has no logarithm
