@@ -251,7 +251,7 @@ def ppo(config: Config) -> None:
             sampled = torch.zeros_like(old)
             for (row, column), i in zip(packed.positions, counted):
                 sampled[row, column:column + len(done[i].tokens) - 1] = torch.tensor(done[i].log_probs[1:])
-            seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), kl=(kl_k3(old, fixed) * weights).sum().item(),
+            seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
                              entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),
                              rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
             if step % c.log_every == 0 or step == c.steps:
