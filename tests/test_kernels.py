@@ -143,8 +143,8 @@ def bench():
     return module
 
 
-def test_the_bench_for_a_gpu_runs_at_a_tiny_size(bench, capsys, monkeypatch):
-    """bench/attention.py's GPU part with every backend that a CPU has, in the interpreter: it runs, names what it could not measure, records nothing."""
+def test_the_benches_of_speed_run_at_a_tiny_size(bench, capsys, monkeypatch):
+    """bench/attention.py's GPU part with every backend that a CPU has, in the interpreter, and its CPU part: they name what they could not measure, record nothing."""
     if not kernels.INTERPRETED:
         pytest.skip("on a GPU the bench itself is run")
     several = bench.seconds
@@ -154,7 +154,9 @@ def test_the_bench_for_a_gpu_runs_at_a_tiny_size(bench, capsys, monkeypatch):
     for what in ("forward, landmark (triton)", "backward, landmark (triton)", "forward, FlexAttention, packed mask", "forward, FlexAttention, plain mask",
                  "forward, SDPA flash (dense)", "decode, landmark (triton)", "decode, SDPA over all keys"):
         assert timed[f"{what}, 96 tokens"] > 0
-    assert "SDPA cuDNN (dense): not measured" in capsys.readouterr().out
+    bench.cpu((96,), window=32, record=False)
+    printed = capsys.readouterr().out
+    assert "SDPA cuDNN (dense): not measured" in printed and all(name in printed for name in ("blocked", "SDPA causal (dense)", "SDPA with the mask"))
     assert (ROOT / "docs" / "results" / "attention.json").read_bytes() == before
 
 
