@@ -20,6 +20,7 @@ G = H / K queries that share a key, d head width, n new tokens, R ring slots, M 
 
 import functools
 import warnings
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -305,6 +306,45 @@ def landmark_attention(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int
 # The cache ----------------------------------------------------------------------------------------------------------
 
 
+def written(x: Tensor) -> Tensor:
+    """x itself; in a compiled function it is then written to memory once, where Inductor would compute it again for every row of the product that reads it."""
+    x = x.contiguous()
+    return x.as_strided(x.shape, x.stride())
+
+
+@dataclass
+class Plan:
+    """What the new tokens of one forward mean to the cache, in every layer alike. Shapes: `LandmarkCache.plan`."""
+
+    positions: Tensor            # (B, n), −1 in the padding
+    padding: Tensor              # (B, 1, n, 1)
+    fresh: bool = False          # several tokens: nothing is cached yet
+    slots: Tensor | None = None  # one token: (B, 1 or 2), where its key and value go
+    bias: Tensor | None = None   # one token: (B, 1, slots), 0 where it sees and very negative where not
+    used: Tensor | None = None   # one token: how many slots of the row that is furthest are in use
+
+
+def cached(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q kᵀ / √d + bias) v of one token a row: q (B, K, G, d), keys and values (B, K, ≥ S, d), bias (B, 1, S) -> (B, K, G, d)."""
+    B, K, G, d = q.shape
+    S = bias.shape[-1]
+    keys, values = (x.view(B * K, -1, d)[:, :S] for x in (keys, values))
+    bias = bias[:, None].expand(B, K, 1, S).reshape(B * K, 1, S)
+    scores = torch.baddbmm(bias, q.reshape(B * K, G, d), keys.mT, alpha=d**-0.5)                                # (B·K, G, S)
+    return torch.bmm(scores.softmax(-1), values).view(B, K, G, d)
+
+
+@torch.library.custom_op("sage::cached_attention", mutates_args=())
+def cached_op(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor, used: Tensor) -> Tensor:
+    """`cached` for a compiled step on a CPU: shapes are static outside of it, but it reads no further than what is written."""
+    return cached(q, keys, values, bias[..., :int(used)])
+
+
+@cached_op.register_fake
+def _(q, keys, values, bias, used):
+    return q.new_empty(q.shape)
+
+
 class LandmarkCache:
     """Keys and values of all layers of a batch: a ring of the last `window` tokens and the landmarks of the whole history.
 
@@ -322,72 +362,92 @@ class LandmarkCache:
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
+        # the position from which on a row's newest token sees a slot; it rises along the slots, so those in use are always the first ones
+        self.reach = torch.cat([torch.arange(self.ring), window + stride * torch.arange(self.landmarks)]).to(device)
         self.by_kernel = self.lengths.is_cuda and layers > 0 and cannot("triton", self.keys[0], window, None) is None
 
     @property
     def bytes(self) -> int:
         """Bytes allocated."""
-        return sum(x.nbytes for x in [*self.keys, *self.values, self.lengths])
+        return sum(x.nbytes for x in [*self.keys, *self.values, self.lengths, self.reach])
 
     def seen(self, newest: Tensor, query: Tensor) -> Tensor:
         """Which slots the tokens at positions `query` (B, n) see when the ring's newest token is at `newest` (B,): bool (B, n, R + M)."""
         slot = torch.arange(self.ring, device=query.device)
         position = newest[:, None] - (newest[:, None] - slot) % self.ring                                      # (B, R), negative: never written
         near = (position[:, None] >= 0) & (query[:, :, None] - position[:, None] < self.window)                # (B, n, R)
+        if not self.landmarks:
+            return near
         landmark = torch.arange(self.landmarks, device=query.device) * self.stride
         far = (query[:, :, None] - landmark >= self.window) & (landmark <= newest[:, None, None])              # (B, n, M)
         return torch.cat([near, far], -1)
 
-    def write(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> None:
-        """Put keys and values (B, K, n, d) of tokens at `positions` (B, n) in place; padding and what the ring would lose at once go to the spare."""
-        spare = self.ring + self.landmarks
-        kept = (positions >= 0) & (positions > positions.amax(1, keepdim=True) - self.ring)
-        slots = [torch.where(kept, positions % self.ring, spare)]
-        if self.landmarks:
-            slots.append(torch.where((positions >= 0) & (positions % self.stride == 0), self.ring + positions // self.stride, spare))
-        index = torch.cat(slots, 1)[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])                    # (B, K, n or 2n, d)
-        for store, new in ((self.keys[layer], k), (self.values[layer], v)):
-            store.scatter_(2, index, torch.cat([new] * len(slots), 2).to(store.dtype))
+    def slots(self, positions: Tensor) -> Tensor:
+        """Where keys and values of tokens at `positions` (B, n) go: (B, n), or with landmarks (B, 2n), each token's place in the ring and among
+        the landmarks; padding and what the ring would lose at once go to the spare."""
+        spare, kept = self.ring + self.landmarks, positions >= 0
+        near = torch.where(kept & (positions > positions.amax(1, keepdim=True) - self.ring), positions % self.ring, spare)
+        if not self.landmarks:
+            return near
+        return torch.cat([near, torch.where(kept & (positions % self.stride == 0), self.ring + positions // self.stride, spare)], 1)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+    def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> None:
+        """Put keys and values (B, K, n, d) in their slots (B, n or 2n)."""
+        B, K, n, d = k.shape
+        start = torch.arange(B * K, device=k.device).view(B, K, 1) * (self.ring + self.landmarks + 1)
+        place = (start + slots[:, None]).flatten()                                                              # (B·K·n or 2n,), rows of d numbers
+        for store, new in ((self.keys[layer], k), (self.values[layer], v)):
+            new = new if slots.shape[1] == n else torch.cat([new, new], 2)
+            store.view(-1, d).index_put_((place,), new.to(store.dtype).reshape(-1, d))
+
+    def plan(self, positions: Tensor) -> Plan:
+        """What all layers need to know of new tokens at `positions` (B, n) int64, found once: each row's tokens follow its cached ones, −1 = padding at the right."""
+        padding = (positions < 0)[:, None, :, None]
+        if positions.shape[1] > 1:
+            return Plan(positions, padding, fresh=not self.lengths.any())
+        seen = self.reach <= positions                                                                          # (B, R + M)
+        used = (self.reach <= positions.max()).sum().clamp(min=1)
+        if positions.device.type == "cpu" and not torch.compiler.is_compiling():
+            seen = seen[:, :int(used)]                                                                          # nobody has written further
+        bias = torch.zeros(seen.shape, dtype=self.keys[0].dtype, device=seen.device).masked_fill(~seen, torch.finfo(self.keys[0].dtype).min)[:, None]
+        return Plan(positions, padding, slots=self.slots(positions), bias=bias, used=used)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, plan: Plan) -> Tensor:
         """Attention of n new tokens over the cache and themselves; writes their keys and values.
 
-        q (B, H, n, d); k and v (B, K, n, d); positions (B, n) int64, each row's tokens follow its cached ones, -1 = padding at the right.
-        Returns (B, H, n, d), zero at padding. Call advance(positions) once after the last layer.
+        q (B, H, n, d); k and v (B, K, n, d). Returns (B, H, n, d), zero at padding. Call advance(positions) once after the last layer.
         """
-        padding = (positions < 0)[:, None, :, None]
-        q, k, v = (x.masked_fill(padding, 0) for x in (q, k, v))                  # NaN · 0 is NaN: padding must be gone before any product
         if q.shape[2] == 1:
-            self.write(layer, k, v, positions)
-            return self.step(layer, q, positions).masked_fill(padding, 0)
-        if not self.lengths.any():                                                # a fresh prompt: right padding is in nobody's past
+            self.write(layer, k, v, plan.slots)
+            return self.step(layer, q, plan).masked_fill(plan.padding, 0)
+        q, k, v = (x.masked_fill(plan.padding, 0) for x in (q, k, v))             # NaN · 0 is NaN: padding must be gone before any product
+        if plan.fresh:                                                            # right padding is in nobody's past
             output = landmark_attention(q, k, v, self.window, self.stride)
-            self.write(layer, k, v, positions)
-            return output.masked_fill(padding, 0)
+            self.write(layer, k, v, self.slots(plan.positions))
+            return output.masked_fill(plan.padding, 0)
         outputs, newest = [], self.lengths - 1
-        for q, k, v, p in zip(*(x.split(256, 2) for x in (q, k, v)), positions.split(256, 1)):
+        for q, k, v, p in zip(*(x.split(256, 2) for x in (q, k, v)), plan.positions.split(256, 1)):
             outputs.append(self.chunk(layer, q, k, v, p, newest))
-            self.write(layer, k, v, p)
+            self.write(layer, k, v, self.slots(p))
             newest = newest + (p >= 0).sum(1)
-        return torch.cat(outputs, 2).masked_fill(padding, 0)
+        return torch.cat(outputs, 2).masked_fill(plan.padding, 0)
 
-    def step(self, layer: int, q: Tensor, positions: Tensor) -> Tensor:
+    def step(self, layer: int, q: Tensor, plan: Plan) -> Tensor:
         """One token a row, already written: static shapes, no branch on data, so that it compiles. q (B, H, 1, d) -> (B, H, 1, d)."""
         B, H, _, d = q.shape
-        slots = self.ring + self.landmarks
-        if self.by_kernel and q.dtype == self.keys[layer].dtype:
-            return decode_op(q, self.keys[layer], self.values[layer], positions[:, 0], self.ring, slots, self.stride)
-        k, v = self.keys[layer][:, :, :slots], self.values[layer][:, :, :slots]                                 # (B, K, R + M, d)
-        q = q.view(B, k.shape[1], -1, d).to(k.dtype)                                                            # (B, K, G, d)
-        seen = self.seen(positions[:, 0], positions)[:, None]                                                   # (B, 1, 1, R + M)
-        # Inductor turns product-and-sum into one vectorised loop over memory; eager torch would build the product, so it multiplies matrices
-        by_hand = torch.compiler.is_compiling() and q.device.type == "cpu" and B == 1
-        scores = (q[:, :, :, None] * k[:, :, None]).sum(-1) if by_hand else q @ k.mT                            # (B, K, G, R + M)
-        scores = scores.to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5
-        scores = scores.masked_fill(~seen, -1e30)                                                               # finite: a padding row has nothing to see
-        p = scores.softmax(-1).to(v.dtype)
-        output = (p[..., None] * v[:, :, None]).sum(-2) if by_hand else p @ v                                   # (B, K, G, d)
-        return output.view(B, H, 1, d)
+        keys, values = self.keys[layer], self.values[layer]
+        if self.by_kernel and q.dtype == keys.dtype:
+            return decode_op(q, keys, values, plan.positions[:, 0], self.ring, self.ring + self.landmarks, self.stride)
+        q = q.view(B, keys.shape[1], -1, d).to(keys.dtype)                                                      # (B, K, G, d)
+        if not torch.compiler.is_compiling() or q.device.type != "cpu":
+            return cached(q, keys, values, plan.bias).view(B, H, 1, d)
+        if B > 1:
+            return cached_op(q, keys, values, plan.bias, plan.used).view(B, H, 1, d)
+        # one row: Inductor turns product-and-sum into one vectorised loop over memory
+        wide, slots = torch.promote_types(q.dtype, torch.float32), plan.bias.shape[-1]
+        q = written(q * d**-0.5)[:, :, :, None]                                                                 # (1, K, G, 1, d)
+        scores = (q.to(wide) * keys[:, :, None, :slots]).sum(-1) + plan.bias[:, None]                           # (1, K, G, R + M)
+        return (scores.softmax(-1)[..., None] * values[:, :, None, :slots]).sum(-2).to(q.dtype).view(B, H, 1, d)
 
     def chunk(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, newest: Tensor) -> Tensor:
         """Several tokens a row against the cache as it was before them, and each other. q (B, H, n, d), newest (B,) -> (B, H, n, d)."""

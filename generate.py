@@ -41,13 +41,18 @@ def step(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor
     return model(tokens, state=state, positions=positions)[:, -1]
 
 
-def compiled_step() -> Callable[..., Tensor]:
-    """`step` under torch.compile: shapes are static, so it compiles once for each batch size and cache length."""
+def compiled_step(model: SAGE | None = None) -> Callable[..., Tensor]:
+    """`step` under torch.compile: shapes are static, so it compiles once for each batch size and cache length.
+
+    Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one thread: calling a second costs more than it brings.
+    """
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)  # past it torch falls back to eager with only a warning
-    return torch.compile(step, fullgraph=True, dynamic=False)
+    small = model is not None and sum(p.nbytes for p in model.parameters()) < 16e6
+    # the checks of every buffer's shape would cost a tenth of a tiny model's step
+    return torch.compile(step, fullgraph=True, dynamic=False, options={"size_asserts": False, **({"cpp.threads": 1} if small else {})})
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def generate(model: SAGE, prompts: list[list[int]], tokens: int, temperature: float = 0.0, top_p: float = 1.0, stop: list[int] = (), seed: int = 0,
              step: Callable[..., Tensor] = step, on_token: Callable[[int, int], Any] | None = None) -> list[list[int]]:
     """Continuations of B prompts (token IDs, none empty), each at most `tokens` long and cut before the first token in `stop`.

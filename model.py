@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention import LandmarkCache, landmark_attention
+from attention import LandmarkCache, Plan, landmark_attention, written
 from config import Model, UserError
 
 _QWEN = Model(vocab_size=151_936, head_dim=128, rope_theta=1e6, norm_eps=1e-6, context=32_768)
@@ -56,23 +56,26 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling() and x.numel() == self.in_features and x.device.type == "cpu" and not self.training:
-            y = (self.weight * x.reshape(1, -1)).sum(-1)
+            y = (self.weight * written(x.reshape(1, -1))).sum(-1)
             return (y if self.bias is None else y + self.bias).view(*x.shape[:-1], -1)
         return super().forward(x)
 
 
 def rotary(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of every position's angles, float32 (B, 1, T, d); the same angle stands at i and i + d/2, as in Qwen2."""
+    """cos and sin of every position's angles, float32 (B, 1, T, d); the same angle stands at i and i + d/2, as in Qwen2.
+
+    The first half of sin carries the minus of the turn.
+    """
     frequencies = theta ** -(torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim)  # (d/2,)
     angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, d/2)
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return written(torch.cat([cos, cos], -1)), written(torch.cat([-sin, sin], -1))  # or all heads of all layers would compute them anew
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (x_i, x_{i+d/2}) of x (B, heads, T, d) by its position's angle."""
     left, right = x.chunk(2, -1)
-    return x * cos.to(x.dtype) + torch.cat([-right, left], -1) * sin.to(x.dtype)
+    return x * cos.to(x.dtype) + torch.cat([right, left], -1) * sin.to(x.dtype)
 
 
 class State:
@@ -104,30 +107,34 @@ class Attention(nn.Module):
         if config.previous_token:
             self.smear = nn.Parameter(torch.zeros(config.kv_heads))
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, documents: Tensor | None, state: State | None, positions: Tensor, layer: int) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, documents: Tensor | None, state: State | None, plan: Plan | None, layer: int) -> Tensor:
         B, T, _ = x.shape
         q, k, v = (project(x).view(B, T, -1, self.config.head_dim).transpose(1, 2) for project in (self.q, self.k, self.v))  # (B, H or K, T, d)
         if self.config.previous_token:
-            k = self.smeared(k, documents, state, positions, layer)
+            k = self.smeared(k, documents, state, plan, layer)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if state is None:
             y = landmark_attention(q, k, v, self.config.window, self.config.landmark_stride, documents)
         else:
-            y = state.cache.attend(layer, q, k, v, positions)
+            y = state.cache.attend(layer, q, k, v, plan)
         return self.o(y.transpose(1, 2).reshape(B, T, -1))
 
-    def smeared(self, k: Tensor, documents: Tensor | None, state: State | None, positions: Tensor, layer: int) -> Tensor:
+    def smeared(self, k: Tensor, documents: Tensor | None, state: State | None, plan: Plan | None, layer: int) -> Tensor:
         """k_t + s·(k_{t−1} − k_t) with a learnt s a head, before rotation; a document's first key has nothing before it."""
         before = torch.zeros_like(k[:, :, :1]) if state is None else state.last_keys[layer].to(k.dtype)
-        row = torch.cat([before, k], 2)  # (B, K, T + 1, d)
-        if state is not None:
-            last = (positions >= 0).sum(1)[:, None, None, None].expand(-1, *before.shape[1:])  # padding is at the right: skip it
-            state.last_keys[layer].copy_(row.gather(2, last))
-        before = row[:, :, :-1]
+        if k.shape[2] > 1:
+            row = torch.cat([before, k], 2)  # (B, K, T + 1, d)
+            before = row[:, :, :-1]
         if documents is not None:
             same = documents == F.pad(documents, (1, 0), value=-1)[:, :-1]
             before = before * same[:, None, :, None]
-        return k + self.smear[:, None, None].to(k.dtype) * (before - k)
+        smeared = k + self.smear[:, None, None].to(k.dtype) * (before - k)
+        if state is not None and k.shape[2] == 1:
+            state.last_keys[layer].copy_(torch.where(plan.padding, before, k))
+        elif state is not None:
+            last = (~plan.padding).sum(2, keepdim=True).expand(-1, *k.shape[1:2], -1, k.shape[3])  # padding is at the right: skip it
+            state.last_keys[layer].copy_(row.gather(2, last))
+        return smeared
 
 
 class FeedForward(nn.Module):
@@ -251,8 +258,9 @@ class SAGE(nn.Module):
             state.tokens.copy_(row.gather(1, count + torch.arange(past.shape[1], device=tokens.device)))
         x = self.embedding(tokens, documents, past)
         cos, sin = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        plan = None if state is None else state.cache.plan(positions)
         for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, documents, state, positions, layer)
+            x = block(x, cos, sin, documents, state, plan, layer)
         if state is not None:
             state.cache.advance(positions)
         return self.norm(x)
@@ -263,7 +271,7 @@ class SAGE(nn.Module):
             return self.head(hidden)
         weight = self.embedding.text.weight
         if torch.compiler.is_compiling() and hidden.numel() == weight.shape[1] and hidden.device.type == "cpu" and not self.training:
-            return (weight * hidden.reshape(1, -1)).sum(-1).view(*hidden.shape[:-1], -1)  # as in Linear
+            return (weight * written(hidden.reshape(1, -1))).sum(-1).view(*hidden.shape[:-1], -1)  # as in Linear
         return F.linear(hidden, weight)
 
     def forward(self, tokens: Tensor, documents: Tensor | None = None, state: State | None = None, positions: Tensor | None = None) -> Tensor:

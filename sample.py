@@ -113,7 +113,7 @@ def main() -> None:
     compiled = sample.compile == "on" or sample.compile == "auto" and sample.tokens >= 1000 and runtime.can_compile("cpu" if on_cpu else "cuda")
     began = time.perf_counter()
     texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p, stop, sample.seed,
-                     compiled_step() if compiled else step, stream)
+                     compiled_step(model) if compiled else step, stream)
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))
     for tokens in texts[1:]:

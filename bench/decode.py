@@ -1,4 +1,4 @@
-"""Speed of decoding one sequence, beside transformers' `generate` with the same weights in the same run.
+"""Speed of decoding, one sequence and a batch of rows as rollouts need it, beside transformers' `generate` with the same weights in the same run.
 
 Greedy tokens must be the same; runs alternate. The first call of ours compiles and is not counted (its time is printed).
 
@@ -23,23 +23,23 @@ import runtime
 from generate import compiled_step, generate
 
 
-def measure(name: str, config: transformers.Qwen2Config, dtype: torch.dtype, tokens: int, rounds: int, goal: str) -> None:
+def measure(name: str, config: transformers.Qwen2Config, dtype: torch.dtype, tokens: int, rounds: int, goal: str, batch: int = 1) -> None:
     torch.manual_seed(0)
     theirs = transformers.Qwen2ForCausalLM(config).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.to(dtype).save_pretrained(folder)
         theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         ours = checkpoint.load_qwen(folder, dtype)
-    prompt = torch.randint(1, config.vocab_size, (1, 16))
+    prompt = torch.randint(1, config.vocab_size, (batch, 16))
 
-    def peer() -> list[int]:
+    def peer() -> list[list[int]]:
         with torch.no_grad():
-            return theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False, pad_token_id=0, eos_token_id=None)[0, 16:].tolist()
+            return theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False, pad_token_id=0, eos_token_id=None)[:, 16:].tolist()
 
-    runners = {"transformers generate": peer, "eager": lambda: generate(ours, prompt.tolist(), tokens)[0]}
+    runners = {"transformers generate": peer, "eager": lambda: generate(ours, prompt.tolist(), tokens)}
     if runtime.can_compile("cpu"):
-        fast = compiled_step()
-        runners["compiled"] = lambda: generate(ours, prompt.tolist(), tokens, step=fast)[0]
+        fast = compiled_step(ours)
+        runners["compiled"] = lambda: generate(ours, prompt.tolist(), tokens, step=fast)
     outputs, times = {}, {runner: [] for runner in runners}
     for round_ in range(rounds + 1):
         for runner, call in runners.items():
@@ -50,30 +50,34 @@ def measure(name: str, config: transformers.Qwen2Config, dtype: torch.dtype, tok
             elif runner == "compiled":
                 print(f"  first compiled call: {time.perf_counter() - start:.1f} s")
     weight = sum(p.numel() for p in theirs.parameters())
-    label = f"{weight / 1e6:.1f}M {str(dtype).removeprefix('torch.')}"
+    label = f"{weight / 1e6:.1f}M {str(dtype).removeprefix('torch.')}" + (f", {batch} rows" if batch > 1 else "")
     print(f"{name}: {label}, {tokens} tokens after a prompt of 16, {torch.get_num_threads()} threads")
     for runner, seconds in times.items():
-        rate = tokens / statistics.median(seconds)
+        rate = batch * tokens / statistics.median(seconds)
         ratios = [b / s for b, s in zip(times["transformers generate"], seconds)]
-        same = sum(a == b for a, b in zip(outputs[runner], outputs["transformers generate"])) / tokens
-        print(f"  {runner:22} {rate:8.1f} tok/s  {statistics.median(ratios):6.2f} ×  (min {min(ratios):.2f} max {max(ratios):.2f})  {same:.0%} of tokens the same")
+        same = sum(a == b for ours_, theirs_ in zip(outputs[runner], outputs["transformers generate"]) for a, b in zip(ours_, theirs_)) / (batch * tokens)
+        print(f"  {runner:22} {rate:8.1f} tok/s  {1e3 * batch / rate:7.2f} ms a step  {statistics.median(ratios):6.2f} ×  (min {min(ratios):.2f} max {max(ratios):.2f})  {same:.0%} of tokens the same")
         if runner != "transformers generate":
             results.record("trunk", f"decoding speed/{label}, {runner}: times transformers' generate", round(statistics.median(ratios), 2), n=rounds, unit="×",
-                           spread=f"min {min(ratios):.2f} max {max(ratios):.2f}", goal=goal if runner == "compiled" else "", note=f"{rate:.0f} tokens/s; {same:.0%} of greedy tokens the same")
+                           spread=f"min {min(ratios):.2f} max {max(ratios):.2f}", goal=goal if runner == "compiled" else "", note=f"{rate:.0f} tokens/s, {1e3 * batch / rate:.2f} ms a step; {same:.0%} of greedy tokens the same")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", default="small,toy,large,large16", help="which cases")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     small = transformers.Qwen2Config(vocab_size=1024, hidden_size=160, num_hidden_layers=5, num_attention_heads=5, num_key_value_heads=1, intermediate_size=448, tie_word_embeddings=True)
     large = transformers.Qwen2Config(vocab_size=16_384, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, num_key_value_heads=4, intermediate_size=2304, tie_word_embeddings=True)
-    measure("small", small, torch.float32, 200, rounds, "≥ 8")
-    measure("large", large, torch.float32, 60, rounds, "")
+    toy = transformers.Qwen2Config(vocab_size=1024, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=384, tie_word_embeddings=True)
     units = runtime.pick_dtype("auto", "cpu") == torch.bfloat16  # without bf16 units the peer needs a second a token
-    measure("large", large, torch.bfloat16, 60 if units else 12, rounds if units else 2, "≥ 2.2")
+    cases = {"small": (small, torch.float32, 200, rounds, "≥ 8"), "toy": (toy, torch.float32, 200, rounds, "", 64), "large": (large, torch.float32, 60, rounds, ""),
+             "large16": (large, torch.bfloat16, 60 if units else 12, rounds if units else 2, "≥ 2.2")}
+    for name in arguments.only.split(","):
+        measure(name, *cases[name])
 
 
 if __name__ == "__main__":

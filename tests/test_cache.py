@@ -51,7 +51,7 @@ def test_any_split_gives_what_the_full_forward_gives(run):
         for row in range(B):
             positions[row, :counts[row]] = torch.arange(done[row], done[row] + counts[row])
         for layer, qkv in enumerate(layers):
-            out = cache.attend(layer, *(piece(x, done, counts, width) for x in qkv), positions)
+            out = cache.attend(layer, *(piece(x, done, counts, width) for x in qkv), cache.plan(positions))
             assert out.isfinite().all()                                            # NaN of the padding reached nothing
             for row in range(B):
                 truth = wanted[layer][row, :, done[row]: done[row] + counts[row]]
@@ -69,7 +69,7 @@ def test_other_dtypes(dtype, tolerance):
     cache, outputs, at = LandmarkCache(1, 2, 2, d, 20, 8, 90, dtype=dtype), [], 0
     for width in [40, 1, 1, 30, 1, 17]:
         positions = torch.arange(at, at + width).expand(2, -1)
-        outputs.append(cache.attend(0, *(x[:, :, at: at + width] for x in (q, k, v)), positions))
+        outputs.append(cache.attend(0, *(x[:, :, at: at + width] for x in (q, k, v)), cache.plan(positions)))
         cache.advance(positions)
         at += width
     found = torch.cat(outputs, 2)
@@ -83,7 +83,7 @@ def test_a_long_prompt_in_chunks_longer_than_any_buffer():
     cache, outputs, at = LandmarkCache(1, 1, 1, d, 30, 16, 900), [], 0
     for width in [1, 600, 299]:                                                    # 600 = more than two inner chunks, twenty rings
         positions = torch.arange(at, at + width)[None]
-        outputs.append(cache.attend(0, *(x[:, :, at: at + width] for x in (q, k, v)), positions))
+        outputs.append(cache.attend(0, *(x[:, :, at: at + width] for x in (q, k, v)), cache.plan(positions)))
         cache.advance(positions)
         at += width
     torch.testing.assert_close(torch.cat(outputs, 2), wanted, atol=2e-6, rtol=1e-5)
@@ -96,21 +96,21 @@ def test_reported_bytes_are_allocated_bytes():
                     if isinstance(x, Tensor)}
         assert cache.bytes == sum(storages.values())
         slots = min(window, tokens) + (-(-tokens // stride) if tokens > window else 0)  # the paper's O(W + T/k)
-        assert cache.bytes == 3 * 2 * 2 * 2 * (slots + 1) * 16 * dtype.itemsize + 2 * 8
+        assert cache.bytes == 3 * 2 * 2 * 2 * (slots + 1) * 16 * dtype.itemsize + 2 * 8 + slots * 8
 
 
 def test_selected_rows_are_copies_that_go_their_own_way():
     q, k, v = (torch.randn(3, heads, 60, d, generator=torch.Generator().manual_seed(5)) for heads in (4, 2, 2))
     cache = LandmarkCache(1, 2, 2, d, 10, 4, 60)
     positions = torch.stack([torch.arange(50), torch.cat([torch.arange(40), torch.full((10,), -1)])])
-    cache.attend(0, q[:2, :, :50], k[:2, :, :50], v[:2, :, :50], positions)
+    cache.attend(0, q[:2, :, :50], k[:2, :, :50], v[:2, :, :50], cache.plan(positions))
     cache.advance(positions)
     before = [x.clone() for x in cache.keys + cache.values]
     twins = cache.select([1, 1, 0])
     assert twins.lengths.tolist() == [40, 40, 50] and cache.lengths.tolist() == [50, 40]
     rows = [1, 1, 0]
     q2, k2, v2 = (torch.randn(3, heads, 1, d, generator=torch.Generator().manual_seed(6)) for heads in (4, 2, 2))
-    found = twins.attend(0, q2, k2, v2, twins.lengths[:, None].clone())
+    found = twins.attend(0, q2, k2, v2, twins.plan(twins.lengths[:, None].clone()))
     for row, source in enumerate(rows):
         n = int(cache.lengths[source])
         full = definition(*(torch.cat([old[source: source + 1, :, :n], new[row: row + 1]], 2) for old, new in ((q, q2), (k, k2), (v, v2))), 10, 4)
@@ -124,7 +124,7 @@ def test_one_token_step_compiles_once_for_all_positions(batch, backend):
     torch._dynamo.reset()
 
     def step(cache, q, k, v, positions):
-        out = cache.attend(0, q, k, v, positions)
+        out = cache.attend(0, q, k, v, cache.plan(positions))
         cache.advance(positions)
         return out
 
@@ -150,6 +150,6 @@ def test_one_token_step_compiles_once_for_all_positions(batch, backend):
 def test_a_full_cache_says_so():
     cache = LandmarkCache(1, 1, 1, d, 8, 4, 5)
     x = torch.zeros(1, 1, 6, d)
-    cache.attend(0, x, x, x, torch.arange(6)[None])
+    cache.attend(0, x, x, x, cache.plan(torch.arange(6)[None]))
     with pytest.raises(UserError, match="5 tokens.*6"):
         cache.advance(torch.arange(6)[None])

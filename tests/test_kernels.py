@@ -90,7 +90,7 @@ def test_decode_equals_the_full_forward(dtype, group):
     done = 0
     for t in [0, 1, 15, 19, 20, 21, 40, 59]:                                       # before, at and after the ring is full
         positions = torch.arange(done, t + 1, device=DEVICE).expand(B, -1)
-        cache.attend(0, *(x[:, :, done: t + 1] for x in (q, k, v)), positions)
+        cache.attend(0, *(x[:, :, done: t + 1] for x in (q, k, v)), cache.plan(positions))
         found = kernels.decode(q[:, :, t: t + 1], cache.keys[0], cache.values[0], positions[:, -1], cache.ring, cache.ring + cache.landmarks, stride, SQUARE)
         cache.advance(positions)
         done = t + 1
