@@ -145,14 +145,15 @@ def test_choose_draws_from_the_nucleus_at_the_right_rate():
     assert torch.allclose(hot, (logits[0] / 2).softmax(-1), atol=0.01)
 
 
-def test_compiled_step_equals_eager():
+@pytest.mark.parametrize("prompts", [[[1, 2, 3]], [[1, 2, 3], [4], [5] * 30]], ids=["one row", "ragged rows"])  # a path each
+def test_compiled_step_equals_eager(prompts):
     """Skipped where there is no C++ compiler: sample.py then decodes eagerly."""
     import runtime
 
     if not runtime.can_compile("cpu"):
         pytest.skip("torch.compile needs a C++ compiler, and there is none here")
     model = lively(SHAPES["small window"])
-    assert generate(model, [[1, 2, 3]], 20, step=compiled_step()) == generate(model, [[1, 2, 3]], 20)
+    assert generate(model, prompts, 20, step=compiled_step(model)) == generate(model, prompts, 20)
 
 
 def test_errors_of_decoding():
