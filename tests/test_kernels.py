@@ -97,11 +97,11 @@ def test_decode_equals_the_full_forward(dtype, group):
         assert relative(found, wanted[:, :, t: t + 1].cpu()) <= TOLERANCE[dtype], t
 
 
-@pytest.mark.parametrize("dtype, T", [(torch.float32, 100), (torch.float16, 300)])
-def test_one_call_compiled_through_the_operator(dtype, T):
+@pytest.mark.parametrize("dtype, T, d", [(torch.float32, 100, 64), (torch.float16, 300, 64), (torch.float32, 90, 128), (torch.float16, 200, 128)])
+def test_one_call_compiled_through_the_operator(dtype, T, d):
     """implementation="triton", the shipped tiles, a graph without a break, gradients through autograd."""
     generator = torch.Generator().manual_seed(1)
-    q, k, v = (torch.randn(1, heads, T, 64, generator=generator).to(DEVICE, dtype).requires_grad_() for heads in (2, 1, 1))
+    q, k, v = (torch.randn(1, heads, T, d, generator=generator).to(DEVICE, dtype).requires_grad_() for heads in (2, 1, 1))
     function = torch.compile(lambda *x: landmark_attention(*x, 60, 8, implementation="triton"), fullgraph=True, backend="aot_eager")
     found = torch.autograd.grad(function(q, k, v).square().sum(), (q, k, v))
     wide = [x.detach().cpu().double().requires_grad_() for x in (q, k, v)]
