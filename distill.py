@@ -181,7 +181,7 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
 def reflect(config: Config) -> None:
     """Stage 2, Algorithm 1: sample, verify by execution, criticise, revise; learn from what came out, and begin anew with the better student."""
     c = config.distill
-    stage = Stage(config, "reflected", "amplified", c.reflect_steps, c)
+    stage = Stage(config, "reflected", "amplified", c.reflect_steps, c, rate=c.reflect_rate)
     if stage.finished():
         return print("stage reflected is complete")
     for number in range(c.rounds):

@@ -75,10 +75,10 @@ def optimizers(model: nn.Module, c: Loop, dtype: torch.dtype) -> list[torch.opti
     return both
 
 
-def set_rate(optimizers: list[torch.optim.Optimizer], c: Loop, step: int, steps: int) -> float:
-    """Warmup-Stable-Decay: give every group its rate of step 1 … steps; returns the share of the peak."""
+def set_rate(optimizers: list[torch.optim.Optimizer], c: Loop, step: int, steps: int, share: float = 1.0) -> float:
+    """Warmup-Stable-Decay: give every group its rate of step 1 … steps, `share` of it; returns the schedule's share of the peak."""
     warm, falling, left = max(1, int(c.warmup * steps)), int(c.decay * steps), steps - step
     scale = min(step / warm, 1.0) if left >= falling else c.final + (1 - c.final) * left / falling
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["lr"] = group["peak"] * scale
+        group["lr"] = group["peak"] * scale * share
     return scale

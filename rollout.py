@@ -174,7 +174,8 @@ def play(model: SAGE, tokenizer: Tokenizer, rows: list[Row], temperature: float,
         chosen = torch.tensor(fed, device=device)
         if 2 * len(alive) <= len(rows) and len(rows) > 8:  # the batch shrinks by halves: small batches are cheap anyway
             rows, chosen, where, state = [rows[i] for i in alive], chosen[alive], where[alive], state.select(alive)
-        logits = step(model, state, chosen[:, None], where)
+        ended = torch.tensor([bool(row.rollout.ended) for row in rows], device=device)
+        logits = step(model, state, chosen[:, None], where.masked_fill(ended[:, None], -1))  # -1: nothing is kept of a row that is done
         where = where + 1
 
 

@@ -50,8 +50,8 @@ class Stage:
     Raises UserError for a folder that is missing, that another stage wrote, or whose settings differ from those of a resumed run.
     """
 
-    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None):
-        self.config, self.name, self.section, self.steps = config, name, section, steps
+    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None, rate: float = 1.0):
+        self.config, self.name, self.section, self.steps, self.rate = config, name, section, steps, rate
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
         self.source = Path(settings.anchored(section.start)) if section.start else lineage / previous
@@ -115,7 +115,7 @@ class Stage:
         if not torch.isfinite(norm):
             kept = checkpoint.checkpoints(self.folder)
             raise UserError(f"step {step}: the gradient is {norm.item()}; lower the learning rate. " + (f"Last good checkpoint: {kept[-1]}" if kept else f"The stage before is intact: {self.source}"))
-        self.scale = set_rate(self.optimizers, self.section, step, self.steps)
+        self.scale = self.rate * set_rate(self.optimizers, self.section, step, self.steps, self.rate)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -151,6 +151,7 @@ class Distill(Loop):
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
     prompt_weight: float = 0.1  # of the loss on the user's and the tools' words; 0 masks them exactly
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
+    reflect_rate: float = 0.2  # of the peak rates: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
     rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
     tasks: int = 1500  # tasks sampled in a round
     tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
@@ -164,7 +165,7 @@ class Distill(Loop):
 
     def check(self) -> None:
         super().check()
-        self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, reflect_steps=1, rounds=1, tasks=1, tries=0, critique_weight=0,
+        self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1, tries=0, critique_weight=0,
                       direct=0, replay=0, kl=0)
 
 
