@@ -8,6 +8,7 @@ finished is kept, what was stopped goes on. The ablations start from the same ba
 
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
     python bench/posttraining.py --seeds 1 --ablations
+    python bench/posttraining.py --seeds 1 --last safe         without reinforcement, which takes longest
 """
 
 import argparse
@@ -36,7 +37,7 @@ def call(script: str, *words: str) -> None:
     subprocess.run([sys.executable, str(ROOT / script), "config/toy.py", *words], check=True)
 
 
-def lineage(seed: int, lineages: Path, ablations: bool) -> Path:
+def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> Path:
     """Train a seed's stages, or what is left of them."""
     base = lineages / f"seed{seed}" / "base"
     seeds = [f"--{section}.seed={seed}" for section in ("train", "distill", "dpo", "ppo")]
@@ -45,7 +46,7 @@ def lineage(seed: int, lineages: Path, ablations: bool) -> Path:
     if not checkpoint.checkpoints(base) or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps:
         call("train.py", *out, "--train.minutes", "0", "--train.sample-every", "0", *(["--resume"] if checkpoint.checkpoints(base) else []))
     call("distill.py", *out, "--resume")
-    call("rl.py", *out, "--resume")
+    call("rl.py", *out, "--resume", *(["--stage", "dpo"] if last == "safe" else []))
     if ablations:
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "amplified"),
@@ -57,13 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--last", choices=("safe", "sage"), default="sage")
     parser.add_argument("--folder", default="out/lineages")
     given = parser.parse_args()
     figures: dict[str, dict[str, list[float]]] = {}  # stage -> figure -> a value a seed
     for seed in range(1, given.seeds + 1):
-        base = lineage(seed, ROOT / given.folder, given.ablations)
+        base = lineage(seed, ROOT / given.folder, given.ablations, given.last)
         extra = ["without-negatives", "without-reflection"] if given.ablations else []
-        runs = [base.parent / stage for stage in [*STAGES, *extra]]
+        runs = [base.parent / stage for stage in [*STAGES[:STAGES.index(given.last) + 1], *extra]]
         call("eval.py", "--out", str(base), "--eval.runs", ",".join(map(str, runs)))
         for run in runs:
             for name, value in json.loads((checkpoint.latest(run) / "eval.json").read_text())["figures"].items():
