@@ -52,12 +52,12 @@ def completion(task: Task, prompt: list[dict], messages: list[dict], tokenizer: 
 
 
 @torch.no_grad()
-def total_log_probs(model: SAGE, examples: list[Example], sequence: int, device: str, together: int = 128) -> Tensor:
+def total_log_probs(model: SAGE, examples: list[Example], device: str, together: int = 128) -> Tensor:
     """log P of each example's taught tokens, summed, (N,)."""
     sums = []
     for start in range(0, len(examples), together):
         part = examples[start:start + together]
-        packed = pack(part, sequence)
+        packed = pack(part, max(len(tokens) for tokens, _ in part))
         tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)
         log_probs, _ = token_log_probs(model.hidden(tokens, documents), head_of(model), targets)
         sums.append(per_document(log_probs, documents, len(part)))
@@ -86,7 +86,7 @@ def dpo(config: Config) -> None:
 
     # -- the reference's opinion of them, once: it is frozen
     with stage.autocast:
-        reference = total_log_probs(open_model(stage.source, device=device), examples, c.sequence, device).view(count, 2)
+        reference = total_log_probs(open_model(stage.source, device=device), examples, device).view(count, 2)
 
     # -- episodes to replay
     replay = None
@@ -98,33 +98,33 @@ def dpo(config: Config) -> None:
         replay.restore(stage.kept.get("replay", replay.state()))
     stage.log.say(f"data    {count:,} pairs of the safety world, {c.trajectories if replay else 0:,} episodes of {c.worlds} to replay")
 
+    def taught_log_probs(tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
+        with stage.autocast:
+            return token_log_probs(model.hidden(tokens.to(device), documents.to(device)), stage.head, targets.to(device))[0]
+
     interval, logged, seen = time.perf_counter(), stage.first, Counter()
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             epoch, place = divmod(step - 1, count // c.batch)  # the place in the data is a function of the step
             chosen = np.random.default_rng([c.seed, epoch]).permutation(count)[place * c.batch:(place + 1) * c.batch]
-            packed = pack([examples[2 * pair + side] for pair in chosen for side in (0, 1)], c.sequence)
-            tokens, targets, documents = packed.tokens, packed.targets, packed.documents  # (R, T)
-            pair_rows = len(tokens)
-            if replay:
-                more = replay.next()  # tokens, targets, weights, documents
-                tokens, targets, documents = (torch.cat(both) for both in zip((tokens, targets, documents), (more[0], more[1], more[3])))
-            tokens, targets, documents = tokens.to(device), targets.to(device), documents.to(device)
-            with stage.autocast:
-                log_probs, _ = token_log_probs(model.hidden(tokens, documents), stage.head, targets)
-            mine, whose, own = log_probs[:pair_rows], documents[:pair_rows], targets[:pair_rows] != IGNORE
-            sums, fixed = per_document(mine, whose, 2 * c.batch), reference[torch.from_numpy(chosen).to(device)]
+            some = [examples[2 * pair + side] for pair in chosen for side in (0, 1)]
+            packed = pack(some, max(len(tokens) for tokens, _ in some))  # short rows: attention's cost is their square
+            log_probs = taught_log_probs(packed.tokens, packed.targets, packed.documents)  # (R, T)
+            whose = packed.documents.to(device)
+            sums, fixed = per_document(log_probs, whose, 2 * c.batch), reference[torch.from_numpy(chosen).to(device)]
             loss, margins = dpo_loss(sums[::2], sums[1::2], fixed[:, 0], fixed[:, 1], c.beta)
-            parts = dict(dpo=loss, nll=-(mine * shares(own & (whose % 2 == 0), whose, "token")).sum())
-            total = parts["dpo"] + c.nll * parts["nll"]
+            own = (packed.targets != IGNORE).to(device) & (whose % 2 == 0)
+            parts = dict(dpo=loss, nll=-(log_probs * shares(own, whose, "token")).sum())
+            total, size = parts["dpo"] + c.nll * parts["nll"], whose.numel()
             if replay:
-                parts["replay"] = -log_probs[pair_rows:].sum() / (targets[pair_rows:] != IGNORE).sum()
-                total = total + c.replay * parts["replay"]
+                tokens, targets, _, documents = replay.next()
+                parts["replay"] = -taught_log_probs(tokens, targets, documents).sum() / (targets != IGNORE).sum()
+                total, size = total + c.replay * parts["replay"], size + tokens.numel()
             total.backward()
             norm = stage.update(step)
             stage.log.bar.update()
 
-            seen.update({name: part.item() for name, part in parts.items()} | dict(accuracy=(margins > 0).float().mean().item(), margin=margins.mean().item(), tokens=tokens.numel()))
+            seen.update({name: part.item() for name, part in parts.items()} | dict(accuracy=(margins > 0).float().mean().item(), margin=margins.mean().item(), tokens=size))
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 means = {name: value / steps for name, value in seen.items()}

@@ -58,8 +58,6 @@ class Stage:
         self.device = runtime.pick_device(section.device)
         torch.set_float32_matmul_precision("medium")
         torch.manual_seed(section.seed)
-        dtype = runtime.pick_dtype(section.dtype, self.device)
-        self.autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
         done = checkpoint.checkpoints(self.folder)
         if done and not config.resume:
             meta, _ = checkpoint.read_meta(done[-1])
@@ -75,12 +73,16 @@ class Stage:
                 changed = ", ".join(f"{key}: {then.get(key)!r} → {value!r}" for key, value in mine.items() if then.get(key) != value)
                 raise UserError(f"{self.folder} was begun with other settings ({changed}); give the same ones with --resume, or delete the folder")
             self.kept, self.first, config.model, origin = meta["kept"], meta["step"], stored.model, done[-1]
+            section.dtype = meta["settings"][type(section).__name__.lower()]["dtype"]  # measured when the stage began; another one would not be the same run
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
         else:
             if not (self.source / "config.json").exists() and not checkpoint.checkpoints(self.source):
                 raise UserError(f"stage {name} starts from {self.source}, where there is no run; {HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start")
             self.model = open_model(self.source, device=self.device)
             config.model = self.model.config
+        dtype = runtime.pick_dtype(section.dtype, self.device)
+        section.dtype = str(dtype).removeprefix("torch.")
+        self.autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
         self.heads = heads = heads(config.model).to(self.device) if heads else None
         self.tokenizer = tokenizers.load(config.data.tokenizer)
         if self.tokenizer.vocab_size > config.model.vocab_size:

@@ -178,7 +178,6 @@ class Dpo(Loop):
     optimizer: Literal["muon", "adamw"] = "adamw"  # Muon's steps have a fixed size; preferences need small ones
     learning_rate: float = 1e-4
     weight_decay: float = 0.0  # the model is to stay near the one before it, not near zero
-    dtype: Literal["auto", "bfloat16", "float32"] = "float32"  # a difference of log-probabilities is small, and bfloat16 rounds it away
     pairs: int = 2000  # preference pairs of the safety world, half of them about benign requests
     beta: float = 0.1  # β, the paper's; with 0 only the two terms below teach: the supervised control
     nll: float = 0.1  # weight of the chosen message's own cross-entropy, which keeps it likely while the rejected one falls
@@ -186,7 +185,7 @@ class Dpo(Loop):
     trajectories: int = 1000  # of them
     replay: float = 1.0  # weight of their cross-entropy
     replay_rows: int = 4  # rows of them in one step; 0: none
-    sequence: int = 512  # T of a packed row
+    sequence: int = 384  # T of a packed row of them; pairs longer than this are left out
     fault_rate: float = 0.3  # share of replayed episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type"  # as in distill
     log_every: int = 10
@@ -210,13 +209,12 @@ class Ppo(Loop):
     beta2: float = 0.99  # gradients of a few hundred episodes scatter
     warmup: float = 0.05
     decay: float = 0.2
-    dtype: Literal["auto", "bfloat16", "float32"] = "float32"  # the sampler's and the trainer's log-probabilities must agree
     worlds: str = "api,sql,shell,safety"  # drawn in turn
     prompts: int = 24  # tasks in one step; fewer than 16 and a step says little
     samples: int = 8  # episodes of each task
     temperature: float = 1.0  # of the sampler, and of every log-probability
     room: int = 256  # tokens that an episode may add to its prompt
-    sequence: int = 512  # T of a packed row; longer episodes do not occur while `room` and the prompts fit
+    sequence: int = 640  # longer episodes are left out; with prompts up to 384 and `room` there are none
     fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type"  # of faults in training; "denied" is held out for testing
     malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool

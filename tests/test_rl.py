@@ -25,8 +25,8 @@ SETTINGS = """
 from config import Data, Dpo, Model, Ppo, Train
 out = {out!r}
 model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3, log_every=1, save_every=1, keep=9)
-ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, log_every=1, save_every=1, keep=9, learning_rate=1e-3)
+dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3, log_every=1, save_every=1, keep=9, dtype="float32")
+ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, log_every=1, save_every=1, keep=9, learning_rate=1e-3, dtype="float32")
 """
 REWARDED = """
 import rollout
@@ -88,7 +88,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
     torch.manual_seed(0)
     model = SAGE(settings.Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640))
     examples = [rl.completion(task, pair["prompt"], pair["chosen"], TOY) for task in (draw("safety", 0, i) for i in range(9)) for pair in [preference(task)]]
-    found = rl.total_log_probs(model, examples, 384, "cpu", together=4)
+    found = rl.total_log_probs(model, examples, "cpu", together=4)
     for (tokens, own), value in zip(examples, found):
         log_probs = model(torch.tensor([tokens]))[0, :-1].log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None]).squeeze(1)
         assert value.item() == pytest.approx(log_probs[torch.tensor(own[1:])].sum().item(), abs=1e-3)
