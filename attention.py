@@ -239,12 +239,15 @@ def say_once(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
+BF16_UNITS = torch.cpu._is_avx512_bf16_supported()  # asked here: asked in a forward it would break torch.compile's graph in every layer
+
+
 def short_limit(dtype: torch.dtype) -> int:
     """Tokens up to which keeping the probabilities beats computing them again tile by tile, on this CPU.
 
     With bf16 units the three products cost little beside torch's own attention; without them float32's tiles win from a few hundred tokens on.
     """
-    return 1024 if dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported() else 256
+    return 1024 if dtype == torch.bfloat16 and BF16_UNITS else 256
 
 
 def choose(q: Tensor, window: int, documents: Tensor | None = None) -> str:

@@ -76,3 +76,14 @@ def test_weights_equal_torchs_weighted_mean():
     for a, b in zip(found, wanted):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
     assert (found[0][0, 0] == 0).all() and (found[0][1] == 0).all()
+
+
+def test_the_training_loss_is_one_graph():
+    """A break in torch.compile's graph costs speed and says nothing: under bf16 autocast, as train.py takes the step, there must be none."""
+    from config import Model
+    from model import SAGE
+
+    model, tokens = SAGE(Model(layers=2, width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=64, previous_token=True)), torch.randint(0, 1024, (2, 33))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch._dynamo.explain(lambda t: cross_entropy(model.hidden(t[:, :-1]), model.embedding.text.weight, t[:, 1:]))(tokens)
+    assert found.graph_break_count == 0, [reason.reason for reason in found.break_reasons]
