@@ -1,7 +1,7 @@
 """What the toy learns, over three seeds, beside a GPT-style baseline of equal parameters and equal wall time; and what its gate tells apart.
 
 The machine's speed drifts, so equal time is not taken from a clock during training: the seconds of a step of both are measured
-first, in turns, and the baseline gets the number of steps that fills the toy's time. Then all runs have fixed steps. AUROC of the
+first, and the baseline gets the number of steps that fills the toy's time. Then all runs have fixed steps. AUROC of the
 gate: over all held-out tokens of Python sources, inside against outside docstrings and comments. Resumable: finished runs are kept.
 
     python bench/learning.py             about 6 × 6 minutes; prints and records docs/results/trunk.json
@@ -44,10 +44,10 @@ def train(config: str, out: Path, seed: int, steps: int, *more: str) -> float:
 
 
 def milliseconds(config: str, out: Path) -> float:
-    """A training step's time: the median over a short run's intervals, without the first."""
+    """A training step's time: the least of a short run's intervals, since other load on the machine only adds."""
     shutil.rmtree(out, ignore_errors=True)
-    train(config, out, 0, 61, "--train.log-every", "10", "--train.compile", "on" if runtime.can_compile("cpu") else "off")
-    return statistics.median(r["ms"] for r in runtime.read_log(out)[1:] if "ms" in r)
+    train(config, out, 0, 61, "--train.log-every", "5", "--train.compile", "on" if runtime.can_compile("cpu") else "off")
+    return min(r["ms"] for r in runtime.read_log(out)[1:] if "ms" in r)
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -80,8 +80,8 @@ def main() -> None:
     steps = settings.read("config/toy.py").train.steps
     stored = FOLDER / "ratio.json"  # a resumed bench must not change its mind about the baseline's steps
     if not stored.exists():
-        pairs = [(milliseconds("config/toy.py", FOLDER / "time_toy"), milliseconds("config/gpt.py", FOLDER / "time_gpt")) for _ in range(2)]
-        stored.write_text(json.dumps(statistics.mean(a / b for a, b in pairs)))
+        times = {name: min(milliseconds(f"config/{name}.py", FOLDER / f"time_{name}") for _ in range(2)) for name in ("toy", "gpt")}
+        stored.write_text(json.dumps(times["toy"] / times["gpt"]))
     ratio = json.loads(stored.read_text())
     baseline_steps = round(steps * ratio)
     print(f"a step of the toy takes {ratio:.3f} × the baseline's time: {steps} steps against {baseline_steps}")
