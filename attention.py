@@ -58,6 +58,12 @@ def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
 
 
+def written(x: Tensor) -> Tensor:
+    """x itself; in a compiled function it is then written to memory once, where Inductor would compute it again for every row or head that reads it."""
+    x = x.contiguous()
+    return x.as_strided(x.shape, x.stride())
+
+
 class Short(torch.autograd.Function):
     """Attention whose forward keeps the probabilities (B, H, T, T), so that backward is four matrix products.
 
@@ -93,7 +99,7 @@ class Short(torch.autograd.Function):
 def short(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None = None) -> Tensor:
     """Landmark attention for training at small T on a CPU; memory O(T²) a head, traces under torch.compile without a break."""
     seen = mask(q.shape[2], window, stride, documents, q.device)
-    return Short.apply(q, k, v, torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(~seen, float("-inf")))
+    return Short.apply(q, k, v, written(torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(~seen, float("-inf"))))
 
 
 def tiles(T: int, window: int, stride: int, device):
@@ -307,12 +313,6 @@ def landmark_attention(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int
 
 
 # The cache ----------------------------------------------------------------------------------------------------------
-
-
-def written(x: Tensor) -> Tensor:
-    """x itself; in a compiled function it is then written to memory once, where Inductor would compute it again for every row of the product that reads it."""
-    x = x.contiguous()
-    return x.as_strided(x.shape, x.stride())
 
 
 @dataclass
