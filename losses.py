@@ -171,6 +171,17 @@ def whiten(values: Tensor, own: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """Each reward less the mean of the same task's *other* samples (P, G) → (P, G); NaN marks one that does not count, and gets 0.
+
+    That mean is a fair guess of what the task is worth, and does not depend on the sample it is taken from: a baseline that adds no bias (Kool et al. 2019).
+    """
+    known = ~rewards.isnan()
+    count, total = known.sum(1, keepdim=True), rewards.nansum(1, keepdim=True)
+    return torch.where(known & (count > 1), rewards - (total - rewards) / (count - 1).clamp(min=1), 0.0)
+
+
+@torch.no_grad()
 def group_advantages(rewards: Tensor) -> Tensor:
     """(r − mean)/deviation over each task's samples (P, G): Group Relative Policy Optimization needs no value head (Shao et al. 2024).
 

@@ -11,6 +11,7 @@ What differs from the textbook:
 - episodes of the other worlds are replayed beside the pairs, or the model that learnt to refuse forgets to act (the "alignment tax")
 - the reward is execution's verdict, once, at the end; a call that does not parse ends the episode (zero tolerance), an invented argument costs
 - advantages step from one of the model's own tokens to the next; what tools say in between is not an action
+- a reward is measured from the mean of the same task's other samples, so that an easy world's successes are no praise for their every word
 - a step whose rewards are all equal teaches nothing and is skipped; an episode whose world raised is left out
 - the value head reads hidden states without a gradient into them, so the policy's gradient is the policy loss's alone
 """
@@ -31,7 +32,7 @@ import runtime
 from config import Config, Ppo, UserError
 from data import Rows, pack
 from expert import preference, trajectory
-from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
+from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
 from model import SAGE, flops_per_token
 from rollout import Rollout, figures, rollouts
 from stage import Stage, head_of, open_model
@@ -200,26 +201,26 @@ def ppo(config: Config) -> None:
             packed = pack([(done[i].tokens, done[i].own) for i in counted], max(len(done[i].tokens) for i in counted))  # short rows: attention's cost is their square
             tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)  # (R, T)
             own, weights = targets != IGNORE, shares(targets != IGNORE, documents, c.mean)
-            signal = rewards[counted].min() < rewards[counted].max()
 
             # -- before the first update: the policy that sampled, the reference, the values
             with torch.no_grad():
                 parts = [look(model, rows) + look(reference, rows)[:1] for rows in torch.arange(len(tokens)).split(c.batch)]
                 old, entropy, values, fixed = (torch.cat(part) for part in zip(*parts))
 
-            # -- advantages
+            # -- advantages, from what the same task's samples were worth; an episode that does not count moves nobody
+            groups = torch.full((len(done),), math.nan).index_put((torch.tensor(counted),), rewards[counted]).view(c.prompts, c.samples)
+            better = leave_one_out(groups).flatten() if c.samples > 1 and (c.baseline == "task" or c.advantage == "group") else rewards - rewards[counted].mean()
+            signal = bool((better[counted].abs() > 1e-6).any())
             if c.advantage == "gae":
                 final = torch.zeros_like(values)
                 for (row, column), i in zip(packed.positions, counted):  # the reward comes with the last of the model's own tokens
-                    final[row, column + len(done[i].own) - 2 - done[i].own[::-1].index(True)] = rewards[i]
+                    final[row, column + len(done[i].own) - 2 - done[i].own[::-1].index(True)] = better[i]
                 advantages, returns = generalized_advantages(final, values, own, c.gamma, c.lam, documents)
                 explained = 1 - (returns - values)[own].var() / returns[own].var() if signal else torch.zeros(())
                 advantages = whiten(advantages, own)
-            else:  # an episode that does not count stands at its group's mean, and so moves nobody
-                groups = torch.full((len(done),), math.nan).index_put((torch.tensor(counted),), rewards[counted]).view(c.prompts, c.samples)
+            else:
                 each = group_advantages(groups.where(~groups.isnan(), groups.nanmean(1, keepdim=True)).nan_to_num()).flatten()[counted].to(device)
                 advantages, returns, explained = each[documents.clamp(min=0)] * own, torch.zeros_like(values), torch.zeros(())
-                signal = bool(each.any())
 
             # -- a few passes, as long as the policy stays near the one that sampled
             clipped = moved = norm = 0.0

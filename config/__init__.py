@@ -221,6 +221,7 @@ class Ppo(Loop):
     invented: float = -0.5  # reward of each invented argument
     tolerance: int = 2  # calls that the schemas refuse, until the episode ends; long failing episodes teach ranting
     advantage: Literal["gae", "group"] = "gae"  # a value head and token-level GAE, or the mean of the same task's samples (GRPO)
+    baseline: Literal["task", "batch"] = "task"  # a reward is measured from its task's other samples, or from the whole step's mean (docs/LOG.md)
     gamma: float = 1.0  # a reward that comes at the end is worth as much at the beginning
     lam: float = 1.0  # λ of GAE: 1 leans on the reward alone, less on the value head
     mean: Literal["sequence", "token"] = "sequence"  # each episode counts the same, or each token

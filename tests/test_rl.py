@@ -192,12 +192,13 @@ def test_equal_rewards_skip_the_step(started, monkeypatch, advantage):
     assert checkpoint.read_meta(checkpoint.latest(folder / "sage"))[0]["kept"] == {"skipped": 1}
 
 
-def test_equal_rewards_within_each_group_skip_the_group_variant_only(started, monkeypatch):
+@pytest.mark.parametrize("advantage, baseline, skipped", [("group", "task", 1), ("gae", "task", 1), ("gae", "batch", 0)])
+def test_equal_rewards_within_each_task_say_nothing_about_the_samples(started, monkeypatch, advantage, baseline, skipped):
     config, folder = started
-    config.ppo.advantage = "group"
+    config.ppo.advantage, config.ppo.baseline = advantage, baseline
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(episode.task.seed % 7))
     rl.ppo(config)
-    assert records(folder / "sage")[0]["skipped"] == 1
+    assert records(folder / "sage")[0]["skipped"] == skipped
 
 
 def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(started, monkeypatch):

@@ -8,7 +8,7 @@ from torch.distributions import Categorical
 
 import checkpoint
 from data import pack
-from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
+from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
 
 
 def draws(seed=0):
@@ -203,6 +203,19 @@ def test_whitening_and_groups():
     groups = group_advantages(torch.tensor([[1.0, 0, 0, 0], [0.1, 0.1, 0.1, 0.1], [-1, 1, 0.5, 0]]))
     assert (groups[1] == 0).all() and torch.allclose(groups.sum(1), torch.zeros(3), atol=1e-5)
     assert torch.allclose(groups[0], torch.tensor([1.5, -0.5, -0.5, -0.5]), atol=1e-3)  # (1 − ¼)/½ and −¼/½
+
+
+def test_leave_one_out_by_hand_and_without_bias():
+    nan = math.nan
+    found = leave_one_out(torch.tensor([[1.0, 0, 0, 0], [0.3, 0.3, 0.3, 0.3], [-1, nan, 1, 0], [2, nan, nan, nan]]))
+    assert torch.allclose(found, torch.tensor([[1, -1 / 3, -1 / 3, -1 / 3], [0, 0, 0, 0], [-1.5, 0, 1.5, 0], [0, 0, 0, 0]]), atol=1e-6)
+    logits = torch.randn(3, generator=draws(), dtype=torch.float64, requires_grad=True)  # all pairs of two samples of a three-armed bandit, exactly
+    log_p, worth = logits.log_softmax(0), torch.tensor([1.0, 0.2, -0.5], dtype=torch.float64)
+    exact = torch.autograd.grad((log_p.exp() * worth).sum(), logits, retain_graph=True)[0]
+    pairs = [(a, b) for a in range(3) for b in range(3)]
+    rewards = leave_one_out(worth[torch.tensor(pairs)])
+    estimate = sum((log_p[a] + log_p[b]).exp().detach() * (rewards[i, 0] * log_p[a] + rewards[i, 1] * log_p[b]) / 2 for i, (a, b) in enumerate(pairs))
+    assert torch.allclose(torch.autograd.grad(estimate, logits)[0], exact)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
