@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import results
 from config import Config, Model, UserError
+from mch import Heads
 from model import SAGE
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -292,3 +293,21 @@ def load_run(folder: str | Path, dtype: torch.dtype = torch.float32, device: str
     model = allocate(config.model, dtype, device)
     load(checkpoint, model)
     return model.eval(), config, meta
+
+
+def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
+    """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
+
+    Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py may have a value head alone), where they
+    are damaged, or where they were trained for another shape. Heads(config) are untrained ones, and say so in `trained`.
+    """
+    found = checkpoints(folder)
+    path, names = found[-1] / "heads.safetensors" if found else Path(folder), []
+    if path.is_file():
+        with open_safetensors(path) as file:
+            names = list(file.keys())
+    if "trained" not in names:
+        raise UserError(f"{folder} has no thinking heads; train them with python heads.py config/toy.py --heads.start {folder}, and name the run it writes")
+    heads = Heads(config)
+    fill(heads, {name: (path, name) for name, _ in heads.named_parameters()}, found[-1])
+    return heads.to(device).eval()

@@ -6,6 +6,7 @@ held together: each chunk's gradient is taken at once, in the forward pass, and 
 Behind it stand the losses of the preference and reinforcement stages (paper §3.1.2, CodePPO). They share one layout: per-token tensors (R, T)
 of packed rows, in the places of `targets` (the value at t is about the token that follows t); `own` says which of these tokens the
 model wrote, `documents` which episode they belong to. What is not its own enters no loss, and its gradient is exactly zero.
+Last come the losses of the heads (equations 6 and 7), and the two figures that say what a probability is worth: AUROC and calibration error.
 """
 
 from typing import Literal
@@ -222,3 +223,78 @@ def kl_k3(new: Tensor, reference: Tensor) -> Tensor:
     """e^(−d) − 1 + d with d = log π/π_ref: E_π[k3] = E_π[k1 = d] = KL(π ‖ π_ref), never negative, with less scatter than k1."""
     difference = new - reference
     return torch.exp(-difference) - 1 + difference
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Heads that say how sure a step is (equations 6 and 7): their loss, their calibration, and what their probabilities are worth.
+
+def confidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over known labels of −[y·log c + (1 − y)·log(1 − c)], c = σ(z): logits z and labels y (…, parts), NaN where a label is missing.
+
+    Each part is one Bernoulli's likelihood, so the loss is least where c is the part's probability. ∂/∂z = (c − y)/known: a missing
+    label's gradient is exactly zero, and 0 is the loss where nothing is known.
+    """
+    known = ~labels.isnan()
+    each = F.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num().float(), reduction="none")
+    return each.masked_fill(~known, 0).sum() / known.sum().clamp(min=1)
+
+
+def fit_logistic(features: Tensor, labels: Tensor, ridge: float = 1.0) -> tuple[Tensor, Tensor]:
+    """w (F,) and b of the σ(w·x + b) that makes labels (N,) in [0, 1] likeliest from features (N, F), with ½·ridge·|w|² against it.
+
+    Convex, so there is one answer and nothing to tune; found by L-BFGS in float64.
+    """
+    x, y = features.double(), labels.double()
+    w, b = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device, requires_grad=True), torch.zeros((), dtype=torch.float64, device=x.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([w, b], max_iter=500, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        total = (F.binary_cross_entropy_with_logits(x @ w + b, y, reduction="sum") + 0.5 * ridge * w.square().sum()) / len(y)
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return w.detach().to(features.dtype), b.detach().to(features.dtype)
+
+
+def calibrate(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Temperature and offset for σ(z/temperature + offset) from logits and labels (N,) that training has not seen (Platt 1999).
+
+    Logistic regression on the one feature z. Platt's targets (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) keep the slope finite where a head makes no mistake.
+    A head that orders its steps the wrong way round gets an infinite temperature: it says the base rate. (1, 0) where a class is absent.
+    """
+    positive = labels.sum()
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return 1.0, 0.0
+    targets = torch.where(labels > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    slope, offset = fit_logistic(logits[:, None], targets, ridge=0.0)
+    if slope <= 0:
+        return float("inf"), torch.logit(targets.mean()).item()
+    return 1 / slope.item(), offset.item()
+
+
+def auroc(scores: Tensor, labels: Tensor) -> float:
+    """P(a positive's score > a negative's) + ½·P(equal), by ranks: (Σ ranks of positives − n₊(n₊ + 1)/2)/(n₊·n₋), ties at their mean rank (Mann and Whitney 1947).
+
+    scores and labels (N,), labels 1 or 0. NaN where a class is absent: there is nothing to tell apart.
+    """
+    positive = labels > 0
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return float("nan")
+    _, place, count = scores.double().unique(return_inverse=True, return_counts=True)
+    rank = count.cumsum(0) - (count - 1) / 2  # of each distinct score: the mean of the ranks that its equals share
+    return ((rank[place[positive]].double().sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)).item()
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: Σ over bins of n_bin/N · |mean probability − share of positives|, in bins of equal mass (Naeini et al. 2015; Nguyen and O'Connor 2015).
+
+    Equal mass, not equal width: confident heads put nearly all steps into one bin of equal width. NaN for no steps.
+    """
+    order = probabilities.argsort(stable=True)
+    parts = zip(probabilities[order].double().tensor_split(bins), labels[order].double().tensor_split(bins))
+    return sum((p.sum() - y.sum()).abs().item() for p, y in parts) / len(labels) if len(labels) else float("nan")

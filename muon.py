@@ -62,7 +62,7 @@ def optimizers(model: nn.Module, c: Loop, dtype: torch.dtype) -> list[torch.opti
 
     A parameter group may have its own "weight_decay"; its "peak" is the rate that `set_rate` scales.
     """
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and (name.startswith("blocks.") or ".block." in name)]  # the decoder's, or a head's own block
     tables = [p for name, p in model.named_parameters() if name in ("embedding.text.weight", "embedding.code.weight", "head.weight")]
     rest = [p for p in model.parameters() if not any(p is q for q in matrices + tables)]
     decayed = tables if c.optimizer == "muon" else matrices + tables

@@ -1,9 +1,9 @@
 """What the stages of post-training share: where a stage begins, how it goes on, and how it ends (paper §3).
 
-    out/toy/base → amplified → reflected → safe → sage
+    out/toy/base → amplified → reflected → safe → sage → thinking
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and writes checkpoints, a log and a curve
-into its own folder. The loops, which differ, stand in distill.py and rl.py; this file has only what would otherwise stand there four times.
+into its own folder. The last one has sage's decoder, unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl.py and heads.py; this file has only what would otherwise stand there four times.
 """
 
 import json
@@ -27,7 +27,7 @@ from config import Config, Loop, Model, UserError
 from model import SAGE
 from muon import optimizers, set_rate
 
-STAGES = ["base", "amplified", "reflected", "safe", "sage"]
+STAGES = ["base", "amplified", "reflected", "safe", "sage"]  # those that change the decoder
 FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}  # what may differ between a run and its resumption
 
 
@@ -46,11 +46,13 @@ def head_of(model: SAGE) -> torch.Tensor:
 class Stage:
     """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty at the beginning).
 
-    `section` is its settings (config.distill, config.dpo, config.ppo), `steps` its length; `heads` makes modules for the decoder's shape that learn beside it.
+    `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its length; `heads` makes modules for the decoder's shape that learn
+    beside it, or with `frozen` alone.
     Raises UserError for a folder that is missing, that another stage wrote, or whose settings differ from those of a resumed run.
     """
 
-    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None, rate: float = 1.0):
+    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None, rate: float = 1.0,
+                 frozen: bool = False):
         self.config, self.name, self.section, self.steps, self.rate = config, name, section, steps, rate
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
@@ -89,8 +91,9 @@ class Stage:
             raise UserError(f"tokenizer {self.tokenizer.name} has {self.tokenizer.vocab_size} tokens, the model of {self.source} {config.model.vocab_size}; name its tokenizer in data.tokenizer")
         self.style = "compact" if self.tokenizer.name == "toy" else "qwen"
         self.model.train()
-        self.optimizers = optimizers(self.model, section, dtype)
-        if heads is not None:
+        self.model.requires_grad_(not frozen)
+        self.optimizers = optimizers(heads if frozen else self.model, section, dtype)
+        if heads is not None and not frozen:
             self.optimizers.append(torch.optim.AdamW(heads.parameters(), lr=section.learning_rate, weight_decay=0.0, betas=(section.beta1, section.beta2)))
             self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
         if done:
@@ -150,4 +153,6 @@ HOW_TO_MAKE = {
     "amplified": "make it with python distill.py config/toy.py --stage amplify",
     "reflected": "make it with python distill.py config/toy.py --stage reflect",
     "safe": "make it with python rl.py config/toy.py --stage dpo",
+    "sage": "make it with python rl.py config/toy.py --stage ppo",
+    "thinking": "make it with python heads.py config/toy.py",
 }

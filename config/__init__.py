@@ -249,6 +249,60 @@ class Ppo(Loop):
 
 
 @dataclass
+class Heads(Loop):
+    """How heads.py trains what tells sure steps from doubtful ones, beside a decoder that stays as it is (equations 6, 7 and 13)."""
+
+    steps: int = 300  # optimiser steps; the data is shared out over them, so that it is seen once: a second time over-fits
+    batch: int = 64  # episodes played together
+    muon_learning_rate: float = 0.01
+    learning_rate: float = 2e-3
+    worlds: str = "api,sql,shell,math,safety"  # drawn in turn; faults come as in distill
+    tasks: int = 600  # of the model's own episodes, sampled at temperature 1
+    trajectories: int = 1500  # expert's episodes, each with up to three hard negatives of one of its calls
+    validation: int = 200  # further episodes of each of the two, for calibration, the gate's threshold and the closing table
+    room: int = 256  # tokens that an episode may add to its prompt
+    sequence: int = 640  # longer episodes are left out
+    prior: float = 0.15  # share of the constraints that the inverse head learns to expect without plan and conclusion
+    rho: float = 0.14  # ρ, the share of steps that the gate's threshold sends into Reasoning Mode: the paper's costs 1.0/3.8/1.4
+    start: str = ""  # the run whose decoder gets the heads; empty: sage, beside `out`
+    name: str = ""  # the folder to write, beside `out`; empty: thinking
+
+    def check(self) -> None:
+        super().check()
+        self.at_least(tasks=1, trajectories=1, validation=1, room=1, sequence=2, prior=0, rho=0)
+        if self.prior > 1 or self.rho > 1:
+            raise UserError(f"heads.prior is {self.prior}, rho {self.rho}; both are shares, wanted 0 to 1")
+
+
+@dataclass
+class Think:
+    """How think.py takes a step: at the first try, after a second thought about several candidates, or as the gate says (§4.2)."""
+
+    mode: Literal["fast", "reason", "hybrid"] = "hybrid"  # System 1, System 2, or whichever the gate asks for
+    tau: float = -1.0  # the gate's threshold: Reasoning Mode iff γ > τ; 0 always, 1 never; negative: the one that came with the heads
+    n: int = 8  # candidates of a step in Reasoning Mode; the first is the fast one
+    lam: float = 0.1  # λ of equation 14, the "skepticism": nats a token that one nat of inverse consistency is worth
+    counterfactuals: str = "error,empty,expected"  # what a tool might say, imagined for each candidate; empty: no looking ahead
+    ahead: int = 48  # tokens of an imagined result, and of the step imagined behind it
+    theta: float = 0.5  # θ, the least coherence: mean `success` over the imagined futures
+    delta: float = 0.5  # δ, its largest spread over them
+    resamples: int = 1  # times that new candidates are drawn where none is good enough
+    critique: bool = True  # tell them what was wrong with the best of the rejected ones
+    fast_temperature: float = 0.0  # of the fast step; 0: always the likeliest token
+    temperature: float = 1.0  # of the other candidates
+    room: int = 256  # tokens that an episode may add to its prompt
+
+    def check(self) -> None:
+        if unknown := set(filter(None, self.counterfactuals.split(","))) - {"error", "empty", "expected"}:
+            raise UserError(f"think.counterfactuals names {min(unknown)!r}; wanted some of error, empty, expected, with commas")
+        if min(self.n, self.ahead, self.room) < 1 or min(self.lam, self.resamples, self.fast_temperature, self.temperature) < 0:
+            raise UserError(f"think.n is {self.n}, ahead {self.ahead}, room {self.room}, lam {self.lam}, resamples {self.resamples}, fast_temperature {self.fast_temperature}, "
+                            f"temperature {self.temperature}; wanted at least 1 of the first three, and 0 or more of the others")
+        if not (0 <= self.theta <= 1 and 0 <= self.delta <= 1 and self.tau <= 1):
+            raise UserError(f"think.theta is {self.theta}, delta {self.delta}, tau {self.tau}; they are probabilities, wanted 0 to 1 (tau: or negative)")
+
+
+@dataclass
 class Eval:
     """What eval.py measures, and on how much."""
 
@@ -278,6 +332,8 @@ class Config:
     distill: Distill = field(default_factory=Distill)
     dpo: Dpo = field(default_factory=Dpo)
     ppo: Ppo = field(default_factory=Ppo)
+    heads: Heads = field(default_factory=Heads)
+    think: Think = field(default_factory=Think)
     eval: Eval = field(default_factory=Eval)
 
     def check(self) -> None:

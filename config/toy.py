@@ -4,7 +4,7 @@
     make sage                           the whole lineage: base → amplified → reflected → safe → sage, about half an hour
 """
 
-from config import Data, Distill, Dpo, Eval, Model, Ppo, Train
+from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train
 
 out = "out/toy/base"  # the later stages (amplified, reflected, safe, sage) lie beside it
 
@@ -44,4 +44,5 @@ distill = Distill(
 )
 dpo = Dpo(steps=100)
 ppo = Ppo(steps=40, prompts=16, samples=8)
+heads = Heads(worlds="api,sql,api,shell,math,safety")  # unseen tools fail most often, so twice
 eval = Eval(tasks=300)

@@ -1,0 +1,125 @@
+"""Labelled steps: what is known of each message of an episode, for whoever learns to tell right steps from wrong ones (paper §3.1, §4.2).
+
+A step is one message of the agent's: a thought and a call, or the answer. Its labels are the parts of the confidence vector (mch.PARTS), and come from
+- the agent's own episodes: the check says whether the call was sound and invented nothing, the task's solution whether it was right, the judge
+  whether the episode verified
+- hard negatives: an expert's episode up to a call, and the call spoilt on purpose; the spoilt part is 0, what can still be told is 1
+What nobody can know is missing (None), and is neither learnt nor counted.
+"""
+
+import random
+
+import torch
+from torch import Tensor
+
+from data import Packed, pack
+from expert import call_message, solve
+from mch import PARTS, constraint_texts
+from model import SAGE
+from rollout import Rollout, rollouts
+from tokenizer import Tokenizer
+from tools import decode, hard_negatives
+from worlds import Difficulty, Task, draw
+
+Labels = list[float | None]  # of one step, in the order of PARTS; None: nobody can know
+
+MALFORMED, MADE_UP = {"syntax", "type", "value", "missing", "schema"}, {"unknown_tool", "unexpected"}  # kinds of tools.Fault
+SPOILT: dict[str, Labels] = {"type": [0.0, 1.0, None, None], "key": [1.0, 0.0, None, None], "logic": [1.0, 1.0, 0.0, None]}  # hard negatives: a call that is refused has no logic
+RIGHT: Labels = [1.0, 1.0, 1.0, None]  # an expert's message: its episodes say nothing of this agent's success
+PROBED = dict(zip(PARTS, SPOILT))  # which kind of negative is about which part
+
+
+def judge(episode: Rollout) -> list[Labels]:
+    """The labels of every message of an episode that did not raise.
+
+    syntax    0 where the call does not parse, misses an argument, or has one of a wrong type or value; missing where it names no tool (no schema, no types)
+    grounded  0 where the call names a tool or an argument that no schema in force has; missing where it does not parse
+    logic     of valid calls: 1 if the call is that of a solution's step still to be done, or does the same as the first such step (tasks are played again
+              to find out, as if all before had gone right). Repeating what is done is 0; a call that met the injected fault counts as it was meant
+    success   whether the episode verified in the end, the same for all its messages
+    The answer has no call that could be malformed or made up: 1, 1; its logic is whether it is right.
+    """
+    steps, success = [step.call for step in episode.task.solution if step.call], float(episode.verified)
+    left, labels = list(range(len(steps))), []
+    for place, entry in enumerate(episode.log):
+        kinds = {fault.kind for fault in entry.faults}
+        syntax = None if kinds == {"unknown_tool"} else float(not kinds & MALFORMED)
+        grounded = None if "syntax" in kinds else float(not kinds & MADE_UP)
+        logic = None
+        if not kinds:
+            met = episode.fault is not None and episode.fault[0] == place  # the injected fault: the world did not take the call
+            meant = decode(entry.call) if met else entry.taken
+            done = next((number for number in left if steps[number] == meant), None)
+            if done is None and meant is not None and left and not episode.task.fails(steps[left[0]], meant):
+                done = left[0]
+            logic = float(done is not None)
+            if done is not None and not met:
+                left.remove(done)
+        labels.append([syntax, grounded, logic, success])
+    return labels + [[1.0, 1.0, success, success]] * (episode.ended == "answer")
+
+
+def example(source: str, task: Task, tokens: list[int], own: list[bool], labels: list[Labels], calls: list[bool], stop: list[int], verified: bool) -> dict:
+    """A conversation with labelled steps, as a line of the data file. `labels` and `calls` are those of its last messages; a message that was cut off is no step."""
+    spans, begin = [], None  # first and last token of each message, its <|im_end|> included
+    for place, mine in enumerate(own):
+        begin = place if mine and begin is None else begin
+        if mine and tokens[place] in stop:
+            spans.append((begin, place))
+            begin = None
+    steps = [dict(span=span, call=call, labels=known) for span, call, known in zip(spans[-len(labels):], calls, labels, strict=True)] if labels else []
+    return dict(source=source, world=task.world, kind=task.kind, seed=task.seed, verified=verified, constraints=constraint_texts(task.constraints), steps=steps, tokens=tokens)
+
+
+def of_episode(episode: Rollout, tokenizer: Tokenizer) -> dict:
+    """An own episode."""
+    labels = judge(episode)
+    return example("own", episode.task, episode.tokens, episode.own, labels, [place < len(episode.log) for place in range(len(labels))], tokenizer.stop, episode.verified)
+
+
+def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict]:
+    """The expert's episode, and hard negatives of one of its calls (without faults), each an episode that ends with the spoilt call."""
+    def encoded(messages: list[dict]) -> tuple[list[int], list[bool]]:
+        return tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
+
+    messages, episode = solve(task)
+    calls = ["tool_calls" in message for message in messages if message["role"] == "assistant"]
+    rows = [example("expert", task, *encoded(messages), [RIGHT] * len(calls), calls, tokenizer.stop, True)] if episode.verified else []
+    messages = solve(task, faults=False)[0]
+    if places := [place for place, message in enumerate(messages) if "tool_calls" in message]:
+        place = rng.choice(places)
+        right = messages[place]["tool_calls"][0]["function"]
+        for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
+            spoilt = encoded([*messages[:place], call_message(messages[place]["content"], wrong)])
+            rows.append(example(kind, task, *spoilt, [SPOILT[kind]], [True], tokenizer.stop, False))
+    return rows
+
+
+def gather(model: SAGE, tokenizer: Tokenizer, worlds: list[str], seed: int, tasks: int, trajectories: int, difficulty: Difficulty, batch: int, room: int) -> list[dict]:
+    """Labelled examples of `tasks` own episodes, sampled at temperature 1, and of as many expert's as `trajectories` says, on other tasks."""
+    drawn = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(tasks)]
+    played = rollouts(model, tokenizer, drawn, seed=seed, batch=batch, room=room)
+    rows = [of_episode(episode, tokenizer) for episode in played if episode.ended != "raised"]
+    for i in range(tasks, tasks + trajectories):
+        rows += of_expert(draw(worlds[i % len(worlds)], seed, i, difficulty), tokenizer, random.Random(f"spoilt {seed} {i}"))
+    return rows
+
+
+def packed_steps(rows: list[dict]) -> tuple[Packed, Tensor, Tensor, Tensor]:
+    """Examples as packed rows that teach their own tokens; rows (S,) and columns (S,) of their steps' last tokens, and the labels (S, 4), NaN where missing."""
+    examples = []
+    for row in rows:
+        own = [False] * len(row["tokens"])
+        for begin, end in (step["span"] for step in row["steps"]):
+            own[begin:end + 1] = [True] * (end + 1 - begin)
+        examples.append((row["tokens"], own))
+    packed = pack(examples, max(len(row["tokens"]) for row in rows))
+    places = [(r, column + step["span"][1]) for row, (r, column) in zip(rows, packed.positions) for step in row["steps"]]
+    labels = [[float("nan") if label is None else label for label in step["labels"]] for row in rows for step in row["steps"]]
+    where = torch.tensor(places)
+    return packed, where[:, 0], where[:, 1], torch.tensor(labels)
+
+
+def conclusion_of(row: dict) -> list[int]:
+    """Z and Y: the agent's own words of an example, without the request and what tools said."""
+    return [token for step in row["steps"] for token in row["tokens"][step["span"][0]:step["span"][1] + 1]]
