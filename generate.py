@@ -28,12 +28,19 @@ def choose(logits: Tensor, temperature: float, top_p: float, chance: Tensor) -> 
     """
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities, order = (logits.float() / temperature).softmax(-1).sort(-1, descending=True)
+    probabilities = (logits.float() / temperature).softmax(-1)
+    if top_p == 1:  # sorting would cost a quarter of a tiny model's step
+        return drawn(probabilities, chance).squeeze(1)
+    probabilities, order = probabilities.sort(-1, descending=True)
     before = probabilities.cumsum(-1) - probabilities
     probabilities = probabilities.masked_fill(before >= top_p, 0)  # the token that crosses top_p stays
-    cumulative = probabilities.cumsum(-1)
-    rank = (cumulative <= chance[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
-    return order.gather(1, rank).squeeze(1)
+    return order.gather(1, drawn(probabilities, chance)).squeeze(1)
+
+
+def drawn(weights: Tensor, chance: Tensor) -> Tensor:
+    """Where the cumulative sum of each row of weights (B, V) passes `chance` (B,) of the whole: (B, 1)."""
+    cumulative = weights.cumsum(-1)
+    return torch.searchsorted(cumulative, chance[:, None] * cumulative[:, -1:], right=True).clamp(max=weights.shape[-1] - 1)
 
 
 def step(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
