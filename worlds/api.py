@@ -113,21 +113,21 @@ def solve(seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Ma
 
 
 def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
-    """Backward chaining written down: "dolu: kemi rana" for each tool that is looked at, "rana: none" where nothing gives a quantity.
+    """Backward chaining written down: "dolu: kemi rana ? bolo slow" for each tool that is looked at, "rana: none" where nothing gives a quantity.
 
+    Behind each of a tool's arguments stands its value where the request gives it, "?" where it has to be found, "-" where it may be left out.
     Depth first, tools in the order in which they are shown, until the goal can be had or nothing is left. This is what is to be thought before a
-    plan can be made; each line can be read off the tools and the line before it.
+    plan can be made; each word can be copied from the tools, the request or the line before.
     """
     lines: list[str] = []
 
     def can_have(quantity: str, above: tuple[str, ...]) -> bool:
-        if quantity in given:
-            return True
         makers = [maker for maker in tools if maker.gives == quantity and quantity not in above]
         for maker in makers:
-            needed = [key for key in maker.arguments if key in maker.required or key in given]
-            lines.append(f"{quantity}: {' '.join([maker.name, *needed])}")
-            if all([can_have(key, (*above, quantity)) for key in needed]):
+            open_ = [key for key in maker.required if key not in given]
+            said = [f"{key} {plain(given[key]) if key in given else '?' if key in open_ else '-'}" for key in maker.arguments]
+            lines.append(f"{quantity}: {' '.join([maker.name, *said])}")
+            if all([can_have(key, (*above, quantity)) for key in open_]):
                 return True
         if not makers:
             lines.append(f"{quantity}: none")
