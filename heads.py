@@ -145,6 +145,10 @@ def consistency(model: SAGE, heads: Heads, rows: list[dict], tokenizer: Tokenize
     return tuple(torch.tensor(pairs).unbind(1))
 
 
+def shown(value: float) -> str:
+    return f"{value:.3f}" if value == value else "n/a"
+
+
 # ------------------------------------------------------------------------------------------------------ training
 
 
@@ -197,9 +201,16 @@ def main() -> None:
                 stage.log.line(step, (now - interval) / (step - logged) * 1e3, rate, rate * flops_per_token(config.model, packed.tokens.shape[1]) / 3 / stage.peak,  # the decoder goes forward only
                                loss=confidence.item(), inverse=inverse.item(), lr=c.learning_rate * stage.scale, norm=norm)
                 interval, logged, seen = now, step, 0
-            if stopping() and step < c.steps:
+            if step == c.steps:
+                break  # saved once all is fitted
+            if step % c.eval_every == 0:
+                found = examine(model, heads, validation)
+                figures = quality(torch.sigmoid(found["logits"]), found, validation)
+                stage.log.say(f"{'':12}AUROC on own validation steps: " + ", ".join(f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})" for part in PARTS))
+                stage.log.write(step=step, **{name: None if value != value else value for name, value in figures.items()})
+            if stopping():
                 stage.stop(step)
-            if c.save_every and step % c.save_every == 0 and step < c.steps:  # the last one is saved once all is fitted
+            if c.save_every and step % c.save_every == 0:
                 stage.save(step)
 
     # -- calibration, the gate, and the closing table
@@ -212,9 +223,6 @@ def main() -> None:
     figures |= dict(ics=ics.mean().item(), prior=prior.mean().item(), auroc_ics=auroc(ics, verified), auroc_ics_gain=auroc(ics - prior, verified))
     stage.save(c.steps)
     stage.log.write(step=c.steps, **{name: None if value != value else value for name, value in figures.items()})
-
-    def shown(value: float) -> str:
-        return f"{value:.3f}" if value == value else "n/a"
 
     stage.log.say(f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal\n\n"
                   f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}")

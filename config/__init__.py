@@ -264,12 +264,13 @@ class Heads(Loop):
     sequence: int = 640  # longer episodes are left out
     prior: float = 0.15  # share of the constraints that the inverse head learns to expect without plan and conclusion
     rho: float = 0.14  # ρ, the share of steps that the gate's threshold sends into Reasoning Mode: the paper's costs 1.0/3.8/1.4
+    eval_every: int = 100  # steps between looks at the validation episodes
     start: str = ""  # the run whose decoder gets the heads; empty: sage, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: thinking
 
     def check(self) -> None:
         super().check()
-        self.at_least(tasks=1, trajectories=1, validation=1, room=1, sequence=2, prior=0, rho=0)
+        self.at_least(tasks=1, trajectories=1, validation=1, room=1, sequence=2, prior=0, rho=0, eval_every=1)
         if self.prior > 1 or self.rho > 1:
             raise UserError(f"heads.prior is {self.prior}, rho {self.rho}; both are shares, wanted 0 to 1")
 
