@@ -39,6 +39,7 @@ class Rollout:
     verified: bool = False
     fault: tuple[int, str] | None = None  # (place in `log`, kind) of the fault that was injected
     log: list[Entry] = field(default_factory=list)  # its calls
+    problem: str = ""  # what was raised, where it ended so
 
     @property
     def invented(self) -> int:
@@ -71,6 +72,13 @@ def prompt_of(task: Task, tokenizer: Tokenizer) -> list[int]:
     return tokenizer.encode_chat([{"role": "user", "content": task.request}], task.shown_tools(), task.difficulty.style, generation_prompt=True)[0]
 
 
+def check_room(prompts: list[list[int]], model: SAGE) -> None:
+    """Raise UserError where the longest prompt leaves no room for an answer in the model's context."""
+    longest = max(map(len, prompts), default=0)
+    if longest + 2 > model.config.context:
+        raise UserError(f"a prompt of {longest} tokens leaves no room in the model's context of {model.config.context}; use fewer or shorter tools, or raise model.context")
+
+
 class Row:
     """An episode under way: its rollout, its world, and the tokens that are still to be fed."""
 
@@ -100,7 +108,8 @@ class Row:
                 self.episode.log.append(Entry(text, [call], said, None))
             else:
                 said = self.episode.step(call)
-        except Exception:  # a world that raises costs its episode only
+        except Exception as error:  # a world that raises costs its episode only
+            self.rollout.problem = f"{type(error).__name__}: {error}"
             return self.end("raised")
         wrong = {fault.kind for fault in self.episode.log[-1].faults}
         if zero_tolerance and wrong & {"syntax", "unknown_tool"}:
@@ -125,9 +134,7 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
     was_training = model.training
     model.eval()
     prompts = prompts if prompts is not None else [prompt_of(task, tokenizer) for task in tasks]
-    longest = max(map(len, prompts), default=0)
-    if longest + 2 > model.config.context:
-        raise UserError(f"a prompt of {longest} tokens leaves no room in the model's context of {model.config.context}; use fewer or shorter tools, or raise model.context")
+    check_room(prompts, model)
     done: list[Rollout] = []
     for start in range(0, len(tasks), batch):
         numbers = range(start, min(start + batch, len(tasks)))

@@ -1,11 +1,16 @@
-"""Continue a prompt, with a run of ours or with Qwen2.5 weights, and watch it come token by token.
+"""Continue a prompt, or let an agent act, with a run of ours or with Qwen2.5 weights, and watch.
 
-    python sample.py --prompt "def "
+    python sample.py --prompt "def "                                       token by token
     python sample.py --run ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
-    python sample.py --show-gate --prompt "..."        the split embedding's gate, as colours
+    python sample.py --show-gate --prompt "..."                            the split embedding's gate, as colours
+
+    python sample.py --think --world api --task 3                          an agent's decisions, step by step (think.py)
+    python sample.py --think --world api --task 3 --html trace.html        the same as a page; --json trace.json as data
+    python sample.py --think --tools tools.json --prompt "..."             tools of your own: you type what they say
 """
 
 import codecs
+import json
 import os
 import sys
 import time
@@ -19,12 +24,16 @@ import checkpoint
 import config as settings
 import runtime
 import tokenizer as tokenizers
-from config import Sample, UserError
+from config import Eval, Sample, UserError
 from generate import compiled_step, generate, step
+from mch import Heads
 from model import SAGE
+from think import Thinking, think
 from tokenizer import Tokenizer
-
-PROSE_COLOUR, CODE_COLOUR = (88, 140, 222), (240, 150, 60)  # blue and orange: told apart by every kind of eye
+from tools import check_tools
+from traces import closing_text, opening_text, page, record, said_text, save, shade, step_text
+from worlds import Difficulty, Task, draw
+from worlds.terminal import task_of
 
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
@@ -35,12 +44,6 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
         return checkpoint.load_qwen(sample.run, dtype, device), tokenizers.qwen(sample.run)
     model, config, _ = checkpoint.load_run(sample.run, dtype, device)
     return model, tokenizers.load(config.data.tokenizer)
-
-
-def shade(gate: float) -> tuple[int, int, int]:
-    """The colour of a gate value: orange for code (0), white for undecided, blue for prose (1)."""
-    target, strength = (PROSE_COLOUR, 2 * gate - 1) if gate > 0.5 else (CODE_COLOUR, 1 - 2 * gate)
-    return tuple(round(255 + (channel - 255) * strength) for channel in target)
 
 
 def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:
@@ -89,9 +92,62 @@ def draw_gate(pieces: list[str], gates: list[float], path: Path) -> None:
     plt.close(figure)
 
 
+def task_for(sample: Sample, style: str) -> Task:
+    """The task to be played: one of a world, or the prompt with the tools of a file. Raises UserError for a file that holds no tools."""
+    if not sample.tools:
+        return draw(sample.world or "api", Eval.seed, sample.task, Difficulty(split="test", style=style, fault_rate=sample.fault_rate))
+    path = Path(settings.anchored(sample.tools))
+    try:
+        tools = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); wanted a list of tools in OpenAI's format") from None
+    tools = [tool if isinstance(tool, dict) and "function" in tool else {"type": "function", "function": tool} for tool in tools] if isinstance(tools, list) else tools
+    if faults := check_tools(tools):
+        raise UserError(f"{path} is no list of tools: {faults[0].message}; wanted [{{\"type\": \"function\", \"function\": {{\"name\": ..., \"description\": ..., \"parameters\": a JSON Schema of type object}}}}]")
+    return task_of(sample.prompt, tools, style)
+
+
+def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
+    """One episode with its decisions, shown as they are made; the files are whole after every step, so also when it is stopped."""
+    device, plain = str(next(model.parameters()).device), (Path(sample.run) / "config.json").exists()
+    heads = Heads(model.config).to(device) if plain else checkpoint.load_heads(sample.run, model.config, device)
+    note = "" if heads.trained else "the heads are untrained: their confidences are ½ whatever they see, and the gate never asks for a second thought"
+    thinking = sample.thinking
+    if sample.tools:
+        thinking.patience = 0.0  # people type slowly
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    shown = heard = 0
+
+    def look(so_far: Thinking) -> None:
+        nonlocal shown, heard
+        data = record(so_far, model, heads, tokenizer, thinking, note)
+        if sample.html:
+            save(page(data), sample.html)
+        if sample.json and sample.json != "-":
+            save(json.dumps(data, ensure_ascii=False), sample.json)
+        if sample.json == "-":
+            return print(json.dumps(data, ensure_ascii=False)) if data["ended"] else None
+        for step in data["steps"][shown:]:
+            print("\n".join([*([opening_text(data, coloured)] if step["number"] == 1 else []), step_text(data, step, coloured)]), flush=True)
+        for step in data["steps"][heard:]:
+            if step["said"] is not None:
+                print(said_text(step, coloured), flush=True)
+                heard = step["number"]
+        shown = len(data["steps"])
+        if data["ended"]:
+            print(closing_text(data, coloured))
+
+    task = task_for(sample, "compact" if tokenizer.name == "toy" else "qwen")
+    think(model, heads, tokenizer, [task], thinking, sample.seed, watch=look)
+    for path in filter(None, (sample.html, sample.json.strip("-"))):
+        print(f"written: {path}", file=sys.stderr)
+
+
 def main() -> None:
     sample = settings.sample_from_command_line()
     model, tokenizer = load(sample)
+    if sample.think:
+        return act(sample, model, tokenizer)
     if sample.show_gate:
         return show_gate(model, tokenizer, sample.prompt, sample.picture)
 

@@ -292,13 +292,14 @@ class Think:
     fast_temperature: float = 0.0  # of the fast step; 0: always the likeliest token
     temperature: float = 1.0  # of the other candidates
     room: int = 256  # tokens that an episode may add to its prompt
+    patience: float = 30.0  # seconds for a tool to answer, then the episode ends; 0: for ever
 
     def check(self) -> None:
         if unknown := set(filter(None, self.counterfactuals.split(","))) - {"error", "empty", "expected"}:
             raise UserError(f"think.counterfactuals names {min(unknown)!r}; wanted some of error, empty, expected, with commas")
-        if min(self.n, self.ahead, self.room) < 1 or min(self.lam, self.resamples, self.fast_temperature, self.temperature) < 0:
+        if min(self.n, self.ahead, self.room) < 1 or min(self.lam, self.resamples, self.fast_temperature, self.temperature, self.patience) < 0:
             raise UserError(f"think.n is {self.n}, ahead {self.ahead}, room {self.room}, lam {self.lam}, resamples {self.resamples}, fast_temperature {self.fast_temperature}, "
-                            f"temperature {self.temperature}; wanted at least 1 of the first three, and 0 or more of the others")
+                            f"temperature {self.temperature}, patience {self.patience}; wanted at least 1 of the first three, and 0 or more of the others")
         if not (0 <= self.theta <= 1 and 0 <= self.delta <= 1 and self.tau <= 1):
             raise UserError(f"think.theta is {self.theta}, delta {self.delta}, tau {self.tau}; they are probabilities, wanted 0 to 1 (tau: or negative)")
 
@@ -344,10 +345,10 @@ class Config:
 
 @dataclass
 class Sample:
-    """How sample.py continues a prompt."""
+    """How sample.py continues a prompt, or with `think` acts."""
 
-    run: str = "out/toy/base"  # a run's folder, or a folder of Qwen2.5 weights
-    prompt: str = "def "  # the text to continue
+    run: str = ""  # a run's folder, or a folder of Qwen2.5 weights; empty: out/toy/base, with `think` out/toy/thinking
+    prompt: str = "def "  # the text to continue; with `tools` the request
     chat: bool = False  # wrap the prompt in the chat template
     tokens: int = 200  # longest continuation, in tokens
     samples: int = 1  # continuations, drawn together in one batch
@@ -359,6 +360,14 @@ class Sample:
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile the step; auto: from 1000 tokens on, when it repays its start
     show_gate: bool = False  # colour the prompt by the split embedding's gate, and stop there
     picture: str = ""  # with --show-gate: also write the coloured prompt to this PNG
+    think: bool = False  # act, step by step, and show each decision: a task of `world`, or `prompt` with the tools of a file
+    world: Literal["", "api", "sql", "shell", "math", "safety"] = ""  # with --think: whose task is played; empty: api, if there are no `tools`
+    task: int = 0  # its number: eval.py's task of that number, with names that training has never seen
+    fault_rate: float = 0.0  # probability that a tool fails once on purpose
+    tools: str = ""  # with --think: a JSON file of tool schemas in OpenAI's format; you type what the tools say, nothing is executed
+    html: str = ""  # with --think: also write the trace to this page
+    json: str = ""  # with --think: also write it to this file, as data; "-": print that instead of the text
+    thinking: Think = field(default_factory=Think)  # how it decides; what it may cost
 
     def check(self) -> None:
         if self.tokens < 1 or self.samples < 1:
@@ -367,6 +376,12 @@ class Sample:
             raise UserError(f"--temperature is {self.temperature} and --top-p {self.top_p}; wanted a temperature ≥ 0 and a probability in (0, 1]")
         if self.picture and not self.show_gate:
             raise UserError("--picture draws the gate; add --show-gate")
+        if not self.think and any((self.world, self.tools, self.html, self.json)):
+            raise UserError("--world, --tools, --html and --json belong to an agent that acts; add --think")
+        if self.world and self.tools:
+            raise UserError("--world brings its own tools; give either --world or --tools")
+        if self.task < 0 or not 0 <= self.fault_rate <= 1:
+            raise UserError(f"--task is {self.task} and --fault-rate {self.fault_rate}; wanted a number from 0, and a probability")
         if not self.prompt:
             raise UserError("--prompt is empty; give at least one character to continue")
 
@@ -473,7 +488,7 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     reject_unknown(arguments, Sample)
     sample = tyro.cli(Sample, args=arguments)
     check(sample)
-    return replace(sample, run=anchored(sample.run))
+    return replace(sample, run=anchored(sample.run or ("out/toy/thinking" if sample.think else "out/toy/base")))
 
 
 def run(main: Callable[[], None]) -> None:

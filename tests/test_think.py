@@ -1,0 +1,267 @@
+"""The hybrid mode beside rollouts, full forward passes and hand-made candidates: what must be equal is equal, token for token."""
+
+import time
+
+import pytest
+import torch
+
+import distill
+from config import Model, Think, UserError
+from generate import generate
+from learnt import KNOWN, SHAPE, TASKS, TOY, agent
+from mch import PARTS, Heads
+from model import SAGE, flops_per_token
+from rollout import Rollout, between, prompt_of, rollouts
+from think import AGAIN, Candidate, Cost, Future, Step, Talk, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
+from worlds import Episode
+
+@pytest.fixture(scope="module")
+def minds():
+    return agent()
+
+
+def test_a_gate_that_never_opens_is_the_plain_rollout(minds):
+    """Token for token, greedy and sampled at the same draws; so is mode fast; and attached heads change nothing."""
+    for temperature in (0.0, 1.0):
+        plain = rollouts(minds[0], TOY, TASKS, temperature, seed=5, room=180)
+        for settings in (Think(mode="fast"), Think(mode="hybrid", tau=1.0)):
+            settings.fast_temperature, settings.room = temperature, 180
+            for wanted, thinking in zip(plain, think(*minds, TOY, TASKS, settings, seed=5, batch=4)):
+                done = thinking.rollout
+                assert (done.tokens, done.own, done.messages, done.ended, done.verified) == (wanted.tokens, wanted.own, wanted.messages, wanted.ended, wanted.verified)
+                assert not any(step.reasoned for step in thinking.steps)
+                assert done.verified or temperature or done.task not in TASKS[1:KNOWN]  # real episodes, with calls, faults and answers
+                assert torch.tensor(done.log_probs).sub(torch.tensor(wanted.log_probs)).abs().max() <= 1e-4
+
+
+def test_a_gate_that_always_opens_is_mode_reason(minds):
+    hybrid, reason = (think(*minds, TOY, TASKS, Think(mode=mode, tau=0.0, n=3, theta=0.4, room=130), seed=2) for mode in ("hybrid", "reason"))
+    for a, b in zip(hybrid, reason):
+        assert a.rollout.tokens == b.rollout.tokens
+        assert [(c.tokens, c.fate, c.round, c.times) for s in a.steps for c in s.candidates] == [(c.tokens, c.fate, c.round, c.times) for s in b.steps for c in s.candidates]
+        assert all(s.reasoned for s in a.steps + b.steps)
+        for c, d in zip((c for s in a.steps for c in s.candidates), (c for s in b.steps for c in s.candidates)):
+            assert abs(c.energy - d.energy) <= 1e-4 and abs(c.coherence - d.coherence) <= 1e-5
+
+
+def test_one_candidate_without_doubts_is_plain_decoding(minds):
+    plain = rollouts(minds[0], TOY, TASKS, 1.0, seed=3, room=130)
+    bare = think(*minds, TOY, TASKS, Think(mode="reason", n=1, lam=0.0, counterfactuals="", theta=0.0, resamples=0, fast_temperature=1.0, room=130), seed=3)
+    assert [r.tokens for r in plain] == [t.rollout.tokens for t in bare]
+    assert {c.fate for t in bare for s in t.steps for c in s.candidates} <= {"committed", "fallback"} and all(c.ics is None for t in bare for s in t.steps for c in s.candidates)
+
+
+def test_an_episode_does_not_depend_on_its_batch(minds):
+    settings = Think(mode="hybrid", n=3, room=130)
+    some = think(*minds, TOY, TASKS, Think(mode="hybrid", tau=1.0, room=130), seed=4)
+    gates = sorted(step.gate for t in some for step in t.steps)
+    settings.tau = (gates[3] + gates[4]) / 2  # some steps are doubted, some are not
+    together, alone = (think(*minds, TOY, TASKS, settings, seed=4, batch=batch) for batch in (6, 1))
+    assert [t.rollout.tokens for t in together] == [t.rollout.tokens for t in alone]
+    assert [[s.reasoned for s in t.steps] for t in together] == [[s.reasoned for s in t.steps] for t in alone]
+    assert {s.reasoned for t in together for s in t.steps} == {True, False}
+
+
+def test_a_shared_prefix_is_separate_runs(minds):
+    """n rows selected from one conversation write what n conversations write, with log-probabilities and confidences that agree."""
+    prompt, draws = prompt_of(TASKS[0], TOY), torch.rand(5, 40, generator=torch.Generator().manual_seed(0)).tolist()
+
+    def begun(rows):
+        talk = Talk(*minds, [Cost() for _ in range(rows)], 400)
+        talk.read([prompt] * rows)
+        return talk
+
+    one = begun(1)
+    one.confide()  # the head has read a part
+    shared = one.select([0] * 5)
+    written, confidence = shared.write(draws, [1.0] * 5, [40, 30, 40, 20, 40], TOY.stop), shared.confide()
+    for row, limit in enumerate((40, 30, 40, 20, 40)):
+        talk = begun(1)
+        (tokens, log_probs, entropy), = talk.write([draws[row]], [1.0], [limit], TOY.stop)
+        assert tokens == written[row][0] and abs(entropy - written[row][2]) <= 1e-5
+        assert torch.tensor(log_probs).sub(torch.tensor(written[row][1])).abs().max() <= 1e-5
+        assert talk.confide().sub(confidence[row]).abs().max() <= 1e-5
+    assert len({tuple(tokens) for tokens, _, _ in written}) == 5
+
+
+def full(minds, tokens):
+    """Next-token log-probabilities and the head's confidences at every place, by plain forward passes."""
+    model, heads = minds
+    with torch.no_grad():
+        hidden = model.hidden(torch.tensor([tokens]))
+        return model.logits(hidden)[0].log_softmax(-1), heads["meta"].confidence(heads["meta"](hidden))[0]
+
+
+def test_what_is_recorded_is_what_the_model_says(minds):
+    """Log-probabilities of what was said, revised steps included; confidences, energies and ICS of candidates."""
+    thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1), seed=1)
+    assert any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(len(t.steps) > 1 for t in thinking)
+    for t in thinking:
+        log_p, _ = full(minds, t.rollout.tokens)
+        for place in range(1, len(t.rollout.tokens)):
+            wanted = log_p[place - 1, t.rollout.tokens[place]].item() if t.rollout.own[place] else 0.0
+            assert abs(t.rollout.log_probs[place] - wanted) <= 1e-4
+        step = t.steps[0]
+        for c in step.candidates:
+            prompt = prompt_of(t.rollout.task, TOY)
+            log_p, confidence = full(minds, prompt + c.tokens)
+            assert torch.tensor(c.confidence).sub(confidence[-1]).abs().max() <= 1e-5
+            assert abs(c.log_prob - log_p[len(prompt) - 1:-1].gather(1, torch.tensor(c.tokens)[:, None]).mean().item()) <= 1e-4
+            words = c.tokens if c.tokens[-1] == TOY.stop[0] else [*c.tokens, TOY.stop[0]]
+            ics, prior = minds[1]["inverse"].scores(minds[0], [words], [constraint_tokens(t.rollout.task, TOY)])
+            assert abs(c.ics - ics[0]) <= 1e-3 and abs(c.prior - prior[0]) <= 1e-3 and c.energy == -c.log_prob - 0.1 * c.ics
+
+
+def acting(minds, settings, text, task):
+    """One candidate with a given text behind a task's prompt, looked ahead from."""
+    thinker = Thinker(*minds, TOY, settings)
+    prompt, tokens = prompt_of(task, TOY), [*TOY.encode(text, special=True), TOY.stop[0]]
+    talk = Talk(*minds, [Cost()], 640)
+    talk.read([prompt])
+    talk.read([tokens])
+    candidate = Candidate(0, 0, tokens, [0.0] * len(tokens), 0.0, text, True)
+
+    class Line:
+        rollout = Rollout(task, prompt, [False] * len(prompt), [0.0] * len(prompt))
+
+    thinker.weigh(talk, [candidate], [Line])
+    return prompt + tokens, candidate
+
+
+CALL = '<tool_call>{"name":"kemi","arguments":{"rana":1}}</tool_call>'
+
+
+def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
+    """Each future is what the model writes behind prompt, candidate and the imagined result; `success` is the head's there; S is their mean."""
+    settings = Think(counterfactuals="error,error,empty,expected", ahead=12, theta=0.0, delta=1.0)
+    tokens, candidate = acting(minds, settings, CALL, TASKS[0])
+    texts = [f.said for f in candidate.futures]
+    assert [f.kind for f in candidate.futures] == ["error", "error", "empty", "expected"] and texts[0] != texts[1] and texts[2] == "no result"
+    opening = between(TOY, "compact", "tool", "")
+    opening = opening[:opening.index(TOY.special["<tool_response>"]) + 1]
+    imagined, = generate(minds[0], [tokens + opening], 12, stop=[TOY.special["</tool_response>"], *TOY.stop])
+    assert texts[3] == TOY.decode(imagined)
+    for future in candidate.futures:
+        before = tokens + between(TOY, "compact", "tool", future.said)
+        then, = generate(minds[0], [before], 12, stop=TOY.stop)
+        assert future.then == TOY.decode(then)
+        ended = len(then) < 12
+        assert future.success == pytest.approx(full(minds, before + then + TOY.stop[:1])[1][-1, PARTS.index("success")].item() if ended else 0.0, abs=1e-5)
+    successes = [f.success for f in candidate.futures]
+    assert candidate.coherence == pytest.approx(sum(successes) / 4) and candidate.spread == pytest.approx(max(successes) - min(successes))
+
+
+def test_nothing_follows_an_answer_and_nothing_is_imagined_without_counterfactuals(minds):
+    for text, settings in (("answer: 5", Think(lam=0.0)), (CALL, Think(counterfactuals="", lam=0.0))):
+        _, candidate = acting(minds, settings, text, TASKS[0])
+        assert candidate.futures == [] and candidate.coherence == candidate.confidence[PARTS.index("success")] and candidate.spread == 0
+
+
+def candidate(energy, reason="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), futures=(), round=0):
+    return Candidate(0, round, TOY.encode("x"), [-0.5], 0.0, "x", ended, confidence=list(confidence), futures=list(futures), energy=energy, reason=reason)
+
+
+def test_the_least_energy_among_the_good_is_committed(minds):
+    thinker, step = Thinker(*minds, TOY, Think()), Step()
+    some = [candidate(0.1, "coherence 0.20, wanted 0.50"), candidate(0.5), candidate(0.3), candidate(-1.0, "it does not end", ended=False)]
+    assert thinker.commit(step, some, last=False)
+    assert step.chosen is some[2] and [c.fate for c in some] == ["rejected", "rejected", "committed", "rejected"]
+    assert "0.300" in some[1].reason and some[0].reason.startswith("coherence") and some[2].reason == ""
+
+
+def test_where_nothing_is_good_more_is_drawn_and_then_the_trace_says_so(minds):
+    thinker, step = Thinker(*minds, TOY, Think()), Step()
+    some = [candidate(0.4, "coherence"), candidate(0.2, "unsteady"), candidate(0.1, "it does not end", ended=False)]
+    assert not thinker.commit(step, some, last=False) and step.chosen is None
+    assert thinker.commit(step, some, last=True)
+    assert step.chosen is some[1] and step.chosen.fate == "fallback" and step.chosen.reason == "unsteady"
+
+
+def test_a_critique_names_what_failed(minds):
+    class Line:
+        rollout = Rollout(TASKS[0], [], [], [])
+
+    thinker = Thinker(*minds, TOY, Think())
+    for some, wanted in (([candidate(0.1)], "a tool or an argument is made up"),
+                         ([candidate(0.3), candidate(0.1, confidence=(0.1, 0.9, 0.9, 0.9))], "the call does not fit its schema"),
+                         ([candidate(0.1, futures=[Future("error", "error: gone", "", 0.05), Future("empty", "no result", "", 0.9)])], "this goes wrong if the tool says error: gone")):
+        step = Step(candidates=some)
+        text = TOY.decode(thinker.critique(Line, step))
+        assert step.told == [wanted] and text == f"x\n<|im_start|>user\n{AGAIN}<|im_end|>\n<|im_start|>assistant\n{wanted}\n"
+    assert AGAIN == distill.AGAIN["content"]
+
+
+def test_rejected_steps_leave_no_trace_in_the_episode(minds):
+    thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=1.0, resamples=2, room=130), seed=1)
+    for t in thinking:
+        for step in t.steps:
+            assert len(step.told) == 2 and {c.round for c in step.candidates} == {0, 1, 2} and step.chosen.fate == "fallback"
+            assert sum(c.times for c in step.candidates) == 6
+            assert step.chosen.energy == min(c.energy for c in step.candidates if c.ended or not step.chosen.ended)
+        own = [token for token, mine in zip(t.rollout.tokens, t.rollout.own) if mine]
+        assert own == [token for step in t.steps for token in step.chosen.tokens]
+        assert not any(words in TOY.decode(t.rollout.tokens) for step in t.steps for words in step.told)
+
+
+def test_each_token_of_a_fast_episode_is_computed_once(minds):
+    for t in think(*minds, TOY, TASKS[1:3], Think(mode="fast"), seed=5):
+        length = len(t.rollout.tokens)
+        assert t.cost.tokens == length and t.cost.seconds > 0
+        blocks = sum(flops_per_token(Model(**{**vars(SHAPE), "vocab_size": 0}), place + 0.5) for place in range(length)) / 3
+        logits = (sum(t.rollout.own) + len(t.steps)) * 2 * SHAPE.width * SHAPE.vocab_size  # one for each token it wrote, and one behind all that it read
+        assert t.cost.flops == pytest.approx(blocks + logits, rel=0.02)
+    reason = think(*minds, TOY, TASKS[:2], Think(mode="reason", n=4, room=130), seed=5)
+    assert all(t.cost.flops > 4 * t.rollout.own.count(True) * flops_per_token(SHAPE, 1) / 3 for t in reason)
+
+
+def test_a_gate_of_ones_own(minds):
+    """An entropy gate opens where the entropy is."""
+    asked = think(*minds, TOY, TASKS, Think(tau=0.5, n=1, room=130, lam=0.0, counterfactuals="", theta=0.0), seed=1, gate=lambda hidden, entropy: (entropy > 1.5).float())
+    assert all(step.reasoned == (step.candidates[0].entropy > 1.5) for t in asked for step in t.steps)
+    assert {step.reasoned for t in asked for step in t.steps} == {True, False}
+
+
+@pytest.mark.parametrize("misbehave, problem", [(lambda: time.sleep(30), "TimeoutError: the tool did not end within 0.2 s"), (lambda: 1 / 0, "ZeroDivisionError")])
+def test_a_tool_that_hangs_or_raises_costs_its_episode_only(minds, monkeypatch, misbehave, problem):
+    tasks, whole = TASKS[:3], Episode.step
+    monkeypatch.setattr(Episode, "step", lambda self, call: misbehave() if self.task is tasks[0] else whole(self, call))
+    ended = [t.rollout for t in think(*minds, TOY, tasks, Think(mode="fast", patience=0.2), seed=2)]
+    assert ended[0].ended == "raised" and ended[0].problem.startswith(problem)
+    assert [(r.ended, r.verified) for r in ended[1:]] == [("answer", True), ("answer", True)]
+
+
+def test_a_prompt_without_room_is_an_error(minds):
+    small = SAGE(Model(**{**vars(SHAPE), "context": 16}))
+    with pytest.raises(UserError, match="leaves no room"):
+        think(small, minds[1], TOY, TASKS[:1])
+
+
+def test_a_full_context_ends_the_episode(minds):
+    longest = max(len(prompt_of(task, TOY)) for task in TASKS)
+    small = SAGE(Model(**{**vars(SHAPE), "context": longest + 8}))
+    for t in think(small, Heads(SHAPE), TOY, TASKS, Think(mode="reason", n=2, room=200)):
+        assert len(t.rollout.tokens) <= longest + 8 and (t.rollout.ended != "length" or len(t.rollout.tokens) in (longest + 8, len(prompt_of(t.rollout.task, TOY)) + 200))
+
+
+# ------------------------------------------------------------------------------------------------------ votes
+
+
+def test_every_rule_of_voting():
+    wrong, right = [Vote("answer : 7", False, 0.2, gain, energy) for gain, energy in ((-9.0, 0.9), (-8.0, 0.8), (-7.0, 0.7))], [Vote("answer : 5", True, 0.9, -1.0, 0.5), Vote("answer : 5", True, 0.8, -2.0, 0.6)]
+    silent, sure = Vote("", False, 1.0, 0.0, 0.0), Vote("answer : 9", False, 0.1, -3.0, 0.1)
+    chosen = vote([wrong[0], right[0], silent, *wrong[1:], right[1], sure])
+    assert chosen == {"one sample": wrong[0], "majority": wrong[2], "ICS-filtered": right[0], "head-weighted": right[0], "least energy": sure, "oracle": right[0]}
+    assert vote([wrong[0], right[0]])["majority"] is right[0]  # a tie goes to the lower energy
+    assert vote([wrong[2], right[1], wrong[1]], drop=0.0)["ICS-filtered"] is wrong[2]
+    assert vote([silent]) == {"one sample": silent, "majority": None, "ICS-filtered": None, "head-weighted": None, "least energy": None, "oracle": None}
+
+
+def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
+    model, heads = minds
+    done = rollouts(model, TOY, TASKS, 1.0, seed=1, room=130)
+    for r, found in zip(done, votes_of(model, heads, TOY, done, lam=0.2, batch=4)):
+        last = max(place for place, own in enumerate(r.own) if own)
+        assert found.success == pytest.approx(full(minds, r.tokens[:last + 1])[1][-1, PARTS.index("success")].item(), abs=1e-5)
+        (ics,), (prior,) = heads["inverse"].scores(model, [conclusion(r, TOY)], [constraint_tokens(r.task, TOY)])
+        assert found.gain == pytest.approx(ics - prior, abs=1e-3) and found.energy == pytest.approx(-sum(r.log_probs) / sum(r.own) - 0.2 * ics, abs=1e-3)
+        assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
