@@ -463,12 +463,12 @@ class LandmarkCache:
     def chunk(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, newest: Tensor) -> Tensor:
         """Several tokens a row against the cache as it was before them, and each other. q (B, H, n, d), newest (B,) -> (B, H, n, d)."""
         B, H, n, d = q.shape
-        slots = self.ring + self.landmarks
-        k = torch.cat([self.keys[layer][:, :, :slots].to(q.dtype), k], 2)                                       # (B, K, R + M + n, d)
+        slots = int((self.reach <= positions.max()).sum())                                                      # nobody sees further
+        k = torch.cat([self.keys[layer][:, :, :slots].to(q.dtype), k], 2)                                       # (B, K, slots + n, d)
         v = torch.cat([self.values[layer][:, :, :slots].to(q.dtype), v], 2)
         among = visible(positions[:, :, None], positions[:, None, :], self.window, self.stride) & (positions >= 0)[:, None]
-        seen = torch.cat([self.seen(newest, positions), among], -1)[:, None, None]                              # (B, 1, 1, n, R + M + n)
-        scores = (q.reshape(B, k.shape[1], -1, d) @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5    # (B, K, G·n, R + M + n)
+        seen = torch.cat([self.seen(newest, positions)[..., :slots], among], -1)[:, None, None]                 # (B, 1, 1, n, slots + n)
+        scores = (q.reshape(B, k.shape[1], -1, d) @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5    # (B, K, G·n, slots + n)
         scores = scores.view(B, k.shape[1], -1, n, k.shape[2])
         p = scores.masked_fill(~seen, -1e30).softmax(-1).to(v.dtype)
         return (p.view(B, k.shape[1], -1, k.shape[2]) @ v).view(B, H, n, d)
@@ -485,8 +485,8 @@ class LandmarkCache:
 
     def select(self, rows: list[int] | Tensor) -> "LandmarkCache":
         """A copy of the chosen rows in this order, for candidates that share a prefix: select([0] * n) repeats the first row."""
-        copy = object.__new__(LandmarkCache)
+        copy, rows = object.__new__(LandmarkCache), torch.as_tensor(rows, dtype=torch.int64, device=self.lengths.device)
         copy.__dict__.update(self.__dict__)
-        copy.keys, copy.values = ([x[rows].clone() for x in store] for store in (self.keys, self.values))
-        copy.lengths = self.lengths[rows].clone()
+        copy.keys, copy.values = ([x.index_select(0, rows) for x in store] for store in (self.keys, self.values))  # four times as fast as x[rows].clone()
+        copy.lengths = self.lengths[rows]
         return copy

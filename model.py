@@ -89,8 +89,8 @@ class State:
 
     def select(self, rows: list[int] | Tensor) -> "State":
         """A copy of the chosen rows, in this order; [0] * n gives n candidates a common prefix."""
-        copy = object.__new__(State)
-        copy.cache, copy.tokens, copy.last_keys = self.cache.select(rows), self.tokens[rows].clone(), [k[rows].clone() for k in self.last_keys]
+        copy, rows = object.__new__(State), torch.as_tensor(rows, dtype=torch.int64, device=self.tokens.device)
+        copy.cache, copy.tokens, copy.last_keys = self.cache.select(rows), self.tokens[rows], [k[rows] for k in self.last_keys]
         return copy
 
 

@@ -156,20 +156,36 @@ class Talk:
 
     def select(self, rows: list[int]) -> "Talk":
         """A copy of the chosen rows, in this order; a row that is named n times becomes n candidates with a common prefix."""
-        copy = object.__new__(Talk)
+        copy, index = object.__new__(Talk), torch.tensor(rows, dtype=torch.int64, device=self.logits.device)
         copy.model, copy.heads, copy.bills = self.model, self.heads, [self.bills[row] for row in rows]
-        copy.state, copy.own, copy.hidden, copy.logits = self.state.select(rows), self.own.select(rows), self.hidden[rows], self.logits[rows]
+        copy.state, copy.own, copy.hidden, copy.logits = self.state.select(index), self.own.select(index), self.hidden.index_select(0, index), self.logits[index]
         return copy
 
     @staticmethod
     def join(talks: list["Talk"]) -> "Talk":
         """The rows of several, in this order, as one."""
         talks = [talk for talk in talks if talk.bills]
+        if len(talks) == 1:
+            return talks[0]
         whole = object.__new__(Talk)
         whole.model, whole.heads, whole.bills = talks[0].model, talks[0].heads, [bill for talk in talks for bill in talk.bills]
         whole.state, whole.own = join([talk.state for talk in talks]), join([talk.own for talk in talks])
         whole.hidden, whole.logits = torch.cat([talk.hidden for talk in talks]), torch.cat([talk.logits for talk in talks])
         return whole
+
+    def put(self, rows: list[int], others: "Talk") -> None:
+        """Put the rows of another in the place of these."""
+        index = torch.tensor(rows, device=self.logits.device)
+        for mine, theirs in zip(self.tensors(), others.tensors()):
+            mine.index_copy_(0, index, theirs)
+
+    def tensors(self) -> list[Tensor]:
+        """All that is remembered of a row, each (B, …)."""
+        return [self.hidden, self.logits, *(x for state in (self.state, self.own) for x in (state.tokens, state.cache.lengths, *state.last_keys, *state.cache.keys, *state.cache.values))]
+
+    def free(self) -> list[int]:
+        """How many tokens of each row still fit."""
+        return (self.state.cache.max_tokens - self.state.cache.lengths).tolist()
 
     def feed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens (B, T) into the decoder at positions (B, T), −1 in the padding at the right → hidden states (B, T, D)."""
@@ -213,8 +229,16 @@ class Talk:
             here[writing] = True
             self.feed(chosen[:, None], torch.where(here, self.state.cache.lengths, -1)[:, None])
             writing = [row for row in writing if fed[row] not in stop and len(written[row][0]) < most[row]]
+            if len(most) > 8 and 0 < 2 * len(writing) <= len(most):  # the batch shrinks by halves: small batches are cheap anyway
+                break
         counts = [len(tokens) for tokens, _, _ in written]
         self.charge(counts, counts)
+        if writing:
+            rest = self.select(writing)
+            more = rest.write([draws[row][counts[row]:] for row in writing], [temperatures[row] for row in writing], [most[row] - counts[row] for row in writing], stop)
+            for row, (tokens, log_probs, entropy) in zip(writing, more):
+                written[row][0].extend(tokens), written[row][1].extend(log_probs), written[row][2].append(entropy)
+            self.put(writing, rest)
         return [(tokens, log_probs, max(entropies)) for tokens, log_probs, entropies in written]
 
     def confide(self) -> Tensor:
@@ -329,7 +353,7 @@ class Thinker:
         """Every row of `talk` writes a message: for lines[rows[k]], as candidate number places[k] of a round."""
         s = self.settings
         written = talk.write([lines[i].draws(round, place) for i, place in zip(rows, places)], [s.temperature if round or place else s.fast_temperature for place in places],
-                             [lines[i].left for i in rows], self.tokenizer.stop)
+                             [min(lines[i].left, free) for i, free in zip(rows, talk.free())], self.tokenizer.stop)
         return [Candidate(i, round, tokens, log_probs, entropy, self.text(tokens), tokens[-1] in self.tokenizer.stop) for i, (tokens, log_probs, entropy) in zip(rows, written)]
 
     def text(self, tokens: list[int]) -> str:
@@ -357,7 +381,7 @@ class Thinker:
         for place, candidate in enumerate(drafts):
             if (same := first.setdefault((candidate.row, *candidate.tokens), place)) != place:
                 drafts[same].times += 1
-        return new.select([*first.values()]), [drafts[place] for place in first.values()]
+        return new if len(first) == len(drafts) else new.select([*first.values()]), [drafts[place] for place in first.values()]
 
     def critique(self, line: Line, step: Step) -> list[int]:
         """What stands before new candidates: the best of the rejected ones, "again", and what is wrong with it, in the agent's own mouth (as in distill.py)."""
@@ -485,8 +509,8 @@ def think(model: SAGE, heads: Heads, tokenizer: Tokenizer, tasks: list[Task], se
         numbers = range(start, min(start + batch, len(tasks)))
         lines = [Line(tasks[i], prompts[i], faults, i, seed, s, model.config.context) for i in numbers]
         done += [line.thinking for line in lines]
-        # an episode, then what is only imagined: a rejected candidate with its critique, a new one, a result, a step
-        talk = Talk(model, heads, [line.thinking.reading for line in lines], max(line.limit for line in lines) + s.room + 2 * s.ahead + 128)
+        # an episode, and what is only imagined behind it: a result and a step, or a critique and a new candidate
+        talk = Talk(model, heads, [line.thinking.reading for line in lines], max(line.limit for line in lines) + 2 * s.ahead + 128)
         began = time.perf_counter()
         talk.read([prompts[i] for i in numbers])
         share(began, talk.bills)
