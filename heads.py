@@ -31,10 +31,10 @@ import config as settings
 import runtime
 from config import UserError
 from data import pack
-from losses import auroc, calibrate, calibration_error, confidence_loss, cross_entropy, fit_logistic, token_log_probs
-from mch import PARTS, Heads
+from losses import auroc, calibrate, calibration_error, confidence_loss, cross_entropy, fit_logistic
+from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
-from stage import Stage, head_of
+from stage import Stage
 from steps import PROBED, conclusion_of, gather, packed_steps
 from tokenizer import Tokenizer
 from worlds import Difficulty
@@ -79,16 +79,18 @@ def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dic
     device, found = next(model.parameters()).device, defaultdict(list)
     for start in range(0, len(rows), batch):
         some = rows[start:start + batch]
-        packed, at, column, labels = packed_steps(some)
+        packed, own, at, column, labels = packed_steps(some)
         documents = packed.documents.to(device)
-        hidden = model.hidden(packed.tokens.to(device), documents)
-        log_p, entropy = (x.cpu() for x in token_log_probs(hidden, head_of(model), packed.targets.to(device)))  # the value at t is about the token at t + 1
-        found["logits"].append(heads["meta"](hidden, documents).cpu()[at, column])
+        tokens, own = packed.tokens.to(device), own.to(device)
+        hidden = model.hidden(tokens, documents)
+        known = surprise_of(model, tokens, hidden, own)
+        log_p, entropy = known.cpu().unbind(-1)  # (R, T)
+        found["logits"].append(heads["meta"](hidden, known, documents).cpu()[at, column])
         found["hidden"].append(hidden.float().cpu()[at, column])
         found["labels"].append(labels)
         steps = [(start + number, r, offset, step) for number, (row, (r, offset)) in enumerate(zip(some, packed.positions)) for step in row["steps"]]
         found["row"].append(torch.tensor([number for number, *_ in steps])), found["call"].append(torch.tensor([step["call"] for *_, step in steps]))
-        spans = [(r, slice(offset + step["span"][0] - 1, offset + step["span"][1])) for _, r, offset, step in steps]
+        spans = [(r, slice(offset + step["span"][0], offset + step["span"][1] + 1)) for _, r, offset, step in steps]
         for name, values, of in (("mean_log_p", log_p, Tensor.mean), ("min_log_p", log_p, Tensor.amin), ("mean_entropy", entropy, Tensor.mean), ("max_entropy", entropy, Tensor.amax)):
             found[name].append(torch.stack([of(values[span]) for span in spans]))
     return {name: torch.cat(parts) for name, parts in found.items()}
@@ -182,12 +184,13 @@ def main() -> None:
     interval, logged, seen = time.perf_counter(), stage.first, 0
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
-            packed, at, column, labels = packed_steps([train[i] for i in order[step - 1]])
+            packed, mine, at, column, labels = packed_steps([train[i] for i in order[step - 1]])
             some = [lessons[i] for i in order_told[step - 1]]
             asked = pack(some, max(len(tokens) for tokens, _ in some))
             with stage.autocast:
-                documents = packed.documents.to(device)
-                logits = heads["meta"](model.hidden(packed.tokens.to(device), documents), documents)[at.to(device), column.to(device)]  # (S, 4)
+                tokens, documents = packed.tokens.to(device), packed.documents.to(device)
+                hidden = model.hidden(tokens, documents)
+                logits = heads["meta"](hidden, surprise_of(model, tokens, hidden, mine.to(device)), documents)[at.to(device), column.to(device)]  # (S, 4)
                 confidence = confidence_loss(logits, labels.to(device))
                 inverse = cross_entropy(heads["inverse"](model, asked.tokens.to(device), asked.documents.to(device)), stage.head, asked.targets.to(device))
             (confidence + inverse).backward()

@@ -19,10 +19,12 @@ import zlib
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from config import Model
+from losses import IGNORE, token_log_probs
 from model import SAGE, Block, State, rotary
 
 PARTS = ("syntax", "grounded", "logic", "success")  # the call parses and its types fit; nothing is invented; it is the right thing to do; the episode will verify
@@ -50,19 +52,40 @@ class ExtraBlock(nn.Module):
         return x
 
 
+@torch.no_grad()
+def surprise_of(model: SAGE, tokens: Tensor, hidden: Tensor, own: Tensor) -> Tensor:
+    """What writing each token said of it, (B, T, 2): its log-probability and the entropy of the distribution it came from, in nats at temperature 1.
+
+    tokens (B, T), the decoder's hidden states (B, T, D) of them, `own` (B, T) which of them the agent wrote; 0, 0 for all others and for the first.
+    While decoding, these numbers are there anyway.
+    """
+    wanted = torch.where(own[:, 1:], tokens[:, 1:], IGNORE)
+    weight = model.embedding.text.weight if model.head is None else model.head.weight
+    return F.pad(torch.stack(token_log_probs(hidden[:, :-1], weight, wanted), -1), (0, 0, 1, 0))
+
+
 class MetaCognitiveHead(ExtraBlock):
-    """Equation 6: c = σ(W_meta · m_t + b), m_t the extra block's output. Read at the last token of a step."""
+    """Equation 6: c = σ(W_meta · m_t + b), m_t the extra block's output. Read at the last token of a step.
+
+    The block reads, beside each hidden state, how surprising the agent's own token was: a hidden state says what comes next, hardly how likely the token was that
+    has just been written, and one block cannot work that out (on the toy, AUROC of logic on hard negatives 0.80 without these two numbers, 1.00 with them).
+    """
 
     def __init__(self, config: Model):
         super().__init__(config)
+        self.surprise = nn.Linear(2, config.width, bias=False)
         self.out = nn.Linear(config.width, len(PARTS))
         # set by calibration; parameters without a gradient, so that they are saved with the weights
         self.temperature = nn.Parameter(torch.ones(len(PARTS)), requires_grad=False)
         self.offset = nn.Parameter(torch.zeros(len(PARTS)), requires_grad=False)
 
-    def forward(self, hidden: Tensor, documents: Tensor | None = None, state: State | None = None, positions: Tensor | None = None) -> Tensor:
-        """Logits (B, T, 4) in the order of PARTS from the decoder's hidden states (B, T, D)."""
-        return self.out(self.after(hidden, documents, state, positions))
+    def seen(self, hidden: Tensor, surprise: Tensor) -> Tensor:
+        """What the block reads (B, T, D): hidden states (B, T, D) and `surprise` (B, T, 2) as `surprise_of` has it."""
+        return hidden.float() + self.surprise(surprise)
+
+    def forward(self, hidden: Tensor, surprise: Tensor, documents: Tensor | None = None, state: State | None = None, positions: Tensor | None = None) -> Tensor:
+        """Logits (B, T, 4) in the order of PARTS."""
+        return self.out(self.after(self.seen(hidden, surprise), documents, state, positions))
 
     def confidence(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities (…, 4) of logits (…, 4): σ(logit / temperature + offset)."""
@@ -148,7 +171,8 @@ class Heads(nn.ModuleDict):
             if name.endswith(("out.weight", "attention.o.weight", "feed_forward.down.weight", "bias")):
                 p.zero_()
             elif p.ndim == 2:
-                nn.init.trunc_normal_(p, std=0.02, a=-0.06, b=0.06, generator=torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode())))
+                std = 0.5 if "surprise" in name else 0.02  # surprises are few and must be heard beside hidden states of size 1
+                nn.init.trunc_normal_(p, std=std, a=-3 * std, b=3 * std, generator=torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode())))
 
 
 def constraint_texts(constraints: dict) -> list[str]:

@@ -10,10 +10,12 @@ What nobody can know is missing (None), and is neither learnt nor counted.
 import random
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data import Packed, pack
 from expert import call_message, solve
+from losses import IGNORE
 from mch import PARTS, constraint_texts
 from model import SAGE
 from rollout import Rollout, rollouts
@@ -25,6 +27,7 @@ Labels = list[float | None]  # of one step, in the order of PARTS; None: nobody 
 
 MALFORMED, MADE_UP = {"syntax", "type", "value", "missing", "schema"}, {"unknown_tool", "unexpected"}  # kinds of tools.Fault
 SPOILT: dict[str, Labels] = {"type": [0.0, 1.0, None, None], "key": [1.0, 0.0, None, None], "logic": [1.0, 1.0, 0.0, None]}  # hard negatives: a call that is refused has no logic
+UNKNOWN: Labels = [None] * len(PARTS)
 RIGHT: Labels = [1.0, 1.0, 1.0, None]  # an expert's message: its episodes say nothing of this agent's success
 PROBED = dict(zip(PARTS, SPOILT))  # which kind of negative is about which part
 
@@ -60,14 +63,14 @@ def judge(episode: Rollout) -> list[Labels]:
 
 
 def example(source: str, task: Task, tokens: list[int], own: list[bool], labels: list[Labels], calls: list[bool], stop: list[int], verified: bool) -> dict:
-    """A conversation with labelled steps, as a line of the data file. `labels` and `calls` are those of its last messages; a message that was cut off is no step."""
+    """A conversation with labelled steps, as a line of the data file: a step for each whole message; `labels` and `calls` are theirs."""
     spans, begin = [], None  # first and last token of each message, its <|im_end|> included
     for place, mine in enumerate(own):
         begin = place if mine and begin is None else begin
         if mine and tokens[place] in stop:
             spans.append((begin, place))
             begin = None
-    steps = [dict(span=span, call=call, labels=known) for span, call, known in zip(spans[-len(labels):], calls, labels, strict=True)] if labels else []
+    steps = [dict(span=span, call=call, labels=known) for span, call, known in zip(spans, calls, labels, strict=True)]
     return dict(source=source, world=task.world, kind=task.kind, seed=task.seed, verified=verified, constraints=constraint_texts(task.constraints), steps=steps, tokens=tokens)
 
 
@@ -91,7 +94,8 @@ def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict
         right = messages[place]["tool_calls"][0]["function"]
         for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
             spoilt = encoded([*messages[:place], call_message(messages[place]["content"], wrong)])
-            rows.append(example(kind, task, *spoilt, [SPOILT[kind]], [True], tokenizer.stop, False))
+            before = place // 2  # the expert's messages, each with its result: they are right, and counted in its own episode
+            rows.append(example(kind, task, *spoilt, [UNKNOWN] * before + [SPOILT[kind]], [True] * (before + 1), tokenizer.stop, False))
     return rows
 
 
@@ -105,8 +109,8 @@ def gather(model: SAGE, tokenizer: Tokenizer, worlds: list[str], seed: int, task
     return rows
 
 
-def packed_steps(rows: list[dict]) -> tuple[Packed, Tensor, Tensor, Tensor]:
-    """Examples as packed rows that teach their own tokens; rows (S,) and columns (S,) of their steps' last tokens, and the labels (S, 4), NaN where missing."""
+def packed_steps(rows: list[dict]) -> tuple[Packed, Tensor, Tensor, Tensor, Tensor]:
+    """Examples as packed rows, which of their tokens (R, T) the agent wrote, rows (S,) and columns (S,) of their steps' last tokens, and the labels (S, 4), NaN where missing."""
     examples = []
     for row in rows:
         own = [False] * len(row["tokens"])
@@ -116,8 +120,7 @@ def packed_steps(rows: list[dict]) -> tuple[Packed, Tensor, Tensor, Tensor]:
     packed = pack(examples, max(len(row["tokens"]) for row in rows))
     places = [(r, column + step["span"][1]) for row, (r, column) in zip(rows, packed.positions) for step in row["steps"]]
     labels = [[float("nan") if label is None else label for label in step["labels"]] for row in rows for step in row["steps"]]
-    where = torch.tensor(places)
-    return packed, where[:, 0], where[:, 1], torch.tensor(labels)
+    return packed, F.pad(packed.targets[:, :-1] != IGNORE, (1, 0)), *torch.tensor(places).unbind(1), torch.tensor(labels)
 
 
 def conclusion_of(row: dict) -> list[int]:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from config import Model, Think
 from generate import choose, pad
-from mch import PARTS, Heads, constraint_texts
+from mch import PARTS, Heads, constraint_texts, surprise_of
 from model import SAGE, State, flops_per_token
 from rollout import Rollout, Row, between, check_room, prompt_of
 from runtime import time_limit
@@ -152,6 +152,7 @@ class Talk:
         self.model, self.heads, self.bills = model, heads, bills
         self.state, self.own = State(model.config, len(bills), most, p.dtype, p.device), heads["meta"].new_state(len(bills), most, p.device)
         self.hidden = torch.zeros(len(bills), most + 1, model.config.width, dtype=p.dtype, device=p.device)  # by position; the last place swallows padding, position −1
+        self.surprise = torch.zeros(len(bills), most + 1, 2, device=p.device)  # of what the agent wrote, as mch.surprise_of has it
         self.logits = torch.zeros(len(bills), model.config.vocab_size, dtype=p.dtype, device=p.device)
 
     def select(self, rows: list[int]) -> "Talk":
@@ -159,6 +160,7 @@ class Talk:
         copy, index = object.__new__(Talk), torch.tensor(rows, dtype=torch.int64, device=self.logits.device)
         copy.model, copy.heads, copy.bills = self.model, self.heads, [self.bills[row] for row in rows]
         copy.state, copy.own, copy.hidden, copy.logits = self.state.select(index), self.own.select(index), self.hidden.index_select(0, index), self.logits[index]
+        copy.surprise = self.surprise[index]
         return copy
 
     @staticmethod
@@ -170,7 +172,7 @@ class Talk:
         whole = object.__new__(Talk)
         whole.model, whole.heads, whole.bills = talks[0].model, talks[0].heads, [bill for talk in talks for bill in talk.bills]
         whole.state, whole.own = join([talk.state for talk in talks]), join([talk.own for talk in talks])
-        whole.hidden, whole.logits = torch.cat([talk.hidden for talk in talks]), torch.cat([talk.logits for talk in talks])
+        whole.hidden, whole.surprise, whole.logits = (torch.cat(parts) for parts in zip(*((talk.hidden, talk.surprise, talk.logits) for talk in talks)))
         return whole
 
     def put(self, rows: list[int], others: "Talk") -> None:
@@ -181,29 +183,34 @@ class Talk:
 
     def tensors(self) -> list[Tensor]:
         """All that is remembered of a row, each (B, …)."""
-        return [self.hidden, self.logits, *(x for state in (self.state, self.own) for x in (state.tokens, state.cache.lengths, *state.last_keys, *state.cache.keys, *state.cache.values))]
+        return [self.hidden, self.surprise, self.logits, *(x for state in (self.state, self.own) for x in (state.tokens, state.cache.lengths, *state.last_keys, *state.cache.keys, *state.cache.values))]
 
     def free(self) -> list[int]:
         """How many tokens of each row still fit."""
         return (self.state.cache.max_tokens - self.state.cache.lengths).tolist()
 
-    def feed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens (B, T) into the decoder at positions (B, T), −1 in the padding at the right → hidden states (B, T, D)."""
+    def feed(self, tokens: Tensor, positions: Tensor, surprise: Tensor | None = None) -> Tensor:
+        """Tokens (B, T) into the decoder at positions (B, T), −1 in the padding at the right → hidden states (B, T, D); `surprise` (B, T, 2) of what the agent wrote."""
         hidden = self.model.hidden(tokens, state=self.state, positions=positions)
         rows = torch.arange(len(tokens), device=tokens.device)
         self.hidden[rows[:, None], positions] = hidden
+        if surprise is not None:
+            self.surprise[rows[:, None], positions] = surprise
         self.logits = self.model.logits(hidden[rows, ((positions >= 0).sum(1) - 1).clamp(min=0)])
         return hidden
 
     def read(self, texts: list[list[int]], judged: bool = False) -> list[list[float]]:
-        """Feed each row its tokens; with `judged`, their log-probabilities come back."""
+        """Feed each row its tokens; with `judged` they are the agent's own words, and their log-probabilities come back."""
         before = self.logits
         tokens, positions = pad(texts, self.logits.device)
-        hidden = self.feed(tokens, torch.where(positions < 0, -1, positions + self.state.cache.lengths[:, None]))
+        positions = torch.where(positions < 0, -1, positions + self.state.cache.lengths[:, None])
+        hidden = self.feed(tokens, positions)
         log_probs: list[list[float]] = []
         if judged:
-            log_p = torch.cat([before[:, None], self.model.logits(hidden[:, :-1])], 1).float().log_softmax(-1).gather(2, tokens[..., None]).squeeze(2)
-            log_probs = [row[:len(text)] for row, text in zip(log_p.tolist(), texts)]
+            log_p = torch.cat([before[:, None], self.model.logits(hidden[:, :-1])], 1).float().log_softmax(-1)  # (B, T, V)
+            taken, entropies = log_p.gather(2, tokens[..., None]).squeeze(2), -(log_p.exp() * log_p).sum(-1)
+            self.surprise[torch.arange(len(texts), device=tokens.device)[:, None], positions] = torch.stack([taken, entropies], -1)
+            log_probs = [row[:len(text)] for row, text in zip(taken.tolist(), texts)]
         self.charge([len(text) for text in texts], [len(text) if judged else 1 for text in texts])
         return log_probs
 
@@ -221,13 +228,14 @@ class Talk:
             for temperature in {temperatures[row] for row in writing} - {0.0}:
                 hot = [row for row in writing if temperatures[row] == temperature]
                 chosen[hot] = choose(self.logits[hot], temperature, 1.0, torch.tensor([draws[row][len(written[row][0])] for row in hot], device=device))
-            fed, log_probs, entropies = chosen.tolist(), log_p.gather(1, chosen[:, None]).squeeze(1).tolist(), entropies.tolist()
+            surprise = torch.stack([log_p.gather(1, chosen[:, None]).squeeze(1), entropies], -1)  # (B, 2)
+            fed, log_probs, entropies = chosen.tolist(), *surprise.T.tolist()
             for row in writing:
                 for part, value in zip(written[row], (fed[row], log_probs[row], entropies[row])):
                     part.append(value)
             here = torch.zeros(len(most), dtype=torch.bool, device=device)
             here[writing] = True
-            self.feed(chosen[:, None], torch.where(here, self.state.cache.lengths, -1)[:, None])
+            self.feed(chosen[:, None], torch.where(here, self.state.cache.lengths, -1)[:, None], surprise[:, None])
             writing = [row for row in writing if fed[row] not in stop and len(written[row][0]) < most[row]]
             if len(most) > 8 and 0 < 2 * len(writing) <= len(most):  # the batch shrinks by halves: small batches are cheap anyway
                 break
@@ -247,7 +255,7 @@ class Talk:
         positions = read[:, None] + torch.arange(int((total - read).max()), device=total.device)
         positions = positions.masked_fill(positions >= total[:, None], -1)
         rows = torch.arange(len(total), device=total.device)
-        logits = self.heads["meta"](self.hidden[rows[:, None], positions], None, self.own, positions)[rows, total - read - 1]
+        logits = self.heads["meta"](self.hidden[rows[:, None], positions], self.surprise[rows[:, None], positions], None, self.own, positions)[rows, total - read - 1]
         self.charge((total - read).tolist(), [0] * len(total), self.heads["meta"].config)
         return self.heads["meta"].confidence(logits)
 
@@ -554,7 +562,8 @@ def votes_of(model: SAGE, heads: Heads, tokenizer: Tokenizer, done: list[Rollout
         some = done[start:start + batch]
         tokens, _ = pad([r.tokens for r in some], next(model.parameters()).device)
         last = torch.tensor([max(place for place, own in enumerate(r.own) if own) for r in some], device=tokens.device)
-        confidence = heads["meta"].confidence(heads["meta"](model.hidden(tokens))[torch.arange(len(some), device=tokens.device), last])
+        hidden, own = model.hidden(tokens), pad([list(map(int, r.own)) for r in some], tokens.device)[0].bool()
+        confidence = heads["meta"].confidence(heads["meta"](hidden, surprise_of(model, tokens, hidden, own))[torch.arange(len(some), device=tokens.device), last])
         scores = heads["inverse"].scores(model, [conclusion(r, tokenizer) for r in some], [constraint_tokens(r.task, tokenizer) for r in some])
         for r, success, ics, prior in zip(some, confidence[:, SUCCESS].tolist(), *scores):
             line = (r.messages[-1].strip().lower().splitlines() or [""])[-1] if r.ended == "answer" else ""

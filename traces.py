@@ -21,7 +21,7 @@ from torch import Tensor
 
 from attention import visible
 from config import Think
-from mch import PARTS, ExtraBlock, Heads
+from mch import PARTS, ExtraBlock, Heads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from tokenizer import Tokenizer
@@ -49,17 +49,17 @@ def pieces_of(tokens: list[int], tokenizer: Tokenizer) -> list[str]:
 
 
 @torch.no_grad()
-def attention_of(head: ExtraBlock, hidden: Tensor, places: list[int]) -> Tensor:
+def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
     """Where a head's extra block looks from some places of one conversation: (S, H, T), each row of a head sums to 1.
 
-    `hidden` (T, D) are the decoder's final hidden states. The block's own attention, written out, since the fast paths keep no probabilities.
+    `inputs` (T, D) are what the block reads. The block's own attention, written out, since the fast paths keep no probabilities.
     """
-    a, c, T = head.block.attention, head.config, len(hidden)
-    x = head.block.attention_norm(hidden[None].float())
+    a, c, T = head.block.attention, head.config, len(inputs)
+    x = head.block.attention_norm(inputs[None])
     q, k = (project(x).view(1, T, -1, c.head_dim).transpose(1, 2) for project in (a.q, a.k))  # (1, H or K, T, d)
     if c.previous_token:
         k = a.smeared(k, None, None, None, 0)
-    here = torch.arange(T, device=hidden.device)
+    here = torch.arange(T, device=inputs.device)
     cos, sin = rotary(here[None], c.head_dim, c.rope_theta)
     q, k = rotate(q, cos, sin)[0, :, places], rotate(k, cos, sin)[0].repeat_interleave(c.heads // c.kv_heads, 0)  # (H, S, d), (H, T, d)
     seen = visible(here[places, None], here[None], c.window, c.landmark_stride)  # (S, T)
@@ -72,13 +72,14 @@ def record(thinking: Thinking, model: SAGE, heads: Heads, tokenizer: Tokenizer, 
     r, task = thinking.rollout, thinking.rollout.task
     tokens = torch.tensor([r.tokens], device=next(model.parameters()).device)
     hidden = model.hidden(tokens)
-    confidence = heads["meta"].confidence(heads["meta"](hidden))[0]
+    known = surprise_of(model, tokens, hidden, torch.tensor([r.own], device=tokens.device))
+    confidence = heads["meta"].confidence(heads["meta"](hidden, known))[0]
     gates = torch.sigmoid(model.embedding.gate_logits(tokens))[0].tolist() if model.config.embedding == "split" else [0.5] * len(r.tokens)
     ends = []  # the last token of each step
     for place, own in enumerate(r.own):
         if own and (place + 1 == len(r.own) or not r.own[place + 1] or r.tokens[place] in tokenizer.stop):
             ends.append(place)
-    looks = attention_of(heads["meta"], hidden[0], ends).mean(1).tolist() if ends else []
+    looks = attention_of(heads["meta"], heads["meta"].seen(hidden, known)[0], ends).mean(1).tolist() if ends else []
     pieces, steps, plan = pieces_of(r.tokens, tokenizer), [], {}
     for number, (step, end) in enumerate(zip(thinking.steps, ends)):
         plan = plan or plan_of(step.chosen.text)

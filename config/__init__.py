@@ -255,11 +255,11 @@ class Heads(Loop):
     steps: int = 300  # optimiser steps; the data is shared out over them, so that it is seen once: a second time over-fits
     batch: int = 64  # episodes played together
     muon_learning_rate: float = 0.01
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     worlds: str = "api,sql,shell,math,safety"  # drawn in turn; faults come as in distill
-    tasks: int = 600  # of the model's own episodes, sampled at temperature 1
-    trajectories: int = 1500  # expert's episodes, each with up to three hard negatives of one of its calls
-    validation: int = 200  # further episodes of each of the two, for calibration, the gate's threshold and the closing table
+    tasks: int = 1200  # of the model's own episodes, sampled at temperature 1
+    trajectories: int = 600  # expert's episodes, each with up to three hard negatives of one of its calls
+    validation: int = 300  # further episodes of each of the two, for calibration, the gate's threshold and the closing table
     room: int = 256  # tokens that an episode may add to its prompt
     sequence: int = 640  # longer episodes are left out
     prior: float = 0.15  # share of the constraints that the inverse head learns to expect without plan and conclusion

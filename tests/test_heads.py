@@ -17,7 +17,7 @@ import heads as script
 import tokenizer as tokenizers
 from expert import solve
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
-from mch import PARTS, Heads
+from mch import PARTS, Heads, surprise_of
 from model import SAGE
 from rollout import Rollout
 from steps import SPOILT, conclusion_of, judge, of_episode, of_expert, packed_steps
@@ -170,7 +170,8 @@ def test_hard_negatives_carry_the_label_of_what_was_spoilt():
         text = TOY.decode(row["tokens"][begin:end + 1])
         assert text.endswith("<|im_end|>") and (row["tokens"][end] == TOY.stop[0])
         if row["source"] in SPOILT:
-            assert len(row["steps"]) == 1 and last["labels"] == SPOILT[row["source"]] and "<tool_call>" in text and not row["verified"]
+            assert last["labels"] == SPOILT[row["source"]] and "<tool_call>" in text and not row["verified"]
+            assert all(step["labels"] == [None] * 4 and step["call"] for step in row["steps"][:-1])
         else:
             assert all(step["labels"] == [1.0, 1.0, 1.0, None] for step in row["steps"]) and [step["call"] for step in row["steps"]].count(False) == 1 and not last["call"]
 
@@ -187,13 +188,15 @@ def test_an_own_episodes_steps_are_its_whole_messages():
 
 def test_packing_finds_every_steps_last_token():
     rows = [row for index in range(6) for row in of_expert(draw("api", 1, index), TOY, random.Random(index))]
-    packed, at, column, labels = packed_steps(rows)
+    packed, own, at, column, labels = packed_steps(rows)
     ends = [(row, step) for row in rows for step in row["steps"]]
     assert (packed.tokens[at, column] == TOY.stop[0]).all() and len(ends) == len(labels)
     for r, c, known, (row, step) in zip(at.tolist(), column.tolist(), labels, ends):
         length = step["span"][1] + 1
         assert packed.tokens[r, c + 1 - length:c + 1].tolist() == row["tokens"][:length] and rows[packed.documents[r, c]] is row
         assert [None if v != v else v for v in known.tolist()] == step["labels"]
+    for number, (row, (r, c)) in enumerate(zip(rows, packed.positions)):  # what the agent wrote are the messages of its steps, no more
+        assert packed.tokens[r, c:c + len(row["tokens"])][own[r, c:c + len(row["tokens"])]].tolist() == conclusion_of(row)
 
 
 def test_examined_figures_are_those_of_each_example_alone():
@@ -206,7 +209,10 @@ def test_examined_figures_are_those_of_each_example_alone():
             tokens = torch.tensor([row["tokens"]])
             hidden = model.hidden(tokens)
             log_p = model.logits(hidden).log_softmax(-1)[0]
-            logits = heads["meta"](hidden)[0]
+            mine = torch.zeros(1, len(row["tokens"]), dtype=torch.bool)
+            for begin, end in (step["span"] for step in row["steps"]):
+                mine[0, begin:end + 1] = True
+            logits = heads["meta"](hidden, surprise_of(model, tokens, hidden, mine))[0]
             for step in row["steps"]:
                 begin, end = step["span"]
                 own = log_p[begin - 1:end]

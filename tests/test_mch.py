@@ -9,11 +9,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 import checkpoint
 import config as settings
 from config import Config, Model, UserError
-from mch import PARTS, Gate, Heads, constraint_texts
+from mch import PARTS, Gate, Heads, constraint_texts, surprise_of
 from model import SAGE, State
 
 SHAPE = Model(vocab_size=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, feed_forward=48, context=128, window=8, landmark_stride=4, previous_token=True)
@@ -44,7 +45,7 @@ def test_the_heads_change_no_logit():
             hidden = model.hidden(tokens, state=state)
             logits.append(model.logits(hidden[:, -1]))
             if heads:
-                sure = heads["meta"].confidence(heads["meta"](hidden, state=mind)[:, -1])
+                sure = heads["meta"].confidence(heads["meta"](hidden, surprise_of(model, tokens, hidden, tokens > 0), state=mind)[:, -1])
                 gate = heads["gate"](hidden[:, -1], logits[-1].softmax(-1).amax(-1))
                 heads["inverse"].scores(model, [[1, 2, END], [3, END]], [[[4, END]], [[5, 6, END]]])
                 assert sure.shape == (2, 4) and gate.shape == (2,)
@@ -62,11 +63,12 @@ def test_any_split_into_steps_gives_the_same_confidence(parts, smeared):
 
     _, heads = trained(replace(SHAPE, previous_token=smeared))
     meta, length = heads["meta"], sum(parts)
-    hidden = torch.randn(2, length, SHAPE.width, generator=torch.Generator().manual_seed(length))
+    generator = torch.Generator().manual_seed(length)
+    hidden, surprise = torch.randn(2, length, SHAPE.width, generator=generator), torch.randn(2, length, 2, generator=generator)
     state = meta.new_state(2, length)
     with torch.no_grad():
-        pieces = torch.cat([meta(piece, state=state) for piece in hidden.split(parts, 1)], 1)
-        assert torch.allclose(pieces, meta(hidden), atol=1e-5)
+        pieces = torch.cat([meta(*piece, state=state) for piece in zip(hidden.split(parts, 1), surprise.split(parts, 1))], 1)
+        assert torch.allclose(pieces, meta(hidden, surprise), atol=1e-5)
 
 
 @torch.no_grad()
@@ -74,22 +76,22 @@ def test_ragged_rows_and_selected_ones_go_on_as_if_alone():
     model, heads = trained()
     meta, rows = heads["meta"], [draw(1, length, seed=length) for length in (5, 17, 11)]
     hidden = [model.hidden(row) for row in rows]
-    alone = [meta(h) for h in hidden]
-    longest = 17
-    together, positions = torch.zeros(3, longest, SHAPE.width), torch.full((3, longest), -1)
+    surprise = [surprise_of(model, row, h, row > 20) for row, h in zip(rows, hidden)]
+    alone = [meta(*pair) for pair in zip(hidden, surprise)]
+    positions = torch.full((3, 17), -1)
     for number, h in enumerate(hidden):
-        together[number, :h.shape[1]], positions[number, :h.shape[1]] = h[0], torch.arange(h.shape[1])
+        positions[number, :h.shape[1]] = torch.arange(h.shape[1])
+    together = [pad_sequence([part[0] for part in parts], batch_first=True) for parts in (hidden, surprise)]
     state = meta.new_state(3, 40)
-    first = meta(together, state=state, positions=positions)
+    first = meta(*together, state=state, positions=positions)
     assert all(torch.allclose(first[number, :a.shape[1]], a[0], atol=1e-5) for number, a in enumerate(alone))
-    more = torch.randn(4, 3, SHAPE.width, generator=torch.Generator().manual_seed(9))
+    more = [torch.randn(4, 3, size, generator=torch.Generator().manual_seed(9)) for size in (SHAPE.width, 2)]
     chosen = [2, 0, 2, 1]  # candidates from a common prefix, in any order
-    forked = state.select(chosen)
-    went_on = meta(more, state=forked)
+    went_on = meta(*more, state=state.select(chosen))
     for number, row in enumerate(chosen):
-        assert torch.allclose(went_on[number], meta(torch.cat([hidden[row], more[number:number + 1]], 1))[0, -3:], atol=1e-5)
+        whole = [torch.cat([before[row], new[number:number + 1]], 1) for before, new in zip((hidden, surprise), more)]
+        assert torch.allclose(went_on[number], meta(*whole)[0, -3:], atol=1e-5)
     assert state.cache.lengths.tolist() == [5, 17, 11]  # the original has not moved
-    assert torch.allclose(meta(more[:3], state=state)[1], went_on[3] * 0 + meta(torch.cat([hidden[1], more[1:2]], 1))[0, -3:], atol=1e-5)
 
 
 @torch.no_grad()
@@ -98,7 +100,7 @@ def test_untrained_heads_know_nothing():
     model, heads, tokens = SAGE(SHAPE, seed=1).eval(), Heads(SHAPE), draw(2, 20)
     assert heads.trained == 0
     hidden = model.hidden(tokens)
-    assert (heads["meta"].confidence(heads["meta"](hidden)) == 0.5).all()
+    assert (heads["meta"].confidence(heads["meta"](hidden, torch.ones(2, 20, 2))) == 0.5).all()
     assert (heads["gate"](hidden[:, -1], torch.ones(2)) == 0).all()
     assert torch.equal(model.logits(heads["inverse"](model, tokens)), model(tokens))
 
@@ -107,8 +109,21 @@ def test_packed_documents_do_not_see_each_other():
     model, heads = trained()
     hidden, documents = torch.randn(1, 12, SHAPE.width), torch.tensor([[0] * 5 + [1] * 7])
     with torch.no_grad():
-        whole = heads["meta"](hidden, documents)
-        assert torch.allclose(whole[:, 5:], heads["meta"](hidden[:, 5:]), atol=1e-5) and torch.allclose(whole[:, :5], heads["meta"](hidden[:, :5]), atol=1e-5)
+        surprise = torch.randn(1, 12, 2)
+        whole = heads["meta"](hidden, surprise, documents)
+        assert torch.allclose(whole[:, 5:], heads["meta"](hidden[:, 5:], surprise[:, 5:]), atol=1e-5) and torch.allclose(whole[:, :5], heads["meta"](hidden[:, :5], surprise[:, :5]), atol=1e-5)
+
+
+@torch.no_grad()
+def test_surprise_is_what_writing_a_token_said_of_it():
+    model, tokens = SAGE(SHAPE, seed=1).eval(), draw(3, 15)
+    own, hidden = draw(3, 15, seed=7, high=2).bool(), model.hidden(tokens)
+    log_p = model.logits(hidden).log_softmax(-1)
+    found = surprise_of(model, tokens, hidden, own)
+    for row in range(3):
+        for place in range(15):
+            wanted = [log_p[row, place - 1, tokens[row, place]], -(log_p[row, place - 1].exp() * log_p[row, place - 1]).sum()] if place and own[row, place] else [0.0, 0.0]
+            assert torch.allclose(found[row, place], torch.tensor(wanted), atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import tokenizer as tokenizers
 import traces
 from config import Config, Model, UserError
 from learnt import SHAPE, TASKS, TOY, agent
-from mch import Heads
+from mch import Heads, surprise_of
 from model import SAGE
 
 
@@ -107,7 +107,9 @@ def test_confidences_of_the_record_are_the_heads(run):
     thinking, = think(model, heads, TOY, [TASKS[1]], Think(mode="fast"))
     data = traces.record(thinking, model, heads, TOY, Think(mode="fast"))
     with torch.no_grad():
-        confidence = heads["meta"].confidence(heads["meta"](model.hidden(torch.tensor([thinking.rollout.tokens]))))[0]
+        tokens, own = torch.tensor([thinking.rollout.tokens]), torch.tensor([thinking.rollout.own])
+        hidden = model.hidden(tokens)
+        confidence = heads["meta"].confidence(heads["meta"](hidden, surprise_of(model, tokens, hidden, own)))[0]
         gates = torch.sigmoid(model.embedding.gate_logits(torch.tensor([thinking.rollout.tokens])))[0]
     for step in data["steps"]:
         assert torch.tensor(step["confidence"]).sub(confidence[step["wrote"][1] - 1]).abs().max() < 1e-4

@@ -9,7 +9,7 @@ import distill
 from config import Model, Think, UserError
 from generate import generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
-from mch import PARTS, Heads
+from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
 from rollout import Rollout, between, prompt_of, rollouts
 from think import AGAIN, Candidate, Cost, Future, Step, Talk, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
@@ -84,12 +84,13 @@ def test_a_shared_prefix_is_separate_runs(minds):
     assert len({tuple(tokens) for tokens, _, _ in written}) == 5
 
 
-def full(minds, tokens):
-    """Next-token log-probabilities and the head's confidences at every place, by plain forward passes."""
+def full(minds, tokens, own):
+    """Next-token log-probabilities and the head's confidences at every place, by plain forward passes; `own` says which tokens the agent wrote."""
     model, heads = minds
     with torch.no_grad():
-        hidden = model.hidden(torch.tensor([tokens]))
-        return model.logits(hidden)[0].log_softmax(-1), heads["meta"].confidence(heads["meta"](hidden))[0]
+        row = torch.tensor([tokens])
+        hidden = model.hidden(row)
+        return model.logits(hidden)[0].log_softmax(-1), heads["meta"].confidence(heads["meta"](hidden, surprise_of(model, row, hidden, torch.tensor([own]))))[0]
 
 
 def test_what_is_recorded_is_what_the_model_says(minds):
@@ -97,14 +98,14 @@ def test_what_is_recorded_is_what_the_model_says(minds):
     thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1), seed=1)
     assert any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(len(t.steps) > 1 for t in thinking)
     for t in thinking:
-        log_p, _ = full(minds, t.rollout.tokens)
+        log_p, _ = full(minds, t.rollout.tokens, t.rollout.own)
         for place in range(1, len(t.rollout.tokens)):
             wanted = log_p[place - 1, t.rollout.tokens[place]].item() if t.rollout.own[place] else 0.0
             assert abs(t.rollout.log_probs[place] - wanted) <= 1e-4
         step = t.steps[0]
         for c in step.candidates:
             prompt = prompt_of(t.rollout.task, TOY)
-            log_p, confidence = full(minds, prompt + c.tokens)
+            log_p, confidence = full(minds, prompt + c.tokens, [False] * len(prompt) + [True] * len(c.tokens))
             assert torch.tensor(c.confidence).sub(confidence[-1]).abs().max() <= 1e-5
             assert abs(c.log_prob - log_p[len(prompt) - 1:-1].gather(1, torch.tensor(c.tokens)[:, None]).mean().item()) <= 1e-4
             words = c.tokens if c.tokens[-1] == TOY.stop[0] else [*c.tokens, TOY.stop[0]]
@@ -118,7 +119,7 @@ def acting(minds, settings, text, task):
     prompt, tokens = prompt_of(task, TOY), [*TOY.encode(text, special=True), TOY.stop[0]]
     talk = Talk(*minds, [Cost()], 640)
     talk.read([prompt])
-    talk.read([tokens])
+    talk.read([tokens], judged=True)
     candidate = Candidate(0, 0, tokens, [0.0] * len(tokens), 0.0, text, True)
 
     class Line:
@@ -145,8 +146,9 @@ def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
         before = tokens + between(TOY, "compact", "tool", future.said)
         then, = generate(minds[0], [before], 12, stop=TOY.stop)
         assert future.then == TOY.decode(then)
-        ended = len(then) < 12
-        assert future.success == pytest.approx(full(minds, before + then + TOY.stop[:1])[1][-1, PARTS.index("success")].item() if ended else 0.0, abs=1e-5)
+        ended, said = len(then) < 12, len(candidate.tokens)
+        own = [False] * (len(tokens) - said) + [True] * said + [False] * (len(before) - len(tokens)) + [True] * (len(then) + 1)
+        assert future.success == pytest.approx(full(minds, before + then + TOY.stop[:1], own)[1][-1, PARTS.index("success")].item() if ended else 0.0, abs=1e-5)
     successes = [f.success for f in candidate.futures]
     assert candidate.coherence == pytest.approx(sum(successes) / 4) and candidate.spread == pytest.approx(max(successes) - min(successes))
 
@@ -261,7 +263,7 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
     done = rollouts(model, TOY, TASKS, 1.0, seed=1, room=130)
     for r, found in zip(done, votes_of(model, heads, TOY, done, lam=0.2, batch=4)):
         last = max(place for place, own in enumerate(r.own) if own)
-        assert found.success == pytest.approx(full(minds, r.tokens[:last + 1])[1][-1, PARTS.index("success")].item(), abs=1e-5)
+        assert found.success == pytest.approx(full(minds, r.tokens[:last + 1], r.own[:last + 1])[1][-1, PARTS.index("success")].item(), abs=1e-5)
         (ics,), (prior,) = heads["inverse"].scores(model, [conclusion(r, TOY)], [constraint_tokens(r.task, TOY)])
         assert found.gain == pytest.approx(ics - prior, abs=1e-3) and found.energy == pytest.approx(-sum(r.log_probs) / sum(r.own) - 0.2 * ics, abs=1e-3)
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
