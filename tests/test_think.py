@@ -13,7 +13,7 @@ from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
 from rollout import Rollout, between, prompt_of, rollouts
 from think import AGAIN, Candidate, Cost, Future, Step, Talk, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
-from worlds import Episode
+from worlds import Episode, draw
 
 @pytest.fixture(scope="module")
 def minds():
@@ -243,6 +243,17 @@ def test_a_full_context_ends_the_episode(minds):
     small = SAGE(Model(**{**vars(SHAPE), "context": longest + 8}))
     for t in think(small, Heads(SHAPE), TOY, TASKS, Think(mode="reason", n=2, room=200)):
         assert len(t.rollout.tokens) <= longest + 8 and (t.rollout.ended != "length" or len(t.rollout.tokens) in (longest + 8, len(prompt_of(t.rollout.task, TOY)) + 200))
+
+
+def test_constraints_give_nothing_away():
+    """Equation 13 is asked only what the request says; not what is missing in it, nor how it is to be read."""
+    texts = lambda task: [TOY.decode(tokens[:-1]) for tokens in constraint_tokens(task, TOY)]
+    asking = next(task for task in (draw("api", 0, index) for index in range(100)) if task.kind == "ask" and len(task.constraints) > 2)
+    assert f"missing {asking.constraints['missing']}" not in texts(asking) and f"goal {asking.constraints['goal']}" in texts(asking) and len(texts(asking)) == len(asking.constraints) - 1
+    for task in (draw("math", 0, index) for index in range(50)):
+        assert not any("kind" in text or "turned" in text for text in texts(task)) and f"start {task.constraints['start']}" in texts(task)
+    unsafe = next(task for task in (draw("safety", 0, index) for index in range(50)) if not set(task.request.lower().split()) & {"private", "database"})
+    assert texts(unsafe)[0] in unsafe.request and not any("unsafe" in text for text in texts(unsafe))  # none is left: the sentences themselves
 
 
 # ------------------------------------------------------------------------------------------------------ votes
