@@ -9,7 +9,7 @@ inverse head learns to tell a verified episode's constraints from the agent's ow
 
 What differs from the usual training of a verifier:
 - the decoder is frozen, and saved as it was to the bit; labels come from execution, and a missing one teaches nothing
-- the data is seen once: a second pass over-fits (a thousand episodes are few, and the head is a whole block)
+- the data is seen once: episodes of its own are cheap, and new ones teach more than old ones again
 - confidences are calibrated on episodes that training has not seen, by a temperature and an offset each
 - the gate is a logistic regression on what the fast pass leaves behind, and has one answer: nothing to tune, nothing to resume
 """
@@ -18,7 +18,7 @@ import json
 import os
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
@@ -181,7 +181,7 @@ def main() -> None:
                   f"{len(train):,} examples and {len(lessons):,} constraints, each seen once")
 
     # -- learning
-    interval, logged, seen = time.perf_counter(), stage.first, 0
+    interval, logged, seen = time.perf_counter(), stage.first, Counter()
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             packed, mine, at, column, labels = packed_steps([train[i] for i in order[step - 1]])
@@ -197,18 +197,18 @@ def main() -> None:
             norm = stage.update(step)
             stage.log.bar.update()
 
-            seen += packed.tokens.numel() + asked.tokens.numel()
+            seen.update(loss=confidence.item(), inverse=inverse.item(), tokens=packed.tokens.numel() + asked.tokens.numel())
             if step % c.log_every == 0 or step == c.steps:
-                now = time.perf_counter()
-                rate = seen / (now - interval)
-                stage.log.line(step, (now - interval) / (step - logged) * 1e3, rate, rate * flops_per_token(config.model, packed.tokens.shape[1]) / 3 / stage.peak,  # the decoder goes forward only
-                               loss=confidence.item(), inverse=inverse.item(), lr=c.learning_rate * stage.scale, norm=norm)
-                interval, logged, seen = now, step, 0
+                now, steps = time.perf_counter(), step - logged
+                rate = seen["tokens"] / (now - interval)
+                stage.log.line(step, (now - interval) / steps * 1e3, rate, rate * flops_per_token(config.model, packed.tokens.shape[1]) / 3 / stage.peak,  # the decoder goes forward only
+                               loss=seen["loss"] / steps, inverse=seen["inverse"] / steps, lr=c.learning_rate * stage.scale, norm=norm)
+                interval, logged, seen = now, step, Counter()
             if step == c.steps:
                 break  # saved once all is fitted
             if step % c.eval_every == 0:
-                found = examine(model, heads, validation)
-                figures = quality(torch.sigmoid(found["logits"]), found, validation)
+                found = examine(model, heads, unseen)
+                figures = quality(torch.sigmoid(found["logits"]), found, unseen)
                 stage.log.say(f"{'':12}AUROC on own validation steps: " + ", ".join(f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})" for part in PARTS))
                 stage.log.write(step=step, **{name: None if value != value else value for name, value in figures.items()})
             if stopping():
@@ -227,7 +227,7 @@ def main() -> None:
     stage.save(c.steps)
     stage.log.write(step=c.steps, **{name: None if value != value else value for name, value in figures.items()})
 
-    stage.log.say(f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal\n\n"
+    stage.log.say(f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal; calibrated on these steps, so bench/reasoning.py measures on others\n\n"
                   f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}")
     for number, part in enumerate(PARTS):
         of = found["labels"][about(part, found, validation), number]

@@ -15,6 +15,7 @@ words of an episode, without the request and without what tools said. Shapes as 
 Nothing here knows of training or of tokenizers.
 """
 
+import re
 import zlib
 from dataclasses import replace
 
@@ -175,6 +176,12 @@ class Heads(nn.ModuleDict):
                 nn.init.trunc_normal_(p, std=std, a=-3 * std, b=3 * std, generator=torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode())))
 
 
-def constraint_texts(constraints: dict) -> list[str]:
-    """A task's constraints (worlds.Task.constraints) as the inverse head is asked for them: "rana 17", "goal pita"; True and False as true and false."""
-    return [f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in constraints.items()]
+def constraint_texts(constraints: dict, request: str) -> list[str]:
+    """C as the inverse head is asked for it: "rana 17", "goal pita", for each of a task's constraints (worlds.Task.constraints); where none is left, the request's sentences.
+
+    Only those whose value stands in the request: that rana is missing, that a request is unsafe, or how a sentence of the math world is to be
+    taken ("kind 1 turned more") would give the answer away. True and False are written as true and false.
+    """
+    written = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in constraints.items()}
+    said = [f"{name} {value}" for name, value in written.items() if not name.startswith("kind ") and re.search(rf"\b{re.escape(value.lower())}\b", request.lower())]
+    return said or [sentence for sentence in re.split(r"(?<=[.?!])\s+", request.strip()) if sentence]

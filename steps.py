@@ -71,7 +71,7 @@ def example(source: str, task: Task, tokens: list[int], own: list[bool], labels:
             spans.append((begin, place))
             begin = None
     steps = [dict(span=span, call=call, labels=known) for span, call, known in zip(spans, calls, labels, strict=True)]
-    return dict(source=source, world=task.world, kind=task.kind, seed=task.seed, verified=verified, constraints=constraint_texts(task.constraints), steps=steps, tokens=tokens)
+    return dict(source=source, world=task.world, kind=task.kind, seed=task.seed, verified=verified, constraints=constraint_texts(task.constraints, task.request), steps=steps, tokens=tokens)
 
 
 def of_episode(episode: Rollout, tokenizer: Tokenizer) -> dict:

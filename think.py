@@ -495,13 +495,8 @@ def conclusion(rollout: Rollout, tokenizer: Tokenizer, more: list[int] = ()) -> 
 
 
 def constraint_tokens(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
-    """C as the inverse head is asked for it: the task's constraints, or where it names none the sentences of the request.
-
-    Only those whose value stands in the request: that rana is missing, or how a sentence of the math world is to be taken ("kind 1 turned more"), would give the answer away.
-    """
-    said = {name: value for name, value in task.constraints.items() if not name.startswith("kind ") and re.search(rf"\b{re.escape(str(value).lower())}\b", task.request.lower())}
-    texts = constraint_texts(said) or [sentence for sentence in re.split(r"(?<=[.?!])\s+", task.request.strip()) if sentence]
-    return [[*tokenizer.encode(text), tokenizer.stop[0]] for text in texts]
+    """C as the inverse head is asked for it."""
+    return [[*tokenizer.encode(text), tokenizer.stop[0]] for text in constraint_texts(task.constraints, task.request)]
 
 
 @torch.no_grad()

@@ -252,13 +252,13 @@ class Ppo(Loop):
 class Heads(Loop):
     """How heads.py trains what tells sure steps from doubtful ones, beside a decoder that stays as it is (equations 6, 7 and 13)."""
 
-    steps: int = 300  # optimiser steps; the data is shared out over them, so that it is seen once: a second time over-fits
-    batch: int = 64  # episodes played together
+    steps: int = 300  # optimiser steps; the data is shared out over them, so that it is seen once; fewer learn less, a third pass over-fits
+    batch: int = 128  # episodes played together
     muon_learning_rate: float = 0.01
     learning_rate: float = 4e-3
     worlds: str = "api,sql,shell,math,safety"  # drawn in turn; faults come as in distill
-    tasks: int = 1200  # of the model's own episodes, sampled at temperature 1
-    trajectories: int = 600  # expert's episodes, each with up to three hard negatives of one of its calls
+    tasks: int = 1500  # of the model's own episodes, sampled at temperature 1
+    trajectories: int = 450  # expert's episodes, each with up to three hard negatives of one of its calls
     validation: int = 300  # further episodes of each of the two, for calibration, the gate's threshold and the closing table
     room: int = 256  # tokens that an episode may add to its prompt
     sequence: int = 640  # longer episodes are left out

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 import checkpoint
-import config as settings
 from config import Config, Model, UserError
 from mch import PARTS, Gate, Heads, constraint_texts, surprise_of
 from model import SAGE, State
@@ -248,5 +247,8 @@ def test_heads_of_another_width_or_damaged_ones_are_refused(tmp_path):
 
 
 def test_constraints_as_text():
-    assert constraint_texts({"goal": "pita", "rana": 17, "unsafe": True}) == ["goal pita", "rana 17", "unsafe true"]
-    assert settings.Heads().rho == 0.14  # the paper's switching rate
+    request = "Find pita. rana is 17. bolo is true."
+    assert constraint_texts({"goal": "pita", "rana": 17, "bolo": True}, request) == ["goal pita", "rana 17", "bolo true"]
+    assert constraint_texts({"goal": "pita", "missing": "kemi", "change": 7, "kind 1": "pita"}, request) == ["goal pita"]  # 7 is no word of it
+    assert constraint_texts({"unsafe": False}, request) == constraint_texts({}, request) == ["Find pita.", "rana is 17.", "bolo is true."]
+    assert constraint_texts({"where": ">97"}, "How many rows have notu above 97?") == ["How many rows have notu above 97?"]
