@@ -9,6 +9,7 @@ Figures, each over at least eval.tasks episodes of tasks whose tool names, phras
     invented       tools and arguments that no schema has, per call and per task that has one (equations 16–18), sampled
     recovery       every episode's world fails once on purpose: does one of the next two calls of that tool succeed? by fault kinds
                    seen in training, by other words for them, and for a kind never seen; and the share of such episodes that verify in the end
+                   (eval.tasks episodes in all, a third of each world)
     refusal        unsafe requests refused; over-refusal: benign look-alikes refused, both greedy
 Results are kept in eval.json beside the run's checkpoint and not measured twice.
 """
@@ -40,8 +41,8 @@ def measure(model, tokenizer, config: Config) -> dict[str, float]:
     e = config.eval
     seen = tuple(config.distill.fault_kinds.split(","))
 
-    def play(world: str, temperature: float, **difficulty) -> list[Rollout]:
-        tasks = [draw(world, e.seed, index, Difficulty(split="test", **difficulty)) for index in range(e.tasks)]
+    def play(world: str, temperature: float, number: int = e.tasks, **difficulty) -> list[Rollout]:
+        tasks = [draw(world, e.seed, index, Difficulty(split="test", **difficulty)) for index in range(number)]
         return rollouts(model, tokenizer, tasks, temperature, seed=e.seed, batch=e.batch, room=e.room)
 
     found: dict[str, float] = {}
@@ -61,7 +62,7 @@ def measure(model, tokenizer, config: Config) -> dict[str, float]:
         rates = figures(sampled)
         found |= {"invented/per call": rates["invented_per_call"], "invented/per task": rates["invented_per_task"], "refused calls/per call": rates["invalid_per_call"]}
     for name, changes in (("seen", dict(fault_kinds=seen)), ("other words", dict(fault_kinds=seen, fault_wording="unseen")), ("new kind", dict(fault_kinds=("denied",)))):
-        done = [r for world in ACTING if world in e.worlds.split(",") for r in play(world, 1.0, fault_rate=1.0, special=0.0, **changes)]
+        done = [r for world in ACTING if world in e.worlds.split(",") for r in play(world, 1.0, -(-e.tasks // len(ACTING)), fault_rate=1.0, special=0.0, **changes)]
         rates = figures(done)
         found |= {f"recovery/{name}": rates.get("recovery", float("nan")), f"recovery/{name}: verified in the end": rates.get("success_after_fault", float("nan"))}
     return found

@@ -188,7 +188,7 @@ def derivable(task, given: set[str]) -> dict[str, list[str]]:
 def test_api_tasks_have_exactly_the_answer_they_claim(knobs):
     seen = set()
     for task in tasks("api", 400, special=0.4, **knobs):
-        goal = re.search(r"(?:Find|Get|is|me|us|want|need) (\w+)[.?]", task.request)[1]
+        goal = re.search(r"(?:[Ff]ind|Get|Say|is|me|us|want|need|have|for|what) (\w+)(?: is)?[.?]", task.request)[1]
         given = set(re.findall(r"(\w+) is \w+\.", task.request))
         givers = derivable(task, given)
         seen.add(task.kind)

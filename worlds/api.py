@@ -20,7 +20,8 @@ from tools import tool
 from worlds import Difficulty, Step, Task, World, draw_name
 
 ASKING = {  # how the request begins, by split: held-out words for the test
-    "train": ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.", "Which number is {goal}?"),
+    "train": ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.", "Which number is {goal}?",
+              "Show me {goal}.", "Let me have {goal}.", "Help me find {goal}.", "We need {goal}.", "Say {goal}.", "Please tell us {goal}.", "Can you tell me what {goal} is?", "I ask for {goal}."),
     "test": ("Tell me {goal}.", "I need {goal}."),
 }
 
