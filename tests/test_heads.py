@@ -1,11 +1,13 @@
 """heads.py as a user runs it, the labels of steps, and the losses and figures behind them."""
 
+import importlib.util
 import json
 import random
 import shutil
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ import checkpoint
 import config as settings
 import heads as script
 import tokenizer as tokenizers
+from conftest import ROOT
 from expert import solve
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
 from mch import PARTS, Heads, surprise_of
@@ -247,6 +250,49 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     quiet = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(quiet, sure, sure, rows, rho=0.14)
     assert figures["rejected"] == 0 and figures["auroc_gate"] != figures["auroc_gate"] and quiet.tau == 0.5 and figures["switched"] == 0  # nothing to reject, nothing to fit
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# bench/reasoning.py.
+
+
+@pytest.fixture(scope="module")
+def bench():
+    path = ROOT / "bench" / "reasoning.py"
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("bench_reasoning", path))
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_resampled_auroc_is_that_of_the_steps_as_often_as_they_were_drawn(bench):
+    generator = np.random.default_rng(0)
+    scores, labels = generator.integers(0, 12, 60).astype(float), (generator.random(60) < 0.4).astype(float)
+    weights = generator.integers(0, 4, (20, 60))
+    for drawn, found in zip(weights, bench.resampled(scores, labels, weights)):
+        assert found == pytest.approx(auroc(torch.from_numpy(scores.repeat(drawn)), torch.from_numpy(labels.repeat(drawn))))
+    assert np.isnan(bench.resampled(scores, labels, weights * labels.astype(int))).all()
+
+
+def test_a_difference_and_its_interval(bench):
+    """Of a head that is better, one that is as good, and over two lineages; tasks of three steps each, drawn together."""
+    def judged(seed):
+        generator = torch.Generator().manual_seed(seed)
+        labels = (torch.rand(600, generator=generator) < 0.5).float()
+        noise = torch.randn(600, 3, generator=generator)
+        scores = {name: (strength * labels + noise[:, i])[:, None].expand(-1, 4) for i, (name, strength) in enumerate({"head": 2.0, "weak": 0.5, "equal": 2.0}.items())}
+        found = dict(labels=labels[:, None].expand(-1, 4), row=torch.arange(200).repeat_interleave(3), call=torch.ones(600, dtype=torch.bool))
+        each = object.__new__(bench.Judged)
+        each.rows, each.found, each.scores = [dict(source="own", world="api", seed=number) for number in range(200)], found, scores
+        return each
+
+    lineages = [judged(1), judged(2)]
+    value, low, high = bench.difference(lineages, "success, own steps", "weak", 300)
+    exact = [auroc(each.scores["head"][:, 3], each.found["labels"][:, 3]) - auroc(each.scores["weak"][:, 3], each.found["labels"][:, 3]) for each in lineages]
+    assert value == pytest.approx(sum(exact) / 2) and 0 < low < value < high < 0.5
+    _, low, high = bench.difference(lineages, "success, own steps", "equal", 300)
+    assert low < 0 < high
+    one = bench.difference(lineages[:1], "success, own steps", "weak", 300)
+    assert one[2] - one[1] > 1.1 * (bench.difference(lineages, "success, own steps", "weak", 300)[2] - bench.difference(lineages, "success, own steps", "weak", 300)[1])  # two say it surer
 
 
 # ---------------------------------------------------------------------------------------------------------------------
