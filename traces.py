@@ -248,8 +248,8 @@ code, pre, .text { font: 13px/1.65 ui-monospace, SFMono-Regular, Menlo, Consolas
 .bar i { display: block; height: 100%; background: var(--good) } .bar i.low { background: var(--bad) } .bar i.plain { background: var(--blue) }
 h2 { font-size: 12px; letter-spacing: .05em; text-transform: uppercase; color: var(--soft); margin: 12px 0 4px; font-weight: 600 }
 ul.plan, ul.plan ul { list-style: none; margin: 0; padding-left: 18px; border-left: 1px solid var(--line); font-size: 13px } ul.plan { padding-left: 10px } ul.plan li { margin: 3px 0 } li.at > span { color: var(--blue); font-weight: 600 }
-.wide { overflow-x: auto; padding-bottom: 8px !important } table { border-collapse: collapse; width: 100%; font-size: 13px } th { text-align: left; color: var(--soft); font-weight: 500 } th, td { padding: 5px 12px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line) }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } th.n { text-align: right } tr.rejected td:first-child code { text-decoration: line-through; color: var(--soft) } td .why { display: block; font-size: 12px }
+.wide { overflow-x: auto; padding-bottom: 8px !important } table { border-collapse: collapse; width: 100%; font-size: 13px } th { text-align: left; color: var(--soft); font-weight: 500; white-space: nowrap } th, td { padding: 5px 12px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line) }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } th.n { text-align: right } tr.rejected td > code { text-decoration: line-through; color: var(--soft) } td .why { display: block; font-size: 12px }
 td details { font-size: 12px } td details summary { padding: 2px 0 !important; gap: 6px; color: var(--soft) } td details ul { margin: 2px 0 4px; padding-left: 18px }
 .said { margin: 0 18px 14px; padding: 6px 12px !important; border-radius: 8px; background: var(--back); overflow-wrap: anywhere } footer { color: var(--soft); font-size: 13px; margin-top: 22px }
 .shades { position: sticky; top: 0; z-index: 1; background: var(--back); padding: 8px 0; display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 13px; border-bottom: 1px solid var(--line) } .shades label { cursor: pointer }
@@ -288,17 +288,18 @@ def tokens_html(data: dict, begin: int, end: int) -> str:
     return "".join(spans)
 
 
-def candidates_html(step: dict) -> str:
+def candidates_html(step: dict, parts: list[str]) -> str:
     rows = []
     for c in step["candidates"]:
         ics = "–" if c["ics"] is None else f"{c['ics']:.2f}"
         reason = ("all were rejected; least energy of all. " if c["fate"] == "fallback" else "") + c["reason"]
         futures = "".join(f"<li>if {escape(f['kind'])}: <code>{escape(clip(f['said'], 60))}</code> → <code>{escape(clip(called(f['then']), 70))}</code> <b>{f['success']:.2f}</b></li>" for f in c["futures"])
+        sure = ", ".join(f"{part} {value:.2f}" for part, value in zip(parts, c["confidence"]))
         often = f" <span class=soft>×{c['times']}</span>" if c["times"] > 1 else ""
         again = f" <span class=soft>after {c['round']} rejection{'s' * (c['round'] > 1)}</span>" if c["round"] else ""
         rows.append(f'<tr class="{c["fate"]}"><td><code title="{escape(c["text"])}">{escape(called(c["text"]))}</code>{often}{again}<span class="why {"warn" if c["fate"] == "fallback" else "bad"}">{escape(reason)}</span>'
                     + (f"<details><summary>imagined futures</summary><ul>{futures}</ul></details>" if futures else "")
-                    + f'</td><td class=n>{c["energy"]:.3f}</td><td class=n>{c["log_prob"]:.3f}</td><td class=n>{ics}</td><td class=n>{c["coherence"]:.2f}</td><td class=n>{c["spread"]:.2f}</td>'
+                    + f'</td><td class=n>{c["energy"]:.3f}</td><td class=n>{c["log_prob"]:.3f}</td><td class=n>{ics}</td><td class=n title="{escape(sure)}">{c["coherence"]:.2f}</td><td class=n>{c["spread"]:.2f}</td>'
                     f'<td class="{"bad" if c["fate"] == "rejected" else "warn" if c["fate"] == "fallback" else "good"}">{c["fate"]}</td></tr>')
     return ('<div class="wide"><h2>candidates</h2><table><tr><th>call or answer</th><th class=n>energy</th><th class=n>log p a token</th><th class=n>ICS</th><th class=n>coherence</th><th class=n>spread</th><th>fate</th></tr>'
             + "".join(rows) + "</table></div>")
@@ -315,7 +316,7 @@ def step_html(data: dict, step: dict) -> str:
     return (f'<details class="step {step["mode"]}" open><summary><b>step {step["number"]}</b><span class="chip">{"reasoned" if reasoned else "fast"}</span><code>{escape(clip(step["call"], 90))}</code>'
             f'<span class="soft">{gate}</span><span class="soft">{escape(cost_line(step["cost"]))}</span></summary>'
             f'<div class="columns"><div class="text own">{tokens_html(data, *step["wrote"])}</div><div><h2>confidence</h2>{bars_html(data["parts"], step["confidence"])}{gate_bar}{plan}</div></div>'
-            f"{told}{candidates_html(step) if reasoned else ''}{said}</details>")
+            f"{told}{candidates_html(step, data['parts']) if reasoned else ''}{said}</details>")
 
 
 def page(data: dict) -> str:
