@@ -63,7 +63,10 @@ def test_an_episode_does_not_depend_on_its_batch(minds):
 
 
 def test_a_shared_prefix_is_separate_runs(minds):
-    """n rows selected from one conversation write what n conversations write, with log-probabilities and confidences that agree."""
+    """n rows selected from one conversation write what n conversations write, with log-probabilities and confidences that agree.
+
+    Of the draws of seeds 0 to 24 one, of seed 0, falls between two tokens of probability 3e-6, where rounding decides; hence seed 1.
+    """
     prompt, draws = prompt_of(TASKS[0], TOY), torch.rand(5, 40, generator=torch.Generator().manual_seed(1)).tolist()
 
     def begun(rows):
