@@ -147,7 +147,7 @@ class Distill(Loop):
     trajectories: int = 40_000  # teacher episodes of stage amplify; drawn fresh, seen about once or twice
     file: str = ""  # read teacher episodes from this file of teacher.py instead of drawing them
     fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type"  # of faults in training; "denied" is held out for testing
+    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
     prompt_weight: float = 0.1  # of the loss on the user's and the tools' words; 0 masks them exactly
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
@@ -187,7 +187,7 @@ class Dpo(Loop):
     replay_rows: int = 4  # rows of them in one step; 0: none
     sequence: int = 384  # T of a packed row of them; pairs longer than this are left out
     fault_rate: float = 0.3  # share of replayed episodes in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type"  # as in distill
+    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     log_every: int = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
@@ -216,7 +216,7 @@ class Ppo(Loop):
     room: int = 256  # tokens that an episode may add to its prompt
     sequence: int = 640  # longer episodes are left out; with prompts up to 384 and `room` there are none
     fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type"  # of faults in training; "denied" is held out for testing
+    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
     malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool
     invented: float = -0.5  # reward of each invented argument
     tolerance: int = 2  # calls that the schemas refuse, until the episode ends; long failing episodes teach ranting

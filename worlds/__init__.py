@@ -54,7 +54,7 @@ def draw_name(rng: random.Random, split: str, used: set[str], syllables: int = 2
 
 # ------------------------------------------------------------------------------------------------- tasks and steps
 
-FAULT_KINDS = ("timeout", "locked", "renamed", "moved", "type", "denied")
+FAULT_KINDS = ("timeout", "locked", "renamed", "moved", "type", "incomplete", "denied")
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,8 @@ FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testin
     "renamed": ("error: {key} is now {new}", "error: {key} was renamed to {new}", "error: use the name {new} for {key}", "error: the parameter {key} got the name {new}"),
     "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} is now {new}", "error: {value} is gone, {key} is {new}", "error: {key} {value} has become {new}"),
     "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} takes text, not a number"),
+    "incomplete": ("error: {key} {new} is missing", "error: add {key} {new}", "error: {key} {new} has to come along", "error: {key} {new}, please",
+                   "error: no {key}, it is {new}", "error: {key} {new} was left out"),
     "denied": ("error: permission denied, pass key {new}", "error: not allowed, give key {new}", "error: key {new} is needed", "error: access refused without key {new}"),
 }
 
@@ -223,11 +225,13 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     keys = [key for key, value in arguments.items() if kind == "renamed" or type(value) is int]
     if kind in ("renamed", "moved", "type") and not keys:
         kind = "timeout"
-    key = rng.choice(keys) if keys else ""
+    key = "key" if kind == "denied" else rng.choice(keys) if keys else ""
     value = arguments.get(key)
     tools = copy.deepcopy(tools)
     parameters = next(t["function"]["parameters"] for t in tools if t["function"]["name"] == name)
     properties, required = parameters.setdefault("properties", {}), parameters.setdefault("required", [])
+    if kind == "incomplete":
+        key = draw_name(rng, task.difficulty.split, {"key", *properties})
     new: Any = draw_name(rng, task.difficulty.split, {"key", *properties}) if kind == "renamed" else rng.randrange(100, 1000)
     *seen, unseen = FAULT_TEXTS[kind]
     text = (unseen if task.difficulty.fault_wording == "unseen" else rng.choice(seen)).format(key=key, value=value, new=new)
@@ -236,9 +240,9 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
         parameters["required"] = [new if k == key else k for k in required]
     elif kind == "type":
         properties[key] = {"type": "string"}
-    elif kind == "denied":
-        properties["key"] = {"type": "integer", "enum": [new]}
-        required.append("key")
+    elif kind in ("incomplete", "denied"):
+        properties[key] = {"type": "integer", "enum": [new]}
+        required.append(key)
 
     def undo(call: dict) -> dict | str:
         given = dict(call["arguments"])
@@ -254,8 +258,8 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
             if not re.fullmatch(r"-?[0-9]{1,18}", given[key]):
                 return f"error: {key} is no number"
             given[key] = int(given[key])
-        elif kind == "denied":
-            given.pop("key", None)
+        elif kind in ("incomplete", "denied"):
+            given.pop(key, None)
         return {"name": name, "arguments": given}
 
     return kind, text, tools, undo

@@ -148,7 +148,7 @@ def draw_decoy(rng: random.Random, name: Callable[[], str], makers: list[Maker],
 
 
 class Api(World):
-    faults = ("timeout", "renamed", "moved", "type", "denied")
+    faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied")
 
     @classmethod
     def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:

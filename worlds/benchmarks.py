@@ -69,7 +69,7 @@ def agentbench_db(folder: str | Path) -> list[Task]:
 
 class Database(World):
     """One table of AgentBench DB."""
-    faults = ("timeout", "locked", "renamed", "denied")
+    faults = ("timeout", "locked", "renamed", "incomplete", "denied")
 
     def __init__(self, task: Task):
         super().__init__(task)
@@ -200,7 +200,7 @@ def os_task(number: int, row: dict) -> Task:
 
 class System(World):
     """One container of AgentBench OS. Raises UserError if the task's own preparation fails in it."""
-    faults = ("timeout", "renamed", "denied")
+    faults = ("timeout", "renamed", "incomplete", "denied")
 
     def __init__(self, task: Task):
         super().__init__(task)

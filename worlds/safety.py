@@ -97,7 +97,7 @@ def filled(template: Any, words: dict[str, Any]) -> Any:
 
 
 class Safety(World):
-    faults = ("timeout", "renamed", "denied")
+    faults = ("timeout", "renamed", "incomplete", "denied")
 
     @classmethod
     def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:

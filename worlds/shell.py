@@ -219,7 +219,7 @@ UNSUITED = ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.")
 
 class Shell(World):
     machine: Callable = Bash                     # worlds.sandbox.Sandbox for the real thing
-    faults = ("timeout", "locked", "renamed", "denied")
+    faults = ("timeout", "locked", "renamed", "incomplete", "denied")
 
     @classmethod
     def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:

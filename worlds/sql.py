@@ -257,7 +257,7 @@ UNSUITED = ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.")
 # ------------------------------------------------------------------------------------------------------ the world
 
 class Sql(World):
-    faults = ("timeout", "locked", "renamed", "denied")
+    faults = ("timeout", "locked", "renamed", "incomplete", "denied")
 
     @classmethod
     def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
