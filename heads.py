@@ -43,11 +43,12 @@ from worlds import Difficulty
 
 
 def collect(stage: Stage, file: Path) -> None:
-    """Write the data, readable, an example a line: for training, then for validation. A resumed run reads it instead of sampling again."""
+    """Write the data, readable, an example a line: for training, for validation, and greedy episodes, as the fast mode plays them, for the gate's threshold.
+    A resumed run reads it instead of sampling again."""
     c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
     difficulty = Difficulty(fault_rate=d.fault_rate, fault_kinds=tuple(d.fault_kinds.split(",")), style=stage.style)
-    for number, (part, tasks, trajectories) in enumerate((("train", c.tasks, c.trajectories), ("validation", c.validation, c.validation))):
-        found = gather(stage.model, stage.tokenizer, c.worlds.split(","), c.seed * 1000 + 501 + number, tasks, trajectories, difficulty, c.batch, c.room)
+    for number, (part, tasks, trajectories, temperature) in enumerate((("train", c.tasks, c.trajectories, 1.0), ("validation", c.validation, c.validation, 1.0), ("greedy", c.validation, 0, 0.0))):
+        found = gather(stage.model, stage.tokenizer, c.worlds.split(","), c.seed * 1000 + 501 + number, tasks, trajectories, difficulty, c.batch, c.room, temperature)
         kept = [row for row in found if row["steps"] and len(row["tokens"]) <= c.sequence]
         own = [row for row in kept if row["source"] == "own"]
         stage.log.say(f"{part:10}  {len(own)} own episodes with {sum(len(row['steps']) for row in own)} steps, {sum(row['verified'] for row in own)} verified; {len(kept) - len(own)} of the expert's and hard negatives"
@@ -116,11 +117,12 @@ def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> d
 
 
 @torch.no_grad()
-def fit(heads: Heads, found: dict[str, Tensor], validation: dict[str, Tensor], rows: list[dict], rho: float) -> dict[str, float]:
-    """Calibrate every part on own steps of the `validation` examples `rows`, fit the gate on the own training steps `found`, choose τ on own validation steps.
+def fit(heads: Heads, found: dict[str, Tensor], validation: dict[str, Tensor], greedy: dict[str, Tensor], rows: list[dict], rho: float) -> dict[str, float]:
+    """Calibrate every part on own steps of the `validation` examples `rows`, fit the gate on the own training steps `found`, choose τ on `greedy` steps.
 
     The gate's target: the head would reject the step, its least calibrated confidence is under ½. Where it would reject none or all of
-    them there is nothing to fit, and γ stays ½. τ is the (1 − ρ)-quantile of γ: a share ρ of the steps lies above it.
+    them there is nothing to fit, and γ stays ½. τ is the (1 − ρ)-quantile of γ over the steps of greedy episodes, which are those that the gate will
+    look at: a share ρ of them lies above it (of sampled steps, which doubt more often, τ let hardly any greedy one pass).
     """
     meta, gate, device = heads["meta"], heads["gate"], heads.tau.device
     for number, part in enumerate(PARTS):
@@ -132,8 +134,9 @@ def fit(heads: Heads, found: dict[str, Tensor], validation: dict[str, Tensor], r
         gate.out.weight.copy_(weight[None]), gate.out.bias.copy_(bias[None])
     own = about("success", validation, rows)
     gamma, wanted = torch.sigmoid(gate(validation["hidden"][own].to(device), validation["max_entropy"][own].to(device))).cpu(), wanted[own]
-    heads.tau.copy_(gamma.double().quantile(1 - rho)), heads.trained.fill_(1)
-    return dict(tau=heads.tau.item(), switched=(gamma > heads.tau.cpu()).float().mean().item(), rejected=wanted.mean().item(),
+    fast = torch.sigmoid(gate(greedy["hidden"].to(device), greedy["max_entropy"].to(device))).cpu()
+    heads.tau.copy_(fast.double().quantile(1 - rho)), heads.trained.fill_(1)
+    return dict(tau=heads.tau.item(), switched=(fast > heads.tau.cpu()).float().mean().item(), rejected=wanted.mean().item(),
                 auroc_gate=auroc(gamma, wanted), auroc_gate_entropy=auroc(validation["max_entropy"][own], wanted))
 
 
@@ -167,10 +170,10 @@ def main() -> None:
     if not file.exists():
         collect(stage, file)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    train, validation = ([row for row in rows if row["part"] == part] for part in ("train", "validation"))
+    train, validation, greedy = ([row for row in rows if row["part"] == part] for part in ("train", "validation", "greedy"))
     own, unseen = ([row for row in some if row["source"] == "own"] for some in (train, validation))
-    if not own or not unseen:
-        raise UserError(f"{file} has {len(own)} own episodes for training and {len(unseen)} for validation with a whole message in them: raise heads.tasks, heads.validation, heads.room or "
+    if not own or not unseen or not greedy:
+        raise UserError(f"{file} has {len(own)} own episodes for training, {len(unseen)} for validation and {len(greedy)} greedy ones with a whole message in them: raise heads.tasks, heads.validation, heads.room or "
                         "heads.sequence, or train the decoder until it ends its messages; then delete the file")
     rng = random.Random(c.seed)
     lessons = [lesson for row in train if row["verified"] for lesson in told(row, tokenizer, c.prior, rng)]
@@ -219,7 +222,7 @@ def main() -> None:
     # -- calibration, the gate, and the closing table
     found = examine(model, heads, validation)
     raw = quality(torch.sigmoid(found["logits"]), found, validation)
-    figures = fit(heads, examine(model, heads, own), found, validation, c.rho)
+    figures = fit(heads, examine(model, heads, own), found, examine(model, heads, greedy), validation, c.rho)
     figures |= quality(heads["meta"].confidence(found["logits"].to(device)).cpu(), found, validation)
     ics, prior = consistency(model, heads, unseen, tokenizer)
     verified = torch.tensor([float(row["verified"]) for row in unseen])
@@ -232,7 +235,7 @@ def main() -> None:
     for number, part in enumerate(PARTS):
         of = found["labels"][about(part, found, validation), number]
         stage.log.say(f"{part:12}{shown(figures[f'auroc_{part}']):>8}{shown(figures[f'error_{part}']):>20}{shown(raw[f'error_{part}']):>15}{len(of):>8}{int((of == 0).sum()):>8}{shown(figures[f'spoilt_{part}']) if part in PROBED else '':>25}")
-    stage.log.say(f"\ngate        AUROC {shown(figures['auroc_gate'])} of what the head rejects ({figures['rejected']:.1%} of the steps), entropy alone {shown(figures['auroc_gate_entropy'])}; τ {shown(figures['tau'])} sends {figures['switched']:.1%} into Reasoning Mode"
+    stage.log.say(f"\ngate        AUROC {shown(figures['auroc_gate'])} of what the head rejects ({figures['rejected']:.1%} of the steps), entropy alone {shown(figures['auroc_gate_entropy'])}; τ {shown(figures['tau'])} sends {figures['switched']:.1%} of greedy steps into Reasoning Mode"
                   f"\ninverse     ICS {shown(figures['ics'])} nats a constraint, prior {shown(figures['prior'])}; AUROC {shown(figures['auroc_ics'])} of the verified episodes, its gain {shown(figures['auroc_ics_gain'])}\n")
     stage.finish("loss", "inverse")
 

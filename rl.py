@@ -12,7 +12,8 @@ What differs from the textbook:
 - the reward is execution's verdict, once, at the end; a call that does not parse ends the episode (zero tolerance), an invented argument costs
 - advantages step from one of the model's own tokens to the next; what tools say in between is not an action
 - a reward is measured from the mean of the same task's other samples, so that an easy world's successes are no praise for their every word
-- a step whose rewards are all equal teaches nothing and is skipped; an episode whose world raised is left out
+- a task whose episodes all went the same way teaches nothing and is left out of the update, and so is an episode whose world raised; a step of
+  nothing but such tasks is skipped and counted
 - the value head reads hidden states without a gradient into them, so the policy's gradient is the policy loss's alone
 """
 
@@ -198,7 +199,13 @@ def ppo(config: Config) -> None:
             counted = [i for i, episode in enumerate(done) if episode.ended != "raised" and len(episode.tokens) <= c.sequence]
             if not counted:
                 raise UserError(f"step {step}: not one of {len(done)} episodes can be learnt from: the worlds {c.worlds} raised, or episodes are over ppo.sequence {c.sequence} tokens")
-            packed = pack([(done[i].tokens, done[i].own) for i in counted], max(len(done[i].tokens) for i in counted))  # short rows: attention's cost is their square
+
+            # -- what each was worth beside the same task's others; an episode that does not count moves nobody
+            groups = torch.full((len(done),), math.nan).index_put((torch.tensor(counted),), rewards[counted]).view(c.prompts, c.samples)
+            better = leave_one_out(groups).flatten() if c.samples > 1 and (c.baseline == "task" or c.advantage == "group") else rewards - rewards[counted].mean()
+            told = [i for i in counted if better[i].abs() > 1e-6]  # a task that went the same way every time teaches nothing: half of the work saved
+            signal, told = bool(told), told or counted
+            packed = pack([(done[i].tokens, done[i].own) for i in told], max(len(done[i].tokens) for i in told))  # short rows: attention's cost is their square
             tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)  # (R, T)
             own, weights = targets != IGNORE, shares(targets != IGNORE, documents, c.mean)
 
@@ -207,19 +214,16 @@ def ppo(config: Config) -> None:
                 parts = [look(model, rows) + look(reference, rows)[:1] for rows in torch.arange(len(tokens)).split(c.batch)]
                 old, entropy, values, fixed = (torch.cat(part) for part in zip(*parts))
 
-            # -- advantages, from what the same task's samples were worth; an episode that does not count moves nobody
-            groups = torch.full((len(done),), math.nan).index_put((torch.tensor(counted),), rewards[counted]).view(c.prompts, c.samples)
-            better = leave_one_out(groups).flatten() if c.samples > 1 and (c.baseline == "task" or c.advantage == "group") else rewards - rewards[counted].mean()
-            signal = bool((better[counted].abs() > 1e-6).any())
+            # -- advantages
             if c.advantage == "gae":
                 final = torch.zeros_like(values)
-                for (row, column), i in zip(packed.positions, counted):  # the reward comes with the last of the model's own tokens
+                for (row, column), i in zip(packed.positions, told):  # the reward comes with the last of the model's own tokens
                     final[row, column + len(done[i].own) - 2 - done[i].own[::-1].index(True)] = better[i]
                 advantages, returns = generalized_advantages(final, values, own, c.gamma, c.lam, documents)
                 explained = 1 - (returns - values)[own].var() / returns[own].var() if signal else torch.zeros(())
                 advantages = whiten(advantages, own)
             else:
-                each = group_advantages(groups.where(~groups.isnan(), groups.nanmean(1, keepdim=True)).nan_to_num()).flatten()[counted].to(device)
+                each = group_advantages(groups.where(~groups.isnan(), groups.nanmean(1, keepdim=True)).nan_to_num()).flatten()[told].to(device)
                 advantages, returns, explained = each[documents.clamp(min=0)] * own, torch.zeros_like(values), torch.zeros(())
 
             # -- a few passes, as long as the policy stays near the one that sampled
@@ -250,7 +254,7 @@ def ppo(config: Config) -> None:
             # -- what a watcher wants to know
             found = figures(done)
             sampled = torch.zeros_like(old)
-            for (row, column), i in zip(packed.positions, counted):
+            for (row, column), i in zip(packed.positions, told):
                 sampled[row, column:column + len(done[i].tokens) - 1] = torch.tensor(done[i].log_probs[1:])
             seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
                              entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),

@@ -99,10 +99,11 @@ def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict
     return rows
 
 
-def gather(model: SAGE, tokenizer: Tokenizer, worlds: list[str], seed: int, tasks: int, trajectories: int, difficulty: Difficulty, batch: int, room: int) -> list[dict]:
-    """Labelled examples of `tasks` own episodes, sampled at temperature 1, and of as many expert's as `trajectories` says, on other tasks."""
+def gather(model: SAGE, tokenizer: Tokenizer, worlds: list[str], seed: int, tasks: int, trajectories: int, difficulty: Difficulty, batch: int, room: int,
+           temperature: float = 1.0) -> list[dict]:
+    """Labelled examples of `tasks` own episodes, and of as many expert's as `trajectories` says, on other tasks."""
     drawn = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(tasks)]
-    played = rollouts(model, tokenizer, drawn, seed=seed, batch=batch, room=room)
+    played = rollouts(model, tokenizer, drawn, temperature, seed=seed, batch=batch, room=room)
     rows = [of_episode(episode, tokenizer) for episode in played if episode.ended != "raised"]
     for i in range(tasks, tasks + trajectories):
         rows += of_expert(draw(worlds[i % len(worlds)], seed, i, difficulty), tokenizer, random.Random(f"spoilt {seed} {i}"))

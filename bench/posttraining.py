@@ -7,8 +7,9 @@ finished is kept, what was stopped goes on. The ablations start from the same ba
     without reflection    the steps of stage reflect spent on more teacher trajectories instead (equal tokens)
 
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
-    python bench/posttraining.py --seeds 1 --ablations
-    python bench/posttraining.py --seeds 1 --last safe         without reinforcement, which takes longest
+    python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
+    python bench/posttraining.py --only 1 --ablations
+    python bench/posttraining.py --record        trains nothing: records what the lineages' runs have measured so far
 """
 
 import argparse
@@ -26,6 +27,8 @@ import config as settings
 import results
 from stage import STAGES
 
+ABLATIONS = ("without-negatives", "without-reflection")
+
 PAPER = {  # what the paper reports at 32B for the figure of the same meaning
     ("base", "recovery/seen"): "35", ("sage", "recovery/seen"): "76", ("base", "invented/per call"): "14.5", ("sage", "invented/per call"): "2.4",
 }
@@ -37,12 +40,14 @@ def call(script: str, *words: str) -> None:
     subprocess.run([sys.executable, str(ROOT / script), "config/toy.py", *words], check=True)
 
 
-def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> Path:
-    """Train a seed's stages, or what is left of them."""
-    base = lineages / f"seed{seed}" / "base"
-    seeds = [f"--{section}.seed={seed}" for section in ("train", "distill", "dpo", "ppo")]
-    out = ["--out", str(base), *seeds]
-    c = settings.read("config/toy.py")
+def words(seed: int, lineages: Path) -> list[str]:
+    """The settings that make a lineage its seed's own."""
+    return ["--out", str(lineages / f"seed{seed}" / "base"), *(f"--{section}.seed={seed}" for section in ("train", "distill", "dpo", "ppo"))]
+
+
+def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
+    """Train a seed's stages, or what is left of them, and measure them."""
+    base, out, c = lineages / f"seed{seed}" / "base", words(seed, lineages), settings.read("config/toy.py")
     if not checkpoint.checkpoints(base) or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps:
         call("train.py", *out, "--train.minutes", "0", "--train.sample-every", "0", *(["--resume"] if checkpoint.checkpoints(base) else []))
     call("distill.py", *out, "--resume")
@@ -51,32 +56,45 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> Path:
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "amplified"),
              "--distill.steps", str(c.distill.reflect_steps))
-    return base
+    call("eval.py", *out, "--eval.batch", "128", "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
+
+
+def runs(folder: Path) -> list[Path]:
+    """A lineage's runs that exist, stages first."""
+    return [folder / name for name in (*STAGES, *ABLATIONS) if checkpoint.checkpoints(folder / name)]
+
+
+def record(lineages: Path, seeds: list[int]) -> None:
+    """Mean and standard deviation over seeds of whatever eval.py has measured."""
+    figures: dict[str, dict[str, list[tuple[float, int]]]] = {}  # stage -> figure -> (value, episodes) a seed
+    for seed in seeds:
+        for run in runs(lineages / f"seed{seed}"):
+            if (measured := checkpoint.latest(run) / "eval.json").exists():
+                stored = json.loads(measured.read_text())
+                for name, value in stored["figures"].items():
+                    figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
+    for stage, values in figures.items():
+        for name, seen in values.items():
+            rates, counts = zip(*seen)
+            results.record("posttraining", f"{stage}/{name}", round(100 * statistics.mean(rates), 1), spread=f"± {100 * statistics.stdev(rates):.1f} std" if len(rates) > 1 else "",
+                           n=min(counts), seeds=len(rates), unit="%", goal=GOALS.get(name, ""), paper=PAPER.get((stage, name), ""), command="python bench/posttraining.py")
+    print("recorded docs/results/posttraining.json; python results.py puts it into the tables")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", type=int, default=0, help="one seed; nothing is recorded")
+    parser.add_argument("--record", action="store_true", help="train nothing")
     parser.add_argument("--ablations", action="store_true")
     parser.add_argument("--last", choices=("safe", "sage"), default="sage")
     parser.add_argument("--folder", default="out/lineages")
     given = parser.parse_args()
-    figures: dict[str, dict[str, list[float]]] = {}  # stage -> figure -> a value a seed
-    for seed in range(1, given.seeds + 1):
-        base = lineage(seed, ROOT / given.folder, given.ablations, given.last)
-        extra = ["without-negatives", "without-reflection"] if given.ablations else []
-        runs = [base.parent / stage for stage in [*STAGES[:STAGES.index(given.last) + 1], *extra]]
-        call("eval.py", "--out", str(base), "--eval.runs", ",".join(map(str, runs)))
-        for run in runs:
-            for name, value in json.loads((checkpoint.latest(run) / "eval.json").read_text())["figures"].items():
-                figures.setdefault(run.name, {}).setdefault(name, []).append(value)
-    tasks = settings.read("config/toy.py").eval.tasks
-    for stage, values in figures.items():
-        for name, seen in values.items():
-            deviation = f"± {100 * statistics.stdev(seen):.1f} std" if len(seen) > 1 else ""
-            results.record("posttraining", f"{stage}/{name}", round(100 * statistics.mean(seen), 1), spread=deviation, n=tasks, seeds=len(seen), unit="%",
-                           goal=GOALS.get(name, "") if stage == "sage" else "", paper=PAPER.get((stage, name), ""))
-    print("recorded docs/results/posttraining.json; python results.py puts it into the tables")
+    seeds, lineages = [given.only] if given.only else list(range(1, given.seeds + 1)), ROOT / given.folder
+    for seed in [] if given.record else seeds:
+        lineage(seed, lineages, given.ablations, given.last)
+    if not given.only:
+        record(lineages, seeds)
 
 
 if __name__ == "__main__":

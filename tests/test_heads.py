@@ -240,15 +240,15 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
         return dict(hidden=hidden, logits=logits, labels=labels, row=torch.arange(400), call=torch.ones(400, dtype=torch.bool), max_entropy=torch.rand(400, generator=generator))
 
     heads = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
-    figures = script.fit(heads, steps(), validation := steps(), rows, rho=0.14)
+    figures = script.fit(heads, steps(), validation := steps(), greedy := steps(), rows, rho=0.14)
     assert heads.trained == 1 and figures["switched"] == pytest.approx(0.14, abs=0.005) and figures["auroc_gate"] > 0.99
     after = script.quality(heads["meta"].confidence(validation["logits"]), validation, rows)
     assert all(after[f"error_{part}"] < 0.06 for part in PARTS) and heads["meta"].temperature[0] == pytest.approx(2, abs=0.6)
-    gamma = torch.sigmoid(heads["gate"](validation["hidden"], validation["max_entropy"]))
+    gamma = torch.sigmoid(heads["gate"](greedy["hidden"], greedy["max_entropy"]))
     assert (gamma > heads.tau).float().mean() == pytest.approx(figures["switched"])
     sure = {**validation, "logits": validation["logits"] * 0 + 9, "labels": torch.ones(400, 4)}
     quiet = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
-    figures = script.fit(quiet, sure, sure, rows, rho=0.14)
+    figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
     assert figures["rejected"] == 0 and figures["auroc_gate"] != figures["auroc_gate"] and quiet.tau == 0.5 and figures["switched"] == 0  # nothing to reject, nothing to fit
 
 
