@@ -182,7 +182,7 @@ def step_text(data: dict, step: dict, coloured: bool = True) -> str:
     def p(words: str, colour: str) -> str:
         return paint(words, colour, coloured)
 
-    gate = "" if step["gate"] is None else f"  gate {step['gate']:.2f} {'>' if step['gate'] > data['tau'] else '≤'} τ {data['tau']:.2f}"
+    gate = "" if step["gate"] is None else f"  gate {step['gate']:.3f} {'>' if step['gate'] > data['tau'] else '≤'} τ {data['tau']:.3f}"
     lines = [p(f"── step {step['number']}: {'thought about' if step['mode'] == 'reason' else 'fast'}{gate}  {cost_line(step['cost'])} ", "bold").ljust(100, "─")]
     if data["plan"] and (step["number"] == 1 or step["at"]):
         lines += [p(f"   {line}", "cyan" if "◀" in line else "faint") for line in tree_lines(data["plan"], step["at"])]
@@ -306,11 +306,11 @@ def candidates_html(step: dict, parts: list[str]) -> str:
 
 
 def step_html(data: dict, step: dict) -> str:
-    gate = "" if step["gate"] is None else f'γ {step["gate"]:.2f} {"&gt;" if step["gate"] > data["tau"] else "≤"} τ {data["tau"]:.2f}'
+    gate = "" if step["gate"] is None else f'γ {step["gate"]:.3f} {"&gt;" if step["gate"] > data["tau"] else "≤"} τ {data["tau"]:.3f}'
     reasoned = step["mode"] == "reason"
     told = "".join(f'<p class="warn">critique, then drawn anew: {escape(words)}</p>' for words in step["told"])
     plan = f"<h2>plan</h2>{tree_html(data['plan'], step['at'])}" if data["plan"] else ""
-    gate_bar = f'<h2>gate</h2><div class="bars"><span>γ</span><span class="bar"><i class="plain" style="width:{100 * step["gate"]:.0f}%"></i></span><span>{step["gate"]:.2f}</span></div>' if step["gate"] is not None else ""
+    gate_bar = f'<h2>gate</h2><div class="bars"><span>γ</span><span class="bar"><i class="plain" style="width:{100 * step["gate"]:.0f}%"></i></span><span>{step["gate"]:.3f}</span></div>' if step["gate"] is not None else ""
     heard = tokens_html(data, *step["heard"]) or escape(step["said"])
     said = "" if step["said"] is None else f'<div class="said"><span class="soft">the tool said</span> <code class="{"bad" if step["failed"] else "good"}">{heard}</code></div>'
     return (f'<details class="step {step["mode"]}" open><summary><b>step {step["number"]}</b><span class="chip">{"reasoned" if reasoned else "fast"}</span><code>{escape(clip(step["call"], 90))}</code>'
@@ -328,7 +328,7 @@ def page(data: dict) -> str:
     chips = "".join(f'<span class="chip">{escape(words)}</span>' for words in
                     (f"{data['world']}: {data['kind']}", f"mode {data['settings']['mode']}", f"{sum(step['mode'] == 'reason' for step in data['steps'])} of {len(data['steps'])} steps reasoned about", cost_line(data["cost"])))
     prompt = f'<details class="prompt"><summary><b>prompt</b><span class="soft">what the agent reads first</span></summary><div class="text">{tokens_html(data, 0, data["steps"][0]["wrote"][0])}</div></details>' if data["steps"] else ""
-    settings = ", ".join(f"{name} {value}" for name, value in data["settings"].items())
+    settings = ", ".join(f"{name} {value}" for name, value in (data["settings"] | {"tau": round(data["tau"], 4)}).items())
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"><title>{escape(clip(data["request"], 60))}</title>'
             f"<style>{STYLE}{looks}</style></head><body><main><h1>{escape(data['request'])}</h1>"
             + (f'<p class="note">{escape(data["note"])}</p>' if data["note"] else "")

@@ -12,7 +12,8 @@ from learnt import KNOWN, SHAPE, TASKS, TOY, agent
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
 from rollout import Rollout, between, prompt_of, rollouts
-from think import AGAIN, Candidate, Cost, Future, Step, Talk, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
+from talk import Cost, Talk
+from think import AGAIN, Candidate, Future, Step, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
 from worlds import Episode, draw
 
 @pytest.fixture(scope="module")
