@@ -69,7 +69,7 @@ def react(observation: str) -> tuple[str, Callable[[dict], dict]] | None:
                 "moved": (f"{key} {new} instead of {value}", lambda given: {k: number(new) if k == key and str(v) == value else v for k, v in given.items()}),
                 "type": (f"{key} as a string", lambda given: {k: str(v) if k == key else v for k, v in given.items()}),
                 "incomplete": (f"with {key} {new}", lambda given: {**given, key: number(new)}),
-                "denied": (f"with key {new}", lambda given: {**given, "key": number(new)}),
+                "denied": (f"with {key} {new}", lambda given: {**given, key: number(new)}),
             }[kind]
     return None
 

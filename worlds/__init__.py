@@ -200,7 +200,7 @@ FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testin
     "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} takes text, not a number"),
     "incomplete": ("error: {key} {new} is missing", "error: add {key} {new}", "error: {key} {new} has to come along", "error: {key} {new}, please",
                    "error: no {key}, it is {new}", "error: {key} {new} was left out"),
-    "denied": ("error: permission denied, pass key {new}", "error: not allowed, give key {new}", "error: key {new} is needed", "error: access refused without key {new}"),
+    "denied": ("error: permission denied, pass {key} {new}", "error: not allowed, give {key} {new}", "error: access only with {key} {new}", "error: refused without {key} {new}"),
 }
 
 
@@ -225,14 +225,14 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     keys = [key for key, value in arguments.items() if kind == "renamed" or type(value) is int]
     if kind in ("renamed", "moved", "type") and not keys:
         kind = "timeout"
-    key = "key" if kind == "denied" else rng.choice(keys) if keys else ""
+    key = rng.choice(keys) if keys else ""
     value = arguments.get(key)
     tools = copy.deepcopy(tools)
     parameters = next(t["function"]["parameters"] for t in tools if t["function"]["name"] == name)
     properties, required = parameters.setdefault("properties", {}), parameters.setdefault("required", [])
-    if kind == "incomplete":
-        key = draw_name(rng, task.difficulty.split, {"key", *properties})
-    new: Any = draw_name(rng, task.difficulty.split, {"key", *properties}) if kind == "renamed" else rng.randrange(100, 1000)
+    if kind in ("incomplete", "denied"):
+        key = draw_name(rng, task.difficulty.split, {*properties})
+    new: Any = draw_name(rng, task.difficulty.split, {*properties}) if kind == "renamed" else rng.randrange(100, 1000)
     *seen, unseen = FAULT_TEXTS[kind]
     text = (unseen if task.difficulty.fault_wording == "unseen" else rng.choice(seen)).format(key=key, value=value, new=new)
     if kind == "renamed":

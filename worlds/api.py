@@ -154,7 +154,7 @@ class Api(World):
     def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
         seed = rng.getrandbits(32)
         rng = random.Random(seed)
-        used = {"key"}                           # a fault may add an argument of that name
+        used: set[str] = set()
 
         def name() -> str:
             return draw_name(rng, difficulty.split, used)
