@@ -258,15 +258,15 @@ def ppo(config: Config) -> None:
                 sampled[row, column:column + len(done[i].tokens) - 1] = torch.tensor(done[i].log_probs[1:])
             seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
                              entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),
-                             rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
+                             rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 means = {name: value / steps for name, value in seen.items()}
                 means["rollout_share"] *= steps / (now - interval)
-                rate = means.pop("tokens") * steps / (now - interval)
-                cost = flops_per_token(config.model, c.sequence) * (c.epochs + 1)  # drawing, old and reference are a third each of forward and backward
+                rate, work = (means.pop(name) * steps / (now - interval) for name in ("tokens", "work"))
+                cost = flops_per_token(config.model, c.sequence) * (c.epochs + 2 / 3)  # old and reference are a third each of forward and backward; drawing comes on top
                 shown = {name: means.pop(name) for name in ("reward", "success", "invented", "kl", "entropy", "clip", "explained")}
-                stage.log.line(step, (now - interval) / steps * 1e3, rate, rate * cost / stage.peak, **shown, skipped=skipped, lr=c.learning_rate * stage.scale, norm=means.pop("norm"))
+                stage.log.line(step, (now - interval) / steps * 1e3, rate, work * cost / stage.peak, **shown, skipped=skipped, lr=c.learning_rate * stage.scale, norm=means.pop("norm"))
                 stage.log.write(step=step, **means)
                 interval, logged, seen = now, step, Counter()
             if stopping():
