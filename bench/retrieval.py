@@ -13,8 +13,8 @@ Two things must meet before a landmark is of use, and neither earns anything wit
 question has to look for them there. What makes them meet (docs/LOG.md, 2026-11-24, has what does not):
 - landmarks recite: the model's output at each landmark must name the key and the value of the fact between it and the landmark before. This is
   part of the loss for four fifths of the run; the last fifth is questions alone. "landmark unrecited" does without.
-- most training rows ask about all their facts alike, so that more than half of the questions reach out of the window; all measured rows, and the other training rows, ask
-  evenly on a logarithmic scale.
+- most training rows ask about all their facts alike, so that a third of the questions reach out of the window instead of a fifth; all measured
+  rows, and the other training rows, ask evenly on a logarithmic scale.
 - Muon's rate is 0.01, rotary wavelengths are Qwen's (base 1e6), keys lean on the token before, and rows are short (4 windows) until the end.
 """
 

@@ -376,7 +376,7 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
 @pytest.mark.parametrize("words, wanted", [
     (["--heads.start", "out/nosuch"], "there is no run; make it with python rl.py config/toy.py --stage ppo"),
     (["--heads.steps", "600"], "for 600 steps, each to be seen once; lower heads.steps"),
-    (["--heads.sequence", "20"], "has 0 own episodes for training and 0 for validation with a whole message"),
+    (["--heads.sequence", "20"], "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole message"),
     (["--heads.validation", "0"], "heads.validation is 0; wanted at least 1"),
     (["--heads.rho", "1.5"], "rho 1.5; both are shares"),
     (["--resume"], "was written by stage train, not thinking"),

@@ -68,7 +68,7 @@ def test_the_terminal_shows_every_step(call):
     assert "verified" in text and text.count("── step") == 3 and "heads are untrained" in text
     assert "1. copy tmp from gaso to budo" in text and "→" not in text  # a plan; nothing was imagined, since the gate stays shut
     assert re.search(r"syntax [█░]{10} \d\.\d\d  grounded [█░]{10} \d\.\d\d  logic [█░]{10} \d\.\d\d  success [█░]{10} \d\.\d\d", text)
-    assert re.search(r"gate 0\.\d\d [>≤] τ 0\.50", text) and "← error" in text and "← ok" in text
+    assert re.search(r"gate 0\.\d{3} [>≤] τ 0\.500", text) and "← error" in text and "← ok" in text
     thought = call("--thinking.mode", "reason", "--thinking.n", "3", "--thinking.theta", "1.0")
     for part in ("   ● ", "told: ", "all were rejected", "coherence", "if error", "if empty", "if expected", " E "):
         assert part in thought
