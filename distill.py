@@ -31,8 +31,9 @@ from data import Rows
 from expert import critique, solve, trajectory
 from losses import IGNORE, cross_entropy
 from model import flops_per_token
-from rollout import Rollout, between, figures, prompt_of, rollouts
+from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage, open_model
+from steps import WORDS, first_wrong
 from tokenizer import Tokenizer
 from worlds import Difficulty, Task, draw
 
@@ -51,27 +52,18 @@ def correction(row: dict, negative: dict, tokenizer: Tokenizer, prompt_weight: f
     style = "compact" if row["tools"] and isinstance(row["tools"][0], str) else "qwen"
     wrong, right = ({"role": "assistant", "content": content, "tool_calls": [{"function": call}]}
                     for content, call in (("", negative["wrong"]), (f"{negative['kind']}: {negative['fault']}\n", negative["right"])))
-    before = [row["messages"][0], wrong, AGAIN]
+    before = [row["messages"][0], wrong, {"role": "user", "content": AGAIN}]
     shown = len(tokenizer.encode_chat(before, row["tools"], style)[0])
     tokens, own = tokenizer.encode_chat([*before, right], row["tools"], style)
     return tokens, [0.0 if place < shown and mine else 1.0 if mine else prompt_weight for place, mine in enumerate(own)]
 
 
-AGAIN = {"role": "user", "content": "again"}
-
-
-def revision_prompt(attempt: Rollout, told: str, tokenizer: Tokenizer) -> list[int]:
-    """What a revision begins with: the failed attempt, "again", and the critique in the model's own mouth."""
-    end = [] if attempt.tokens[-1] in tokenizer.stop else [tokenizer.stop[0]]
-    return [*attempt.tokens, *end, *between(tokenizer, attempt.task.difficulty.style, "user", AGAIN["content"]), *tokenizer.encode(f"{told}\n")]
-
-
-def equation_5(attempt: Rollout, told: str, revised: list[int], revised_own: list[bool], tokenizer: Tokenizer, weight: float, critique_weight: float) -> Example:
+def equation_5(attempt: list[int], style: str, told: str, revised: list[int], revised_own: list[bool], tokenizer: Tokenizer, weight: float, critique_weight: float) -> Example:
     """−w · [log P(y′ | x, y0, q) + η · log P(q | x, y0)]: the failed attempt is masked, critique and revision are learnt.
 
-    `revised` are the tokens behind the critique, with which of them the model is to write.
+    `attempt` are the tokens of the conversation up to what failed; `revised` those behind the critique, with which of them the model is to write.
     """
-    before = revision_prompt(attempt, told, tokenizer)
+    before = again(tokenizer, style, attempt, told)
     words = len(tokenizer.encode(f"{told}\n"))
     return before + revised, [0.0] * (len(before) - words) + [weight * critique_weight] * words + [weight * mine for mine in revised_own]
 
@@ -208,7 +200,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
     began = time.perf_counter()
     attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
     rates = figures(attempts)
-    lines, counts = [], Counter()
+    lines, counts, rng = [], Counter(), random.Random(f"reflect {seed}")
 
     def keep(source: str, task: Task, example: Example, **more) -> None:
         counts[source] += 1
@@ -220,13 +212,18 @@ def collect(stage: Stage, number: int, file: Path) -> None:
             keep("success", attempt.task, lesson(attempt.tokens, attempt.own, 0.0), attempt=tokenizer.decode(attempt.tokens))
         elif attempt.ended != "raised":
             failures.append(attempt)
+            if c.step_weight and (found := first_wrong(attempt, tokenizer)):  # the same for one step, told no more than a head can tell: think.py asks like that
+                before, part, right = found
+                told = WORDS["success" if part == "logic" and rng.random() < 0.5 else part]  # what leads nowhere is not always told apart
+                keep("step", attempt.task, equation_5(before, stage.style, told, right, [True] * len(right), tokenizer, c.step_weight, c.critique_weight),
+                     critique=told, attempt=tokenizer.decode(before), revision=tokenizer.decode(right))
     open_ = [(attempt, *complaint(attempt)) for attempt in failures]  # (failed attempt, task, critique), revised up to K times
     for attempt_number in range(1, c.tries + 1):
         room = stage.config.model.context - 256
         open_ = [entry for entry in open_ if len(entry[0].tokens) < room]
         if not open_:
             break
-        prompts = [revision_prompt(attempt, told, tokenizer) for attempt, task, told in open_]
+        prompts = [again(tokenizer, task.difficulty.style, attempt.tokens, told) for attempt, task, told in open_]
         revisions = rollouts(stage.model, tokenizer, [task for _, task, _ in open_], seed=seed + attempt_number, prompts=prompts)
         left = []
         for (attempt, task, told), prompt, revision in zip(open_, prompts, revisions):
@@ -235,7 +232,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
                 continue
             weight = 1 + (attempt_number - 1) / c.tries
             tokens, own = revision.tokens[len(prompt):], revision.own[len(prompt):]
-            keep("revised", task, equation_5(attempt, told, tokens, own, tokenizer, weight, c.critique_weight),
+            keep("revised", task, equation_5(attempt.tokens, stage.style, told, tokens, own, tokenizer, weight, c.critique_weight),
                  tries=attempt_number, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens))
             if c.direct:
                 start = prompt_of(task, tokenizer)
@@ -248,7 +245,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
         start = prompt_of(task, tokenizer)
         tokens, own = tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
         weight = 1 + (c.tries - 1) / max(c.tries, 1)
-        keep("teacher", task, equation_5(attempt, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
+        keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
         if c.direct:
             keep("direct", task, lesson(tokens, own, 0.0, c.direct * weight), revision=tokenizer.decode(tokens[len(start):]))

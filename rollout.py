@@ -67,6 +67,15 @@ def between(tokenizer: Tokenizer, style: str, role: str, content: str) -> list[i
     return tokens[len(own) - own[::-1].index(True):]
 
 
+AGAIN = "again"  # the user's word behind a failed attempt
+
+
+def again(tokenizer: Tokenizer, style: str, attempt: list[int], told: str) -> list[int]:
+    """What a revision begins with: the failed attempt, "again", and what was wrong with it, in the model's own mouth."""
+    end = [] if attempt[-1] in tokenizer.stop else tokenizer.stop[:1]
+    return [*attempt, *end, *between(tokenizer, style, "user", AGAIN), *tokenizer.encode(f"{told}\n")]
+
+
 def prompt_of(task: Task, tokenizer: Tokenizer) -> list[int]:
     """A task's tools and request, up to where the model begins to write."""
     return tokenizer.encode_chat([{"role": "user", "content": task.request}], task.shown_tools(), task.difficulty.style, generation_prompt=True)[0]

@@ -29,6 +29,7 @@ MALFORMED, MADE_UP = {"syntax", "type", "value", "missing", "schema"}, {"unknown
 SPOILT: dict[str, Labels] = {"type": [0.0, 1.0, None, None], "key": [1.0, 0.0, None, None], "logic": [1.0, 1.0, 0.0, None]}  # hard negatives: a call that is refused has no logic
 UNKNOWN: Labels = [None] * len(PARTS)
 RIGHT: Labels = [1.0, 1.0, 1.0, None]  # an expert's message: its episodes say nothing of this agent's success
+WORDS = dict(zip(PARTS, ("the call does not fit its schema", "a tool or an argument is made up", "a value or the order is not right", "this does not lead to the goal")))  # what is said of a step whose part is 0
 PROBED = dict(zip(PARTS, SPOILT))  # which kind of negative is about which part
 
 
@@ -62,15 +63,20 @@ def judge(episode: Rollout) -> list[Labels]:
     return labels + [[1.0, 1.0, success, success]] * (episode.ended == "answer")
 
 
-def example(source: str, task: Task, tokens: list[int], own: list[bool], labels: list[Labels], calls: list[bool], stop: list[int], verified: bool) -> dict:
-    """A conversation with labelled steps, as a line of the data file: a step for each whole message; `labels` and `calls` are theirs."""
-    spans, begin = [], None  # first and last token of each message, its <|im_end|> included
+def spans_of(tokens: list[int], own: list[bool], stop: list[int]) -> list[tuple[int, int]]:
+    """First and last token of each whole message of the agent's, its <|im_end|> included."""
+    spans, begin = [], None
     for place, mine in enumerate(own):
         begin = place if mine and begin is None else begin
         if mine and tokens[place] in stop:
             spans.append((begin, place))
             begin = None
-    steps = [dict(span=span, call=call, labels=known) for span, call, known in zip(spans, calls, labels, strict=True)]
+    return spans
+
+
+def example(source: str, task: Task, tokens: list[int], own: list[bool], labels: list[Labels], calls: list[bool], stop: list[int], verified: bool) -> dict:
+    """A conversation with labelled steps, as a line of the data file: a step for each whole message; `labels` and `calls` are theirs."""
+    steps = [dict(span=span, call=call, labels=known) for span, call, known in zip(spans_of(tokens, own, stop), calls, labels, strict=True)]
     return dict(source=source, world=task.world, kind=task.kind, seed=task.seed, verified=verified, constraints=constraint_texts(task.constraints, task.request), steps=steps, tokens=tokens)
 
 
@@ -97,6 +103,22 @@ def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict
             before = place // 2  # the expert's messages, each with its result: they are right, and counted in its own episode
             rows.append(example(kind, task, *spoilt, [UNKNOWN] * before + [SPOILT[kind]], [True] * (before + 1), tokenizer.stop, False))
     return rows
+
+
+def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str, list[int]] | None:
+    """An own episode up to its first wrong step, the part that is wrong, and what the expert writes in its place; None where no step is wrong by itself, or
+    the expert has come another way."""
+    messages, _ = solve(episode.task)
+    tokens, own = tokenizer.encode_chat([{"role": "user", "content": episode.task.request}, *messages], episode.task.shown_tools(), episode.task.difficulty.style)
+    written, experts = spans_of(episode.tokens, episode.own, tokenizer.stop), spans_of(tokens, own, tokenizer.stop)
+    calls = [message["tool_calls"][0]["function"] for message in messages if "tool_calls" in message]
+    for place, (labels, (_, end)) in enumerate(zip(judge(episode), written)):
+        if part := next((part for part, label in zip(PARTS, labels) if label == 0 and part != "success"), None):
+            begin, last = experts[place]
+            return episode.tokens[:end + 1], part, tokens[begin:last + 1]
+        if place >= len(calls) or place >= len(episode.log) or decode(episode.log[place].call) != calls[place]:
+            return None
+    return None
 
 
 def gather(model: SAGE, tokenizer: Tokenizer, worlds: list[str], seed: int, tasks: int, trajectories: int, difficulty: Difficulty, batch: int, room: int,

@@ -30,17 +30,16 @@ from config import Think
 from generate import pad
 from mch import PARTS, Heads, constraint_texts, surprise_of
 from model import SAGE
-from rollout import Rollout, Row, between, check_room, prompt_of
+from rollout import Rollout, Row, again, between, check_room, prompt_of
 from runtime import time_limit
+from steps import WORDS
 from talk import Cost, Talk, forward_flops
 from tokenizer import Tokenizer
 from tools import parse
 from worlds import FAULT_TEXTS, Task
 
 SUCCESS = PARTS.index("success")
-AGAIN = "again"  # the user's word behind a failed attempt, as in distill.py
 SAID = {"error": [texts[0].format(key="id", value=1, new=2) for texts in FAULT_TEXTS.values()], "empty": ["no result"]}  # what tools are imagined to say
-WORDS = {"syntax": "the call does not fit its schema", "grounded": "a tool or an argument is made up", "logic": "a value or the order is not right", "success": "this does not lead to the goal"}
 
 
 # ------------------------------------------------------------------------------------------------------ what is recorded
@@ -236,14 +235,13 @@ class Thinker:
         return new if len(first) == len(drafts) else new.select([*first.values()]), [drafts[place] for place in first.values()]
 
     def critique(self, line: Line, step: Step) -> list[int]:
-        """What stands before new candidates: the best of the rejected ones, "again", and what is wrong with it, in the agent's own mouth (as in distill.py)."""
+        """What stands before new candidates: the best of the rejected ones, "again", and what is wrong with it, in the words that stage reflect teaches the agent to heed."""
         best = least(step.candidates)
         part, confidence = min(zip(PARTS, best.confidence), key=lambda pair: pair[1])
-        worst = min(best.futures, key=lambda future: future.success, default=None)
-        told = f"this goes wrong if the tool says {worst.said}" if worst and worst.success < confidence else WORDS[part]
-        step.told.append(told)
-        end = [] if best.ended else self.tokenizer.stop[:1]
-        return [*best.tokens, *end, *between(self.tokenizer, line.rollout.task.difficulty.style, "user", AGAIN), *self.tokenizer.encode(f"{told}\n")]
+        if any(future.success < confidence for future in best.futures):
+            part = "success"
+        step.told.append(WORDS[part])
+        return again(self.tokenizer, line.rollout.task.difficulty.style, best.tokens, WORDS[part])
 
     def weigh(self, talk: Talk, candidates: list[Candidate], lines: list[Line]) -> None:
         """Equations 6, 13 and 14, and Look-Ahead Simulation: what speaks for each candidate, and `reason`, why it is not good enough, if it is not."""

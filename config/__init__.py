@@ -157,6 +157,7 @@ class Distill(Loop):
     tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
     critique_weight: float = 0.5  # η of equation 5, weight of the critique's own words
     direct: float = 1.0  # weight of the revision as an answer to the task alone, beside equation 5; 0 is the paper's form
+    step_weight: float = 1.0  # weight of revising the first wrong step alone, told only which part of it is wrong (as think.py asks for it); 0: none
     replay: float = 0.5  # teacher episodes with faults per task of a round, so that the student forgets nothing
     kl: float = 0.0  # weight of KL(teacher ‖ student) over all logits, where `kl_teacher` is given
     kl_teacher: str = ""  # a run, or a folder of Qwen2.5 weights of the same vocabulary, whose logits are distilled
@@ -166,7 +167,7 @@ class Distill(Loop):
     def check(self) -> None:
         super().check()
         self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1, tries=0, critique_weight=0,
-                      direct=0, replay=0, kl=0)
+                      direct=0, step_weight=0, replay=0, kl=0)
 
 
 @dataclass

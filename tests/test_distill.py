@@ -57,7 +57,7 @@ def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
     attempt = rollouts(model, TOY, [task], room=20)[0]
     told = distill.complaint(attempt)[1]
     revised = TOY.encode("answer: 5") + [TOY.special["<|im_end|>"]]
-    tokens, weights = distill.equation_5(attempt, told, revised, [True] * len(revised), TOY, 1.5, 0.4)
+    tokens, weights = distill.equation_5(attempt.tokens, "compact", told, revised, [True] * len(revised), TOY, 1.5, 0.4)
     assert tokens[:len(attempt.tokens)] == attempt.tokens and not any(weights[:len(attempt.tokens)])
     assert TOY.decode([t for t, w in zip(tokens, weights) if abs(w - 0.6) < 1e-9]) == f"{told}\n"
     assert TOY.decode([t for t, w in zip(tokens, weights) if w == 1.5]) == "answer: 5<|im_end|>"

@@ -30,6 +30,11 @@ def trained(config=SHAPE, seed=0):
     return model, heads
 
 
+def close(found, wanted):
+    """Equal up to float32's rounding, which grows with the largest logit (here up to 20), not with each."""
+    return (found - wanted).abs().max() <= 5e-6 * max(wanted.abs().max(), 1)
+
+
 def draw(*shape, seed=0, high=END):
     return torch.randint(0, high, shape, generator=torch.Generator().manual_seed(seed))
 
@@ -66,8 +71,7 @@ def test_any_split_into_steps_gives_the_same_confidence(parts, smeared):
     hidden, surprise = torch.randn(2, length, SHAPE.width, generator=generator), torch.randn(2, length, 2, generator=generator)
     state = meta.new_state(2, length)
     with torch.no_grad():
-        pieces = torch.cat([meta(*piece, state=state) for piece in zip(hidden.split(parts, 1), surprise.split(parts, 1))], 1)
-        assert torch.allclose(pieces, meta(hidden, surprise), atol=1e-5)
+        assert close(torch.cat([meta(*piece, state=state) for piece in zip(hidden.split(parts, 1), surprise.split(parts, 1))], 1), meta(hidden, surprise))
 
 
 @torch.no_grad()
@@ -83,13 +87,13 @@ def test_ragged_rows_and_selected_ones_go_on_as_if_alone():
     together = [pad_sequence([part[0] for part in parts], batch_first=True) for parts in (hidden, surprise)]
     state = meta.new_state(3, 40)
     first = meta(*together, state=state, positions=positions)
-    assert all(torch.allclose(first[number, :a.shape[1]], a[0], atol=1e-5) for number, a in enumerate(alone))
+    assert all(close(first[number, :a.shape[1]], a[0]) for number, a in enumerate(alone))
     more = [torch.randn(4, 3, size, generator=torch.Generator().manual_seed(9)) for size in (SHAPE.width, 2)]
     chosen = [2, 0, 2, 1]  # candidates from a common prefix, in any order
     went_on = meta(*more, state=state.select(chosen))
     for number, row in enumerate(chosen):
         whole = [torch.cat([before[row], new[number:number + 1]], 1) for before, new in zip((hidden, surprise), more)]
-        assert torch.allclose(went_on[number], meta(*whole)[0, -3:], atol=1e-5)
+        assert close(went_on[number], meta(*whole)[0, -3:])
     assert state.cache.lengths.tolist() == [5, 17, 11]  # the original has not moved
 
 
@@ -110,7 +114,7 @@ def test_packed_documents_do_not_see_each_other():
     with torch.no_grad():
         surprise = torch.randn(1, 12, 2)
         whole = heads["meta"](hidden, surprise, documents)
-        assert torch.allclose(whole[:, 5:], heads["meta"](hidden[:, 5:], surprise[:, 5:]), atol=1e-5) and torch.allclose(whole[:, :5], heads["meta"](hidden[:, :5], surprise[:, :5]), atol=1e-5)
+        assert close(whole[:, 5:], heads["meta"](hidden[:, 5:], surprise[:, 5:])) and close(whole[:, :5], heads["meta"](hidden[:, :5], surprise[:, :5]))
 
 
 @torch.no_grad()

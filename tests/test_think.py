@@ -5,15 +5,14 @@ import time
 import pytest
 import torch
 
-import distill
 from config import Model, Think, UserError
 from generate import generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
-from rollout import Rollout, between, prompt_of, rollouts
+from rollout import AGAIN, Rollout, between, prompt_of, rollouts
 from talk import Cost, Talk
-from think import AGAIN, Candidate, Future, Step, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
+from think import Candidate, Future, Step, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
 from worlds import Episode, draw
 
 @pytest.fixture(scope="module")
@@ -164,7 +163,7 @@ def test_nothing_follows_an_answer_and_nothing_is_imagined_without_counterfactua
 
 
 def candidate(energy, reason="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), futures=(), round=0):
-    return Candidate(0, round, TOY.encode("x"), [-0.5], 0.0, "x", ended, confidence=list(confidence), futures=list(futures), energy=energy, reason=reason)
+    return Candidate(0, round, TOY.encode("x<|im_end|>" if ended else "x", special=True), [-0.5], 0.0, "x", ended, confidence=list(confidence), futures=list(futures), energy=energy, reason=reason)
 
 
 def test_the_least_energy_among_the_good_is_committed(minds):
@@ -190,11 +189,10 @@ def test_a_critique_names_what_failed(minds):
     thinker = Thinker(*minds, TOY, Think())
     for some, wanted in (([candidate(0.1)], "a tool or an argument is made up"),
                          ([candidate(0.3), candidate(0.1, confidence=(0.1, 0.9, 0.9, 0.9))], "the call does not fit its schema"),
-                         ([candidate(0.1, futures=[Future("error", "error: gone", "", 0.05), Future("empty", "no result", "", 0.9)])], "this goes wrong if the tool says error: gone")):
+                         ([candidate(0.1, futures=[Future("error", "error: gone", "", 0.05), Future("empty", "no result", "", 0.9)])], "this does not lead to the goal")):
         step = Step(candidates=some)
         text = TOY.decode(thinker.critique(Line, step))
-        assert step.told == [wanted] and text == f"x\n<|im_start|>user\n{AGAIN}<|im_end|>\n<|im_start|>assistant\n{wanted}\n"
-    assert AGAIN == distill.AGAIN["content"]
+        assert step.told == [wanted] and text == f"x<|im_end|>\n<|im_start|>user\n{AGAIN}<|im_end|>\n<|im_start|>assistant\n{wanted}\n"
 
 
 def test_rejected_steps_leave_no_trace_in_the_episode(minds):

@@ -192,17 +192,21 @@ def same_answer(given: str, wanted: str) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- faults
 
-FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testing
-    "timeout": ("error: timeout, try again", "error: no answer in time, call again", "error: timed out after 30 s", "error: no reply for 30 s, repeat the call"),
-    "locked": ("error: database locked, try again", "error: locked, repeat", "error: busy, call again", "error: table is busy, repeat the call"),
-    "renamed": ("error: {key} is now {new}", "error: {key} was renamed to {new}", "error: use the name {new} for {key}", "error: the parameter {key} got the name {new}"),
-    "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} is now {new}", "error: {value} is gone, {key} is {new}", "error: {key} {value} has become {new}"),
-    "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} takes text, not a number"),
-    "incomplete": ("error: {key} {new} is missing", "error: add {key} {new}", "error: {key} {new} has to come along", "error: {key} {new}, please",
-                   "error: no {key}, it is {new}", "error: {key} {new} was left out"),
+FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testing; with three texts a kind the words were learnt and not what they ask for (docs/LOG.md)
+    "timeout": ("error: timeout, try again", "error: no answer in time, call again", "error: timed out after 30 s", "error: took too long, once more", "error: still waiting, try again",
+                "error: the server did not answer, repeat", "error: no result in 9 s, call again", "error: no reply for 30 s, repeat the call"),
+    "locked": ("error: database locked, try again", "error: locked, repeat", "error: busy, call again", "error: in use, once more", "error: the lock is held, try again",
+               "error: somebody else is writing, repeat", "error: not free now, call again", "error: table is busy, repeat the call"),
+    "renamed": ("error: {key} is now {new}", "error: {key} was renamed to {new}", "error: use the name {new} for {key}", "error: {key} is called {new} here", "error: write {new}, not {key}",
+                "error: {new} has taken the place of the argument {key}", "error: no argument {key} any more, but {new}", "error: the parameter {key} got the name {new}"),
+    "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} is now {new}", "error: {value} is gone, {key} is {new}", "error: {key} {value} went to {new}",
+              "error: no {key} {value} any more, but {new}", "error: {new} has taken the place of {key} {value}", "error: look for {key} {value} at {new}", "error: {key} {value} has become {new}"),
+    "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} wants a string", "error: no number for {key}, text please",
+             "error: put {key} in quotes", "error: {key} is a number, text is needed", "error: {key} takes text, not a number"),
+    "incomplete": ("error: {key} {new} is missing", "error: add {key} {new}", "error: {key} {new} has to come along", "error: {key} {new}, please", "error: no {key}, it is {new}",
+                   "error: {key} is needed, {new}", "error: and where is {key} {new}?", "error: send {key} {new} too", "error: {key} {new} was left out"),
     "denied": ("error: permission denied, pass {key} {new}", "error: not allowed, give {key} {new}", "error: access only with {key} {new}", "error: refused without {key} {new}"),
 }
-
 
 def plan_fault(task: Task, kinds: Sequence[str]) -> tuple[int, str] | None:
     """Which of the episode's valid calls meets which fault: (number from 0, kind), or None. A function of the task's seed."""
