@@ -340,8 +340,8 @@ def cached(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     B, K, G, d = q.shape
     S = bias.shape[-1]
     keys, values = (x.view(B * K, -1, d)[:, :S] for x in (keys, values))
-    bias = bias[:, None].expand(B, K, 1, S).reshape(B * K, 1, S)
-    scores = torch.baddbmm(bias, q.reshape(B * K, G, d), keys.mT, alpha=d**-0.5)                                # (B·K, G, S)
+    bias = bias[:, None].expand(B, K, 1, S).reshape(B * K, S, 1)
+    scores = torch.baddbmm(bias, keys, q.reshape(B * K, G, d).mT, alpha=d**-0.5).mT                             # (B·K, G, S); k qᵀ is half as dear as q kᵀ, which reads the keys across
     return torch.bmm(scores.softmax(-1), values).view(B, K, G, d)
 
 

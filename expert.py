@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tools import Plan, check, decode, hard_negatives
-from worlds import FAULT_TEXTS, SYLLABLES, Difficulty, Episode, Task, draw, failed, same_answer
+from worlds import ENDINGS, FAULT_TEXTS, OPENINGS, SYLLABLES, Difficulty, Episode, Task, draw, failed, same_answer
 
 
 @dataclass
@@ -45,8 +45,10 @@ def call_message(content: str, call: dict) -> dict:
 # ---------------------------------------------------------------------------------------------- reactions to faults
 
 def pattern(text: str) -> re.Pattern:
-    """The regular expression that a fault's text template stands for."""
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+)", re.escape(text)) + r"\s*")
+    """The regular expression that a fault's text template stands for, with whatever opening and ending."""
+    opening, ending = ("|".join(map(re.escape, some)) for some in (OPENINGS, ENDINGS))
+    core = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+?)", re.escape(text.removeprefix("error: ")))
+    return re.compile(f"error: (?:{opening}){core}(?:{ending})\\s*")
 
 
 SIGNS = [(kind, pattern(text)) for kind, texts in FAULT_TEXTS.items() for text in texts]

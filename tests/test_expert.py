@@ -1,5 +1,6 @@
 """expert.py: whole trajectories, reactions that come from the text alone, critiques that name the true fault, preference pairs."""
 
+import itertools
 import random
 import re
 
@@ -8,7 +9,7 @@ import pytest
 import expert
 import tokenizer
 import tools
-from worlds import FAULT_TEXTS, WORLDS, Difficulty, Episode, draw
+from worlds import ENDINGS, FAULT_TEXTS, OPENINGS, WORLDS, Difficulty, Episode, draw, fault_text
 from worlds.__main__ import main as show
 
 CALLING = [name for name in WORLDS if name != "math"]
@@ -40,13 +41,22 @@ def test_trajectories_fit_the_chat_template(style):
 
 
 def test_reactions_come_from_the_text_alone():
+    """Whatever stands around a fault's core: 5 × 6 openings and endings."""
     for kind, texts in FAULT_TEXTS.items():
+        new = "bolo" if kind == "renamed" else 421
+        wanted = {"renamed": {"bolo": 17, "miru": True}, "type": {"rana": "17", "miru": True}}.get(kind, {"rana": 17, "miru": True} if kind in ("timeout", "locked") else {"rana": 421, "miru": True})
         for text in texts:
-            thought, change = expert.react(text.format(key="rana", value=17, new="bolo" if kind == "renamed" else 421))
-            assert change({"rana": 17, "miru": True}) == {
-                "timeout": {"rana": 17, "miru": True}, "locked": {"rana": 17, "miru": True}, "renamed": {"bolo": 17, "miru": True},
-                "moved": {"rana": 421, "miru": True}, "type": {"rana": "17", "miru": True}, "incomplete": {"rana": 421, "miru": True}, "denied": {"rana": 421, "miru": True}}[kind]
+            for opening, ending in itertools.product(OPENINGS, ENDINGS):
+                said = f"error: {opening}{text.removeprefix('error: ')}{ending}".format(key="rana", value=17, new=new)
+                assert expert.react(said)[1]({"rana": 17, "miru": True}) == wanted, said
     assert expert.react("error: no such file") is None and expert.react("42") is None
+
+
+def test_the_words_for_testing_are_never_used_in_training():
+    rng = random.Random(0)
+    for kind, (*_, held_out) in FAULT_TEXTS.items():
+        assert fault_text(kind, "unseen", rng) == held_out
+        assert not any(held_out.removeprefix("error: ") in fault_text(kind, "seen", rng) for _ in range(1000))
 
 
 # --------------------------------------------------------------------------------------------------------- critiques

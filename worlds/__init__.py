@@ -192,7 +192,7 @@ def same_answer(given: str, wanted: str) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- faults
 
-FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testing; with three texts a kind the words were learnt and not what they ask for (docs/LOG.md)
+FAULT_TEXTS = {  # kind: cores of the texts seen in training, and last other words for testing
     "timeout": ("error: timeout, try again", "error: no answer in time, call again", "error: timed out after 30 s", "error: took too long, once more", "error: still waiting, try again",
                 "error: the server did not answer, repeat", "error: no result in 9 s, call again", "error: no reply for 30 s, repeat the call"),
     "locked": ("error: database locked, try again", "error: locked, repeat", "error: busy, call again", "error: in use, once more", "error: the lock is held, try again",
@@ -204,9 +204,20 @@ FAULT_TEXTS = {  # kind: texts seen in training, and last other words for testin
     "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} wants a string", "error: no number for {key}, text please",
              "error: put {key} in quotes", "error: {key} is a number, text is needed", "error: {key} takes text, not a number"),
     "incomplete": ("error: {key} {new} is missing", "error: add {key} {new}", "error: {key} {new} has to come along", "error: {key} {new}, please", "error: no {key}, it is {new}",
-                   "error: {key} is needed, {new}", "error: and where is {key} {new}?", "error: send {key} {new} too", "error: {key} {new} was left out"),
+                   "error: {key} is needed, {new}", "error: where is {key} {new}?", "error: send {key} {new} too", "error: {key} {new} was forgotten", "error: {key} {new} was left out"),
     "denied": ("error: permission denied, pass {key} {new}", "error: not allowed, give {key} {new}", "error: access only with {key} {new}", "error: refused without {key} {new}"),
 }
+OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")  # what stands around a core, so that no text is learnt by heart instead of what it asks for
+ENDINGS = ("", ", please", " this time", ", mind that", " since today")
+
+
+def fault_text(kind: str, wording: str, rng: random.Random) -> str:
+    """What a fault of a kind says, with {key}, {value} and {new} still open."""
+    *seen, unseen = FAULT_TEXTS[kind]
+    if wording == "unseen":
+        return unseen
+    return f"error: {rng.choice(OPENINGS)}{rng.choice(seen).removeprefix('error: ')}{rng.choice(ENDINGS)}"
+
 
 def plan_fault(task: Task, kinds: Sequence[str]) -> tuple[int, str] | None:
     """Which of the episode's valid calls meets which fault: (number from 0, kind), or None. A function of the task's seed."""
@@ -237,8 +248,7 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     if kind in ("incomplete", "denied"):
         key = draw_name(rng, task.difficulty.split, {*properties})
     new: Any = draw_name(rng, task.difficulty.split, {*properties}) if kind == "renamed" else rng.randrange(100, 1000)
-    *seen, unseen = FAULT_TEXTS[kind]
-    text = (unseen if task.difficulty.fault_wording == "unseen" else rng.choice(seen)).format(key=key, value=value, new=new)
+    text = fault_text(kind, task.difficulty.fault_wording, rng).format(key=key, value=value, new=new)
     if kind == "renamed":
         parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
         parameters["required"] = [new if k == key else k for k in required]

@@ -114,7 +114,7 @@ def solve(seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Ma
 
 
 def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
-    """Backward chaining written down: "dolu: kemi rana ? bolo slow" for each tool that is looked at, "rana: none" where nothing gives a quantity.
+    """Backward chaining written down: "dolu: kemi(rana ?, bolo slow)" for each tool that is looked at, "rana: none" where nothing gives a quantity.
 
     Behind each of a tool's arguments stands its value where the request gives it, "?" where it has to be found, "-" where it may be left out.
     Depth first, tools in the order in which they are shown, until the goal can be had or nothing is left. This is what is to be thought before a
@@ -127,7 +127,7 @@ def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
         for maker in makers:
             open_ = [key for key in maker.required if key not in given]
             said = [f"{key} {plain(given[key]) if key in given else '?' if key in open_ else '-'}" for key in maker.arguments]
-            lines.append(f"{quantity}: {' '.join([maker.name, *said])}")
+            lines.append(f"{quantity}: {maker.name}({', '.join(said)})")
             if all([can_have(key, (*above, quantity)) for key in open_]):
                 return True
         if not makers:

@@ -15,7 +15,7 @@ import random
 from worlds import Difficulty, Step, Task, World, draw_name
 
 THINGS = ("pens", "cups", "eggs", "coins", "nails", "books")
-LARGEST = 99  # numbers stay under 100: the point is reading and order, not long multiplication
+LARGEST = 40  # numbers stay small: the point is reading and order, not arithmetic
 
 RELATIONS = {  # kind: (sentence about a known {a} and a new {b}, what is so, what a hasty reader takes it for)
     "more": ("{b} has {n} more than {a}.", lambda a, n: a + n, None),
@@ -40,7 +40,7 @@ class Math(World):
         while True:                              # until all numbers are in range, the trap tempts to another number, and copying one is no answer
             used.clear()
             people = [draw_name(rng, difficulty.split, used)]
-            value = tempting = start = rng.randrange(5, 40)
+            value = tempting = start = rng.randrange(5, 25)
             thing = rng.choice(THINGS)
             sentences = [f"{people[0]} has {start} {thing}."]
             steps = [Step(f"{people[0]} = {start}", "", None)]
@@ -65,7 +65,7 @@ class Math(World):
             if all(0 < number <= LARGEST for number in numbers) and (not fell or tempting != value) and value not in said:
                 break
         for _ in range(difficulty.distractors):
-            sentences.insert(rng.randrange(1, len(sentences) + 1), f"{draw_name(rng, difficulty.split, used)} has {rng.randrange(5, 40)} {thing}.")
+            sentences.insert(rng.randrange(1, len(sentences) + 1), f"{draw_name(rng, difficulty.split, used)} has {rng.randrange(5, 25)} {thing}.")
         asked = f"What is {people[-1]}?" if kinds[-1] == "boxes" else f"How many has {people[-1]}?"
         return Task("math", "trap" if fell else "plain", seed, " ".join([*sentences, asked]), [], steps, f"answer: {value}",
                     {**constraints, "asked": people[-1]}, truth={"tempting": tempting if fell else None}, difficulty=difficulty)
