@@ -61,9 +61,10 @@ SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", 
 
 
 def compact(tool: dict) -> str:
-    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana:int, mode:a|b?)`; "?" marks an optional argument.
+    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana int, mode a|b?)`; "?" marks an optional argument.
 
-    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back.
+    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back. A colon
+    follows nothing but the description: "rana:int" beside "gives rana: kemi(…)" sent the look-up of what comes after rana astray (docs/LOG.md).
     """
     def kind(schema: Any) -> str:
         if not isinstance(schema, dict):
@@ -79,7 +80,7 @@ def compact(tool: dict) -> str:
 
     def fields(schema: dict) -> str:
         required = schema.get("required", [])
-        return ", ".join(f"{key}:{kind(inner)}{'' if key in required else '?'}" for key, inner in schema.get("properties", {}).items())
+        return ", ".join(f"{key} {kind(inner)}{'' if key in required else '?'}" for key, inner in schema.get("properties", {}).items())
 
     function = tool["function"]
     return f"{function.get('description', '')}: {function['name']}({fields(function.get('parameters', {}))})".removeprefix(": ")

@@ -1,6 +1,6 @@
 """API world: tools that nobody has seen before, and chains of calls whose results feed later arguments (paper 3.1.3, 6.5).
 
-Every task makes up its tools. A tool turns named quantities into another one, `gives dolu: kemi(rana:int, bolo:slow|fast?)`, and the
+Every task makes up its tools. A tool turns named quantities into another one, `gives dolu: kemi(rana int, bolo slow|fast?)`, and the
 request asks for a quantity: "Find pita. rana is 17." The agent has to find the tool that gives pita, see that it needs dolu, find the one
 that gives dolu, and so on; nothing can be known from names alone, which is what "one-shot tool learning" means here.
 
