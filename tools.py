@@ -63,8 +63,7 @@ SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", 
 def compact(tool: dict) -> str:
     """One line for a tool, a third of Qwen's tokens: `description: kemi(rana int, mode a|b?)`; "?" marks an optional argument.
 
-    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back. A colon
-    follows nothing but the description: "rana:int" beside "gives rana: kemi(…)" sent the look-up of what comes after rana astray (docs/LOG.md).
+    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back.
     """
     def kind(schema: Any) -> str:
         if not isinstance(schema, dict):
