@@ -18,12 +18,12 @@ import config as settings
 import heads as script
 import tokenizer as tokenizers
 from conftest import ROOT
-from expert import solve
+from expert import call_message, solve
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
 from mch import PARTS, Heads, surprise_of
 from model import SAGE
 from rollout import Rollout
-from steps import SPOILT, conclusion_of, judge, of_episode, of_expert, packed_steps
+from steps import SPOILT, conclusion_of, first_wrong, judge, of_episode, of_expert, packed_steps
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from tools import parse
 from worlds import Difficulty, Episode, draw
@@ -162,6 +162,28 @@ def test_a_call_that_met_the_fault_counts_as_it_was_meant():
     assert labels[0] == [1.0, 1.0, 1.0, 0.0]  # it could not know
     assert labels[1][:2] == [0.0, 0.0]  # told, and still the old name: one argument is missing and one is not known
     assert judge(played(task, [task.wrong_calls(call)[0]], faults=True))[0][:3] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place):
+    """An expert's episode in which one call gets an argument too many, is tried again, and is right: only what comes up to the wrong message is kept."""
+    task = some_task("api", 2)
+    messages, _ = solve(task)
+    call = messages[2 * place]["tool_calls"][0]["function"]
+    spoilt = call_message(messages[2 * place]["content"], {**call, "arguments": {**call["arguments"], "kxq": 1}})
+    said = [*messages[:2 * place], spoilt, {"role": "tool", "content": "error: unknown key kxq"}, *messages[2 * place:]]
+    calls = [message["tool_calls"][0]["function"] for message in said if "tool_calls" in message]
+    rollout = played(task, [*calls, task.answer])
+    rollout.tokens, rollout.own = TOY.encode_chat([{"role": "user", "content": task.request}, *said], task.shown_tools(), "compact")
+    before, part, right = first_wrong(rollout, TOY)
+    shown, _ = TOY.encode_chat([{"role": "user", "content": task.request}, *messages[:2 * place], spoilt], task.shown_tools(), "compact")
+    assert before == shown[:len(before)] and TOY.decode(shown[len(before):]).strip() == "" and part == "grounded"
+    wanted = TOY.encode_chat([{"role": "user", "content": ""}, messages[2 * place]], None, "compact")[0]
+    end = len(wanted) - wanted[::-1].index(right[-1])  # a line break follows
+    assert right == wanted[end - len(right):end] and right[-1] in TOY.stop and TOY.decode(right).count("<|im_end|>") == 1
+    rollout = played(task, [*(step.call for step in task.solution), task.answer])
+    rollout.tokens, rollout.own = TOY.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact")
+    assert first_wrong(rollout, TOY) is None
 
 
 def test_hard_negatives_carry_the_label_of_what_was_spoilt():
