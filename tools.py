@@ -61,9 +61,10 @@ SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", 
 
 
 def compact(tool: dict) -> str:
-    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana int, mode a|b?)`; "?" marks an optional argument.
+    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana, mode?) int, a|b`; "?" marks an optional argument.
 
-    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back.
+    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back. Names stand
+    side by side and their types behind, so that a signature is copied in one stretch.
     """
     def kind(schema: Any) -> str:
         if not isinstance(schema, dict):
@@ -82,7 +83,10 @@ def compact(tool: dict) -> str:
         return ", ".join(f"{key} {kind(inner)}{'' if key in required else '?'}" for key, inner in schema.get("properties", {}).items())
 
     function = tool["function"]
-    return f"{function.get('description', '')}: {function['name']}({fields(function.get('parameters', {}))})".removeprefix(": ")
+    parameters = function.get("parameters", {})
+    names = [f"{key}{'' if key in parameters.get('required', []) else '?'}" for key in parameters.get("properties", {})]
+    types = [kind(inner) for inner in parameters.get("properties", {}).values()]
+    return f"{function.get('description', '')}: {function['name']}({', '.join(names)}) {', '.join(types)}".removeprefix(": ").rstrip()
 
 
 def closed(schema: Any) -> Any:

@@ -153,7 +153,7 @@ def test_the_short_way_agrees_with_the_schema_library(properties, required, argu
 
 
 def test_compact_line():
-    assert tools.compact(KEMI) == "gives dolu: kemi(rana int, bolo slow|fast?, when str?, more {x num?}?)"
+    assert tools.compact(KEMI) == "gives dolu: kemi(rana, bolo?, when?, more?) int, slow|fast, str, {x num?}"
 
 
 # ------------------------------------------------------------------------------------------------------------ plans

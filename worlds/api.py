@@ -1,6 +1,6 @@
 """API world: tools that nobody has seen before, and chains of calls whose results feed later arguments (paper 3.1.3, 6.5).
 
-Every task makes up its tools. A tool turns named quantities into another one, `gives dolu: kemi(rana int, bolo slow|fast?)`, and the
+Every task makes up its tools. A tool turns named quantities into another one, `gives dolu: kemi(rana, bolo?) int, slow|fast`, and the
 request asks for a quantity: "Find pita. rana is 17." The agent has to find the tool that gives pita, see that it needs dolu, find the one
 that gives dolu, and so on; nothing can be known from names alone, which is what "one-shot tool learning" means here.
 
@@ -114,7 +114,7 @@ def solve(seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Ma
 
 
 def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
-    """Backward chaining written down: "dolu: kemi(rana ?, bolo slow)" for each tool that is looked at, "rana: none" where nothing gives a quantity.
+    """Backward chaining written down: "dolu: kemi(rana, bolo?)" and "rana ?, bolo slow" for each tool that is looked at, "rana: none" where nothing gives a quantity.
 
     Behind each of a tool's arguments stands its value where the request gives it, "?" where it has to be found, "-" where it may be left out.
     Depth first, tools in the order in which they are shown, until the goal can be had or nothing is left. This is what is to be thought before a
@@ -127,7 +127,7 @@ def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
         for maker in makers:
             open_ = [key for key in maker.required if key not in given]
             said = [f"{key} {plain(given[key]) if key in given else '?' if key in open_ else '-'}" for key in maker.arguments]
-            lines.append(f"{quantity}: {maker.name}({', '.join(said)})")
+            lines.append(f"{quantity}: {maker.name}({', '.join(key if key in maker.required else f'{key}?' for key in maker.arguments)})\n{', '.join(said)}")
             if all([can_have(key, (*above, quantity)) for key in open_]):
                 return True
         if not makers:
