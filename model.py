@@ -93,6 +93,15 @@ class State:
         copy.cache, copy.tokens, copy.last_keys = self.cache.select(rows), self.tokens[rows], [k[rows] for k in self.last_keys]
         return copy
 
+    @staticmethod
+    def join(states: list["State"]) -> "State":
+        """The rows of several states of one size, in this order, as one."""
+        whole = states[0].select([])
+        whole.tokens, whole.cache.lengths = torch.cat([s.tokens for s in states]), torch.cat([s.cache.lengths for s in states])
+        whole.last_keys = [torch.cat(keys) for keys in zip(*(s.last_keys for s in states))]
+        whole.cache.keys, whole.cache.values = ([torch.cat(layer) for layer in zip(*layers)] for layers in ([s.cache.keys for s in states], [s.cache.values for s in states]))
+        return whole
+
 
 class Attention(nn.Module):
     """Grouped-query landmark attention with rotary positions; bias on q, k and v, none on the output (Qwen2)."""

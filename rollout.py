@@ -3,17 +3,19 @@
     rollouts(model, tokenizer, tasks)       each task's conversation as tokens, with which of them the model wrote and how likely they were
 
 One loop, one token a row and step. A row that is writing draws its next token; a row whose tool has answered is fed the answer's tokens while
-the others go on writing. When a message ends, its call is checked and executed, or the episode is judged. Rows that are done leave the batch
-once they are half of it.
+the others go on writing. When a message ends, its call is checked and executed, or the episode is judged. Rows that are done make room for the
+next tasks once they are half of the batch.
 
 What differs from the usual rollout of several turns: no row ever waits for another's turn to end, nothing is computed twice (the cache of
 keys and values lives through the whole episode), and training sees the very tokens that were sampled, not a text encoded anew.
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from config import UserError
 from generate import choose, pad
@@ -95,7 +97,7 @@ class Row:
         self.rollout = Rollout(task, list(tokens), [False] * len(tokens), [0.0] * len(tokens))
         self.episode = Episode(task, faults)
         self.queue: deque[int] = deque()
-        self.start = len(tokens)  # where the message that is being written begins
+        self.prompt = self.start = len(tokens)  # where the episode begins, and the message that is being written
         self.chances, self.drawn = chances.tolist(), 0
 
     def end(self, why: str) -> None:
@@ -144,27 +146,39 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
     model.eval()
     prompts = prompts if prompts is not None else [prompt_of(task, tokenizer) for task in tasks]
     check_room(prompts, model)
-    done: list[Rollout] = []
-    for start in range(0, len(tasks), batch):
-        numbers = range(start, min(start + batch, len(tasks)))
-        rows = [Row(tasks[i], prompts[i], faults, torch.rand(room, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))) for i in numbers]
-        play(model, tokenizer, rows, temperature, room, tolerance, zero_tolerance, step)
-        done += [row.rollout for row in rows]
+    chances = lambda i: torch.rand(room, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
+    waiting = deque(enumerate(prompts))
+    rows: list[Row] = []  # under way
+
+    def next_rows(most: int) -> list[Row]:
+        """The next tasks' rows; their worlds are opened only now."""
+        found = [Row(tasks[i], prompt, faults, chances(i)) for i, prompt in (waiting.popleft() for _ in range(min(most, len(waiting))))]
+        rows.extend(found)
+        return found
+
+    play(model, tokenizer, next_rows, batch, min(max(map(len, prompts), default=0) + room, model.config.context), temperature, room, tolerance, zero_tolerance, step)
     model.train(was_training)
-    return done
+    return [row.rollout for row in rows]
 
 
-def play(model: SAGE, tokenizer: Tokenizer, rows: list[Row], temperature: float, room: int, tolerance: int, zero_tolerance: bool, step) -> None:
-    """Play a batch of episodes to their ends."""
+def play(model: SAGE, tokenizer: Tokenizer, next_rows: Callable[[int], list[Row]], batch: int, limit: int, temperature: float, room: int, tolerance: int, zero_tolerance: bool, step) -> None:
+    """Play episodes to their ends, at most `batch` at a time, none longer than `limit` tokens; `next_rows(n)` gives up to n that are still to be begun.
+
+    When half of the rows are done they make room for others, so a few long episodes do not keep the rest waiting; when no others are left the batch shrinks by halves.
+    """
     device = next(model.parameters()).device
-    longest = max(len(row.rollout.tokens) for row in rows)
-    limit = min(longest + room, model.config.context)
-    state = State(model.config, len(rows), limit, next(model.parameters()).dtype, device)
-    tokens, positions = pad([row.rollout.tokens for row in rows], device)
-    last = (positions >= 0).sum(1) - 1
-    logits = model.logits(model.hidden(tokens, state=state, positions=positions)[torch.arange(len(rows), device=device), last])  # (B, V)
-    where = (last + 1)[:, None]  # (B, 1), the position of each row's next token
-    first = {id(row): len(row.rollout.tokens) for row in rows}
+
+    def begin(rows: list[Row]) -> tuple[State, Tensor, Tensor]:
+        """Read the rows' prompts: their state, the logits (B, V) of what comes next, and its position (B, 1)."""
+        state = State(model.config, len(rows), limit, next(model.parameters()).dtype, device)
+        tokens, positions = pad([row.rollout.tokens for row in rows], device)
+        last = (positions >= 0).sum(1) - 1
+        return state, model.logits(model.hidden(tokens, state=state, positions=positions)[torch.arange(len(rows), device=device), last]), (last + 1)[:, None]
+
+    rows = next_rows(batch)
+    if not rows:
+        return
+    state, logits, where = begin(rows)
     while True:
         chances = torch.tensor([row.chances[row.drawn] for row in rows], device=device)
         chosen = choose(logits, temperature, 1.0, chances)  # (B,)
@@ -182,17 +196,23 @@ def play(model: SAGE, tokenizer: Tokenizer, rows: list[Row], temperature: float,
             if writing and fed[index] in tokenizer.stop:
                 row.act(tokenizer, tolerance, zero_tolerance)
                 row.start = len(r.tokens) + len(row.queue)
-            if not r.ended and (len(r.tokens) - first[id(row)] >= room or len(r.tokens) >= limit):
+            if not r.ended and (len(r.tokens) - row.prompt >= room or len(r.tokens) >= limit):
                 row.end("length")
         alive = [index for index, row in enumerate(rows) if not row.rollout.ended]
-        if not alive:
+        fresh = next_rows(batch - len(alive)) if 2 * len(alive) <= len(rows) else []
+        if not alive and not fresh:
             return
         chosen = torch.tensor(fed, device=device)
-        if 2 * len(alive) <= len(rows) and len(rows) > 8:  # the batch shrinks by halves: small batches are cheap anyway
+        if fresh or 2 * len(alive) <= len(rows) and len(rows) > 8:  # small batches are cheap anyway
             rows, chosen, where, state = [rows[i] for i in alive], chosen[alive], where[alive], state.select(alive)
-        ended = torch.tensor([bool(row.rollout.ended) for row in rows], device=device)
-        logits = step(model, state, chosen[:, None], where.masked_fill(ended[:, None], -1))  # -1: nothing is kept of a row that is done
-        where = where + 1
+        if rows:
+            ended = torch.tensor([bool(row.rollout.ended) for row in rows], device=device)
+            logits = step(model, state, chosen[:, None], where.masked_fill(ended[:, None], -1))  # -1: nothing is kept of a row that is done
+            where = where + 1
+        if fresh:
+            begun = begin(fresh)
+            state, logits, where = (State.join([state, begun[0]]), torch.cat([logits, begun[1]]), torch.cat([where, begun[2]])) if rows else begun
+            rows = rows + fresh
 
 
 def figures(done: list[Rollout]) -> dict[str, float]:

@@ -40,15 +40,6 @@ def forward_flops(config: Model, tokens: int, length: float, logits: int) -> flo
     return tokens * flops_per_token(replace(config, vocab_size=0), length) / 3 + logits * 2 * config.width * config.vocab_size
 
 
-def join(states: list[State]) -> State:
-    """The rows of several states of one size, in this order, as one."""
-    whole = states[0].select([0])
-    whole.tokens, whole.cache.lengths = torch.cat([s.tokens for s in states]), torch.cat([s.cache.lengths for s in states])
-    whole.last_keys = [torch.cat(keys) for keys in zip(*(s.last_keys for s in states))]
-    whole.cache.keys, whole.cache.values = ([torch.cat(layer) for layer in zip(*layers)] for layers in ([s.cache.keys for s in states], [s.cache.values for s in states]))
-    return whole
-
-
 class Talk:
     """Conversations under way, a row each: what decoder and head remember, the logits of every next token, and on whose bill it goes.
 
@@ -79,7 +70,7 @@ class Talk:
             return talks[0]
         whole = object.__new__(Talk)
         whole.model, whole.heads, whole.bills = talks[0].model, talks[0].heads, [bill for talk in talks for bill in talk.bills]
-        whole.state, whole.own = join([talk.state for talk in talks]), join([talk.own for talk in talks])
+        whole.state, whole.own = State.join([talk.state for talk in talks]), State.join([talk.own for talk in talks])
         whole.hidden, whole.surprise, whole.logits = (torch.cat(parts) for parts in zip(*((talk.hidden, talk.surprise, talk.logits) for talk in talks)))
         return whole
 

@@ -73,8 +73,11 @@ def test_log_probabilities_are_the_trainers():
 def test_an_episode_does_not_depend_on_its_batch():
     model, tasks = SAGE(TINY), [draw("api", 2, index) for index in range(20)]
     together = rollouts(model, TOY, tasks, seed=1, room=50, batch=20)  # 20 rows: the batch shrinks on the way
-    alone = rollouts(model, TOY, tasks, seed=1, room=50, batch=1)
-    assert [a.tokens for a in together] == [b.tokens for b in alone]
+    for batch in (1, 3, 12):  # and here others take the places of those that are done
+        some = rollouts(model, TOY, tasks, seed=1, room=50, batch=batch)
+        assert [a.tokens for a in together] == [b.tokens for b in some] and [a.ended for a in together] == [b.ended for b in some]
+        assert max(abs(x - y) for a, b in zip(together, some) for x, y in zip(a.log_probs, b.log_probs)) < 1e-4
+    assert {r.ended for r in together} != {"length"} and len({len(r.tokens) - len(prompt_of(r.task, TOY)) for r in together}) > 3
     assert [a.tokens for a in together] != [b.tokens for b in rollouts(model, TOY, tasks, seed=2, room=50)]
 
 
