@@ -180,7 +180,7 @@ def play(model: SAGE, tokenizer: Tokenizer, next_rows: Callable[[int], list[Row]
         return
     state, logits, where = begin(rows)
     while True:
-        chances = torch.tensor([row.chances[row.drawn] for row in rows], device=device)
+        chances = torch.tensor([0.0 if row.rollout.ended else row.chances[row.drawn] for row in rows], device=device)
         chosen = choose(logits, temperature, 1.0, chances)  # (B,)
         log_probs = (logits.float() / (temperature or 1.0)).log_softmax(-1).gather(1, chosen[:, None]).squeeze(1).tolist()
         fed = chosen.tolist()

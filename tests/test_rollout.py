@@ -81,6 +81,23 @@ def test_an_episode_does_not_depend_on_its_batch():
     assert [a.tokens for a in together] != [b.tokens for b in rollouts(model, TOY, tasks, seed=2, room=50)]
 
 
+class Punctual(Scripted):
+    """Writes "x" and ends its message at every 37th position, whoever's row it is."""
+
+    def logits(self, hidden):
+        ends = hidden.reshape(len(hidden), -1)[:, -1] % 37 == 0
+        return 50.0 * torch.nn.functional.one_hot(torch.where(ends, TOY.stop[0], TOY.encode("x")[0]), TINY.vocab_size)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 16])
+def test_rows_that_come_and_go_at_different_times_all_get_their_due(batch):
+    tasks = [draw(world, 1, index) for index in range(12) for world in ("api", "sql", "math")]
+    done = rollouts(Punctual([]), TOY, tasks, room=30, batch=batch)
+    left = [(1 - len(prompt_of(task, TOY))) % 37 + 1 for task in tasks]  # tokens up to the end of the message
+    assert [r.task for r in done] == tasks and [sum(r.own) for r in done] == [min(30, n) for n in left]
+    assert [r.ended for r in done] == ["answer" if n <= 30 else "length" for n in left] and {"answer", "length"} == {r.ended for r in done}
+
+
 def broken(task, call):
     """The expert's conversation with its first call replaced by other text."""
     tokens, own = conversation(task)
