@@ -17,6 +17,12 @@ settings.register_profile("sage", deadline=None, derandomize=True)  # the same e
 settings.load_profile("sage")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def full_precision() -> None:
+    """Scripts that a module's tests have run leave matrix products at lower precision: the next module begins anew, whatever ran before it."""
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real benchmark data: $SAGE_DATA, or shared/data beside the checkout."""

@@ -98,8 +98,12 @@ def full(minds, tokens, own):
 
 def test_what_is_recorded_is_what_the_model_says(minds):
     """Log-probabilities of what was said, revised steps included; confidences, energies and ICS of candidates."""
-    thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1), seed=1)
-    assert any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(len(t.steps) > 1 for t in thinking)
+    for seed in range(1, 20):  # which of them revises hangs on the rounding of the agent's training
+        thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1), seed=seed)
+        if any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(len(t.steps) > 1 for t in thinking):
+            break
+    else:
+        pytest.fail("no draw with a revised step and an episode of several steps")
     for t in thinking:
         log_p, _ = full(minds, t.rollout.tokens, t.rollout.own)
         for place in range(1, len(t.rollout.tokens)):
