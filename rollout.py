@@ -148,7 +148,7 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
     check_room(prompts, model)
     chances = lambda i: torch.rand(room, generator=torch.Generator().manual_seed(seed * 1_000_003 + i))
     waiting = deque(enumerate(prompts))
-    rows: list[Row] = []  # under way
+    rows: list[Row] = []  # all that were begun, in the tasks' order
 
     def next_rows(most: int) -> list[Row]:
         """The next tasks' rows; their worlds are opened only now."""

@@ -1,7 +1,7 @@
 """The toy: about a million parameters learn Python's standard library on two CPU cores in under five minutes, then to act.
 
     python train.py config/toy.py       the base model
-    make sage                           the whole lineage: base → amplified → reflected → safe → sage; half an hour to safe on two slow cores
+    make sage                           the whole lineage: base → amplified → reflected → safe → sage
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train
