@@ -209,7 +209,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
     failures = []
     for attempt in attempts:
         if attempt.verified and not attempt.invalid:  # amplification of what went well
-            keep("success", attempt.task, lesson(attempt.tokens, attempt.own, 0.0), attempt=tokenizer.decode(attempt.tokens))
+            keep("success", attempt.task, lesson(attempt.tokens, attempt.own, c.prompt_weight), attempt=tokenizer.decode(attempt.tokens))
         elif attempt.ended != "raised":
             failures.append(attempt)
             if c.step_weight and (found := first_wrong(attempt, tokenizer)):  # the same for one step, told no more than a head can tell: think.py asks like that
@@ -219,7 +219,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
                      critique=told, attempt=tokenizer.decode(before), revision=tokenizer.decode(right))
     open_ = [(attempt, *complaint(attempt)) for attempt in failures]  # (failed attempt, task, critique), revised up to K times
     for attempt_number in range(1, c.tries + 1):
-        room = stage.config.model.context - 256
+        room = stage.config.model.context - 384
         open_ = [entry for entry in open_ if len(entry[0].tokens) < room]
         if not open_:
             break
@@ -234,9 +234,6 @@ def collect(stage: Stage, number: int, file: Path) -> None:
             tokens, own = revision.tokens[len(prompt):], revision.own[len(prompt):]
             keep("revised", task, equation_5(attempt.tokens, stage.style, told, tokens, own, tokenizer, weight, c.critique_weight),
                  tries=attempt_number, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens))
-            if c.direct:
-                start = prompt_of(task, tokenizer)
-                keep("direct", task, lesson(start + tokens, [False] * len(start) + own, 0.0, c.direct * weight), revision=tokenizer.decode(tokens))
         open_ = left
     for attempt, task, told in open_:  # nothing helped: the teacher's own correction
         messages, episode = solve(task)
@@ -247,11 +244,9 @@ def collect(stage: Stage, number: int, file: Path) -> None:
         weight = 1 + (c.tries - 1) / max(c.tries, 1)
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
-        if c.direct:
-            keep("direct", task, lesson(tokens, own, 0.0, c.direct * weight), revision=tokenizer.decode(tokens[len(start):]))
     for index in range(int(c.replay * c.tasks)):
         row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty(c), negatives=False)
-        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty(c)), lesson(*tokenizer.encode_chat(row.messages, row.tools, stage.style), 0.0))
+        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty(c)), lesson(*tokenizer.encode_chat(row.messages, row.tools, stage.style), c.prompt_weight))
     aside = file.with_suffix(".tmp")
     aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     aside.replace(file)

@@ -35,15 +35,16 @@ from losses import auroc, calibrate, calibration_error, confidence_loss, cross_e
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
 from stage import Stage
-from steps import PROBED, conclusion_of, gather, packed_steps
+from steps import PROBED, conclusion_of, gather, of_solution, packed_steps
 from tokenizer import Tokenizer
-from worlds import Difficulty
+from worlds import Difficulty, draw
 
 # ------------------------------------------------------------------------------------------------------ data
 
 
 def collect(stage: Stage, file: Path) -> None:
-    """Write the data, readable, an example a line: for training, for validation, and greedy episodes, as the fast mode plays them, for the gate's threshold.
+    """Write the data, readable, an example a line: for training, for validation, greedy episodes, as the fast mode plays them, for the gate's threshold, and
+    the expert's solutions for the inverse head.
     A resumed run reads it instead of sampling again."""
     c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
     difficulty = Difficulty(fault_rate=d.fault_rate, fault_kinds=tuple(d.fault_kinds.split(",")), style=stage.style)
@@ -54,6 +55,10 @@ def collect(stage: Stage, file: Path) -> None:
         stage.log.say(f"{part:10}  {len(own)} own episodes with {sum(len(row['steps']) for row in own)} steps, {sum(row['verified'] for row in own)} verified; {len(kept) - len(own)} of the expert's and hard negatives"
                       + (f"; {len(found) - len(kept)} without a whole message or over {c.sequence} tokens, left out" if len(found) > len(kept) else ""))
         rows += [dict(part=part, **row) for row in kept]
+    worlds = c.worlds.split(",")
+    solutions = [row for i in range(c.solutions) for row in of_solution(draw(worlds[i % len(worlds)], c.seed * 1000 + 504, i, difficulty), stage.tokenizer)]
+    rows += [dict(part="inverse", **row) for row in solutions]
+    stage.log.say(f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone")
     aside = file.with_suffix(".tmp")
     aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     aside.replace(file)
@@ -176,7 +181,7 @@ def main() -> None:
         raise UserError(f"{file} has {len(own)} own episodes for training, {len(unseen)} for validation and {len(greedy)} greedy ones with a whole message in them: raise heads.tasks, heads.validation, heads.room or "
                         "heads.sequence, or train the decoder until it ends its messages; then delete the file")
     rng = random.Random(c.seed)
-    lessons = [lesson for row in train if row["verified"] for lesson in told(row, tokenizer, c.prior, rng)]
+    lessons = [lesson for row in rows if row["verified"] and row["part"] in ("train", "inverse") for lesson in told(row, tokenizer, c.prior, rng)]
     if min(len(train), len(lessons)) < c.steps:
         raise UserError(f"{file} has {len(train)} examples and {len(lessons)} constraints for {c.steps} steps, each to be seen once; lower heads.steps, or give more heads.tasks and heads.trajectories and delete the file")
     order, order_told = (np.array_split(np.random.default_rng([c.seed, number]).permutation(count), c.steps) for number, count in enumerate((len(train), len(lessons))))

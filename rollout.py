@@ -134,7 +134,7 @@ class Row:
 
 @torch.no_grad()
 def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: float = 1.0, seed: int = 0, batch: int = 64, faults: bool = True, tolerance: int = 2,
-             zero_tolerance: bool = False, room: int = 256, prompts: list[list[int]] | None = None, step=plain_step) -> list[Rollout]:
+             zero_tolerance: bool = False, room: int = 384, prompts: list[list[int]] | None = None, step=plain_step) -> list[Rollout]:
     """One episode of every task, in order.
 
     `temperature` 0 is greedy. Task i draws from a generator of its own, seeded by `seed` and i, so its episode does not depend on the others.

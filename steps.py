@@ -86,20 +86,27 @@ def of_episode(episode: Rollout, tokenizer: Tokenizer) -> dict:
     return example("own", episode.task, episode.tokens, episode.own, labels, [place < len(episode.log) for place in range(len(labels))], tokenizer.stop, episode.verified)
 
 
-def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict]:
-    """The expert's episode, and hard negatives of one of its calls (without faults), each an episode that ends with the spoilt call."""
-    def encoded(messages: list[dict]) -> tuple[list[int], list[bool]]:
-        return tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
+def encoded(task: Task, messages: list[dict], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+    """A task's conversation as tokens, and which of them the agent writes."""
+    return tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
 
+
+def of_solution(task: Task, tokenizer: Tokenizer) -> list[dict]:
+    """The expert's episode, if it verified."""
     messages, episode = solve(task)
     calls = ["tool_calls" in message for message in messages if message["role"] == "assistant"]
-    rows = [example("expert", task, *encoded(messages), [RIGHT] * len(calls), calls, tokenizer.stop, True)] if episode.verified else []
+    return [example("expert", task, *encoded(task, messages, tokenizer), [RIGHT] * len(calls), calls, tokenizer.stop, True)] if episode.verified else []
+
+
+def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict]:
+    """The expert's episode, and hard negatives of one of its calls (without faults), each an episode that ends with the spoilt call."""
+    rows = of_solution(task, tokenizer)
     messages = solve(task, faults=False)[0]
     if places := [place for place, message in enumerate(messages) if "tool_calls" in message]:
         place = rng.choice(places)
         right = messages[place]["tool_calls"][0]["function"]
         for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
-            spoilt = encoded([*messages[:place], call_message(messages[place]["content"], wrong)])
+            spoilt = encoded(task, [*messages[:place], call_message(messages[place]["content"], wrong)], tokenizer)
             before = place // 2  # the expert's messages, each with its result: they are right, and counted in its own episode
             rows.append(example(kind, task, *spoilt, [UNKNOWN] * before + [SPOILT[kind]], [True] * (before + 1), tokenizer.stop, False))
     return rows
@@ -109,7 +116,7 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
     """An own episode up to its first wrong step, the part that is wrong, and what the expert writes in its place; None where no step is wrong by itself, or
     the expert has come another way."""
     messages, _ = solve(episode.task)
-    tokens, own = tokenizer.encode_chat([{"role": "user", "content": episode.task.request}, *messages], episode.task.shown_tools(), episode.task.difficulty.style)
+    tokens, own = encoded(episode.task, messages, tokenizer)
     written, experts = spans_of(episode.tokens, episode.own, tokenizer.stop), spans_of(tokens, own, tokenizer.stop)
     calls = [message["tool_calls"][0]["function"] for message in messages if "tool_calls" in message]
     for place, (labels, (_, end)) in enumerate(zip(judge(episode), written)):

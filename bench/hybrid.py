@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--runs", default="out/toy/thinking", help="folders, with commas: one a seed")
     parser.add_argument("--tasks", type=int, default=300)
     parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--room", type=int, default=256)
+    parser.add_argument("--room", type=int, default=384)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--parts", default="votes,modes,ablations,horizon")
     parser.add_argument("--vote-worlds", default="math,api")

@@ -149,16 +149,15 @@ class Distill(Loop):
     fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
-    prompt_weight: float = 0.1  # of the loss on the user's and the tools' words; 0 masks them exactly
+    prompt_weight: float = 0.1  # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
     reflect_rate: float = 0.2  # of the peak rates: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
     rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
     tasks: int = 1500  # tasks sampled in a round
     tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
     critique_weight: float = 0.5  # η of equation 5, weight of the critique's own words
-    direct: float = 1.0  # weight of the revision as an answer to the task alone, beside equation 5; 0 is the paper's form
     step_weight: float = 1.0  # weight of revising the first wrong step alone, told only which part of it is wrong (as think.py asks for it); 0: none
-    replay: float = 0.5  # teacher episodes with faults per task of a round, so that the student forgets nothing
+    replay: float = 4.0  # teacher episodes with faults per task of a round: with fewer, what is new costs more than it gives on unseen names (docs/LOG.md)
     kl: float = 0.0  # weight of KL(teacher ‖ student) over all logits, where `kl_teacher` is given
     kl_teacher: str = ""  # a run, or a folder of Qwen2.5 weights of the same vocabulary, whose logits are distilled
     start: str = ""  # the run to start from; empty: the stage before, beside `out`
@@ -167,7 +166,7 @@ class Distill(Loop):
     def check(self) -> None:
         super().check()
         self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1, tries=0, critique_weight=0,
-                      direct=0, step_weight=0, replay=0, kl=0)
+                      step_weight=0, replay=0, kl=0)
 
 
 @dataclass
@@ -214,8 +213,8 @@ class Ppo(Loop):
     prompts: int = 24  # tasks in one step; fewer than 16 and a step says little
     samples: int = 8  # episodes of each task
     temperature: float = 1.0  # of the sampler, and of every log-probability
-    room: int = 256  # tokens that an episode may add to its prompt
-    sequence: int = 640  # longer episodes are left out; with prompts up to 384 and `room` there are none
+    room: int = 384  # tokens that an episode may add to its prompt
+    sequence: int = 640  # longer episodes are left out; with prompts up to 256 and `room` there are none
     fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
     malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool
@@ -260,8 +259,9 @@ class Heads(Loop):
     worlds: str = "api,sql,shell,math,safety"  # drawn in turn; faults come as in distill
     tasks: int = 1500  # of the model's own episodes, sampled at temperature 1
     trajectories: int = 450  # expert's episodes, each with up to three hard negatives of one of its calls
+    solutions: int = 0  # further expert's episodes for the inverse head alone, which learns slowly and needs no samples
     validation: int = 300  # further episodes of each of the two, for calibration, the gate's threshold and the closing table
-    room: int = 256  # tokens that an episode may add to its prompt
+    room: int = 384  # tokens that an episode may add to its prompt
     sequence: int = 640  # longer episodes are left out
     prior: float = 0.15  # share of the constraints that the inverse head learns to expect without plan and conclusion
     rho: float = 0.14  # ρ, the share of steps that the gate's threshold sends into Reasoning Mode: the paper's costs 1.0/3.8/1.4
@@ -271,7 +271,7 @@ class Heads(Loop):
 
     def check(self) -> None:
         super().check()
-        self.at_least(tasks=1, trajectories=1, validation=1, room=1, sequence=2, prior=0, rho=0, eval_every=1)
+        self.at_least(tasks=1, trajectories=1, solutions=0, validation=1, room=1, sequence=2, prior=0, rho=0, eval_every=1)
         if self.prior > 1 or self.rho > 1:
             raise UserError(f"heads.prior is {self.prior}, rho {self.rho}; both are shares, wanted 0 to 1")
 
@@ -292,7 +292,7 @@ class Think:
     critique: bool = True  # tell them what was wrong with the best of the rejected ones
     fast_temperature: float = 0.0  # of the fast step; 0: always the likeliest token
     temperature: float = 1.0  # of the other candidates
-    room: int = 256  # tokens that an episode may add to its prompt
+    room: int = 384  # tokens that an episode may add to its prompt
     patience: float = 30.0  # seconds for a tool to answer, then the episode ends; 0: for ever
 
     def check(self) -> None:
@@ -313,7 +313,7 @@ class Eval:
     tasks: int = 300  # tasks of each world for one figure; the standard error of a rate is then at most 2.9 points
     worlds: str = "api,sql,shell,math,safety"
     batch: int = 64  # episodes played together
-    room: int = 256  # tokens an episode may add to its prompt
+    room: int = 384  # tokens an episode may add to its prompt
     seed: int = 7_000_000  # of the tasks; no training seed comes near it
     device: str = "auto"  # auto: a GPU if there is one
 

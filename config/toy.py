@@ -40,7 +40,7 @@ distill = Distill(
     trajectories=40_000,
     reflect_steps=400,
     rounds=2,
-    tasks=800,
+    tasks=400,            # a round trains on 600k tokens: less than once on what it sampled and four times as many of the expert's episodes
 )
 dpo = Dpo(steps=100)
 ppo = Ppo(
@@ -53,5 +53,6 @@ heads = Heads(
     worlds="api,sql,api,shell,math,safety",  # unseen tools fail most often, so twice
     tasks=3000,           # AUROC of success on API tasks 0.78 with 1200, 0.82 with 3000 (docs/LOG.md)
     trajectories=900,
+    solutions=6000,       # the inverse head is slow to learn
 )
 eval = Eval(tasks=300)
