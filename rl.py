@@ -66,6 +66,26 @@ def total_log_probs(model: SAGE, examples: list[Example], device: str, together:
     return torch.cat(sums)
 
 
+def replayed(stage: Stage, worlds: str) -> Rows | None:
+    """The teacher's episodes of some worlds as packed rows, `replay_rows` at a time; None where the stage replays none."""
+    c, names = stage.section, worlds.split(",")
+    if not c.replay_rows:
+        return None
+    difficulty = Difficulty(fault_rate=c.fault_rate, fault_kinds=tuple(c.fault_kinds.split(",")), style=stage.style)
+    rows = [trajectory(names[i % len(names)], c.seed, i, difficulty, negatives=False) for i in range(c.trajectories)]
+    replay = Rows([stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows], c.sequence, c.replay_rows, c.seed)
+    replay.restore(stage.kept.get("replay", replay.state()))
+    return replay
+
+
+def replay_loss(stage: Stage, replay: Rows) -> Tensor:
+    """Mean cross-entropy of the next rows' taught tokens."""
+    tokens, targets, _, documents = (tensor.to(stage.device) for tensor in replay.next())
+    with stage.autocast:
+        log_probs = token_log_probs(stage.model.hidden(tokens, documents), stage.head, targets)[0]
+    return -log_probs.sum() / (targets != IGNORE).sum()
+
+
 def dpo(config: Config) -> None:
     """Stage 3: learn from pairs of messages which one is wanted, beside replayed episodes of the other worlds."""
     c = config.dpo
@@ -90,14 +110,7 @@ def dpo(config: Config) -> None:
     with stage.autocast:
         reference = total_log_probs(open_model(stage.source, device=device), examples, device).view(count, 2)
 
-    # -- episodes to replay
-    replay = None
-    if c.replay_rows:
-        names = c.worlds.split(",")
-        difficulty = Difficulty(fault_rate=c.fault_rate, fault_kinds=tuple(c.fault_kinds.split(",")), style=stage.style)
-        rows = [trajectory(names[i % len(names)], c.seed, i, difficulty, negatives=False) for i in range(c.trajectories)]
-        replay = Rows([tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows], c.sequence, c.replay_rows, c.seed)
-        replay.restore(stage.kept.get("replay", replay.state()))
+    replay = replayed(stage, c.worlds)
     stage.log.say(f"data    {count:,} pairs of the safety world, {c.trajectories if replay else 0:,} episodes of {c.worlds} to replay")
 
     def taught_log_probs(tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
@@ -119,9 +132,8 @@ def dpo(config: Config) -> None:
             parts = dict(dpo=loss, nll=-(log_probs * shares(own, whose, "token")).sum())
             total, size = parts["dpo"] + c.nll * parts["nll"], whose.numel()
             if replay:
-                tokens, targets, _, documents = replay.next()
-                parts["replay"] = -taught_log_probs(tokens, targets, documents).sum() / (targets != IGNORE).sum()
-                total, size = total + c.replay * parts["replay"], size + tokens.numel()
+                parts["replay"] = replay_loss(stage, replay)
+                total, size = total + c.replay * parts["replay"], size + c.replay_rows * c.sequence
             total.backward()
             norm = stage.update(step)
             stage.log.bar.update()
@@ -175,7 +187,7 @@ def ppo(config: Config) -> None:
     if stage.heads:
         stage.optimizers[-1].param_groups[0]["peak"] = c.value_learning_rate
     reference = open_model(stage.source, device=device)  # a frozen copy, read from the disk: nothing of it is shared
-    skipped = stage.kept.get("skipped", 0)
+    skipped, replay = stage.kept.get("skipped", 0), replayed(stage, c.worlds)
 
     def look(model: SAGE, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log-probabilities of the model's own tokens, entropies, and values of some packed rows, each (R, T)."""
@@ -245,6 +257,8 @@ def ppo(config: Config) -> None:
                         loss.backward()
                         clipped += bound.item() / c.minibatches / c.epochs
                         drift += (kl_k3(old[rows], new.detach()) * w).sum().item() / c.minibatches  # KL(sampler ‖ now) on the sampler's own draws
+                    if replay:
+                        (c.replay * replay_loss(stage, replay)).backward()
                     norm = stage.update(step)
                 moved = drift
                 if drift > c.stop_kl:
@@ -269,10 +283,11 @@ def ppo(config: Config) -> None:
                 stage.log.line(step, (now - interval) / steps * 1e3, rate, work * cost / stage.peak, **shown, skipped=skipped, lr=c.learning_rate * stage.scale, norm=means.pop("norm"))
                 stage.log.write(step=step, **means)
                 interval, logged, seen = now, step, Counter()
+            kept = dict(skipped=skipped) | (dict(replay=replay.state()) if replay else {})
             if stopping():
-                stage.stop(step, skipped=skipped)
+                stage.stop(step, **kept)
             if step == c.steps or c.save_every and step % c.save_every == 0:
-                stage.save(step, skipped=skipped)
+                stage.save(step, **kept)
     stage.finish("reward", "success")
 
 

@@ -232,6 +232,9 @@ class Ppo(Loop):
     kl: float = 0.01  # weight of ½·(log π/π_ref)² (k2)
     stop_kl: float = 0.03  # nats a token from the policy that sampled, at which a step's further passes are left out
     entropy: float = 0.0  # weight of a bonus for entropy
+    trajectories: int = 1000  # of the teacher's episodes of the same worlds, to replay
+    replay: float = 1.0  # weight of their cross-entropy in every optimiser step (InstructGPT's PPO-ptx)
+    replay_rows: int = 0  # rows of them in one optimiser step; 0: none
     value_learning_rate: float = 3e-3  # of the value head, which starts at zero
     value_clip: float = 0.5  # how far a value may move in one step
     log_every: int = 5
@@ -241,7 +244,7 @@ class Ppo(Loop):
 
     def check(self) -> None:
         super().check()
-        self.at_least(prompts=1, samples=1, room=1, sequence=2, fault_rate=0, tolerance=1, gamma=0, lam=0, epochs=1, minibatches=1, kl=0, stop_kl=0, entropy=0, value_learning_rate=0, value_clip=0)
+        self.at_least(prompts=1, samples=1, room=1, sequence=2, fault_rate=0, tolerance=1, trajectories=1, replay=0, replay_rows=0, gamma=0, lam=0, epochs=1, minibatches=1, kl=0, stop_kl=0, entropy=0, value_learning_rate=0, value_clip=0)
         if not (self.temperature > 0 and 0 < self.ratio_clip < 1 and self.gamma <= 1 and self.lam <= 1):
             raise UserError(f"ppo.temperature is {self.temperature}, ratio_clip {self.ratio_clip}, gamma {self.gamma}, lam {self.lam}; wanted a temperature above 0, a clip in (0, 1), gamma and lam in [0, 1]")
         if self.advantage == "group" and self.samples < 2:
