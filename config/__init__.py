@@ -204,7 +204,7 @@ class Ppo(Loop):
     steps: int = 150  # each draws `prompts` × `samples` episodes
     batch: int = 32  # packed rows in one forward pass; a step's gradient is summed over all of them
     optimizer: Literal["muon", "adamw"] = "adamw"  # Muon's steps have a fixed size, however little an advantage says
-    learning_rate: float = 1e-4  # 3e-4 destroyed the policy in the prototype
+    learning_rate: float = 3e-4  # 1e-4 moves nothing that can be measured, and this destroys the policy unless teacher's episodes are replayed (docs/LOG.md)
     weight_decay: float = 0.0  # the reference policy is what to stay near, not zero
     beta2: float = 0.99  # gradients of a few hundred episodes scatter
     warmup: float = 0.05
@@ -234,7 +234,7 @@ class Ppo(Loop):
     entropy: float = 0.0  # weight of a bonus for entropy
     trajectories: int = 1000  # of the teacher's episodes of the same worlds, to replay
     replay: float = 1.0  # weight of their cross-entropy in every optimiser step (InstructGPT's PPO-ptx)
-    replay_rows: int = 0  # rows of them in one optimiser step; 0: none
+    replay_rows: int = 4  # rows of them in one optimiser step; 0: none
     value_learning_rate: float = 3e-3  # of the value head, which starts at zero
     value_clip: float = 0.5  # how far a value may move in one step
     log_every: int = 5
