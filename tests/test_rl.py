@@ -236,6 +236,7 @@ def weights_and_state_of_source(folder):
 
 def test_only_raising_worlds_are_an_error(started, monkeypatch):
     config, _ = started
+    config.ppo.replay_rows = 0
     monkeypatch.setattr(Episode, "verify", lambda self, answer: 1 / 0)
     monkeypatch.setattr(rl, "draw_episodes", lambda stage, step, draw_=rl.draw_episodes: [setattr(e, "ended", "raised") or e for e in draw_(stage, step)])
     with pytest.raises(UserError, match="not one of 12 episodes can be learnt from"):
