@@ -161,24 +161,25 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
     return [row.rollout for row in rows]
 
 
+def begin(model: SAGE, rows: list[Row], limit: int) -> tuple[State, Tensor, Tensor]:
+    """Read the rows' prompts: their state with room for `limit` tokens, the logits (B, V) of what comes next, and its position (B, 1)."""
+    parameter = next(model.parameters())
+    state = State(model.config, len(rows), limit, parameter.dtype, parameter.device)
+    tokens, positions = pad([row.rollout.tokens for row in rows], parameter.device)
+    last = (positions >= 0).sum(1) - 1
+    return state, model.logits(model.hidden(tokens, state=state, positions=positions)[torch.arange(len(rows), device=parameter.device), last]), (last + 1)[:, None]
+
+
 def play(model: SAGE, tokenizer: Tokenizer, next_rows: Callable[[int], list[Row]], batch: int, limit: int, temperature: float, room: int, tolerance: int, zero_tolerance: bool, step) -> None:
     """Play episodes to their ends, at most `batch` at a time, none longer than `limit` tokens; `next_rows(n)` gives up to n that are still to be begun.
 
     When half of the rows are done they make room for others, so a few long episodes do not keep the rest waiting; when no others are left the batch shrinks by halves.
     """
     device = next(model.parameters()).device
-
-    def begin(rows: list[Row]) -> tuple[State, Tensor, Tensor]:
-        """Read the rows' prompts: their state, the logits (B, V) of what comes next, and its position (B, 1)."""
-        state = State(model.config, len(rows), limit, next(model.parameters()).dtype, device)
-        tokens, positions = pad([row.rollout.tokens for row in rows], device)
-        last = (positions >= 0).sum(1) - 1
-        return state, model.logits(model.hidden(tokens, state=state, positions=positions)[torch.arange(len(rows), device=device), last]), (last + 1)[:, None]
-
     rows = next_rows(batch)
     if not rows:
         return
-    state, logits, where = begin(rows)
+    state, logits, where = begin(model, rows, limit)
     while True:
         chances = torch.tensor([0.0 if row.rollout.ended else row.chances[row.drawn] for row in rows], device=device)
         chosen = choose(logits, temperature, 1.0, chances)  # (B,)
@@ -210,7 +211,7 @@ def play(model: SAGE, tokenizer: Tokenizer, next_rows: Callable[[int], list[Row]
             logits = step(model, state, chosen[:, None], where.masked_fill(ended[:, None], -1))  # -1: nothing is kept of a row that is done
             where = where + 1
         if fresh:
-            begun = begin(fresh)
+            begun = begin(model, fresh, limit)
             state, logits, where = (State.join([state, begun[0]]), torch.cat([logits, begun[1]]), torch.cat([where, begun[2]])) if rows else begun
             rows = rows + fresh
 

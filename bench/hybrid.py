@@ -2,7 +2,7 @@
 
     votes       n sampled episodes of each task; which one each rule chooses (think.vote), for several n, with the paired difference from the majority
     modes       success and cost of fast, reason and hybrid; the hybrid at several rates of second thoughts, with the gate, a random gate and an entropy gate
-    ablations   mode reason with another λ, n, without counterfactuals, without critique, without the head
+    ablations   mode reason with another λ, n, without counterfactuals, with critique, without the head
     horizon     ε, α, β, ε_r measured on one half of the tasks; equation 9 and (1 − ε′)^T from them; beside it how long the agent really stays right on the other half
 
 Held-out tasks, the same for all; each part of each run is kept in the run's folder and not measured twice. Differences are means over tasks with the 95% interval of
@@ -36,14 +36,13 @@ from think import Vote, think, vote, votes_of
 from tools import check, parse
 from worlds import Difficulty, Task, draw, same_answer
 
-RATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75)  # of second thoughts, at which gates are compared
+RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
 RULES = ("majority", "ICS-filtered", "head-weighted", "least energy", "oracle")
 ABLATIONS = {
-    **{f"λ = {lam:g}": dict(lam=lam) for lam in (0.0, 0.01, 0.1, 0.3, 1.0, 10.0)},
-    **{f"n = {n}": dict(n=n) for n in (1, 2, 4, 16)},
+    **{f"λ = {lam:g}": dict(lam=lam) for lam in (0.0, 0.1, 1.0)},
+    **{f"n = {n}": dict(n=n) for n in (1, 4)},
     "without counterfactuals": dict(counterfactuals=""),
-    "without critique": dict(critique=False),
-    "without resampling": dict(resamples=0),
+    "with critique": dict(critique=True),
     "without the head": dict(counterfactuals="", theta=0.0, delta=1.0),  # least energy of n, whatever the confidence
     "likelihood alone": dict(counterfactuals="", theta=0.0, delta=1.0, lam=0.0),
 }

@@ -286,13 +286,13 @@ class Think:
     mode: Literal["fast", "reason", "hybrid"] = "hybrid"  # System 1, System 2, or whichever the gate asks for
     tau: float = -1.0  # the gate's threshold: Reasoning Mode iff γ > τ; 0 always, 1 never; negative: the one that came with the heads
     n: int = 8  # candidates of a step in Reasoning Mode; the first is the fast one
-    lam: float = 0.1  # λ of equation 14, the "skepticism": nats a token that one nat of inverse consistency is worth
+    lam: float = 0.01  # λ of equation 14, the "skepticism": nats a token that one nat of inverse consistency is worth
     counterfactuals: str = "error,empty,expected"  # what a tool might say, imagined for each candidate; empty: no looking ahead
     ahead: int = 48  # tokens of an imagined result, and of the step imagined behind it
     theta: float = 0.5  # θ, the least coherence: mean `success` over the imagined futures
-    delta: float = 0.5  # δ, its largest spread over them
+    delta: float = 1.0  # δ, its largest spread over them; 1 asks for nothing: right steps have futures that differ (docs/LOG.md)
     resamples: int = 1  # times that new candidates are drawn where none is good enough
-    critique: bool = True  # tell them what was wrong with the best of the rejected ones
+    critique: bool = False  # tell them what was wrong with the best of the rejected ones; the toy does better untold (docs/LOG.md)
     fast_temperature: float = 0.0  # of the fast step; 0: always the likeliest token
     temperature: float = 1.0  # of the other candidates
     room: int = 384  # tokens that an episode may add to its prompt

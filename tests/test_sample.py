@@ -55,7 +55,7 @@ def written(run, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "draw", lambda *words: TASKS[1])
         patch.setattr(sys, "argv", ["sample.py", "--think", "--run", run, "--html", str(folder / "t.html"), "--json", str(folder / "t.json"), "--thinking.mode", "reason",
-                                    "--thinking.n", "4", "--thinking.theta", "1.0", "--thinking.temperature", "1.5"])
+                                    "--thinking.n", "4", "--thinking.theta", "1.0", "--thinking.temperature", "1.5", "--thinking.critique"])
         sample.main()
     return folder / "t.html", json.loads((folder / "t.json").read_text())
 
@@ -69,7 +69,7 @@ def test_the_terminal_shows_every_step(call):
     assert "1. copy tmp from gaso to budo" in text and "→" not in text  # a plan; nothing was imagined, since the gate stays shut
     assert re.search(r"syntax [█░]{10} \d\.\d\d  grounded [█░]{10} \d\.\d\d  logic [█░]{10} \d\.\d\d  success [█░]{10} \d\.\d\d", text)
     assert re.search(r"gate 0\.\d{3} [>≤] τ 0\.500", text) and "← error" in text and "← ok" in text
-    thought = call("--thinking.mode", "reason", "--thinking.n", "3", "--thinking.theta", "1.0")
+    thought = call("--thinking.mode", "reason", "--thinking.n", "3", "--thinking.theta", "1.0", "--thinking.critique")
     for part in ("   ● ", "told: ", "all were rejected", "coherence", "if error", "if empty", "if expected", " E "):
         assert part in thought
     assert "\x1b" not in text + thought  # no terminal, no colours

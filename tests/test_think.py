@@ -99,7 +99,7 @@ def full(minds, tokens, own):
 def test_what_is_recorded_is_what_the_model_says(minds):
     """Log-probabilities of what was said, revised steps included; confidences, energies and ICS of candidates."""
     for seed in range(1, 20):  # which of them revises hangs on the rounding of the agent's training
-        thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1), seed=seed)
+        thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1, critique=True), seed=seed)
         if any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(len(t.steps) > 1 for t in thinking):
             break
     else:
@@ -200,7 +200,7 @@ def test_a_critique_names_what_failed(minds):
 
 
 def test_rejected_steps_leave_no_trace_in_the_episode(minds):
-    thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=1.0, resamples=2, room=130), seed=1)
+    thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=1.0, resamples=2, room=130, critique=True), seed=1)
     for t in thinking:
         for step in t.steps:
             assert len(step.told) == 2 and {c.round for c in step.candidates} == {0, 1, 2} and step.chosen.fate == "fallback"
