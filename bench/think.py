@@ -30,7 +30,7 @@ VARIANTS = {
     "candidates alone": dict(mode="reason", counterfactuals="", lam=0.0, resamples=0),
     "and inverse consistency": dict(mode="reason", counterfactuals="", resamples=0),
     "and look-ahead": dict(mode="reason", resamples=0),
-    "and one critique": dict(mode="reason", resamples=1, theta=1.0),  # nothing is ever good enough: the dearest case
+    "and one critique": dict(mode="reason", resamples=1, theta=1.0, critique=True),  # nothing is ever good enough: the dearest case
 }
 
 
