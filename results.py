@@ -12,6 +12,7 @@ docs/*.md stand between markers and are generated, so prose cannot drift from me
 `python results.py` rewrites the tables; `python results.py --check` exits 1 when one differs (a test runs it).
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -66,16 +67,21 @@ def record(subject: str, name: str, value: float, *, spread: str = "", n: int | 
                  command=command or shlex.join(["python", str(relative), *map(str, words[1:])]),
                  commit=commit(), machine=machine(), date=date.today().isoformat())
     path = FOLDER / f"{subject}.json"
-    records = json.loads(path.read_text()) if path.exists() else []
-    names = [other["name"] for other in records]
-    if name in names:
-        records[names.index(name)] = entry
-    else:
-        records.append(entry)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-    aside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two benches may write at once
+        records = json.loads(path.read_text()) if path.exists() else []
+        names = [other["name"] for other in records]
+        if name in names:
+            records[names.index(name)] = entry
+        else:
+            records.append(entry)
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        aside.replace(path)
+    finally:
+        os.close(folder)
     return entry
 
 

@@ -1,6 +1,7 @@
 """The house: imports go downwards only, scripts never import scripts, importing does nothing, and words agree with code."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -119,3 +120,11 @@ def test_readme_pictures_exist():
 def test_nothing_heavy_is_committed():
     sizes = {name: (ROOT / name).stat().st_size for name in tracked() if (ROOT / name).is_file()}
     assert sum(sizes.values()) < 8 << 20, sorted(sizes.items(), key=lambda item: -item[1])[:5]
+
+
+def test_benches_that_record_at_once_lose_nothing(tmp_path):
+    code = "import sys; from pathlib import Path; import results; results.FOLDER = Path(sys.argv[1]); results.commit = results.machine = lambda: ''\n" \
+           "for i in range(100): results.record('x', f'{sys.argv[2]} {i}', i)"
+    both = [subprocess.Popen([sys.executable, "-c", code, tmp_path, name], cwd=ROOT) for name in "ab"]
+    assert [one.wait() for one in both] == [0, 0]
+    assert len(json.loads((tmp_path / "x.json").read_text())) == 200
