@@ -5,7 +5,8 @@
     python heads.py config/toy.py --resume                          goes on where a stopped run was, to the bit
 
 The confidence head learns from labelled steps (steps.py): of the agent's own episodes, sampled with faults, and of hard negatives on the expert's. The
-inverse head learns to tell a verified episode's constraints from the agent's own words in it. The gate comes last: it foretells the confidence head.
+inverse head learns to tell a verified episode's constraints from the agent's own words in it,
+and from further episodes of the expert's. The gate comes last: it foretells the confidence head.
 
 What differs from the usual training of a verifier:
 - the decoder is frozen, and saved as it was to the bit; labels come from execution, and a missing one teaches nothing

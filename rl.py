@@ -9,6 +9,7 @@
 What differs from the textbook:
 - preferences go both ways: an unsafe request's refusal over compliance, and a benign look-alike's compliance over refusal
 - episodes of the other worlds are replayed beside the pairs, or the model that learnt to refuse forgets to act (the "alignment tax")
+- they are replayed beside the rewards, too (InstructGPT's PPO-ptx), or a rate at which rewards move anything destroys what was learnt before
 - the reward is execution's verdict, once, at the end; a call that does not parse ends the episode (zero tolerance), an invented argument costs
 - advantages step from one of the model's own tokens to the next; what tools say in between is not an action
 - a reward is measured from the mean of the same task's other samples, so that an easy world's successes are no praise for their every word

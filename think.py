@@ -13,7 +13,7 @@ among those that stay coherent. Mode "hybrid" writes fast and reasons where the 
     E(s) = −log P(s | h)/|s| − λ · ICS(s)         equation 14; log P(Z, Y | C) is equation 12's objective, ICS equation 13's (mch.InverseConsistencyHead)
 
 What differs from best-of-n with a reward model: candidates share their prefix's cache, nothing of it is computed again; what is not good enough is not
-only outvoted but told what is wrong with it, and drawn again; and everything is counted: forward FLOPs, tokens and seconds of each single decision.
+only outvoted but drawn again, with `critique` told what was wrong with it; and everything is counted: forward FLOPs, tokens and seconds of each single decision.
 """
 
 import re

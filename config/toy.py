@@ -40,7 +40,7 @@ distill = Distill(
     trajectories=40_000,
     reflect_steps=400,
     rounds=2,
-    tasks=400,            # a round trains on 600k tokens: less than once on what it sampled and four times as many of the expert's episodes
+    tasks=400,            # with four times as many of the expert's episodes 390k tokens, which a round sees one and a half times
 )
 dpo = Dpo(steps=100)
 ppo = Ppo(
