@@ -8,6 +8,7 @@
 What differs from the usual fine-tuning:
 - what the model did not write itself is masked, or weighs little (distill.prompt_weight)
 - beside every few right calls stand their hard negatives: a wrong call, the words that name its fault, and the right call
+- some teacher's episodes show a call that the schemas refuse, masked, and what was said to it: the model learns to read its schemas again
 - in stage reflect the student's own failures are the data; the failed attempt is shown and masked, critique and revision are learnt
 """
 
@@ -16,7 +17,7 @@ import os
 import random
 import time
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
@@ -33,7 +34,7 @@ from losses import IGNORE, cross_entropy
 from model import flops_per_token
 from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage, open_model
-from steps import WORDS, first_wrong
+from steps import WORDS, first_wrong, spans_of
 from tokenizer import Tokenizer
 from worlds import Difficulty, Task, draw
 
@@ -45,6 +46,16 @@ Example = tuple[list[int], list[float]]  # token IDs, and how much each counts i
 def lesson(tokens: list[int], own: list[bool], prompt_weight: float, weight: float = 1.0) -> Example:
     """A conversation to learn from: the model's own words at `weight`, all others at `prompt_weight` of it."""
     return tokens, [weight * (1.0 if mine else prompt_weight) for mine in own]
+
+
+def conversation(messages: list[dict], tools: list, tokenizer: Tokenizer, style: str, prompt_weight: float) -> Example:
+    """A teacher's conversation to learn from. A slip that it shows is masked; that it was put right is learnt."""
+    tokens, own = tokenizer.encode_chat(messages, tools, style)
+    _, weights = lesson(tokens, own, prompt_weight)
+    for message, (first, last) in zip((m for m in messages if m["role"] == "assistant"), spans_of(tokens, own, tokenizer.stop), strict=True):
+        if message.get("slip"):
+            weights[first:last + 1] = [0.0] * (last + 1 - first)
+    return tokens, weights
 
 
 def correction(row: dict, negative: dict, tokenizer: Tokenizer, prompt_weight: float) -> Example:
@@ -71,16 +82,12 @@ def equation_5(attempt: list[int], style: str, told: str, revised: list[int], re
 # ------------------------------------------------------------------------------------------------------ stage amplify
 
 
-def difficulty(c: Distill, **more) -> Difficulty:
-    return Difficulty(fault_rate=c.fault_rate, fault_kinds=tuple(c.fault_kinds.split(",")), **more)
-
-
 def teacher_rows(c: Distill, say) -> list[dict]:
     """The teacher's trajectories: drawn from the scripted expert, or read from a file of teacher.py, whose broken lines are counted and passed over."""
     worlds = c.worlds.split(",")
     if not c.file:
-        rng = random.Random(f"negatives {c.seed}")  # most of an expert's time goes into negatives: only as many as are used
-        rows = [asdict(trajectory(worlds[i % len(worlds)], c.seed, i, difficulty(c), negatives=rng.random() < c.correction)) for i in range(c.trajectories)]
+        rng, slips = random.Random(f"negatives {c.seed}"), random.Random(f"slips {c.seed}")  # most of an expert's time goes into negatives: only as many as are used
+        rows = [vars(trajectory(worlds[i % len(worlds)], c.seed, i, Difficulty.of(c), rng.random() < c.correction, slips.random() < c.slips)) for i in range(c.trajectories)]
         return [row for row in rows if row["verified"]]
     path = Path(settings.anchored(c.file))
     if not path.exists():
@@ -111,7 +118,7 @@ def amplify(config: Config) -> None:
     examples = []
     for row in rows:
         style = "compact" if row["tools"] and isinstance(row["tools"][0], str) or stage.style == "compact" else "qwen"
-        examples.append(lesson(*stage.tokenizer.encode_chat(row["messages"], row["tools"], style), c.prompt_weight))
+        examples.append(conversation(row["messages"], row["tools"], stage.tokenizer, style, c.prompt_weight))
         if row["negatives"] and c.correction:
             examples += [correction(row, negative, stage.tokenizer, c.prompt_weight) for negative in random.Random(row["seed"] * 31 + row["index"]).sample(row["negatives"], 1)]
     random.Random(c.seed).shuffle(examples)
@@ -196,7 +203,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
     """One round of Algorithm 1 with the present student: writes the buffer, one example a line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer
     worlds, seed = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1)
-    tasks = [draw(worlds[i % len(worlds)], seed, i, difficulty(c)) for i in range(c.tasks)]
+    tasks = [draw(worlds[i % len(worlds)], seed, i, Difficulty.of(c)) for i in range(c.tasks)]
     began = time.perf_counter()
     attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
     rates = figures(attempts)
@@ -245,8 +252,8 @@ def collect(stage: Stage, number: int, file: Path) -> None:
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
     for index in range(int(c.replay * c.tasks)):
-        row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty(c), negatives=False)
-        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty(c)), lesson(*tokenizer.encode_chat(row.messages, row.tools, stage.style), c.prompt_weight))
+        row = trajectory(worlds[index % len(worlds)], seed + 1, index, Difficulty.of(c), negatives=False, slips=rng.random() < c.slips)
+        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, Difficulty.of(c)), conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
     aside = file.with_suffix(".tmp")
     aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     aside.replace(file)

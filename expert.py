@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tools import Plan, check, decode, hard_negatives
-from worlds import ENDINGS, FAULT_TEXTS, OPENINGS, SYLLABLES, Difficulty, Episode, Task, draw, failed, same_answer
+from tools import Plan, check, decode, hard_negatives, slip
+from worlds import BABBLE, ENDINGS, FAULT_TEXTS, OPENINGS, SLOTS, SYLLABLES, Difficulty, Episode, Task, draw, draw_name, failed, same_answer
 
 
 @dataclass
@@ -44,14 +44,24 @@ def call_message(content: str, call: dict) -> dict:
 
 # ---------------------------------------------------------------------------------------------- reactions to faults
 
+AROUND = ["(?:" + "|".join(map(re.escape, some)) + ")" for some in (OPENINGS, ENDINGS)]
+
+
 def pattern(text: str) -> re.Pattern:
     """The regular expression that a fault's text template stands for, with whatever opening and ending."""
-    opening, ending = ("|".join(map(re.escape, some)) for some in (OPENINGS, ENDINGS))
     core = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+?)", re.escape(text.removeprefix("error: ")))
-    return re.compile(f"error: (?:{opening}){core}(?:{ending})\\s*")
+    return re.compile(f"error: {AROUND[0]}{core}{AROUND[1]}\\s*")
 
 
-SIGNS = [(kind, pattern(text)) for kind, texts in FAULT_TEXTS.items() for text in texts]
+def babbling(kind: str) -> re.Pattern:
+    """The same for a fault of a kind whose words say nothing: only the names between them do."""
+    word, name, digits = f"(?:{'|'.join(BABBLE)})", r"[^\W\d]\w*", "-?[0-9]+"
+    forms = {"key": name, "value": digits, "new": name if kind == "renamed" else digits}
+    core = "".join(f" (?!{word}\\b)(?P<{slot}>{forms[slot]})(?: {word})*" for slot in SLOTS[kind].split())
+    return re.compile(f"error: {AROUND[0]}{word}(?: {word})*{core}{AROUND[1]}\\s*")
+
+
+SIGNS = [*((kind, babbling(kind)) for kind in SLOTS if kind not in ("locked", "denied")), *((kind, pattern(text)) for kind, texts in FAULT_TEXTS.items() for text in texts)]
 
 
 def number(text: str) -> int | str:
@@ -78,17 +88,26 @@ def react(observation: str) -> tuple[str, Callable[[dict], dict]] | None:
 
 # ------------------------------------------------------------------------------------------------ the scripted expert
 
-def solve(task: Task, faults: bool = True) -> tuple[list[dict], Episode]:
-    """The expert's messages for a task, after the user's, and the episode it played, closed, to be asked for its log and verdict."""
+def solve(task: Task, faults: bool = True, slips: bool = False) -> tuple[list[dict], Episode]:
+    """The expert's messages for a task, after the user's, and the episode it played, closed, to be asked for its log and verdict.
+
+    With `slips` it gets one call wrong before it gets it right, in a message marked "slip" that nobody is to imitate: what is to be learnt is the next one,
+    which has read what the check said to the slip.
+    """
     messages: list[dict] = []
     plan = Plan({number: (step.goal, step.depends_on) for number, step in enumerate(task.solution, 1)}).write()
     content = [text for text in (task.analysis, plan) if text]   # no plan where the right reaction is a message
     changes: dict[str, list[Callable[[dict], dict]]] = {}   # tool -> what its faults have asked for so far
+    rng, calling = random.Random(f"slip {task.seed}"), [number for number, step in enumerate(task.solution, 1) if step.call]
+    spoilt = rng.choice(calling) if slips and calling else None
     with Episode(task, faults) as episode:
         for number, step in enumerate(task.solution, 1):
             if step.call is None:
                 continue
             thought, name = step.thought, step.call["name"]
+            if number == spoilt and (wrong := slip("\n".join([*content, f"{number}: {thought}"]), step.call, episode.tools, rng, lambda used: draw_name(rng, task.difficulty.split, used))):
+                messages += [{**call_message(*wrong), "slip": True}, {"role": "tool", "content": episode.step(wrong[1])}]
+                content, thought = [], step.goal         # the plan's line once more, which is to be read off the schemas again
             for _ in range(3):
                 arguments = step.call["arguments"]
                 for change in changes.get(name, []):
@@ -111,10 +130,10 @@ def invented(episode: Episode) -> int:
     return sum(fault.kind in ("unknown_tool", "unexpected") for entry in episode.log for fault in entry.faults)
 
 
-def trajectory(name: str, seed: int, index: int, difficulty: Difficulty, negatives: bool = True) -> Trajectory:
+def trajectory(name: str, seed: int, index: int, difficulty: Difficulty, negatives: bool = True, slips: bool = False) -> Trajectory:
     """The scripted expert's trajectory for task `index` of `seed`."""
     task = draw(name, seed, index, difficulty)
-    return record(task, seed, index, *solve(task), negatives)
+    return record(task, seed, index, *solve(task, slips=slips), negatives)
 
 
 def record(task: Task, seed: int, index: int, messages: list[dict], episode: Episode, negatives: bool = True) -> Trajectory:

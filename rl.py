@@ -72,7 +72,7 @@ def replayed(stage: Stage, worlds: str) -> Rows | None:
     c, names = stage.section, worlds.split(",")
     if not c.replay_rows:
         return None
-    difficulty = Difficulty(fault_rate=c.fault_rate, fault_kinds=tuple(c.fault_kinds.split(",")), style=stage.style)
+    difficulty = Difficulty.of(c, style=stage.style)
     rows = [trajectory(names[i % len(names)], c.seed, i, difficulty, negatives=False) for i in range(c.trajectories)]
     replay = Rows([stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows], c.sequence, c.replay_rows, c.seed)
     replay.restore(stage.kept.get("replay", replay.state()))
@@ -166,7 +166,7 @@ def reward(episode: Rollout, c: Ppo) -> float:
 def draw_episodes(stage: Stage, step: int) -> list[Rollout]:
     """`samples` episodes of each of the step's `prompts` tasks, next to each other; a function of the weights, the seed and the step."""
     c, names = stage.section, stage.section.worlds.split(",")
-    difficulty = Difficulty(fault_rate=c.fault_rate, fault_kinds=tuple(c.fault_kinds.split(",")), style=stage.style)
+    difficulty = Difficulty.of(c, style=stage.style)
     first = (step - 1) * c.prompts
     tasks = [draw(names[i % len(names)], c.seed, i, difficulty) for i in range(first, first + c.prompts) for _ in range(c.samples)]
     return rollouts(stage.model, stage.tokenizer, tasks, c.temperature, seed=c.seed * 100_003 + step, batch=len(tasks), tolerance=c.tolerance, zero_tolerance=True, room=c.room)
@@ -240,7 +240,7 @@ def ppo(config: Config) -> None:
                 advantages, returns, explained = each[documents.clamp(min=0)] * own, torch.zeros_like(values), torch.zeros(())
 
             # -- a few passes, as long as the policy stays near the one that sampled
-            clipped = moved = norm = 0.0
+            clipped = moved = norm = again = 0.0
             if not signal:
                 skipped += 1
             for epoch in range(c.epochs if signal else 0):
@@ -259,7 +259,9 @@ def ppo(config: Config) -> None:
                         clipped += bound.item() / c.minibatches / c.epochs
                         drift += (kl_k3(old[rows], new.detach()) * w).sum().item() / c.minibatches  # KL(sampler ‖ now) on the sampler's own draws
                     if replay:
-                        (c.replay * replay_loss(stage, replay)).backward()
+                        taught = replay_loss(stage, replay)
+                        (c.replay * taught).backward()
+                        again += taught.item() / c.minibatches / c.epochs
                     norm = stage.update(step)
                 moved = drift
                 if drift > c.stop_kl:
@@ -273,7 +275,7 @@ def ppo(config: Config) -> None:
                 sampled[row, column:column + len(done[i].tokens) - 1] = torch.tensor(done[i].log_probs[1:])
             seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
                              entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),
-                             rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
+                             replay=again, rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 means = {name: value / steps for name, value in seen.items()}

@@ -36,7 +36,7 @@ distill = Distill(
     batch=6,
     sequence=512,         # a failed attempt and its revision fit
     muon_learning_rate=0.01,
-    worlds="api,sql,api,math,api,shell,api,math,api,safety",  # unseen tools are the hardest to learn: half of all episodes
+    worlds="api,sql,api,math,api,shell,safety,api,math,api,safety",  # unseen tools are the hardest to learn: nearly half of all episodes
     trajectories=40_000,
     reflect_steps=400,
     rounds=2,
@@ -55,4 +55,4 @@ heads = Heads(
     trajectories=900,
     solutions=6000,       # the inverse head is slow to learn
 )
-eval = Eval(tasks=300)
+eval = Eval(tasks=300, batch=128)

@@ -69,12 +69,13 @@ class Difficulty:
     fault_rate: float = 0.0                      # probability that an episode delivers one fault
     fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; leave one out of training to test on it
     fault_wording: str = "seen"                  # "unseen": other words for the same faults, for testing only
+    fault_babble: float = 0.0                    # share of faults whose words say nothing: what is to be done tell the names in them alone
     style: str = "compact"                       # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
     split: str = "train"                         # "train" or "test": which names may occur
 
     def __post_init__(self) -> None:
         for name, low, high in (("tools", 1, 6), ("arguments", 1, 4), ("chain", 1, 4), ("decoys", 0, 6), ("distractors", 0, 100),
-                                ("special", 0, 1), ("fault_rate", 0, 1)):
+                                ("special", 0, 1), ("fault_rate", 0, 1), ("fault_babble", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)}; wanted {low} to {high}")
         for name, known in (("fault_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
@@ -82,6 +83,11 @@ class Difficulty:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)!r}; wanted {' or '.join(known)}")
         if unknown := set(self.fault_kinds) - set(FAULT_KINDS):
             raise UserError(f"difficulty's fault_kinds is {self.fault_kinds}, {min(unknown)} among them; wanted some of {', '.join(FAULT_KINDS)}")
+
+    @classmethod
+    def of(cls, section: Any, **more) -> "Difficulty":
+        """As a section of training's settings has it: its fault_rate, fault_kinds (with commas) and fault_babble."""
+        return cls(fault_rate=section.fault_rate, fault_kinds=tuple(section.fault_kinds.split(",")), fault_babble=section.fault_babble, **more)
 
 
 @dataclass(frozen=True)
@@ -209,13 +215,26 @@ FAULT_TEXTS = {  # kind: cores of the texts seen in training, and last other wor
 }
 OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")  # what stands around a core, so that no text is learnt by heart instead of what it asks for
 ENDINGS = ("", ", please", " this time", ", mind that", " since today")
+SLOTS = {"timeout": "", "locked": "", "renamed": "key new", "moved": "key value new", "type": "key", "incomplete": "key new", "denied": "key new"}  # what a fault names, in babble's order
+BABBLE = """about above after although always another because behind below between beyond both bring built by cannot check clear close code common could count course cycle days different does
+during each early either else empty end enough even every extra far few field final first follow found from full further general great group half hand happen hard having head help
+high hold however idea important inside instead item keep kind know large last later least less level light list little local long look low main many match matter may mean might
+most much must near never next night nor nothing often old open order other our over own part past people perhaps place plan point possible present problem question quite rather
+ready real right room second seem set several shall short should show since small something soon start state step still such system that their them then there these they thing
+think this those though three through today together top toward true turn two under unless until up upon usual very want way week well were what when where whether which while
+whole why will wish within word work world would write year yet your""".split()  # no name, and no word of a text that is kept for testing
 
 
-def fault_text(kind: str, wording: str, rng: random.Random) -> str:
-    """What a fault of a kind says, with {key}, {value} and {new} still open."""
+def fault_text(kind: str, wording: str, rng: random.Random, babble: float = 0.0) -> str:
+    """What a fault of a kind says, with {key}, {value} and {new} still open; in a share of `babble` nothing but these, among words by chance."""
     *seen, unseen = FAULT_TEXTS[kind]
     if wording == "unseen":
         return unseen
+    if babble and rng.random() < babble:
+        parts = rng.choices(BABBLE, k=rng.randint(1, 3))
+        for slot in SLOTS[kind].split():
+            parts += [f"{{{slot}}}", *rng.choices(BABBLE, k=rng.choice((0, 0, 1, 2)))]
+        return f"error: {rng.choice(OPENINGS)}{' '.join(parts)}{rng.choice(ENDINGS)}"
     return f"error: {rng.choice(OPENINGS)}{rng.choice(seen).removeprefix('error: ')}{rng.choice(ENDINGS)}"
 
 
@@ -248,7 +267,7 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     if kind in ("incomplete", "denied"):
         key = draw_name(rng, task.difficulty.split, {*properties})
     new: Any = draw_name(rng, task.difficulty.split, {*properties}) if kind == "renamed" else rng.randrange(100, 1000)
-    text = fault_text(kind, task.difficulty.fault_wording, rng).format(key=key, value=value, new=new)
+    text = fault_text(kind, task.difficulty.fault_wording, rng, task.difficulty.fault_babble).format(key=key, value=value, new=new)
     if kind == "renamed":
         parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
         parameters["required"] = [new if k == key else k for k in required]
