@@ -51,6 +51,17 @@ def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
         assert json.dumps(negative["wrong"]["arguments"], separators=(",", ":")) in TOY.decode(tokens)
 
 
+def test_a_slip_is_masked_and_its_correction_taught():
+    made = next(t for t in (trajectory("api", 0, i, Difficulty(), slips=True) for i in range(20)) if any(m.get("slip") for m in t.messages))
+    tokens, weights = distill.conversation(made.messages, made.tools, TOY, "compact", 0.1)
+    assert tokens == TOY.encode_chat(made.messages, made.tools, "compact")[0] and set(weights) == {0.0, 0.1, 1.0}
+    wrong, = (m["content"] + "<tool_call>" + json.dumps(m["tool_calls"][0]["function"], separators=(",", ":")) for m in made.messages if m.get("slip"))
+    assert TOY.decode([token for token, weight in zip(tokens, weights) if weight == 0.0]) == f"{wrong}</tool_call><|im_end|>"
+    rest = [m for m in made.messages if m["role"] == "assistant" and not m.get("slip")]
+    assert TOY.decode([token for token, weight in zip(tokens, weights) if weight == 1.0]) == TOY.decode(
+        [t for message in rest for t, own in zip(*TOY.encode_chat([message], None, "compact")) if own])
+
+
 def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
     task = draw("math", 0, 0)
     model = SAGE(settings.Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640), seed=3)

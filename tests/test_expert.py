@@ -9,7 +9,7 @@ import pytest
 import expert
 import tokenizer
 import tools
-from worlds import ENDINGS, FAULT_TEXTS, OPENINGS, WORLDS, Difficulty, Episode, draw, fault_text
+from worlds import BABBLE, ENDINGS, FAULT_TEXTS, OPENINGS, SLOTS, SYLLABLES, WORLDS, Difficulty, Episode, draw, fault_text
 from worlds.__main__ import main as show
 
 CALLING = [name for name in WORLDS if name != "math"]
@@ -57,6 +57,37 @@ def test_the_words_for_testing_are_never_used_in_training():
     for kind, (*_, held_out) in FAULT_TEXTS.items():
         assert fault_text(kind, "unseen", rng) == held_out
         assert not any(held_out.removeprefix("error: ") in fault_text(kind, "seen", rng) for _ in range(1000))
+
+
+def test_babble_says_nothing():
+    """None of its words can be a name, or stands in a text that is kept for testing, or in an opening or ending; without its slots a fault's text is the same for all kinds."""
+    held_out = " ".join([*FAULT_TEXTS["denied"], *(texts[-1] for texts in FAULT_TEXTS.values()), *OPENINGS, *ENDINGS])
+    assert not set(BABBLE) & set(re.findall(r"\w+", held_out)) and not any(re.fullmatch(f"(?:{'|'.join(SYLLABLES)})+", word) for word in BABBLE)
+    allowed = {*BABBLE, *re.findall(r"\w+", " ".join(["error", *OPENINGS, *ENDINGS]))}
+    for kind, slots in SLOTS.items():
+        for seed in range(50):
+            text = fault_text(kind, "seen", random.Random(seed), babble=1.0)
+            assert re.findall(r"\{(\w+)\}", text) == slots.split() and set(re.findall(r"\w+", re.sub(r"\{\w+\}", "", text))) <= allowed
+    texts = [fault_text("type", "seen", random.Random(seed), babble=0.3) for seed in range(1000)]
+    assert 200 < sum(set(re.findall(r"\w+", text.replace("{key}", ""))) <= allowed for text in texts) < 400
+
+
+@pytest.mark.parametrize("name", CALLING)
+def test_a_slip_is_refused_and_then_put_right(name):
+    made, kinds = 0, set()
+    for index in range(80):
+        task = draw(name, 0, index, Difficulty(fault_rate=0.3, fault_babble=0.5))
+        plain, (messages, episode) = expert.solve(task)[0], expert.solve(task, slips=True)
+        slips = [place for place, message in enumerate(messages) if message.get("slip")]
+        assert episode.verified and len(slips) <= 1 and not any("slip" in message for message in plain)
+        assert [m.get("tool_calls") for m in messages if not m.get("slip") and m["role"] == "assistant"] == [m.get("tool_calls") for m in plain if m["role"] == "assistant"]  # nothing else differs
+        for place in slips:
+            made += 1
+            wrong = messages[place]["tool_calls"][0]["function"]
+            refused = next(entry for entry in episode.log if entry.call == wrong)
+            kinds |= {fault.kind for fault in refused.faults}
+            assert refused.faults and messages[place + 1]["content"] == f"error: {refused.faults[0].message}" and messages[place + 2]["role"] == "assistant"
+    assert made > 30 and {"unknown_tool", "unexpected", "type", "missing"} <= kinds
 
 
 # --------------------------------------------------------------------------------------------------------- critiques

@@ -235,3 +235,27 @@ def test_leaderboard_ground_truth_and_negatives(real_data):
                 negatives += 1
                 agreed += bfcl_rule.judge(function, allowed, negative) == {"type": "type_error", "key": "unexpected_param", "logic": "value_error"}[kind]
     assert truths == 1140 and negatives >= 1000 and agreed >= 0.99 * negatives
+
+
+@pytest.mark.parametrize("call", [{"name": "kemi", "arguments": {"rana": 3, "bolo": "fast"}}, {"name": "now", "arguments": {}}])
+def test_slips_are_refused_and_their_words_agree_with_them(call):
+    """Of jsonschema as of the check; a made-up name stands in the words where the right one stood, and nowhere else."""
+    toolbox = [KEMI, tools.tool("now", "", {}), tools.tool("tave", "", {"sepe": {"type": "integer"}})]
+    words, found = "dolu: kemi(rana, bolo)\n1. now and kemi for dolu: rana 3", set()
+    for seed in range(200):
+        slip = tools.slip(words, call, toolbox, random.Random(seed), lambda used: next(n for n in ("rana", "zuzu") if n not in used))
+        if slip is None:
+            continue
+        said, wrong = slip
+        fault = tools.check(wrong, toolbox)[0].kind
+        found.add(fault)
+        if wrong["name"] != call["name"]:
+            assert fault == "unknown_tool" and wrong["arguments"] == call["arguments"] and said == words.replace(call["name"], "zuzu")
+            continue
+        assert list(jsonschema.Draft202012Validator({**KEMI["function"]["parameters"], "additionalProperties": False}).iter_errors(wrong["arguments"]))
+        gone, new = set(call["arguments"]) - set(wrong["arguments"]), set(wrong["arguments"]) - set(call["arguments"])
+        if gone and new:
+            assert fault == "unexpected" and new <= {"sepe", "zuzu"} and said == words.replace(gone.pop(), new.pop())
+        else:
+            assert said == words
+    assert found == ({"unknown_tool", "unexpected", "missing", "type"} if call["arguments"] else {"unknown_tool"})

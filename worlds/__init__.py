@@ -220,9 +220,9 @@ BABBLE = """about above after although always another because behind below betwe
 during each early either else empty end enough even every extra far few field final first follow found from full further general great group half hand happen hard having head help
 high hold however idea important inside instead item keep kind know large last later least less level light list little local long look low main many match matter may mean might
 most much must near never next night nor nothing often old open order other our over own part past people perhaps place plan point possible present problem question quite rather
-ready real right room second seem set several shall short should show since small something soon start state step still such system that their them then there these they thing
-think this those though three through today together top toward true turn two under unless until up upon usual very want way week well were what when where whether which while
-whole why will wish within word work world would write year yet your""".split()  # no name, and no word of a text that is kept for testing
+ready real right room second seem set several shall short should show small something soon start state step still such system their them then there these they thing think those
+though three through together top toward true turn two under unless until up upon usual very want way week well were what when where whether which while whole why will wish within
+word work world would write year your""".split()  # none is a name, or stands in a text that is kept for testing, or in an opening or ending
 
 
 def fault_text(kind: str, wording: str, rng: random.Random, babble: float = 0.0) -> str:
