@@ -332,7 +332,7 @@ class Plan:
     fresh: bool = False          # several tokens: nothing is cached yet
     slots: Tensor | None = None  # one token: (B, 1 or 2), where its key and value go
     bias: Tensor | None = None   # one token: (B, 1, slots), 0 where it sees and very negative where not
-    used: Tensor | None = None   # one token: how many slots of the row that is furthest are in use
+    used: Tensor | None = None   # one token: how many slots of the row that is furthest are in use, rounded up to a multiple of 64
 
 
 def cached(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
@@ -417,7 +417,7 @@ class LandmarkCache:
         if positions.shape[1] > 1:
             return Plan(positions, padding, fresh=not self.lengths.any())
         seen = self.reach <= positions                                                                          # (B, R + M)
-        used = (self.reach <= positions.max()).sum().clamp(min=1)
+        used = -(-(self.reach <= positions.max()).sum().clamp(min=1) // 64) * 64                                # oneDNN keeps a kernel for each shape it has met
         if positions.device.type == "cpu" and not torch.compiler.is_compiling():
             seen = seen[:, :int(used)]                                                                          # nobody has written further
         bias = torch.zeros(seen.shape, dtype=self.keys[0].dtype, device=seen.device).masked_fill(~seen, torch.finfo(self.keys[0].dtype).min)[:, None]

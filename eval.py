@@ -37,11 +37,11 @@ ACTING = ("api", "sql", "shell")
 VERSION = 2  # of what is measured: raised when tasks or figures change, so that no older eval.json passes for the same
 
 
-def measure(model, tokenizer, config: Config) -> tuple[dict[str, float], dict[str, int]]:
+def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], dict[str, int]]:
     """All figures of one model, and how many episodes (of invented arguments: calls) each stands on. Task `index` of seed `eval.seed` is the same for every model."""
     e = config.eval
     kinds = tuple(config.distill.fault_kinds.split(","))
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     counts: dict[str, int] = {}
 
     def play(worlds: list[str], temperature: float, number: int = e.tasks, **difficulty) -> list[Rollout]:
@@ -49,7 +49,7 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float], dict[st
         return rollouts(model, tokenizer, tasks, temperature, seed=e.seed, batch=e.batch, room=e.room)
 
     def share(name: str, seen: list[bool]) -> None:
-        found[name], counts[name] = sum(seen) / len(seen) if seen else float("nan"), len(seen)
+        found[name], counts[name] = sum(seen) / len(seen) if seen else None, len(seen)  # None: base makes no call, so nothing can fail that it could recover from
 
     worlds = e.worlds.split(",")
     acting = [world for world in worlds if world in ACTING]
@@ -74,7 +74,7 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float], dict[st
     return found, counts
 
 
-def evaluate(run: Path, config: Config, device: str) -> dict[str, float]:
+def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
     """A run's figures, from eval.json beside its last checkpoint if they were measured with the same settings."""
     folder = run if (run / "config.json").exists() else checkpoint.latest(run)
     kept = folder / "eval.json"
@@ -103,7 +103,7 @@ def main() -> None:
     print(f"\n{config.eval.tasks} held-out tasks a figure and world, seed {config.eval.seed}; percent\n")
     print(" " * 38 + "".join(f"{run:>12}" for run in table))
     for name in names:
-        print(f"{name:38}" + "".join(f"{100 * found[name]:12.1f}" for found in table.values()))
+        print(f"{name:38}" + "".join(f"{100 * found[name]:12.1f}" if found[name] is not None else f"{'–':>12}" for found in table.values()))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Post-training over seeds: the whole lineage base → sage of config/toy.py, every stage measured on held-out tasks, and ablations.
 
 Each seed is a lineage of its own (weights, data, tasks and draws differ; the held-out tasks are the same for all). Resumable: what is
-finished is kept, what was stopped goes on. The ablations start from the same base run and get as many optimiser steps:
+finished is kept, what was stopped goes on. The ablations start from the runs that their counterparts start from, and get as many optimiser steps:
 
-    without negatives     stage amplify without hard negatives and corrections
-    without reflection    the steps of stage reflect spent on more teacher trajectories instead (equal tokens)
+    without-negatives     stage amplify without a wrong call to learn from: no corrections, no slips; to be compared with amplified
+    without-reflection    the steps of stage reflect, at the same rate, spent on fresh teacher trajectories instead; with reflected
 
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
     python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
@@ -48,15 +48,17 @@ def words(seed: int, lineages: Path) -> list[str]:
 def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     """Train a seed's stages, or what is left of them, and measure them."""
     base, out, c = lineages / f"seed{seed}" / "base", words(seed, lineages), settings.read("config/toy.py")
+    d = c.distill
     if not checkpoint.checkpoints(base) or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps:
         call("train.py", *out, "--train.minutes", "0", "--train.sample-every", "0", *(["--resume"] if checkpoint.checkpoints(base) else []))
     call("distill.py", *out, "--resume")
     call("rl.py", *out, "--resume", *(["--stage", "dpo"] if last == "safe" else []))
     if ablations:
-        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
-        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "amplified"),
-             "--distill.steps", str(c.distill.reflect_steps))
-    call("eval.py", *out, "--eval.batch", "128", "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
+        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0", "--distill.slips", "0")
+        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "amplified"), "--distill.seed", str(10 + seed),
+             "--distill.steps", str(d.reflect_steps), "--distill.trajectories", str(20 * d.reflect_steps),
+             "--distill.learning-rate", str(d.reflect_rate * d.learning_rate), "--distill.muon-learning-rate", str(d.reflect_rate * d.muon_learning_rate))
+    call("eval.py", *out, "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
 
 
 def runs(folder: Path) -> list[Path]:
@@ -71,7 +73,7 @@ def record(lineages: Path, seeds: list[int]) -> None:
         for run in runs(lineages / f"seed{seed}"):
             if (measured := checkpoint.latest(run) / "eval.json").exists():
                 stored = json.loads(measured.read_text())
-                for name, value in stored["figures"].items():
+                for name, value in ((name, value) for name, value in stored["figures"].items() if stored["counts"][name]):  # base makes no calls: nothing to recover from
                     figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
     for stage, values in figures.items():
         for name, seen in values.items():
