@@ -202,8 +202,8 @@ def reflect(config: Config) -> None:
 def collect(stage: Stage, number: int, file: Path) -> None:
     """One round of Algorithm 1 with the present student: writes the buffer, one example a line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer
-    worlds, seed = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1)
-    tasks = [draw(worlds[i % len(worlds)], seed, i, Difficulty.of(c)) for i in range(c.tasks)]
+    worlds, seed, difficulty = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1), Difficulty.of(c, babble=c.reflect_babble)
+    tasks = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(c.tasks)]
     began = time.perf_counter()
     attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
     rates = figures(attempts)
@@ -252,8 +252,8 @@ def collect(stage: Stage, number: int, file: Path) -> None:
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
     for index in range(int(c.replay * c.tasks)):
-        row = trajectory(worlds[index % len(worlds)], seed + 1, index, Difficulty.of(c), negatives=False, slips=rng.random() < c.slips)
-        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, Difficulty.of(c)), conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
+        row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty, negatives=False, slips=rng.random() < c.reflect_slips)
+        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty), conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
     aside = file.with_suffix(".tmp")
     aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     aside.replace(file)

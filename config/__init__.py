@@ -148,13 +148,15 @@ class Distill(Loop):
     file: str = ""  # read teacher episodes from this file of teacher.py instead of drawing them
     fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
-    fault_babble: float = 0.5  # share of them whose words say nothing, so that no text is learnt by heart: a kind never seen is then recovered from, too (docs/LOG.md)
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
-    slips: float = 0.15  # share of the teacher's episodes in which it gets a call wrong (masked), is told so by the check, and gets it right
+    babble: float = 0.0  # share of faults, and of the API world's requests, whose words say nothing, in stage amplify's episodes
+    slips: float = 0.0  # share of the teacher's episodes in which it gets a call wrong (masked), is told so by the check, and gets it right; in stage amplify
     prompt_weight: float = 0.1  # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
     reflect_rate: float = 0.2  # of the peak rates: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
     rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
+    reflect_babble: float = 0.5  # `babble` of stage reflect: by then texts are learnt by heart, and only what differs each time is still read (docs/LOG.md)
+    reflect_slips: float = 0.15  # `slips` of stage reflect; both cost stage amplify more API tasks than they give
     tasks: int = 1500  # tasks sampled in a round
     tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
     critique_weight: float = 0.5  # η of equation 5, weight of the critique's own words
@@ -167,7 +169,7 @@ class Distill(Loop):
 
     def check(self) -> None:
         super().check()
-        self.at_least(sequence=2, trajectories=1, fault_rate=0, fault_babble=0, correction=0, slips=0, prompt_weight=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1, tries=0, critique_weight=0,
+        self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, babble=0, slips=0, reflect_babble=0, reflect_slips=0, prompt_weight=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1, tries=0, critique_weight=0,
                       step_weight=0, replay=0, kl=0)
 
 
@@ -190,14 +192,14 @@ class Dpo(Loop):
     sequence: int = 384  # T of a packed row of them; pairs longer than this are left out
     fault_rate: float = 0.3  # share of replayed episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
-    fault_babble: float = 0.5  # as in distill
+    babble: float = 0.5  # as in stage reflect
     log_every: int = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
 
     def check(self) -> None:
         super().check()
-        self.at_least(pairs=self.batch, beta=0, nll=0, trajectories=1, replay=0, replay_rows=0, sequence=2, fault_rate=0, fault_babble=0)
+        self.at_least(pairs=self.batch, beta=0, nll=0, trajectories=1, replay=0, replay_rows=0, sequence=2, fault_rate=0, babble=0)
 
 
 @dataclass
@@ -220,7 +222,7 @@ class Ppo(Loop):
     sequence: int = 640  # longer episodes are left out; with prompts up to 256 and `room` there are none
     fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
-    fault_babble: float = 0.5  # as in distill
+    babble: float = 0.5  # as in stage reflect
     malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool
     invented: float = -0.5  # reward of each invented argument
     tolerance: int = 2  # calls that the schemas refuse, until the episode ends; long failing episodes teach ranting
@@ -248,7 +250,7 @@ class Ppo(Loop):
 
     def check(self) -> None:
         super().check()
-        self.at_least(prompts=1, samples=1, room=1, sequence=2, fault_rate=0, fault_babble=0, tolerance=1, trajectories=1, replay=0, replay_rows=0, gamma=0, lam=0, epochs=1, minibatches=1, kl=0, stop_kl=0, entropy=0, value_learning_rate=0, value_clip=0)
+        self.at_least(prompts=1, samples=1, room=1, sequence=2, fault_rate=0, babble=0, tolerance=1, trajectories=1, replay=0, replay_rows=0, gamma=0, lam=0, epochs=1, minibatches=1, kl=0, stop_kl=0, entropy=0, value_learning_rate=0, value_clip=0)
         if not (self.temperature > 0 and 0 < self.ratio_clip < 1 and self.gamma <= 1 and self.lam <= 1):
             raise UserError(f"ppo.temperature is {self.temperature}, ratio_clip {self.ratio_clip}, gamma {self.gamma}, lam {self.lam}; wanted a temperature above 0, a clip in (0, 1), gamma and lam in [0, 1]")
         if self.advantage == "group" and self.samples < 2:

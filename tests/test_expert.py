@@ -76,7 +76,7 @@ def test_babble_says_nothing():
 def test_a_slip_is_refused_and_then_put_right(name):
     made, kinds = 0, set()
     for index in range(80):
-        task = draw(name, 0, index, Difficulty(fault_rate=0.3, fault_babble=0.5))
+        task = draw(name, 0, index, Difficulty(fault_rate=0.3, babble=0.5))
         plain, (messages, episode) = expert.solve(task)[0], expert.solve(task, slips=True)
         slips = [place for place, message in enumerate(messages) if message.get("slip")]
         assert episode.verified and len(slips) <= 1 and not any("slip" in message for message in plain)

@@ -87,7 +87,7 @@ def test_hard_negatives_go_wrong_when_executed(name):
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in CALLING for kind in world(name).faults])
 def test_each_fault_holds_until_it_is_obeyed(name, kind, babble):
     met = 0
-    for task in tasks(name, 40, fault_rate=1.0, fault_kinds=(kind,), fault_babble=babble, special=0.0, chain=1):
+    for task in tasks(name, 40, fault_rate=1.0, fault_kinds=(kind,), babble=babble, special=0.0, chain=1):
         call = task.solution[0].call if task.solution else None
         if call is None:
             continue
@@ -155,7 +155,7 @@ def test_no_valid_call_breaks_a_world(name):
     act()
 
 
-@pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(fault_babble=2), dict(fault_kinds=("flood",)), dict(style="short"),
+@pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(babble=2), dict(fault_kinds=("flood",)), dict(style="short"),
                                    dict(split="validation"), dict(fault_wording="other"), dict(distractors=-1), dict(special=-0.1)])
 def test_impossible_difficulties_are_refused(knobs):
     with pytest.raises(UserError, match=f"{next(iter(knobs))} is .*wanted"):

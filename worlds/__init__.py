@@ -69,13 +69,13 @@ class Difficulty:
     fault_rate: float = 0.0                      # probability that an episode delivers one fault
     fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; leave one out of training to test on it
     fault_wording: str = "seen"                  # "unseen": other words for the same faults, for testing only
-    fault_babble: float = 0.0                    # share of faults whose words say nothing: what is to be done tell the names in them alone
+    babble: float = 0.0                          # share of faults, and of requests in the API world, whose words say nothing: only their names do
     style: str = "compact"                       # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
     split: str = "train"                         # "train" or "test": which names may occur
 
     def __post_init__(self) -> None:
         for name, low, high in (("tools", 1, 6), ("arguments", 1, 4), ("chain", 1, 4), ("decoys", 0, 6), ("distractors", 0, 100),
-                                ("special", 0, 1), ("fault_rate", 0, 1), ("fault_babble", 0, 1)):
+                                ("special", 0, 1), ("fault_rate", 0, 1), ("babble", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)}; wanted {low} to {high}")
         for name, known in (("fault_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
@@ -86,8 +86,8 @@ class Difficulty:
 
     @classmethod
     def of(cls, section: Any, **more) -> "Difficulty":
-        """As a section of training's settings has it: its fault_rate, fault_kinds (with commas) and fault_babble."""
-        return cls(fault_rate=section.fault_rate, fault_kinds=tuple(section.fault_kinds.split(",")), fault_babble=section.fault_babble, **more)
+        """As a section of training's settings has it: its fault_rate, fault_kinds (with commas) and babble, if it has any."""
+        return cls(**{"fault_rate": section.fault_rate, "fault_kinds": tuple(section.fault_kinds.split(",")), "babble": getattr(section, "babble", 0.0), **more})
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     if kind in ("incomplete", "denied"):
         key = draw_name(rng, task.difficulty.split, {*properties})
     new: Any = draw_name(rng, task.difficulty.split, {*properties}) if kind == "renamed" else rng.randrange(100, 1000)
-    text = fault_text(kind, task.difficulty.fault_wording, rng, task.difficulty.fault_babble).format(key=key, value=value, new=new)
+    text = fault_text(kind, task.difficulty.fault_wording, rng, task.difficulty.babble).format(key=key, value=value, new=new)
     if kind == "renamed":
         parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
         parameters["required"] = [new if k == key else k for k in required]

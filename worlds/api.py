@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools import tool
-from worlds import Difficulty, Step, Task, World, draw_name
+from worlds import BABBLE, Difficulty, Step, Task, World, draw_name
 
 ASKING = {  # how the request begins, by split: held-out words for the test
     "train": ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.", "Which number is {goal}?",
@@ -182,7 +182,11 @@ class Api(World):
         noise = {name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}   # in the request, and in every result
         facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
-        request = " ".join([rng.choice(ASKING[difficulty.split]).format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
+        asking = rng.choice(ASKING[difficulty.split])
+        if difficulty.babble and rng.random() < difficulty.babble:
+            before = [*rng.choices(BABBLE, k=rng.randint(0, 2)), *["me"][:rng.random() < 0.25]]  # a word that looks like the beginning of a name
+            asking = f"{' '.join([*before, '{goal}', *rng.choices(BABBLE, k=rng.choice((0, 0, 1)))])}."
+        request = " ".join([asking.format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
         return Task("api", kind, seed, request, tools, solution, answer, {**constraints, **given},
                     truth={"gives": {maker.name: maker.gives for maker in [*makers, *decoys]}, "noise": noise}, difficulty=difficulty,
                     analysis="\n".join(search(goal, shown, given)))
