@@ -3,8 +3,8 @@
 Each seed is a lineage of its own (weights, data, tasks and draws differ; the held-out tasks are the same for all). Resumable: what is
 finished is kept, what was stopped goes on. The ablations start from the runs that their counterparts start from, and get as many optimiser steps:
 
-    without-negatives     stage amplify without a wrong call to learn from: no corrections, no slips; to be compared with amplified
-    without-reflection    the steps of stage reflect, at the same rate, spent on fresh teacher trajectories instead; with reflected
+    without-negatives     stage amplify without corrections of hard negatives; to be compared with amplified
+    without-reflection    the steps of stage reflect, at the same rate, spent on fresh teacher trajectories of the same kind, babble and slips included; with reflected
 
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
     python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
@@ -54,9 +54,9 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     call("distill.py", *out, "--resume")
     call("rl.py", *out, "--resume", *(["--stage", "dpo"] if last == "safe" else []))
     if ablations:
-        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0", "--distill.slips", "0")
+        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "amplified"), "--distill.seed", str(10 + seed),
-             "--distill.steps", str(d.reflect_steps), "--distill.trajectories", str(20 * d.reflect_steps),
+             "--distill.steps", str(d.reflect_steps), "--distill.trajectories", str(20 * d.reflect_steps), "--distill.babble", str(d.reflect_babble), "--distill.slips", str(d.reflect_slips),
              "--distill.learning-rate", str(d.reflect_rate * d.learning_rate), "--distill.muon-learning-rate", str(d.reflect_rate * d.muon_learning_rate))
     call("eval.py", *out, "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import expert
 import tools
 from config import UserError
-from worlds import WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
+from worlds import BABBLE, WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
 from worlds.safety import BENIGN, UNSAFE, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
@@ -111,6 +111,15 @@ def test_faults_come_at_their_rate_and_only_of_the_kinds_asked_for():
     planned = [plan_fault(task, ("timeout", "moved")) for task in tasks("api", 1000, fault_rate=0.3, special=0.0)]
     assert 240 < sum(p is not None for p in planned) < 360 and {p[1] for p in planned if p} == {"timeout", "moved"}
     assert plan_fault(draw("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("denied",), special=0.0)), ("timeout",)) is None
+
+
+def test_a_request_that_babbles_says_its_goal_and_what_is_given():
+    """The task is the same; of the first sentence's words only the goal says anything."""
+    for plain, said in zip(tasks("api", 60), tasks("api", 60, babble=1.0)):
+        assert (said.solution, said.tools, said.constraints, said.answer) == (plain.solution, plain.tools, plain.constraints, plain.answer)
+        first, *given = said.request.rstrip(".").split(". ")
+        assert [word for word in first.split() if word not in {*BABBLE, "me"}] == [said.constraints["goal"]]
+        assert given == [sentence for sentence in re.split(r"[.?] ?", plain.request) if re.fullmatch(r"[a-z]+ is \w+", sentence)]
 
 
 def test_names_are_held_out():
