@@ -1,14 +1,16 @@
 """Distillation and amplification, then reflective distillation (paper §3.1, Algorithm 1, equation 5), as one straight read.
 
-    python distill.py config/toy.py                      both stages: out/toy/base → amplified → reflected
+    python distill.py config/toy.py                      all stages: out/toy/base → amplified → varied → reflected
     python distill.py config/toy.py --stage amplify      teacher's trajectories, and corrections of its hard negatives
+    python distill.py config/toy.py --stage vary         a few more of them, whose requests and faults babble and whose teacher errs (ours, not the paper's)
     python distill.py config/toy.py --stage reflect      on-policy rounds: try, be told what was wrong, try again, learn from it
     python distill.py config/toy.py --resume             goes on where a stopped run was, to the bit
 
 What differs from the usual fine-tuning:
 - what the model did not write itself is masked, or weighs little (distill.prompt_weight)
 - beside every few right calls stand their hard negatives: a wrong call, the words that name its fault, and the right call
-- some teacher's episodes show a call that the schemas refuse, masked, and what was said to it: the model learns to read its schemas again
+- stage vary comes when texts have been learnt by heart: words that say nothing stand around the names that matter, so only these are still read; and some
+  episodes show a call that the schemas refuse, masked, and what was said to it, so that the model learns to read its schemas again
 - in stage reflect the student's own failures are the data; the failed attempt is shown and masked, critique and revision are learnt
 """
 
@@ -79,17 +81,19 @@ def equation_5(attempt: list[int], style: str, told: str, revised: list[int], re
     return before + revised, [0.0] * (len(before) - words) + [weight * critique_weight] * words + [weight * mine for mine in revised_own]
 
 
-# ------------------------------------------------------------------------------------------------------ stage amplify
+# ------------------------------------------------------------------------------------------------------ stages amplify and vary
 
 
-def teacher_rows(c: Distill, say) -> list[dict]:
-    """The teacher's trajectories: drawn from the scripted expert, or read from a file of teacher.py, whose broken lines are counted and passed over."""
-    worlds = c.worlds.split(",")
-    if not c.file:
-        rng, slips = random.Random(f"negatives {c.seed}"), random.Random(f"slips {c.seed}")  # most of an expert's time goes into negatives: only as many as are used
-        rows = [vars(trajectory(worlds[i % len(worlds)], c.seed, i, Difficulty.of(c), rng.random() < c.correction, slips.random() < c.slips)) for i in range(c.trajectories)]
-        return [row for row in rows if row["verified"]]
-    path = Path(settings.anchored(c.file))
+def drawn_rows(c: Distill, seed: int, count: int, babble: float, slips: float) -> list[dict]:
+    """The scripted expert's verified trajectories, as lines of a teacher's file. Most of an expert's time goes into negatives: only as many as are used."""
+    worlds, difficulty, chance, erring = c.worlds.split(","), Difficulty.of(c, babble=babble), random.Random(f"negatives {seed}"), random.Random(f"slips {seed}")
+    rows = [vars(trajectory(worlds[i % len(worlds)], seed, i, difficulty, chance.random() < c.correction, erring.random() < slips)) for i in range(count)]
+    return [row for row in rows if row["verified"]]
+
+
+def rows_of_file(c: Distill, say) -> list[dict]:
+    """The verified trajectories in a file of teacher.py; broken lines are counted and passed over. Raises UserError where none is left."""
+    path, worlds = Path(settings.anchored(c.file)), c.worlds.split(",")
     if not path.exists():
         raise UserError(f"no file {path}; write one with python teacher.py --out {c.file}, or leave distill.file empty")
     rows, broken = [], []
@@ -112,10 +116,21 @@ def amplify(config: Config) -> None:
     """Stage 1: supervised learning on teacher trajectories and on corrections of hard negatives."""
     c = config.distill
     stage = Stage(config, "amplified", "base", c.steps, c)
-    if stage.finished():
-        return print("stage amplified is complete")
-    rows = teacher_rows(c, stage.log.say)
-    examples = []
+    if not stage.finished():
+        teach(stage, rows_of_file(c, stage.log.say) if c.file else drawn_rows(c, c.seed, c.trajectories, 0.0, 0.0))
+
+
+def vary(config: Config) -> None:
+    """Between the paper's stages 1 and 2: the same on fewer trajectories in which words vary and the teacher errs."""
+    c = config.distill
+    stage = Stage(config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate)
+    if not stage.finished():
+        teach(stage, drawn_rows(c, c.seed * 1000 + 1, c.vary_trajectories, c.babble, c.slips))
+
+
+def teach(stage: Stage, rows: list[dict]) -> None:
+    """All steps of a stage on teacher's trajectories, and one correction of each that comes with hard negatives."""
+    c, examples = stage.section, []
     for row in rows:
         style = "compact" if row["tools"] and isinstance(row["tools"][0], str) or stage.style == "compact" else "qwen"
         examples.append(conversation(row["messages"], row["tools"], stage.tokenizer, style, c.prompt_weight))
@@ -126,7 +141,7 @@ def amplify(config: Config) -> None:
     packed.restore(stage.kept.get("rows", packed.state()))
     taught = sum(sum(weight > 0.5 for weight in weights) for _, weights in examples)
     stage.log.say(f"data    {len(rows):,} verified trajectories, {len(examples) - len(rows):,} corrections: {taught / 1e6:.1f}M taught tokens in {len(packed.order):,} rows of {c.sequence}")
-    learn(stage, packed, stage.first, c.steps)
+    learn(stage, packed, stage.first, stage.steps)
     stage.finish()
 
 
@@ -180,9 +195,9 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
 def reflect(config: Config) -> None:
     """Stage 2, Algorithm 1: sample, verify by execution, criticise, revise; learn from what came out, and begin anew with the better student."""
     c = config.distill
-    stage = Stage(config, "reflected", "amplified", c.reflect_steps, c, rate=c.reflect_rate)
+    stage = Stage(config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate)
     if stage.finished():
-        return print("stage reflected is complete")
+        return
     for number in range(c.rounds):
         begin, end = (c.reflect_steps * n // c.rounds for n in (number, number + 1))
         if stage.first >= end:
@@ -202,7 +217,7 @@ def reflect(config: Config) -> None:
 def collect(stage: Stage, number: int, file: Path) -> None:
     """One round of Algorithm 1 with the present student: writes the buffer, one example a line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer
-    worlds, seed, difficulty = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1), Difficulty.of(c, babble=c.reflect_babble)
+    worlds, seed, difficulty = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1), Difficulty.of(c)
     tasks = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(c.tasks)]
     began = time.perf_counter()
     attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
@@ -252,7 +267,7 @@ def collect(stage: Stage, number: int, file: Path) -> None:
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
     for index in range(int(c.replay * c.tasks)):
-        row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty, negatives=False, slips=rng.random() < c.reflect_slips)
+        row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty, negatives=False, slips=rng.random() < c.slips)
         keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty), conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
     aside = file.with_suffix(".tmp")
     aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -275,12 +290,11 @@ def complaint(attempt: Rollout) -> tuple[Task, str]:
 
 def main() -> None:
     config = settings.from_command_line()
-    if config.stage not in ("", "amplify", "reflect"):
-        raise UserError(f"--stage is {config.stage!r}; distill.py has amplify and reflect (dpo and ppo are rl.py's)")
-    if config.stage in ("", "amplify"):
-        amplify(config)
-    if config.stage in ("", "reflect"):
-        reflect(config)
+    stages = {"amplify": amplify, "vary": vary, "reflect": reflect}
+    if config.stage not in ("", *stages):
+        raise UserError(f"--stage is {config.stage!r}; distill.py has amplify, vary and reflect (dpo and ppo are rl.py's)")
+    for name in [config.stage] if config.stage else stages:
+        stages[name](config)
 
 
 if __name__ == "__main__":

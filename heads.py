@@ -168,7 +168,7 @@ def main() -> None:
     c = config.heads
     stage = Stage(config, "thinking", "sage", c.steps, c, lambda shape: Heads(shape, c.seed), frozen=True)
     if stage.finished():
-        return print("stage thinking is complete")
+        return
     model, heads, tokenizer, device = stage.model, stage.heads, stage.tokenizer, stage.device
 
     # -- data, each example in exactly one step

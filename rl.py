@@ -92,7 +92,7 @@ def dpo(config: Config) -> None:
     c = config.dpo
     stage = Stage(config, "safe", "reflected", c.steps, c)
     if stage.finished():
-        return print("stage safe is complete")
+        return
     model, tokenizer, device = stage.model, stage.tokenizer, stage.device
 
     # -- pairs, flattened: chosen at even places, rejected at odd ones
@@ -183,7 +183,7 @@ def ppo(config: Config) -> None:
 
     stage = Stage(config, "sage", "safe", c.steps, c, heads if c.advantage == "gae" else None)
     if stage.finished():
-        return print("stage sage is complete")
+        return
     model, device = stage.model, stage.device
     if stage.heads:
         stage.optimizers[-1].param_groups[0]["peak"] = c.value_learning_rate
@@ -305,7 +305,7 @@ def per_world(done: list[Rollout], rewards: Tensor) -> dict[str, float]:
 def main() -> None:
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
-        raise UserError(f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify and reflect are distill.py's)")
+        raise UserError(f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify, vary and reflect are distill.py's)")
     if config.stage in ("", "dpo"):
         dpo(config)
     if config.stage in ("", "ppo"):

@@ -1,6 +1,6 @@
 """What the stages of post-training share: where a stage begins, how it goes on, and how it ends (paper §3).
 
-    out/toy/base → amplified → reflected → safe → sage → thinking
+    out/toy/base → amplified → varied → reflected → safe → sage → thinking
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and writes checkpoints, a log and a curve
 into its own folder. The last one has sage's decoder, unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl.py and heads.py; this file has only what would otherwise stand there four times.
@@ -27,7 +27,7 @@ from config import Config, Loop, Model, UserError
 from model import SAGE
 from muon import optimizers, set_rate
 
-STAGES = ["base", "amplified", "reflected", "safe", "sage"]  # those that change the decoder
+STAGES = ["base", "amplified", "varied", "reflected", "safe", "sage"]  # those that change the decoder
 FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}  # what may differ between a run and its resumption
 
 
@@ -139,7 +139,9 @@ class Stage:
         raise SystemExit(130)
 
     def finished(self) -> bool:
-        """Whether the last checkpoint is the stage's end: then there is nothing to do."""
+        """Whether the last checkpoint is the stage's end: then there is nothing to do, and it says so."""
+        if self.first >= self.steps:
+            print(f"stage {self.name} is complete")
         return self.first >= self.steps
 
     def finish(self, left: str = "loss", right: str = "") -> None:
@@ -151,6 +153,7 @@ class Stage:
 HOW_TO_MAKE = {
     "base": "make it with python train.py config/toy.py",
     "amplified": "make it with python distill.py config/toy.py --stage amplify",
+    "varied": "make it with python distill.py config/toy.py --stage vary",
     "reflected": "make it with python distill.py config/toy.py --stage reflect",
     "safe": "make it with python rl.py config/toy.py --stage dpo",
     "sage": "make it with python rl.py config/toy.py --stage ppo",

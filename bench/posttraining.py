@@ -4,7 +4,7 @@ Each seed is a lineage of its own (weights, data, tasks and draws differ; the he
 finished is kept, what was stopped goes on. The ablations start from the runs that their counterparts start from, and get as many optimiser steps:
 
     without-negatives     stage amplify without corrections of hard negatives; to be compared with amplified
-    without-reflection    the steps of stage reflect, at the same rate, spent on fresh teacher trajectories of the same kind, babble and slips included; with reflected
+    without-reflection    the steps of stage reflect spent on going on with stage vary instead, on fresh teacher trajectories; with reflected
 
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
     python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
@@ -48,16 +48,14 @@ def words(seed: int, lineages: Path) -> list[str]:
 def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     """Train a seed's stages, or what is left of them, and measure them."""
     base, out, c = lineages / f"seed{seed}" / "base", words(seed, lineages), settings.read("config/toy.py")
-    d = c.distill
     if not checkpoint.checkpoints(base) or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps:
         call("train.py", *out, "--train.minutes", "0", "--train.sample-every", "0", *(["--resume"] if checkpoint.checkpoints(base) else []))
     call("distill.py", *out, "--resume")
     call("rl.py", *out, "--resume", *(["--stage", "dpo"] if last == "safe" else []))
     if ablations:
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
-        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "amplified"), "--distill.seed", str(10 + seed),
-             "--distill.steps", str(d.reflect_steps), "--distill.trajectories", str(20 * d.reflect_steps), "--distill.babble", str(d.reflect_babble), "--distill.slips", str(d.reflect_slips),
-             "--distill.learning-rate", str(d.reflect_rate * d.learning_rate), "--distill.muon-learning-rate", str(d.reflect_rate * d.muon_learning_rate))
+        call("distill.py", *out, "--resume", "--stage", "vary", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "varied"), "--distill.seed", str(10 + seed),
+             "--distill.vary-steps", str(c.distill.reflect_steps))
     call("eval.py", *out, "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
 
 

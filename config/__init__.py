@@ -139,7 +139,7 @@ class Train(Loop):
 
 @dataclass
 class Distill(Loop):
-    """How distill.py teaches: stage amplify learns from the teacher, stage reflect from its own failures (Algorithm 1)."""
+    """How distill.py teaches: stages amplify and vary learn from the teacher, stage reflect from its own failures (Algorithm 1)."""
 
     batch: int = 8
     sequence: int = 512  # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
@@ -149,28 +149,28 @@ class Distill(Loop):
     fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
-    babble: float = 0.0  # share of faults, and of the API world's requests, whose words say nothing, in stage amplify's episodes
-    slips: float = 0.0  # share of the teacher's episodes in which it gets a call wrong (masked), is told so by the check, and gets it right; in stage amplify
     prompt_weight: float = 0.1  # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
+    vary_steps: int = 400  # optimiser steps of stage vary
+    vary_trajectories: int = 8000  # teacher episodes of stage vary, drawn fresh
+    babble: float = 0.5  # in stages vary and reflect: share of the faults, and of the API world's requests, whose words say nothing, so that only the names in them are read (docs/LOG.md)
+    slips: float = 0.15  # there: share of the teacher's episodes in which it gets a call wrong (masked), is told so by the check, and gets it right
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
-    reflect_rate: float = 0.2  # of the peak rates: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
+    reflect_rate: float = 0.2  # of the peak rates, in stages vary and reflect: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
     rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
-    reflect_babble: float = 0.5  # `babble` of stage reflect: by then texts are learnt by heart, and only what differs each time is still read (docs/LOG.md)
-    reflect_slips: float = 0.15  # `slips` of stage reflect; both cost stage amplify more API tasks than they give
     tasks: int = 1500  # tasks sampled in a round
     tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
     critique_weight: float = 0.5  # η of equation 5, weight of the critique's own words
     step_weight: float = 1.0  # weight of revising the first wrong step alone, told only which part of it is wrong (as think.py asks for it); 0: none
-    replay: float = 4.0  # teacher episodes with faults per task of a round: with fewer, what is new costs more than it gives on unseen names (docs/LOG.md)
+    replay: float = 8.0  # teacher episodes with faults per task of a round: with fewer, what is new costs more than it gives on unseen names (docs/LOG.md)
     kl: float = 0.0  # weight of KL(teacher ‖ student) over all logits, where `kl_teacher` is given
     kl_teacher: str = ""  # a run, or a folder of Qwen2.5 weights of the same vocabulary, whose logits are distilled
     start: str = ""  # the run to start from; empty: the stage before, beside `out`
-    name: str = ""  # the folder to write, beside `out`; empty: amplified, reflected
+    name: str = ""  # the folder to write, beside `out`; empty: amplified, varied, reflected
 
     def check(self) -> None:
         super().check()
-        self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, babble=0, slips=0, reflect_babble=0, reflect_slips=0, prompt_weight=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1, tries=0, critique_weight=0,
-                      step_weight=0, replay=0, kl=0)
+        self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, vary_steps=1, vary_trajectories=1, babble=0, slips=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1,
+                      tries=0, critique_weight=0, step_weight=0, replay=0, kl=0)
 
 
 @dataclass
@@ -192,7 +192,7 @@ class Dpo(Loop):
     sequence: int = 384  # T of a packed row of them; pairs longer than this are left out
     fault_rate: float = 0.3  # share of replayed episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
-    babble: float = 0.5  # as in stage reflect
+    babble: float = 0.5  # as in distill
     log_every: int = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
@@ -222,7 +222,7 @@ class Ppo(Loop):
     sequence: int = 640  # longer episodes are left out; with prompts up to 256 and `room` there are none
     fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
-    babble: float = 0.5  # as in stage reflect
+    babble: float = 0.5  # as in distill
     malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool
     invented: float = -0.5  # reward of each invented argument
     tolerance: int = 2  # calls that the schemas refuse, until the episode ends; long failing episodes teach ranting
@@ -337,7 +337,7 @@ class Config:
 
     out: str = "out/toy/base"  # the run's folder; the stages after it lie beside it
     resume: bool = False  # go on from the last checkpoint in `out`
-    stage: str = ""  # of distill.py: amplify or reflect; of rl.py: dpo or ppo; empty: both
+    stage: str = ""  # of distill.py: amplify, vary or reflect; of rl.py: dpo or ppo; empty: all
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)

@@ -1,12 +1,12 @@
 """The toy: about a million parameters learn Python's standard library on two CPU cores in under five minutes, then to act.
 
     python train.py config/toy.py       the base model
-    make sage                           the whole lineage: base → amplified → reflected → safe → sage
+    make sage                           the whole lineage: base → amplified → varied → reflected → safe → sage
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train
 
-out = "out/toy/base"  # the later stages (amplified, reflected, safe, sage) lie beside it
+out = "out/toy/base"  # the later stages (amplified, varied, reflected, safe, sage) lie beside it
 
 model = Model(
     vocab_size=1024,      # short words only, but a small head: at this width a 50k vocabulary would be 94% of the model
@@ -40,7 +40,7 @@ distill = Distill(
     trajectories=40_000,
     reflect_steps=400,
     rounds=2,
-    tasks=400,            # with four times as many of the expert's episodes 390k tokens, which a round sees one and a half times
+    tasks=200,            # with eight times as many of the expert's episodes some 350k tokens, which a round sees not quite twice
 )
 dpo = Dpo(steps=100)
 ppo = Ppo(

@@ -22,7 +22,7 @@ SETTINGS = """
 from config import Data, Distill, Eval, Model, Train
 out = {out!r}
 model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
+distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, vary_steps=2, vary_trajectories=20, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
 eval = Eval(tasks=4, batch=8, room=24)
 """
 
@@ -88,7 +88,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage()
     whole = run("distill.py", file)
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert [p.name for p in sorted(folder.iterdir())] == ["amplified", "base", "reflected"]
+    assert [p.name for p in sorted(folder.iterdir())] == ["amplified", "base", "reflected", "varied"]
     buffer = [json.loads(line) for line in (folder / "reflected" / "buffer-1.jsonl").read_text().splitlines()]
     assert {row["source"] for row in buffer} >= {"teacher", "replay"} and all(len(row["tokens"]) == len(row["weights"]) for row in buffer)
     again, other = lineage("again")
@@ -99,7 +99,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     shutil.rmtree(other / "reflected" / "checkpoint-0000004")  # and once more from within stage reflect's second round
     assert run("distill.py", again, "--resume").returncode == 0
-    for stage in ("amplified", "reflected"):
+    for stage in ("amplified", "varied", "reflected"):
         one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     table = run("eval.py", file)
@@ -107,8 +107,8 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
 
 
 @pytest.mark.parametrize("more, words, wanted", [
-    ("", ["--stage", "reflect"], "there is no run; make it with python distill.py config/toy.py --stage amplify"),
-    ("", ["--stage", "dpo"], "distill.py has amplify and reflect"),
+    ("", ["--stage", "reflect"], "there is no run; make it with python distill.py config/toy.py --stage vary"),
+    ("", ["--stage", "dpo"], "distill.py has amplify, vary and reflect"),
     ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
     ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
     ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
@@ -140,7 +140,7 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
 
 def test_an_empty_buffer_is_an_error(lineage):
     file, folder = lineage()
-    assert run("distill.py", file, "--stage", "amplify").returncode == 0
+    assert run("distill.py", file, "--stage", "amplify").returncode == run("distill.py", file, "--stage", "vary").returncode == 0
     (folder / "reflected").mkdir()
     (folder / "reflected" / "buffer-0.jsonl").write_text("")
     result = run("distill.py", file, "--stage", "reflect")
