@@ -417,7 +417,7 @@ class LandmarkCache:
         if positions.shape[1] > 1:
             return Plan(positions, padding, fresh=not self.lengths.any())
         seen = self.reach <= positions                                                                          # (B, R + M)
-        used = -(-(self.reach <= positions.max()).sum().clamp(min=1) // 64) * 64                                # oneDNN keeps a kernel for each shape it has met
+        used = -(-(self.reach <= positions.max()).sum().clamp(min=1) // 64) * 64                                # in 64s: oneDNN keeps a kernel for every shape it meets
         if positions.device.type == "cpu" and not torch.compiler.is_compiling():
             seen = seen[:, :int(used)]                                                                          # nobody has written further
         bias = torch.zeros(seen.shape, dtype=self.keys[0].dtype, device=seen.device).masked_fill(~seen, torch.finfo(self.keys[0].dtype).min)[:, None]

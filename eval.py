@@ -4,7 +4,7 @@
     python eval.py config/toy.py --eval.runs out/toy/sage     one run
     python eval.py config/toy.py --eval.tasks 100             quicker, less sure
 
-Figures, each over at least eval.tasks episodes of tasks whose tool names, phrasings and nouns training has never seen:
+Figures, each over at least eval.tasks episodes of tasks whose tool names, phrasings and nouns training has never seen (but half of the API requests begin "Tell me", which stage vary was given the word "me" for: that phrasing is no longer blind):
     success        the episode verified by execution; greedy and sampled at temperature 1, no faults injected
     invented       tools and arguments that no schema has, per call and per task that has one (equations 16–18), sampled
     recovery       every episode's world fails once on purpose: does one of the next two calls of that tool succeed? by fault kinds
@@ -66,7 +66,7 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
     if sampled:
         rates, calls = figures(sampled), sum(len(r.log) for r in sampled)
         for name, key, count in (("invented/per call", "invented_per_call", calls), ("invented/per task", "invented_per_task", len(sampled)), ("refused calls/per call", "invalid_per_call", calls)):
-            found[name], counts[name] = rates[key], count
+            found[name], counts[name] = rates[key] if calls else None, count
     for name, changes in (("seen", dict(fault_kinds=kinds)), ("other words", dict(fault_kinds=kinds, fault_wording="unseen")), ("new kind", dict(fault_kinds=("denied",)))):
         met = [r for r in play(acting, 1.0, -(-2 * e.tasks // 5), fault_rate=1.0, special=0.0, **changes) if r.fault is not None] if acting else []
         share(f"recovery/{name}", [bool(r.recovered) for r in met])

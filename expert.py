@@ -32,7 +32,7 @@ class Trajectory:
     answer: str
     constraints: dict[str, Any]
     fault: str | None                            # the kind of fault that was delivered
-    invented: int                                # arguments and tools that no schema in force has: 0 for an expert
+    invented: int                                # arguments and tools that no schema in force has: 0 for an expert that does not slip
     verified: bool
     negatives: list[dict] = field(default_factory=list)
 
@@ -105,7 +105,10 @@ def solve(task: Task, faults: bool = True, slips: bool = False) -> tuple[list[di
             if step.call is None:
                 continue
             thought, name = step.thought, step.call["name"]
-            if number == spoilt and (wrong := slip("\n".join([*content, f"{number}: {thought}"]), step.call, episode.tools, rng, lambda used: draw_name(rng, task.difficulty.split, used))):
+            right, words = step.call["arguments"], "\n".join([*content, f"{number}: {thought}"])
+            for change in changes.get(name, []):
+                right = change(right)
+            if number == spoilt and (wrong := slip(words, {"name": name, "arguments": right}, episode.tools, rng, lambda used: draw_name(rng, task.difficulty.split, used))):
                 messages += [{**call_message(*wrong), "slip": True}, {"role": "tool", "content": episode.step(wrong[1])}]
                 content, thought = [], step.goal         # the plan's line once more, which is to be read off the schemas again
             for _ in range(3):

@@ -48,7 +48,7 @@ def collect(stage: Stage, file: Path) -> None:
     the expert's solutions for the inverse head.
     A resumed run reads it instead of sampling again."""
     c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
-    difficulty = Difficulty.of(d, style=stage.style)
+    difficulty = Difficulty.of(d, style=stage.style, babble=0.0)
     for number, (part, tasks, trajectories, temperature) in enumerate((("train", c.tasks, c.trajectories, 1.0), ("validation", c.validation, c.validation, 1.0), ("greedy", c.validation, 0, 0.0))):
         found = gather(stage.model, stage.tokenizer, c.worlds.split(","), c.seed * 1000 + 501 + number, tasks, trajectories, difficulty, c.batch, c.room, temperature)
         kept = [row for row in found if row["steps"] and len(row["tokens"]) <= c.sequence]

@@ -198,7 +198,7 @@ def ppo(config: Config) -> None:
             value = stage.heads["value"](hidden.detach()).squeeze(-1).float() if stage.heads else torch.zeros_like(log_probs)
         return log_probs, entropy, value
 
-    interval, logged, seen = time.perf_counter(), stage.first, Counter()
+    interval, logged, seen, replayed_losses = time.perf_counter(), stage.first, Counter(), []
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             # -- episodes and their rewards
@@ -240,7 +240,8 @@ def ppo(config: Config) -> None:
                 advantages, returns, explained = each[documents.clamp(min=0)] * own, torch.zeros_like(values), torch.zeros(())
 
             # -- a few passes, as long as the policy stays near the one that sampled
-            clipped = moved = norm = again = 0.0
+            clipped = moved = norm = 0.0
+            taught: list[float] = []  # losses of what was replayed
             if not signal:
                 skipped += 1
             for epoch in range(c.epochs if signal else 0):
@@ -259,9 +260,9 @@ def ppo(config: Config) -> None:
                         clipped += bound.item() / c.minibatches / c.epochs
                         drift += (kl_k3(old[rows], new.detach()) * w).sum().item() / c.minibatches  # KL(sampler ‖ now) on the sampler's own draws
                     if replay:
-                        taught = replay_loss(stage, replay)
-                        (c.replay * taught).backward()
-                        again += taught.item() / c.minibatches / c.epochs
+                        again = replay_loss(stage, replay)
+                        (c.replay * again).backward()
+                        taught.append(again.item())
                     norm = stage.update(step)
                 moved = drift
                 if drift > c.stop_kl:
@@ -275,10 +276,14 @@ def ppo(config: Config) -> None:
                 sampled[row, column:column + len(done[i].tokens) - 1] = torch.tensor(done[i].log_probs[1:])
             seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
                              entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),
-                             replay=again, rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
+                             rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
+            replayed_losses += taught
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 means = {name: value / steps for name, value in seen.items()}
+                if replayed_losses:
+                    means["replay"] = sum(replayed_losses) / len(replayed_losses)
+                    replayed_losses = []
                 means["rollout_share"] *= steps / (now - interval)
                 rate, work = (means.pop(name) * steps / (now - interval) for name in ("tokens", "work"))
                 cost = flops_per_token(config.model, c.sequence) * (c.epochs + 2 / 3)  # old and reference are a third each of forward and backward; drawing comes on top

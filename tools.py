@@ -425,7 +425,7 @@ def hard_negatives(call: dict, tools: list[dict], rng: random.Random, task: Any 
 
 
 def slip(content: str, call: dict, tools: list[dict], rng: random.Random, name: Callable[[set[str]], str]) -> tuple[str, dict] | None:
-    """A message's words and its correct call, as one writes them who has misread the schemas, which refuse the call (None where they happen not to).
+    """The same words and call as if the schemas had been misread; None where the check would accept the call.
 
     The tool or an argument goes by another name in words and call alike, an argument is missing, one is too many, or one is of another type.
     `name` draws a name that is not in a set.
@@ -433,19 +433,24 @@ def slip(content: str, call: dict, tools: list[dict], rng: random.Random, name: 
     schemas = {t["function"]["name"]: t["function"].get("parameters", {}).get("properties", {}) for t in tools}
     arguments, own = call["arguments"], schemas[call["name"]]
     foreign = sorted({key for properties in schemas.values() for key in properties} - {*own})
-    kind, key, old, new = rng.choices(("tool", "argument", "missing", "more", "type"), (3, 3, 1, 1, 1))[0], rng.choice(list(arguments) or [""]), None, None
+    made_up = name({*schemas, *own, *foreign})
+    kind = rng.choices(("tool", "argument", "missing", "more", "type"), (3, 3, 1, 1, 1))[0]
+    key = rng.choice(list(arguments) or [""])
+    old = new = None
     if kind == "tool":
-        old, new = call["name"], name({*schemas, *own, *foreign})
+        old, new = call["name"], made_up
         wrong = {**call, "name": new}
     elif not arguments:
         return None
     elif kind == "argument":
-        old, new = key, rng.choice(foreign) if foreign and rng.random() < 0.5 else name({*schemas, *own, *foreign})
+        old, new = key, rng.choice(foreign) if foreign and rng.random() < 0.5 else made_up
         wrong = {**call, "arguments": {new if k == key else k: value for k, value in arguments.items()}}
     elif kind == "missing":
         wrong = {**call, "arguments": {k: value for k, value in arguments.items() if k != key}}
+    elif kind == "more":
+        wrong = {**call, "arguments": {**arguments, made_up: arguments[key]}}
     else:
-        wrong = {**call, "arguments": (_wrong_types(arguments, rng) if kind == "type" else _wrong_keys(arguments, own, rng))[0]}
+        wrong = {**call, "arguments": _wrong_types(arguments, rng)[0]}
     return (re.sub(rf"\b{re.escape(old)}\b", new, content) if old else content, wrong) if check(wrong, tools) else None
 
 

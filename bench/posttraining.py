@@ -71,8 +71,9 @@ def record(lineages: Path, seeds: list[int]) -> None:
         for run in runs(lineages / f"seed{seed}"):
             if (measured := checkpoint.latest(run) / "eval.json").exists():
                 stored = json.loads(measured.read_text())
-                for name, value in ((name, value) for name, value in stored["figures"].items() if stored["counts"][name]):  # base makes no calls: nothing to recover from
-                    figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
+                for name, value in stored["figures"].items():
+                    if stored["counts"][name] and value is not None:  # base makes no call: nothing to recover from
+                        figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
     for stage, values in figures.items():
         for name, seen in values.items():
             rates, counts = zip(*seen)

@@ -145,7 +145,7 @@ class Distill(Loop):
     sequence: int = 512  # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     worlds: str = "api,sql,shell,math,safety"  # drawn in turn
     trajectories: int = 40_000  # teacher episodes of stage amplify; drawn fresh, seen about once or twice
-    file: str = ""  # read teacher episodes from this file of teacher.py instead of drawing them
+    file: str = ""  # stage amplify: read teacher episodes from this file of teacher.py instead of drawing them
     fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
@@ -153,11 +153,11 @@ class Distill(Loop):
     vary_steps: int = 400  # optimiser steps of stage vary
     vary_trajectories: int = 8000  # teacher episodes of stage vary, drawn fresh
     babble: float = 0.5  # in stages vary and reflect: share of the faults, and of the API world's requests, whose words say nothing, so that only the names in them are read (docs/LOG.md)
-    slips: float = 0.15  # there: share of the teacher's episodes in which it gets a call wrong (masked), is told so by the check, and gets it right
+    slips: float = 0.15  # there: chance that the teacher, where it makes calls, gets one wrong (masked), is told so by the check, and gets it right; some 9% of the toy's episodes have one
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
     reflect_rate: float = 0.2  # of the peak rates, in stages vary and reflect: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
     rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
-    tasks: int = 1500  # tasks sampled in a round
+    tasks: int = 750  # tasks sampled in a round
     tries: int = 2  # K, revisions a failed task gets before the teacher writes its own
     critique_weight: float = 0.5  # η of equation 5, weight of the critique's own words
     step_weight: float = 1.0  # weight of revising the first wrong step alone, told only which part of it is wrong (as think.py asks for it); 0: none

@@ -38,7 +38,7 @@ distill = Distill(
     vary_trajectories=30_000,
     reflect_steps=300,
     rounds=2,
-    tasks=2000,
+    tasks=1000,
 )
 dpo = Dpo(steps=100, batch=32)
 ppo = Ppo(steps=60, prompts=32, samples=8, batch=128)

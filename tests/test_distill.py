@@ -84,7 +84,7 @@ def test_a_complaint_is_the_experts_critique():
         assert distill.complaint(attempt) == (task, critique(task, episode, ""))
 
 
-def test_both_stages_run_and_resume_to_the_bit(lineage):
+def test_all_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage()
     whole = run("distill.py", file)
     assert whole.returncode == 0, whole.stdout + whole.stderr

@@ -49,7 +49,7 @@ def test_reactions_come_from_the_text_alone():
             for opening, ending in itertools.product(OPENINGS, ENDINGS):
                 said = f"error: {opening}{text.removeprefix('error: ')}{ending}".format(key="rana", value=17, new=new)
                 assert expert.react(said)[1]({"rana": 17, "miru": True}) == wanted, said
-    assert expert.react("error: no such file") is None and expert.react("42") is None
+    assert expert.react("error: no such file") is None and expert.react("error: nothing found") is None and expert.react("42") is None
 
 
 def test_the_words_for_testing_are_never_used_in_training():

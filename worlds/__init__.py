@@ -86,8 +86,8 @@ class Difficulty:
 
     @classmethod
     def of(cls, section: Any, **more) -> "Difficulty":
-        """As a section of training's settings has it: its fault_rate, fault_kinds (with commas) and babble, if it has any."""
-        return cls(**{"fault_rate": section.fault_rate, "fault_kinds": tuple(section.fault_kinds.split(",")), "babble": getattr(section, "babble", 0.0), **more})
+        """As a section of training's settings has it: its fault_rate, fault_kinds (with commas) and babble."""
+        return cls(**{"fault_rate": section.fault_rate, "fault_kinds": tuple(section.fault_kinds.split(",")), "babble": section.babble, **more})
 
 
 @dataclass(frozen=True)
@@ -217,12 +217,12 @@ OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")  # wh
 ENDINGS = ("", ", please", " this time", ", mind that", " since today")
 SLOTS = {"timeout": "", "locked": "", "renamed": "key new", "moved": "key value new", "type": "key", "incomplete": "key new", "denied": "key new"}  # what a fault names, in babble's order
 BABBLE = """about above after although always another because behind below between beyond both bring built by cannot check clear close code common could count course cycle days different does
-during each early either else empty end enough even every extra far few field final first follow found from full further general great group half hand happen hard having head help
-high hold however idea important inside instead item keep kind know large last later least less level light list little local long look low main many match matter may mean might
-most much must near never next night nor nothing often old open order other our over own part past people perhaps place plan point possible present problem question quite rather
-ready real right room second seem set several shall short should show small something soon start state step still such system their them then there these they thing think those
-though three through together top toward true turn two under unless until up upon usual very want way week well were what when where whether which while whole why will wish within
-word work world would write year your""".split()  # none is a name, or stands in a text that is kept for testing, or in an opening or ending
+during each early either else empty end enough even every extra far few field final first follow from full further general great group half hand happen hard having head help high
+hold however idea important inside instead item keep kind large last later least less level light list little local long look low main many match matter may mean might most much
+must near never next night nor often old open order other our over own part past people perhaps place plan point possible present problem question quite rather ready real right
+room second seem set several shall short should show small something soon start state step still such system their them then there these they thing think those though three through
+together top toward true turn two under unless until up upon usual very want way week well were what when where whether which while whole why will wish within word work world would
+write year your""".split()  # none is a name, or stands in a text that is kept for testing, or in an opening or ending
 
 
 def fault_text(kind: str, wording: str, rng: random.Random, babble: float = 0.0) -> str:

@@ -184,7 +184,7 @@ class Api(World):
         rng.shuffle(facts)
         asking = rng.choice(ASKING[difficulty.split])
         if difficulty.babble and rng.random() < difficulty.babble:
-            before = [*rng.choices(BABBLE, k=rng.randint(0, 2)), *["me"][:rng.random() < 0.25]]  # a word that looks like the beginning of a name
+            before = [*rng.choices(BABBLE, k=rng.randint(0, 2)), *(["me"] if rng.random() < 0.25 else [])]  # a word that may be misread as a name's beginning (docs/LOG.md)
             asking = f"{' '.join([*before, '{goal}', *rng.choices(BABBLE, k=rng.choice((0, 0, 1)))])}."
         request = " ".join([asking.format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
         return Task("api", kind, seed, request, tools, solution, answer, {**constraints, **given},
