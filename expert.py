@@ -99,26 +99,28 @@ def solve(task: Task, faults: bool = True, slips: bool = False) -> tuple[list[di
     content = [text for text in (task.analysis, plan) if text]   # no plan where the right reaction is a message
     changes: dict[str, list[Callable[[dict], dict]]] = {}   # tool -> what its faults have asked for so far
     rng, calling = random.Random(f"slip {task.seed}"), [number for number, step in enumerate(task.solution, 1) if step.call]
-    spoilt = rng.choice(calling) if slips and calling else None
+    spoilt = rng.choice(calling) if slips and calling else None  # the step whose call it gets wrong once
+
+    def made_up(known: set[str]) -> str:
+        return draw_name(rng, task.difficulty.split, known)
+
     with Episode(task, faults) as episode:
         for number, step in enumerate(task.solution, 1):
             if step.call is None:
                 continue
             thought, name = step.thought, step.call["name"]
-            right, words = step.call["arguments"], "\n".join([*content, f"{number}: {thought}"])
-            for change in changes.get(name, []):
-                right = change(right)
-            if number == spoilt and (wrong := slip(words, {"name": name, "arguments": right}, episode.tools, rng, lambda used: draw_name(rng, task.difficulty.split, used))):
-                messages += [{**call_message(*wrong), "slip": True}, {"role": "tool", "content": episode.step(wrong[1])}]
-                content, thought = [], step.goal         # the plan's line once more, which is to be read off the schemas again
             for _ in range(3):
                 arguments = step.call["arguments"]
                 for change in changes.get(name, []):
                     arguments = change(arguments)
-                call = {"name": name, "arguments": arguments}
-                said = episode.step(call)
-                messages += [call_message("\n".join([*content, f"{number}: {thought}"]), call), {"role": "tool", "content": said}]
+                call, words = {"name": name, "arguments": arguments}, "\n".join([*content, f"{number}: {thought}"])
                 content = []
+                if number == spoilt and (wrong := slip(words, call, episode.tools, rng, made_up)):
+                    messages += [{**call_message(*wrong), "slip": True}, {"role": "tool", "content": episode.step(wrong[1])}]
+                    words = f"{number}: {step.goal}"         # the plan's line once more, which is to be read off the schemas again
+                spoilt = None if number == spoilt else spoilt
+                said = episode.step(call)
+                messages += [call_message(words, call), {"role": "tool", "content": said}]
                 if not (failed(said) and (reaction := react(said))):
                     break
                 thought, change = reaction

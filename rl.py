@@ -241,7 +241,6 @@ def ppo(config: Config) -> None:
 
             # -- a few passes, as long as the policy stays near the one that sampled
             clipped = moved = norm = 0.0
-            taught: list[float] = []  # losses of what was replayed
             if not signal:
                 skipped += 1
             for epoch in range(c.epochs if signal else 0):
@@ -262,7 +261,7 @@ def ppo(config: Config) -> None:
                     if replay:
                         again = replay_loss(stage, replay)
                         (c.replay * again).backward()
-                        taught.append(again.item())
+                        replayed_losses.append(again.item())
                     norm = stage.update(step)
                 moved = drift
                 if drift > c.stop_kl:
@@ -277,7 +276,6 @@ def ppo(config: Config) -> None:
             seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
                              entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),
                              rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
-            replayed_losses += taught
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 means = {name: value / steps for name, value in seen.items()}

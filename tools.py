@@ -1,4 +1,4 @@
-"""Tools: finding a call in text, naming what is wrong with it, plans as graphs, and the three kinds of hard negatives.
+"""Tools: finding a call in text, naming what is wrong with it, plans as graphs, the three kinds of hard negatives, and slips.
 
 A tool is a JSON-Schema function in Qwen's (OpenAI's) format; a call is {"name": ..., "arguments": {...}}, written by the model as
 <tool_call>{"name": ..., "arguments": ...}</tool_call>. `check` is the one judge of calls: training labels, rewards, the worlds and the

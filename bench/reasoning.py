@@ -52,7 +52,7 @@ class Judged:
             raise UserError(f"{run} has no steps.jsonl, the data that its heads were trained on: without it there is nothing to train a probe on; make the run with python heads.py config/toy.py")
         c, d, rows = config.heads, config.distill, [json.loads(line) for line in data.read_text().splitlines()]
         known, seen = ([row for row in rows if row["part"] == part] for part in ("train", "validation"))
-        difficulty = Difficulty(split="test", fault_rate=d.fault_rate, fault_kinds=tuple(d.fault_kinds.split(",")), style="compact" if tokenizer.name == "toy" else "qwen")
+        difficulty = Difficulty.of(d, split="test", babble=0.0, style="compact" if tokenizer.name == "toy" else "qwen")
         self.rows = [row for row in gather(model, tokenizer, c.worlds.split(","), SEED, tasks, trajectories, difficulty, c.batch, c.room) if row["steps"]]
         train, validation, self.found = (examine(model, heads, some) for some in (known, seen, self.rows))
         calibrated = heads["meta"].confidence(self.found["logits"])

@@ -153,7 +153,7 @@ class Distill(Loop):
     vary_steps: int = 400  # optimiser steps of stage vary
     vary_trajectories: int = 8000  # teacher episodes of stage vary, drawn fresh
     babble: float = 0.5  # in stages vary and reflect: share of the faults, and of the API world's requests, whose words say nothing, so that only the names in them are read (docs/LOG.md)
-    slips: float = 0.15  # there: chance that the teacher, where it makes calls, gets one wrong (masked), is told so by the check, and gets it right; some 9% of the toy's episodes have one
+    slips: float = 0.15  # in stages vary and reflect: chance that the teacher, where it makes calls, gets one wrong (masked), is told so by the check, and gets it right; a tenth of the toy's episodes have one
     reflect_steps: int = 600  # optimiser steps of stage reflect, shared evenly between its rounds
     reflect_rate: float = 0.2  # of the peak rates, in stages vary and reflect: at the full ones a round undoes what stage amplify's decay had settled (docs/LOG.md)
     rounds: int = 2  # of Algorithm 1; each samples from the student that the round before left
@@ -171,6 +171,8 @@ class Distill(Loop):
         super().check()
         self.at_least(sequence=2, trajectories=1, fault_rate=0, correction=0, prompt_weight=0, vary_steps=1, vary_trajectories=1, babble=0, slips=0, reflect_steps=1, reflect_rate=0, rounds=1, tasks=1,
                       tries=0, critique_weight=0, step_weight=0, replay=0, kl=0)
+        if self.babble > 1 or self.slips > 1:
+            raise UserError(f"distill.babble is {self.babble}, slips {self.slips}; both are shares, wanted 0 to 1")
 
 
 @dataclass

@@ -77,6 +77,15 @@ def test_other_dtypes(dtype, tolerance):
     assert (found.double() - wanted).norm() / wanted.norm() < tolerance
 
 
+def test_steps_of_all_lengths_have_few_shapes():
+    """oneDNN keeps a kernel for every shape it meets: 400 steps read slots in 64s, and never fewer than they see."""
+    cache, read = LandmarkCache(1, 2, 1, d, 300, 16, 400), []
+    for position in range(400):
+        read.append(cache.plan(torch.tensor([[position], [-1]])).bias.shape[-1])
+        assert read[-1] >= (cache.reach <= position).sum()
+    assert sorted(set(read)) == [64, 128, 192, 256, 320]
+
+
 def test_a_long_prompt_in_chunks_longer_than_any_buffer():
     q, k, v = (torch.randn(1, heads, 900, d, generator=torch.Generator().manual_seed(4)) for heads in (2, 1, 1))
     wanted = definition(q, k, v, 30, 16)

@@ -97,7 +97,8 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
     assert checkpoint.latest(other / "amplified").name == "checkpoint-0000003"
     resumed = run("distill.py", again, "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    shutil.rmtree(other / "reflected" / "checkpoint-0000004")  # and once more from within stage reflect's second round
+    shutil.rmtree(other / "varied" / "checkpoint-0000002")  # and once more from within stage vary, and stage reflect's second round
+    shutil.rmtree(other / "reflected" / "checkpoint-0000004")
     assert run("distill.py", again, "--resume").returncode == 0
     for stage in ("amplified", "varied", "reflected"):
         one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
@@ -111,6 +112,7 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
     ("", ["--stage", "dpo"], "distill.py has amplify, vary and reflect"),
     ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
     ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
+    ("", ["--stage", "vary", "--distill.slips", "15"], "slips 15; both are shares"),
     ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
     ("start='out/nosuch'", ["--stage", "amplify"], "there is no run"),
 ])

@@ -158,6 +158,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     log = records(folder / "sage")
     timeless = lambda records: [{k: v for k, v in r.items() if k not in ("ms", "tokens_per_second", "peak_share", "rollout_share")} for r in records]
     assert timeless(log) == timeless(records(other / "sage")) and len(log) == 10
+    assert any(r.get("replay", 0) > 0 for r in log)
     assert max(r["mismatch"] for r in log if "mismatch" in r) < 1e-5  # sampler and trainer agree
     assert log[0]["kl"] == 0 and log[-2]["kl"] > 0 and (folder / "sage" / "loss.png").exists()
 
