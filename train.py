@@ -217,7 +217,7 @@ def main() -> None:
     print(f"held out: {bits:.4f} bits a byte over all {len(held_out.tokens):,} held-out tokens, after {(time.perf_counter() - began) / 60:.1f} minutes")
     run = os.path.relpath(config.out, settings.ROOT)
     print(f"saved     {checkpoint.latest(config.out)}\ncurve     {runtime.draw_curve(config.out, f'{run}: {bits:.3f} bits a byte held out')}")
-    flag = "" if run == settings.Sample().run else f" --run {run}"
+    flag = "" if run == settings.Config().out else f" --run {run}"
     print(f'next      python sample.py{flag} --prompt "def "\n          python sample.py{flag} --show-gate --prompt "# words, then x = 1"')
 
 

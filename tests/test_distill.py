@@ -112,7 +112,7 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
     ("", ["--stage", "dpo"], "distill.py has amplify, vary and reflect"),
     ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
     ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
-    ("", ["--stage", "vary", "--distill.slips", "15"], "slips 15; both are shares"),
+    ("", ["--stage", "vary", "--distill.slips", "15"], "slips 15.0; both are shares"),
     ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
     ("start='out/nosuch'", ["--stage", "amplify"], "there is no run"),
 ])
