@@ -5,6 +5,8 @@ finished is kept, what was stopped goes on. The ablations start from the runs th
 
     without-negatives     stage amplify without corrections of hard negatives; to be compared with amplified
     without-reflection    the steps of stage reflect spent on going on with stage vary instead, on fresh teacher trajectories; with reflected
+    without-preferences   stage dpo with β = 0: the chosen messages and the replayed episodes are learnt, nothing is rejected; with safe
+    grpo                  stage ppo with group-relative advantages, without a value head; with sage
 
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
     python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
@@ -27,7 +29,7 @@ import config as settings
 import results
 from stage import STAGES
 
-ABLATIONS = ("without-negatives", "without-reflection")
+ABLATIONS = ("without-negatives", "without-reflection", "without-preferences", "grpo")
 
 PAPER = {  # what the paper reports at 32B for the figure of the same meaning
     ("base", "recovery/seen"): "35", ("sage", "recovery/seen"): "76", ("base", "invented/per call"): "14.5", ("sage", "invented/per call"): "2.4",
@@ -56,6 +58,9 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
         call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
         call("distill.py", *out, "--resume", "--stage", "vary", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "varied"), "--distill.seed", str(10 + seed),
              "--distill.vary-steps", str(c.distill.reflect_steps))
+        call("rl.py", *out, "--resume", "--stage", "dpo", "--dpo.name", "without-preferences", "--dpo.beta", "0")
+        if last == "sage":
+            call("rl.py", *out, "--resume", "--stage", "ppo", "--ppo.name", "grpo", "--ppo.advantage", "group")
     call("eval.py", *out, "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
 
 
