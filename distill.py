@@ -15,14 +15,13 @@ What differs from the usual fine-tuning:
 """
 
 import json
-import os
 import random
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+import threads  # before torch
 
 import torch
 import torch.nn.functional as F

@@ -15,12 +15,11 @@ Results, and how many episodes or calls each stands on, are kept in eval.json be
 """
 
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+import threads  # before torch
 
 import torch
 

@@ -16,13 +16,12 @@ What differs from the usual training of a verifier:
 """
 
 import json
-import os
 import random
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+import threads  # before torch
 
 import numpy as np
 import torch

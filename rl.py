@@ -19,11 +19,10 @@ What differs from the textbook:
 """
 
 import math
-import os
 import time
 from collections import Counter
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+import threads  # before torch
 
 import numpy as np
 import torch

@@ -23,6 +23,8 @@ from typing import Callable, Sequence
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import threads  # before torch
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

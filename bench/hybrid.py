@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import threads  # before torch
+
 import numpy as np
 import torch
 
@@ -274,7 +276,7 @@ def horizon_table(table: Table, world: str, runs: list[dict[str, list]]) -> dict
 
 
 def picture(world: str, modes: list[dict[str, list[dict]]] | None, horizon: dict[str, np.ndarray] | None, path: Path) -> None:
-    """Success against cost for each gate; and how long the plain and the checked agent stay right, measured and foretold."""
+    """What each gate gains over fast against its cost; and how long the plain and the checked agent stay right, measured and foretold."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -284,12 +286,22 @@ def picture(world: str, modes: list[dict[str, list[dict]]] | None, horizon: dict
     panels = iter(axes[0])
     if modes:
         axis = next(panels)
-        point = lambda name: (statistics.mean(total(run[name], "flops") / total(run["fast"], "flops") for run in modes), 100 * statistics.mean(statistics.mean(float(e["verified"]) for e in run[name]) for run in modes))
+        verified = lambda name: [float(e["verified"]) for run in modes for e in run[name]]
+
+        def points(names: list[str]) -> tuple[list[float], list[float], np.ndarray]:
+            """Cost, gain over fast on the same tasks, and its 95% interval's reach below and above, (2, names)."""
+            gains = [bootstrap(verified(name), verified("fast")) for name in names]
+            cost = [statistics.mean(total(run[name], "flops") / total(run["fast"], "flops") for run in modes) for name in names]
+            return cost, [mean for mean, _, _ in gains], np.maximum(0, [(mean - low, high - mean) for mean, low, high in gains]).T
+
         for name, colour, style in (("gate", "tab:blue", "o-"), ("entropy", "tab:green", "s--"), ("random", "tab:gray", "^:")):
-            axis.plot(*zip(point("fast"), *(point(f"{name} {rate}") for rate in RATES), point("reason")), style, color=colour, markersize=4, label={"gate": "equation 7's gate"}.get(name, f"{name} gate"))
-        for name, place in (("fast", (4, -12)), ("reason", (-38, 6))):
-            axis.annotate(name, point(name), textcoords="offset points", xytext=place)
-        axis.set(xlabel="forward FLOPs, × fast", ylabel="success (%)", title=f"hybrid mode, {world} tasks")
+            cost, gain, reach = points(["fast", *(f"{name} {rate}" for rate in RATES), "reason"])
+            axis.errorbar(cost, gain, reach, fmt=style, color=colour, markersize=4, elinewidth=0.8, capsize=2, label={"gate": "equation 7's gate"}.get(name, f"{name} gate"))
+        for name, place in (("fast", (4, -12)), ("reason", (-42, 6))):
+            (cost,), (gain,), _ = points([name])
+            axis.annotate(name, (cost, gain), textcoords="offset points", xytext=place)
+        axis.axhline(0, color="black", linewidth=0.5)
+        axis.set(xlabel="forward FLOPs, × fast", ylabel="points over fast, with 95% intervals", title=f"hybrid mode, {world} tasks")
         axis.legend(frameon=False)
     if horizon:
         axis = next(panels)

@@ -22,6 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import threads  # before torch
+
 import numpy as np
 import torch
 from torch import Tensor

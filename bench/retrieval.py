@@ -29,6 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import threads  # before torch
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -14,7 +14,7 @@ import config as settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
-ORDER = ["config", "results", "runtime", "corpus", "tokenizer", "tools", "losses", "muon", "kernels", "attention", "model", "mch", "checkpoint", "data", "stage",
+ORDER = ["threads", "config", "results", "runtime", "corpus", "tokenizer", "tools", "losses", "muon", "kernels", "attention", "model", "mch", "checkpoint", "data", "stage",
          "worlds", "expert", "teacher", "generate", "rollout", "steps", "talk", "think", "traces"]
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory"]
 
@@ -48,6 +48,18 @@ def test_imports_go_downwards(name):
                 assert target not in SCRIPTS, f"{path.name} is a script and imports the script {target}"
             else:
                 assert target not in SCRIPTS and ORDER.index(target) < ORDER.index(name), f"{path.name} imports {target}, which stands above it"
+
+
+def test_threads_come_before_torch():
+    """Whoever runs a model sets how its threads wait before torch reads it; what the user has set stands."""
+    for path in [*(ROOT / f"{name}.py" for name in [*SCRIPTS, "stage"]), *(ROOT / "bench").glob("*.py")]:
+        names = [node.names[0].name for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import)] if path.exists() else []
+        if "torch" in names and path.stem not in ("loading", "scale"):  # these read and write weights
+            assert "threads" in names and names.index("threads") < names.index("torch"), path.name
+    code = "import stage, os; print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    for given, wanted in (({}, "PASSIVE 1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"), ({"GOMP_SPINCOUNT": "7"}, "PASSIVE 7")):
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**clean, **given}).stdout.strip() == wanted
 
 
 def test_importing_does_nothing():
