@@ -27,6 +27,17 @@ def pick_device(name: str) -> str:
     return name
 
 
+def settle(device: str) -> None:
+    """Before training: float32 products may be rounded as suits the processor, but sums come in one order, so that a run on a CPU repeats itself to the bit, with two threads as with one.
+
+    Otherwise an embedding's gradient, to which many places add, depends on which thread was first.
+    """
+    torch.set_float32_matmul_precision("medium")
+    if device == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+
 def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
     """The machine's matrix-product rate in FLOP/s, measured: the best of many size × size products (4 × larger on a GPU)."""
     size *= 4 if device.startswith("cuda") else 1

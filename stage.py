@@ -58,7 +58,7 @@ class Stage:
         self.folder = lineage / (section.name or name)
         self.source = Path(settings.anchored(section.start)) if section.start else lineage / previous
         self.device = runtime.pick_device(section.device)
-        torch.set_float32_matmul_precision("medium")
+        runtime.settle(self.device)
         torch.manual_seed(section.seed)
         done = checkpoint.checkpoints(self.folder)
         if done and not config.resume:

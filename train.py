@@ -57,9 +57,9 @@ def main() -> None:
         meta, _ = checkpoint.read_meta(checkpoint.latest(config.out))
         raise UserError(f"{config.out} holds a run at step {meta['step']} of {meta['settings']['train']['steps']}; go on with --resume, or give another --out, or delete the folder")
 
-    # -- device: products in bf16 where that is faster, weights in float32. "medium" lets float32 products take a CPU's faster library.
+    # -- device: products in bf16 where that is faster, weights in float32
     device = runtime.pick_device(c.device)
-    torch.set_float32_matmul_precision("medium")
+    runtime.settle(device)
     torch.manual_seed(c.seed)
     dtype = runtime.pick_dtype(c.dtype, device)
     c.dtype = str(dtype).removeprefix("torch.")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import checkpoint
+import runtime
 from conftest import ROOT
 
 SETTINGS = """
@@ -79,6 +80,30 @@ def test_six_steps_are_three_and_a_kill_in_a_save_and_three(tmp_path, settings):
     numbers = [[{k: v for k, v in json.loads(line).items() if k in ("step", "loss", "bits_per_byte", "norm")} for line in open(tmp_path / name / "log.jsonl")] for name in ("straight", "killed")]
     assert numbers[0] == numbers[1] and len(numbers[0]) == 9
     assert one["embedding.text.weight"].std() > 0
+
+
+REPEATED = """
+import threads, torch, runtime
+torch.set_num_threads(2)
+runtime.settle("cpu")
+from config import Model
+from model import SAGE
+torch.manual_seed(0)
+model, tokens = SAGE(Model(width=32, layers=1, heads=1, kv_heads=1, feed_forward=48, context=256)).train(), torch.randint(50, (8, 256))
+loss, seen = torch.compile(lambda tokens: model(tokens).logsumexp(-1).mean()), set()
+for _ in range(10):
+    model.zero_grad()
+    loss(tokens).backward()
+    seen.add(b"".join(p.grad.numpy().tobytes() for p in model.parameters() if p.grad is not None))
+assert len(seen) == 1, len(seen)
+"""
+
+
+@pytest.mark.skipif(not runtime.can_compile("cpu"), reason="torch.compile needs a C++ compiler here")
+def test_two_threads_repeat_themselves_to_the_bit():
+    """A compiled step's gradients, again and again; without runtime.settle the embedding's differ every time, as its sums come in the order of whichever thread is first."""
+    result = subprocess.run([sys.executable, "-c", REPEATED], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_run_prints_saves_and_draws(tmp_path, settings):
