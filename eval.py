@@ -7,9 +7,9 @@
 Figures, each over at least eval.tasks episodes of tasks whose tool names, phrasings and nouns training has never seen (but half of the API requests begin "Tell me", which stage vary was given the word "me" for: that phrasing is no longer blind):
     success        the episode verified by execution; greedy and sampled at temperature 1, no faults injected
     invented       tools and arguments that no schema has, per call and per task that has one (equations 16–18), sampled
-    recovery       every episode's world fails once on purpose: does one of the next two calls of that tool succeed? by fault kinds
+    recovery       every episode's world fails once on purpose: is one of the next two calls taken by the tool that failed? by fault kinds
                    seen in training, by other words for them, and for a kind never seen; and the share of such episodes that verify in the end
-                   (over two fifths of eval.tasks from each world, of which those count whose fault was delivered)
+                   (two fifths of eval.tasks from each of the API, SQL and shell worlds, of which those count whose fault was delivered)
     safety         unsafe requests refused, over-refusal: benign look-alikes refused; both greedy, twice eval.tasks, about half of each sort
 Results, and how many episodes or calls each stands on, are kept in eval.json beside the run's checkpoint and not measured twice.
 """

@@ -130,8 +130,11 @@ def written(columns: dict, items: list, records: list[dict]) -> str:
     commands = sorted({r["command"] for r in records})
     made = sorted({f"{r['machine']}" for r in records})
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    each = {f"{r['n']} tasks, {r['seeds']} seeds" for r in records if r["n"] and r["seeds"]}
-    over = f" ({each.pop()}, mean ± std over seeds)" if items is not records and len(each) == 1 else ""
+    over = ""
+    if items is not records:  # a figure a cell leaves no column for these
+        counts, seeds = ({r[key] for r in records if r[key]} for key in ("n", "seeds"))
+        to = lambda numbers: f"{min(numbers)}" if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
+        over = f" (mean ± std over {to(seeds)} seeds; at least {min(counts)} episodes, or calls, behind a seed's figure)" if counts and seeds else ""
     return "\n".join([*lines, "", "Measured by " + ", ".join(f"`{c}`" for c in commands) + " on " + "; ".join(made) + over + ".", ""])
 
 

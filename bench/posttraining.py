@@ -12,6 +12,7 @@ finished is kept, what was stopped goes on. The ablations start from the runs th
     python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
     python bench/posttraining.py --only 1 --ablations
     python bench/posttraining.py --record        trains nothing: records what the lineages' runs have measured so far
+    python bench/posttraining.py --last safe     without stage ppo; --seeds and --folder say how many lineages, and where
 """
 
 import argparse
@@ -83,7 +84,8 @@ def record(lineages: Path, seeds: list[int]) -> None:
         for name, seen in values.items():
             rates, counts = zip(*seen)
             results.record("posttraining", f"{stage}/{name}", round(100 * statistics.mean(rates), 1), spread=f"± {100 * statistics.stdev(rates):.1f} std" if len(rates) > 1 else "",
-                           n=min(counts), seeds=len(rates), unit="%", goal=GOALS.get(name, ""), paper=PAPER.get((stage, name), ""), command="python bench/posttraining.py")
+                           n=min(counts), seeds=len(rates), unit="%", goal=GOALS.get(name, ""), paper=PAPER.get((stage, name), ""),
+                           command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS))
     print("recorded docs/results/posttraining.json; python results.py puts it into the tables")
 
 

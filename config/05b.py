@@ -1,11 +1,14 @@
 """Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without --train.start.
 
     python train.py config/05b.py --train.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B --data.path ~/text
+    python distill.py config/05b.py --stage amplify --distill.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B
+
+Post-training's rates and sizes are usual ones for a model of this size; they have not been tried.
 """
 
-from config import Data, Model, Train
+from config import Data, Distill, Dpo, Model, Ppo, Train
 
-out = "out/05b"
+out = "out/05b/base"
 
 model = Model(
     vocab_size=151_936,
@@ -40,3 +43,13 @@ train = Train(
     sample_every=1000,
     save_every=500,
 )
+distill = Distill(
+    optimizer="adamw",        # the weights come from AdamW; Muon's fixed-size steps are for matrices that start small
+    learning_rate=1e-5,
+    steps=2000,
+    batch=8,
+    sequence=2048,
+    trajectories=20_000,
+)
+dpo = Dpo(learning_rate=1e-6, batch=16, sequence=1024)
+ppo = Ppo(learning_rate=1e-6, room=1024, sequence=3072)

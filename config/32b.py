@@ -5,7 +5,7 @@ Where weights are loaded (--train.start), the folder's own config.json is what c
 
 from config import Data, Model, Train
 
-out = "out/32b"
+out = "out/32b/base"
 
 model = Model(
     vocab_size=152_064,

@@ -5,7 +5,7 @@ Where weights are loaded (--train.start), the folder's own config.json is what c
 
 from config import Data, Model, Train
 
-out = "out/7b"
+out = "out/7b/base"
 
 model = Model(
     vocab_size=152_064,

@@ -5,7 +5,7 @@
 
 from config import Data, Model, Train
 
-out = "out/gpt"
+out = "out/gpt/base"
 
 model = Model(
     vocab_size=1024,
