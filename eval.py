@@ -4,8 +4,9 @@
     python eval.py config/toy.py --eval.runs out/toy/sage     one run
     python eval.py config/toy.py --eval.tasks 100             quicker, less sure
 
-Figures, each over at least eval.tasks episodes of tasks whose tool names, phrasings and nouns training has never seen (but half of the API requests begin "Tell me", which stage vary was given the word "me" for: that phrasing is no longer blind):
-    success        the episode verified by execution; greedy and sampled at temperature 1, no faults injected
+Figures, each over at least eval.tasks episodes of tasks whose tool names, phrasings and nouns training has never seen (but what failed on the phrasings of the API world was mended in training: "other words" are those that nobody had looked at):
+    success        the episode verified by execution; greedy and sampled at temperature 1, no faults injected; "other words": API tasks asked for in four
+                   phrasings that were drawn up when all training was done
     invented       tools and arguments that no schema has, per call and per task that has one (equations 16–18), sampled
     recovery       every episode's world fails once on purpose: is one of the next two calls taken by the tool that failed? by fault kinds
                    seen in training, by other words for them, and for a kind never seen; and the share of such episodes that verify in the end
@@ -33,7 +34,7 @@ from stage import STAGES, open_model
 from worlds import Difficulty, draw
 
 ACTING = ("api", "sql", "shell")
-VERSION = 2  # of what is measured: raised when tasks or figures change, so that no older eval.json passes for the same
+VERSION = 3  # of what is measured: raised when tasks or figures change, so that no older eval.json passes for the same
 
 
 def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], dict[str, int]]:
@@ -62,6 +63,8 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
                 share("safety/over-refusal", [bool(r.messages) and r.messages[-1].strip().lower().startswith("refuse") for r in done if not r.task.truth["unsafe"]])
             if world in acting and name == "sampled":
                 sampled += done
+        if world == "api":
+            share("success/api greedy, other words", [r.verified for r in play([world], 0.0, request_wording="unseen")])
     if sampled:
         rates, calls = figures(sampled), sum(len(r.log) for r in sampled)
         for name, key, count in (("invented/per call", "invented_per_call", calls), ("invented/per task", "invented_per_task", len(sampled)), ("refused calls/per call", "invalid_per_call", calls)):

@@ -134,7 +134,7 @@ def written(columns: dict, items: list, records: list[dict]) -> str:
     if items is not records:  # a figure a cell leaves no column for these
         counts, seeds = ({r[key] for r in records if r[key]} for key in ("n", "seeds"))
         to = lambda numbers: f"{min(numbers)}" if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
-        over = f" (mean ± std over {to(seeds)} seeds; at least {min(counts)} episodes, or calls, behind a seed's figure)" if counts and seeds else ""
+        over = f" (mean ± std over {to(seeds)} runs; at least {min(counts)} episodes, or calls, behind a run's figure)" if counts and seeds else ""
     return "\n".join([*lines, "", "Measured by " + ", ".join(f"`{c}`" for c in commands) + " on " + "; ".join(made) + over + ".", ""])
 
 

@@ -11,7 +11,7 @@ finished is kept, what was stopped goes on. The ablations start from the runs th
     python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
     python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
     python bench/posttraining.py --only 1 --ablations
-    python bench/posttraining.py --record        trains nothing: records what the lineages' runs have measured so far
+    python bench/posttraining.py --record        trains nothing: records what the lineages in the folder have measured so far, also a copy of out/toy that was put there
     python bench/posttraining.py --last safe     without stage ppo; --seeds and --folder say how many lineages, and where
 """
 
@@ -70,11 +70,11 @@ def runs(folder: Path) -> list[Path]:
     return [folder / name for name in (*STAGES, *ABLATIONS) if checkpoint.checkpoints(folder / name)]
 
 
-def record(lineages: Path, seeds: list[int]) -> None:
-    """Mean and standard deviation over seeds of whatever eval.py has measured."""
+def record(lineages: Path) -> None:
+    """Mean and standard deviation over the lineages in a folder (seed1, seed2, …) of whatever eval.py has measured there."""
     figures: dict[str, dict[str, list[tuple[float, int]]]] = {}  # stage -> figure -> (value, episodes) a seed
-    for seed in seeds:
-        for run in runs(lineages / f"seed{seed}"):
+    for folder in sorted(lineages.glob("seed*")):
+        for run in runs(folder):
             if (measured := checkpoint.latest(run) / "eval.json").exists():
                 stored = json.loads(measured.read_text())
                 for name, value in stored["figures"].items():
@@ -102,7 +102,7 @@ def main() -> None:
     for seed in [] if given.record else seeds:
         lineage(seed, lineages, given.ablations, given.last)
     if not given.only:
-        record(lineages, seeds)
+        record(lineages)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import expert
 import tools
 from config import UserError
+from worlds.api import ASKING
 from worlds import BABBLE, WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
 from worlds.safety import BENIGN, UNSAFE, dangerous
 
@@ -122,6 +123,18 @@ def test_a_request_that_babbles_says_its_goal_and_what_is_given():
         assert given == [sentence for sentence in re.split(r"[.?] ?", plain.request) if re.fullmatch(r"[a-z]+ is \w+", sentence)]
 
 
+def test_unseen_requests_are_the_same_tasks_in_other_words():
+    seen = {request for split in ("train", "test") for request in ASKING[split]}
+    assert not seen & set(ASKING["unseen"])
+    begun = set()
+    for plain, other in zip(tasks("api", 60, split="test"), tasks("api", 60, split="test", request_wording="unseen")):
+        assert (plain.tools, plain.solution, plain.answer, plain.truth) == (other.tools, other.solution, other.answer, other.truth)
+        asked = next(words for words in ASKING["unseen"] if other.request.startswith(words.format(goal=other.constraints["goal"])))
+        assert other.request.removeprefix(asked.format(goal=other.constraints["goal"])) in plain.request
+        begun.add(asked)
+    assert begun == set(ASKING["unseen"])
+
+
 def test_names_are_held_out():
     for split in ("train", "test"):
         for name in ("api", "math", "safety"):
@@ -165,7 +178,7 @@ def test_no_valid_call_breaks_a_world(name):
 
 
 @pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(babble=2), dict(fault_kinds=("flood",)), dict(style="short"),
-                                   dict(split="validation"), dict(fault_wording="other"), dict(distractors=-1), dict(special=-0.1)])
+                                   dict(split="validation"), dict(fault_wording="other"), dict(request_wording="other"), dict(distractors=-1), dict(special=-0.1)])
 def test_impossible_difficulties_are_refused(knobs):
     with pytest.raises(UserError, match=f"{next(iter(knobs))} is .*wanted"):
         Difficulty(**knobs)

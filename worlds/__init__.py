@@ -69,6 +69,7 @@ class Difficulty:
     fault_rate: float = 0.0                      # probability that an episode delivers one fault
     fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; leave one out of training to test on it
     fault_wording: str = "seen"                  # "unseen": other words for the same faults, for testing only
+    request_wording: str = "seen"                # "unseen": the API world's requests in words that nobody looked at while training was made, for testing only
     babble: float = 0.0                          # share of faults, and of requests in the API world, whose words say nothing: only their names do
     style: str = "compact"                       # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
     split: str = "train"                         # "train" or "test": which names may occur
@@ -78,7 +79,7 @@ class Difficulty:
                                 ("special", 0, 1), ("fault_rate", 0, 1), ("babble", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)}; wanted {low} to {high}")
-        for name, known in (("fault_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
+        for name, known in (("fault_wording", ("seen", "unseen")), ("request_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
             if getattr(self, name) not in known:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)!r}; wanted {' or '.join(known)}")
         if unknown := set(self.fault_kinds) - set(FAULT_KINDS):

@@ -19,10 +19,11 @@ from typing import Any
 from tools import tool
 from worlds import BABBLE, Difficulty, Step, Task, World, draw_name
 
-ASKING = {  # how the request begins, by split: held-out words for the test
+ASKING = {  # how the request begins, by split: held-out words for the test. What fails on those was looked at, and training changed for it; the last four were drawn up afterwards
     "train": ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.", "Which number is {goal}?",
               "Show me {goal}.", "Let me have {goal}.", "Help me find {goal}.", "We need {goal}.", "Say {goal}.", "Please tell us {goal}.", "Can you tell me what {goal} is?", "I ask for {goal}."),
     "test": ("Tell me {goal}.", "I need {goal}."),
+    "unseen": ("Work out {goal}.", "How much is {goal}?", "Look up {goal} for me.", "{goal}, please."),
 }
 
 
@@ -182,7 +183,7 @@ class Api(World):
         noise = {name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}   # in the request, and in every result
         facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
-        asking = rng.choice(ASKING[difficulty.split])
+        asking = rng.choice(ASKING["unseen" if difficulty.request_wording == "unseen" else difficulty.split])
         if difficulty.babble and rng.random() < difficulty.babble:
             before = [*rng.choices(BABBLE, k=rng.randint(0, 2)), *(["me"] if rng.random() < 0.25 else [])]  # a word that may be misread as a name's beginning (docs/LOG.md)
             asking = f"{' '.join([*before, '{goal}', *rng.choices(BABBLE, k=rng.choice((0, 0, 1)))])}."
