@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 import checkpoint
 import config as settings
 import results
+from eval import VERSION
 from stage import STAGES
 
 ABLATIONS = ("without-negatives", "without-reflection", "without-preferences", "grpo")
@@ -71,21 +72,28 @@ def runs(folder: Path) -> list[Path]:
 
 
 def record(lineages: Path) -> None:
-    """Mean and standard deviation over the lineages in a folder (seed1, seed2, …) of whatever eval.py has measured there."""
-    figures: dict[str, dict[str, list[tuple[float, int]]]] = {}  # stage -> figure -> (value, episodes) a seed
+    """Mean and standard deviation over the lineages in a folder (seed1, seed2, …) of what eval.py has measured there, on as many tasks as config/toy.py says; the note has the commits that trained them."""
+    figures: dict[str, dict[str, list[tuple[float, int]]]] = {}  # stage -> figure -> (value, episodes) a lineage
+    commits: dict[str, set[str]] = {}
+    wanted = settings.read("config/toy.py").eval.tasks, VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
-            if (measured := checkpoint.latest(run) / "eval.json").exists():
-                stored = json.loads(measured.read_text())
-                for name, value in stored["figures"].items():
-                    if stored["counts"][name] and value is not None:  # base makes no call: nothing to recover from
-                        figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
+            if not (measured := checkpoint.latest(run) / "eval.json").exists():
+                continue
+            stored = json.loads(measured.read_text())
+            if (stored["settings"]["tasks"], stored["settings"]["version"]) != wanted:
+                print(f"left out: {folder.name}/{run.name}, measured on {stored['settings']['tasks']} tasks by version {stored['settings']['version']} of eval.py; wanted {wanted[0]} and {wanted[1]}")
+                continue
+            commits.setdefault(run.name, set()).add(checkpoint.read_meta(checkpoint.latest(run))[0]["commit"])
+            for name, value in stored["figures"].items():
+                if stored["counts"][name] and value is not None:  # base makes no call: nothing to recover from
+                    figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
     for stage, values in figures.items():
         for name, seen in values.items():
             rates, counts = zip(*seen)
             results.record("posttraining", f"{stage}/{name}", round(100 * statistics.mean(rates), 1), spread=f"± {100 * statistics.stdev(rates):.1f} std" if len(rates) > 1 else "",
                            n=min(counts), seeds=len(rates), unit="%", goal=GOALS.get(name, ""), paper=PAPER.get((stage, name), ""),
-                           command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS))
+                           note=f"trained at {', '.join(sorted(commits[stage]))}", command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS))
     print("recorded docs/results/posttraining.json; python results.py puts it into the tables")
 
 

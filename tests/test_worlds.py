@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import expert
 import tools
 from config import UserError
-from worlds.api import ASKING
 from worlds import BABBLE, WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
+from worlds.api import ASKING
 from worlds.safety import BENIGN, UNSAFE, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
