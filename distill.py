@@ -37,7 +37,7 @@ from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage, open_model
 from steps import WORDS, first_wrong, spans_of
 from tokenizer import Tokenizer
-from worlds import Difficulty, Task, draw
+from worlds import Difficulty, Task, Tasks, strangers
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
 
@@ -59,9 +59,17 @@ def conversation(messages: list[dict], tools: list, tokenizer: Tokenizer, style:
     return tokens, weights
 
 
-def correction(row: dict, negative: dict, tokenizer: Tokenizer, prompt_weight: float) -> Example:
+def success(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Example:
+    """A verified attempt to learn from. A call that the check refused on the way is masked; that it was put right is learnt."""
+    tokens, weights = lesson(attempt.tokens, attempt.own, prompt_weight)
+    for entry, (first, last) in zip(attempt.log, spans_of(tokens, attempt.own, tokenizer.stop)):
+        if entry.faults:
+            weights[first:last + 1] = [0.0] * (last + 1 - first)
+    return tokens, weights
+
+
+def correction(row: dict, negative: dict, tokenizer: Tokenizer, style: str, prompt_weight: float) -> Example:
     """A hard negative to put right: the request, the wrong call (masked), "again", then what was wrong with it and the right call."""
-    style = "compact" if row["tools"] and isinstance(row["tools"][0], str) else "qwen"
     wrong, right = ({"role": "assistant", "content": content, "tool_calls": [{"function": call}]}
                     for content, call in (("", negative["wrong"]), (f"{negative['kind']}: {negative['fault']}\n", negative["right"])))
     before = [row["messages"][0], wrong, {"role": "user", "content": AGAIN}]
@@ -83,32 +91,59 @@ def equation_5(attempt: list[int], style: str, told: str, revised: list[int], re
 # ------------------------------------------------------------------------------------------------------ stages amplify and vary
 
 
-def drawn_rows(c: Distill, seed: int, count: int, babble: float, slips: float) -> list[dict]:
-    """The scripted expert's verified trajectories, as lines of a teacher's file. Most of an expert's time goes into negatives: only as many as are used."""
-    worlds, difficulty, chance, erring = c.worlds.split(","), Difficulty.of(c, babble=babble), random.Random(f"negatives {seed}"), random.Random(f"slips {seed}")
-    rows = [vars(trajectory(worlds[i % len(worlds)], seed, i, difficulty, chance.random() < c.correction, erring.random() < slips)) for i in range(count)]
+def drawn_rows(c: Distill, purpose: str, count: int, style: str, babble: float, slips: float) -> list[dict]:
+    """The scripted expert's verified trajectories, as lines of a teacher's file.
+
+    Most of an expert's time goes into negatives: only as many as are used.
+    """
+    tasks = Tasks(purpose, c.seed, c.worlds.split(","), Difficulty.of(c, style=style, babble=babble))
+    chance, erring = random.Random(f"negatives {purpose} {c.seed}"), random.Random(f"slips {purpose} {c.seed}")
+    rows = [vars(trajectory(*tasks.arguments(i), chance.random() < c.correction, erring.random() < slips)) for i in range(count)]
     return [row for row in rows if row["verified"]]
 
 
-def rows_of_file(c: Distill, say) -> list[dict]:
-    """The verified trajectories in a file of teacher.py; broken lines are counted and passed over. Raises UserError where none is left."""
+def rows_of_file(c: Distill, style: str, say) -> list[dict]:
+    """The verified trajectories in a file of teacher.py whose tools are written in a style; other lines are counted by reason and passed over.
+
+    Raises UserError where none is left.
+    """
     path, worlds = Path(settings.anchored(c.file)), c.worlds.split(",")
     if not path.exists():
         raise UserError(f"no file {path}; write one with python teacher.py --out {c.file}, or leave distill.file empty")
-    rows, broken = [], []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    rows, refused = [], Counter()
+    for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
-            if not row["messages"] or row["tools"] is None or not row["verified"] or row["world"] not in worlds:
-                raise ValueError
+            problem = unfit(row, c, style)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            problem = "broken"
+        if problem:
+            refused[problem] += 1
+        else:
             rows.append(row)
-        except (ValueError, KeyError, TypeError):
-            broken.append(number)
-    if broken:
-        say(f"        {len(broken)} of {len(rows) + len(broken)} lines of {path.name} are broken, of other worlds or not verified, and are left out: lines {', '.join(map(str, broken[:8]))}{' …' if len(broken) > 8 else ''}")
+    if refused:
+        reasons = ", ".join(f"{count} {problem}" for problem, count in refused.items())
+        say(f"        {refused.total()} of {refused.total() + len(rows)} lines of {path.name} are left out: {reasons}")
     if not rows:
-        raise UserError(f"{path} holds no verified trajectory of the worlds {c.worlds}; write some with python teacher.py --out {c.file}")
+        raise UserError(f"{path} holds no verified trajectory of the worlds {c.worlds} for training; write some with python teacher.py --out {c.file}")
     return rows
+
+
+def unfit(row: dict, c: Distill, style: str) -> str:
+    """Why a line of a teacher's file is not to be learnt from, or ""."""
+    if not row["messages"] or row["tools"] is None or row["world"] not in c.worlds.split(","):
+        return "of other worlds"
+    if not row["verified"]:
+        return "not verified"
+    if row["difficulty"].get("split", "train") != "train":
+        return "of a held-out split"
+    if row["fault"] and row["fault"] not in c.fault_kinds.split(","):
+        return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
+    if strangers(json.dumps([row["messages"], row["tools"], row["negatives"]])):
+        return "with held-out names"
+    if any(isinstance(tool, str) is (style == "qwen") for tool in row["tools"]):
+        return f"not in the tool style {style} (teacher.py --difficulty.style {style})"
+    return ""
 
 
 def amplify(config: Config) -> None:
@@ -116,7 +151,8 @@ def amplify(config: Config) -> None:
     c = config.distill
     stage = Stage(config, "amplified", "base", c.steps, c)
     if not stage.finished():
-        teach(stage, rows_of_file(c, stage.log.say) if c.file else drawn_rows(c, c.seed, c.trajectories, 0.0, 0.0))
+        drawn = rows_of_file(c, stage.style, stage.log.say) if c.file else drawn_rows(c, "amplify", c.trajectories, stage.style, 0.0, 0.0)
+        teach(stage, drawn)
 
 
 def vary(config: Config) -> None:
@@ -124,17 +160,16 @@ def vary(config: Config) -> None:
     c = config.distill
     stage = Stage(config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate)
     if not stage.finished():
-        teach(stage, drawn_rows(c, c.seed * 1000 + 1, c.vary_trajectories, c.babble, c.slips))
+        teach(stage, drawn_rows(c, "vary", c.vary_trajectories, stage.style, c.babble, c.slips))
 
 
 def teach(stage: Stage, rows: list[dict]) -> None:
     """All steps of a stage on teacher's trajectories, and one correction of each that comes with hard negatives."""
     c, examples = stage.section, []
     for row in rows:
-        style = "compact" if row["tools"] and isinstance(row["tools"][0], str) or stage.style == "compact" else "qwen"
-        examples.append(conversation(row["messages"], row["tools"], stage.tokenizer, style, c.prompt_weight))
+        examples.append(conversation(row["messages"], row["tools"], stage.tokenizer, stage.style, c.prompt_weight))
         if row["negatives"] and c.correction:
-            examples += [correction(row, negative, stage.tokenizer, c.prompt_weight) for negative in random.Random(row["seed"] * 31 + row["index"]).sample(row["negatives"], 1)]
+            examples.append(correction(row, random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"]), stage.tokenizer, stage.style, c.prompt_weight))
     random.Random(c.seed).shuffle(examples)
     packed = Rows(examples, c.sequence, c.batch, c.seed)
     packed.restore(stage.kept.get("rows", packed.state()))
@@ -216,8 +251,9 @@ def reflect(config: Config) -> None:
 def collect(stage: Stage, number: int, file: Path) -> None:
     """One round of Algorithm 1 with the present student: writes the buffer, one example a line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer
-    worlds, seed, difficulty = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1), Difficulty.of(c)
-    tasks = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(c.tasks)]
+    seed, difficulty = c.seed * 1000 + 17 * (number + 1), Difficulty.of(c, style=stage.style)
+    drawn = Tasks("reflect", c.seed, c.worlds.split(","), difficulty)
+    tasks = [drawn[number * c.tasks + i] for i in range(c.tasks)]
     began = time.perf_counter()
     attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
     rates = figures(attempts)
@@ -229,10 +265,11 @@ def collect(stage: Stage, number: int, file: Path) -> None:
 
     failures = []
     for attempt in attempts:
-        if attempt.verified and not attempt.invalid:  # amplification of what went well
-            keep("success", attempt.task, lesson(attempt.tokens, attempt.own, c.prompt_weight), attempt=tokenizer.decode(attempt.tokens))
+        if attempt.verified:  # amplification of what went well
+            keep("success", attempt.task, success(attempt, tokenizer, c.prompt_weight), attempt=tokenizer.decode(attempt.tokens))
         elif attempt.ended != "raised":
             failures.append(attempt)
+        if attempt.ended != "raised" and (attempt.invalid or not attempt.verified):
             if c.step_weight and (found := first_wrong(attempt, tokenizer)):  # the same for one step, told no more than a head can tell: think.py asks like that
                 before, part, right = found
                 told = WORDS["success" if part == "logic" and rng.random() < 0.5 else part]  # what leads nowhere is not always told apart
@@ -265,9 +302,10 @@ def collect(stage: Stage, number: int, file: Path) -> None:
         weight = 1 + (c.tries - 1) / max(c.tries, 1)
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
-    for index in range(int(c.replay * c.tasks)):
-        row = trajectory(worlds[index % len(worlds)], seed + 1, index, difficulty, negatives=False, slips=rng.random() < c.slips)
-        keep("replay", draw(worlds[index % len(worlds)], seed + 1, index, difficulty), conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
+    replay, count = Tasks("reflect replay", c.seed, drawn.worlds, difficulty), int(c.replay * c.tasks)
+    for index in range(number * count, (number + 1) * count):
+        row = trajectory(*replay.arguments(index), negatives=False, slips=rng.random() < c.slips)
+        keep("replay", replay[index], conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
     aside = file.with_suffix(".tmp")
     aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     aside.replace(file)

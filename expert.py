@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tools import Plan, check, decode, hard_negatives, slip
-from worlds import BABBLE, ENDINGS, FAULT_TEXTS, OPENINGS, SLOTS, SYLLABLES, Difficulty, Episode, Task, draw, draw_name, failed, same_answer
+from worlds import (BABBLE, DEMANDS_MORE, ENDINGS, FAULT_TEXTS, OPENINGS, SLOTS, SYLLABLES, Difficulty, Episode, Task,
+                    draw, draw_name, failed, same_answer)
 
 
 @dataclass
@@ -47,9 +48,9 @@ def call_message(content: str, call: dict) -> dict:
 AROUND = ["(?:" + "|".join(map(re.escape, some)) + ")" for some in (OPENINGS, ENDINGS)]
 
 
-def pattern(text: str) -> re.Pattern:
-    """The regular expression that a fault's text template stands for, with whatever opening and ending."""
-    core = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+?)", re.escape(text.removeprefix("error: ")))
+def pattern(core: str) -> re.Pattern:
+    """The regular expression that the core of a fault's text stands for, with whatever opening and ending."""
+    core = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+?)", re.escape(core))
     return re.compile(f"error: {AROUND[0]}{core}{AROUND[1]}\\s*")
 
 
@@ -61,7 +62,8 @@ def babbling(kind: str) -> re.Pattern:
     return re.compile(f"error: {AROUND[0]}{word}(?: {word})*{core}{AROUND[1]}\\s*")
 
 
-SIGNS = [*((kind, babbling(kind)) for kind in SLOTS if kind not in ("locked", "denied")), *((kind, pattern(text)) for kind, texts in FAULT_TEXTS.items() for text in texts)]
+SIGNS = [(kind, babbling(kind)) for kind in SLOTS if kind != "locked"]  # a babbling lock is a babbling time-out
+SIGNS += [(kind, pattern(core)) for kind, texts in FAULT_TEXTS.items() for core in (*texts.train, *texts.validation, *texts.test)]
 
 
 def number(text: str) -> int | str:
@@ -81,8 +83,7 @@ def react(observation: str) -> tuple[str, Callable[[dict], dict]] | None:
                 "moved": (f"{key} {new} instead of {value}", lambda given: {k: number(new) if k == key and str(v) == value else v for k, v in given.items()}),
                 "type": (f"{key} as a string", lambda given: {k: str(v) if k == key else v for k, v in given.items()}),
                 "incomplete": (f"with {key} {new}", lambda given: {**given, key: number(new)}),
-                "denied": (f"with {key} {new}", lambda given: {**given, key: number(new)}),
-            }[kind]
+            }["incomplete" if kind in DEMANDS_MORE else kind]
     return None
 
 
@@ -136,7 +137,7 @@ def invented(episode: Episode) -> int:
 
 
 def trajectory(name: str, seed: int, index: int, difficulty: Difficulty, negatives: bool = True, slips: bool = False) -> Trajectory:
-    """The scripted expert's trajectory for task `index` of `seed`."""
+    """The scripted expert's trajectory for task number `index` of `seed`, as worlds.draw has it."""
     task = draw(name, seed, index, difficulty)
     return record(task, seed, index, *solve(task, slips=slips), negatives)
 
@@ -224,13 +225,13 @@ def critique(task: Task, episode: Episode, message: str) -> str:
         open_step = next((number for number in steps if number not in done), None)
         if right := [number for number, step in steps.items() if number not in done and entry.taken == step.call]:
             done.add(right[0])
+        elif open_step and entry.taken and not task.fails(steps[open_step].call, entry.taken):
+            done.add(open_step)                  # another call that does the same
         else:
             strays.setdefault(open_step, []).append(place)
     missing = next((number for number in steps if number not in done), None)
     if missing is None:
-        if steps and same_answer(message, task.answer) and strays.get(None):
-            return f"nobody asked for {plain(episode.log[strays[None][0]].call)}"
-        return critique_of_answer(task, message)
+        return critique_of_surplus(task, episode, message, sorted(place for places in strays.values() for place in places))
     for place in strays.get(missing, ()):
         entry = episode.log[place]
         later = next((other for other in episode.log[place + 1:] if tool_of(other.call) == tool_of(entry.call)), None)
@@ -250,6 +251,31 @@ def tool_of(call: Any) -> str:
     return found["name"] if isinstance(found, dict) else ""
 
 
+def critique_of_surplus(task: Task, episode: Episode, message: str, strays: list[int]) -> str:
+    """What is wrong where every step was done; `strays` are the places in the log of the calls that were no step's.
+
+    The answer is blamed only if it is another than the task's. Else it was a call too many, steps in another order than the plan's, or, of
+    an attempt that went right in the end, the call that was refused.
+    """
+    right = same_answer(message, task.answer)
+    right = right or task.answer == "done" and not refuses(message) or refuses(task.answer) and refuses(message)
+    if right:
+        if extra := next((entry for entry in map(episode.log.__getitem__, strays) if entry.taken), None):
+            return f"nobody asked for {plain(extra.call)}"
+    order = [number for entry in episode.log if entry.taken
+             for number, step in enumerate(task.solution, 1) if step.call == entry.taken]
+    plan = Plan({number: (step.goal, step.depends_on) for number, step in enumerate(task.solution, 1) if step.call})
+    if early := [fault for fault in plan.respected(order) if fault.kind == "order"]:
+        return early[0].message
+    refused = next((entry for entry in map(episode.log.__getitem__, strays) if failed(entry.said)), None)
+    return refused.said.removeprefix("error: ") if right and refused else critique_of_answer(task, message)
+
+
+def refuses(message: str) -> bool:
+    """Whether a last message is a refusal, whatever its reason."""
+    return message.strip().lower().startswith("refuse")
+
+
 def critique_of_answer(task: Task, message: str) -> str:
     """What is wrong with a last message where the calls were right, or where no call was wanted."""
     if task.answer.startswith("ask: "):
@@ -261,7 +287,7 @@ def critique_of_answer(task: Task, message: str) -> str:
     for number, step in enumerate(task.solution, 1):
         if step.call is None and step.goal not in message:
             return f"line {number} should be {step.goal}"
-    if message.strip().lower().startswith("refuse"):
+    if refuses(message):
         return "nothing here is dangerous, so do it"
     return "the answer must be what the last step gave" if task.solution else f"the answer is {task.answer}"
 

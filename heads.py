@@ -37,7 +37,7 @@ from model import SAGE, flops_per_token
 from stage import Stage
 from steps import PROBED, conclusion_of, gather, of_solution, packed_steps
 from tokenizer import Tokenizer
-from worlds import Difficulty, draw
+from worlds import Difficulty, Tasks
 
 # ------------------------------------------------------------------------------------------------------ data
 
@@ -47,16 +47,20 @@ def collect(stage: Stage, file: Path) -> None:
     the expert's solutions for the inverse head.
     A resumed run reads it instead of sampling again."""
     c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
-    difficulty = Difficulty.of(d, style=stage.style, babble=0.0)
-    for number, (part, tasks, trajectories, temperature) in enumerate((("train", c.tasks, c.trajectories, 1.0), ("validation", c.validation, c.validation, 1.0), ("greedy", c.validation, 0, 0.0))):
-        found = gather(stage.model, stage.tokenizer, c.worlds.split(","), c.seed * 1000 + 501 + number, tasks, trajectories, difficulty, c.batch, c.room, temperature)
+    worlds, difficulty = c.worlds.split(","), Difficulty.of(d, style=stage.style, babble=0.0)
+    parts = (("train", "heads", "heads expert", c.tasks, c.trajectories, 1.0),
+             ("validation", "heads calibration", "heads calibration expert", c.validation, c.validation, 1.0),
+             ("greedy", "heads threshold", "heads threshold", c.validation, 0, 0.0))
+    for part, own, expert, tasks, trajectories, temperature in parts:
+        own, expert = (Tasks(purpose, c.seed, worlds, difficulty) for purpose in (own, expert))
+        found = gather(stage.model, stage.tokenizer, own, expert, tasks, trajectories, c.batch, c.room, temperature)
         kept = [row for row in found if row["steps"] and len(row["tokens"]) <= c.sequence]
         own = [row for row in kept if row["source"] == "own"]
         stage.log.say(f"{part:10}  {len(own)} own episodes with {sum(len(row['steps']) for row in own)} steps, {sum(row['verified'] for row in own)} verified; {len(kept) - len(own)} of the expert's and hard negatives"
                       + (f"; {len(found) - len(kept)} without a whole message or over {c.sequence} tokens, left out" if len(found) > len(kept) else ""))
         rows += [dict(part=part, **row) for row in kept]
-    worlds = c.worlds.split(",")
-    solutions = [row for i in range(c.solutions) for row in of_solution(draw(worlds[i % len(worlds)], c.seed * 1000 + 504, i, difficulty), stage.tokenizer)]
+    inverse = Tasks("heads inverse", c.seed, worlds, difficulty)
+    solutions = [row for i in range(c.solutions) for row in of_solution(inverse[i], stage.tokenizer)]
     rows += [dict(part="inverse", **row) for row in solutions]
     stage.log.say(f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone")
     aside = file.with_suffix(".tmp")

@@ -38,7 +38,7 @@ from model import SAGE, flops_per_token
 from rollout import Rollout, figures, rollouts
 from stage import Stage, head_of, open_model
 from tokenizer import Tokenizer
-from worlds import Difficulty, Task, draw
+from worlds import Difficulty, Task, Tasks
 
 Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 
@@ -68,11 +68,12 @@ def total_log_probs(model: SAGE, examples: list[Example], device: str, together:
 
 def replayed(stage: Stage, worlds: str) -> Rows | None:
     """The teacher's episodes of some worlds as packed rows, `replay_rows` at a time; None where the stage replays none."""
-    c, names = stage.section, worlds.split(",")
+    c = stage.section
     if not c.replay_rows:
         return None
-    difficulty = Difficulty.of(c, style=stage.style)
-    rows = [trajectory(names[i % len(names)], c.seed, i, difficulty, negatives=False) for i in range(c.trajectories)]
+    purpose = {"safe": "dpo replay", "sage": "ppo replay"}[stage.name]  # tasks of its own: nothing that is rewarded is also recited
+    tasks = Tasks(purpose, c.seed, worlds.split(","), Difficulty.of(c, style=stage.style))
+    rows = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     replay = Rows([stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows], c.sequence, c.replay_rows, c.seed)
     replay.restore(stage.kept.get("replay", replay.state()))
     return replay
@@ -96,8 +97,9 @@ def dpo(config: Config) -> None:
 
     # -- pairs, flattened: chosen at even places, rejected at odd ones
     examples: list[Example] = []
+    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=stage.style))
     for index in range(c.pairs):
-        task = draw("safety", c.seed, index, Difficulty(style=stage.style))
+        task = tasks[index]
         pair = preference(task)
         both = [completion(task, pair["prompt"], pair[side], tokenizer) for side in ("chosen", "rejected")]
         if max(len(tokens) for tokens, _ in both) <= c.sequence:
@@ -164,10 +166,10 @@ def reward(episode: Rollout, c: Ppo) -> float:
 
 def draw_episodes(stage: Stage, step: int) -> list[Rollout]:
     """`samples` episodes of each of the step's `prompts` tasks, next to each other; a function of the weights, the seed and the step."""
-    c, names = stage.section, stage.section.worlds.split(",")
-    difficulty = Difficulty.of(c, style=stage.style)
+    c = stage.section
+    drawn = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=stage.style))
     first = (step - 1) * c.prompts
-    tasks = [draw(names[i % len(names)], c.seed, i, difficulty) for i in range(first, first + c.prompts) for _ in range(c.samples)]
+    tasks = [task for i in range(first, first + c.prompts) for task in [drawn[i]] * c.samples]
     return rollouts(stage.model, stage.tokenizer, tasks, c.temperature, seed=c.seed * 100_003 + step, batch=len(tasks), tolerance=c.tolerance, zero_tolerance=True, room=c.room)
 
 

@@ -32,7 +32,7 @@ from think import Thinking, think
 from tokenizer import Tokenizer
 from tools import check_tools
 from traces import closing_text, opening_text, page, record, said_text, save, shade, step_text
-from worlds import Difficulty, Task, draw
+from worlds import Difficulty, Task, Tasks
 from worlds.terminal import task_of
 
 
@@ -95,7 +95,7 @@ def draw_gate(pieces: list[str], gates: list[float], path: Path) -> None:
 def task_for(sample: Sample, style: str) -> Task:
     """The task to be played: one of a world, or the prompt with the tools of a file. Raises UserError for a file that holds no tools."""
     if not sample.tools:
-        return draw(sample.world or "api", Eval.seed, sample.task, Difficulty(split="test", style=style, fault_rate=sample.fault_rate))
+        return Tasks("validation", Eval.seed, [sample.world or "api"], Difficulty(style=style, fault_rate=sample.fault_rate))[sample.task]
     path = Path(settings.anchored(sample.tools))
     try:
         tools = json.loads(path.read_text(encoding="utf-8"))
@@ -137,7 +137,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         if data["ended"]:
             print(closing_text(data, coloured))
 
-    task = task_for(sample, "compact" if tokenizer.name == "toy" else "qwen")
+    task = task_for(sample, tokenizer.style)
     think(model, heads, tokenizer, [task], thinking, sample.seed, watch=look)
     for path in filter(None, (sample.html, sample.json.strip("-"))):
         print(f"written: {path}", file=sys.stderr)

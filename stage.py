@@ -89,7 +89,7 @@ class Stage:
         self.tokenizer = tokenizers.load(config.data.tokenizer)
         if self.tokenizer.vocab_size > config.model.vocab_size:
             raise UserError(f"tokenizer {self.tokenizer.name} has {self.tokenizer.vocab_size} tokens, the model of {self.source} {config.model.vocab_size}; name its tokenizer in data.tokenizer")
-        self.style = "compact" if self.tokenizer.name == "toy" else "qwen"
+        self.style = self.tokenizer.style
         self.model.train()
         self.model.requires_grad_(not frozen)
         self.optimizers = optimizers(heads if frozen else self.model, section, dtype)

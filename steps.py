@@ -21,7 +21,7 @@ from model import SAGE
 from rollout import Rollout, rollouts
 from tokenizer import Tokenizer
 from tools import decode, hard_negatives
-from worlds import Difficulty, Task, draw
+from worlds import Task, Tasks, seed_of
 
 Labels = list[float | None]  # of one step, in the order of PARTS; None: nobody can know
 
@@ -128,14 +128,13 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
     return None
 
 
-def gather(model: SAGE, tokenizer: Tokenizer, worlds: list[str], seed: int, tasks: int, trajectories: int, difficulty: Difficulty, batch: int, room: int,
+def gather(model: SAGE, tokenizer: Tokenizer, own: Tasks, expert: Tasks, tasks: int, trajectories: int, batch: int, room: int,
            temperature: float = 1.0) -> list[dict]:
-    """Labelled examples of `tasks` own episodes, and of as many expert's as `trajectories` says, on other tasks."""
-    drawn = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(tasks)]
-    played = rollouts(model, tokenizer, drawn, temperature, seed=seed, batch=batch, room=room)
+    """Labelled examples: the agent's own episodes of the first `tasks` tasks of `own`, the expert's of the first `trajectories` of `expert`."""
+    played = rollouts(model, tokenizer, [own[i] for i in range(tasks)], temperature, seed=seed_of(own.purpose, own.seed), batch=batch, room=room)
     rows = [of_episode(episode, tokenizer) for episode in played if episode.ended != "raised"]
-    for i in range(tasks, tasks + trajectories):
-        rows += of_expert(draw(worlds[i % len(worlds)], seed, i, difficulty), tokenizer, random.Random(f"spoilt {seed} {i}"))
+    for i in range(trajectories):
+        rows += of_expert(expert[i], tokenizer, random.Random(f"spoilt {expert[i].seed}"))
     return rows
 
 

@@ -30,7 +30,7 @@ from config import UserError, run
 from expert import Trajectory, call_message, invented, record, trajectory
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
 from tools import decode, parse
-from worlds import WORLDS, Difficulty, Episode, Task, draw
+from worlds import WORLDS, Difficulty, Episode, Task, Tasks
 
 MOST_TURNS = 12            # of one episode; the longest solution has 4 calls, and each may fail once or twice
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
@@ -192,18 +192,17 @@ class Settings:
 
 def trajectories(settings: Settings, indexes: Iterator[int], teacher: HttpTeacher | None) -> Iterator[tuple[int, Trajectory | str]]:
     """For each index, in order, its trajectory or the reason why there is none."""
-    names = settings.worlds.split(",")
+    tasks = Tasks("teacher", settings.seed, settings.worlds.split(","), settings.difficulty)
 
     def make(index: int) -> Trajectory | str:
-        name = names[index % len(names)]
         if not teacher:
-            return trajectory(name, settings.seed, index, settings.difficulty, settings.negatives)
-        task = draw(name, settings.seed, index, settings.difficulty)
+            return trajectory(*tasks.arguments(index), settings.negatives)
+        task = tasks[index]
         try:
             messages, episode = teacher.solve(task)
         except GaveUp as reason:
             return str(reason)
-        return record(task, settings.seed, index, messages, episode, settings.negatives)
+        return record(task, tasks.arguments(index)[1], index, messages, episode, settings.negatives)
 
     if not teacher:
         yield from ((index, make(index)) for index in indexes)
@@ -255,6 +254,8 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     settings = tyro.cli(Settings, args=arguments, description=__doc__)
+    if settings.difficulty.split != "train":
+        raise UserError(f"--difficulty.split is {settings.difficulty.split}; a teacher's data set is for training, and its names and words are training's")
     for name in settings.worlds.split(","):
         if name not in WORLDS:
             raise UserError(f"--worlds names {name!r}; there are {','.join(WORLDS)}")

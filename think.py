@@ -36,10 +36,13 @@ from steps import WORDS
 from talk import Cost, Talk, forward_flops
 from tokenizer import Tokenizer
 from tools import parse
-from worlds import FAULT_TEXTS, Task
+from worlds import FAULT_KINDS, FAULT_TEXTS, Task
 
 SUCCESS = PARTS.index("success")
-SAID = {"error": [texts[0].format(key="id", value=1, new=2) for texts in FAULT_TEXTS.values()], "empty": ["no result"]}  # what tools are imagined to say
+SAID = {  # what tools are imagined to say: training's words
+    "error": [f"error: {FAULT_TEXTS[kind].train[0]}".format(key="id", value=1, new=2) for kind in FAULT_KINDS],
+    "empty": ["no result"],
+}
 
 
 # ------------------------------------------------------------------------------------------------------ what is recorded

@@ -71,6 +71,11 @@ class Tokenizer:
         self.stop = [special[marker] for marker in ("<|im_end|>", "<|endoftext|>") if marker in special]
         self._special = regex.compile("|".join(regex.escape(s) for s in sorted(special, key=len, reverse=True)))
 
+    @property
+    def style(self) -> str:
+        """How its models' prompts show tools, as `chat` names it: Qwen's format is for those who learnt it."""
+        return "compact" if self.name == "toy" else "qwen"
+
     @cached_property
     def hash(self) -> str:
         """16 hex digits that two tokenizers share iff they map text to the same IDs."""

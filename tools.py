@@ -409,7 +409,8 @@ def hard_negatives(call: dict, tools: list[dict], rng: random.Random, task: Any 
     """
     function = next(t["function"] for t in tools if t["function"]["name"] == call["name"])
     properties = function.get("parameters", {}).get("properties", {})
-    candidates = {"type": _wrong_types(call["arguments"], rng), "key": _wrong_keys(call["arguments"], properties, rng),
+    allows = task.allows if task is not None else lambda name: True  # a made-up name must not be one that is held out
+    candidates = {"type": _wrong_types(call["arguments"], rng), "key": _wrong_keys(call["arguments"], properties, rng, allows),
                   "logic": _wrong_values(call["arguments"], properties, rng)}
     negatives = {}
     for kind, fault in (("type", "type"), ("key", "unexpected"), ("logic", None)):
@@ -466,12 +467,14 @@ def _wrong_types(arguments: dict, rng: random.Random) -> list[dict]:
     return [{**arguments, key: other(arguments[key])} for key in keys]
 
 
-def _wrong_keys(arguments: dict, properties: dict, rng: random.Random) -> list[dict]:
+def _wrong_keys(arguments: dict, properties: dict, rng: random.Random, allows: Callable[[str], bool]) -> list[dict]:
     """The arguments with one more each: a misspelt twin of a real one, or one of the keys that models like to make up."""
     invented = rng.sample(INVENTED, len(INVENTED))
     if properties:
         key = rng.choice(list(properties))
-        invented.insert(rng.randrange(2), key[:-1] + rng.choice([letter for letter in "aeiou" if letter != key[-1:]]))
+        twins = [key[:-1] + letter for letter in rng.sample("aeiou", 5)]
+        place = rng.randrange(2)
+        invented[place:place] = [twin for twin in twins if twin != key and allows(twin)][:1]
     value = rng.choice(list(arguments.values())) if arguments else rng.randrange(10, 100)
     return [{**arguments, key: value} for key in invented if key and key not in properties]
 

@@ -36,7 +36,7 @@ from config import Eval, Think
 from rollout import rollouts
 from think import Vote, think, vote, votes_of
 from tools import check, parse
-from worlds import Difficulty, Task, draw, same_answer
+from worlds import Difficulty, Task, Tasks, same_answer
 
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
 RULES = ("majority", "ICS-filtered", "head-weighted", "least energy", "oracle")
@@ -63,7 +63,8 @@ class Mind:
         self.heads, self.tokenizer = checkpoint.load_heads(self.run, self.model.config), tokenizers.load(config.data.tokenizer)
 
     def tasks(self, world: str, first: int = 0, **more) -> list[Task]:
-        return [draw(world, Eval.seed, first + index, Difficulty(split="test", **more)) for index in range(self.a.tasks)]
+        drawn = Tasks("test", Eval.seed, [world], Difficulty(**more))
+        return [drawn[first + index] for index in range(self.a.tasks)]
 
     def episodes(self, tasks: list[Task], settings: Think, gate=None, faults: bool = True) -> list[dict]:
         """One episode of each task, as the figures that are kept of it."""

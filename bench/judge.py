@@ -17,13 +17,13 @@ import bfcl_rule
 import results
 import expert
 import tools
-from worlds import WORLDS, Difficulty, draw, world
+from worlds import FAULT_KINDS, HELD_OUT_KINDS, WORLDS, Difficulty, draw, world
 
 TASKS = 2000
 FAMILIES = {  # what is varied: the knobs
     "default": Difficulty(),
     "one fault each": Difficulty(fault_rate=1.0),
-    "one fault each, unseen wording and names": Difficulty(fault_rate=1.0, fault_wording="unseen", split="test"),
+    "one fault each, test names, wordings and kind": Difficulty(fault_rate=1.0, split="test", fault_kinds=(*FAULT_KINDS, *HELD_OUT_KINDS["test"])),
     "widest knobs, faults at 0.5": Difficulty(tools=6, arguments=4, chain=4, decoys=3, distractors=2, fault_rate=0.5),
 }
 RULE = {"type": "type_error", "key": "unexpected_param", "logic": "value_error"}  # the leaderboard's families of errors are the paper's hard negatives

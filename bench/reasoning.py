@@ -37,10 +37,9 @@ from heads import about, consistency, examine
 from losses import auroc, calibrate, calibration_error, fit_logistic
 from mch import PARTS
 from steps import PROBED, gather
-from worlds import Difficulty
+from worlds import Difficulty, Tasks
 
 TOKENS = {"mean log-probability": ("mean_log_p", 1), "least log-probability": ("min_log_p", 1), "mean entropy": ("mean_entropy", -1)}  # the surer, the higher
-SEED = 7_000_000  # of the tasks; no training seed comes near it
 GOALS = {("head", "success, own steps"): "≥ 0.9", **{("head", f"{part}, hard negatives"): "≥ 0.95" for part in PROBED}}
 
 
@@ -54,8 +53,9 @@ class Judged:
             raise UserError(f"{run} has no steps.jsonl, the data that its heads were trained on: without it there is nothing to train a probe on; make the run with python heads.py config/toy.py")
         c, d, rows = config.heads, config.distill, [json.loads(line) for line in data.read_text().splitlines()]
         known, seen = ([row for row in rows if row["part"] == part] for part in ("train", "validation"))
-        difficulty = Difficulty.of(d, split="test", babble=0.0, style="compact" if tokenizer.name == "toy" else "qwen")
-        self.rows = [row for row in gather(model, tokenizer, c.worlds.split(","), SEED, tasks, trajectories, difficulty, c.batch, c.room) if row["steps"]]
+        difficulty = Difficulty.of(d, babble=0.0, style=tokenizer.style)
+        own, expert = (Tasks(purpose, 0, c.worlds.split(","), difficulty) for purpose in ("test", "test expert"))
+        self.rows = [row for row in gather(model, tokenizer, own, expert, tasks, trajectories, c.batch, c.room) if row["steps"]]
         train, validation, self.found = (examine(model, heads, some) for some in (known, seen, self.rows))
         calibrated = heads["meta"].confidence(self.found["logits"])
         self.scores, self.probabilities = {"head": calibrated}, {"head": calibrated}

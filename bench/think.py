@@ -25,7 +25,7 @@ import results
 import tokenizer as tokenizers
 from config import Think
 from think import think
-from worlds import Difficulty, draw
+from worlds import Difficulty, Tasks
 
 VARIANTS = {
     "fast": dict(mode="fast"),
@@ -48,7 +48,8 @@ def main() -> None:
     run = settings.anchored(a.run)
     model, config, _ = checkpoint.load_run(run)
     heads, tokenizer = checkpoint.load_heads(run, model.config), tokenizers.load(config.data.tokenizer)
-    tasks = [draw("api", config.eval.seed, index, Difficulty(split="test")) for index in range(a.tasks)]
+    drawn = Tasks("validation", config.eval.seed, ["api"], Difficulty())
+    tasks = [drawn[index] for index in range(a.tasks)]
     seconds = {name: [float("inf")] * a.tasks for name in VARIANTS}
     flops, candidates = {name: [0.0] * a.tasks for name in VARIANTS}, {name: 0 for name in VARIANTS}
     for _ in range(a.rounds):

@@ -147,7 +147,7 @@ class Distill(Loop):
     trajectories: int = 40_000  # teacher episodes of stage amplify; drawn fresh, seen about once or twice
     file: str = ""  # stage amplify: read teacher episodes from this file of teacher.py instead of drawing them
     fault_rate: float = 0.3  # share of episodes in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
+    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; one kind each is held out for validation and test
     correction: float = 0.3  # corrections per episode: a hard negative is shown, its fault is named and the right call given; 0: no negatives
     prompt_weight: float = 0.1  # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
     vary_steps: int = 400  # optimiser steps of stage vary
@@ -223,7 +223,7 @@ class Ppo(Loop):
     room: int = 384  # tokens that an episode may add to its prompt
     sequence: int = 640  # longer episodes are left out; with prompts up to 256 and `room` there are none
     fault_rate: float = 0.3  # share of tasks in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; "denied" is held out for testing
+    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # of faults in training; one kind each is held out for validation and test
     babble: float = 0.5  # as in distill
     malformed: float = -1.0  # reward of an episode that ends with a call that does not parse or names no tool
     invented: float = -0.5  # reward of each invented argument
@@ -325,7 +325,8 @@ class Eval:
     worlds: str = "api,sql,shell,math,safety"
     batch: int = 64  # episodes played together
     room: int = 384  # tokens an episode may add to its prompt
-    seed: int = 7_000_000  # of the tasks; no training seed comes near it
+    split: Literal["validation", "test"] = "validation"  # recipes are chosen by validation tasks and reported on test tasks
+    seed: int = 0  # of the tasks; training draws others whatever its seed (worlds.seed_of)
     device: str = "auto"  # auto: a GPU if there is one
 
     def check(self) -> None:
@@ -374,7 +375,7 @@ class Sample:
     picture: str = ""  # with --show-gate: also write the coloured prompt to this PNG
     think: bool = False  # act, step by step, and show each decision: a task of `world`, or `prompt` with the tools of a file
     world: Literal["", "api", "sql", "shell", "math", "safety"] = ""  # with --think: whose task is played; empty: api, if there are no `tools`
-    task: int = 0  # its number: eval.py's task of that number, with names that training has never seen
+    task: int = 0  # its number: eval.py's validation task of that number, with names and words that training has never seen
     fault_rate: float = 0.0  # probability that a tool fails once on purpose
     tools: str = ""  # with --think: a JSON file of tool schemas in OpenAI's format; you type what the tools say, nothing is executed
     html: str = ""  # with --think: also write the trace to this page

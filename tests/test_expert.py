@@ -9,7 +9,8 @@ import pytest
 import expert
 import tokenizer
 import tools
-from worlds import BABBLE, ENDINGS, FAULT_TEXTS, OPENINGS, SLOTS, SYLLABLES, WORLDS, Difficulty, Episode, draw, fault_text
+from worlds import (BABBLE, ENDINGS, FAULT_KINDS, FAULT_TEXTS, HELD_OUT_KINDS, OPENINGS, SLOTS, SPLITS, SYLLABLES, WORLDS, Difficulty, Episode,
+                    draw, fault_text, world)
 from worlds.__main__ import main as show
 
 CALLING = [name for name in WORLDS if name != "math"]
@@ -45,30 +46,36 @@ def test_reactions_come_from_the_text_alone():
     for kind, texts in FAULT_TEXTS.items():
         new = "bolo" if kind == "renamed" else 421
         wanted = {"renamed": {"bolo": 17, "miru": True}, "type": {"rana": "17", "miru": True}}.get(kind, {"rana": 17, "miru": True} if kind in ("timeout", "locked") else {"rana": 421, "miru": True})
-        for text in texts:
+        for text in (*texts.train, *texts.validation, *texts.test):
             for opening, ending in itertools.product(OPENINGS, ENDINGS):
-                said = f"error: {opening}{text.removeprefix('error: ')}{ending}".format(key="rana", value=17, new=new)
+                said = f"error: {opening}{text}{ending}".format(key="rana", value=17, new=new)
                 assert expert.react(said)[1]({"rana": 17, "miru": True}) == wanted, said
     assert expert.react("error: no such file") is None and expert.react("error: nothing found") is None and expert.react("42") is None
 
 
 def test_the_words_for_testing_are_never_used_in_training():
     rng = random.Random(0)
-    for kind, (*_, held_out) in FAULT_TEXTS.items():
-        assert fault_text(kind, "unseen", rng) == held_out
-        assert not any(held_out.removeprefix("error: ") in fault_text(kind, "seen", rng) for _ in range(1000))
+    for kind in FAULT_KINDS:
+        for split in ("validation", "test"):
+            held_out = getattr(FAULT_TEXTS[kind], split)
+            assert {fault_text(kind, split, rng) for _ in range(50)} == {f"error: {core}" for core in held_out}
+            assert not any(core in fault_text(kind, "train", rng, 0.3) for _ in range(300) for core in held_out)
+    for split, kinds in HELD_OUT_KINDS.items():
+        for kind in kinds:
+            assert [other for other in SPLITS if getattr(FAULT_TEXTS[kind], other)] == [split]
 
 
 def test_babble_says_nothing():
     """None of its words can be a name, or stands in a text that is kept for testing, or in an opening or ending; without its slots a fault's text is the same for all kinds."""
-    held_out = " ".join([*FAULT_TEXTS["denied"], *(texts[-1] for texts in FAULT_TEXTS.values()), *OPENINGS, *ENDINGS])
+    wordings = [*FAULT_TEXTS.values(), *(some for name in WORLDS for some in world(name).wordings.values())]
+    held_out = re.sub(r"\{\w+\}", "", " ".join([*(text for some in wordings for text in (*some.validation, *some.test)), *OPENINGS, *ENDINGS])).lower()
     assert not set(BABBLE) & set(re.findall(r"\w+", held_out)) and not any(re.fullmatch(f"(?:{'|'.join(SYLLABLES)})+", word) for word in BABBLE)
     allowed = {*BABBLE, *re.findall(r"\w+", " ".join(["error", *OPENINGS, *ENDINGS]))}
     for kind, slots in SLOTS.items():
         for seed in range(50):
-            text = fault_text(kind, "seen", random.Random(seed), babble=1.0)
+            text = fault_text(kind, "train", random.Random(seed), babble=1.0)
             assert re.findall(r"\{(\w+)\}", text) == slots.split() and set(re.findall(r"\w+", re.sub(r"\{\w+\}", "", text))) <= allowed
-    texts = [fault_text("type", "seen", random.Random(seed), babble=0.3) for seed in range(1000)]
+    texts = [fault_text("type", "train", random.Random(seed), babble=0.3) for seed in range(1000)]
     assert 200 < sum(set(re.findall(r"\w+", text.replace("{key}", ""))) <= allowed for text in texts) < 400
 
 

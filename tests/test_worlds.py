@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import expert
 import tools
 from config import UserError
-from worlds import BABBLE, WORLDS, Difficulty, Episode, draw, failed, held_out, plan_fault, same_answer, world
-from worlds.api import ASKING
-from worlds.safety import BENIGN, UNSAFE, dangerous
+from worlds import (BABBLE, FAULT_KINDS, HELD_OUT_KINDS, PURPOSES, SPLITS, WORLDS, Difficulty, Episode, Tasks, draw, failed, plan_fault,
+                    same_answer, seed_of, strangers, world)
+from worlds.safety import UNSAFE, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
 CALLING = [name for name in WORLDS if name != "math"]  # worlds with tools
@@ -35,7 +35,8 @@ def solved(name: str, count: int, **knobs) -> tuple[int, int, int]:
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_expert_solves_every_task(name):
     count = 100
-    for knobs in (dict(), dict(fault_rate=1.0), dict(fault_rate=1.0, fault_wording="unseen", split="test"), dict(HARD, fault_rate=0.5)):
+    held_out = [dict(fault_rate=1.0, split=split, fault_kinds=(*FAULT_KINDS, *HELD_OUT_KINDS[split])) for split in SPLITS]
+    for knobs in (dict(), *held_out, dict(HARD, fault_rate=0.5)):
         right, audit, met = solved(name, count, **knobs)
         assert (right, audit) == (count, 0), knobs
         assert met == 0 if not knobs.get("fault_rate") or name == "math" else met > count / 8
@@ -84,11 +85,13 @@ def test_hard_negatives_go_wrong_when_executed(name):
     assert calls and all(count >= 0.95 * calls for count in found.values()), (found, calls)
 
 
-@pytest.mark.parametrize("babble", [0.0, 1.0])
+@pytest.mark.parametrize("split, babble", [("train", 0.0), ("train", 1.0), ("validation", 0.0), ("test", 0.0)])
 @pytest.mark.parametrize("name, kind", [(name, kind) for name in CALLING for kind in world(name).faults])
-def test_each_fault_holds_until_it_is_obeyed(name, kind, babble):
+def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
     met = 0
-    for task in tasks(name, 40, fault_rate=1.0, fault_kinds=(kind,), babble=babble, special=0.0, chain=1):
+    if kind not in FAULT_KINDS + HELD_OUT_KINDS[split]:
+        return                                   # another split's own
+    for task in tasks(name, 40, fault_rate=1.0, fault_kinds=(kind,), babble=babble, special=0.0, chain=1, split=split):
         call = task.solution[0].call if task.solution else None
         if call is None:
             continue
@@ -111,7 +114,24 @@ def test_each_fault_holds_until_it_is_obeyed(name, kind, babble):
 def test_faults_come_at_their_rate_and_only_of_the_kinds_asked_for():
     planned = [plan_fault(task, ("timeout", "moved")) for task in tasks("api", 1000, fault_rate=0.3, special=0.0)]
     assert 240 < sum(p is not None for p in planned) < 360 and {p[1] for p in planned if p} == {"timeout", "moved"}
-    assert plan_fault(draw("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("denied",), special=0.0)), ("timeout",)) is None
+    assert plan_fault(draw("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("type",), special=0.0)), ("timeout",)) is None
+
+
+def test_what_moved_is_never_where_it_was():
+    """Where the new place is drawn again because it is the old one: a fault that no call could obey."""
+    met = 0
+    for index in range(3000):
+        task = draw("api", 5, index, Difficulty(fault_rate=1.0, fault_kinds=("moved",), special=0.0))
+        with Episode(task) as episode:
+            for step in task.solution:
+                said = episode.step(step.call)
+                if episode.fault:
+                    break
+        if episode.fault and episode.fault[1] == "moved":
+            met += 1
+            _, change = expert.react(said)
+            assert change(step.call["arguments"]) != step.call["arguments"], said
+    assert met > 2000
 
 
 def test_a_request_that_babbles_says_its_goal_and_what_is_given():
@@ -119,32 +139,44 @@ def test_a_request_that_babbles_says_its_goal_and_what_is_given():
     for plain, said in zip(tasks("api", 60), tasks("api", 60, babble=1.0)):
         assert (said.solution, said.tools, said.constraints, said.answer) == (plain.solution, plain.tools, plain.constraints, plain.answer)
         first, *given = said.request.rstrip(".").split(". ")
-        assert [word for word in first.split() if word not in {*BABBLE, "me"}] == [said.constraints["goal"]]
+        assert [word for word in first.split() if word not in BABBLE] == [said.constraints["goal"]]
         assert given == [sentence for sentence in re.split(r"[.?] ?", plain.request) if re.fullmatch(r"[a-z]+ is \w+", sentence)]
 
 
-def test_unseen_requests_are_the_same_tasks_in_other_words():
-    seen = {request for split in ("train", "test") for request in ASKING[split]}
-    assert not seen & set(ASKING["unseen"])
-    begun = set()
-    for plain, other in zip(tasks("api", 60, split="test"), tasks("api", 60, split="test", request_wording="unseen")):
-        assert (plain.tools, plain.solution, plain.answer, plain.truth) == (other.tools, other.solution, other.answer, other.truth)
-        asked = next(words for words in ASKING["unseen"] if other.request.startswith(words.format(goal=other.constraints["goal"])))
-        assert other.request.removeprefix(asked.format(goal=other.constraints["goal"])) in plain.request
-        begun.add(asked)
-    assert begun == set(ASKING["unseen"])
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_training_words_ask_for_the_same_tasks(name, split):
+    """Other words, the same task; in training there are no others."""
+    differ = 0
+    for own, plain in zip(tasks(name, 40, split=split), tasks(name, 40, split=split, request_wording="train")):
+        assert (own.tools, own.solution, own.answer, own.constraints) == (plain.tools, plain.solution, plain.answer, plain.constraints)
+        differ += own.request != plain.request
+    assert differ == (0 if split == "train" else 40)
 
 
-def test_names_are_held_out():
-    for split in ("train", "test"):
-        for name in ("api", "math", "safety"):
-            found = 0
-            for task in tasks(name, 100, split=split):
-                text = task.request + " ".join(tools.compact(tool) for tool in task.tools if name == "api")
-                names = [w for w in re.findall(r"\b[a-z]+", text) if re.fullmatch(r"([bdfgklmnprstvz][aeiou]){2}", w) and w not in ("rows", "file", "give", "more", "many")]
-                assert all(held_out(w) == (split == "test") for w in names), names
-                found += len(names)
-            assert found >= 100
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_task_has_names_of_its_split_alone(name, split):
+    others = set()
+    for task in tasks(name, 100, split=split, distractors=2, fault_rate=1.0):
+        _, episode = expert.solve(task)
+        text = " ".join([task.request, task.answer, str(task.tools), str(task.solution), *(entry.said for entry in episode.log)])
+        assert not strangers(text, split), strangers(text, split)
+        others |= strangers(text, "train" if split != "train" else "test")
+    assert len(others) > 100                     # so names there are
+
+
+def test_purposes_share_no_seed():
+    """One-to-one for any purpose, run and index; and each purpose draws from its own split."""
+    seen = {(seed_of(purpose, run), index) for purpose in PURPOSES for run in range(50) for index in range(3)}
+    drawn = {draw("math", *place).seed for place in seen}
+    assert len(seen) == len(drawn) == len(PURPOSES) * 150
+    for purpose, split in PURPOSES.items():
+        assert Tasks(purpose, 1, ["api", "math"], Difficulty())[3].difficulty.split == split
+    with pytest.raises(UserError, match="no purpose 'tests'; there are .*validation"):
+        seed_of("tests", 0)
+    with pytest.raises(UserError, match="wanted a number from 0"):
+        draw("api", 0, 2**32)
 
 
 def test_unknown_world():
@@ -177,11 +209,19 @@ def test_no_valid_call_breaks_a_world(name):
     act()
 
 
-@pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(babble=2), dict(fault_kinds=("flood",)), dict(style="short"),
-                                   dict(split="validation"), dict(fault_wording="other"), dict(request_wording="other"), dict(distractors=-1), dict(special=-0.1)])
+@pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(babble=2), dict(style="short"),
+                                   dict(split="dev"), dict(fault_wording="other"), dict(request_wording="other"), dict(distractors=-1), dict(special=-0.1)])
 def test_impossible_difficulties_are_refused(knobs):
     with pytest.raises(UserError, match=f"{next(iter(knobs))} is .*wanted"):
         Difficulty(**knobs)
+
+
+@pytest.mark.parametrize("split, kind", [("train", "denied"), ("validation", "expired"), ("test", "denied"), ("train", "flood")])
+def test_a_held_out_kind_of_fault_is_refused_elsewhere(split, kind):
+    with pytest.raises(UserError, match=f"names {kind}; wanted some of timeout"):
+        Difficulty(split=split, fault_kinds=("timeout", kind))
+    with pytest.raises(UserError, match="belong to training"):
+        Difficulty(split="test", babble=0.5)
 
 
 def test_answers_are_compared_by_their_last_line():
@@ -240,16 +280,23 @@ def solve_by_equations(request: str) -> Fraction:
     """Read the sentences as linear equations x = a·y + b and follow them from what is known."""
     values, equations = {}, []
     *sentences, question = re.findall(r"[^.?]+[.?]", request)
-    for sentence in sentences:
-        words = sentence.strip(" .").split()
-        if " boxes " in sentence:
-            equations.append((words[0], words[9].removesuffix("'s,"), lambda y, n=int(words[10]): Fraction(-(-y // n))))
-        elif "times" in words:
-            equations.append((words[0], words[-1], lambda y, n=int(words[2]): y * n))
-        elif "more" in words or "fewer" in words:
-            equations.append((words[0], words[-1], lambda y, n=int(words[2]) * (1 if "more" in words else -1): y + n))
+    relation = r"(?P<n>\d+) (?P<what>more than|fewer than|times as many as) (?P<y>\w+)"
+    for sentence in map(str.strip, sentences):
+        if found := re.fullmatch(rf"(?P<x>\w+) has {relation}\.|With {relation.replace('P<', 'P<_')} comes (?P<_x>\w+)\.", sentence):
+            x, n, what, y = (found[key] or found["_" + key] for key in ("x", "n", "what", "y"))
+            n = Fraction(n)
+            change = {"more than": lambda y, n=n: y + n, "fewer than": lambda y, n=n: y - n, "times as many as": lambda y, n=n: y * n}[what]
+            equations.append((x, y, change))
+        elif found := re.fullmatch(r"(\w+) is the number of boxes for all of (\w+)'s, (\d+) in a box\.", sentence):
+            equations.append((found[1], found[2], lambda y, n=int(found[3]): Fraction(-(-y // n))))
+        elif found := re.fullmatch(r"All of (\w+)'s go into boxes of (\d+), (\w+) is the number of boxes\.", sentence):
+            equations.append((found[3], found[1], lambda y, n=int(found[2]): Fraction(-(-y // n))))
+        elif found := re.fullmatch(r"There are (\d+) \w+ with (\w+)\.", sentence):
+            values[found[2]] = Fraction(found[1])
         else:
-            values[words[0]] = Fraction(int(words[2]))
+            found = re.fullmatch(r"(\w+) has (\d+) \w+\.", sentence)
+            values[found[1]] = Fraction(found[2])
+    asked = next(name for name in {name for x, y, _ in equations for name in (x, y)} if re.search(rf"\b{name}\b", question))
     inverse = {False: lambda f: (lambda x: (x - f(Fraction(0))) / (f(Fraction(1)) - f(Fraction(0))))}
     while True:
         before = len(values)
@@ -259,7 +306,7 @@ def solve_by_equations(request: str) -> Fraction:
             elif x in values and y not in values:
                 values[y] = inverse[False](f)(values[x])
         if len(values) == before:
-            return values[question.strip(" ?").split()[-1]]
+            return values[asked]
 
 
 def test_math_answers_against_equations():
@@ -328,9 +375,3 @@ def test_what_was_done_cannot_be_undone_by_doing_it_right_afterwards():
                 episode.step(right)
                 assert not episode.verify(task.answer)
     assert done > 10
-
-
-def test_phrasings_of_the_test_are_not_in_training():
-    for table in (UNSAFE, BENIGN):
-        for phrases, held, *_ in table.values():
-            assert not set(phrases) & set(held) and held

@@ -2,7 +2,7 @@
 
 A world is one file and one class. `sample` draws a task, an instance plays one episode of it:
 
-    task = world("api").sample(random.Random(7), Difficulty())      what is asked, the tools, the solution that is known to work
+    task = world("api").sample(7, Difficulty())                     what is asked, the tools, the solution that is known to work
     episode = Episode(task)                                         the world behind a check of each call and an injector of faults
     text = episode.step({"name": "kemilo", "arguments": {...}})     what the tool says; a text that begins with "error" is a failed call
     episode.verify("answer: 42")                                    is the task done? judged by the answer or by the state of the world
@@ -12,7 +12,9 @@ What differs from the usual reinforcement-learning environment:
   (With random wrong results plain voting is nearly perfect, and nothing is left for a verifier to do.)
 - Every task carries its own solution as steps with declared dependencies; a scripted teacher can therefore act in every world.
 - Faults are drawn from the task's seed apart from the task itself: the same seeds with and without faults are the same tasks.
-- Names are random but pronounceable; a hash of the name says whether it belongs to training or is held out for testing.
+- Three splits, train, validation and test, share no name, no wording of a request, no text of a fault, and one kind of fault each is nobody else's;
+  every purpose (a stage's tasks, its replay, a test …) draws tasks of its own: PURPOSES. tests/test_leaks.py reads what the stages show and holds them to it.
+- Names are random but pronounceable; a hash of the name says which split it belongs to.
 
 `python -m worlds --show shell` prints a few tasks with the expert's solution.
 """
@@ -22,7 +24,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -33,28 +35,102 @@ from tokenizer import SYLLABLES
 WORLDS = {"api": "Api", "sql": "Sql", "shell": "Shell", "math": "Math", "safety": "Safety"}  # module in this folder -> its class
 
 
+# ------------------------------------------------------------------------------------------------ splits and purposes
+# What is learnt from, what a recipe is chosen by, and what is reported from are three different things. Names, wordings of requests, texts of faults
+# and kinds of faults belong to one split each; so does every purpose for which tasks are drawn, and no two purposes share a task's seed.
+
+SPLITS = ("train", "validation", "test")
+
+PURPOSES = {  # what tasks are drawn for -> the split of their names and words
+    "show": "train",                 # python -m worlds
+    "teacher": "train",              # teacher.py's data sets
+    "amplify": "train",
+    "vary": "train",
+    "reflect": "train",              # the student's own attempts ...
+    "reflect replay": "train",       # ... and the teacher's episodes beside them
+    "dpo": "train",
+    "dpo replay": "train",
+    "ppo": "train",
+    "ppo replay": "train",
+    "heads": "train",                # the agent's own episodes that the heads learn from ...
+    "heads expert": "train",         # ... the expert's, and hard negatives of them
+    "heads inverse": "train",        # ... and the expert's again, for the inverse head alone
+    "heads calibration": "validation",
+    "heads calibration expert": "validation",
+    "heads threshold": "validation",
+    "validation": "validation",      # where recipes and settings are chosen
+    "test": "test",                  # what is reported; looked at once a recipe is fixed
+    "test expert": "test",           # hard negatives by which the heads are judged
+}
+
+
+def seed_of(purpose: str, seed: int) -> int:
+    """The seed with which a run of seed `seed` ≥ 0 draws the tasks of a purpose.
+
+    One-to-one, and so is `draw`'s step from it to each task's own seed: tasks of two purposes, or of two runs, have different seeds by
+    construction. Raises UserError for an unknown purpose.
+    """
+    if purpose not in PURPOSES:
+        raise UserError(f"tasks are drawn for no purpose {purpose!r}; there are {', '.join(PURPOSES)}")
+    return seed * len(PURPOSES) + list(PURPOSES).index(purpose)
+
+
 # ---------------------------------------------------------------------------------------------------------- names
 
-HELD_OUT = 5  # one name in five is kept for testing
+# English words that are made like the names below and may stand in texts that the agent reads: no name is one of them.
+ENGLISH = frozenset(
+    "base data date done file gate gave give gone like line made make meta mode more move name node none page rate role safe sage same size some "
+    "take time".split())
 
 
-def held_out(name: str) -> bool:
-    """Whether a name is reserved for test tasks; a hash decides, so no list of names has to be kept anywhere."""
-    return zlib.crc32(name.encode()) % HELD_OUT == 0
+NAME = re.compile(f"(?:{'|'.join(SYLLABLES)}){{2}}")
+
+
+def split_of(name: str) -> str:
+    """The one split whose tasks may use a name; a hash decides, so no list of names has to be kept: three in five train, one each validates and tests."""
+    return {0: "test", 1: "validation"}.get(zlib.crc32(name.encode()) % 5, "train")
+
+
+def strangers(text: str, split: str = "train") -> set[str]:
+    """The made-up names in a text that belong to another split."""
+    words = set(re.findall(r"\b[a-z]+\b", text)) - ENGLISH
+    return {word for word in words if NAME.fullmatch(word) and split_of(word) != split}
 
 
 def draw_name(rng: random.Random, split: str, used: set[str], syllables: int = 2) -> str:
-    """A pronounceable name of the split ("train" or "test") that is not yet in `used`; it is added there."""
+    """A pronounceable name of the split that is not yet in `used`; it is added there."""
     while True:
         name = "".join(rng.choice(SYLLABLES) for _ in range(syllables))
-        if name not in used and held_out(name) == (split == "test"):
+        if name not in used and name not in ENGLISH and split_of(name) == split:
             used.add(name)
             return name
 
 
+# -------------------------------------------------------------------------------------------------------- wordings
+
+@dataclass(frozen=True)
+class Wordings:
+    """The ways to say one thing, by split; {slots} are filled in."""
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def draw(self, rng: random.Random, split: str, **slots: Any) -> str:
+        """One of a split's."""
+        return rng.choice(getattr(self, split)).format(**slots)
+
+
+UNSUITED = Wordings(  # requests that no tool fits
+    ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.", "Teach {a} to swim.", "Meet {a} and {b} at six."),
+    ("Invite {a} for lunch.", "Drive {a} to {b}."),
+    ("Cook dinner for {a}.", "Paint a picture of {a} with {b}."),
+)
+
 # ------------------------------------------------------------------------------------------------- tasks and steps
 
-FAULT_KINDS = ("timeout", "locked", "renamed", "moved", "type", "incomplete", "denied")
+FAULT_KINDS = ("timeout", "locked", "renamed", "moved", "type", "incomplete")
+DEMANDS_MORE = ("incomplete", "denied", "expired")  # those that want a further argument
+HELD_OUT_KINDS = {"train": (), "validation": ("denied",), "test": ("expired",)}  # kinds of faults that one split alone has
 
 
 @dataclass(frozen=True)
@@ -67,28 +143,36 @@ class Difficulty:
     distractors: int = 0                         # lines of the request that do not matter
     special: float = 0.2                         # share of tasks with another right answer than a call: ask, no tool fits, refuse
     fault_rate: float = 0.0                      # probability that an episode delivers one fault
-    fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; leave one out of training to test on it
-    fault_wording: str = "seen"                  # "unseen": other words for the same faults, for testing only
-    request_wording: str = "seen"                # "unseen": the API world's requests in words that nobody looked at while training was made, for testing only
+    fault_kinds: tuple[str, ...] = FAULT_KINDS   # which of them; a held-out kind is refused in another split than its own
+    fault_wording: str = "split"                 # texts of faults: the split's own, or "train": to tell what new words cost
+    request_wording: str = "split"               # words of requests: likewise
     babble: float = 0.0                          # share of faults, and of requests in the API world, whose words say nothing: only their names do
     style: str = "compact"                       # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
-    split: str = "train"                         # "train" or "test": which names may occur
+    split: str = "train"                         # whose names and words occur: see SPLITS
 
     def __post_init__(self) -> None:
         for name, low, high in (("tools", 1, 6), ("arguments", 1, 4), ("chain", 1, 4), ("decoys", 0, 6), ("distractors", 0, 100),
                                 ("special", 0, 1), ("fault_rate", 0, 1), ("babble", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)}; wanted {low} to {high}")
-        for name, known in (("fault_wording", ("seen", "unseen")), ("request_wording", ("seen", "unseen")), ("style", ("compact", "qwen")), ("split", ("train", "test"))):
+        for name, known in (("fault_wording", ("split", "train")), ("request_wording", ("split", "train")), ("style", ("compact", "qwen")), ("split", SPLITS)):
             if getattr(self, name) not in known:
                 raise UserError(f"difficulty's {name} is {getattr(self, name)!r}; wanted {' or '.join(known)}")
-        if unknown := set(self.fault_kinds) - set(FAULT_KINDS):
-            raise UserError(f"difficulty's fault_kinds is {self.fault_kinds}, {min(unknown)} among them; wanted some of {', '.join(FAULT_KINDS)}")
+        allowed = FAULT_KINDS + HELD_OUT_KINDS[self.split]
+        if unknown := [kind for kind in self.fault_kinds if kind not in allowed]:
+            raise UserError(f"difficulty's fault_kinds names {unknown[0]}; wanted some of {', '.join(allowed)} (others are held out from the split {self.split})")
+        if self.babble and self.split != "train":
+            raise UserError(f"difficulty's babble is {self.babble} in the split {self.split}; its words belong to training")
 
     @classmethod
     def of(cls, section: Any, **more) -> "Difficulty":
         """As a section of training's settings has it: its fault_rate, fault_kinds (with commas) and babble."""
         return cls(**{"fault_rate": section.fault_rate, "fault_kinds": tuple(section.fault_kinds.split(",")), "babble": section.babble, **more})
+
+    @property
+    def words(self) -> str:
+        """The split whose wordings a request is drawn from."""
+        return "train" if self.request_wording == "train" else self.split
 
 
 @dataclass(frozen=True)
@@ -125,6 +209,10 @@ class Task:
         """The tools as `tokenizer.chat` takes them in the task's style: schemas, or one short line each."""
         return [toolbox.compact(tool) for tool in self.tools] if self.difficulty.style == "compact" else self.tools
 
+    def allows(self, name: str) -> bool:
+        """Whether a name that is made up for this task belongs to its split."""
+        return split_of(name) == self.difficulty.split
+
     def wrong_calls(self, call: dict) -> list[dict]:
         """The world's own wrong alternatives to a call of the solution."""
         return [wrong for step in self.solution if step.call == call for wrong in step.wrong]
@@ -150,11 +238,12 @@ class Task:
 
 class World:
     """The protocol. A subclass draws tasks, and an instance is the state of one episode of one task."""
-    faults: tuple[str, ...] = FAULT_KINDS        # the kinds that make sense here
+    faults: tuple[str, ...] = (*FAULT_KINDS, "denied", "expired")  # the kinds that make sense here
+    wordings: dict[str, Wordings] = {}           # every wording of its requests, by what is asked for
 
     @classmethod
-    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
-        """Draw a task: take one `seed = rng.getrandbits(32)`, and everything else from random.Random(seed)."""
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        """The task of a seed: everything about it is drawn from the seed and the difficulty."""
         raise NotImplementedError
 
     def __init__(self, task: Task):
@@ -180,9 +269,31 @@ def world(name: str) -> type[World]:
     return getattr(import_module(f"worlds.{module}"), of_files or WORLDS[name])
 
 
+MOST_TASKS = 2**32  # of one seed; an index is the lower half of a task's own seed
+
+
 def draw(name: str, seed: int, index: int, difficulty: Difficulty = Difficulty()) -> Task:
     """Task number `index` of a seed: the same arguments give the same task, so a data set's line can be rebuilt as a task."""
-    return world(name).sample(random.Random(f"{name} {seed} {index}"), difficulty)
+    if not 0 <= index < MOST_TASKS:
+        raise UserError(f"task {index} of the world {name}: wanted a number from 0 to {MOST_TASKS - 1}")
+    return world(name).sample(seed * MOST_TASKS + index, difficulty)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of one purpose and run, endless: `tasks[index]`; worlds take turns."""
+    purpose: str                                 # one of PURPOSES
+    seed: int                                    # of the run
+    worlds: Sequence[str]
+    difficulty: Difficulty                       # its split becomes the purpose's
+
+    def arguments(self, index: int) -> tuple[str, int, int, Difficulty]:
+        """Of `draw`, for task number `index`."""
+        seed = seed_of(self.purpose, self.seed)
+        return self.worlds[index % len(self.worlds)], seed, index, replace(self.difficulty, split=PURPOSES[self.purpose])
+
+    def __getitem__(self, index: int) -> Task:
+        return draw(*self.arguments(index))
 
 
 def failed(observation: str) -> bool:
@@ -199,44 +310,72 @@ def same_answer(given: str, wanted: str) -> bool:
 
 # --------------------------------------------------------------------------------------------------------- faults
 
-FAULT_TEXTS = {  # kind: cores of the texts seen in training, and last other words for testing
-    "timeout": ("error: timeout, try again", "error: no answer in time, call again", "error: timed out after 30 s", "error: took too long, once more", "error: still waiting, try again",
-                "error: the server did not answer, repeat", "error: no result in 9 s, call again", "error: no reply for 30 s, repeat the call"),
-    "locked": ("error: database locked, try again", "error: locked, repeat", "error: busy, call again", "error: in use, once more", "error: the lock is held, try again",
-               "error: somebody else is writing, repeat", "error: not free now, call again", "error: table is busy, repeat the call"),
-    "renamed": ("error: {key} is now {new}", "error: {key} was renamed to {new}", "error: use the name {new} for {key}", "error: {key} is called {new} here", "error: write {new}, not {key}",
-                "error: {new} has taken the place of the argument {key}", "error: no argument {key} any more, but {new}", "error: the parameter {key} got the name {new}"),
-    "moved": ("error: {key} {value} moved to {new}", "error: {key} {value} is now {new}", "error: {value} is gone, {key} is {new}", "error: {key} {value} went to {new}",
-              "error: no {key} {value} any more, but {new}", "error: {new} has taken the place of {key} {value}", "error: look for {key} {value} at {new}", "error: {key} {value} has become {new}"),
-    "type": ("error: {key} must be a string", "error: {key} should be text", "error: give {key} as a string", "error: {key} wants a string", "error: no number for {key}, text please",
-             "error: put {key} in quotes", "error: {key} is a number, text is needed", "error: {key} takes text, not a number"),
-    "incomplete": ("error: {key} {new} is missing", "error: add {key} {new}", "error: {key} {new} has to come along", "error: {key} {new}, please", "error: no {key}, it is {new}",
-                   "error: {key} is needed, {new}", "error: where is {key} {new}?", "error: send {key} {new} too", "error: {key} {new} was forgotten", "error: {key} {new} was left out"),
-    "denied": ("error: permission denied, pass {key} {new}", "error: not allowed, give {key} {new}", "error: access only with {key} {new}", "error: refused without {key} {new}"),
+FAULT_TEXTS = {  # kind: cores of its texts
+    "timeout": Wordings(
+        ("timeout, try again", "no answer in time, call again", "timed out after 30 s", "took too long, once more", "still waiting, try again",
+         "the server did not answer, repeat", "no result in 9 s, call again"),
+        ("no reply for 30 s, repeat the call",),
+        ("nothing came back for a minute, send it anew",)),
+    "locked": Wordings(
+        ("database locked, try again", "locked, repeat", "busy, call again", "in use, once more", "the lock is held, try again",
+         "somebody else is writing, repeat", "not free now, call again"),
+        ("table is busy, repeat the call",),
+        ("occupied by another client, send it anew",)),
+    "renamed": Wordings(
+        ("{key} is now {new}", "{key} was renamed to {new}", "use the name {new} for {key}", "{key} is called {new} here", "write {new}, not {key}",
+         "{new} has taken the place of the argument {key}", "no argument {key} any more, but {new}"),
+        ("the parameter {key} got the name {new}",),
+        ("{key} was replaced, its successor is {new}",)),
+    "moved": Wordings(
+        ("{key} {value} moved to {new}", "{key} {value} is now {new}", "{value} is gone, {key} is {new}", "{key} {value} went to {new}",
+         "no {key} {value} any more, but {new}", "{new} has taken the place of {key} {value}", "look for {key} {value} at {new}"),
+        ("{key} {value} has become {new}",),
+        ("{key} {value} was replaced, its successor is {new}",)),
+    "type": Wordings(
+        ("{key} must be a string", "{key} should be text", "give {key} as a string", "{key} wants a string", "no number for {key}, text please",
+         "put {key} in quotes", "{key} is a number, text is needed"),
+        ("{key} takes text, not a number",),
+        ("{key} came as digits, send characters",)),
+    "incomplete": Wordings(
+        ("{key} {new} is missing", "add {key} {new}", "{key} {new} has to come along", "{key} {new}, please", "no {key}, it is {new}",
+         "{key} is needed, {new}", "where is {key} {new}?", "send {key} {new} too", "{key} {new} was forgotten"),
+        ("{key} {new} was left out",),
+        ("the call lacks {key} {new}",)),
+    "denied": Wordings(
+        (),
+        ("permission denied, pass {key} {new}", "not allowed, give {key} {new}", "access only with {key} {new}", "refused without {key} {new}"),
+        ()),
+    "expired": Wordings(
+        (),
+        (),
+        ("session expired, sign on via {key} {new}", "ticket outdated, fresh {key} {new} required", "licence lapsed, renew using {key} {new}")),
 }
 OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")  # what stands around a core, so that no text is learnt by heart instead of what it asks for
 ENDINGS = ("", ", please", " this time", ", mind that", " since today")
-SLOTS = {"timeout": "", "locked": "", "renamed": "key new", "moved": "key value new", "type": "key", "incomplete": "key new", "denied": "key new"}  # what a fault names, in babble's order
-BABBLE = """about above after although always another because behind below between beyond both bring built by cannot check clear close code common could count course cycle days different does
-during each early either else empty end enough even every extra far few field final first follow from full further general great group half hand happen hard having head help high
-hold however idea important inside instead item keep kind large last later least less level light list little local long look low main many match matter may mean might most much
-must near never next night nor often old open order other our over own part past people perhaps place plan point possible present problem question quite rather ready real right
-room second seem set several shall short should show small something soon start state step still such system their them then there these they thing think those though three through
-together top toward true turn two under unless until up upon usual very want way week well were what when where whether which while whole why will wish within word work world would
-write year your""".split()  # none is a name, or stands in a text that is kept for testing, or in an opening or ending
+SLOTS = {"timeout": "", "locked": "", "renamed": "key new", "moved": "key value new", "type": "key", "incomplete": "key new"}  # what a fault of training names, in babble's order
+BABBLE = """about above after although always because behind below between beyond both built cannot check close code common course cycle days
+different during early either else empty end enough even extra far few field final follow full further general great group half
+hand happen hard head help high however idea important instead item keep kind large last later least less level light list little
+local low match matter may mean might most must near never next night nor often old order other our over own part past people
+perhaps place plan point possible present problem question quite rather ready real right room second seem set several shall short
+should small something soon start step still such there these thing think those though three through together top toward true turn
+two unless until upon usual very want way week well were when whether while why will wish within world would year your""".split()  # none is a name, or stands in a held-out wording, or in an opening or ending
 
 
-def fault_text(kind: str, wording: str, rng: random.Random, babble: float = 0.0) -> str:
-    """What a fault of a kind says, with {key}, {value} and {new} still open; in a share of `babble` nothing but these, among words by chance."""
-    *seen, unseen = FAULT_TEXTS[kind]
-    if wording == "unseen":
-        return unseen
+def fault_text(kind: str, split: str, rng: random.Random, babble: float = 0.0) -> str:
+    """What a fault of a kind says in a split's words, with {key}, {value} and {new} still open.
+
+    In training openings and endings stand around it, and in a share of `babble` there are only the names, among words by chance.
+    """
+    core = rng.choice(getattr(FAULT_TEXTS[kind], split))
+    if split != "train":
+        return f"error: {core}"
     if babble and rng.random() < babble:
         parts = rng.choices(BABBLE, k=rng.randint(1, 3))
         for slot in SLOTS[kind].split():
             parts += [f"{{{slot}}}", *rng.choices(BABBLE, k=rng.choice((0, 0, 1, 2)))]
-        return f"error: {rng.choice(OPENINGS)}{' '.join(parts)}{rng.choice(ENDINGS)}"
-    return f"error: {rng.choice(OPENINGS)}{rng.choice(seen).removeprefix('error: ')}{rng.choice(ENDINGS)}"
+        core = " ".join(parts)
+    return f"error: {rng.choice(OPENINGS)}{core}{rng.choice(ENDINGS)}"
 
 
 def plan_fault(task: Task, kinds: Sequence[str]) -> tuple[int, str] | None:
@@ -265,16 +404,20 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
     tools = copy.deepcopy(tools)
     parameters = next(t["function"]["parameters"] for t in tools if t["function"]["name"] == name)
     properties, required = parameters.setdefault("properties", {}), parameters.setdefault("required", [])
-    if kind in ("incomplete", "denied"):
-        key = draw_name(rng, task.difficulty.split, {*properties})
-    new: Any = draw_name(rng, task.difficulty.split, {*properties}) if kind == "renamed" else rng.randrange(100, 1000)
-    text = fault_text(kind, task.difficulty.fault_wording, rng, task.difficulty.babble).format(key=key, value=value, new=new)
+    knobs = task.difficulty
+    if kind in DEMANDS_MORE:
+        key = draw_name(rng, knobs.split, {*properties})
+    new: Any = draw_name(rng, knobs.split, {*properties}) if kind == "renamed" else rng.randrange(100, 1000)
+    while kind == "moved" and new == value:      # to where it is already, no call could obey
+        new = rng.randrange(100, 1000)
+    words = "train" if knobs.fault_wording == "train" and kind in FAULT_KINDS else knobs.split
+    text = fault_text(kind, words, rng, knobs.babble).format(key=key, value=value, new=new)
     if kind == "renamed":
         parameters["properties"] = {new if k == key else k: schema for k, schema in properties.items()}
         parameters["required"] = [new if k == key else k for k in required]
     elif kind == "type":
         properties[key] = {"type": "string"}
-    elif kind in ("incomplete", "denied"):
+    elif kind in DEMANDS_MORE:
         properties[key] = {"type": "integer", "enum": [new]}
         required.append(key)
 
@@ -292,7 +435,7 @@ def demand(kind: str, call: dict, tools: list[dict], task: Task) -> tuple[str, s
             if not re.fullmatch(r"-?[0-9]{1,18}", given[key]):
                 return f"error: {key} is no number"
             given[key] = int(given[key])
-        elif kind in ("incomplete", "denied"):
+        elif kind in DEMANDS_MORE:
             given.pop(key, None)
         return {"name": name, "arguments": given}
 

@@ -12,7 +12,7 @@ import tyro
 import tools as toolbox
 from config import UserError, run
 from expert import critique, trajectory
-from worlds import WORLDS, Difficulty, Episode, draw, failed
+from worlds import WORLDS, Difficulty, Episode, Tasks, failed
 
 COLOURS = {"user": "1", "plan": "36", "call": "33", "said": "32", "error": "31", "faint": "2"}
 
@@ -24,6 +24,7 @@ class Settings:
     tasks: int = 3
     seed: int = 0
     negatives: bool = True                       # also the three hard negatives of the first call, and what is wrong with each
+    purpose: str = "show"                        # whose tasks: worlds.PURPOSES; "validation" has other names and words
     difficulty: Difficulty = field(default_factory=lambda: Difficulty(fault_rate=0.5))
 
 
@@ -36,9 +37,9 @@ def main(arguments: list[str] | None = None) -> None:
     def say(text: str, colour: str) -> None:
         print(f"\033[{COLOURS[colour]}m{text}\033[0m" if coloured else text)
 
+    tasks = Tasks(settings.purpose, settings.seed, [settings.show], settings.difficulty)
     for index in range(settings.tasks):
-        task = draw(settings.show, settings.seed, index, settings.difficulty)
-        made = trajectory(settings.show, settings.seed, index, settings.difficulty)
+        task, made = tasks[index], trajectory(*tasks.arguments(index))
         say(f"\n── {task.world} {index}: {task.kind} " + "─" * 60, "faint")
         for tool in task.tools:
             say(f"  {toolbox.compact(tool)}", "faint")

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools import tool
-from worlds import BABBLE, Difficulty, Step, Task, World, draw_name
+from worlds import BABBLE, Difficulty, Step, Task, Wordings, World, draw_name
 
-ASKING = {  # how the request begins, by split: held-out words for the test. What fails on those was looked at, and training changed for it; the last four were drawn up afterwards
-    "train": ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.", "Which number is {goal}?",
-              "Show me {goal}.", "Let me have {goal}.", "Help me find {goal}.", "We need {goal}.", "Say {goal}.", "Please tell us {goal}.", "Can you tell me what {goal} is?", "I ask for {goal}."),
-    "test": ("Tell me {goal}.", "I need {goal}."),
-    "unseen": ("Work out {goal}.", "How much is {goal}?", "Look up {goal} for me.", "{goal}, please."),
-}
+ASKING = Wordings(
+    ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.",
+     "Which number is {goal}?", "Show me {goal}.", "Let me have {goal}.", "Help me find {goal}.", "We need {goal}.", "Say {goal}.",
+     "Please tell us {goal}.", "Can you tell me what {goal} is?", "I ask for {goal}."),
+    ("Tell me {goal}.", "I need {goal}.", "Work out {goal}.", "How much is {goal}?", "Look up {goal} for me.", "{goal}, please."),
+    ("Compute {goal}.", "{goal} is wanted.", "Could somebody determine {goal}?", "Bring back {goal}."),
+)
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,12 @@ def draw_decoy(rng: random.Random, name: Callable[[], str], makers: list[Maker],
 
 
 class Api(World):
-    faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied")
+    faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied", "expired")
+    wordings = {"asking": ASKING}
 
     @classmethod
-    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
-        seed = rng.getrandbits(32)
-        rng = random.Random(seed)
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        rng, wording = random.Random(f"api {seed}"), random.Random(f"words {seed}")
         used: set[str] = set()
 
         def name() -> str:
@@ -183,11 +184,11 @@ class Api(World):
         noise = {name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}   # in the request, and in every result
         facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
-        asking = rng.choice(ASKING["unseen" if difficulty.request_wording == "unseen" else difficulty.split])
-        if difficulty.babble and rng.random() < difficulty.babble:
-            before = [*rng.choices(BABBLE, k=rng.randint(0, 2)), *(["me"] if rng.random() < 0.25 else [])]  # a word that may be misread as a name's beginning (docs/LOG.md)
-            asking = f"{' '.join([*before, '{goal}', *rng.choices(BABBLE, k=rng.choice((0, 0, 1)))])}."
-        request = " ".join([asking.format(goal=goal), *(f"{key} is {plain(value)}." for key, value in facts)])
+        asking = ASKING.draw(wording, difficulty.words, goal=goal)
+        if difficulty.babble and wording.random() < difficulty.babble:
+            before, behind = wording.choices(BABBLE, k=wording.randint(0, 3)), wording.choices(BABBLE, k=wording.choice((0, 0, 1)))
+            asking = f"{' '.join([*before, goal, *behind])}."
+        request = " ".join([asking, *(f"{key} is {plain(value)}." for key, value in facts)])
         return Task("api", kind, seed, request, tools, solution, answer, {**constraints, **given},
                     truth={"gives": {maker.name: maker.gives for maker in [*makers, *decoys]}, "noise": noise}, difficulty=difficulty,
                     analysis="\n".join(search(goal, shown, given)))

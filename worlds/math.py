@@ -12,47 +12,67 @@ The constraints (the start, the change of each sentence, who is asked for) are w
 
 import random
 
-from worlds import Difficulty, Step, Task, World, draw_name
+from worlds import Difficulty, Step, Task, Wordings, World, draw_name
 
 THINGS = ("pens", "cups", "eggs", "coins", "nails", "books")
 LARGEST = 40  # numbers stay small: the point is reading and order, not arithmetic
 
-RELATIONS = {  # kind: (sentence about a known {a} and a new {b}, what is so, what a hasty reader takes it for)
-    "more": ("{b} has {n} more than {a}.", lambda a, n: a + n, None),
-    "fewer": ("{b} has {n} fewer than {a}.", lambda a, n: a - n, None),
-    "times": ("{b} has {n} times as many as {a}.", lambda a, n: a * n, None),
-    "turned more": ("{a} has {n} more than {b}.", lambda a, n: a - n, lambda a, n: a + n),
-    "turned fewer": ("{a} has {n} fewer than {b}.", lambda a, n: a + n, lambda a, n: a - n),
-    "turned times": ("{a} has {n} times as many as {b}.", lambda a, n: a // n if a % n == 0 else 0, lambda a, n: a * n),
-    "boxes": ("{b} is the number of boxes for all of {a}'s, {n} in a box.", lambda a, n: -(-a // n), lambda a, n: a // n),
+WORDINGS = {  # of a relation: {b} is told by {a}
+    "start": Wordings(("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), ("{a} holds {n} {thing}.",), ("{n} {thing} belong to {a}.",)),
+    "more": Wordings(("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."), ("{b} holds {n} more than {a}.",), ("{n} more than {a}: so many belong to {b}.",)),
+    "fewer": Wordings(("{b} has {n} fewer than {a}.", "With {n} fewer than {a} comes {b}."), ("{b} holds {n} fewer than {a}.",),
+                      ("{n} fewer than {a}: so many belong to {b}.",)),
+    "times": Wordings(("{b} has {n} times as many as {a}.", "With {n} times as many as {a} comes {b}."), ("{b} holds {n} times as many as {a}.",),
+                      ("{n} times as many as {a}: so many belong to {b}.",)),
+    "boxes": Wordings(("{b} is the number of boxes for all of {a}'s, {n} in a box.", "All of {a}'s go into boxes of {n}, {b} is the number of boxes."),
+                      ("{b} boxes hold all of {a}'s, {n} in each.",), ("{a}'s get packed by {n}, that takes {b} boxes.",)),
+    "noise": Wordings(("{a} has {n} {thing}.",), ("{a} holds {n} {thing}.",), ("{n} {thing} belong to {a}.",)),
+    "ask": Wordings(("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."), ("{a} holds how many?",), ("How many belong to {a}?",)),
+    "ask boxes": Wordings(("What is {a}?", "Say what {a} is."), ("{a} is how many?",), ("State {a}.",)),
+}
+RELATIONS = {  # kind: what is so of a known a and a new b, and what a hasty reader takes it for; "turned" names the known one first: "{a} has {n} more than {b}."
+    "more": (lambda a, n: a + n, None),
+    "fewer": (lambda a, n: a - n, None),
+    "times": (lambda a, n: a * n, None),
+    "turned more": (lambda a, n: a - n, lambda a, n: a + n),
+    "turned fewer": (lambda a, n: a + n, lambda a, n: a - n),
+    "turned times": (lambda a, n: a // n if a % n == 0 else 0, lambda a, n: a * n),
+    "boxes": (lambda a, n: -(-a // n), lambda a, n: a // n),
 }
 SIGNS = {"more": "+", "fewer": "-", "times": "*", "turned more": "-", "turned fewer": "+", "turned times": "/", "boxes": "/"}
 
 
 class Math(World):
     faults = ()
+    wordings = WORDINGS
 
     @classmethod
-    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
-        seed = rng.getrandbits(32)
-        rng = random.Random(seed)
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        rng, wording = random.Random(f"math {seed}"), random.Random(f"words {seed}")
         used: set[str] = set()
+
+        def ask(what: str, **slots) -> str:
+            return WORDINGS[what].draw(wording, difficulty.words, **slots)
+
         while True:                              # until all numbers are in range, the trap tempts to another number, and copying one is no answer
             used.clear()
             people = [draw_name(rng, difficulty.split, used)]
             value = tempting = start = rng.randrange(5, 25)
             thing = rng.choice(THINGS)
-            sentences = [f"{people[0]} has {start} {thing}."]
+            sentences = [ask("start", a=people[0], n=start, thing=thing)]
             steps = [Step(f"{people[0]} = {start}", "", None)]
             constraints: dict = {"start": start}
             kinds: list[str] = []
             fell = False                         # into the first trap; a hasty reader is assumed to read the rest well
             for place in range(rng.randint(1, difficulty.chain)):
                 kind = rng.choice([kind for kind in RELATIONS if kind != "boxes"]) if place else rng.choice([*RELATIONS])
-                sentence, right, hasty = RELATIONS[kind]
+                right, hasty = RELATIONS[kind]
                 n = rng.randrange(2, 4) if "times" in kind else rng.randrange(2, 10)
                 people.append(draw_name(rng, difficulty.split, used))
-                sentences.append(sentence.format(a=people[-2], b=people[-1], n=n))
+                other, haver = people[-2:]
+                if kind.startswith("turned"):
+                    other, haver = haver, other
+                sentences.append(ask(kind.removeprefix("turned "), a=other, b=haver, n=n))
                 before, value = value, right(value, n)
                 tempting = (hasty if hasty and not fell else right)(tempting, n)
                 fell = fell or hasty is not None
@@ -65,8 +85,9 @@ class Math(World):
             if all(0 < number <= LARGEST for number in numbers) and (not fell or tempting != value) and value not in said:
                 break
         for _ in range(difficulty.distractors):
-            sentences.insert(rng.randrange(1, len(sentences) + 1), f"{draw_name(rng, difficulty.split, used)} has {rng.randrange(5, 25)} {thing}.")
-        asked = f"What is {people[-1]}?" if kinds[-1] == "boxes" else f"How many has {people[-1]}?"
+            noise = ask("noise", a=draw_name(rng, difficulty.split, used), n=rng.randrange(5, 25), thing=thing)
+            sentences.insert(rng.randrange(1, len(sentences) + 1), noise)
+        asked = ask("ask boxes" if kinds[-1] == "boxes" else "ask", a=people[-1])
         return Task("math", "trap" if fell else "plain", seed, " ".join([*sentences, asked]), [], steps, f"answer: {value}",
                     {**constraints, "asked": people[-1]}, truth={"tempting": tempting if fell else None}, difficulty=difficulty)
 

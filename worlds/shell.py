@@ -22,13 +22,74 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
 from tools import tool
-from worlds import Difficulty, Step, Task, World, draw_name
+from worlds import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
 from worlds.bash import Bash
 from worlds.sandbox import File, SandboxDied, Tree
 
 BASH = tool("bash", "runs a command", {"command": {"type": "string"}})
 KINDS = ("txt", "log", "pdf", "csv", "tmp")
 MOST_TEXT = 600  # characters of output that the agent sees
+
+WORDINGS = {
+    "count": Wordings(
+        ("How many {kind} files are in {a}?", "Count the {kind} files of {a}.", "What is the number of {kind} files in {a}?", "Say how many {kind} files {a} has."),
+        ("{a} holds how many {kind} files?", "Number of {kind} files under {a}?"),
+        ("Tally the {kind} files inside {a}.", "Report {a}'s count of {kind} files.")),
+    "lines": Wordings(
+        ("How many lines has {path}?", "Count the lines of {path}.", "What is the number of lines in {path}?", "Say how many lines {path} has."),
+        ("{path} holds how many lines?",),
+        ("Tally the lines inside {path}.", "How long is {path}, in lines?")),
+    "matching": Wordings(
+        ("How many lines of {path} say {word}?", "Count {word} in {path}.", "In how many lines of {path} is {word}?", "Say how many lines of {path} have {word}."),
+        ("{word} stands in how many lines of {path}?",),
+        ("Tally the lines mentioning {word} inside {path}.",)),
+    "move": Wordings(
+        ("Move the {kind} files from {a} to {b}.", "All {kind} files of {a} belong to {b}, move them.", "Put the {kind} files of {a} into {b}.",
+         "{b} is to get the {kind} files of {a}, move them."),
+        ("Take all {kind} files out of {a}, into {b}.", "The {kind} files go from {a} to {b}."),
+        ("Transfer {a}'s {kind} files, {b} is their destination.", "Relocate each {kind} file: {a} to {b}.")),
+    "copy": Wordings(
+        ("Copy the {kind} files from {a} to {b}.", "{b} needs a copy of the {kind} files of {a}.", "Make copies of the {kind} files of {a} in {b}.",
+         "All {kind} files of {a}, copy them to {b}."),
+        ("{b} gets the {kind} files too that {a} has.",),
+        ("Duplicate {a}'s {kind} files, {b} is their destination.", "Back up each {kind} file of {a} inside {b}.")),
+    "delete": Wordings(
+        ("Delete the {kind} files of {a}.", "Remove all {kind} files from {a}.", "The {kind} files in {a}, delete them.", "Clear {a} of its {kind} files."),
+        ("Get rid of the {kind} files under {a}.", "No {kind} files are to stay in {a}."),
+        ("Erase each {kind} file inside {a}.", "Discard {a}'s {kind} files.")),
+    "yesterday": Wordings(
+        ("It is {today}. Move the {kind} files of yesterday from {a} to {b}.", "It is {today}. All {kind} files of {a} of yesterday belong to {b}, move them.",
+         "Today is {today}. Put the {kind} files of yesterday from {a} into {b}."),
+        ("It is {today}. Take the {kind} files of yesterday out of {a}, into {b}.",),
+        ("Date: {today}. Transfer {a}'s {kind} files of yesterday, {b} is their destination.",)),
+    "archive": Wordings(
+        ("Pack {a} into {b}.tar.", "Make an archive {b}.tar of {a}.", "Put {a} into the archive {b}.tar.", "{b}.tar is to be an archive of {a}."),
+        ("Write {a} to a new archive {b}.tar.",),
+        ("Bundle {a}, as {b}.tar.", "Create {b}.tar, holding {a}.")),
+    "lines of located": Wordings(
+        ("How many lines has the file of {a} that says {word}?", "Count the lines of the file of {a} that says {word}.",
+         "What is the number of lines of the file in {a} with {word}?"),
+        ("The file of {a} where {word} stands has how many lines?",),
+        ("Tally the lines of whichever file inside {a} mentions {word}.",)),
+    "move located": Wordings(
+        ("Which file of {a} says {word}? Move it to {b}.", "Move the file of {a} that says {word} to {b}.", "Put the file of {a} that has {word} into {b}."),
+        ("Take the file where {word} stands out of {a}, into {b}.",),
+        ("Relocate whichever file inside {a} mentions {word}: {b} is its destination.",)),
+    "delete located": Wordings(
+        ("Delete the file of {a} that says {word}.", "Which file of {a} says {word}? Remove it.", "Remove the file of {a} that has {word}."),
+        ("Get rid of the file under {a} where {word} stands.",),
+        ("Erase whichever file inside {a} mentions {word}.",)),
+    "collected": Wordings(
+        ("Say how many there are, and pack {b} into {b}.tar.", "Then count them, and make an archive {b}.tar of {b}."),
+        ("How many are they? Write {b} to a new archive {b}.tar too.",),
+        ("Tally them afterwards, then bundle {b}, as {b}.tar.",)),
+    "ask": Wordings(
+        ("{action} the {kind} files from {a}.", "{action} all {kind} files of {a}.", "The {kind} files in {a}, {action} them."),
+        ("{action} what {kind} files {a} has.",),
+        ("{action} each {kind} file inside {a}.",)),
+    "unsuited": UNSUITED,
+    "noise": Wordings(("{name} has {n} files.", "There are {n} files in {name}."), ("{name} holds {n} files.",), ("{n} files fill {name}.",)),
+}
 
 
 # ----------------------------------------------------------------------------------------------------- the tree
@@ -38,6 +99,7 @@ class Ground:
     """What a task is drawn from: a folder with files of two kinds, a target, a word that some lines have, and a day."""
     rng: random.Random
     name: Callable[[], str]
+    ask: Callable[..., str]                      # (what, **slots): a request in the task's wording
     files: dict[str, tuple[str, int]]            # path -> (text, days before today)
     source: str
     target: str
@@ -55,12 +117,15 @@ class Ground:
         return texts | {f"{self.target}/{path.split('/')[-1]}": self.files[path][0] for path in paths}
 
 
-def draw_ground(rng: random.Random, difficulty: Difficulty) -> Ground:
+def draw_ground(rng: random.Random, wording: random.Random, difficulty: Difficulty) -> Ground:
     """A folder with two or three files of the kind asked for and as many others; decoys are files of a second folder with the same kinds."""
     used: set[str] = set()
 
     def name() -> str:
         return draw_name(rng, difficulty.split, used)
+
+    def ask(what: str, **slots) -> str:
+        return WORDINGS[what].draw(wording, difficulty.words, **slots)
 
     source, target, word = name(), name(), name()
     kind, other = rng.sample(KINDS, 2)
@@ -76,7 +141,7 @@ def draw_ground(rng: random.Random, difficulty: Difficulty) -> Ground:
             files[f"{aside}/{name()}.{rng.choice((kind, other))}"] = "", rng.choice(ages)
     for path, (_, age) in files.items():         # two to five lines of names; the word is in none of them until a family puts it there
         files[path] = "".join(f"{name()} {rng.randrange(100)}\n" for _ in range(rng.randint(2, 5))), age
-    return Ground(rng, name, files, source, target, kind, other, word, today)
+    return Ground(rng, name, ask, files, source, target, kind, other, word, today)
 
 
 def tree_of(files: dict[str, tuple[str, int]], today: date) -> Tree:
@@ -104,7 +169,7 @@ def step(goal: str, thought: str, command: str, depends_on: tuple[int, ...] = ()
 
 def count(ground: Ground) -> Draft:
     folder, kind = ground.source, ground.kind
-    request = ground.rng.choice((f"How many {kind} files are in {folder}?", f"Count the {kind} files of {folder}."))
+    request = ground.ask("count", kind=kind, a=folder)
     steps = [step(f"count {kind} in {folder}", f"find {kind}, count", f"find {folder} -name '*.{kind}' | wc -l",
                   wrong=(f"find . -name '*.{kind}' | wc -l", f"find {folder} -name '*.{ground.other}' | wc -l", f"ls {folder} | wc -l"))]
     return request, steps, f"answer: {len(ground.of_kind(kind))}", {"action": "count", "from": folder, "kind": kind}, None
@@ -113,7 +178,7 @@ def count(ground: Ground) -> Draft:
 def lines(ground: Ground) -> Draft:
     path = ground.of_kind(ground.kind)[0]
     number = ground.files[path][0].count("\n")
-    request = ground.rng.choice((f"How many lines has {path}?", f"Count the lines of {path}."))
+    request = ground.ask("lines", path=path)
     steps = [step(f"count lines of {path}", "count lines", f"wc -l < {path}",
                   wrong=(f"wc -c < {path}", f"wc -l < {ground.of_kind(ground.other)[0]}"))]
     return request, steps, f"answer: {number}", {"action": "lines", "from": path}, None
@@ -125,14 +190,14 @@ def matching(ground: Ground) -> Draft:
     rows = [f"{word} {row.split()[1]}" if ground.rng.random() < 0.6 or not place else row for place, row in enumerate(text.splitlines())]
     ground.files[path] = "\n".join(rows) + "\n", age
     number = sum(word in row for row in rows)
-    request = ground.rng.choice((f"How many lines of {path} say {word}?", f"Count {word} in {path}."))
+    request = ground.ask("matching", path=path, word=word)
     steps = [step(f"count {word} in {path}", f"grep {word}, count", f"grep -c {word} {path}", wrong=(f"wc -l < {path}", f"grep -vc {word} {path}"))]
     return request, steps, f"answer: {number}", {"action": "matching", "from": path, "word": word}, None
 
 
 def move(ground: Ground) -> Draft:
     a, b, kind = ground.source, ground.target, ground.kind
-    request = ground.rng.choice((f"Move the {kind} files from {a} to {b}.", f"All {kind} files of {a} belong to {b}, move them."))
+    request = ground.ask("move", kind=kind, a=a, b=b)
     steps = [step(f"move {kind} from {a} to {b}", f"make {b}, move {kind}", f"mkdir -p {b} && mv {a}/*.{kind} {b}",
                   wrong=(f"mv {a}/*.{kind} {b}", f"mkdir -p {b} && cp {a}/*.{kind} {b}", f"mkdir -p {b} && mv {a}/* {b}"))]
     return request, steps, "done", {"action": "move", "from": a, "to": b, "kind": kind}, ground.moved(ground.of_kind(kind))
@@ -140,7 +205,7 @@ def move(ground: Ground) -> Draft:
 
 def copy(ground: Ground) -> Draft:
     a, b, kind = ground.source, ground.target, ground.kind
-    request = ground.rng.choice((f"Copy the {kind} files from {a} to {b}.", f"{b} needs a copy of the {kind} files of {a}."))
+    request = ground.ask("copy", kind=kind, a=a, b=b)
     steps = [step(f"copy {kind} from {a} to {b}", f"make {b}, copy {kind}", f"mkdir -p {b} && cp {a}/*.{kind} {b}",
                   wrong=(f"cp {a}/*.{kind} {b}", f"mkdir -p {b} && mv {a}/*.{kind} {b}", f"mkdir -p {b} && cp {a}/* {b}"))]
     return request, steps, "done", {"action": "copy", "from": a, "to": b, "kind": kind}, ground.moved(ground.of_kind(kind), keep=True)
@@ -148,7 +213,7 @@ def copy(ground: Ground) -> Draft:
 
 def delete(ground: Ground) -> Draft:
     a, kind = ground.source, ground.kind
-    request = ground.rng.choice((f"Delete the {kind} files of {a}.", f"Remove all {kind} files from {a}."))
+    request = ground.ask("delete", kind=kind, a=a)
     steps = [step(f"delete {kind} in {a}", f"remove {kind}", f"rm {a}/*.{kind}", wrong=(f"rm {a}/*", f"rm -r {a}", f"rm {a}/*.{ground.other}"))]
     gone = ground.of_kind(kind)
     return request, steps, "done", {"action": "delete", "from": a, "kind": kind}, {p: text for p, (text, _) in ground.files.items() if p not in gone}
@@ -159,7 +224,7 @@ def yesterday(ground: Ground) -> Draft:
     path = ground.of_kind(kind)[0]
     ground.files[path] = ground.files[path][0], 1
     today, day = ground.today, ground.today - timedelta(days=1)
-    request = f"It is {today}. Move the {kind} files of yesterday from {a} to {b}."
+    request = ground.ask("yesterday", today=today, kind=kind, a=a, b=b)
     find = f"mkdir -p {b} && find {a} -name '*.{kind}'"
     steps = [step(f"move {kind} of {day} from {a} to {b}", f"yesterday is {day}", f"{find} -newermt {day} ! -newermt {today} -exec mv -t {b} {{}} +",
                   wrong=(f"{find} -mtime 1 -exec mv -t {b} {{}} +",  # the paper's own error
@@ -171,7 +236,7 @@ def yesterday(ground: Ground) -> Draft:
 
 def archive(ground: Ground) -> Draft:
     a, b = ground.source, ground.target
-    request = ground.rng.choice((f"Pack {a} into {b}.tar.", f"Make an archive {b}.tar of {a}."))
+    request = ground.ask("archive", a=a, b=b)
     steps = [step(f"pack {a} into {b}.tar", f"tar {a}", f"tar -cf {b}.tar {a}",
                   wrong=(f"tar -cf {a}.tar {a}", f"tar -czf {b}.tgz {a}", f"tar -cf {b}.tar {a}/*.{ground.kind}"))]
     texts = {path: text for path, (text, _) in ground.files.items()}
@@ -188,14 +253,14 @@ def located(ground: Ground) -> Draft:
     find = step(f"which file of {a} says {word}", f"grep {word}", f"grep -l {word} {a}/*", wrong=(f"grep -c {word} {a}/*", f"ls {a}"))
     action = ground.rng.choice(("lines", "move", "delete"))
     if action == "lines":
-        request = f"How many lines has the file of {a} that says {word}?"
+        request = ground.ask("lines of located", a=a, word=word)
         steps = [find, step("count its lines", path, f"wc -l < {path}", (1,), (f"wc -c < {path}",))]
         return request, steps, f"answer: {text.count(chr(10)) + 1}", {"action": "lines", "from": a, "word": word}, None
     if action == "move":
-        request = f"Which file of {a} says {word}? Move it to {b}."
+        request = ground.ask("move located", a=a, b=b, word=word)
         steps = [find, step(f"move it to {b}", path, f"mkdir -p {b} && mv {path} {b}", (1,), (f"mv {path} {b}", f"mkdir -p {b} && cp {path} {b}"))]
         return request, steps, "done", {"action": "move", "from": a, "to": b, "word": word}, ground.moved([path])
-    request = f"Delete the file of {a} that says {word}."
+    request = ground.ask("delete located", a=a, word=word)
     steps = [find, step("delete it", path, f"rm {path}", (1,), (f"rm {a}/*",))]
     return request, steps, "done", {"action": "delete", "from": a, "word": word}, {p: t for p, (t, _) in ground.files.items() if p != path}
 
@@ -207,25 +272,24 @@ def collected(ground: Ground) -> Draft:
     moved = {path: text for path, text in texts.items() if path.startswith(b + "/")}
     steps += [step(f"count {kind} in {b}", "count", f"find {b} -name '*.{kind}' | wc -l", (1,), (f"find . -name '*.{ground.other}' | wc -l",)),
               step(f"pack {b} into {b}.tar", f"tar {b}", f"tar -cf {b}.tar {b}", (1,), (f"tar -cf {ground.source}.tar {b}",))]
-    return (f"{request} Say how many there are, and pack {b} into {b}.tar.", steps, f"answer: {len(moved)}", constraints | {"then": "count, archive"},
+    return (f"{request} {ground.ask('collected', b=b)}", steps, f"answer: {len(moved)}", constraints | {"then": "count, archive"},
             texts | {f"{b}.tar": json.dumps(moved, sort_keys=True)})
 
 
 FAMILIES = {1: (count, lines, matching, move, copy, delete, yesterday, archive), 2: (located,), 3: (collected,)}  # by calls needed
-UNSUITED = ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.")  # no tool fits
 
 
 # ------------------------------------------------------------------------------------------------------ the world
 
 class Shell(World):
     machine: Callable = Bash                     # worlds.sandbox.Sandbox for the real thing
-    faults = ("timeout", "locked", "renamed", "incomplete", "denied")
+    faults = ("timeout", "locked", "renamed", "incomplete", "denied", "expired")
+    wordings = WORDINGS
 
     @classmethod
-    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
-        seed = rng.getrandbits(32)
-        rng = random.Random(seed)
-        ground = draw_ground(rng, difficulty)
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        rng = random.Random(f"shell {seed}")
+        ground = draw_ground(rng, random.Random(f"words {seed}"), difficulty)
         # a quarter of the tasks needs one call more than the rest, as far as the chain may go
         length = 1
         while length < min(difficulty.chain, max(FAMILIES)) and rng.random() < 0.25:
@@ -237,15 +301,16 @@ class Shell(World):
             texts, steps = None, []
             if rng.random() < 0.5:
                 kind, answer = "ask", "ask: folder"
-                action = rng.choice(("Move", "Copy"))
-                request = f"{action} the {ground.kind} files from {ground.source}."
-                constraints = {"action": action.lower(), "from": ground.source, "kind": ground.kind, "missing": "folder"}
+                action = rng.choice(("move", "copy"))
+                request = ground.ask("ask", action=action, kind=ground.kind, a=ground.source)
+                request = request[0].upper() + request[1:] if request.startswith(action) else request
+                constraints = {"action": action, "from": ground.source, "kind": ground.kind, "missing": "folder"}
             else:
                 kind, answer = "none", "no tool fits"
-                request = rng.choice(UNSUITED).format(a=ground.source, b=ground.target)
+                request = ground.ask("unsuited", a=ground.source, b=ground.target)
                 constraints = {"action": "none"}
         for _ in range(difficulty.distractors):
-            request += f" {ground.name()} has {rng.randrange(2, 100)} files."
+            request += " " + ground.ask("noise", name=ground.name(), n=rng.randrange(2, 100))
         decoys = [tool(ground.name(), f"gives {ground.name()}", {ground.name(): {"type": "integer"}}) for _ in range(difficulty.tools - 1)]
         shown = [BASH, *decoys]
         rng.shuffle(shown)

@@ -19,13 +19,71 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tools import tool
-from worlds import Difficulty, Step, Task, World, draw_name
+from worlds import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
 
 SQL = tool("sql", "runs a query", {"query": {"type": "string"}})
 STEP_BUDGET = 1_000_000  # of SQLite's virtual machine, some tens of milliseconds; a query over these tables takes about 100
 MOST_ROWS = 20           # rows that the agent sees
 MOST_TEXT = 600          # characters of an observation
 
+
+WORDINGS = {
+    "select": Wordings(
+        ("What is the {column} of {row}?", "Give {column} where {key} is {row}.", "Find the {column} of {row}.", "Which {column} has {row}?"),
+        ("Show {row}'s {column}.", "For {key} {row}, which {column}?"),
+        ("Read out {column} for {row}.", "{row}: what {column} is stored?")),
+    "count": Wordings(
+        ("How many rows have {column} {word} {limit}?", "Count the rows with {column} {word} {limit}.",
+         "In how many rows is {column} {word} {limit}?", "Give the number of rows with {column} {word} {limit}."),
+        ("Number of rows whose {column} is {word} {limit}?", "Count where {column} is {word} {limit}."),
+        ("Tally the rows having {column} {word} {limit}.", "What count of rows has {column} {word} {limit}?")),
+    "aggregate": Wordings(
+        ("What is the {word} {column}?", "Give the {word} {column}.", "Find the {word} {column}."),
+        ("Which is the {word} {column}?",),
+        ("State the {word} {column}.", "Report {column}'s {word} value.")),
+    "order": Wordings(
+        ("Which {key} has the {word} {column}?", "Give the {key} of the {word} {column}.", "Find the {key} with the {word} {column}.",
+         "What {key} goes with the {word} {column}?"),
+        ("Name the {key} whose {column} is {word}.", "Whose {column} is {word}? Give the {key}."),
+        ("State the {key} where {column} is {word}.", "{word} {column}: at which {key}?")),
+    "join": Wordings(
+        ("What is the {far} where {column} is {value}?", "Give the {far} where {column} is {value}.", "Find the {far} of the row with {column} {value}."),
+        ("Which {far} belongs to {column} {value}?",),
+        ("Look across the tables: {far} for {column} {value}?", "State the {far} matching {column} {value}.")),
+    "insert": Wordings(
+        ("Add the row {row} to {table}.", "Insert {row} into {table}.", "Put {row} into {table}.", "Make a new row {row} in {table}."),
+        ("{table} gets a new row: {row}.", "Write the row {row} to {table}."),
+        ("Append {row} to {table}.", "Store {row} as another row of {table}.")),
+    "update": Wordings(
+        ("Set {column} of {row} to {value}.", "Change the {column} of {row} to {value}.", "Let {column} of {row} be {value}.",
+         "Make {value} the {column} of {row}."),
+        ("{row}'s {column} becomes {value}.", "Write {value} as {column} of {row}."),
+        ("Replace {row}'s {column} by {value}.", "Correct the {column} of {row}: {value}.")),
+    "delete": Wordings(
+        ("Delete the row where {column} is {value}.", "Remove the row with {column} {value}.", "Take away the row where {column} is {value}.",
+         "Drop the row with {column} {value}."),
+        ("The row with {column} {value} has to go.", "Get rid of the row where {column} is {value}."),
+        ("Erase whichever row has {column} {value}.", "Discard the row where {column} equals {value}.")),
+    "delete extreme": Wordings(
+        ("Delete the row with the {word} {column}.", "Remove the row with the {word} {column}.", "Take away the row of the {word} {column}."),
+        ("The row with the {word} {column} has to go.",),
+        ("Erase whichever row has the {word} {column}.",)),
+    "set extreme": Wordings(
+        ("Set {target} to {value} in the row with the {word} {column}.", "In the row with the {word} {column}, set {target} to {value}.",
+         "Change {target} to {value} where {column} is {word}."),
+        ("Write {value} as {target} in the row with the {word} {column}.",),
+        ("Replace {target} by {value} in whichever row has the {word} {column}.",)),
+    "sum then": Wordings(
+        ("What is the sum of {column} then?", "Then give the sum of {column}.", "Say the sum of {column} after that."),
+        ("And the sum of {column} now?",),
+        ("State {column}'s sum afterwards.",)),
+    "ask": Wordings(
+        ("Set {column} of {row}.", "Change the {column} of {row}.", "Make the {column} of {row} another."),
+        ("{row}'s {column} has to change.",),
+        ("Replace the {column} of {row}.",)),
+    "unsuited": UNSUITED,
+    "noise": Wordings(("{name} has {n} rows.", "There are {n} rows in {name}."), ("{name} holds {n} rows.",), ("{n} rows fill {name}.",)),
+}
 
 # ------------------------------------------------------------------------------------------- SQLite for strangers
 
@@ -85,6 +143,7 @@ class Ground:
     """What a task is drawn from: a table with a text key and integer columns, and maybe a second one with the same keys."""
     rng: random.Random
     name: Callable[[], str]
+    ask: Callable[..., str]                      # (what, **slots): a request in the task's wording
     table: str
     columns: list[str]                           # the key first
     rows: list[list]
@@ -106,9 +165,9 @@ class Ground:
         return tables | {self.second: (self.second_columns, self.second_rows)} if self.second else tables
 
 
-def draw_ground(rng: random.Random, difficulty: Difficulty) -> Ground:
+def draw_ground(rng: random.Random, wording: random.Random, difficulty: Difficulty) -> Ground:
     """4 to 6 rows; the integers of a column differ, so that highest and lowest are one row each."""
-    used = {"like"}                              # the one word of SQL that such a name could be
+    used: set[str] = set()
 
     def name() -> str:
         return draw_name(rng, difficulty.split, used)
@@ -119,8 +178,11 @@ def draw_ground(rng: random.Random, difficulty: Difficulty) -> Ground:
     def rows_of(width: int) -> list[list]:
         return [list(row) for row in zip(keys, *(rng.sample(range(1, 100), len(keys)) for _ in range(width)))]
 
+    def ask(what: str, **slots) -> str:
+        return WORDINGS[what].draw(wording, difficulty.words, **slots)
+
     second = name() if difficulty.decoys else ""
-    return Ground(rng, name, table, columns, rows_of(len(columns) - 1), second, [columns[0], name()] if second else [], rows_of(1) if second else [])
+    return Ground(rng, name, ask, table, columns, rows_of(len(columns) - 1), second, [columns[0], name()] if second else [], rows_of(1) if second else [])
 
 
 # -------------------------------------------------------------------------------------------------- the families
@@ -139,7 +201,7 @@ def step(goal: str, thought: str, query: str, depends_on: tuple[int, ...] = (), 
 
 def select(ground: Ground) -> Draft:
     (place, column), row, (key, table) = ground.number(), ground.rng.choice(ground.rows), (ground.columns[0], ground.table)
-    request = ground.rng.choice((f"What is the {column} of {row[0]}?", f"Give {column} where {key} is {row[0]}."))
+    request = ground.ask("select", column=column, row=row[0], key=key)
     steps = [step(f"{column} where {key} is {row[0]}", "select", f"SELECT {column} FROM {table} WHERE {key}='{row[0]}'",
                   wrong=(f"SELECT {key} FROM {table} WHERE {key}='{row[0]}'", f"SELECT {column} FROM {table}"))]
     return request, steps, f"answer: {row[place]}", {"action": "select", "column": column, "where": row[0]}, None
@@ -149,7 +211,7 @@ def count(ground: Ground) -> Draft:
     (place, column), table = ground.number(), ground.table
     limit, (sign, word) = ground.rng.choice(ground.rows)[place], ground.rng.choice(((">", "above"), ("<", "below")))
     number = sum(row[place] > limit if sign == ">" else row[place] < limit for row in ground.rows)
-    request = ground.rng.choice((f"How many rows have {column} {word} {limit}?", f"Count the rows with {column} {word} {limit}."))
+    request = ground.ask("count", column=column, word=word, limit=limit)
     steps = [step(f"count {column} {word} {limit}", "count", f"SELECT COUNT(*) FROM {table} WHERE {column}{sign}{limit}",
                   wrong=(f"SELECT COUNT(*) FROM {table} WHERE {column}{sign}={limit}", f"SELECT COUNT(*) FROM {table}"))]
     return request, steps, f"answer: {number}", {"action": "count", "column": column, "where": f"{sign}{limit}"}, None
@@ -163,7 +225,7 @@ def aggregate(ground: Ground) -> Draft:
     other = "SUM" if function != "SUM" else "COUNT"
     steps = [step(f"{function.lower()} of {column}", function.lower(), f"SELECT {function}({column}) FROM {table}",
                   wrong=(f"SELECT {other}({column}) FROM {table}", f"SELECT {column} FROM {table} LIMIT 1"))]
-    return f"What is the {ground.rng.choice(words)} {column}?", steps, f"answer: {value}", {"action": function.lower(), "column": column}, None
+    return ground.ask("aggregate", word=ground.rng.choice(words), column=column), steps, f"answer: {value}", {"action": function.lower(), "column": column}, None
 
 
 def top_query(ground: Ground, column: str, highest: bool) -> str:
@@ -174,7 +236,7 @@ def order(ground: Ground) -> Draft:
     (place, column), key, highest = ground.number(), ground.columns[0], ground.rng.random() < 0.5
     row = (max if highest else min)(ground.rows, key=lambda row: row[place])
     word = "highest" if highest else "lowest"
-    request = ground.rng.choice((f"Which {key} has the {word} {column}?", f"Give the {key} of the {word} {column}."))
+    request = ground.ask("order", key=key, word=word, column=column)
     steps = [step(f"{key} of the {word} {column}", f"order by {column}", top_query(ground, column, highest),
                   wrong=(top_query(ground, column, not highest), f"SELECT {key} FROM {ground.table} ORDER BY {key} LIMIT 1"))]
     return request, steps, f"answer: {row[0]}", {"action": "order", "column": column, "way": word}, None
@@ -190,7 +252,7 @@ def join(ground: Ground) -> Draft:
                   wrong=(f"SELECT {far} FROM {ground.second}", f"SELECT {far} FROM {ground.table}, {ground.second} WHERE {column}={row[place]}",
                          f"SELECT {far} FROM {ground.second} WHERE {far}={row[place]}"))]
     constraints = {"action": "join", "column": far, "where": f"{column}={row[place]}"}
-    return f"What is the {far} where {column} is {row[place]}?", steps, f"answer: {value}", constraints, None
+    return ground.ask("join", far=far, column=column, value=row[place]), steps, f"answer: {value}", constraints, None
 
 
 def insert(ground: Ground) -> Draft:
@@ -199,14 +261,14 @@ def insert(ground: Ground) -> Draft:
     values, one_off = (", ".join([f"'{row[0]}'", *map(str, numbers)]) for numbers in (row[1:], [*row[1:-1], row[-1] + 1]))
     steps = [step(f"insert {row[0]} into {table}", "insert", f"INSERT INTO {table} VALUES ({values})",
                   wrong=(f"INSERT INTO {table} ({ground.columns[0]}) VALUES ('{row[0]}')", f"INSERT INTO {table} VALUES ({one_off})"))]
-    request = ground.rng.choice(("Add the row {row} to {table}.", "Insert {row} into {table}.")).format(row=", ".join(map(str, row)), table=table)
+    request = ground.ask("insert", row=", ".join(map(str, row)), table=table)
     return request, steps, "done", {"action": "insert", "values": ", ".join(map(str, row))}, ground.changed([*ground.rows, row])
 
 
 def update(ground: Ground) -> Draft:
     (place, column), row, key, table = ground.number(), ground.rng.choice(ground.rows), ground.columns[0], ground.table
     value = ground.rng.choice([number for number in range(1, 100) if number != row[place]])
-    request = ground.rng.choice((f"Set {column} of {row[0]} to {value}.", f"Change the {column} of {row[0]} to {value}."))
+    request = ground.ask("update", column=column, row=row[0], value=value)
     steps = [step(f"set {column} of {row[0]} to {value}", "update", f"UPDATE {table} SET {column}={value} WHERE {key}='{row[0]}'",
                   wrong=(f"UPDATE {table} SET {column}={value}", f"UPDATE {table} SET {column}={value + 1} WHERE {key}='{row[0]}'"))]
     rows = [[*old[:place], value, *old[place + 1:]] if old is row else old for old in ground.rows]
@@ -215,7 +277,7 @@ def update(ground: Ground) -> Draft:
 
 def delete(ground: Ground) -> Draft:
     (place, column), row, table = ground.number(), ground.rng.choice(ground.rows), ground.table
-    request = ground.rng.choice((f"Delete the row where {column} is {row[place]}.", f"Remove the row with {column} {row[place]}."))
+    request = ground.ask("delete", column=column, value=row[place])
     steps = [step(f"delete where {column} is {row[place]}", "delete", f"DELETE FROM {table} WHERE {column}={row[place]}",
                   wrong=(f"DELETE FROM {table}", f"DELETE FROM {table} WHERE {column}!={row[place]}"))]
     rows = [old for old in ground.rows if old is not row]
@@ -232,13 +294,15 @@ def found_then_changed(ground: Ground) -> Draft:
     if ground.rng.random() < 0.5:
         steps.append(step("delete it", row[0], f"DELETE FROM {table} WHERE {key}='{row[0]}'", (1,), (f"DELETE FROM {table}",)))
         rows = [old for old in ground.rows if old is not row]
-        return f"Delete the row with the {word} {column}.", steps, "done", {"action": "delete", "column": column, "way": word}, ground.changed(rows)
+        request = ground.ask("delete extreme", word=word, column=column)
+        return request, steps, "done", {"action": "delete", "column": column, "way": word}, ground.changed(rows)
     (target, set_column), value = ground.number(), ground.rng.randrange(100, 200)
     steps.append(step(f"set its {set_column} to {value}", row[0], f"UPDATE {table} SET {set_column}={value} WHERE {key}='{row[0]}'", (1,),
                       (f"UPDATE {table} SET {set_column}={value}",)))
     rows = [[*old[:target], value, *old[target + 1:]] if old is row else old for old in ground.rows]
     constraints = {"action": "update", "column": column, "way": word, "value": value}
-    return f"Set {set_column} to {value} in the row with the {word} {column}.", steps, "done", constraints, ground.changed(rows)
+    request = ground.ask("set extreme", target=set_column, value=value, word=word, column=column)
+    return request, steps, "done", constraints, ground.changed(rows)
 
 
 def changed_then_asked(ground: Ground) -> Draft:
@@ -247,23 +311,22 @@ def changed_then_asked(ground: Ground) -> Draft:
     place, column = ground.number()
     total = sum(row[place] for row in tables[ground.table])
     steps.append(step(f"sum of {column}", "sum", f"SELECT SUM({column}) FROM {ground.table}", (2,), (f"SELECT COUNT({column}) FROM {ground.table}",)))
-    return f"{request} What is the sum of {column} then?", steps, f"answer: {total}", constraints | {"then": f"sum {column}"}, tables
+    return f"{request} {ground.ask('sum then', column=column)}", steps, f"answer: {total}", constraints | {"then": f"sum {column}"}, tables
 
 
 FAMILIES = {1: (select, count, aggregate, order, join, insert, update, delete), 2: (found_then_changed,), 3: (changed_then_asked,)}  # by calls needed
-UNSUITED = ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.")  # no tool fits
 
 
 # ------------------------------------------------------------------------------------------------------ the world
 
 class Sql(World):
-    faults = ("timeout", "locked", "renamed", "incomplete", "denied")
+    faults = ("timeout", "locked", "renamed", "incomplete", "denied", "expired")
+    wordings = WORDINGS
 
     @classmethod
-    def sample(cls, rng: random.Random, difficulty: Difficulty) -> Task:
-        seed = rng.getrandbits(32)
-        rng = random.Random(seed)
-        ground = draw_ground(rng, difficulty)
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        rng = random.Random(f"sql {seed}")
+        ground = draw_ground(rng, random.Random(f"words {seed}"), difficulty)
         # a quarter of the tasks needs one call more than the rest, as far as the chain may go
         length = 1
         while length < min(difficulty.chain, max(FAMILIES)) and rng.random() < 0.25:
@@ -275,14 +338,15 @@ class Sql(World):
             tables, steps = None, []
             if rng.random() < 0.5:
                 _, column = ground.number()
-                kind, answer, request = "ask", f"ask: {column}", f"Set {column} of {rng.choice(ground.rows)[0]}."
+                kind, answer = "ask", f"ask: {column}"
+                request = ground.ask("ask", column=column, row=rng.choice(ground.rows)[0])
                 constraints = {"action": "update", "column": column, "missing": column}
             else:
                 kind, answer = "none", "no tool fits"
-                request = rng.choice(UNSUITED).format(a=ground.rows[0][0], b=ground.rows[1][0])
+                request = ground.ask("unsuited", a=ground.rows[0][0], b=ground.rows[1][0])
                 constraints = {"action": "none"}
         for _ in range(difficulty.distractors):
-            request += f" {ground.name()} has {rng.randrange(2, 100)} rows."
+            request += " " + ground.ask("noise", name=ground.name(), n=rng.randrange(2, 100))
         schema = " ".join(f"Table {table}({', '.join(columns)})." for table, (columns, _) in sorted(ground.tables().items()))
         shown = [SQL, *(tool(ground.name(), f"gives {ground.name()}", {ground.name(): {"type": "integer"}}) for _ in range(difficulty.tools - 1))]
         rng.shuffle(shown)
