@@ -17,7 +17,7 @@ What differs from the usual fine-tuning:
 import json
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,20 +110,21 @@ def rows_of_file(c: Distill, style: str, say) -> list[dict]:
     path, worlds = Path(settings.anchored(c.file)), c.worlds.split(",")
     if not path.exists():
         raise UserError(f"no file {path}; write one with python teacher.py --out {c.file}, or leave distill.file empty")
-    rows, refused = [], Counter()
-    for line in path.read_bytes().splitlines():
+    rows, refused = [], defaultdict(list)       # problem -> numbers of the lines that have it
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             problem = unfit(row, c, style)
         except (ValueError, KeyError, TypeError, AttributeError):
             problem = "broken"
         if problem:
-            refused[problem] += 1
+            refused[problem].append(number)
         else:
             rows.append(row)
     if refused:
-        reasons = ", ".join(f"{count} {problem}" for problem, count in refused.items())
-        say(f"        {refused.total()} of {refused.total() + len(rows)} lines of {path.name} are left out: {reasons}")
+        count = sum(map(len, refused.values()))
+        reasons = [f"{len(lines)} {problem} (first line {lines[0]})" for problem, lines in refused.items()]
+        say(f"        {count} of {count + len(rows)} lines of {path.name} are left out: {', '.join(reasons)}")
     if not rows:
         raise UserError(f"{path} holds no verified trajectory of the worlds {c.worlds} for training; write some with python teacher.py --out {c.file}")
     return rows
@@ -163,13 +164,20 @@ def vary(config: Config) -> None:
         teach(stage, drawn_rows(c, "vary", c.vary_trajectories, stage.style, c.babble, c.slips))
 
 
-def teach(stage: Stage, rows: list[dict]) -> None:
-    """All steps of a stage on teacher's trajectories, and one correction of each that comes with hard negatives."""
-    c, examples = stage.section, []
+def examples_of(rows: list[dict], c: Distill, tokenizer: Tokenizer, style: str) -> list[Example]:
+    """Trajectories to learn from, and one correction of each that comes with hard negatives."""
+    examples = []
     for row in rows:
-        examples.append(conversation(row["messages"], row["tools"], stage.tokenizer, stage.style, c.prompt_weight))
+        examples.append(conversation(row["messages"], row["tools"], tokenizer, style, c.prompt_weight))
         if row["negatives"] and c.correction:
-            examples.append(correction(row, random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"]), stage.tokenizer, stage.style, c.prompt_weight))
+            negative = random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"])
+            examples.append(correction(row, negative, tokenizer, style, c.prompt_weight))
+    return examples
+
+
+def teach(stage: Stage, rows: list[dict]) -> None:
+    """All steps of a stage on teacher's trajectories."""
+    c, examples = stage.section, examples_of(rows, stage.section, stage.tokenizer, stage.style)
     random.Random(c.seed).shuffle(examples)
     packed = Rows(examples, c.sequence, c.batch, c.seed)
     packed.restore(stage.kept.get("rows", packed.state()))

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 import config as settings
 import runtime
-from config import Config, Ppo, UserError
+from config import Config, Dpo, Ppo, UserError
 from data import Rows, pack
 from expert import preference, trajectory
 from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
@@ -51,6 +51,19 @@ def completion(task: Task, prompt: list[dict], messages: list[dict], tokenizer: 
     shown = len(tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)[0])
     tokens, own = tokenizer.encode_chat(prompt + messages, tools, style)
     return tokens, [mine and place >= shown for place, mine in enumerate(own)]
+
+
+def pairs_of(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
+    """Preference pairs, flattened: chosen at even places, rejected at odd ones; pairs that do not fit in a row are left out."""
+    examples: list[Example] = []
+    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style))
+    for index in range(c.pairs):
+        task = tasks[index]
+        pair = preference(task)
+        both = [completion(task, pair["prompt"], pair[side], tokenizer) for side in ("chosen", "rejected")]
+        if max(len(tokens) for tokens, _ in both) <= c.sequence:
+            examples += both
+    return examples
 
 
 @torch.no_grad()
@@ -95,15 +108,7 @@ def dpo(config: Config) -> None:
         return
     model, tokenizer, device = stage.model, stage.tokenizer, stage.device
 
-    # -- pairs, flattened: chosen at even places, rejected at odd ones
-    examples: list[Example] = []
-    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=stage.style))
-    for index in range(c.pairs):
-        task = tasks[index]
-        pair = preference(task)
-        both = [completion(task, pair["prompt"], pair[side], tokenizer) for side in ("chosen", "rejected")]
-        if max(len(tokens) for tokens, _ in both) <= c.sequence:
-            examples += both
+    examples = pairs_of(c, tokenizer, stage.style)
     count = len(examples) // 2
     if count < c.batch:
         raise UserError(f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed for one step: raise dpo.sequence")

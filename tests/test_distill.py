@@ -44,7 +44,7 @@ def lineage(tmp_path):
 def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
     row = next(vars(t) for t in (trajectory("api", 0, i, Difficulty()) for i in range(20)) if t.negatives)
     for negative in row["negatives"]:
-        tokens, weights = distill.correction(row, negative, TOY, 0.0)
+        tokens, weights = distill.correction(row, negative, TOY, "compact", 0.0)
         taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight])
         assert taught.startswith(f"{negative['kind']}: {negative['fault']}\n<tool_call>") and set(weights) == {0.0, 1.0}
         assert json.loads(taught.split("<tool_call>")[1].split("</tool_call>")[0]) == negative["right"]
@@ -137,7 +137,7 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
     file, folder = lineage("t", f"file={str(tmp_path / 'theirs.jsonl')!r}")
     result = run("distill.py", file, "--stage", "amplify")
     assert result.returncode == 0, result.stderr
-    assert "2 of 30 lines of theirs.jsonl" in result.stdout and "lines 4, 8" in result.stdout and "28 verified trajectories" in result.stdout
+    assert "2 of 30 lines of theirs.jsonl" in result.stdout and "1 broken (first line 4), 1 not verified (first line 8)" in result.stdout and "28 verified trajectories" in result.stdout
 
 
 def test_an_empty_buffer_is_an_error(lineage):

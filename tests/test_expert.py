@@ -3,14 +3,17 @@
 import itertools
 import random
 import re
+from collections import Counter
 
 import pytest
 
+import distill
 import expert
 import tokenizer
 import tools
+from clumsy import clumsy, prompt_of
 from worlds import (BABBLE, ENDINGS, FAULT_KINDS, FAULT_TEXTS, HELD_OUT_KINDS, OPENINGS, SLOTS, SPLITS, SYLLABLES, WORLDS, Difficulty, Episode,
-                    draw, fault_text, world)
+                    draw, failed, fault_text, same_answer, world)
 from worlds.__main__ import main as show
 
 CALLING = [name for name in WORLDS if name != "math"]
@@ -176,3 +179,57 @@ def test_the_world_can_be_looked_at(name, capsys):
     show(["--show", name, "--tasks", "4", "--difficulty.fault-rate", "1"])
     said = capsys.readouterr().out
     assert said.count("verified") == 4 and "NOT" not in said and "\033" not in said
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_critique_says_nothing_false(name):
+    """Whatever went wrong, and in whatever order: a right answer is not blamed, a step that was done is not missed, what is refused was refused."""
+    kinds = Counter()
+    for index in range(250):
+        task = draw(name, 7, index, Difficulty(fault_rate=0.4, chain=3))
+        played = clumsy(task, prompt_of(task), index)
+        if played.verified:
+            continue                             # nobody asks what was wrong with it
+        said = distill.complaint(played)[1]
+        refused = [entry.said.removeprefix("error: ") for entry in played.log if failed(entry.said)]
+        taken = [entry.taken for entry in played.log if entry.taken]
+        answered = same_answer(played.messages[-1], task.answer)
+        if said in refused:
+            kinds["refused"] += 1
+        elif blamed := re.fullmatch(r"step (\d+) is missing: .*", said, re.DOTALL):
+            assert task.solution[int(blamed[1]) - 1].call not in taken, said
+            kinds["missing"] += 1
+        elif re.match(r"the answer (is|must be) |line \d+ should be ", said):
+            assert not answered, (said, task.answer, played.messages[-1])
+            kinds["answer"] += 1
+        elif blamed := re.fullmatch(r"step (\d+) was done before step (\d+), which it needs", said):
+            first, second = (taken.index(task.solution[int(number) - 1].call) for number in blamed.groups())
+            assert first < second
+            kinds["order"] += 1
+        elif said.startswith("nobody asked for "):
+            assert said.removeprefix("nobody asked for ") in [expert.plain(entry.call) for entry in played.log if entry.taken]
+            kinds["surplus"] += 1
+        elif blamed := re.fullmatch(r"step \d+: (\w+) is (.+), not (.+)", said, re.DOTALL):
+            assert blamed[3] in [expert.plain(call["arguments"].get(blamed[1])) for call in taken], said
+            kinds["value"] += 1
+        else:
+            kinds["other"] += 1
+    assert len(kinds) >= (1 if name == "math" else 3), kinds
+
+
+@pytest.mark.parametrize("name", CALLING)
+def test_of_an_attempt_that_went_right_in_the_end_only_the_refused_call_is_named(name):
+    named = 0
+    for index in range(60):
+        task = draw(name, 11, index, Difficulty(special=0.0))
+        if not task.solution or not task.solution[0].call["arguments"]:
+            continue
+        plan = [step.call for step in task.solution]
+        key = next(iter(plan[0]["arguments"]))
+        short = {**plan[0], "arguments": {other: value for other, value in plan[0]["arguments"].items() if other != key}}
+        with Episode(task) as episode:
+            said = [episode.step(call) for call in [short, *plan]]
+            if failed(said[0]) and episode.verify(task.answer):
+                assert expert.critique(task, episode, task.answer) == said[0].removeprefix("error: ") == f"missing {key}"
+                named += 1
+    assert named > 20

@@ -320,7 +320,7 @@ FAULT_TEXTS = {  # kind: cores of its texts
         ("database locked, try again", "locked, repeat", "busy, call again", "in use, once more", "the lock is held, try again",
          "somebody else is writing, repeat", "not free now, call again"),
         ("table is busy, repeat the call",),
-        ("occupied by another client, send it anew",)),
+        ("occupied, send it anew",)),
     "renamed": Wordings(
         ("{key} is now {new}", "{key} was renamed to {new}", "use the name {new} for {key}", "{key} is called {new} here", "write {new}, not {key}",
          "{new} has taken the place of the argument {key}", "no argument {key} any more, but {new}"),
@@ -343,12 +343,12 @@ FAULT_TEXTS = {  # kind: cores of its texts
         ("the call lacks {key} {new}",)),
     "denied": Wordings(
         (),
-        ("permission denied, pass {key} {new}", "not allowed, give {key} {new}", "access only with {key} {new}", "refused without {key} {new}"),
+        ("permission denied, pass {key} {new}", "not allowed, give {key} {new}", "access only with {key} {new}", "refused as no {key} {new} came"),
         ()),
     "expired": Wordings(
         (),
         (),
-        ("session expired, sign on via {key} {new}", "ticket outdated, fresh {key} {new} required", "licence lapsed, renew using {key} {new}")),
+        ("session expired, sign on via {key} {new}", "ticket outdated, fresh {key} {new} needed", "licence lapsed, renew via {key} {new}")),
 }
 OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")  # what stands around a core, so that no text is learnt by heart instead of what it asks for
 ENDINGS = ("", ", please", " this time", ", mind that", " since today")

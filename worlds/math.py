@@ -18,16 +18,16 @@ THINGS = ("pens", "cups", "eggs", "coins", "nails", "books")
 LARGEST = 40  # numbers stay small: the point is reading and order, not arithmetic
 
 WORDINGS = {  # of a relation: {b} is told by {a}
-    "start": Wordings(("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), ("{a} holds {n} {thing}.",), ("{n} {thing} belong to {a}.",)),
-    "more": Wordings(("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."), ("{b} holds {n} more than {a}.",), ("{n} more than {a}: so many belong to {b}.",)),
+    "start": Wordings(("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), ("{a} holds {n} {thing}.",), ("{a} owns {n} {thing}.",)),
+    "more": Wordings(("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."), ("{b} holds {n} more than {a}.",), ("{b} owns {n} more than {a}.",)),
     "fewer": Wordings(("{b} has {n} fewer than {a}.", "With {n} fewer than {a} comes {b}."), ("{b} holds {n} fewer than {a}.",),
-                      ("{n} fewer than {a}: so many belong to {b}.",)),
+                      ("{b} owns {n} fewer than {a}.",)),
     "times": Wordings(("{b} has {n} times as many as {a}.", "With {n} times as many as {a} comes {b}."), ("{b} holds {n} times as many as {a}.",),
-                      ("{n} times as many as {a}: so many belong to {b}.",)),
+                      ("{b} owns {n} times as many as {a}.",)),
     "boxes": Wordings(("{b} is the number of boxes for all of {a}'s, {n} in a box.", "All of {a}'s go into boxes of {n}, {b} is the number of boxes."),
-                      ("{b} boxes hold all of {a}'s, {n} in each.",), ("{a}'s get packed by {n}, that takes {b} boxes.",)),
-    "noise": Wordings(("{a} has {n} {thing}.",), ("{a} holds {n} {thing}.",), ("{n} {thing} belong to {a}.",)),
-    "ask": Wordings(("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."), ("{a} holds how many?",), ("How many belong to {a}?",)),
+                      ("{b} boxes hold all of {a}'s, {n} in each.",), ("{a}'s get packed in lots of {n}, taking {b} boxes.",)),
+    "noise": Wordings(("{a} has {n} {thing}.",), ("{a} holds {n} {thing}.",), ("{a} owns {n} {thing}.",)),
+    "ask": Wordings(("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."), ("{a} holds how many?",), ("How many are {a}'s?",)),
     "ask boxes": Wordings(("What is {a}?", "Say what {a} is."), ("{a} is how many?",), ("State {a}.",)),
 }
 RELATIONS = {  # kind: what is so of a known a and a new b, and what a hasty reader takes it for; "turned" names the known one first: "{a} has {n} more than {b}."

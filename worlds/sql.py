@@ -40,7 +40,7 @@ WORDINGS = {
     "aggregate": Wordings(
         ("What is the {word} {column}?", "Give the {word} {column}.", "Find the {word} {column}."),
         ("Which is the {word} {column}?",),
-        ("State the {word} {column}.", "Report {column}'s {word} value.")),
+        ("State the {word} {column}.", "Report {column}'s {word} figure.")),
     "order": Wordings(
         ("Which {key} has the {word} {column}?", "Give the {key} of the {word} {column}.", "Find the {key} with the {word} {column}.",
          "What {key} goes with the {word} {column}?"),
@@ -58,7 +58,7 @@ WORDINGS = {
         ("Set {column} of {row} to {value}.", "Change the {column} of {row} to {value}.", "Let {column} of {row} be {value}.",
          "Make {value} the {column} of {row}."),
         ("{row}'s {column} becomes {value}.", "Write {value} as {column} of {row}."),
-        ("Replace {row}'s {column} by {value}.", "Correct the {column} of {row}: {value}.")),
+        ("Replace {row}'s {column} with {value}.", "Correct the {column} of {row}: {value}.")),
     "delete": Wordings(
         ("Delete the row where {column} is {value}.", "Remove the row with {column} {value}.", "Take away the row where {column} is {value}.",
          "Drop the row with {column} {value}."),
@@ -72,7 +72,7 @@ WORDINGS = {
         ("Set {target} to {value} in the row with the {word} {column}.", "In the row with the {word} {column}, set {target} to {value}.",
          "Change {target} to {value} where {column} is {word}."),
         ("Write {value} as {target} in the row with the {word} {column}.",),
-        ("Replace {target} by {value} in whichever row has the {word} {column}.",)),
+        ("Replace {target} with {value} in whichever row has the {word} {column}.",)),
     "sum then": Wordings(
         ("What is the sum of {column} then?", "Then give the sum of {column}.", "Say the sum of {column} after that."),
         ("And the sum of {column} now?",),
