@@ -13,7 +13,7 @@ sage: .venv/ready
 	$(BIN)/python train.py config/toy.py $(if $(wildcard out/toy/base/checkpoint-*),--resume)
 	$(BIN)/python distill.py config/toy.py --resume
 	$(BIN)/python rl.py config/toy.py --resume
-	$(BIN)/python eval.py config/toy.py --eval.tasks 100
+	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.split test
 
 test: .venv/test-ready
 	$(BIN)/python -m pytest

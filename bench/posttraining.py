@@ -63,7 +63,7 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
         call("rl.py", *out, "--resume", "--stage", "dpo", "--dpo.name", "without-preferences", "--dpo.beta", "0")
         if last == "sage":
             call("rl.py", *out, "--resume", "--stage", "ppo", "--ppo.name", "grpo", "--ppo.advantage", "group")
-    call("eval.py", *out, "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
+    call("eval.py", *out, "--eval.split", "test", "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
 
 
 def runs(folder: Path) -> list[Path]:
@@ -75,14 +75,15 @@ def record(lineages: Path) -> None:
     """Mean and standard deviation over the lineages in a folder (seed1, seed2, …) of what eval.py has measured there, on as many tasks as config/toy.py says; the note has the commits that trained them."""
     figures: dict[str, dict[str, list[tuple[float, int]]]] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
-    wanted = settings.read("config/toy.py").eval.tasks, VERSION
+    wanted = settings.read("config/toy.py").eval.tasks, "test", VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
             if not (measured := checkpoint.latest(run) / "eval.json").exists():
                 continue
             stored = json.loads(measured.read_text())
-            if (stored["settings"]["tasks"], stored["settings"]["version"]) != wanted:
-                print(f"left out: {folder.name}/{run.name}, measured on {stored['settings']['tasks']} tasks by version {stored['settings']['version']} of eval.py; wanted {wanted[0]} and {wanted[1]}")
+            found = tuple(stored["settings"].get(key) for key in ("tasks", "split", "version"))
+            if found != wanted:
+                print(f"left out: {folder.name}/{run.name}, measured with tasks, split and version of eval.py {found}; wanted {wanted}")
                 continue
             commits.setdefault(run.name, set()).add(checkpoint.read_meta(checkpoint.latest(run))[0]["commit"])
             for name, value in stored["figures"].items():
