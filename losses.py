@@ -272,6 +272,15 @@ def kl_k2(new: Tensor, reference: Tensor) -> Tensor:
     return 0.5 * (new - reference).square()
 
 
+def kl_loss(new: Tensor, old: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
+    """Σ w · ρ · k2 with ρ = π/π_old held fixed, whose gradient is that of KL(π ‖ π_ref).
+
+    The draws are π_old's: from the second optimiser step on k2 alone would have another gradient.
+    DeepSeek-V3.2 (2025) has k3 and lets ρ have a gradient, which comes to the same.
+    """
+    return (torch.exp(new.detach() - old) * kl_k2(new, reference) * weights).sum()
+
+
 def kl_k3(new: Tensor, reference: Tensor) -> Tensor:
     """e^(−d) − 1 + d with d = log π/π_ref: E_π[k3] = E_π[k1 = d] = KL(π ‖ π_ref), never negative, with less scatter than k1."""
     difference = new - reference

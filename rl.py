@@ -37,8 +37,8 @@ from config import Config, Ppo, UserError
 from data import Rows, pack
 from expert import preference, trajectory
 from losses import (
-    IGNORE, differ, dpo_loss, explained_variance, generalized_advantages, group_advantages, kl_k2,
-    kl_k3, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten
+    IGNORE, differ, dpo_loss, explained_variance, generalized_advantages, group_advantages, kl_k3,
+    kl_loss, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten
 )
 from model import SAGE, flops_per_token
 from rollout import Rollout, figures, rollouts
@@ -237,8 +237,7 @@ def ppo(config: Config) -> None:
         old, w = old_log_probs[rows], weights[rows]
         new, entropy, new_values = evaluate(model, rows)
         loss, clip_fraction = ppo_loss(new, old, advantages[rows], w, c.ratio_clip)
-        ratio = torch.exp(new.detach() - old)  # the draws are old: so that they stand for new ones
-        loss = loss + c.kl * (ratio * kl_k2(new, ref_log_probs[rows]) * w).sum()
+        loss = loss + c.kl * kl_loss(new, old, ref_log_probs[rows], w)
         loss = loss - c.entropy * (entropy * w).sum()
         if stage.heads:
             loss = loss + value_loss(new_values, values[rows], returns[rows], w, c.value_clip)
