@@ -306,6 +306,38 @@ def updates(monkeypatch):
 
 
 @pytest.mark.parametrize("mean", ["sequence", "token"])
+@pytest.mark.parametrize("lam", [1.0, 0.9])
+def test_advantages_are_centred_where_the_loss_averages(started, updates, monkeypatch, mean, lam):
+    """Successes of 5 own tokens beside failures of 30: over a pass Σ w·A is 0 and Σ w·A² is 1, with the weights of the loss."""
+    config, _ = started
+    for name, value in dict(mean=mean, epochs=1, lam=lam, replay_rows=0, batch=2).items():
+        setattr(config.ppo, name, value)
+    draw_, seen = rl.draw_episodes, []
+
+    def uneven(stage, step):
+        done = draw_(stage, step)
+        for episode in done[::2]:
+            last = len(episode.own) - 1 - episode.own[::-1].index(True)
+            episode.own[:last - 4] = [False] * (last - 4)
+        return done
+
+    def watched(new, old, advantages, weights, clip, ppo_loss=rl.ppo_loss):
+        seen.append((advantages, weights, (weights > 0).float()))
+        return ppo_loss(new, old, advantages, weights, clip)
+
+    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.own) < 6))
+    monkeypatch.setattr(rl, "draw_episodes", uneven)
+    monkeypatch.setattr(rl, "ppo_loss", watched)
+    rl.ppo(config)
+    total = lambda each: sum(each(*part).sum().item() for part in seen)
+    assert total(lambda a, w, n: w) == pytest.approx(1, abs=1e-5)
+    assert total(lambda a, w, n: w * a) == pytest.approx(0, abs=1e-5)
+    assert total(lambda a, w, n: w * a * a) == pytest.approx(1, abs=1e-4)
+    if mean == "sequence":  # and the other mean is another
+        assert abs(total(lambda a, w, n: n * a) / total(lambda a, w, n: n)) > 0.02
+
+
+@pytest.mark.parametrize("mean", ["sequence", "token"])
 def test_the_gradient_does_not_depend_on_how_rows_are_dealt_out(started, updates, mean):
     """Row by row or all at once it is the same, and those of three minibatches have it as their mean, though rows hold unlike many episodes."""
     config, folder = started
