@@ -142,7 +142,10 @@ def test_in_order_targets_every_token_once(count, sequence, batch):
     assert targets.tolist() == list(range(1, count))
 
 
-SHAPES = [Model(window=window, landmark_stride=stride) for window, stride in ((24, 4), (23, 4), (5, 16), (1, 1))]
+SHAPES = [
+    Model(window=window, landmark_stride=stride)
+    for window, stride in ((24, 4), (23, 4), (5, 16), (1, 1))
+]
 
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), model=st.sampled_from(SHAPES))

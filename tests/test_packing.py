@@ -1,4 +1,4 @@
-"""Packed rows longer than the window: in every stage, each document's hidden states are those of the document alone."""
+"""Packed rows longer than the window: in every stage a document is read as if it stood alone."""
 
 import sys
 
@@ -18,11 +18,20 @@ from mch import ExtraBlock
 from model import SAGE
 
 TOY = tokenizers.toy()
-SHAPE = dict(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)
+SHAPE = dict(
+    vocab_size=1024,
+    width=32,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=16,
+    feed_forward=48,
+    context=640,
+)
 
 
 def lively(model, seed=1):
-    """A model with weights so large that what attention sees shows; it likes to end its messages."""
+    """A model in which it shows what attention sees, and that likes to end its messages."""
     model = SAGE(model, seed=seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -35,15 +44,27 @@ def lively(model, seed=1):
 
 @pytest.fixture
 def lineage(tmp_path):
-    """Settings of a tiny lineage whose rows are many windows long; the stage to start from is an untrained model."""
+    """Settings of stages that start from an untrained model; rows are many windows long."""
     model = Model(**SHAPE, window=16, landmark_stride=8, previous_token=True, tied=False)
-    every = dict(steps=1, sequence=512, dtype="float32", compile="off", worlds="math,safety", start=str(tmp_path / "first"))
+    every = dict(
+        steps=1,
+        sequence=512,
+        dtype="float32",
+        compile="off",
+        worlds="math,safety",
+        start=str(tmp_path / "first"),
+    )
     config = Config(
-        out=str(tmp_path / "base"), model=model,
-        distill=Distill(batch=3, trajectories=24, reflect_steps=1, rounds=1, tasks=12, tries=1, **every),
+        out=str(tmp_path / "base"),
+        model=model,
+        distill=Distill(
+            batch=3, trajectories=24, reflect_steps=1, rounds=1, tasks=12, tries=1, **every
+        ),
         dpo=Dpo(batch=8, pairs=20, trajectories=24, replay_rows=2, **every),
         ppo=Ppo(batch=4, prompts=4, samples=4, room=60, trajectories=24, replay_rows=2, **every),
-        heads=Heads(batch=16, tasks=12, trajectories=12, validation=8, solutions=4, room=60, **every),
+        heads=Heads(
+            batch=16, tasks=12, trajectories=12, validation=8, solutions=4, room=60, **every
+        ),
     )
     checkpoint.save(tmp_path / "first", config, lively(model), [], 1, {})
     return config
@@ -53,15 +74,19 @@ def documents_of(row):
     """First token and length of each document of a packed row, padding left out."""
     whose, lengths = row.unique_consecutive(return_counts=True)
     starts = lengths.cumsum(0) - lengths
-    return [(start, length) for number, start, length in zip(*(x.tolist() for x in (whose, starts, lengths))) if number >= 0]
+    return [
+        (start, length)
+        for number, start, length in zip(*(x.tolist() for x in (whose, starts, lengths)))
+        if number >= 0
+    ]
 
 
 @pytest.fixture
 def compared(monkeypatch):
-    """Compares what decoder and heads compute of packed rows with what they compute of each document alone.
+    """Compares what decoder and heads compute of packed rows with that of each document alone.
 
-    Fills a dictionary: by what computed and which function asked, the differences of documents that are longer than the
-    window and do not begin their row.
+    Fills a dictionary: by what computed and which function asked, the differences of documents
+    that are longer than the window and do not begin their row.
     """
     found = {}
 
@@ -71,13 +96,15 @@ def compared(monkeypatch):
         def compare(self, inputs, documents=None, state=None, positions=None):
             out = whole(self, inputs, documents, state, positions)
             if documents is not None:
-                differences = found.setdefault((type(self).__name__, sys._getframe(1).f_code.co_name), [])
+                differences = found.setdefault(
+                    (type(self).__name__, sys._getframe(1).f_code.co_name), []
+                )
                 with torch.no_grad():
                     for row in range(len(inputs)):
                         for start, length in documents_of(documents[row]):
                             if start and length > self.config.window:
                                 here = slice(start, start + length)
-                                alone = whole(self, inputs[row:row + 1, here])[0]
+                                alone = whole(self, inputs[row : row + 1, here])[0]
                                 differences.append((out[row, here] - alone).abs().max().item())
             return out
 
@@ -91,11 +118,13 @@ def compared(monkeypatch):
 @pytest.fixture
 def without_chance(monkeypatch):
     """What makes every stage show several documents in a row, and a step to learn from."""
+
     def some_short(*given, completion=rl.completion):
         tokens, own = completion(*given)
         return (tokens, own) if given[0].seed % 2 else (tokens[-70:], own[-70:])
 
-    def loud(shape, seed, heads=heads_script.Heads):  # as they begin, the heads' blocks give back what they are given
+    def loud(shape, seed, heads=heads_script.Heads):
+        # as they begin, the heads' blocks give back what they are given
         made = heads(shape, seed)
         for name, p in made.named_parameters():
             if name.endswith(("attention.o.weight", "feed_forward.down.weight")):
@@ -112,13 +141,23 @@ STAGES = [
     (distill.reflect, [("SAGE", "loss_of")]),
     (rl.dpo, [("SAGE", "total_log_probs"), ("SAGE", "taught_log_probs"), ("SAGE", "replay_loss")]),
     (rl.ppo, [("SAGE", "evaluate"), ("SAGE", "replay_loss")]),
-    (heads_script.main, [("SAGE", "main"), ("SAGE", "examine"), ("SAGE", "forward"), ("MetaCognitiveHead", "forward"),
-                         ("InverseConsistencyHead", "forward")]),
+    (
+        heads_script.main,
+        [
+            ("SAGE", "main"),
+            ("SAGE", "examine"),
+            ("SAGE", "forward"),
+            ("MetaCognitiveHead", "forward"),
+            ("InverseConsistencyHead", "forward"),
+        ],
+    ),
 ]
 
 
 @pytest.mark.parametrize("stage, askers", STAGES)
-def test_documents_in_a_stages_rows_are_as_if_alone(lineage, compared, without_chance, monkeypatch, stage, askers):
+def test_documents_in_a_stages_rows_are_as_if_alone(
+    lineage, compared, without_chance, monkeypatch, stage, askers
+):
     if stage is heads_script.main:
         monkeypatch.setattr(settings, "from_command_line", lambda: lineage)
         stage()
@@ -129,20 +168,30 @@ def test_documents_in_a_stages_rows_are_as_if_alone(lineage, compared, without_c
         assert differences and max(differences) < 1e-4, (asker, differences)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The refusal.
 
-LONG = [torch.randint(0, 1000, (n,), generator=torch.Generator().manual_seed(n)).tolist() for n in (131, 109, 97)]
+LONG = [
+    torch.randint(0, 1000, (n,), generator=torch.Generator().manual_seed(n)).tolist()
+    for n in (131, 109, 97)
+]
 NARROW = Model(**SHAPE, window=64, landmark_stride=16, tied=False)
 
 
 def test_rows_that_were_packed_for_another_model_are_refused():
-    """Their documents would see other landmarks than when each stands alone; packed for the model they see the same."""
+    """Packed for another a document sees other landmarks than alone, packed for it the same."""
     examples = [(tokens, [True] * len(tokens)) for tokens in LONG]
     model = lively(NARROW).eval()
-    for wrong in (Model(), Model(window=64, landmark_stride=8), Model(window=512, landmark_stride=16)):
+    for wrong in (
+        Model(),
+        Model(window=64, landmark_stride=8),
+        Model(window=512, landmark_stride=16),
+    ):
         packed = data.pack(examples, 512, wrong)
-        with pytest.raises(UserError, match=r"512 tokens are longer than the window of 64, and the document at token \d+ of row 0 .* landmark_stride 16"):
+        with pytest.raises(
+            UserError,
+            match=r"512 tokens .* window of 64, .* at token \d+ of row 0 .* landmark_stride 16",
+        ):
             model.hidden(packed.tokens, packed.documents)
     packed = data.pack(examples, 512, NARROW)
     with torch.no_grad():
@@ -150,17 +199,20 @@ def test_rows_that_were_packed_for_another_model_are_refused():
         assert [column for _, column in packed.positions] == [0, 144, 256]
         for (row, column), tokens in zip(packed.positions, LONG):
             alone = model.hidden(torch.tensor([tokens]))[0]
-            assert (hidden[row, column:column + len(tokens)] - alone).abs().max() < 1e-5
+            assert (hidden[row, column : column + len(tokens)] - alone).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("documents, window, fits", [
-    ([0, 0, 0, 0, 0, 1, 1, 1], 8, True),  # a row of one window: landmarks change nothing
-    ([0, 0, 0, 0, 0, 1, 1, 1], 7, False),
-    ([0, 0, 0, -1, 1, 1, 1, 1], 4, True),
-    ([-1, 0, 0, 0, 1, 1, 1, 1], 4, False),
-    ([0, 0, 0, 0, 1, 1, -1, -1], 4, True),  # padding may begin anywhere
-    ([0, 0, 0, 0, 1, 1, 2, -1], 4, False),
-])
+@pytest.mark.parametrize(
+    "documents, window, fits",
+    [
+        ([0, 0, 0, 0, 0, 1, 1, 1], 8, True),  # a row of one window: landmarks change nothing
+        ([0, 0, 0, 0, 0, 1, 1, 1], 7, False),
+        ([0, 0, 0, -1, 1, 1, 1, 1], 4, True),
+        ([-1, 0, 0, 0, 1, 1, 1, 1], 4, False),
+        ([0, 0, 0, 0, 1, 1, -1, -1], 4, True),  # padding may begin anywhere
+        ([0, 0, 0, 0, 1, 1, 2, -1], 4, False),
+    ],
+)
 def test_where_documents_may_begin(documents, window, fits):
     rows = torch.tensor([[0] * 8, documents])
     if fits:
@@ -180,6 +232,10 @@ def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
 
 
 def test_the_check_leaves_a_compiled_step_whole():
-    model, packed = lively(NARROW), data.pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW)
-    found = torch._dynamo.explain(lambda tokens, documents: model.hidden(tokens, documents).sum())(packed.tokens, packed.documents)
+    model, packed = lively(NARROW), data.pack(
+        [(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW
+    )
+    found = torch._dynamo.explain(lambda tokens, documents: model.hidden(tokens, documents).sum())(
+        packed.tokens, packed.documents
+    )
     assert found.graph_break_count == 0, [reason.reason for reason in found.break_reasons]
