@@ -297,6 +297,27 @@ def check(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: 
         raise UserError(f"implementation {implementation!r} is not known; one of {', '.join(IMPLEMENTATIONS)}")
 
 
+def check_documents(documents: Tensor, window: int, stride: int) -> None:
+    """Raise UserError for rows longer than the window with a document that begins off the stride.
+
+    Landmarks are counted from the row's first token: such a document sees others than when it
+    stands alone. documents (B, T) integers, padding -1. Reads the tensor, so not for the inside
+    of a compiled function: check the batch where it is made.
+    """
+    if documents.shape[1] <= window:
+        return
+    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0)) & (documents >= 0)
+    begins[:, ::stride] = False
+    if begins.any():
+        row, column = begins.nonzero()[0].tolist()
+        raise UserError(
+            f"packed rows of {documents.shape[1]} tokens are longer than the window of {window}, "
+            f"and the document at token {column} of row {row} does not begin at a multiple of "
+            f"landmark_stride {stride}; pack them for this model's config, or into rows no longer "
+            "than its window"
+        )
+
+
 def landmark_attention(q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, documents: Tensor | None = None,
                        implementation: str = "auto") -> Tensor:
     """Attention of every query over its window and the landmarks before it (§2.3).

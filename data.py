@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import corpus
-from config import ROOT, Data, UserError
+from config import ROOT, Data, Model, UserError
 from losses import IGNORE
 from tokenizer import Tokenizer
 
@@ -166,13 +166,21 @@ class Packed:
     positions: list[tuple[int, int]]  # (row, column) where each example begins; (-1, -1) for one that was too long
 
 
-def pack(examples: list[tuple[list[int], list[bool] | list[float]]], sequence: int, align: int = 1, padding: int = 0) -> Packed:
-    """Pack examples (token IDs, and for each whether it is taught, or how much) into rows of `sequence` tokens, longest first, first row that fits.
+def pack(
+    examples: list[tuple[list[int], list[bool] | list[float]]],
+    sequence: int,
+    model: Model,
+    padding: int = 0,
+) -> Packed:
+    """Pack examples into rows of `sequence` tokens for a model of this shape.
 
-    `align` starts every document at a multiple of it: with the landmark stride, a document's first token is a landmark in
-    the row exactly as when it stands alone (needed once rows are longer than the window). An example longer than a row is
-    left out, and its place says so. Raises UserError when none fits.
+    An example is its token IDs, and for each whether it is taught, or how much. Longest first,
+    each into the first row that has room. In rows longer than the model's window every document
+    begins at a multiple of its landmark stride: landmarks are counted from the row's first token,
+    so they are then the same tokens as when the document stands alone. An example longer than a
+    row is left out, and its place says so. Raises UserError when none fits.
     """
+    align = model.landmark_stride if sequence > model.window else 1
     order = sorted((i for i, (tokens, _) in enumerate(examples) if len(tokens) <= sequence), key=lambda i: -len(examples[i][0]))
     if not order:
         raise UserError(f"none of {len(examples)} examples fits in {sequence} tokens; raise data.sequence")
@@ -203,9 +211,18 @@ class Rows:
     Examples are packed `together` at a time: packing looks through all rows for a place, which among thousands takes minutes.
     """
 
-    def __init__(self, examples: list[tuple[list[int], list[bool] | list[float]]], sequence: int, batch: int, seed: int, align: int = 1, together: int = 256):
+    def __init__(
+        self,
+        examples: list[tuple[list[int], list[bool] | list[float]]],
+        sequence: int,
+        batch: int,
+        seed: int,
+        model: Model,
+        together: int = 256,
+    ):
         groups = [examples[start:start + together] for start in range(0, len(examples), together)]
-        packs = [pack(group, sequence, align) for group in groups if any(len(tokens) <= sequence for tokens, _ in group)]
+        fitting = [group for group in groups if any(len(tokens) <= sequence for tokens, _ in group)]
+        packs = [pack(group, sequence, model) for group in fitting]
         if sum(len(p.tokens) for p in packs) < batch:
             raise UserError(f"{len(examples)} examples fill {sum(len(p.tokens) for p in packs)} rows of {sequence} tokens; {batch} are needed for one step: "
                             "give more examples, or a smaller batch")

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 
 import config as settings
 import runtime
+from attention import check_documents
 from config import Config, Distill, UserError
 from data import Rows
 from expert import critique, solve, trajectory
@@ -179,7 +180,7 @@ def teach(stage: Stage, rows: list[dict]) -> None:
     """All steps of a stage on teacher's trajectories."""
     c, examples = stage.section, examples_of(rows, stage.section, stage.tokenizer, stage.style)
     random.Random(c.seed).shuffle(examples)
-    packed = Rows(examples, c.sequence, c.batch, c.seed)
+    packed = Rows(examples, c.sequence, c.batch, c.seed, stage.model.config)
     packed.restore(stage.kept.get("rows", packed.state()))
     taught = sum(sum(weight > 0.5 for weight in weights) for _, weights in examples)
     stage.log.say(f"data    {len(rows):,} verified trajectories, {len(examples) - len(rows):,} corrections: {taught / 1e6:.1f}M taught tokens in {len(packed.order):,} rows of {c.sequence}")
@@ -196,6 +197,8 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
     teacher = open_model(settings.anchored(c.kl_teacher), device=stage.device) if c.kl and c.kl_teacher else None
     if teacher and teacher.config.vocab_size != config.model.vocab_size:
         raise UserError(f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student {config.model.vocab_size}; their logits cannot be compared")
+    if teacher:  # rows were packed for the student
+        check_documents(packed.tensors[3], teacher.config.window, teacher.config.landmark_stride)
 
     def loss_of(tokens, targets, weights, documents):
         """Weighted cross-entropy, and the divergence from the teacher's distribution at the taught tokens."""
@@ -250,7 +253,7 @@ def reflect(config: Config) -> None:
         examples = [(row["tokens"], row["weights"]) for row in map(json.loads, file.read_text().splitlines())]
         if not examples:
             raise UserError(f"{file} is empty: no attempt succeeded and no revision could be made; train stage amplify longer, or delete {file} to sample again")
-        packed = Rows(examples, c.sequence, c.batch, c.seed + number)
+        packed = Rows(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
         packed.restore(stage.kept["rows"] if stage.first > begin else packed.state())
         learn(stage, packed, max(begin, stage.first), end)
     stage.finish()

@@ -89,7 +89,7 @@ def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dic
     device, found = next(model.parameters()).device, defaultdict(list)
     for start in range(0, len(rows), batch):
         some = rows[start:start + batch]
-        packed, own, at, column, labels = packed_steps(some)
+        packed, own, at, column, labels = packed_steps(some, model.config)
         documents = packed.documents.to(device)
         tokens, own = packed.tokens.to(device), own.to(device)
         hidden = model.hidden(tokens, documents)
@@ -196,9 +196,10 @@ def main() -> None:
     interval, logged, seen = time.perf_counter(), stage.first, Counter()
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
-            packed, mine, at, column, labels = packed_steps([train[i] for i in order[step - 1]])
+            chosen = [train[i] for i in order[step - 1]]
+            packed, mine, at, column, labels = packed_steps(chosen, model.config)
             some = [lessons[i] for i in order_told[step - 1]]
-            asked = pack(some, max(len(tokens) for tokens, _ in some))
+            asked = pack(some, max(len(tokens) for tokens, _ in some), model.config)
             with stage.autocast:
                 tokens, documents = packed.tokens.to(device), packed.documents.to(device)
                 hidden = model.hidden(tokens, documents)

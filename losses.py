@@ -3,10 +3,13 @@
 Cross-entropy in chunks is the one of pretraining; what differs from the textbook is that the V logits of every token are never
 held together: each chunk's gradient is taken at once, in the forward pass, and only sums are kept.
 
-Behind it stand the losses of the preference and reinforcement stages (paper §3.1.2, CodePPO). They share one layout: per-token tensors (R, T)
-of packed rows, in the places of `targets` (the value at t is about the token that follows t); `own` says which of these tokens the
-model wrote, `documents` which episode they belong to. What is not its own enters no loss, and its gradient is exactly zero.
-Last come the losses of the heads (equations 6 and 7), and the two figures that say what a probability is worth: AUROC and calibration error.
+Behind it stand the losses of the preference and reinforcement stages (paper §3.1.2, CodePPO).
+They share one layout: per-token tensors (R, T) of packed rows, in the places of `targets` (the
+value at t is about the token that follows t); `action_mask` says which of these tokens the model
+wrote, `documents` which episode they belong to, `weights` (`shares`) how much each counts, in the
+advantages' centre as in the loss. What is not the model's own enters no loss, and its gradient is
+exactly zero. Last come the losses of the heads (equations 6 and 7), and the two figures that say
+what a probability is worth: AUROC and calibration error.
 """
 
 from typing import Literal
@@ -109,17 +112,28 @@ def per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
     return values.new_zeros(count + 1).index_add(0, documents.flatten() + 1, values.flatten())[1:]
 
 
-def shares(own: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence") -> Tensor:
+def shares(
+    action_mask: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence"
+) -> Tensor:
     """Each token's weight in a mean over the model's own tokens; they sum to 1, and are 0 elsewhere.
 
-    "sequence": every episode counts the same, its tokens share that (so a long failing episode does not drown the short ones: token-mean
-    with long failures destroyed the policy in our prototype). "token": every token counts the same.
+    "sequence": every episode counts the same, its tokens share that (so a long failing episode
+    does not drown the short ones: token-mean with long failures destroyed the policy in our
+    prototype). "token": every token counts the same.
     """
-    own = own.float()
+    weights = action_mask.float()
     if mean == "sequence":
-        length = per_document(own, documents, int(documents.max()) + 1)
-        own = own / length.clamp(min=1)[documents.clamp(min=0)]
-    return own / own.sum().clamp(min=1e-9)
+        length = per_document(weights, documents, int(documents.max()) + 1)
+        weights = weights / length.clamp(min=1)[documents.clamp(min=0)]
+    return weights / weights.sum().clamp(min=1e-9)
+
+
+def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of values under weights of the same shape; what has none is not read."""
+    counted = weights > 0
+    values, weights = values[counted], weights[counted]
+    mean = (weights * values).sum() / weights.sum()
+    return mean, (weights * (values - mean).square()).sum() / weights.sum()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -141,7 +155,14 @@ def dpo_loss(policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: T
 # Proximal Policy Optimization.
 
 @torch.no_grad()
-def generalized_advantages(rewards: Tensor, values: Tensor, own: Tensor, gamma: float, lam: float, documents: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    action_mask: Tensor,
+    gamma: float,
+    lam: float,
+    documents: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Advantages and returns (R, T) of the model's own tokens, 0 elsewhere (Schulman et al. 2016).
 
         δ_t = r_t + γ·V_{t+1} − V_t        A_t = δ_t + γλ·A_{t+1}        return_t = A_t + V_t
@@ -156,41 +177,59 @@ def generalized_advantages(rewards: Tensor, values: Tensor, own: Tensor, gamma: 
             same = documents[:, t] == documents[:, t + 1]
             advantage, following = advantage * same, following * same
         delta = rewards[:, t] + gamma * following - values[:, t]
-        advantage = torch.where(own[:, t], delta + gamma * lam * advantage, advantage)
-        following = torch.where(own[:, t], values[:, t], following)
-        advantages[:, t] = advantage * own[:, t]
-    return advantages, (advantages + values) * own
+        advantage = torch.where(action_mask[:, t], delta + gamma * lam * advantage, advantage)
+        following = torch.where(action_mask[:, t], values[:, t], following)
+        advantages[:, t] = advantage * action_mask[:, t]
+    return advantages, (advantages + values) * action_mask
 
 
 @torch.no_grad()
-def whiten(values: Tensor, own: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 over the model's own tokens; 0 elsewhere, and everywhere if all are equal."""
-    inside = values[own]
-    if not len(inside) or inside.max() == inside.min():
+def whiten(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean 0 and deviation 1; 0 where there is no weight, and if all values are equal.
+
+    To be called with the loss's weights: four short successes beside four long failures, whitened
+    by tokens, have a mean of +1.19 in a loss that counts every episode the same.
+    """
+    counted = weights > 0
+    if not counted.any() or values[counted].max() == values[counted].min():
         return torch.zeros_like(values)
-    return torch.where(own, (values - inside.mean()) / inside.std(correction=0).clamp(min=1e-6), 0.0)
+    mean, variance = weighted_moments(values, weights)
+    return torch.where(counted, (values - mean) / variance.sqrt().clamp(min=1e-6), 0.0)
+
+
+def differ(rewards: Tensor) -> Tensor:
+    """Which groups (P, 1) of rewards (P, G) are not all equal; NaN is one that does not count."""
+    gaps = rewards.isnan()
+    best = rewards.masked_fill(gaps, -torch.inf).amax(1, keepdim=True)
+    return best > rewards.masked_fill(gaps, torch.inf).amin(1, keepdim=True)
 
 
 @torch.no_grad()
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """Each reward less the mean of the same task's *other* samples (P, G) → (P, G); NaN marks one that does not count, and gets 0.
+    """Each reward less the mean of its group's *others* (P, G) → (P, G).
 
-    That mean is a fair guess of what the task is worth, and does not depend on the sample it is taken from: a baseline that adds no bias (Kool et al. 2019).
+    NaN marks one that does not count, and gets 0, as do equal rewards. That mean is a fair guess
+    of what the task is worth, and does not depend on the sample it is taken from: a baseline that
+    adds no bias (Kool et al. 2019).
     """
     known = ~rewards.isnan()
-    count, total = known.sum(1, keepdim=True), rewards.nansum(1, keepdim=True)
-    return torch.where(known & (count > 1), rewards - (total - rewards) / (count - 1).clamp(min=1), 0.0)
+    others = (known.sum(1, keepdim=True) - 1).clamp(min=1)
+    baseline = (rewards.nansum(1, keepdim=True) - rewards) / others
+    return torch.where(known & differ(rewards), rewards - baseline, 0.0)
 
 
 @torch.no_grad()
 def group_advantages(rewards: Tensor) -> Tensor:
-    """(r − mean)/deviation over each task's samples (P, G): Group Relative Policy Optimization needs no value head (Shao et al. 2024).
+    """(r − mean)/deviation over each task's samples (P, G), no value head (Shao et al. 2024).
 
-    A group of equal rewards says nothing about what was better: exactly 0.
+    NaN marks one that does not count: it gets 0, and mean and deviation are the others'. A group
+    of equal rewards, or of one, says nothing about what was better: exactly 0.
     """
-    centred = rewards - rewards.mean(1, keepdim=True)
-    equal = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
-    return torch.where(equal, 0.0, centred / (rewards.std(1, keepdim=True) + 1e-4))
+    known = ~rewards.isnan()
+    centred = rewards - rewards.nanmean(1, keepdim=True)
+    others = (known.sum(1, keepdim=True) - 1).clamp(min=1)
+    deviation = (centred.square().nansum(1, keepdim=True) / others).sqrt()
+    return torch.where(known & differ(rewards), centred / (deviation + 1e-4), 0.0)
 
 
 def ppo_loss(new: Tensor, old: Tensor, advantages: Tensor, weights: Tensor, clip: float = 0.2) -> tuple[Tensor, Tensor]:
@@ -202,6 +241,20 @@ def ppo_loss(new: Tensor, old: Tensor, advantages: Tensor, weights: Tensor, clip
     clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
     loss = -(torch.minimum(ratio * advantages, clipped) * weights).sum()
     return loss, ((clipped < ratio * advantages) * weights).sum().detach()
+
+
+@torch.no_grad()
+def explained_variance(values: Tensor, returns: Tensor, weights: Tensor) -> float:
+    """1 − Var(return − V)/Var(return) under the loss's weights.
+
+    1 predicts all, 0 no more than a constant; NaN where all returns are equal: nothing to explain.
+    """
+    counted = returns[weights > 0]
+    if not len(counted) or counted.max() == counted.min():
+        return float("nan")
+    _, unexplained = weighted_moments(returns - values, weights)
+    _, variance = weighted_moments(returns, weights)
+    return (1 - unexplained / variance).item()
 
 
 def value_loss(new: Tensor, old: Tensor, returns: Tensor, weights: Tensor, clip: float = 0.2) -> Tensor:
@@ -217,6 +270,15 @@ def kl_k2(new: Tensor, reference: Tensor) -> Tensor:
     unbiased (Schulman 2020, "Approximating KL divergence"); as a loss k1 has a gradient of zero in the mean and k3 a biased one.
     """
     return 0.5 * (new - reference).square()
+
+
+def kl_loss(new: Tensor, old: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
+    """Σ w · ρ · k2 with ρ = π/π_old held fixed, whose gradient is that of KL(π ‖ π_ref).
+
+    The draws are π_old's: from the second optimiser step on k2 alone would have another gradient.
+    DeepSeek-V3.2 (2025) has k3 and lets ρ have a gradient, which comes to the same.
+    """
+    return (torch.exp(new.detach() - old) * kl_k2(new, reference) * weights).sum()
 
 
 def kl_k3(new: Tensor, reference: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention import LandmarkCache, Plan, landmark_attention, written
+from attention import LandmarkCache, Plan, check_documents, landmark_attention, written
 from config import Model, UserError
 
 _QWEN = Model(vocab_size=151_936, head_dim=128, rope_theta=1e6, norm_eps=1e-6, context=32_768)
@@ -250,13 +250,17 @@ class SAGE(nn.Module):
     def hidden(self, tokens: Tensor, documents: Tensor | None = None, state: State | None = None, positions: Tensor | None = None) -> Tensor:
         """Normalised hidden states (B, T, D) of token IDs (B, T).
 
-        `documents` (B, T) tells packed sequences apart: they do not see each other. With a `state`, the tokens follow those it
-        remembers, at `positions` (B, T), -1 for padding at the right; without positions, right behind. Raises UserError when
-        the tokens are more than the model's context.
+        `documents` (B, T) tells packed sequences apart, -1 is padding: they do not see each
+        other. Rows longer than the window must have been packed for this model (data.pack). With
+        a `state`, the tokens follow those it remembers, at `positions` (B, T), -1 for padding at
+        the right; without positions, right behind. Raises UserError when the tokens are more than
+        the model's context, and from `attention.check_documents`.
         """
         B, T = tokens.shape
         if T > self.config.context:
             raise UserError(f"{T} tokens are over the model's context of {self.config.context}; shorten the text or raise model.context")
+        if documents is not None and not torch.compiler.is_compiling():
+            check_documents(documents, self.config.window, self.config.landmark_stride)
         past = None
         if positions is None:
             positions = torch.arange(T, device=tokens.device)[None] + (0 if state is None else state.cache.lengths[:, None])  # (1 or B, T)

@@ -13,14 +13,17 @@ What differs from the textbook:
 - the reward is execution's verdict, once, at the end; a call that does not parse ends the episode (zero tolerance), an invented argument costs
 - advantages step from one of the model's own tokens to the next; what tools say in between is not an action
 - a reward is measured from the mean of the same task's other samples, so that an easy world's successes are no praise for their every word
-- a task whose episodes all went the same way teaches nothing and is left out of the update, and so is an episode whose world raised; a step of
-  nothing but such tasks is skipped and counted
+- an episode that raised or ran out of time is a failure like any other; only those longer than
+  ppo.sequence are left out
+- a task whose episodes all went the same way teaches nothing and is left out of the update; a step
+  of nothing but such tasks is skipped and counted
+- one set of weights makes every mean, from the advantages' centre to the losses and what is logged
 - the value head reads hidden states without a gradient into them, so the policy's gradient is the policy loss's alone
 """
 
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 import threads  # before torch
 
@@ -33,7 +36,10 @@ import runtime
 from config import Config, Dpo, Ppo, UserError
 from data import Rows, pack
 from expert import preference, trajectory
-from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
+from losses import (
+    IGNORE, differ, dpo_loss, explained_variance, generalized_advantages, group_advantages, kl_k3,
+    kl_loss, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten
+)
 from model import SAGE, flops_per_token
 from rollout import Rollout, figures, rollouts
 from stage import Stage, head_of, open_model
@@ -72,7 +78,7 @@ def total_log_probs(model: SAGE, examples: list[Example], device: str, together:
     sums = []
     for start in range(0, len(examples), together):
         part = examples[start:start + together]
-        packed = pack(part, max(len(tokens) for tokens, _ in part))
+        packed = pack(part, max(len(tokens) for tokens, _ in part), model.config)
         tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)
         log_probs, _ = token_log_probs(model.hidden(tokens, documents), head_of(model), targets)
         sums.append(per_document(log_probs, documents, len(part)))
@@ -84,10 +90,11 @@ def replayed(stage: Stage, worlds: str) -> Rows | None:
     c = stage.section
     if not c.replay_rows:
         return None
-    purpose = {"safe": "dpo replay", "sage": "ppo replay"}[stage.name]  # tasks of its own: nothing that is rewarded is also recited
+    purpose = {"safe": "dpo replay", "sage": "ppo replay"}[stage.name]  # nothing that is rewarded is also recited
     tasks = Tasks(purpose, c.seed, worlds.split(","), Difficulty.of(c, style=stage.style))
     rows = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
-    replay = Rows([stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows], c.sequence, c.replay_rows, c.seed)
+    examples = [stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows]
+    replay = Rows(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
     replay.restore(stage.kept.get("replay", replay.state()))
     return replay
 
@@ -130,7 +137,8 @@ def dpo(config: Config) -> None:
             epoch, place = divmod(step - 1, count // c.batch)  # the place in the data is a function of the step
             chosen = np.random.default_rng([c.seed, epoch]).permutation(count)[place * c.batch:(place + 1) * c.batch]
             some = [examples[2 * pair + side] for pair in chosen for side in (0, 1)]
-            packed = pack(some, max(len(tokens) for tokens, _ in some))  # short rows: attention's cost is their square
+            longest = max(len(ids) for ids, _ in some)  # attention's cost is a row's square
+            packed = pack(some, longest, model.config)
             log_probs = taught_log_probs(packed.tokens, packed.targets, packed.documents)  # (R, T)
             whose = packed.documents.to(device)
             sums, fixed = per_document(log_probs, whose, 2 * c.batch), reference[torch.from_numpy(chosen).to(device)]
@@ -165,7 +173,11 @@ def dpo(config: Config) -> None:
 
 
 def reward(episode: Rollout, c: Ppo) -> float:
-    """Execution's verdict, 1 or 0, less what each invented argument costs; `malformed` where zero tolerance ended the episode."""
+    """Execution's verdict, 1 or 0, less what each invented argument costs.
+
+    `malformed` where zero tolerance ended the episode. One that raised or ran out of time has
+    verified nothing: 0, less the same costs.
+    """
     return c.malformed if episode.ended == "malformed" else float(episode.verified) + c.invented * episode.invented
 
 
@@ -176,6 +188,26 @@ def draw_episodes(stage: Stage, step: int) -> list[Rollout]:
     first = (step - 1) * c.prompts
     tasks = [task for i in range(first, first + c.prompts) for task in [drawn[i]] * c.samples]
     return rollouts(stage.model, stage.tokenizer, tasks, c.temperature, seed=c.seed * 100_003 + step, batch=len(tasks), tolerance=c.tolerance, zero_tolerance=True, room=c.room)
+
+
+SHOWN = ("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance")
+ENDS = {"malformed": "malformed", "raised": "raised", "timed_out": "time"}  # figure: Rollout.ended
+
+
+def interval_figures(episodes: list[Rollout], seen: dict[str, list[float]]) -> dict[str, float]:
+    """The figures of a log interval: rates of its episodes, and means of what was `seen`.
+
+    A mean is over the numbers that there are (a skipped step has no approx_kl, and NaN is none); a
+    figure without any is left out. `mismatch` is the largest.
+    """
+    rates = figures(episodes)
+    found = {name: rates.get(f"ended_{why}", 0.0) for name, why in ENDS.items()}
+    found |= dict(success=rates["success"], calls=rates["calls"])
+    found |= dict(invented=rates["invented_per_call"])
+    for name, numbers in seen.items():
+        if known := [number for number in numbers if not math.isnan(number)]:
+            found[name] = max(known) if name == "mismatch" else sum(known) / len(known)
+    return found
 
 
 def ppo(config: Config) -> None:
@@ -196,119 +228,149 @@ def ppo(config: Config) -> None:
     reference = open_model(stage.source, device=device)  # a frozen copy, read from the disk: nothing of it is shared
     skipped, replay = stage.kept.get("skipped", 0), replayed(stage, c.worlds)
 
-    def look(model: SAGE, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log-probabilities of the model's own tokens, entropies, and values of some packed rows, each (R, T)."""
+    def evaluate(model: SAGE, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log P of the model's own tokens, entropies and values of packed rows, each (R, T)."""
         with stage.autocast:
             hidden = model.hidden(tokens[rows], documents[rows])
-            log_probs, entropy = token_log_probs(hidden, head_of(model), targets[rows], temperature=c.temperature)
-            value = stage.heads["value"](hidden.detach()).squeeze(-1).float() if stage.heads else torch.zeros_like(log_probs)
-        return log_probs, entropy, value
+            log_probs, entropy = token_log_probs(
+                hidden, head_of(model), targets[rows], temperature=c.temperature
+            )
+            if not stage.heads:
+                return log_probs, entropy, torch.zeros_like(log_probs)
+            return log_probs, entropy, stage.heads["value"](hidden.detach()).squeeze(-1).float()
 
-    interval, logged, seen, replayed_losses = time.perf_counter(), stage.first, Counter(), []
+    def losses_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows' part of the loss, the clip fraction and approx_kl: `weights` sum to 1."""
+        old, w = old_log_probs[rows], weights[rows]
+        new, entropy, new_values = evaluate(model, rows)
+        loss, clip_fraction = ppo_loss(new, old, advantages[rows], w, c.ratio_clip)
+        loss = loss + c.kl * kl_loss(new, old, ref_log_probs[rows], w)
+        loss = loss - c.entropy * (entropy * w).sum()
+        if stage.heads:
+            loss = loss + value_loss(new_values, values[rows], returns[rows], w, c.value_clip)
+        return loss, clip_fraction, (kl_k3(old, new.detach()) * w).sum()  # KL(sampler ‖ now)
+
+    began, logged, rollout_seconds, flops = time.perf_counter(), stage.first, 0.0, 0.0
+    drawn, seen = [], defaultdict(list)  # a log interval's episodes, and numbers to be averaged
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             # -- episodes and their rewards
-            began = time.perf_counter()
-            done = draw_episodes(stage, step)
-            rollout_seconds = time.perf_counter() - began
-            rewards = torch.tensor([reward(episode, c) for episode in done])
-            for episode, given in zip(done, rewards.tolist()):
+            rollout_seconds -= time.perf_counter()
+            episodes = draw_episodes(stage, step)
+            rollout_seconds += time.perf_counter()
+            drawn += episodes
+            rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
+            for episode, given in zip(episodes, rewards.tolist()):
                 if not math.isfinite(given):
                     raise UserError(f"step {step}: the reward of a task of the world {episode.task.world} (seed {episode.task.seed}) is {given}; look at ppo.malformed, ppo.invented and that world's verify")
-            counted = [i for i, episode in enumerate(done) if episode.ended != "raised" and len(episode.tokens) <= c.sequence]
-            if not counted:
-                raise UserError(f"step {step}: not one of {len(done)} episodes can be learnt from: the worlds {c.worlds} raised, or episodes are over ppo.sequence {c.sequence} tokens")
+                seen["reward"].append(given)
+                seen[f"reward_{episode.task.world}"].append(given)
+            fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
+            seen["too_long"] += (~fits).float().tolist()
+            if not fits.any():
+                raise UserError(
+                    f"step {step}: not one of {len(episodes)} episodes fits in ppo.sequence "
+                    f"{c.sequence}; raise it, or lower ppo.room"
+                )
 
-            # -- what each was worth beside the same task's others; an episode that does not count moves nobody
-            groups = torch.full((len(done),), math.nan).index_put((torch.tensor(counted),), rewards[counted]).view(c.prompts, c.samples)
-            better = leave_one_out(groups).flatten() if c.samples > 1 and (c.baseline == "task" or c.advantage == "group") else rewards - rewards[counted].mean()
-            told = [i for i in counted if better[i].abs() > 1e-6]  # a task that went the same way every time teaches nothing: half of the work saved
-            signal, told = bool(told), told or counted
-            packed = pack([(done[i].tokens, done[i].own) for i in told], max(len(done[i].tokens) for i in told))  # short rows: attention's cost is their square
-            tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)  # (R, T)
-            own, weights = targets != IGNORE, shares(targets != IGNORE, documents, c.mean)
+            # -- each reward beside the others of its group: the same task's, or the whole step's
+            by_task = c.samples > 1 and (c.baseline == "task" or c.advantage == "group")
+            groups = rewards.where(fits, math.nan)  # NaN: does not count
+            groups = groups.view(c.prompts if by_task else 1, -1)  # (P, G) or (1, P·G)
+            centred_rewards = leave_one_out(groups).flatten()
+            telling = differ(groups).expand_as(groups).flatten() & fits  # half of the work saved
+            signal = bool(telling.any())
+            skipped += not signal
+            taught = (telling if signal else fits).nonzero().flatten().tolist()
 
-            # -- before the first update: the policy that sampled, the reference, the values
+            # -- as packed rows, short ones: attention's cost is their square
+            examples = [(episodes[i].tokens, episodes[i].own) for i in taught]
+            packed = pack(examples, max(len(ids) for ids, _ in examples), config.model)
+            tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
+            documents, action_mask = packed.documents.to(device), targets != IGNORE
+            weights = shares(action_mask, documents, c.mean)  # of every mean below
+
+            # -- before the first update: the policy that sampled, its values, the reference
             with torch.no_grad():
-                parts = [look(model, rows) + look(reference, rows)[:1] for rows in torch.arange(len(tokens)).split(c.batch)]
-                old, entropy, values, fixed = (torch.cat(part) for part in zip(*parts))
+                parts = [
+                    evaluate(model, rows) + evaluate(reference, rows)[:1]
+                    for rows in torch.arange(len(tokens)).split(c.batch)
+                ]
+                old_log_probs, entropy, values, ref_log_probs = map(torch.cat, zip(*parts))
 
             # -- advantages
             if c.advantage == "gae":
-                final = torch.zeros_like(values)
-                for (row, column), i in zip(packed.positions, told):  # the reward comes with the last of the model's own tokens
-                    final[row, column + len(done[i].own) - 2 - done[i].own[::-1].index(True)] = better[i]
-                advantages, returns = generalized_advantages(final, values, own, c.gamma, c.lam, documents)
-                explained = 1 - (returns - values)[own].var() / returns[own].var() if signal else torch.zeros(())
-                advantages = whiten(advantages, own)
+                token_rewards = torch.zeros_like(values)
+                for (row, column), i in zip(packed.positions, taught):
+                    last_own = len(episodes[i].own) - 1 - episodes[i].own[::-1].index(True)
+                    token_rewards[row, column + last_own - 1] = centred_rewards[i]
+                advantages, returns = generalized_advantages(
+                    token_rewards, values, action_mask, c.gamma, c.lam, documents
+                )
+                advantages = whiten(advantages, weights)
             else:
-                each = group_advantages(groups.where(~groups.isnan(), groups.nanmean(1, keepdim=True)).nan_to_num()).flatten()[told].to(device)
-                advantages, returns, explained = each[documents.clamp(min=0)] * own, torch.zeros_like(values), torch.zeros(())
+                each = group_advantages(groups).flatten()[taught].to(device)
+                advantages = each[documents.clamp(min=0)] * action_mask
 
             # -- a few passes, as long as the policy stays near the one that sampled
-            clipped = moved = norm = 0.0
-            if not signal:
-                skipped += 1
-            for epoch in range(c.epochs if signal else 0):
-                shuffled = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch))
-                drift = 0.0
-                for part in shuffled.tensor_split(min(c.minibatches, len(tokens))):
-                    share = shares(own[part], documents[part], c.mean)
-                    for places in torch.arange(len(part)).split(c.batch):
-                        rows, w = part[places], share[places]
-                        new, spread, value = look(model, rows)
-                        loss, bound = ppo_loss(new, old[rows], advantages[rows], w, c.ratio_clip)
-                        loss = loss + c.kl * (kl_k2(new, fixed[rows]) * w).sum() - c.entropy * (spread * w).sum()
-                        if stage.heads:
-                            loss = loss + value_loss(value, values[rows], returns[rows], w, c.value_clip)
-                        loss.backward()
-                        clipped += bound.item() / c.minibatches / c.epochs
-                        drift += (kl_k3(old[rows], new.detach()) * w).sum().item() / c.minibatches  # KL(sampler ‖ now) on the sampler's own draws
+            passes, approx_kl = 0, 0.0
+            while signal and passes < c.epochs and approx_kl <= c.stop_kl:
+                generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + passes)
+                shuffled = torch.randperm(len(tokens), generator=generator)
+                minibatches = shuffled.tensor_split(min(c.minibatches, len(tokens)))
+                approx_kl = clip_fraction = 0.0
+                for minibatch in minibatches:
+                    for rows in minibatch.split(c.batch):
+                        loss, clipped, divergence = losses_of(rows)
+                        # times their number: minibatches' gradients have the whole batch's as mean
+                        (len(minibatches) * loss).backward()
+                        clip_fraction += clipped.item()
+                        approx_kl += divergence.item()
                     if replay:
                         again = replay_loss(stage, replay)
                         (c.replay * again).backward()
-                        replayed_losses.append(again.item())
-                    norm = stage.update(step)
-                moved = drift
-                if drift > c.stop_kl:
-                    break
+                        seen["replay"].append(again.item())
+                        size = c.replay_rows * c.sequence
+                        flops += size * flops_per_token(config.model, c.sequence)
+                    seen["norm"].append(stage.update(step))
+                seen["clip_fraction"].append(clip_fraction)
+                passes += 1
             stage.log.bar.update()
 
             # -- what a watcher wants to know
-            found = figures(done)
-            sampled = torch.zeros_like(old)
-            for (row, column), i in zip(packed.positions, told):
-                sampled[row, column:column + len(done[i].tokens) - 1] = torch.tensor(done[i].log_probs[1:])
-            seen.update(dict(reward=rewards.mean().item(), success=found["success"], invented=found["invented_per_call"], malformed=found.get("ended_malformed", 0.0), calls=found["calls"], kl=(kl_k3(old, fixed) * weights).sum().item(),
-                             entropy=(entropy * weights).sum().item(), clip=clipped, moved=moved, explained=explained.item(), mismatch=(sampled - old)[own].abs().max().item(), raised=found.get("ended_raised", 0.0),
-                             rollout_share=rollout_seconds, tokens=sum(len(episode.tokens) for episode in done), work=tokens.numel(), own=found["tokens"] * len(done), norm=norm) | {f"reward_{name}": value for name, value in per_world(done, rewards).items()})
+            if signal:
+                seen["approx_kl"].append(approx_kl)
+            if signal and stage.heads:
+                seen["explained_variance"].append(explained_variance(values, returns, weights))
+            seen["kl"].append((kl_k3(old_log_probs, ref_log_probs) * weights).sum().item())
+            seen["entropy"].append((entropy * weights).sum().item())
+            for (row, column), i in zip(packed.positions, taught):
+                here = slice(column, column + len(episodes[i].tokens) - 1)
+                sampled = torch.tensor(episodes[i].log_probs[1:], device=device)
+                off = (sampled - old_log_probs[row, here])[action_mask[row, here]]
+                seen["mismatch"].append(off.abs().max().item())
+            cost = flops_per_token(config.model, tokens.shape[1])
+            flops += (passes + 2 / 3) * tokens.numel() * cost  # old and reference go forward only
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
-                means = {name: value / steps for name, value in seen.items()}
-                if replayed_losses:
-                    means["replay"] = sum(replayed_losses) / len(replayed_losses)
-                    replayed_losses = []
-                means["rollout_share"] *= steps / (now - interval)
-                rate, work = (means.pop(name) * steps / (now - interval) for name in ("tokens", "work"))
-                cost = flops_per_token(config.model, c.sequence) * (c.epochs + 2 / 3)  # old and reference are a third each of forward and backward; drawing comes on top
-                shown = {name: means.pop(name) for name in ("reward", "success", "invented", "kl", "entropy", "clip", "explained")}
-                stage.log.line(step, (now - interval) / steps * 1e3, rate, work * cost / stage.peak, **shown, skipped=skipped, lr=c.learning_rate * stage.scale, norm=means.pop("norm"))
-                stage.log.write(step=step, **means)
-                interval, logged, seen = now, step, Counter()
+                seconds, found = now - began, interval_figures(drawn, seen)
+                rate = sum(len(episode.tokens) for episode in drawn) / seconds
+                own = sum(sum(episode.own) for episode in drawn) / steps
+                shown = {name: found.pop(name) for name in SHOWN if name in found}
+                shown |= dict(skipped=skipped, lr=c.learning_rate * stage.scale)
+                shown |= dict(norm=found.pop("norm")) if "norm" in found else {}
+                share = flops / seconds / stage.peak
+                stage.log.line(step, seconds / steps * 1e3, rate, share, **shown)
+                share = rollout_seconds / seconds
+                stage.log.write(step=step, **found, own=own, rollout_share=share)
+                began, logged, rollout_seconds, flops = now, step, 0.0, 0.0
+                drawn, seen = [], defaultdict(list)
             kept = dict(skipped=skipped) | (dict(replay=replay.state()) if replay else {})
             if stopping():
                 stage.stop(step, **kept)
             if step == c.steps or c.save_every and step % c.save_every == 0:
                 stage.save(step, **kept)
     stage.finish("reward", "success")
-
-
-def per_world(done: list[Rollout], rewards: Tensor) -> dict[str, float]:
-    """Mean reward of each world."""
-    given: dict[str, list[float]] = {}
-    for episode, value in zip(done, rewards.tolist()):
-        given.setdefault(episode.task.world, []).append(value)
-    return {name: sum(values) / len(values) for name, values in given.items()}
 
 
 def main() -> None:

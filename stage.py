@@ -113,18 +113,25 @@ class Stage:
     def update(self, step: int) -> float:
         """Clip the gradients, take the optimisers' step at the schedule's rate, clear the gradients; the norm before clipping.
 
-        Raises UserError for a gradient that is not finite, before anything was changed.
+        Decoder and heads are clipped each by its own norm: a value head's errors must not shrink
+        the policy's step. The norm returned is the decoder's, or the heads' where the decoder is
+        frozen. Raises UserError for a gradient that is not finite, before anything was changed.
         """
-        parameters = [*self.model.parameters(), *(self.heads.parameters() if self.heads is not None else ())]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.section.clip)
-        if not torch.isfinite(norm):
+        modules = [module for module in (self.model, self.heads) if module is not None]
+        groups = [[p for p in module.parameters() if p.grad is not None] for module in modules]
+        clip = self.section.clip
+        norms = [torch.nn.utils.clip_grad_norm_(group, clip) for group in groups if group]
+        if broken := [norm.item() for norm in norms if not norm.isfinite()]:
             kept = checkpoint.checkpoints(self.folder)
-            raise UserError(f"step {step}: the gradient is {norm.item()}; lower the learning rate. " + (f"Last good checkpoint: {kept[-1]}" if kept else f"The stage before is intact: {self.source}"))
+            raise UserError(
+                f"step {step}: the gradient is {broken[0]}; lower the learning rate. "
+                + (f"Last good checkpoint: {kept[-1]}" if kept else f"Intact: {self.source}")
+            )
         self.scale = self.rate * set_rate(self.optimizers, self.section, step, self.steps, self.rate)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return norm.item()
+        return norms[0].item()
 
     def save(self, step: int, **kept) -> Path:
         """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed."""

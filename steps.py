@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from config import Model
 from data import Packed, pack
 from expert import call_message, solve
 from losses import IGNORE
@@ -138,15 +139,21 @@ def gather(model: SAGE, tokenizer: Tokenizer, own: Tasks, expert: Tasks, tasks: 
     return rows
 
 
-def packed_steps(rows: list[dict]) -> tuple[Packed, Tensor, Tensor, Tensor, Tensor]:
-    """Examples as packed rows, which of their tokens (R, T) the agent wrote, rows (S,) and columns (S,) of their steps' last tokens, and the labels (S, 4), NaN where missing."""
+def packed_steps(
+    rows: list[dict], model: Model
+) -> tuple[Packed, Tensor, Tensor, Tensor, Tensor]:
+    """Examples as rows packed for a model of this shape, and where their steps are.
+
+    Returns the rows, which of their tokens (R, T) the agent wrote, rows (S,) and columns (S,) of
+    the steps' last tokens, and the labels (S, 4), NaN where missing.
+    """
     examples = []
     for row in rows:
         own = [False] * len(row["tokens"])
         for begin, end in (step["span"] for step in row["steps"]):
             own[begin:end + 1] = [True] * (end + 1 - begin)
         examples.append((row["tokens"], own))
-    packed = pack(examples, max(len(row["tokens"]) for row in rows))
+    packed = pack(examples, max(len(row["tokens"]) for row in rows), model)
     places = [(r, column + step["span"][1]) for row, (r, column) in zip(rows, packed.positions) for step in row["steps"]]
     labels = [[float("nan") if label is None else label for label in step["labels"]] for row in rows for step in row["steps"]]
     return packed, F.pad(packed.targets[:, :-1] != IGNORE, (1, 0)), *torch.tensor(places).unbind(1), torch.tensor(labels)

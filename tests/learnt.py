@@ -24,7 +24,7 @@ def agent(steps: int = 90) -> tuple[SAGE, Heads]:
     """Model and heads after some steps on the known TASKS; not for training further, since everyone gets the same ones."""
     model, heads, generator = SAGE(SHAPE), Heads(SHAPE), torch.Generator().manual_seed(1)
     examples = [TOY.encode_chat([{"role": "user", "content": task.request}, *solve(task)[0]], task.shown_tools(), "compact") for task in TASKS[:KNOWN]]
-    packed = pack(examples, 640)
+    packed = pack(examples, 640, SHAPE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0, betas=(0.9, 0.99))
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1.0, (step + 1) / 10, 1.2 * (steps - step) / steps)

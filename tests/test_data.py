@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import corpus
 import data
 import tokenizer
-from config import Data, UserError
+from config import Data, Model, UserError
 from losses import IGNORE
 
 
@@ -142,14 +142,22 @@ def test_in_order_targets_every_token_once(count, sequence, batch):
     assert targets.tolist() == list(range(1, count))
 
 
-@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), align=st.sampled_from([1, 4, 16]))
-def test_packing_keeps_every_example_whole_and_apart(lengths, align):
+SHAPES = [
+    Model(window=window, landmark_stride=stride)
+    for window, stride in ((24, 4), (23, 4), (5, 16), (1, 1))
+]
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), model=st.sampled_from(SHAPES))
+def test_packing_keeps_every_example_whole_and_apart(lengths, model):
+    """In rows longer than the window, each begins at a multiple of the landmark stride."""
+    align = model.landmark_stride if model.window < 24 else 1
     examples = [([100 * i + j for j in range(n)], [j % 3 != 0 for j in range(n)]) for i, n in enumerate(lengths)]
     if min(lengths) > 24:
         with pytest.raises(UserError, match="none of"):
-            data.pack(examples, 24, align)
+            data.pack(examples, 24, model)
         return
-    packed = data.pack(examples, 24, align)
+    packed = data.pack(examples, 24, model)
     for index, ((tokens, taught), (row, column)) in enumerate(zip(examples, packed.positions)):
         if len(tokens) > 24:
             assert (row, column) == (-1, -1)

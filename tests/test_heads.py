@@ -213,7 +213,7 @@ def test_an_own_episodes_steps_are_its_whole_messages():
 
 def test_packing_finds_every_steps_last_token():
     rows = [row for index in range(6) for row in of_expert(draw("api", 1, index), TOY, random.Random(index))]
-    packed, own, at, column, labels = packed_steps(rows)
+    packed, own, at, column, labels = packed_steps(rows, settings.Model())
     ends = [(row, step) for row in rows for step in row["steps"]]
     assert (packed.tokens[at, column] == TOY.stop[0]).all() and len(ends) == len(labels)
     for r, c, known, (row, step) in zip(at.tolist(), column.tolist(), labels, ends):

@@ -100,7 +100,7 @@ def test_selected_rows_share_a_prefix(model):
 @torch.no_grad()
 def test_packed_documents_equal_documents_alone(model):
     examples = [(tokens_of(1, n, seed=n)[0].tolist(), [True] * n) for n in (9, 14, 6, 3)]
-    packed = pack(examples, 24, align=model.config.landmark_stride if model.config.window < 24 else 1)
+    packed = pack(examples, 24, model.config)
     logits = model(packed.tokens, documents=packed.documents)
     for (tokens, _), (row, column) in zip(examples, packed.positions):
         alone = model(torch.tensor([tokens]))[0]

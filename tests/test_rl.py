@@ -211,37 +211,278 @@ def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(started, mon
 
 
 @pytest.mark.parametrize("advantage", ["gae", "group"])
-def test_worlds_that_raise_cost_their_episodes_only(started, monkeypatch, advantage):
-    """Weights after a step in which one episode raised are those of a step that was never given it a say: its reward cannot matter."""
+def test_an_episode_over_the_sequence_moves_nobody(started, monkeypatch, advantage):
+    """Its reward cannot matter: the weights after a step are the same whatever it was."""
     config, folder = started
     config.ppo.advantage = advantage
     draw_, results = rl.draw_episodes, []
     for given in (5.0, -5.0):
-        def raised(stage, step):
+
+        def too_long(stage, step):
             done = draw_(stage, step)
-            done[2].ended = "raised"
+            more = config.ppo.sequence + 1 - len(done[2].tokens)
+            for row, filler in (
+                (done[2].tokens, 0),
+                (done[2].own, True),
+                (done[2].log_probs, -1.0),
+            ):
+                row += [filler] * more
             return done
 
-        monkeypatch.setattr(rl, "draw_episodes", raised)
-        monkeypatch.setattr(rl, "reward", lambda episode, c: given if episode.ended == "raised" else float(sum(episode.tokens) % 5))
+        monkeypatch.setattr(rl, "draw_episodes", too_long)
+        monkeypatch.setattr(
+            rl,
+            "reward",
+            lambda episode, c: (
+                given if len(episode.tokens) > c.sequence else float(sum(episode.tokens) % 5)
+            ),
+        )
         shutil.rmtree(folder / "sage", ignore_errors=True)
         rl.ppo(config)
         results.append(weights_and_state(folder / "sage"))
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
     assert not torch.equal(results[0]["norm.weight"], weights_and_state_of_source(folder)["norm.weight"])
+    assert records(folder / "sage")[1]["too_long"] == pytest.approx(1 / 12)
 
 
 def weights_and_state_of_source(folder):
     return dict(checkpoint.load_run(folder / "safe")[0].named_parameters())
 
 
-def test_only_raising_worlds_are_an_error(started, monkeypatch):
+def test_only_episodes_over_the_sequence_are_an_error(started):
     config, _ = started
-    config.ppo.replay_rows = 0
-    monkeypatch.setattr(Episode, "verify", lambda self, answer: 1 / 0)
-    monkeypatch.setattr(rl, "draw_episodes", lambda stage, step, draw_=rl.draw_episodes: [setattr(e, "ended", "raised") or e for e in draw_(stage, step)])
-    with pytest.raises(UserError, match="not one of 12 episodes can be learnt from"):
+    config.ppo.replay_rows, config.ppo.sequence = 0, 20
+    with pytest.raises(UserError, match="not one of 12 episodes fits in ppo.sequence 20"):
         rl.ppo(config)
+
+
+@pytest.mark.parametrize("advantage", ["gae", "group"])
+@pytest.mark.parametrize("ended, figure", [("raised", "raised"), ("time", "timed_out")])
+def test_an_episode_that_breaks_off_is_a_failure(started, monkeypatch, advantage, ended, figure):
+    """All others verify: that one did not is what the step learns from."""
+    config, folder = started
+    config.ppo.advantage = advantage
+    draw_, packed = rl.draw_episodes, []
+
+    def one_broken(stage, step):
+        done = draw_(stage, step)
+        for episode in done:
+            episode.ended, episode.verified, episode.log = "answer", True, []
+        done[2].ended, done[2].verified = ended, False
+        return done
+
+    monkeypatch.setattr(rl, "draw_episodes", one_broken)
+    monkeypatch.setattr(
+        rl,
+        "pack",
+        lambda examples, *rest, pack=rl.pack: packed.append(len(examples)) or pack(examples, *rest),
+    )
+    rl.ppo(config)
+    first, second = records(folder / "sage")
+    assert (
+        first["skipped"] == 0
+        and first["reward"] == pytest.approx(11 / 12)
+        and second[figure] == pytest.approx(1 / 12)
+    )
+    assert packed == [4]  # the broken one, and its task's other three
+
+
+@pytest.mark.parametrize("advantage", ["gae", "group"])
+def test_an_episode_at_its_tasks_mean_still_counts(started, monkeypatch, advantage):
+    """Only whole tasks that went the same way are left out: it has its weight in every mean."""
+    config, _ = started
+    config.ppo.advantage = advantage
+    rewards, packed = iter([1.0, 0.5, 0.0, 0.5] * 2 + [0.5] * 4), []
+    monkeypatch.setattr(rl, "reward", lambda episode, c: next(rewards))
+    monkeypatch.setattr(
+        rl,
+        "pack",
+        lambda examples, *rest, pack=rl.pack: packed.append(len(examples)) or pack(examples, *rest),
+    )
+    rl.ppo(config)
+    assert packed == [8]
+
+
+# --------------------------------------------------------------------------------------------------
+# Means over what was computed.
+
+
+def varied(episode, c):
+    """A reward that differs within most tasks of an untrained model, from −1 to 1."""
+    return sum(episode.tokens) % 5 / 2 - 1
+
+
+@pytest.fixture
+def updates(monkeypatch):
+    """Rewards that differ; and in place of optimiser steps their gradients, by name, are kept."""
+    seen = []
+
+    def update(stage, step):
+        named = [
+            *stage.model.named_parameters(),
+            *(stage.heads.named_parameters() if stage.heads else ()),
+        ]
+        seen.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+        for optimizer in stage.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        return 1.0
+
+    monkeypatch.setattr(rl, "reward", varied)
+    monkeypatch.setattr(rl.Stage, "update", update)
+    return seen
+
+
+@pytest.mark.parametrize("mean", ["sequence", "token"])
+@pytest.mark.parametrize("lam", [1.0, 0.9])
+def test_advantages_are_centred_where_the_loss_averages(started, updates, monkeypatch, mean, lam):
+    """Successes of 5 tokens, failures of 30: Σ w·A is 0 and Σ w·A² is 1 with the loss's weights."""
+    config, _ = started
+    for name, value in dict(mean=mean, epochs=1, lam=lam, replay_rows=0, batch=2).items():
+        setattr(config.ppo, name, value)
+    draw_, seen = rl.draw_episodes, []
+
+    def uneven(stage, step):
+        done = draw_(stage, step)
+        for episode in done[::2]:
+            last = len(episode.own) - 1 - episode.own[::-1].index(True)
+            episode.own[: last - 4] = [False] * (last - 4)
+        return done
+
+    def watched(new, old, advantages, weights, clip, ppo_loss=rl.ppo_loss):
+        seen.append((advantages, weights, (weights > 0).float()))
+        return ppo_loss(new, old, advantages, weights, clip)
+
+    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.own) < 6))
+    monkeypatch.setattr(rl, "draw_episodes", uneven)
+    monkeypatch.setattr(rl, "ppo_loss", watched)
+    rl.ppo(config)
+    total = lambda each: sum(each(*part).sum().item() for part in seen)
+    assert total(lambda a, w, n: w) == pytest.approx(1, abs=1e-5)
+    assert total(lambda a, w, n: w * a) == pytest.approx(0, abs=1e-5)
+    assert total(lambda a, w, n: w * a * a) == pytest.approx(1, abs=1e-4)
+    if mean == "sequence":  # and the other mean is another
+        assert abs(total(lambda a, w, n: n * a) / total(lambda a, w, n: n)) > 0.02
+
+
+@pytest.mark.parametrize("mean", ["sequence", "token"])
+def test_the_gradient_does_not_depend_on_how_rows_are_dealt_out(started, updates, mean):
+    """Row by row it is that of all at once, and minibatches have it as their mean."""
+    config, folder = started
+    for name, value in dict(
+        mean=mean, epochs=1, replay_rows=0, entropy=0.1, kl=0.5, prompts=4
+    ).items():
+        setattr(config.ppo, name, value)
+    found = []
+    for batch, minibatches in ((99, 1), (1, 1), (2, 3)):
+        config.ppo.batch, config.ppo.minibatches = batch, minibatches
+        shutil.rmtree(folder / "sage", ignore_errors=True)
+        updates.clear()
+        rl.ppo(config)
+        assert len(updates) == minibatches
+        found.append(
+            {name: sum(step[name] for step in updates) / minibatches for name in updates[0]}
+        )
+    for name, whole in found[0].items():
+        for other in found[1:]:
+            assert torch.allclose(
+                other[name], whole, rtol=1e-3, atol=1e-4 * whole.abs().max().item() + 1e-7
+            ), name
+    assert (
+        found[0]["value.weight"].abs().max() > 1e-4 and found[0]["norm.weight"].abs().max() > 1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "rows, minibatches, each_kl, passes",
+    [(99, 2, 0.02, 2), (1, 4, 0.02, 2), (1, 4, 0.2, 1), (2, 5, 0.2, 1)],
+)
+def test_drift_and_clip_are_means_over_what_was_run(
+    started, updates, monkeypatch, rows, minibatches, each_kl, passes
+):
+    """With each token's KL and clipping fixed, few rows and passes not run change no mean."""
+    config, folder = started
+    config.ppo.minibatches, config.ppo.epochs, config.ppo.stop_kl = minibatches, 2, 0.03
+
+    def clipped_by_half(new, old, advantages, weights, clip):
+        return (new * weights).sum(), 0.5 * weights.sum()
+
+    def few(examples, longest, model, pack=rl.pack):
+        return pack(examples if rows == 99 else examples[:rows], longest, model)
+
+    monkeypatch.setattr(rl, "ppo_loss", clipped_by_half)
+    monkeypatch.setattr(rl, "kl_k3", lambda new, reference: torch.full_like(new, each_kl))
+    monkeypatch.setattr(rl, "pack", few)
+    rl.ppo(config)
+    first, second = records(folder / "sage")
+    assert second["approx_kl"] == pytest.approx(each_kl) and first[
+        "clip_fraction"
+    ] == pytest.approx(0.5)
+    assert len(updates) == passes * (minibatches if rows == 99 else rows)
+
+
+def test_steps_and_worlds_that_were_not_there_are_in_no_mean(started, monkeypatch):
+    """Two steps in one log line: one is skipped, and in each one of four worlds is missing."""
+    config, folder = started
+    config.ppo.steps = config.ppo.log_every = 2
+    draw_ = rl.draw_episodes
+    worth = dict(api=1.0, sql=0.5, shell=0.25, safety=-1.0)
+
+    def alike(stage, step):
+        done = draw_(stage, step)
+        for place, episode in enumerate(done):
+            episode.ended = "malformed" if step == 1 and place == 0 else "answer"
+        return done
+
+    monkeypatch.setattr(rl, "draw_episodes", alike)
+    monkeypatch.setattr(
+        rl,
+        "reward",
+        lambda episode, c: 0.0 if episode.ended == "malformed" else worth[episode.task.world],
+    )
+    monkeypatch.setattr(rl, "kl_k3", lambda new, reference: torch.full_like(new, 0.02))
+    rl.ppo(config)
+    first, second = records(folder / "sage")
+    assert (
+        first["skipped"] == 1
+        and second["approx_kl"] == pytest.approx(0.02)
+        and first["kl"] == pytest.approx(0.02)
+    )
+    assert (
+        second["malformed"] == pytest.approx(1 / 24)
+        and second["reward_sql"] == 0.5
+        and second["reward_shell"] == 0.25
+    )
+    assert second["reward_safety"] == -1.0 and second["reward_api"] == pytest.approx(
+        7 / 8
+    )  # eight of its episodes, one of them 0
+    assert first["explained_variance"] == first["explained_variance"] and 0 < first["norm"]
+
+
+def test_the_value_heads_gradient_does_not_shrink_the_policys_step(started, monkeypatch):
+    config, folder = started
+    config.ppo.replay_rows = 0
+    monkeypatch.setattr(rl, "reward", varied)
+    found = []
+    for times in (1.0, 1e4):
+        monkeypatch.setattr(
+            rl,
+            "value_loss",
+            lambda *given, value_loss=rl.value_loss, times=times: times * value_loss(*given),
+        )
+        shutil.rmtree(folder / "sage", ignore_errors=True)
+        rl.ppo(config)
+        found.append((weights_and_state(folder / "sage"), records(folder / "sage")[0]["norm"]))
+        monkeypatch.undo()
+        monkeypatch.setattr(rl, "reward", varied)
+    (one, norm), (other, other_norm) = found
+    of_the_decoder = [
+        key for key in one if not key.startswith(("optimizer 1.", "optimizer random"))
+    ]
+    assert (
+        norm == other_norm > 0
+        and all(torch.equal(one[key], other[key]) for key in of_the_decoder)
+        and "optimizer 0.0.exp_avg" in one
+    )
 
 
 @pytest.mark.parametrize("advantage", ["gae", "group"])

@@ -2,13 +2,31 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical
 
 import checkpoint
+from config import Model
 from data import pack
-from losses import (IGNORE, dpo_loss, generalized_advantages, group_advantages, kl_k2, kl_k3, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten)
+from losses import (
+    IGNORE,
+    dpo_loss,
+    explained_variance,
+    generalized_advantages,
+    group_advantages,
+    kl_k2,
+    kl_k3,
+    kl_loss,
+    leave_one_out,
+    per_document,
+    ppo_loss,
+    shares,
+    token_log_probs,
+    value_loss,
+    whiten,
+)
 
 
 def draws(seed=0):
@@ -92,6 +110,18 @@ def tiny_qwen(seed):
                                                                   intermediate_size=48, max_position_embeddings=64, tie_word_embeddings=True))
 
 
+def word_tokenizer():
+    """A tokenizer for trl's trainers, which want one: w0 … w63."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w0"))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="w1", eos_token="w2", unk_token="w0"
+    )
+
+
 def pairs():
     """Prompts with two completions each, of uneven lengths."""
     ids = lambda count: torch.randint(3, 64, (count,), generator=generator).tolist()
@@ -103,13 +133,14 @@ def theirs(policy, reference, folder):
     """Loss, gradients and rewards of trl's DPOTrainer on the pairs."""
     trl = pytest.importorskip("trl", reason="the independent DPO comes from trl: pip install -e '.[test]'")
     from datasets import Dataset
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-    words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w0"))
     arguments = trl.DPOConfig(output_dir=str(folder), beta=0.3, report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True)
-    trainer = trl.DPOTrainer(policy, reference, arguments, train_dataset=Dataset.from_list([dict(prompt="w3 w4", chosen=" w5", rejected=" w6")]),
-                             processing_class=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w1", eos_token="w2", unk_token="w0"))
+    trainer = trl.DPOTrainer(
+        policy,
+        reference,
+        arguments,
+        train_dataset=Dataset.from_list([dict(prompt="w3 w4", chosen=" w5", rejected=" w6")]),
+        processing_class=word_tokenizer(),
+    )
     loss = trainer.compute_loss(policy, trainer.data_collator(pairs()))
     loss.backward()
     return loss.item(), {name: p.grad for name, p in policy.named_parameters()}, {key: values[-1] for key, values in trainer._metrics["train"].items()}
@@ -124,7 +155,7 @@ def test_dpo_is_trls(tmp_path):
         model.save_pretrained(tmp_path / str(number))
         ours.append(checkpoint.load_qwen(tmp_path / str(number)))
     examples = [(pair["prompt_ids"] + pair[side], [False] * len(pair["prompt_ids"]) + [True] * len(pair[side])) for pair in pairs() for side in ("chosen_ids", "rejected_ids")]
-    packed = pack(examples, 32)
+    packed = pack(examples, 32, Model())
     log_probs = []
     for model in ours:
         weight = model.embedding.text.weight
@@ -195,14 +226,109 @@ def test_packed_episodes_do_not_see_each_other():
     assert torch.equal(packed, torch.cat(alone, 1))
 
 
-def test_whitening_and_groups():
-    own = torch.rand(3, 9, generator=draws()) < 0.5
-    white = whiten(torch.randn(3, 9, generator=draws(1)) * 7 + 3, own)
-    assert abs(white[own].mean()) < 1e-6 and abs(white[own].std(correction=0) - 1) < 1e-6 and (white[~own] == 0).all()
-    assert (whiten(torch.full((3, 9), 0.3), own) == 0).all() and (whiten(torch.ones(3, 9), torch.zeros_like(own)) == 0).all()
-    groups = group_advantages(torch.tensor([[1.0, 0, 0, 0], [0.1, 0.1, 0.1, 0.1], [-1, 1, 0.5, 0]]))
-    assert (groups[1] == 0).all() and torch.allclose(groups.sum(1), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(groups[0], torch.tensor([1.5, -0.5, -0.5, -0.5]), atol=1e-3)  # (1 − ¼)/½ and −¼/½
+def test_whitening_is_under_the_weights_it_is_given():
+    values = torch.randn(3, 9, generator=draws(1)) * 7 + 3
+    weights = torch.rand(3, 9, generator=draws())
+    weights[weights < 0.4] = 0
+    counted = weights > 0
+    values[0, 0], weights[0, 0] = math.nan, 0  # what does not count is not even read
+    counted[0, 0] = False
+    white = whiten(values, weights)
+    assert np.average(white, weights=weights) == pytest.approx(0, abs=1e-6)
+    variance = torch.cov(white[counted], correction=0, aweights=weights[counted])
+    assert variance.item() == pytest.approx(1, abs=1e-5) and (white[~counted] == 0).all()
+    assert (whiten(torch.full((3, 9), 0.3), weights) == 0).all()
+    assert (whiten(torch.ones(3, 9), torch.zeros(3, 9)) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "mean, success, failure",
+    [
+        ("sequence", 1.0, -1.0),  # half of the weight each
+        ("token", math.sqrt(7.5), -math.sqrt(1 / 7.5)),  # 160 tokens against 1200
+    ],
+)
+def test_short_successes_beside_long_failures(mean, success, failure):
+    """Four of 40 tokens, four of 300: centred where the loss averages, whichever mean that is."""
+    lengths = torch.tensor([40] * 4 + [300] * 4)
+    action_mask = torch.arange(300) < lengths[:, None]
+    documents = torch.arange(8)[:, None].expand(8, 300).masked_fill(~action_mask, -1)
+    weights = shares(action_mask, documents, mean)
+    rewards = leave_one_out(torch.tensor([[1.0] * 4 + [0.0] * 4])).flatten()
+    advantages, _ = generalized_advantages(
+        torch.zeros(8, 300).scatter(1, lengths[:, None] - 1, rewards[:, None]),
+        torch.zeros(8, 300),
+        action_mask,
+        1,
+        1,
+    )
+    white = whiten(advantages, weights)
+    assert torch.allclose(white[:4, :40], torch.tensor(success))
+    assert torch.allclose(white[4:], torch.tensor(failure))
+    loss, _ = ppo_loss(torch.zeros(8, 300), torch.zeros(8, 300), white, weights)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_group_advantages_are_those_of_the_episodes_that_count():
+    nan = math.nan
+    found = group_advantages(
+        torch.tensor(
+            [
+                [1.0, 0, 0, 0],
+                [0.1, 0.1, 0.1, 0.1],
+                [1, 0, nan, nan],
+                [nan, 1, 1, 0],
+                [nan, nan, 1, nan],
+                [0.3, nan, 0.3, 0.3],
+                [nan] * 4,
+            ]
+        )
+    )
+    third = math.sqrt(1 / 3)
+    wanted = torch.tensor(
+        [
+            [1.5, -0.5, -0.5, -0.5],  # (1 − ¼)/½ and −¼/½
+            [0.0, 0, 0, 0],
+            [math.sqrt(0.5), -math.sqrt(0.5), 0, 0],
+            [0, third, third, -2 * third],
+            [0, 0, 0, 0],
+            [0, 0, 0, 0],
+            [0, 0, 0, 0],
+        ]
+    )
+    assert torch.allclose(found, wanted, atol=1e-3) and (found[[1, 4, 5, 6]] == 0).all()
+    trl = pytest.importorskip(
+        "trl.trainer.utils",
+        reason="the independent deviation comes from trl: pip install -e '.[test]'",
+    )
+    rewards = torch.randn(50, 8, generator=draws())
+    rewards[torch.rand(50, 8, generator=draws(1)) < 0.5] = nan
+    theirs = (rewards - rewards.nanmean(1, keepdim=True)) / (
+        trl.nanstd(rewards, dim=1, keepdim=True) + 1e-4
+    )
+    assert torch.allclose(group_advantages(rewards), theirs.nan_to_num(), atol=1e-5)
+
+
+def test_explained_variance_is_under_the_losss_weights():
+    returns, values = torch.randn(4, 9, generator=draws()), torch.randn(4, 9, generator=draws(1))
+    weights = torch.rand(4, 9, generator=draws(2)).mul(2).sub(1).clamp(min=0)
+    both = np.cov(
+        np.stack([(returns - values).flatten(), returns.flatten()]),
+        aweights=weights.flatten(),
+        ddof=0,
+    )
+    assert explained_variance(values, returns, weights) == pytest.approx(
+        1 - both[0, 0] / both[1, 1], abs=1e-5
+    )
+    assert explained_variance(returns + 3, returns, weights) == pytest.approx(1)
+    assert math.isnan(explained_variance(values, torch.full((4, 9), 0.1), weights))
+    two = torch.tensor(
+        [[1.0, -1, 0, 0, 0, 0]]
+    )  # an episode of two tokens that is foretold, one of four that is not
+    weights = torch.tensor([[0.25, 0.25, 0.125, 0.125, 0.125, 0.125]])
+    assert explained_variance(
+        two, two + torch.tensor([[0.0, 0, 1, -1, 1, -1]]), weights
+    ) == pytest.approx(0.5)
 
 
 def test_leave_one_out_by_hand_and_without_bias():
@@ -259,6 +385,120 @@ def test_value_loss_is_squared_error_near_the_old_value():
     loss.backward()
     assert loss.item() == pytest.approx(0.25 * 0.05 ** 2 + 0.25 * 0.8 ** 2)  # the second counts as if it were at 0.2, and pulls no more
     assert torch.allclose(new.grad, torch.tensor([[0.5 * 0.05, 0.0, 0.0]]))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind, mean", [("grpo", "sequence"), ("bnpo", "token")])
+def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
+    """Loss, every gradient (with a KL term) and clip fraction of trl's GRPOTrainer, either mean."""
+    trl = pytest.importorskip(
+        "trl", reason="the independent policy loss comes from trl: pip install -e '.[test]'"
+    )
+    from datasets import Dataset
+
+    policy, generator = tiny_qwen(1), draws(5)
+    policy.save_pretrained(tmp_path / "policy")
+    arguments = trl.GRPOConfig(
+        output_dir=str(tmp_path),
+        beta=0.0,
+        epsilon=0.2,
+        num_generations=2,
+        per_device_train_batch_size=2,
+        loss_type=kind,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
+    trainer = trl.GRPOTrainer(
+        policy,
+        lambda **_: [0.0, 0.0],
+        arguments,
+        train_dataset=Dataset.from_list([dict(prompt="w3 w4")] * 4),
+        processing_class=word_tokenizer(),
+    )
+    trainer.current_gradient_accumulation_steps = 1
+    lengths = [4, 6, 2]
+    mask = (torch.arange(6) < torch.tensor(lengths)[:, None]).long()
+    prompts, completions = (
+        torch.randint(3, 64, (3, count), generator=generator) for count in (4, 6)
+    )
+    advantages, old = (
+        torch.randn(3, generator=generator),
+        torch.randn(3, 6, generator=generator) * 0.3 - 4,
+    )
+    reference = old + torch.randn(3, 6, generator=generator) * 0.3
+    inputs = dict(
+        prompt_ids=prompts,
+        prompt_mask=torch.ones_like(prompts),
+        completion_ids=completions,
+        completion_mask=mask,
+        advantages=advantages,
+        old_per_token_logps=old,
+        ref_per_token_logps=reference,
+    )
+    policy.train()
+    wanted = trainer._compute_loss(policy, inputs)
+    trainer.beta = 0.3
+    trainer._compute_loss(policy, inputs).backward()
+    ours = checkpoint.load_qwen(tmp_path / "policy")
+    examples = [
+        ([*p.tolist(), *c[:n].tolist()], [False] * 4 + [True] * n)
+        for p, c, n in zip(prompts, completions, lengths)
+    ]
+    packed = pack(examples, 20, Model())
+    new, _ = token_log_probs(
+        ours.hidden(packed.tokens, packed.documents), ours.embedding.text.weight, packed.targets
+    )
+    action_mask = packed.targets != IGNORE
+    weights, sampled, referred = (
+        shares(action_mask, packed.documents, mean),
+        torch.zeros_like(new),
+        torch.zeros_like(new),
+    )
+    for (row, column), n, *each in zip(packed.positions, lengths, old, reference):
+        sampled[row, column + 3 : column + 3 + n], referred[row, column + 3 : column + 3 + n] = (
+            values[:n] for values in each
+        )
+    loss, clipped = ppo_loss(
+        new, sampled, advantages[packed.documents.clamp(min=0)] * action_mask, weights, clip=0.2
+    )
+    (loss + 0.3 * kl_loss(new, sampled, referred, weights)).backward()
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5) and abs(wanted.item()) > 0.01
+    if mean == "token":  # theirs is always over tokens
+        assert (
+            clipped.item() == pytest.approx(trainer._metrics["train"]["clip_ratio/region_mean"][-1])
+            and clipped > 0.1
+        )
+    for name, p in ours.named_parameters():
+        if not name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
+            theirs_gradient = dict(policy.named_parameters())[checkpoint.qwen_name(name)].grad
+            assert torch.allclose(
+                p.grad,
+                theirs_gradient,
+                rtol=1e-3,
+                atol=1e-4 * theirs_gradient.abs().max().item() + 1e-7,
+            ), name
+
+
+def test_kl_loss_on_old_draws_by_enumeration():
+    """Drawn from an older policy, its gradient is that of KL(π ‖ π_ref); k2 alone has another."""
+    logits = torch.randn(6, generator=draws(), requires_grad=True, dtype=torch.float64)
+    log_p = logits.log_softmax(0)
+    log_old, log_q = (
+        torch.randn(6, generator=draws(seed), dtype=torch.float64).log_softmax(0) for seed in (1, 2)
+    )
+    gradient = lambda loss: torch.autograd.grad(loss, logits, retain_graph=True)[0]
+    wanted = gradient(
+        torch.distributions.kl_divergence(Categorical(logits=log_p), Categorical(logits=log_q))
+    )
+    assert torch.allclose(
+        gradient(kl_loss(log_p, log_old, log_q, log_old.exp())), wanted, atol=1e-12
+    )
+    assert not torch.allclose(
+        gradient((log_old.exp() * kl_k2(log_p, log_q)).sum()), wanted, atol=1e-2
+    )
 
 
 def test_kl_estimates_by_enumeration():
