@@ -16,6 +16,7 @@ from worlds import Difficulty, draw
 SHAPE = Model(vocab_size=1024, width=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward=128, context=640, previous_token=True)
 TOY = tokenizers.toy()
 TASKS = [draw(world, 3, index, Difficulty(fault_rate=0.5, special=0.0)) for index in range(2) for world in ("api", "shell", "math")]
+TASKS[1] = draw("shell", 3, 0, Difficulty(fault_rate=1.0, fault_kinds=("timeout",), special=0.0))  # one whose tool fails once
 KNOWN = 3  # of them, the first ones
 
 

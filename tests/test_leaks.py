@@ -80,7 +80,7 @@ def stage(section, name: str, folder=None) -> SimpleNamespace:
     """What the stages' data functions ask of a stage."""
     quiet = SimpleNamespace(say=lambda *_: None, write=lambda *_, **__: None)
     shape = SimpleNamespace(model=Model(context=4096), distill=CONFIG.distill)
-    return SimpleNamespace(section=section, tokenizer=TOY, style="compact", name=name, kept={}, log=quiet, config=shape, model=None, first=0,
+    return SimpleNamespace(section=section, tokenizer=TOY, style="compact", name=name, kept={}, log=quiet, config=shape, model=SimpleNamespace(config=Model(context=4096)), first=0,
                            folder=folder, source=folder, steps=1)
 
 

@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 @pytest.fixture
 def call(run, monkeypatch, capsys):
     """Run sample.py in this process: its output. The task is one that the agent knows by heart."""
-    monkeypatch.setattr(sample, "draw", lambda *words: TASKS[1])
+    monkeypatch.setattr(sample, "Tasks", lambda *words: [TASKS[1]])
 
     def go(*words, folder=run):
         monkeypatch.setattr(sys, "argv", ["sample.py", "--think", "--run", folder, *map(str, words)])
@@ -53,7 +53,7 @@ def written(run, tmp_path_factory):
     """One episode's page and data, thought about from beginning to end, with rejected candidates."""
     folder = tmp_path_factory.mktemp("trace")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "draw", lambda *words: TASKS[1])
+        patch.setattr(sample, "Tasks", lambda *words: [TASKS[1]])
         patch.setattr(sys, "argv", ["sample.py", "--think", "--run", run, "--html", str(folder / "t.html"), "--json", str(folder / "t.json"), "--thinking.mode", "reason",
                                     "--thinking.n", "4", "--thinking.theta", "1.0", "--thinking.temperature", "1.5", "--thinking.critique"])
         sample.main()
@@ -66,7 +66,7 @@ def written(run, tmp_path_factory):
 def test_the_terminal_shows_every_step(call):
     text = call()
     assert "verified" in text and text.count("── step") == 3 and "heads are untrained" in text
-    assert "1. copy tmp from gaso to budo" in text and "→" not in text  # a plan; nothing was imagined, since the gate stays shut
+    assert f"1. {TASKS[1].solution[0].goal}" in text and "→" not in text  # a plan; nothing was imagined, since the gate stays shut
     assert re.search(r"syntax [█░]{10} \d\.\d\d  grounded [█░]{10} \d\.\d\d  logic [█░]{10} \d\.\d\d  success [█░]{10} \d\.\d\d", text)
     assert re.search(r"gate 0\.\d{3} [>≤] τ 0\.500", text) and "← error" in text and "← ok" in text
     thought = call("--thinking.mode", "reason", "--thinking.n", "3", "--thinking.theta", "1.0", "--thinking.critique")

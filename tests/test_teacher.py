@@ -22,7 +22,7 @@ import pytest
 import expert
 import teacher
 from config import ROOT, UserError
-from worlds import Difficulty, draw
+from worlds import Difficulty, Tasks, draw
 
 
 # ------------------------------------------------------------------------------------------------------ the data set
@@ -200,7 +200,7 @@ def test_a_right_answer_after_an_invented_argument_is_not_kept(monkeypatch):
 
 def test_replies_are_cached_and_concurrent_runs_keep_their_order(tmp_path, monkeypatch):
     names = ["api", "safety", "math"]
-    monkeypatch.setattr(sys.modules[__name__], "TASKS", [draw(names[i % 3], 5, i, Difficulty(fault_rate=0.3)) for i in range(12)])
+    monkeypatch.setattr(sys.modules[__name__], "TASKS", [Tasks("teacher", 5, names, Difficulty(fault_rate=0.3))[i] for i in range(12)])
     settings = teacher.Settings(worlds=",".join(names), seed=5, concurrency=4, negatives=False)
     with Endpoint(expert_reply, [429, "disconnect", 500] * 3) as endpoint:
         made = list(teacher.trajectories(settings, iter(range(12)), teach(endpoint, cache=tmp_path)))
@@ -211,7 +211,7 @@ def test_replies_are_cached_and_concurrent_runs_keep_their_order(tmp_path, monke
 
 
 def test_the_command_writes_what_verified_and_counts_the_rest(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "TASKS", [draw("api", 0, index, Difficulty(fault_rate=0.3)) for index in range(60)])
+    monkeypatch.setattr(sys.modules[__name__], "TASKS", [Tasks("teacher", 0, ["api"], Difficulty(fault_rate=0.3))[i] for i in range(60)])
     lazy = {task.request for task in TASKS[::3]}
     with Endpoint(lambda request: (say("answer: 0") if request["messages"][1]["content"] in lazy else expert_reply)(request)) as endpoint:
         write(tmp_path / "http.jsonl", "--url", endpoint.url, "--model", "any", "--worlds", "api", "--concurrency", "4")
