@@ -237,7 +237,10 @@ class Task:
 
 
 class World:
-    """The protocol. A subclass draws tasks, and an instance is the state of one episode of one task."""
+    """The protocol. A subclass draws tasks, and an instance is the state of one episode of one task.
+
+    `step` and `verify` bound what they do in seconds and bytes, whatever the agent says: each world says how.
+    """
     faults: tuple[str, ...] = (*FAULT_KINDS, "denied", "expired")  # the kinds that make sense here
     wordings: dict[str, Wordings] = {}           # every wording of its requests, by what is asked for
 
@@ -465,6 +468,7 @@ class Episode:
         self.planned = plan_fault(task, self.world.faults) if faults else None
         self.fault: tuple[int, str] | None = None
         self.verified: bool | None = None
+        self.problem = ""                        # what the world raised, if it did
         self.valid_calls = 0
         self.log: list[Entry] = []
         self.undo: Callable[[dict], dict | str] = lambda call: call
@@ -487,12 +491,23 @@ class Episode:
             self.fault = len(self.log), kind
         else:
             known = self.undo(decoded)
-            said = known if isinstance(known, str) else self.world.step(known)
+            said = known if isinstance(known, str) else self.act(known)
         self.valid_calls += not found
         self.log.append(Entry(call, found, said, known if isinstance(known, dict) else None))
         return said
 
+    def act(self, call: dict) -> str:
+        """What the world says to a call. Whatever it raises is the agent's failure, and is kept in `problem` for whoever mends the world."""
+        try:
+            return self.world.step(call)
+        except Exception as error:
+            self.problem = f"{type(error).__name__}: {error}"
+            return "error: the tool broke down"
+
     def verify(self, answer: str) -> bool:
-        """Whether the task is done, given the agent's last message."""
-        self.verified = self.world.verify(answer)
+        """Whether the task is done, given the agent's last message; not where the world raises or was broken by a call."""
+        try:
+            self.verified = bool(self.world.verify(answer)) and not self.problem
+        except Exception as error:
+            self.verified, self.problem = False, f"{type(error).__name__}: {error}"
         return self.verified

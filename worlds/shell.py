@@ -8,27 +8,26 @@
 
 Judged by the answer, or by the whole tree afterwards against one that the generator worked out in Python, not by running the solution.
 
-The commands run in the small bash of bash.py, where training is fast, or in the real one: `Shell.machine = Sandbox` (worlds/sandbox.py) and nothing
-else changes. Every tree is dated years ago and a request that needs a day names it, so that results do not depend on when they
+The commands run in real bash in a sandbox (worlds/sandbox.py); without bubblewrap there is no shell world. Every tree is dated years ago and a request that needs a day names it, so that results do not depend on when they
 are asked for. That makes the paper's case come true by itself: `-mtime 1` counts from the machine's clock, and finds nothing.
 """
 
-import io
 import json
 import random
-import tarfile
+import shlex
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
 from tools import tool
 from worlds import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
-from worlds.bash import Bash
-from worlds.sandbox import File, SandboxDied, Tree
+from worlds.sandbox import File, Sandbox, SandboxDied, Tree
 
 BASH = tool("bash", "runs a command", {"command": {"type": "string"}})
 KINDS = ("txt", "log", "pdf", "csv", "tmp")
 MOST_TEXT = 600  # characters of output that the agent sees
+MOST_IDLE = 4    # sandboxes kept for the next episode, per thread
 
 WORDINGS = {
     "count": Wordings(
@@ -282,7 +281,6 @@ FAMILIES = {1: (count, lines, matching, move, copy, delete, yesterday, archive),
 # ------------------------------------------------------------------------------------------------------ the world
 
 class Shell(World):
-    machine: Callable = Bash                     # worlds.sandbox.Sandbox for the real thing
     faults = ("timeout", "locked", "renamed", "incomplete", "denied", "expired")
     wordings = WORDINGS
 
@@ -317,15 +315,36 @@ class Shell(World):
         return Task("shell", kind, seed, request, shown, steps, answer, constraints,
                     truth={"files": ground.files, "today": ground.today, "texts": texts}, difficulty=difficulty)
 
+    idle = threading.local()                     # .sandboxes: those that may be used again; a sandbox ends with the thread that started it
+
     def __init__(self, task: Task):
         super().__init__(task)
-        self.shell = type(self).machine(tree_of(task.truth["files"], task.truth["today"]))
+        self.sandbox: Sandbox | None = None      # opened by the first command: many episodes need none
+        known = [call for step in task.solution for call in (step.call, *step.wrong) if call]
+        self.written_here = {call["arguments"]["command"] for call in known}
+        self.reusable = True
+
+    def open(self) -> Sandbox:
+        """This episode's sandbox, filled with the task's tree."""
+        if self.sandbox is None:
+            tree = tree_of(self.task.truth["files"], self.task.truth["today"])
+            while idle := getattr(self.idle, "sandboxes", []):
+                self.sandbox = idle.pop()
+                try:
+                    self.sandbox.refill(tree)
+                    return self.sandbox
+                except SandboxDied:
+                    self.sandbox.close()
+            self.sandbox = Sandbox(tree)
+        return self.sandbox
 
     def step(self, call: dict) -> str:
         if call["name"] != "bash":
             return "error: nothing found"
+        command = call["arguments"]["command"]
+        self.reusable = self.reusable and command in self.written_here
         try:
-            result = self.shell.run(call["arguments"]["command"])
+            result = self.open().run(command)
         except SandboxDied as died:
             return f"error: {died}"
         said = "\n".join(filter(None, (result.output.rstrip("\n"), result.stopped)))
@@ -334,31 +353,39 @@ class Shell(World):
 
     def verify(self, answer: str) -> bool:
         """By the answer unless it is "done", and by the tree: unchanged where the request asks for no change."""
-        wanted = self.task.truth["texts"]
-        if wanted is None:
-            wanted = {path: text for path, (text, _) in self.task.truth["files"].items()}
+        unchanged = {path: text for path, (text, _) in self.task.truth["files"].items()}
+        wanted = self.task.truth["texts"] or unchanged
+        if self.task.answer != "done" and not super().verify(answer):
+            return False
+        if self.sandbox is None:                 # nothing was run
+            return wanted == unchanged
         try:
-            return (self.task.answer == "done" or super().verify(answer)) and texts_of(self.shell.tree()) == wanted
+            texts = texts_of(self.sandbox.tree())
+            for path in texts.keys() & wanted.keys():
+                if path.endswith(".tar"):
+                    texts[path] = self.unpacked(path)
+            return texts == wanted
         except SandboxDied:
             return False
 
+    def unpacked(self, path: str) -> str:
+        """The texts that an archive holds, as JSON; unpacked inside, since archives are made to hurt those who read them."""
+        place = "/tmp/unpacked"
+        result = self.sandbox.run(f"rm -rf {place} && mkdir {place} && tar -xf {shlex.quote(path)} -C {place}")
+        return json.dumps(texts_of(self.sandbox.tree(place)), sort_keys=True) if result.status == 0 else "no archive"
+
     def close(self) -> None:
-        self.shell.close()
+        if self.sandbox is None:
+            return
+        idle = self.idle.__dict__.setdefault("sandboxes", [])
+        if self.reusable and len(idle) < MOST_IDLE:
+            idle.append(self.sandbox)
+        else:
+            self.sandbox.close()
+        self.sandbox = None
 
 
 def texts_of(tree: Tree) -> dict[str, str]:
-    """The texts of all files; an archive's text is that of what it holds, as JSON. Empty folders do not count, links count as themselves."""
-    texts = {}
-    for path, file in tree.items():
-        if file.other:
-            texts[path] = file.other
-        elif file.data is not None and b"\0" not in file.data and not path.endswith(".tgz"):
-            texts[path] = file.data.decode(errors="replace")
-        elif file.data is not None:
-            try:
-                with tarfile.open(fileobj=io.BytesIO(file.data)) as packed:
-                    held = {member.name: packed.extractfile(member).read().decode(errors="replace") for member in packed if member.isfile()}
-                texts[path] = json.dumps(held, sort_keys=True)
-            except tarfile.TarError:
-                texts[path] = file.data.decode(errors="replace")
-    return texts
+    """The texts of all files. Empty folders do not count, links count as themselves."""
+    texts = {path: file.data.decode(errors="replace") for path, file in tree.items() if file.data is not None}
+    return texts | {path: file.other for path, file in tree.items() if file.other}

@@ -9,12 +9,14 @@
 Real SQLite in memory. Judged by the answer and by every row of every table afterwards; both are worked out in Python from the rows, not by
 running the solution's SQL.
 
-A model's SQL is untrusted: `connect` lets it neither out of memory (no ATTACH, no PRAGMA, no VACUUM INTO, no extension) nor run on
-(a budget of virtual-machine steps, and limits on lengths), and it refuses what has another value each time (random, the clock).
+A model's SQL is untrusted: `connect` and `guard` let it neither out of memory (no ATTACH, no PRAGMA, no VACUUM INTO, no extension), nor beyond a bound of it
+(one heap for all databases of the process, temporary tables and sorters included), nor run on (a budget of virtual-machine steps, the clock, and values
+so short that no single function takes long), and they refuse what has another value each time (random, the clock). docs/SANDBOX.md lists attacks.
 """
 
 import random
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +25,10 @@ from worlds import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
 
 SQL = tool("sql", "runs a query", {"query": {"type": "string"}})
 STEP_BUDGET = 1_000_000  # of SQLite's virtual machine, some tens of milliseconds; a query over these tables takes about 100
+SECONDS = 0.5            # of one statement, looked at every thousand steps
+HEAP = 64 << 20          # bytes of all databases of this process together
+LONGEST = 20_000         # bytes of one value: 1000 steps of the dearest function on such take some tens of milliseconds
+MOST_BYTES = 1 << 20     # of all values that one statement gives
 MOST_ROWS = 20           # rows that the agent sees
 MOST_TEXT = 600          # characters of an observation
 
@@ -98,8 +104,14 @@ FUNCTIONS = {"random", "randomblob", "date", "time", "datetime", "julianday", "u
 def connect() -> sqlite3.Connection:
     """A database in memory that may be handed to a model."""
     database = sqlite3.connect(":memory:", isolation_level=None)
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_000_000)
-    database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 100_000)
+    database.execute(f"PRAGMA hard_heap_limit = {HEAP}")
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+    database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST)
+    database.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 100)
+    database.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 20)
+    database.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)
+    database.setlimit(sqlite3.SQLITE_LIMIT_FUNCTION_ARG, 20)
+    database.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 5)
     database.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100)
     database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     database.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
@@ -116,24 +128,36 @@ def guard(database: sqlite3.Connection) -> None:
 
 
 def execute(database: sqlite3.Connection, query: str, most: int = MOST_ROWS) -> tuple[list[tuple], str]:
-    """Run one statement within the step budget: (up to `most` rows and one to tell that there are more, "") or ([], what is wrong). Never raises."""
-    steps = 0
+    """Run one statement within the bounds: (up to `most` rows and one to tell that there are more, "") or ([], what is wrong). Never raises."""
+    steps, end = 0, time.monotonic() + SECONDS
 
     def spent() -> bool:
         nonlocal steps
         steps += 1000
-        return steps > STEP_BUDGET
+        return steps > STEP_BUDGET or time.monotonic() > end
 
     database.set_progress_handler(spent, 1000)
+    cursor = None
     try:
         cursor = database.execute(query)
         if cursor.description is None:
             return [(f"{cursor.rowcount} row{'s' * (cursor.rowcount != 1)} changed",)] if cursor.rowcount >= 0 else [("ok",)], ""
-        rows = cursor.fetchmany(most + 1)
-        cursor.close()
+        rows, left = [], MOST_BYTES
+        for row in cursor:
+            left -= sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
+            if left < 0:
+                return [], f"the result has more than {MOST_BYTES} bytes"
+            rows.append(row)
+            if len(rows) > most:
+                break
         return rows, ""
-    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
+    except MemoryError:
+        return [], "the query needs too much memory"
+    except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
         return [], "the query took too long" if str(error) == "interrupted" else str(error)
+    finally:
+        if cursor is not None:
+            cursor.close()
 
 
 # --------------------------------------------------------------------------------------------------- the tables
