@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors
@@ -23,10 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import config as settings
+import provenance
 import results
+import tokenizer as tokenizers
 from config import Config, Model, UserError
 from mch import Heads
 from model import SAGE
+from tokenizer import Tokenizer
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Qwen2.5 folders.
@@ -230,7 +234,7 @@ def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[
     for number, optimizer in enumerate(optimizers):
         for index, entries in optimizer.state_dict()["state"].items():
             state |= {f"{number}.{index}.{key}": value for key, value in entries.items() if isinstance(value, Tensor)}
-    meta = dict(step=step, loader=loader, settings=asdict(config), commit=results.commit(), **more,
+    meta = dict(step=step, loader=loader, settings=asdict(config), given=settings.given(config), commit=results.commit(), **more,
                 versions=dict(python=platform.python_version(), torch=torch.__version__, safetensors=safetensors.__version__))
     target = folder / f"checkpoint-{step:07}"
     with written_aside(target) as aside:
@@ -240,6 +244,8 @@ def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, aside / "optimizer.safetensors")
         (aside / "meta.json").write_text(json.dumps(meta, indent=1))
     for old in checkpoints(folder)[:-keep]:
+        old.rename(old.with_suffix(".deleted"))  # first: killed while deleting, no half of it passes for a checkpoint
+    for old in folder.glob("checkpoint-*.deleted"):
         shutil.rmtree(old)
     return target
 
@@ -258,14 +264,64 @@ def latest(folder: str | Path) -> Path:
 
 
 def read_meta(checkpoint: Path) -> tuple[dict, Config]:
-    """A checkpoint's meta.json, and the settings in it."""
+    """A checkpoint's meta.json, and the settings in it, also of a run that another version of the code made. Raises UserError."""
+    path = checkpoint / "meta.json"
     try:
-        meta = json.loads((checkpoint / "meta.json").read_text())
-        s = meta["settings"]
-        kinds = {setting.name: setting.type for setting in fields(Config)}
-        return meta, Config(**{name: kinds[name](**value) if isinstance(value, dict) else value for name, value in s.items()})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint / 'meta.json'} cannot be read ({type(error).__name__}: {error}); if it was made by another version of the code, use that one; if it is damaged, delete {checkpoint} to go on from the one before") from None
+        meta = json.loads(path.read_text())
+        if not isinstance(meta["step"], int):
+            raise ValueError(f"its step is {meta['step']!r}")
+        return meta, settings.restored(meta["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        problem = "it is missing" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        before = [other for other in checkpoints(checkpoint.parent) if other < checkpoint]
+        remedy = f"delete {checkpoint} to go on from {before[-1].name}" if before else f"there is no checkpoint before it: delete {checkpoint.parent} to begin anew"
+        raise UserError(f"{path} cannot be read ({problem}); {remedy}") from None
+
+
+def gone(meta: dict) -> list[str]:
+    """Settings of a run that this version of the code does not have, as "name = value"."""
+    known = settings.flat(asdict(Config()))
+    return [f"{name} = {value!r}" for name, value in settings.flat(meta["settings"]).items() if name not in known]
+
+
+def identity(folder: str | Path) -> dict | None:
+    """Which weights lie in a folder: the `step` of a run's newest checkpoint (None for Qwen2.5 weights) and a hash; None where there are none."""
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        return dict(step=None, weights=provenance.digest(folder / "config.json", *sorted(folder.glob("*.safetensors"))))
+    if not (found := checkpoints(folder)):
+        return None
+    open_safetensors(found[-1] / "model.safetensors")  # missing or cut short: said so
+    return dict(step=int(found[-1].name.removeprefix("checkpoint-")), weights=provenance.digest(found[-1] / "model.safetensors"))
+
+
+def tokenizer_record(tokenizer: Tokenizer) -> dict:
+    """What meta.json says of the tokenizer that a model learns with."""
+    return dict(name=tokenizer.name, hash=tokenizer.hash)
+
+
+def tokenizer_of(folder: str | Path, name: str) -> Tokenizer:
+    """The tokenizer that data.tokenizer names, if the model in a run's folder, or in one of Qwen2.5 weights, was trained with it.
+
+    Raises UserError where it was another one, told by its hash. Weights that come without a tokenizer are taken on trust, which is printed.
+    """
+    folder, tokenizer = Path(folder).expanduser(), tokenizers.load(name)
+    if (folder / "config.json").exists():
+        rows, own = read_config(folder).vocab_size, None
+        if any((folder / file).exists() for file in ("tokenizer.json", "vocab.json")):
+            own = tokenizer_record(tokenizers.load(folder))
+        else:
+            print(f"note    {folder} has weights and no tokenizer: that {tokenizer.name} is theirs is taken on trust")
+    else:
+        meta, stored = read_meta(latest(folder))
+        rows, text = stored.model.vocab_size, meta.get("data", {}).get("train")
+        own = meta.get("tokenizer") or text and dict(name=text["tokenizer"], hash=text["tokenizer_hash"])
+    if own and own["hash"] != tokenizer.hash:
+        named = f"give --data.tokenizer {folder}" if (folder / "config.json").exists() else "name its own in data.tokenizer"
+        raise UserError(f"the model in {folder} was trained with tokenizer {own['name']} ({own['hash']}), and data.tokenizer {name} is {tokenizer.name} ({tokenizer.hash}); {named}")
+    if tokenizer.vocab_size > rows:
+        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, the model of {folder} {rows}; name its tokenizer in data.tokenizer")
+    return tokenizer
 
 
 def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = (), heads: nn.Module | None = None) -> None:
