@@ -88,6 +88,8 @@ def differences(then: dict, now: dict, defaults: dict | None = None) -> list[str
     for name, old in before.items():
         if name not in after and name in given:
             found.append(f"{name}: {old!r} → no longer a setting")
+    if found:  # other settings draw other tasks: that goes without saying
+        then.pop("tasks", None), now.pop("tasks", None)
     return found + changes(then, now)
 
 
