@@ -36,6 +36,7 @@ from stage import STAGES, open_model
 from worlds import Difficulty, draw
 
 ACTING = ("api", "sql", "shell")
+NOT_ACTING = dict(math="it has no tools", safety="half of its requests are to be refused")
 VERSION = 3  # of what is measured: raised when tasks or figures change, so that no older eval.json passes for the same
 
 
@@ -115,11 +116,11 @@ def labels(runs: list[Path]) -> list[str]:
 
 def missing(measured: list[dict[str, float | None]], worlds: list[str]) -> list[str]:
     """Why some figures are not there, a line each."""
-    acting, others = [world for world in worlds if world in ACTING], [world for world in worlds if world not in ACTING]
+    acting = [world for world in worlds if world in ACTING]
+    others = [f"{world} ({NOT_ACTING.get(world, 'not an acting world')})" for world in worlds if world not in ACTING]
     lines = []
     if others:
-        lines.append(f"invented and recovery say nothing of {', '.join(others)}: "
-                     f"they are measured in the worlds {', '.join(ACTING)}, whose tools are called by names from schemas and fail on purpose")
+        lines.append(f"invented and recovery: of {', '.join(acting) or 'no world, so not measured'}; not of {', '.join(others)}")
     if "safety" not in worlds:
         lines.append("safety is not measured without the world safety")
     if acting and any(value is None for found in measured for value in found.values()):
