@@ -79,7 +79,8 @@ def library_files() -> dict[str, Path]:
     """The standard library's modules by name."""
     root, found = Path(sysconfig.get_paths()["stdlib"]), {}
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in SKIP and not name.startswith(("config-", "__")))
+        folders[:] = sorted(name for name in folders
+                            if name not in SKIP and not name.startswith(("config-", "__")))
         for path in (Path(folder, name) for name in sorted(names)):
             if path.suffix == ".py" and path.parent.name != "pydoc_data":
                 found[str(path.relative_to(root))] = path
@@ -95,7 +96,8 @@ def standard_library() -> Iterator[Document]:
             continue  # a handful of modules keep their authors' old encodings
         yield Document(name, source, python_kinds(source))
         if page := docstrings(source):
-            yield Document(name, page, np.full(len(page), PROSE, np.uint8))  # same name: held out together with its module
+            # the same name: held out together with its module
+            yield Document(name, page, np.full(len(page), PROSE, np.uint8))
     from pydoc_data import topics
 
     for topic, text in sorted(topics.topics.items()):
@@ -104,20 +106,24 @@ def standard_library() -> Iterator[Document]:
 
 
 def folder_files(path: str | Path) -> dict[str, Path]:
-    """The user's own text, by name: one file, or every text file below a folder. Raises UserError where there is none."""
+    """The user's own text, by name: one file, or every text file below a folder.
+
+    Raises UserError where there is none.
+    """
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"no text at {path}: no such file or folder; give --data.path an existing one, or leave it out for the standard library")
     if path.is_file():
         return {path.name: path}
-    found = {str(p.relative_to(path)): p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix in TEXT}
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT)
+    found = {str(file.relative_to(path)): file for file in files}
     if not found:
         raise UserError(f"no text at {path}: no file ends in {' '.join(sorted(TEXT))}")
     return found
 
 
 def folder(path: str | Path) -> Iterator[Document]:
-    """The documents of a file or folder of the user's. Raises UserError for text that is not UTF-8."""
+    """The documents of the user's file or folder. Raises UserError for text that is not UTF-8."""
     for name, file in folder_files(path).items():
         try:
             text = file.read_text(encoding="utf-8")

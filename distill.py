@@ -42,7 +42,8 @@ from tokenizer import Tokenizer
 from worlds import Difficulty, Task, draw
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
-VERSION = 1  # of what `collect` writes: raised when the same student and tasks give another buffer, so that an older one is not used
+# Of what `collect` writes: raised when the same student and tasks give another buffer.
+VERSION = 1
 
 # ------------------------------------------------------------------------------------------------------ examples
 
@@ -114,17 +115,18 @@ def rows_of_file(c: Distill, say) -> list[dict]:
     return rows
 
 
-def sources(c: Distill) -> dict:
-    """What the section names outside the lineage that a stage learns from, by its content."""
-    file, teacher = Path(settings.anchored(c.file)), settings.anchored(c.kl_teacher)
-    return {"distill.file": provenance.digest(file) if c.file and file.is_file() else None,
-            "distill.kl_teacher": checkpoint.identity(teacher) if c.kl and c.kl_teacher else None}
+def tutor(c: Distill) -> dict:
+    """Whose logits a stage learns from, by the hash of its weights."""
+    run = settings.anchored(c.kl_teacher) if c.kl and c.kl_teacher else None
+    return {"distill.kl_teacher": run and checkpoint.identity(run)}
 
 
 def amplify(config: Config) -> None:
     """Stage 1: supervised learning on teacher trajectories and on corrections of hard negatives."""
     c = config.distill
-    stage = Stage(config, "amplified", "base", c.steps, c, made_from=sources(c))
+    file = Path(settings.anchored(c.file))
+    read = {"distill.file": provenance.digest(file) if c.file and file.is_file() else None}
+    stage = Stage(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
     if not stage.finished():
         teach(stage, rows_of_file(c, stage.log.say) if c.file else drawn_rows(c, c.seed, c.trajectories, 0.0, 0.0))
 
@@ -132,7 +134,8 @@ def amplify(config: Config) -> None:
 def vary(config: Config) -> None:
     """Between the paper's stages 1 and 2: the same on fewer trajectories in which words vary and the teacher errs."""
     c = config.distill
-    stage = Stage(config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate, made_from=sources(c))
+    stage = Stage(config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate,
+                  made_from=tutor(c))
     if not stage.finished():
         teach(stage, drawn_rows(c, c.seed * 1000 + 1, c.vary_trajectories, c.babble, c.slips))
 
@@ -204,7 +207,8 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
 def reflect(config: Config) -> None:
     """Stage 2, Algorithm 1: sample, verify by execution, criticise, revise; learn from what came out, and begin anew with the better student."""
     c = config.distill
-    stage = Stage(config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate, made_from=sources(c))
+    stage = Stage(config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate,
+                  made_from=tutor(c))
     if stage.finished():
         return
     for number in range(c.rounds):
@@ -213,24 +217,31 @@ def reflect(config: Config) -> None:
             continue
         file = stage.folder / f"buffer-{number}.jsonl"  # readable; a resumed run reads it instead of sampling again
         within = stage.first > begin
-        student = stage.kept.get("student") if within else checkpoint.identity(stage.folder if begin else stage.source)
+        student = stage.kept.get("student")
+        if not within:
+            student = checkpoint.identity(stage.folder if begin else stage.source)
         made_from = {**stage.made_from, "version": VERSION, "round": number + 1, "student": student}
         if not file.exists():
             if within:
-                raise UserError(f"{file} is gone, and {stage.folder} stands at step {stage.first}, within the round that learns from it; put it back, or delete the folder to make it anew")
+                raise UserError(f"{file} is gone, and {stage.folder} stands at step {stage.first}, "
+                                "within the round that learns from it; put it back, or delete the "
+                                "folder to make it anew")
             collect(stage, number, begin, file, made_from)
         if not file.stat().st_size:
             raise UserError(f"{file} is empty: no attempt succeeded and no revision could be made; train stage amplify longer, or delete {file} to sample again")
-        remedy = f"give the same command, or delete {stage.folder if within else file} to sample again"
+        anew = stage.folder if within else file
+        remedy = f"give the same command, or delete {anew} to sample again"
         rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
-        packed = Rows([(row["tokens"], row["weights"]) for row in rows], c.sequence, c.batch, c.seed + number)
+        examples = [(row["tokens"], row["weights"]) for row in rows]
+        packed = Rows(examples, c.sequence, c.batch, c.seed + number)
         packed.restore(stage.kept["rows"] if within else packed.state())
         learn(stage, packed, max(begin, stage.first), end, student=student)
     stage.finish()
 
 
 def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) -> None:
-    """One round of Algorithm 1, from step `begin`, with the present student: writes the buffer, one example a line, with the texts it was made of."""
+    """One round of Algorithm 1, from step `begin`, with the present student: writes the buffer, one
+    example per line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer
     worlds, seed, difficulty = c.worlds.split(","), c.seed * 1000 + 17 * (number + 1), Difficulty.of(c)
     tasks = [draw(worlds[i % len(worlds)], seed, i, difficulty) for i in range(c.tasks)]
@@ -278,7 +289,7 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
             continue
         start = prompt_of(task, tokenizer)
         tokens, own = tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
-        weight = 1 + (c.tries - 1) / c.tries if c.tries else 1.0  # without tries the teacher's correction is the first
+        weight = 1 + (c.tries - 1) / c.tries if c.tries else 1.0  # without tries it is the first
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
     for index in range(int(c.replay * c.tasks)):
@@ -290,7 +301,9 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
     stage.log.say(f"round {number + 1}: {rates['success']:.1%} of {len(tasks)} tasks at the first try, {revised:.1%} of the failures revised by the student itself; "
                   f"buffer {', '.join(f'{source} {count}' for source, count in counts.items())}"
                   + (f"; {long} over {c.sequence} tokens, left out" if long else "") + f"; {time.perf_counter() - began:.0f} s")
-    stage.log.write(step=begin, round=number + 1, first_try=rates["success"], revised=revised, **{f"buffer_{source}": count for source, count in counts.items()})
+    sizes = {f"buffer_{source}": count for source, count in counts.items()}
+    stage.log.write(step=begin, round=number + 1, first_try=rates["success"], revised=revised,
+                    **sizes)
 
 
 def complaint(attempt: Rollout) -> tuple[Task, str]:

@@ -12,8 +12,9 @@ Figures, each over at least eval.tasks episodes of tasks whose tool names, phras
                    seen in training, by other words for them, and for a kind never seen; and the share of such episodes that verify in the end
                    (two fifths of eval.tasks from each of the API, SQL and shell worlds, of which those count whose fault was delivered)
     safety         unsafe requests refused, over-refusal: benign look-alikes refused; both greedy, twice eval.tasks, about half of each sort
-Results, and how many episodes or calls each stands on, are kept in eval.json beside the run's checkpoint, with what they were made from (settings, weights,
-tokenizer, tasks), and not measured twice. All columns of a table were measured alike. A figure that the worlds asked for do not have is named below it.
+Results, and how many episodes or calls each stands on, are kept in eval.json beside the run's
+checkpoint, with what they were made from (settings, weights, tokenizer, tasks), and not measured
+twice. All columns of a table were measured alike; what the worlds asked for do not have is named.
 """
 
 import json
@@ -80,7 +81,8 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
 
 
 def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
-    """A run's figures, from eval.json beside its last checkpoint if the same weights were measured with the same settings on the same tasks.
+    """A run's figures, from eval.json beside its last checkpoint if the same weights were measured
+    with the same settings on the same tasks.
 
     Raises UserError where the run learnt with another tokenizer than data.tokenizer.
     """
@@ -88,23 +90,26 @@ def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
     kept = (run if qwen else checkpoint.latest(run)) / "eval.json"
     asked = json.loads(json.dumps(asdict(config.eval) | {"runs": "", "fault_kinds": config.distill.fault_kinds, "version": VERSION}))
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
-    made_from = dict(run=checkpoint.identity(run), tokenizer=tokenizer.hash, tasks=fingerprint(config.eval.worlds.split(","), config.eval.seed, Difficulty(split="test")),
-                     window=[config.model.window, config.model.landmark_stride] if qwen else None)  # a run has its own
+    tasks = fingerprint(config.eval.worlds.split(","), config.eval.seed, Difficulty(split="test"))
+    made_from = dict(run=checkpoint.identity(run), tokenizer=tokenizer.hash, tasks=tasks)
+    if qwen:  # a run has its own window
+        made_from["window"] = [config.model.window, config.model.landmark_stride]
     try:
         stored = json.loads(kept.read_text())
         if stored["settings"] == asked and stored["made_from"] == made_from:
             return stored["figures"]
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, of an older version, or damaged: measured anew
-        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none, an older version wrote it, or it is damaged: measured anew
     began = time.perf_counter()
     found, counts = measure(open_model(run, device=device), tokenizer, config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
-    provenance.replace(kept, json.dumps({"settings": asked, "made_from": made_from, "figures": found, "counts": counts}, indent=1))
+    content = dict(settings=asked, made_from=made_from, figures=found, counts=counts)
+    provenance.replace(kept, json.dumps(content, indent=1))
     return found
 
 
 def labels(runs: list[Path]) -> list[str]:
-    """A name for each run that no other has: its folder's, with as many of the folders above as it takes."""
+    """A name for each run that no other has: its folder's, behind as many folders as it takes."""
     names = []
     for run in runs:
         count = 1
@@ -117,10 +122,11 @@ def labels(runs: list[Path]) -> list[str]:
 def missing(measured: list[dict[str, float | None]], worlds: list[str]) -> list[str]:
     """Why some figures are not there, a line each."""
     acting = [world for world in worlds if world in ACTING]
-    others = [f"{world} ({NOT_ACTING.get(world, 'not an acting world')})" for world in worlds if world not in ACTING]
+    others = [f"{world} ({NOT_ACTING[world]})" for world in worlds if world in NOT_ACTING]
     lines = []
     if others:
-        lines.append(f"invented and recovery: of {', '.join(acting) or 'no world, so not measured'}; not of {', '.join(others)}")
+        measured_in = ", ".join(acting) or "no world, so not measured"
+        lines.append(f"invented and recovery: of {measured_in}; not of {', '.join(others)}")
     if "safety" not in worlds:
         lines.append("safety is not measured without the world safety")
     if acting and any(value is None for found in measured for value in found.values()):
@@ -136,7 +142,8 @@ def table(runs: list[Path], measured: list[dict[str, float | None]], worlds: lis
     for name in dict.fromkeys(name for found in measured for name in found):
         values = [found.get(name) for found in measured]
         cells = ["–" if value is None else f"{100 * value:.1f}" for value in values]
-        rows.append(f"{name:38}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths)))
+        row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))
+        rows.append(f"{name:38}{row}")
     return "\n".join([*rows, "", *missing(measured, worlds)])
 
 

@@ -157,9 +157,10 @@ def record(task: Task, seed: int, index: int, messages: list[dict], episode: Epi
 
 
 def fingerprint(worlds: Iterable[str], seed: int, difficulty: Difficulty, tasks: int = 20) -> str:
-    """16 hex digits of a seed's first tasks as the expert solves them: they change where worlds, check or expert do.
+    """16 hex digits of a seed's first tasks as the expert solves them.
 
-    Whoever keeps what was made from drawn tasks records it, to know whether the same would be drawn today.
+    They change where worlds, check or expert do: whoever keeps what was made from drawn tasks
+    records them, to know whether the same would be drawn today.
     """
     made = [asdict(trajectory(name, seed, index, difficulty, slips=index % 2 == 1))
             for name in sorted(set(worlds)) for index in range(tasks)]

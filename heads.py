@@ -40,7 +40,8 @@ from steps import PROBED, conclusion_of, gather, of_solution, packed_steps
 from tokenizer import Tokenizer
 from worlds import Difficulty, draw
 
-VERSION = 1  # of what `collect` writes: raised when the same decoder and tasks give other data, so that an older file is not used
+# Of what `collect` writes: raised when the same decoder and tasks give other data.
+VERSION = 1
 
 # ------------------------------------------------------------------------------------------------------ data
 
@@ -166,8 +167,10 @@ def shown(value: float) -> str:
 def main() -> None:
     config = settings.from_command_line()
     c = config.heads
-    faults = {"distill.fault_rate": config.distill.fault_rate, "distill.fault_kinds": config.distill.fault_kinds}  # of the episodes
-    stage = Stage(config, "thinking", "sage", c.steps, c, lambda shape: Heads(shape, c.seed), frozen=True, made_from=faults)
+    faults = {"distill.fault_rate": config.distill.fault_rate,
+              "distill.fault_kinds": config.distill.fault_kinds}
+    stage = Stage(config, "thinking", "sage", c.steps, c, lambda shape: Heads(shape, c.seed),
+                  frozen=True, made_from=faults)
     if stage.finished():
         return
     model, heads, tokenizer, device = stage.model, stage.heads, stage.tokenizer, stage.device
@@ -178,9 +181,11 @@ def main() -> None:
     if not file.exists():
         collect(stage, file, made_from)
     anew = stage.folder if stage.first else file
-    rows = provenance.read_lines(file, made_from, stage.defaults, f"give the same command, or delete {anew} to sample again")
+    remedy = f"give the same command, or delete {anew} to sample again"
+    rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
     if stage.kept.get("data", data := provenance.digest(file)) != data:
-        raise UserError(f"{file} is not the one that the steps up to {stage.first} learnt from; put that one back, or delete {stage.folder} to begin anew")
+        raise UserError(f"{file} is not the one that the steps up to {stage.first} learnt from; "
+                        f"put that one back, or delete {stage.folder} to begin anew")
     train, validation, greedy = ([row for row in rows if row["part"] == part] for part in ("train", "validation", "greedy"))
     own, unseen = ([row for row in some if row["source"] == "own"] for some in (train, validation))
     if not own or not unseen or not greedy:

@@ -1,14 +1,15 @@
 """What a derived file was made from: recorded with it, and compared before it is used again.
 
-A checkpoint, a stage's examples (buffer-N.jsonl, steps.jsonl), the figures of eval.json and a teacher's data set depend on
-settings, weights, a tokenizer and drawn tasks. Each carries a record of them; whoever opens it again says what it would be
-made from now, and `differences` names what is not the same:
+A checkpoint, a stage's examples (buffer-N.jsonl, steps.jsonl), the figures of eval.json and a
+teacher's data set depend on settings, weights, a tokenizer and drawn tasks. Each carries a record
+of them; whoever opens it again says what it would be made from now, and `differences` names what
+is not the same:
 
     write_lines(file, rows, made_from)      buffer-0.jsonl, and beside it buffer-0.made_from.json
     read_lines(file, made_from, ...)        the rows, or a UserError that says what differs
 
-Hashes are compared and paths are not, so a folder may be moved. Nothing is ever half-written (`replace`), and a folder or a
-file has one writer at a time (`claim`).
+Hashes are compared and paths are not, so a folder may be moved. Nothing is ever half-written
+(`replace`), and a folder or a file has one writer at a time (`claim`).
 """
 
 import fcntl
@@ -44,13 +45,15 @@ def replace(path: str | Path, content: str | bytes) -> None:
         raise
 
 
-claimed: dict[tuple[int, int], int] = {}  # (device, inode) → open file descriptor, whose lock ends with the process
+# (device, inode) → the open file descriptor whose lock ends with the process
+claimed: dict[tuple[int, int], int] = {}
 
 
 def claim(path: str | Path) -> None:
     """Make this process the only writer of a folder or file, which must exist, until it ends.
 
-    Raises UserError where another process is. File systems without locks (some network drives) guard nothing.
+    Raises UserError where another process is. File systems without locks (some network drives)
+    guard nothing.
     """
     descriptor = os.open(path, os.O_RDONLY)
     status = os.fstat(descriptor)
@@ -61,8 +64,8 @@ def claim(path: str | Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UserError(f"another process is writing {path}; wait until it ends, or end it, and give the "
-                        "command again, or name another folder") from None
+        raise UserError(f"another process is writing {path}; wait until it ends, or end it, and "
+                        "give the command again, or name another folder") from None
     except OSError:
         os.close(descriptor)
         return
@@ -72,9 +75,10 @@ def claim(path: str | Path) -> None:
 def differences(then: dict, now: dict, defaults: dict | None = None) -> list[str]:
     """In what two records differ, as "name: then → now".
 
-    `settings` (name → value) are compared leniently, because code changes: one that `then` does not have is taken at its
-    default, and one that is gone counts only if it is among `given`, the names of those that were not at their defaults.
-    All else is compared as it stands; None and a missing entry are the same.
+    `settings` (name → value) are compared leniently, because code changes: one that `then` does
+    not have is taken at its default, and one that is gone counts only if it is among `given`, the
+    names of those that were not at their defaults. All else is compared as it stands; None and a
+    missing entry are the same.
     """
     then, now = json.loads(json.dumps(then)), json.loads(json.dumps(now))  # tuples are lists there
     before, after = then.pop("settings", {}), now.pop("settings", {})
@@ -113,7 +117,7 @@ def record_of(path: Path) -> Path:
 def write_lines(path: Path, rows: list[dict], made_from: dict) -> None:
     """Write rows as JSON, one a line, with a record of what they were made from and of their hash.
 
-    The record comes first: killed in between there is a record without rows, and the rows are made again.
+    The record comes first: killed in between there is a record without rows, which are made again.
     """
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     content = dict(sha256=hashlib.sha256(text.encode()).hexdigest(), made_from=made_from)
@@ -122,17 +126,19 @@ def write_lines(path: Path, rows: list[dict], made_from: dict) -> None:
 
 
 def read_lines(path: Path, made_from: dict, defaults: dict, remedy: str) -> list[dict]:
-    """The rows of a file of lines. Raises UserError, which ends with `remedy`, where they are not those that were written,
-    or were made from something else than `made_from`."""
+    """The rows of a file of lines. Raises UserError, which ends with `remedy`, where they are not
+    those that were written, or were made from something else than `made_from`."""
     data, record = path.read_bytes(), record_of(path)
     try:
         stored = json.loads(record.read_text())
         sha256, then = stored["sha256"], stored["made_from"]
         found = differences(then, made_from, defaults)
     except OSError:
-        raise UserError(f"{path} does not say what it was made from ({record.name} is missing); {remedy}") from None
+        raise UserError(f"{path} does not say what it was made from ({record.name} is missing); "
+                        f"{remedy}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{record} cannot be read ({type(error).__name__}: {error}); {remedy}") from None
+        raise UserError(f"{record} cannot be read ({type(error).__name__}: {error}); "
+                        f"{remedy}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{path} was changed or damaged since it was written; {remedy}")
     if found:

@@ -41,7 +41,8 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if (Path(sample.run) / "config.json").exists():
-        return checkpoint.load_qwen(sample.run, dtype, device), checkpoint.tokenizer_of(sample.run, sample.run)
+        tokenizer = checkpoint.tokenizer_of(sample.run, sample.run)
+        return checkpoint.load_qwen(sample.run, dtype, device), tokenizer
     model, config, _ = checkpoint.load_run(sample.run, dtype, device)
     return model, checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
 

@@ -236,40 +236,52 @@ def whole_lines(path: Path) -> list[dict]:
 
 
 def go_on(paths: list[Path], indexes: range) -> list[int]:
-    """The indexes still to be done. What stands in the files (kept, rejected) behind the first gap is removed: a machine that
-    stops may lose the end of one file and not of the other, and lines come in the order of their indexes."""
+    """The indexes still to be done. What stands in the files (kept, rejected) behind the first gap
+    is removed: a machine that stops may lose the end of one file and not of the other, and lines
+    come in the order of their indexes."""
     records = [whole_lines(path) for path in paths]
     done = {row["index"] for rows in records for row in rows}
     first = next((place for place, index in enumerate(indexes) if index not in done), len(indexes))
     left = list(indexes[first:])
     for path, rows in zip(paths, records):
-        before = [row for row in rows if not left or row["index"] < left[0]]
-        if len(before) < len(rows):
-            provenance.replace(path, b"".join(path.read_bytes().splitlines(keepends=True)[:len(before)]))
+        before = sum(not left or row["index"] < left[0] for row in rows)
+        if before < len(rows):
+            lines = path.read_bytes().splitlines(keepends=True)
+            provenance.replace(path, b"".join(lines[:before]))
     return left
 
 
+FREE = ("tasks", "concurrency", "seconds", "out")  # what may change when a data set is continued
+
+
 def made_from(settings: Settings) -> dict:
-    """What a data set depends on, as its settings.json has it: all settings but those that may change when it is continued,
-    and hashes of the tasks and of what a model over HTTP is told."""
-    names = {name: value for name, value in flat(asdict(settings)).items() if name not in ("tasks", "concurrency", "seconds", "out")}
-    return dict(settings=names, given=[name for name, value in names.items() if value != flat(asdict(Settings()))[name]],
-                tasks=fingerprint(settings.worlds.split(","), settings.seed, settings.difficulty),
-                prompt=hashlib.sha256((AGENTIC + HOW_TO_END).encode()).hexdigest()[:16] if settings.url else None)
+    """What a data set depends on, as its settings.json has it: settings, and hashes of the drawn
+    tasks and of what a model over HTTP is told."""
+    defaults, names = flat(asdict(Settings())), flat(asdict(settings))
+    names = {name: value for name, value in names.items() if name not in FREE}
+    given = [name for name, value in names.items() if value != defaults[name]]
+    tasks = fingerprint(settings.worlds.split(","), settings.seed, settings.difficulty)
+    prompt = hashlib.sha256((AGENTIC + HOW_TO_END).encode()).hexdigest()[:16]
+    return dict(settings=names, given=given, tasks=tasks, prompt=prompt if settings.url else None)
 
 
 def refuse_another(path: Path, out: Path, settings: Settings) -> None:
-    """Raise UserError where the settings.json of a data set is damaged or says that it was made from something else."""
+    """Raise UserError where the settings.json of a data set is damaged or says that it was made
+    from something else."""
     now = made_from(settings)
     try:
         then = json.loads(path.read_text())
-        if "settings" not in then:  # as it was written before it held more than settings
-            then, now = dict(settings=flat({k: v for k, v in then.items() if k not in ("tasks", "concurrency", "seconds", "out")})), dict(settings=now["settings"])
+        if "settings" not in then:  # of an older version, which wrote settings alone
+            names = {name: value for name, value in flat(then).items() if name not in FREE}
+            then = dict(settings=names)
+            now = dict(settings=now["settings"])
         changed = provenance.differences(then, now, flat(asdict(Settings())))
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}), so nothing says what {out} was made from; give another --out, or delete both") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}), so nothing says what {out} was made "
+                        "from; give another --out, or delete both") from None
     if changed:
-        raise UserError(f"{out} was begun with other settings ({'; '.join(changed)}); give the same ones to go on, or another --out")
+        raise UserError(f"{out} was begun with other settings ({'; '.join(changed)}); give the "
+                        "same ones to go on, or another --out")
 
 
 def statistics(records: list[dict], rejected: list[dict]) -> dict:
@@ -309,7 +321,8 @@ def main(arguments: list[str] | None = None) -> None:
     if beside["settings.json"].exists():
         refuse_another(beside["settings.json"], out, settings)
     elif not fresh and out.stat().st_size:
-        raise UserError(f"{out} holds something already, and no {beside['settings.json'].name} beside it says what it was made from; give another --out")
+        raise UserError(f"{out} holds something already, and no {beside['settings.json'].name} "
+                        "beside it says what it was made from; give another --out")
     provenance.replace(beside["settings.json"], json.dumps(made_from(settings), indent=1))
     teacher = None
     if settings.url:

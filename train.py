@@ -37,27 +37,37 @@ from muon import set_rate
 
 
 # What may differ between a run and its --resume: how often it speaks and saves, where it runs. All else is the run's own.
-# Of paths the contents are compared.
-FREE = {f"train.{name}" for name in ("log_every", "eval_every", "eval_batches", "sample_every", "save_every", "keep", "device", "start")} | {"data.path", "data.tokenizer"}
+# Of what paths name the contents are compared.
+FREE = {"train.log_every", "train.eval_every", "train.eval_batches", "train.sample_every",
+        "train.save_every", "train.keep", "train.device", "train.start", "data.path",
+        "data.tokenizer"}
 
 
 def compared(names: dict) -> dict:
     """Of settings by their full names, those that make a run what it is."""
-    return {name: value for name, value in names.items() if name.startswith(("model.", "data.", "train.")) and name not in FREE}
+    return {name: value for name, value in names.items()
+            if name.startswith(("model.", "data.", "train.")) and name not in FREE}
 
 
-def differences(meta: dict, config: Config, steps: int, text: dict, start: dict | None) -> list[str]:
-    """In what a run differs from its --resume: settings (of its steps those that were asked for), text, weights to start from.
+def differences(meta: dict, config: Config, steps: int, text: dict,
+                start: dict | None) -> list[str]:
+    """In what a run differs from its --resume: settings, text, the weights that it started from.
 
-    `meta` is its checkpoint's; `steps` are asked for now, `text` the headers of the token files, `start` checkpoint.identity.
+    `meta` is its checkpoint's; `steps` are asked for now (the run may have planned fewer), `text`
+    are the headers of the token files, `start` is checkpoint.identity.
     """
     then, now = compared(settings.flat(meta["settings"])), compared(settings.flat(asdict(config)))
     now["train.steps"] = steps
-    unknown = "asked_steps" not in meta and then["train.minutes"] > 0  # an older run, which tells only what it had time for
-    then["train.steps"] = steps if unknown else meta.get("asked_steps", then["train.steps"])
-    hashes = [{part: header["source"] for part, header in headers.items()} for headers in (meta.get("data", {}), text)]
-    return provenance.differences(dict(settings=then, given=meta.get("given", []), text=hashes[0], start=meta.get("start", start)),
-                                  dict(settings=now, text=hashes[1], start=start), compared(settings.flat(asdict(Config()))))
+    if "asked_steps" in meta:
+        then["train.steps"] = meta["asked_steps"]
+    elif then["train.minutes"]:  # an older run, which says only what it had time for
+        then["train.steps"] = steps
+    before, after = ({part: header["source"] for part, header in headers.items()}
+                     for headers in (meta.get("data", {}), text))
+    run = dict(settings=then, given=meta.get("given", []), text=before,
+               start=meta.get("start", start))
+    return provenance.differences(run, dict(settings=now, text=after, start=start),
+                                  compared(settings.flat(asdict(Config()))))
 
 
 def main() -> None:
@@ -78,9 +88,12 @@ def main() -> None:
         last = checkpoint.latest(config.out)
         meta, stored = checkpoint.read_meta(last)
         if not config.resume:
-            raise UserError(f"{config.out} holds a run at step {meta['step']} of {stored.train.steps}; go on with --resume, or give another --out, or delete the folder")
+            raise UserError(f"{config.out} holds a run at step {meta['step']} of "
+                            f"{stored.train.steps}; go on with --resume, or give another --out, "
+                            "or delete the folder")
         if "stage" in meta:
-            raise UserError(f"{config.out} was written by stage {meta['stage']}, not by train.py; give another --out")
+            raise UserError(f"{config.out} was written by stage {meta['stage']}, not by train.py; "
+                            "give another --out")
         for name in ("dtype", "compile"):
             if getattr(c, name) == "auto":
                 setattr(c, name, getattr(stored.train, name))
@@ -95,8 +108,10 @@ def main() -> None:
     autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
 
     # -- data
-    known = config.out if last else c.start  # where weights lie that were trained with a tokenizer
-    tokenizer = checkpoint.tokenizer_of(known, config.data.tokenizer) if known else tokenizers.load(config.data.tokenizer)
+    if learnt := config.out if last else c.start:  # weights that were trained with a tokenizer
+        tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
+    else:
+        tokenizer = tokenizers.load(config.data.tokenizer)
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, model.vocab_size is {config.model.vocab_size}; set it to at least {tokenizer.vocab_size}")
     train_file, held_out = data.prepare(config.data, tokenizer)
@@ -120,11 +135,16 @@ def main() -> None:
     first = 0
     if last:
         if found := differences(meta, config, asked, source, started_from):
-            plan = f"; the plan of {c.steps:,} steps, by which the rates fall, holds to its end" * any(line.startswith("train.steps") for line in found)
-            raise UserError(f"{last} was trained with other settings or text ({'; '.join(found)}); give the same command with --resume, or another --out to begin anew{plan}")
-        told = Path(config.out, "log.jsonl").exists() and any(record.get("part") is False for record in runtime.read_log(config.out))
-        if meta["step"] >= c.steps and told:
-            print(f"{config.out} is complete: all {c.steps:,} steps are in {last}; more of them are another run: more --train.steps and another --out")
+            plan = ""
+            if any(line.startswith("train.steps") for line in found):
+                plan = f"; the plan of {c.steps:,} steps, by which the rates fall, holds to its end"
+            raise UserError(f"{last} was trained with other settings or text ({'; '.join(found)}); "
+                            "give the same command with --resume, or another --out to begin "
+                            f"anew{plan}")
+        logged = runtime.read_log(config.out) if Path(config.out, "log.jsonl").exists() else []
+        if meta["step"] >= c.steps and any(record.get("part") is False for record in logged):
+            print(f"{config.out} is complete: all {c.steps:,} steps are in {last}; more of them "
+                  "are another run, with more --train.steps and another --out")
             return
         checkpoint.load(last, model, optimizers)
         loader.restore(meta["loader"])
@@ -171,7 +191,9 @@ def main() -> None:
     for name in checkpoint.gone(meta) if last else ():
         log.say(f"note    {name} is no longer a setting")
     if first:
-        log.say(f"resume  from step {first}" + (f"; the plan of {c.steps:,} of {asked:,} steps, made when it began, holds" if c.steps < asked else ""))
+        log.say(f"resume  from step {first}")
+    if first and c.steps < asked:
+        log.say(f"note    the plan of {c.steps:,} of {asked:,} steps, made when it began, holds")
 
     @torch.no_grad()
     def bits_per_byte(batches: int | None) -> float:
@@ -195,7 +217,8 @@ def main() -> None:
         return "def " + tokenizer.decode(tokens)
 
     def save(step: int) -> Path:
-        return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep, data=source, start=started_from, asked_steps=asked,
+        return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep,
+                               data=source, start=started_from, asked_steps=asked,
                                tokenizer=checkpoint.tokenizer_record(tokenizer))
 
     # -- the loop; the rate warms up, stays, and falls (Warmup-Stable-Decay)

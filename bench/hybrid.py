@@ -59,7 +59,8 @@ class Mind:
     def __init__(self, run: str, a: argparse.Namespace):
         self.run, self.a = Path(settings.anchored(run)), a
         self.model, config, _ = checkpoint.load_run(self.run)
-        self.heads, self.tokenizer = checkpoint.load_heads(self.run, self.model.config), checkpoint.tokenizer_of(self.run, config.data.tokenizer)
+        self.heads = checkpoint.load_heads(self.run, self.model.config)
+        self.tokenizer = checkpoint.tokenizer_of(self.run, config.data.tokenizer)
 
     def tasks(self, world: str, first: int = 0, **more) -> list[Task]:
         return [draw(world, Eval.seed, first + index, Difficulty(split="test", **more)) for index in range(self.a.tasks)]

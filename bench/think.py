@@ -46,7 +46,8 @@ def main() -> None:
     torch.set_float32_matmul_precision("medium")
     run = settings.anchored(a.run)
     model, config, _ = checkpoint.load_run(run)
-    heads, tokenizer = checkpoint.load_heads(run, model.config), checkpoint.tokenizer_of(run, config.data.tokenizer)
+    heads = checkpoint.load_heads(run, model.config)
+    tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     tasks = [draw("api", config.eval.seed, index, Difficulty(split="test")) for index in range(a.tasks)]
     seconds = {name: [float("inf")] * a.tasks for name in VARIANTS}
     flops, candidates = {name: [0.0] * a.tasks for name in VARIANTS}, {name: 0 for name in VARIANTS}

@@ -471,14 +471,14 @@ def given(config: Config) -> list[str]:
 
 
 def restored(stored: dict) -> Config:
-    """Settings that asdict wrote, perhaps in another version of the code: what it did not have is at its default, and what
-    is gone is left out. Raises UserError for a model section that is damaged."""
+    """Settings that asdict wrote, perhaps in another version of the code: what it did not have is
+    at its default, and what is gone is left out. Raises UserError for a damaged model section."""
     hints = typing.get_type_hints(Config)
-    known = {setting.name: stored[setting.name] for setting in fields(Config) if setting.name in stored}
+    known = {name: stored[name] for name in hints if name in stored}
     for section, values in known.items():
         if is_dataclass(kind := hints[section]):
             names = {setting.name for setting in fields(kind)}
-            known[section] = kind(**{name: value for name, value in values.items() if name in names})
+            known[section] = kind(**{name: values[name] for name in values.keys() & names})
     config = Config(**known)
     check(config.model, "model.")
     return config
