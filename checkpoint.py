@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors
@@ -23,10 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import config as settings
+import provenance
 import results
+import tokenizer as tokenizers
 from config import Config, Model, UserError
 from mch import Heads
 from model import SAGE
+from tokenizer import Tokenizer
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Qwen2.5 folders.
@@ -230,7 +234,8 @@ def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[
     for number, optimizer in enumerate(optimizers):
         for index, entries in optimizer.state_dict()["state"].items():
             state |= {f"{number}.{index}.{key}": value for key, value in entries.items() if isinstance(value, Tensor)}
-    meta = dict(step=step, loader=loader, settings=asdict(config), commit=results.commit(), **more,
+    meta = dict(step=step, loader=loader, settings=asdict(config), given=settings.given(config),
+                commit=results.commit(), **more,
                 versions=dict(python=platform.python_version(), torch=torch.__version__, safetensors=safetensors.__version__))
     target = folder / f"checkpoint-{step:07}"
     with written_aside(target) as aside:
@@ -240,6 +245,8 @@ def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, aside / "optimizer.safetensors")
         (aside / "meta.json").write_text(json.dumps(meta, indent=1))
     for old in checkpoints(folder)[:-keep]:
+        old.rename(old.with_suffix(".deleted"))  # half of a deleted one must not pass for a whole
+    for old in folder.glob("checkpoint-*.deleted"):
         shutil.rmtree(old)
     return target
 
@@ -258,14 +265,84 @@ def latest(folder: str | Path) -> Path:
 
 
 def read_meta(checkpoint: Path) -> tuple[dict, Config]:
-    """A checkpoint's meta.json, and the settings in it."""
+    """A checkpoint's meta.json, and the settings in it, whichever version of the code made it.
+
+    Raises UserError where it is missing or damaged, naming the checkpoint to go on from.
+    """
+    path = checkpoint / "meta.json"
     try:
-        meta = json.loads((checkpoint / "meta.json").read_text())
-        s = meta["settings"]
-        kinds = {setting.name: setting.type for setting in fields(Config)}
-        return meta, Config(**{name: kinds[name](**value) if isinstance(value, dict) else value for name, value in s.items()})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{checkpoint / 'meta.json'} cannot be read ({type(error).__name__}: {error}); if it was made by another version of the code, use that one; if it is damaged, delete {checkpoint} to go on from the one before") from None
+        meta = json.loads(path.read_text())
+        if not isinstance(meta["step"], int):
+            raise ValueError(f"its step is {meta['step']!r}")
+        return meta, settings.restored(meta["settings"])
+    except FileNotFoundError:
+        problem = "it is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    before = [other for other in checkpoints(checkpoint.parent) if other < checkpoint]
+    remedy = f"there is no checkpoint before it: delete {checkpoint.parent} to begin anew"
+    if before:
+        remedy = f"delete {checkpoint} to go on from {before[-1].name}"
+    raise UserError(f"{path} cannot be read ({problem}); {remedy}")
+
+
+def gone(meta: dict) -> list[str]:
+    """Settings of a run that this version of the code does not have, as "name = value"."""
+    known, stored = settings.flat(asdict(Config())), settings.flat(meta["settings"])
+    return [f"{name} = {value!r}" for name, value in stored.items() if name not in known]
+
+
+def identity(folder: str | Path) -> dict | None:
+    """Which weights lie in a folder: the `step` of a run's newest checkpoint (None for weights of
+    Qwen2.5) and a hash; None where there are none."""
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+        return dict(step=None, weights=provenance.digest(*files))
+    if not (found := checkpoints(folder)):
+        return None
+    weights = found[-1] / "model.safetensors"
+    open_safetensors(weights)  # missing or cut short: said so
+    step = int(found[-1].name.removeprefix("checkpoint-"))
+    return dict(step=step, weights=provenance.digest(weights))
+
+
+def tokenizer_record(tokenizer: Tokenizer) -> dict:
+    """What meta.json says of the tokenizer that a model learns with."""
+    return dict(name=tokenizer.name, hash=tokenizer.hash)
+
+
+def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
+    """The tokenizer `name`, if the model in a run's folder, or in one of Qwen2.5 weights, was
+    trained with it.
+
+    Raises UserError where it was another one, told by its hash. That a tokenizer belongs to
+    weights which come without one is taken on trust, and printed.
+    """
+    folder, tokenizer = Path(folder).expanduser(), tokenizers.load(name)
+    own, remedy = None, "name its own in data.tokenizer"
+    if (folder / "config.json").exists():
+        rows = read_config(folder).vocab_size
+        if any((folder / file).exists() for file in ("tokenizer.json", "vocab.json")):
+            own = tokenizer_record(tokenizers.load(folder))
+            remedy = f"give --data.tokenizer {folder}"
+        else:
+            print(f"note    {folder} has weights and no tokenizer: that {tokenizer.name} is theirs "
+                  "is taken on trust")
+    else:
+        meta, stored = read_meta(latest(folder))
+        rows, own = stored.model.vocab_size, meta.get("tokenizer")
+        if own is None and "data" in meta:  # an older run of train.py: its token files say it
+            text = meta["data"]["train"]
+            own = dict(name=text["tokenizer"], hash=text["tokenizer_hash"])
+    if own and own["hash"] != tokenizer.hash:
+        raise UserError(f"the model in {folder} was trained with tokenizer {own['name']} "
+                        f"({own['hash']}), and data.tokenizer {name} is {tokenizer.name} "
+                        f"({tokenizer.hash}); {remedy}")
+    if tokenizer.vocab_size > rows:
+        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, the model "
+                        f"of {folder} {rows}; {remedy}")
+    return tokenizer
 
 
 def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = (), heads: nn.Module | None = None) -> None:

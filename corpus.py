@@ -75,23 +75,29 @@ def docstrings(source: str) -> str:
     return "\n\n".join(page) + "\n" if page else ""
 
 
+def library_files() -> dict[str, Path]:
+    """The standard library's modules by name."""
+    root, found = Path(sysconfig.get_paths()["stdlib"]), {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders
+                            if name not in SKIP and not name.startswith(("config-", "__")))
+        for path in (Path(folder, name) for name in sorted(names)):
+            if path.suffix == ".py" and path.parent.name != "pydoc_data":
+                found[str(path.relative_to(root))] = path
+    return found
+
+
 def standard_library() -> Iterator[Document]:
     """Every module's source, and beside it the page of its docstrings; last, Python's language reference (`help("if")`)."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in SKIP and not name.startswith(("config-", "__")))
-        for file in sorted(files):
-            path = Path(folder, file)
-            if path.suffix != ".py" or path.parent.name == "pydoc_data":
-                continue
-            try:
-                source = path.read_text(encoding="utf-8")
-            except UnicodeDecodeError:
-                continue  # a handful of modules keep their authors' old encodings
-            name = str(path.relative_to(root))
-            yield Document(name, source, python_kinds(source))
-            if page := docstrings(source):
-                yield Document(name, page, np.full(len(page), PROSE, np.uint8))  # same name: held out together with its module
+    for name, path in library_files().items():
+        try:
+            source = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a handful of modules keep their authors' old encodings
+        yield Document(name, source, python_kinds(source))
+        if page := docstrings(source):
+            # the same name: held out together with its module
+            yield Document(name, page, np.full(len(page), PROSE, np.uint8))
     from pydoc_data import topics
 
     for topic, text in sorted(topics.topics.items()):
@@ -99,15 +105,26 @@ def standard_library() -> Iterator[Document]:
         yield Document(f"topic {topic}", text, np.full(len(text), PROSE, np.uint8))
 
 
-def folder(path: str | Path) -> Iterator[Document]:
-    """The user's own text: one file, or every text file below a folder."""
+def folder_files(path: str | Path) -> dict[str, Path]:
+    """The user's own text, by name: one file, or every text file below a folder.
+
+    Raises UserError where there is none.
+    """
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"no text at {path}: no such file or folder; give --data.path an existing one, or leave it out for the standard library")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT)
-    if not files:
+    if path.is_file():
+        return {path.name: path}
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT)
+    found = {str(file.relative_to(path)): file for file in files}
+    if not found:
         raise UserError(f"no text at {path}: no file ends in {' '.join(sorted(TEXT))}")
-    for file in files:
+    return found
+
+
+def folder(path: str | Path) -> Iterator[Document]:
+    """The documents of the user's file or folder. Raises UserError for text that is not UTF-8."""
+    for name, file in folder_files(path).items():
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
@@ -118,7 +135,12 @@ def folder(path: str | Path) -> Iterator[Document]:
             kinds = markdown_kinds(text)
         else:
             kinds = np.full(len(text), PROSE if file.suffix in PROSE_SUFFIXES else CODE, np.uint8)
-        yield Document(file.name if path.is_file() else str(file.relative_to(path)), text, kinds)
+        yield Document(name, text, kinds)
+
+
+def files(path: str = "") -> dict[str, Path]:
+    """The files that `documents` reads, by name."""
+    return folder_files(path) if path else library_files()
 
 
 def documents(path: str = "") -> Iterator[Document]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import corpus
+import provenance
 from config import ROOT, Data, Model, UserError
 from losses import IGNORE
 from tokenizer import Tokenizer
@@ -27,11 +28,9 @@ def write_tokens(path: Path, tokens: np.ndarray, kinds: np.ndarray, tokenizer: T
     """Write a token file and its kinds, aside and renamed. `source` is a hash of the text it was made from."""
     header = dict(format="sage-tokens-1", vocabulary=tokenizer.vocab_size, count=len(tokens), tokenizer=tokenizer.name, tokenizer_hash=tokenizer.hash, source=source)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for target, content in ((path.with_suffix(".kinds"), kinds.astype(np.uint8).tobytes()),
-                            (path, json.dumps(header).ljust(HEADER - 1).encode() + b"\n" + tokens.astype("<u4").tobytes())):
-        aside = target.with_suffix(target.suffix + ".tmp")
-        aside.write_bytes(content)
-        aside.replace(target)
+    provenance.replace(path.with_suffix(".kinds"), kinds.astype(np.uint8).tobytes())
+    first = json.dumps(header).ljust(HEADER - 1).encode() + b"\n"
+    provenance.replace(path, first + tokens.astype("<u4").tobytes())
 
 
 class TokenFile:
@@ -81,11 +80,17 @@ def held_out(name: str, share: float) -> bool:
 
 
 def prepare(data: Data, tokenizer: Tokenizer, say: Callable[[str], None] = print) -> tuple[TokenFile, TokenFile]:
-    """The training and the held-out token file of a data section, made at the first call and found again after. Raises UserError."""
-    made_from = [data.path, tokenizer.hash, data.validation, data.max_bytes, platform.python_version()]
-    if data.path:  # the user's text may change under the same name
-        root = Path(data.path).expanduser()
-        made_from += sorted((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in ([root] if root.is_file() else root.rglob("*")) if p.is_file())
+    """The training and the held-out token file of a data section, made at the first call and
+    found again after. Raises UserError.
+
+    They are found by a hash of all that they are made from: names and contents of the files (one
+    of the same name, size and time may hold another text), the tokenizer, the settings, and the
+    code that reads them: reading once too often costs half a minute.
+    """
+    files = corpus.files(data.path)
+    made_from = [sorted((name, provenance.digest(path)) for name, path in files.items()),
+                 tokenizer.hash, data.validation, data.max_bytes, platform.python_version(),
+                 provenance.digest(corpus.__file__, __file__)]
     folder = ROOT / "out" / "data" / hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
     paths = folder / "train.tokens", folder / "validation.tokens"
     if not all(path.exists() for path in paths):

@@ -26,7 +26,9 @@ import threads  # before torch
 import torch
 import torch.nn.functional as F
 
+import checkpoint
 import config as settings
+import provenance
 import runtime
 from attention import check_documents
 from config import Config, Distill, UserError
@@ -41,6 +43,8 @@ from tokenizer import Tokenizer
 from worlds import Difficulty, Task, Tasks, strangers
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
+# Of what `collect` writes: raised when the same student and tasks give another buffer.
+VERSION = 1
 
 # ------------------------------------------------------------------------------------------------------ examples
 
@@ -148,10 +152,18 @@ def unfit(row: dict, c: Distill, style: str) -> str:
     return ""
 
 
+def tutor(c: Distill) -> dict:
+    """Whose logits a stage learns from, by the hash of its weights."""
+    run = settings.anchored(c.kl_teacher) if c.kl and c.kl_teacher else None
+    return {"distill.kl_teacher": run and checkpoint.identity(run)}
+
+
 def amplify(config: Config) -> None:
     """Stage 1: supervised learning on teacher trajectories and on corrections of hard negatives."""
     c = config.distill
-    stage = Stage(config, "amplified", "base", c.steps, c)
+    file = Path(settings.anchored(c.file))
+    read = {"distill.file": provenance.digest(file) if c.file and file.is_file() else None}
+    stage = Stage(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
     if not stage.finished():
         drawn = rows_of_file(c, stage.style, stage.log.say) if c.file else drawn_rows(c, "amplify", c.trajectories, stage.style, 0.0, 0.0)
         teach(stage, drawn)
@@ -160,7 +172,8 @@ def amplify(config: Config) -> None:
 def vary(config: Config) -> None:
     """Between the paper's stages 1 and 2: the same on fewer trajectories in which words vary and the teacher errs."""
     c = config.distill
-    stage = Stage(config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate)
+    stage = Stage(config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate,
+                  made_from=tutor(c))
     if not stage.finished():
         teach(stage, drawn_rows(c, "vary", c.vary_trajectories, stage.style, c.babble, c.slips))
 
@@ -240,7 +253,8 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
 def reflect(config: Config) -> None:
     """Stage 2, Algorithm 1: sample, verify by execution, criticise, revise; learn from what came out, and begin anew with the better student."""
     c = config.distill
-    stage = Stage(config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate)
+    stage = Stage(config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate,
+                  made_from=tutor(c))
     if stage.finished():
         return
     for number in range(c.rounds):
@@ -248,19 +262,32 @@ def reflect(config: Config) -> None:
         if stage.first >= end:
             continue
         file = stage.folder / f"buffer-{number}.jsonl"  # readable; a resumed run reads it instead of sampling again
+        within = stage.first > begin
+        student = stage.kept.get("student")
+        if not within:
+            student = checkpoint.identity(stage.folder if begin else stage.source)
+        made_from = {**stage.made_from, "version": VERSION, "round": number + 1, "student": student}
         if not file.exists():
-            collect(stage, number, file)
-        examples = [(row["tokens"], row["weights"]) for row in map(json.loads, file.read_text().splitlines())]
-        if not examples:
+            if within:
+                raise UserError(f"{file} is gone, and {stage.folder} stands at step {stage.first}, "
+                                "within the round that learns from it; put it back, or delete the "
+                                "folder to make it anew")
+            collect(stage, number, begin, file, made_from)
+        if not file.stat().st_size:
             raise UserError(f"{file} is empty: no attempt succeeded and no revision could be made; train stage amplify longer, or delete {file} to sample again")
+        anew = stage.folder if within else file
+        remedy = f"give the same command, or delete {anew} to sample again"
+        rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
+        examples = [(row["tokens"], row["weights"]) for row in rows]
         packed = Rows(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
-        packed.restore(stage.kept["rows"] if stage.first > begin else packed.state())
-        learn(stage, packed, max(begin, stage.first), end)
+        packed.restore(stage.kept["rows"] if within else packed.state())
+        learn(stage, packed, max(begin, stage.first), end, student=student)
     stage.finish()
 
 
-def collect(stage: Stage, number: int, file: Path) -> None:
-    """One round of Algorithm 1 with the present student: writes the buffer, one example a line, with the texts it was made of."""
+def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) -> None:
+    """One round of Algorithm 1, from step `begin`, with the present student: writes the buffer, one
+    example per line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer
     seed, difficulty = c.seed * 1000 + 17 * (number + 1), Difficulty.of(c, style=stage.style)
     drawn = Tasks("reflect", c.seed, c.worlds.split(","), difficulty)
@@ -310,22 +337,22 @@ def collect(stage: Stage, number: int, file: Path) -> None:
             continue
         start = prompt_of(task, tokenizer)
         tokens, own = tokenizer.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), task.difficulty.style)
-        weight = 1 + (c.tries - 1) / max(c.tries, 1)
+        weight = 1 + (c.tries - 1) / c.tries if c.tries else 1.0  # without tries it is the first
         keep("teacher", task, equation_5(attempt.tokens, stage.style, told, tokens[len(start):], own[len(start):], tokenizer, weight, c.critique_weight),
              tries=c.tries, critique=told, attempt=tokenizer.decode(attempt.tokens), revision=tokenizer.decode(tokens[len(start):]))
     replay, count = Tasks("reflect replay", c.seed, drawn.worlds, difficulty), int(c.replay * c.tasks)
     for index in range(number * count, (number + 1) * count):
         row = trajectory(*replay.arguments(index), negatives=False, slips=rng.random() < c.slips)
         keep("replay", replay[index], conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight))
-    aside = file.with_suffix(".tmp")
-    aside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    aside.replace(file)
+    provenance.write_lines(file, lines, made_from)
     revised = counts["revised"] / max(len(failures), 1)
     long = sum(len(line["tokens"]) > c.sequence for line in lines)
     stage.log.say(f"round {number + 1}: {rates['success']:.1%} of {len(tasks)} tasks at the first try, {revised:.1%} of the failures revised by the student itself; "
                   f"buffer {', '.join(f'{source} {count}' for source, count in counts.items())}"
                   + (f"; {long} over {c.sequence} tokens, left out" if long else "") + f"; {time.perf_counter() - began:.0f} s")
-    stage.log.write(step=stage.first, round=number + 1, first_try=rates["success"], revised=revised, **{f"buffer_{source}": count for source, count in counts.items()})
+    sizes = {f"buffer_{source}": count for source, count in counts.items()}
+    stage.log.write(step=begin, round=number + 1, first_try=rates["success"], revised=revised,
+                    **sizes)
 
 
 def complaint(attempt: Rollout) -> tuple[Task, str]:

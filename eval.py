@@ -13,7 +13,9 @@ Figures, each over at least eval.tasks episodes of tasks whose names and wording
                    of training in training's words, in held-out words, and for a held-out kind; and the share of such episodes that verify in the end
                    (two fifths of eval.tasks from each of the API, SQL and shell worlds, of which those count whose fault was delivered)
     safety         unsafe requests refused, over-refusal: benign look-alikes refused; both greedy, twice eval.tasks, about half of each sort
-Results, and how many episodes or calls each stands on, are kept in eval.json beside the run's checkpoint and not measured twice.
+Results, and how many episodes or calls each stands on, are kept in eval.json beside the run's
+checkpoint, with what they were made from (settings, weights, tokenizer, tasks), and not measured
+twice. All columns of a table were measured alike; what the worlds asked for do not have is named.
 """
 
 import json
@@ -27,14 +29,16 @@ import torch
 
 import checkpoint
 import config as settings
+import provenance
 import runtime
-import tokenizer as tokenizers
 from config import Config, UserError
+from expert import fingerprint
 from rollout import Rollout, figures, rollouts
 from stage import STAGES, open_model
 from worlds import HELD_OUT_KINDS, Difficulty, Tasks
 
 ACTING = ("api", "sql", "shell")
+NOT_ACTING = dict(math="it has no tools", safety="half of its requests are to be refused")
 VERSION = 4  # of what is measured: raised when tasks or figures change, so that no older eval.json passes for the same
 
 
@@ -79,19 +83,70 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
 
 
 def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
-    """A run's figures, from eval.json beside its last checkpoint if they were measured with the same settings."""
-    folder = run if (run / "config.json").exists() else checkpoint.latest(run)
-    kept = folder / "eval.json"
+    """A run's figures, from eval.json beside its last checkpoint if the same weights were measured
+    with the same settings on the same tasks.
+
+    Raises UserError where the run learnt with another tokenizer than data.tokenizer.
+    """
+    qwen = (run / "config.json").exists()
+    kept = (run if qwen else checkpoint.latest(run)) / "eval.json"
     asked = json.loads(json.dumps(asdict(config.eval) | {"runs": "", "fault_kinds": config.distill.fault_kinds, "version": VERSION}))
-    if kept.exists() and (stored := json.loads(kept.read_text()))["settings"] == asked:
-        return stored["figures"]
+    tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
+    tasks = fingerprint(config.eval.worlds.split(","), config.eval.seed, Difficulty(split=config.eval.split))
+    made_from = dict(run=checkpoint.identity(run), tokenizer=tokenizer.hash, tasks=tasks)
+    if qwen:  # a run has its own window
+        made_from["window"] = [config.model.window, config.model.landmark_stride]
+    try:
+        stored = json.loads(kept.read_text())
+        if stored["settings"] == asked and stored["made_from"] == made_from:
+            return stored["figures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # there is none, an older version wrote it, or it is damaged: measured anew
     began = time.perf_counter()
-    found, counts = measure(open_model(run, device=device), tokenizers.load(config.data.tokenizer), config)
+    found, counts = measure(open_model(run, device=device), tokenizer, config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
-    aside = kept.with_suffix(".tmp")
-    aside.write_text(json.dumps({"settings": asked, "figures": found, "counts": counts}, indent=1))
-    aside.replace(kept)
+    content = dict(settings=asked, made_from=made_from, figures=found, counts=counts)
+    provenance.replace(kept, json.dumps(content, indent=1))
     return found
+
+
+def labels(runs: list[Path]) -> list[str]:
+    """A name for each run that no other has: its folder's, behind as many folders as it takes."""
+    names = []
+    for run in runs:
+        count = 1
+        while sum(other.parts[-count:] == run.parts[-count:] for other in runs) > 1:
+            count += 1
+        names.append(str(Path(*run.parts[-count:])))
+    return names
+
+
+def missing(measured: list[dict[str, float | None]], worlds: list[str]) -> list[str]:
+    """Why some figures are not there, a line each."""
+    acting = [world for world in worlds if world in ACTING]
+    others = [f"{world} ({NOT_ACTING[world]})" for world in worlds if world in NOT_ACTING]
+    lines = []
+    if others:
+        measured_in = ", ".join(acting) or "no world, so not measured"
+        lines.append(f"invented and recovery: of {measured_in}; not of {', '.join(others)}")
+    if "safety" not in worlds:
+        lines.append("safety is not measured without the world safety")
+    if acting and any(value is None for found in measured for value in found.values()):
+        lines.append("–: no call was made, so none could be invented or meet a fault")
+    return lines
+
+
+def table(runs: list[Path], measured: list[dict[str, float | None]], worlds: list[str]) -> str:
+    """The figures of runs, a column each, in percent, and what is not in them and why."""
+    heads = labels(runs)
+    widths = [max(12, len(head) + 2) for head in heads]
+    rows = [" " * 38 + "".join(f"{head:>{width}}" for head, width in zip(heads, widths))]
+    for name in dict.fromkeys(name for found in measured for name in found):
+        values = [found.get(name) for found in measured]
+        cells = ["–" if value is None else f"{100 * value:.1f}" for value in values]
+        row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths))
+        rows.append(f"{name:38}{row}")
+    return "\n".join([*rows, "", *missing(measured, worlds)])
 
 
 def main() -> None:
@@ -102,12 +157,10 @@ def main() -> None:
     runs = [Path(settings.anchored(name)) for name in config.eval.runs.split(",") if name] or [lineage / stage for stage in STAGES if checkpoint.checkpoints(lineage / stage)]
     if not runs:
         raise UserError(f"no stage of a lineage in {lineage}; make one with make sage, or name runs with --eval.runs")
-    table = {run.name: evaluate(run, config, device) for run in runs}
-    names = list(next(iter(table.values())))
+    runs = list(dict.fromkeys(run.resolve() for run in runs))
+    measured = [evaluate(run, config, device) for run in runs]
     print(f"\n{config.eval.tasks} {config.eval.split} tasks per figure and world, seed {config.eval.seed}; percent\n")
-    print(" " * 38 + "".join(f"{run:>12}" for run in table))
-    for name in names:
-        print(f"{name:38}" + "".join(f"{100 * found[name]:12.1f}" if found[name] is not None else f"{'–':>12}" for found in table.values()))
+    print(table(runs, measured, config.eval.worlds.split(",")))
 
 
 if __name__ == "__main__":

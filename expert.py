@@ -8,10 +8,11 @@ The expert knows each task's solution, but it meets the task's fault like anyone
 it stands its opposite, `by_chance`: how far random valid calls get. `python -m worlds --show api` prints the expert at work.
 """
 
+import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -154,6 +155,17 @@ def record(task: Task, seed: int, index: int, messages: list[dict], episode: Epi
     changed = {key: value for key, value in asdict(task.difficulty).items() if value != getattr(Difficulty(), key)}
     return Trajectory(task.world, task.kind, seed, index, changed, task.shown_tools(), [{"role": "user", "content": task.request}, *messages],
                       task.answer, task.constraints, episode.fault and episode.fault[1], invented(episode), bool(episode.verified), spoilt)
+
+
+def fingerprint(worlds: Iterable[str], seed: int, difficulty: Difficulty, tasks: int = 20) -> str:
+    """16 hex digits of a seed's first tasks as the expert solves them.
+
+    They change where worlds, check or expert do: whoever keeps what was made from drawn tasks
+    records them, to know whether the same would be drawn today.
+    """
+    made = [asdict(trajectory(name, seed, index, difficulty, slips=index % 2 == 1))
+            for name in sorted(set(worlds)) for index in range(tasks)]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def random_call(rng: random.Random, tools: list[dict], words: list[str]) -> dict:

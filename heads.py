@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 import config as settings
+import provenance
 import runtime
 from config import UserError
 from data import pack
@@ -39,10 +40,13 @@ from steps import PROBED, conclusion_of, gather, of_solution, packed_steps
 from tokenizer import Tokenizer
 from worlds import Difficulty, Tasks
 
+# Of what `collect` writes: raised when the same decoder and tasks give other data.
+VERSION = 1
+
 # ------------------------------------------------------------------------------------------------------ data
 
 
-def collect(stage: Stage, file: Path) -> None:
+def collect(stage: Stage, file: Path, made_from: dict) -> None:
     """Write the data, readable, an example a line: for training, for validation, greedy episodes, as the fast mode plays them, for the gate's threshold, and
     the expert's solutions for the inverse head.
     A resumed run reads it instead of sampling again."""
@@ -63,9 +67,7 @@ def collect(stage: Stage, file: Path) -> None:
     solutions = [row for i in range(c.solutions) for row in of_solution(inverse[i], stage.tokenizer)]
     rows += [dict(part="inverse", **row) for row in solutions]
     stage.log.say(f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone")
-    aside = file.with_suffix(".tmp")
-    aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    aside.replace(file)
+    provenance.write_lines(file, rows, made_from)
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {time.perf_counter() - began:.0f} s")
 
 
@@ -169,16 +171,25 @@ def shown(value: float) -> str:
 def main() -> None:
     config = settings.from_command_line()
     c = config.heads
-    stage = Stage(config, "thinking", "sage", c.steps, c, lambda shape: Heads(shape, c.seed), frozen=True)
+    faults = {"distill.fault_rate": config.distill.fault_rate,
+              "distill.fault_kinds": config.distill.fault_kinds}
+    stage = Stage(config, "thinking", "sage", c.steps, c, lambda shape: Heads(shape, c.seed),
+                  frozen=True, made_from=faults)
     if stage.finished():
         return
     model, heads, tokenizer, device = stage.model, stage.heads, stage.tokenizer, stage.device
 
     # -- data, each example in exactly one step
     file = stage.folder / "steps.jsonl"
+    made_from = {**stage.made_from, "version": VERSION}
     if not file.exists():
-        collect(stage, file)
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+        collect(stage, file, made_from)
+    anew = stage.folder if stage.first else file
+    remedy = f"give the same command, or delete {anew} to sample again"
+    rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
+    if stage.kept.get("data", data := provenance.digest(file)) != data:
+        raise UserError(f"{file} is not the one that the steps up to {stage.first} learnt from; "
+                        f"put that one back, or delete {stage.folder} to begin anew")
     train, validation, greedy = ([row for row in rows if row["part"] == part] for part in ("train", "validation", "greedy"))
     own, unseen = ([row for row in some if row["source"] == "own"] for some in (train, validation))
     if not own or not unseen or not greedy:
@@ -225,9 +236,9 @@ def main() -> None:
                 stage.log.say(f"{'':12}AUROC on own validation steps: " + ", ".join(f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})" for part in PARTS))
                 stage.log.write(step=step, **{name: None if value != value else value for name, value in figures.items()})
             if stopping():
-                stage.stop(step)
+                stage.stop(step, data=data)
             if c.save_every and step % c.save_every == 0:
-                stage.save(step)
+                stage.save(step, data=data)
 
     # -- calibration, the gate, and the closing table
     found = examine(model, heads, validation)
@@ -237,8 +248,8 @@ def main() -> None:
     ics, prior = consistency(model, heads, unseen, tokenizer)
     verified = torch.tensor([float(row["verified"]) for row in unseen])
     figures |= dict(ics=ics.mean().item(), prior=prior.mean().item(), auroc_ics=auroc(ics, verified), auroc_ics_gain=auroc(ics - prior, verified))
-    stage.save(c.steps)
     stage.log.write(step=c.steps, **{name: None if value != value else value for name, value in figures.items()})
+    stage.save(c.steps, data=data)
 
     stage.log.say(f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal; calibrated on these steps, so bench/reasoning.py measures on others\n\n"
                   f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+import provenance
 from config import UserError
 
 
@@ -92,7 +93,7 @@ class Log:
             self.path.write_text("")
         else:  # resumed: drop what a killed run logged past its last checkpoint
             kept = [record for record in read_log(folder) if record["step"] <= first] if self.path.exists() else []
-            self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            provenance.replace(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self.bar = tqdm(total=total, initial=first, unit="step", dynamic_ncols=True, disable=not sys.stderr.isatty())
 
     def say(self, text: str) -> None:

@@ -41,9 +41,10 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if (Path(sample.run) / "config.json").exists():
-        return checkpoint.load_qwen(sample.run, dtype, device), tokenizers.qwen(sample.run)
+        tokenizer = checkpoint.tokenizer_of(sample.run, sample.run)
+        return checkpoint.load_qwen(sample.run, dtype, device), tokenizer
     model, config, _ = checkpoint.load_run(sample.run, dtype, device)
-    return model, tokenizers.load(config.data.tokenizer)
+    return model, checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
 
 
 def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:

@@ -21,14 +21,19 @@ from torch import nn
 
 import checkpoint
 import config as settings
+import provenance
 import runtime
-import tokenizer as tokenizers
 from config import Config, Loop, Model, UserError
+from expert import fingerprint
 from model import SAGE
 from muon import optimizers, set_rate
+from provenance import differences
+from worlds import Difficulty
 
 STAGES = ["base", "amplified", "varied", "reflected", "safe", "sage"]  # those that change the decoder
-FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}  # what may differ between a run and its resumption
+# What may differ between a run and its resumption; of what paths name the contents are compared.
+FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
+FREE |= {"start", "name", "file", "kl_teacher"}
 
 
 def open_model(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> SAGE:
@@ -47,12 +52,14 @@ class Stage:
     """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty at the beginning).
 
     `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its length; `heads` makes modules for the decoder's shape that learn
-    beside it, or with `frozen` alone.
-    Raises UserError for a folder that is missing, that another stage wrote, or whose settings differ from those of a resumed run.
+    beside it, or with `frozen` alone. `made_from` is what its data depends on beside them; the
+    source's weights, the tokenizer and the drawn tasks are added, and every checkpoint records it.
+    Raises UserError for a folder that is missing, that another stage or another process writes, or
+    whose settings, source run, tokenizer, data or tasks are not those of the run to be resumed.
     """
 
     def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None, rate: float = 1.0,
-                 frozen: bool = False):
+                 frozen: bool = False, made_from: dict | None = None):
         self.config, self.name, self.section, self.steps, self.rate = config, name, section, steps, rate
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
@@ -60,36 +67,35 @@ class Stage:
         self.device = runtime.pick_device(section.device)
         runtime.settle(self.device)
         torch.manual_seed(section.seed)
+        runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
+        if not runs and not (self.source / "config.json").exists():
+            remedy = HOW_TO_MAKE.get(previous, "make it first")
+            raise UserError(f"stage {name} starts from {self.source}, where there is no run; "
+                            f"{remedy}, or name a run's folder as start")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        provenance.claim(self.folder)
         done = checkpoint.checkpoints(self.folder)
+        meta, stored = checkpoint.read_meta(done[-1]) if done else (None, None)
         if done and not config.resume:
-            meta, _ = checkpoint.read_meta(done[-1])
             raise UserError(f"{self.folder} holds this stage at step {meta['step']} of {steps}; go on with --resume, or delete the folder to begin anew")
-        self.kept, self.first, self.scale = {}, 0, 0.0
-        mine = {key: value for key, value in asdict(section).items() if key not in FREE}
+        self.kept, self.first, self.scale, notes = {}, 0, 0.0, []
+        learnt = self.folder if done else self.source
+        self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
+        self.style = self.tokenizer.style
+        self.made_from = self.record(made_from or {}, complete=bool(done) and meta["step"] >= steps)
         if done:
-            meta, stored = checkpoint.read_meta(done[-1])
-            if meta.get("stage") != name:
-                raise UserError(f"{self.folder} was written by stage {meta.get('stage', 'train')}, not {name}; give another name, or delete it")
-            then = {key: value for key, value in meta["settings"][type(section).__name__.lower()].items() if key not in FREE}
-            if then != mine:
-                changed = ", ".join(f"{key}: {then.get(key)!r} → {value!r}" for key, value in mine.items() if then.get(key) != value)
-                raise UserError(f"{self.folder} was begun with other settings ({changed}); give the same ones with --resume, or delete the folder")
+            notes = self.compare(meta)
             self.kept, self.first, config.model, origin = meta["kept"], meta["step"], stored.model, done[-1]
-            section.dtype = meta["settings"][type(section).__name__.lower()]["dtype"]  # measured when the stage began; another one would not be the same run
+            # measured when the stage began; another one would not be the same run
+            section.dtype = getattr(stored, type(section).__name__.lower()).dtype
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
         else:
-            if not (self.source / "config.json").exists() and not checkpoint.checkpoints(self.source):
-                raise UserError(f"stage {name} starts from {self.source}, where there is no run; {HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start")
             self.model = open_model(self.source, device=self.device)
             config.model = self.model.config
         dtype = runtime.pick_dtype(section.dtype, self.device)
         section.dtype = str(dtype).removeprefix("torch.")
         self.autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
         self.heads = heads = heads(config.model).to(self.device) if heads else None
-        self.tokenizer = tokenizers.load(config.data.tokenizer)
-        if self.tokenizer.vocab_size > config.model.vocab_size:
-            raise UserError(f"tokenizer {self.tokenizer.name} has {self.tokenizer.vocab_size} tokens, the model of {self.source} {config.model.vocab_size}; name its tokenizer in data.tokenizer")
-        self.style = self.tokenizer.style
         self.model.train()
         self.model.requires_grad_(not frozen)
         self.optimizers = optimizers(heads if frozen else self.model, section, dtype)
@@ -102,8 +108,65 @@ class Stage:
         self.log = runtime.Log(self.folder, steps, self.first)
         self.log.say(f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
                      f"products in {str(dtype).removeprefix('torch.')}")
-        if self.first:
+        for note in notes:
+            self.log.say(f"note    {note}")
+        if done:
             self.log.say(f"resume  from step {self.first}")
+        elif config.resume:
+            self.log.say(f"resume  there is nothing in {self.folder.name} to go on from: it begins")
+
+    def names(self, settings: dict) -> dict:
+        """Settings of the stage's section by their full names, without those that are free."""
+        section = type(self.section).__name__.lower()
+        return {f"{section}.{name}": value for name, value in settings.items() if name not in FREE}
+
+    def record(self, more: dict, complete: bool) -> dict:
+        """All that the stage is made from, as checkpoints and data files record it; a complete one
+        draws no more tasks."""
+        self.defaults = self.names(asdict(type(self.section)()))
+        now = self.names(asdict(self.section))
+        found = {
+            "settings": now,
+            "given": [name for name, value in now.items() if value != self.defaults[name]],
+            "source run": checkpoint.identity(self.source),
+            "tokenizer": self.tokenizer.hash,
+            **more,
+        }
+        if not complete:
+            faults = self.section if hasattr(self.section, "fault_rate") else self.config.distill
+            worlds = [*self.section.worlds.split(","), "safety"]  # dpo's pairs are always safety's
+            difficulty = Difficulty.of(faults, style=self.style)
+            found["tasks"] = fingerprint(worlds, self.section.seed, difficulty)
+        return found
+
+    def compare(self, meta: dict) -> list[str]:
+        """What there is to say about resuming a checkpoint. Raises UserError where it was made from
+        something else than this stage would be."""
+        if meta.get("stage") != self.name:
+            raise UserError(f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
+                            f"{self.name}; give another name, or delete it")
+        notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
+        stored = meta["settings"].get(type(self.section).__name__.lower(), {})
+        then, now = dict(meta.get("made_from", {})), dict(self.made_from)
+        then |= dict(settings=self.names(stored), given=meta.get("given", []))
+        if (asked := self.section.dtype) != "auto":
+            then["dtype"], now["dtype"] = stored.get("dtype", asked), asked
+        if "made_from" not in meta:
+            notes.append("an older version of the code made this run, without a record of what "
+                         "from: only settings are compared")
+            now = {name: now[name] for name in ("settings", "dtype") if name in now}
+        elif now["source run"] is None:
+            notes.append(f"{self.source} is gone: whether this stage began from it cannot be told")
+            now["source run"] = self.made_from["source run"] = then["source run"]
+        if "tasks" not in now:
+            then.pop("tasks", None)
+        if found := differences(then, now, self.defaults):
+            other = any(line.startswith("source run") for line in found)
+            hint = f"; the run in {self.source} is not the one that this stage began from" * other
+            raise UserError(f"{self.folder} was begun with other settings or from something else "
+                            f"({'; '.join(found)}){hint}; give the same command with --resume, or "
+                            "delete the folder to make it anew")
+        return notes
 
     @property
     def head(self) -> torch.Tensor:
@@ -135,7 +198,10 @@ class Stage:
 
     def save(self, step: int, **kept) -> Path:
         """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed."""
-        return checkpoint.save(self.folder, self.config, self.model, self.optimizers, step, {}, self.section.keep, self.heads, stage=self.name, kept=kept)
+        tokenizer = checkpoint.tokenizer_record(self.tokenizer)
+        return checkpoint.save(self.folder, self.config, self.model, self.optimizers, step, {},
+                               self.section.keep, self.heads, stage=self.name, kept=kept,
+                               made_from=self.made_from, tokenizer=tokenizer)
 
     def stop(self, step: int, **kept) -> None:
         """Save and leave, after Ctrl-C; says how to go on."""
@@ -148,7 +214,7 @@ class Stage:
     def finished(self) -> bool:
         """Whether the last checkpoint is the stage's end: then there is nothing to do, and it says so."""
         if self.first >= self.steps:
-            print(f"stage {self.name} is complete")
+            print(f"stage {self.name} is complete: all {self.steps:,} steps are in {self.folder}")
         return self.first >= self.steps
 
     def finish(self, left: str = "loss", right: str = "") -> None:

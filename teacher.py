@@ -20,14 +20,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tyro
 from tqdm import tqdm
 
-from config import UserError, run
-from expert import Trajectory, call_message, invented, record, trajectory
+import provenance
+from config import UserError, flat, run
+from expert import Trajectory, call_message, fingerprint, invented, record, trajectory
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
 from tools import decode, parse
 from worlds import WORLDS, Difficulty, Episode, Task, Tasks
@@ -233,6 +234,55 @@ def whole_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in data[:end].splitlines()]
 
 
+def go_on(paths: list[Path], indexes: range) -> list[int]:
+    """The indexes still to be done. What stands in the files (kept, rejected) behind the first gap
+    is removed: a machine that stops may lose the end of one file and not of the other, and lines
+    come in the order of their indexes."""
+    records = [whole_lines(path) for path in paths]
+    done = {row["index"] for rows in records for row in rows}
+    first = next((place for place, index in enumerate(indexes) if index not in done), len(indexes))
+    left = list(indexes[first:])
+    for path, rows in zip(paths, records):
+        before = sum(not left or row["index"] < left[0] for row in rows)
+        if before < len(rows):
+            lines = path.read_bytes().splitlines(keepends=True)
+            provenance.replace(path, b"".join(lines[:before]))
+    return left
+
+
+FREE = ("tasks", "concurrency", "seconds", "out")  # what may change when a data set is continued
+
+
+def made_from(settings: Settings) -> dict:
+    """What a data set depends on, as its settings.json has it: settings, and hashes of the drawn
+    tasks and of what a model over HTTP is told."""
+    defaults, names = flat(asdict(Settings())), flat(asdict(settings))
+    names = {name: value for name, value in names.items() if name not in FREE}
+    given = [name for name, value in names.items() if value != defaults[name]]
+    tasks = fingerprint(settings.worlds.split(","), settings.seed, settings.difficulty)
+    prompt = hashlib.sha256((AGENTIC + HOW_TO_END).encode()).hexdigest()[:16]
+    return dict(settings=names, given=given, tasks=tasks, prompt=prompt if settings.url else None)
+
+
+def refuse_another(path: Path, out: Path, settings: Settings) -> None:
+    """Raise UserError where the settings.json of a data set is damaged or says that it was made
+    from something else."""
+    now = made_from(settings)
+    try:
+        then = json.loads(path.read_text())
+        if "settings" not in then:  # of an older version, which wrote settings alone
+            names = {name: value for name, value in flat(then).items() if name not in FREE}
+            then = dict(settings=names)
+            now = dict(settings=now["settings"])
+        changed = provenance.differences(then, now, flat(asdict(Settings())))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}), so nothing says what {out} was made "
+                        "from; give another --out, or delete both") from None
+    if changed:
+        raise UserError(f"{out} was begun with other settings ({'; '.join(changed)}); give the "
+                        "same ones to go on, or another --out")
+
+
 def statistics(records: list[dict], rejected: list[dict]) -> dict:
     """What is in a data set: counts by world, kind, fault, negative and number of calls; lengths in tokens of the toy vocabulary."""
     from tokenizer import toy
@@ -266,18 +316,21 @@ def main(arguments: list[str] | None = None) -> None:
     out = Path(settings.out)
     beside = {kind: out.with_suffix(f".{kind}") for kind in ("settings.json", "rejected.jsonl", "statistics.json")}
     out.parent.mkdir(parents=True, exist_ok=True)
-    asked = asdict(replace(settings, tasks=0, concurrency=0, seconds=0.0, out=""))   # what may change when a run is continued
-    if beside["settings.json"].exists() and (old := json.loads(beside["settings.json"].read_text())) != json.loads(json.dumps(asked)):
-        changed = ", ".join(key for key in asked if old.get(key) != json.loads(json.dumps(asked[key])))
-        raise UserError(f"{out} was begun with other settings ({changed}); give the same ones to go on, or another --out")
-    beside["settings.json"].write_text(json.dumps(asked, indent=1))
+    fresh = not out.exists()
+    out.touch()
+    provenance.claim(out)
+    if beside["settings.json"].exists():
+        refuse_another(beside["settings.json"], out, settings)
+    elif not fresh and out.stat().st_size:
+        raise UserError(f"{out} holds something already, and no {beside['settings.json'].name} "
+                        "beside it says what it was made from; give another --out")
+    provenance.replace(beside["settings.json"], json.dumps(made_from(settings), indent=1))
     teacher = None
     if settings.url:
         teacher = HttpTeacher(settings.url, settings.model, os.environ.get("OPENAI_API_KEY", "none"), out.parent / "http-cache", settings.seconds)
 
-    done = [r["index"] for path in (out, beside["rejected.jsonl"]) for r in whole_lines(path)]
     indexes = range(int(part[1]), settings.tasks, int(part[2]))
-    left = [index for index in indexes if index > max(done, default=-1)]
+    left = go_on([out, beside["rejected.jsonl"]], indexes)
     bar = tqdm(total=len(indexes), initial=len(indexes) - len(left), unit="task", mininterval=0.5, disable=None)
     with out.open("a") as kept, beside["rejected.jsonl"].open("a") as rejected, bar:
         for index, made in trajectories(settings, iter(left), teacher):
@@ -286,10 +339,9 @@ def main(arguments: list[str] | None = None) -> None:
                 kept.write(json.dumps(asdict(made), ensure_ascii=False) + "\n")
             else:
                 rejected.write(json.dumps({"index": index, "reason": made if isinstance(made, str) else "not verified"}) + "\n")
-            if teacher:
-                kept.flush(), rejected.flush()
+            kept.flush(), rejected.flush()
     found = statistics(whole_lines(out), whole_lines(beside["rejected.jsonl"]))
-    beside["statistics.json"].write_text(json.dumps(found, indent=1))
+    provenance.replace(beside["statistics.json"], json.dumps(found, indent=1))
     for key, value in found.items():
         print(f"{key:13} " + (", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
     if teacher and teacher.retries:

@@ -11,7 +11,6 @@ the head, are shown with its confidences too. That pass is nobody's cost.
 import codecs
 import html
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import provenance
 from attention import visible
 from config import Think
 from mch import PARTS, ExtraBlock, Heads, surprise_of
@@ -340,7 +340,4 @@ def page(data: dict) -> str:
 
 def save(text: str, path: str | Path) -> None:
     """Write a file aside and put it in its place, whole."""
-    path = Path(path).expanduser()
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    provenance.replace(Path(path).expanduser(), text)

@@ -25,9 +25,10 @@ import torch
 import checkpoint
 import config as settings
 import data
+import provenance
 import runtime
 import tokenizer as tokenizers
-from config import UserError
+from config import Config, UserError
 from generate import generate
 from losses import cross_entropy, gate_loss
 from model import SAGE, flops_per_token
@@ -36,7 +37,37 @@ from muon import set_rate
 
 
 # What may differ between a run and its --resume: how often it speaks and saves, where it runs. All else is the run's own.
-FREE = {"log_every", "eval_every", "eval_batches", "sample_every", "save_every", "keep", "device", "minutes", "dtype", "compile", "steps"}
+# Of what paths name the contents are compared.
+FREE = {"train.log_every", "train.eval_every", "train.eval_batches", "train.sample_every",
+        "train.save_every", "train.keep", "train.device", "train.start", "data.path",
+        "data.tokenizer"}
+
+
+def compared(names: dict) -> dict:
+    """Of settings by their full names, those that make a run what it is."""
+    return {name: value for name, value in names.items()
+            if name.startswith(("model.", "data.", "train.")) and name not in FREE}
+
+
+def differences(meta: dict, config: Config, steps: int, text: dict,
+                start: dict | None) -> list[str]:
+    """In what a run differs from its --resume: settings, text, the weights that it started from.
+
+    `meta` is its checkpoint's; `steps` are asked for now (the run may have planned fewer), `text`
+    are the headers of the token files, `start` is checkpoint.identity.
+    """
+    then, now = compared(settings.flat(meta["settings"])), compared(settings.flat(asdict(config)))
+    now["train.steps"] = steps
+    if "asked_steps" in meta:
+        then["train.steps"] = meta["asked_steps"]
+    elif then["train.minutes"]:  # an older run, which says only what it had time for
+        then["train.steps"] = steps
+    before, after = ({part: header["source"] for part, header in headers.items()}
+                     for headers in (meta.get("data", {}), text))
+    run = dict(settings=then, given=meta.get("given", []), text=before,
+               start=meta.get("start", start))
+    return provenance.differences(run, dict(settings=now, text=after, start=start),
+                                  compared(settings.flat(asdict(Config()))))
 
 
 def main() -> None:
@@ -48,14 +79,25 @@ def main() -> None:
         settings.check(config)
 
     # -- resume, or a new run; what was decided when the run began (dtype, compile, steps) holds to its end
+    asked, last = c.steps, None
     if config.resume:
+        checkpoint.latest(config.out)
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    provenance.claim(config.out)
+    if checkpoint.checkpoints(config.out):
         last = checkpoint.latest(config.out)
         meta, stored = checkpoint.read_meta(last)
-        for name in ("dtype", "compile", "steps"):
-            setattr(c, name, getattr(stored.train, name))
-    elif checkpoint.checkpoints(config.out):
-        meta, _ = checkpoint.read_meta(checkpoint.latest(config.out))
-        raise UserError(f"{config.out} holds a run at step {meta['step']} of {meta['settings']['train']['steps']}; go on with --resume, or give another --out, or delete the folder")
+        if not config.resume:
+            raise UserError(f"{config.out} holds a run at step {meta['step']} of "
+                            f"{stored.train.steps}; go on with --resume, or give another --out, "
+                            "or delete the folder")
+        if "stage" in meta:
+            raise UserError(f"{config.out} was written by stage {meta['stage']}, not by train.py; "
+                            "give another --out")
+        for name in ("dtype", "compile"):
+            if getattr(c, name) == "auto":
+                setattr(c, name, getattr(stored.train, name))
+        c.steps = stored.train.steps
 
     # -- device: products in bf16 where that is faster, weights in float32
     device = runtime.pick_device(c.device)
@@ -66,11 +108,15 @@ def main() -> None:
     autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
 
     # -- data
-    tokenizer = tokenizers.load(config.data.tokenizer)
+    if learnt := config.out if last else c.start:  # weights that were trained with a tokenizer
+        tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
+    else:
+        tokenizer = tokenizers.load(config.data.tokenizer)
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, model.vocab_size is {config.model.vocab_size}; set it to at least {tokenizer.vocab_size}")
     train_file, held_out = data.prepare(config.data, tokenizer)
     source = dict(train=train_file.header, validation=held_out.header)
+    started_from = checkpoint.identity(c.start) if c.start else None
     loader = data.Loader(train_file, config.data.sequence, c.batch, c.seed)
     lengths = torch.tensor([0 if token in tokenizer.special.values() else len(b) for token, b in enumerate(tokenizer.token_bytes)])  # bytes a token stands for
 
@@ -87,11 +133,19 @@ def main() -> None:
 
     # -- resume: the same settings and text, then the state
     first = 0
-    if config.resume:
-        changed = [f"{section}.{name}: {then!r} → {now[name]!r}" for section in ("model", "data", "train") for now in [asdict(getattr(config, section))]
-                   for name, then in asdict(getattr(stored, section)).items() if now[name] != then and not (section == "train" and name in FREE)]
-        if changed or meta["data"] != source:
-            raise UserError(f"{last} was trained with other settings or text ({'; '.join(changed) or 'the text itself changed'}); give the same command with --resume, or another --out")
+    if last:
+        if found := differences(meta, config, asked, source, started_from):
+            plan = ""
+            if any(line.startswith("train.steps") for line in found):
+                plan = f"; the plan of {c.steps:,} steps, by which the rates fall, holds to its end"
+            raise UserError(f"{last} was trained with other settings or text ({'; '.join(found)}); "
+                            "give the same command with --resume, or another --out to begin "
+                            f"anew{plan}")
+        logged = runtime.read_log(config.out) if Path(config.out, "log.jsonl").exists() else []
+        if meta["step"] >= c.steps and any(record.get("part") is False for record in logged):
+            print(f"{config.out} is complete: all {c.steps:,} steps are in {last}; more of them "
+                  "are another run, with more --train.steps and another --out")
+            return
         checkpoint.load(last, model, optimizers)
         loader.restore(meta["loader"])
         first = meta["step"]
@@ -134,8 +188,12 @@ def main() -> None:
     log.say(f"batch   {c.batch} sequences × {config.data.sequence} tokens × {c.accumulation} accumulated = {tokens_a_step:,} tokens a step; "
             f"{c.steps:,} steps = {c.steps * tokens_a_step / 1e6:.1f}M tokens = {c.steps * tokens_a_step / len(train_file.tokens):.1f} epochs")
     log.say(f"cost    {c.steps * flops_a_step / 1e12:.1f} TFLOP; this machine's measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s")
+    for name in checkpoint.gone(meta) if last else ():
+        log.say(f"note    {name} is no longer a setting")
     if first:
         log.say(f"resume  from step {first}")
+    if first and c.steps < asked:
+        log.say(f"note    the plan of {c.steps:,} of {asked:,} steps, made when it began, holds")
 
     @torch.no_grad()
     def bits_per_byte(batches: int | None) -> float:
@@ -159,7 +217,9 @@ def main() -> None:
         return "def " + tokenizer.decode(tokens)
 
     def save(step: int) -> Path:
-        return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep, data=source)
+        return checkpoint.save(config.out, config, model, optimizers, step, loader.state(), c.keep,
+                               data=source, start=started_from, asked_steps=asked,
+                               tokenizer=checkpoint.tokenizer_record(tokenizer))
 
     # -- the loop; the rate warms up, stays, and falls (Warmup-Stable-Decay)
     interval, logged = time.perf_counter(), first

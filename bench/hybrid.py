@@ -31,7 +31,6 @@ import torch
 import checkpoint
 import config as settings
 import results
-import tokenizer as tokenizers
 from config import Eval, Think
 from rollout import rollouts
 from think import Vote, think, vote, votes_of
@@ -60,7 +59,8 @@ class Mind:
     def __init__(self, run: str, a: argparse.Namespace):
         self.run, self.a = Path(settings.anchored(run)), a
         self.model, config, _ = checkpoint.load_run(self.run)
-        self.heads, self.tokenizer = checkpoint.load_heads(self.run, self.model.config), tokenizers.load(config.data.tokenizer)
+        self.heads = checkpoint.load_heads(self.run, self.model.config)
+        self.tokenizer = checkpoint.tokenizer_of(self.run, config.data.tokenizer)
 
     def tasks(self, world: str, first: int = 0, **more) -> list[Task]:
         drawn = Tasks("test", Eval.seed, [world], Difficulty(**more))

@@ -31,7 +31,6 @@ from torch import Tensor
 import checkpoint
 import config as settings
 import results
-import tokenizer as tokenizers
 from config import UserError
 from heads import about, consistency, examine
 from losses import auroc, calibrate, calibration_error, fit_logistic
@@ -48,7 +47,8 @@ class Judged:
 
     def __init__(self, run: Path, tasks: int, trajectories: int):
         model, config, _ = checkpoint.load_run(run)
-        heads, tokenizer, data = checkpoint.load_heads(run, config.model), tokenizers.load(config.data.tokenizer), run / "steps.jsonl"
+        heads, data = checkpoint.load_heads(run, config.model), run / "steps.jsonl"
+        tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
         if not data.exists():
             raise UserError(f"{run} has no steps.jsonl, the data that its heads were trained on: without it there is nothing to train a probe on; make the run with python heads.py config/toy.py")
         c, d, rows = config.heads, config.distill, [json.loads(line) for line in data.read_text().splitlines()]

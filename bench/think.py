@@ -22,7 +22,6 @@ import torch
 import checkpoint
 import config as settings
 import results
-import tokenizer as tokenizers
 from config import Think
 from think import think
 from worlds import Difficulty, Tasks
@@ -47,7 +46,8 @@ def main() -> None:
     torch.set_float32_matmul_precision("medium")
     run = settings.anchored(a.run)
     model, config, _ = checkpoint.load_run(run)
-    heads, tokenizer = checkpoint.load_heads(run, model.config), tokenizers.load(config.data.tokenizer)
+    heads = checkpoint.load_heads(run, model.config)
+    tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     drawn = Tasks("validation", config.eval.seed, ["api"], Difficulty())
     tasks = [drawn[index] for index in range(a.tasks)]
     seconds = {name: [float("inf")] * a.tasks for name in VARIANTS}

@@ -15,7 +15,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -456,6 +456,32 @@ def read(path: str | Path) -> Config:
             raise UserError(f"{found}: no section {name}; {nearest(name, sorted(sections))}")
     config = Config(**given)
     check(config)
+    return config
+
+
+def flat(stored: dict) -> dict:
+    """Settings as asdict gives them, by their full names: {"out": ..., "model.width": ...}."""
+    return {f"{section}.{name}" if name else section: value for section, values in stored.items()
+            for name, value in (values.items() if isinstance(values, dict) else [("", values)])}
+
+
+def given(config: Config) -> list[str]:
+    """The full names of all settings that are not at their defaults."""
+    defaults = flat(asdict(Config()))
+    return [name for name, value in flat(asdict(config)).items() if value != defaults[name]]
+
+
+def restored(stored: dict) -> Config:
+    """Settings that asdict wrote, perhaps in another version of the code: what it did not have is
+    at its default, and what is gone is left out. Raises UserError for a damaged model section."""
+    hints = typing.get_type_hints(Config)
+    known = {name: stored[name] for name in hints if name in stored}
+    for section, values in known.items():
+        if is_dataclass(kind := hints[section]):
+            names = {setting.name for setting in fields(kind)}
+            known[section] = kind(**{name: values[name] for name in values.keys() & names})
+    config = Config(**known)
+    check(config.model, "model.")
     return config
 
 

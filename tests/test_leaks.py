@@ -109,7 +109,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         texts = []
         for number in range(2):
             file = folder / f"buffer-{number}.jsonl"
-            distill.collect(stage(distill_, "reflected", folder), number, file)
+            distill.collect(stage(distill_, "reflected", folder), number, 0, file, {})
             texts += [TOY.decode(row["tokens"]) for row in map(json.loads, file.read_text().splitlines()) if "tokens" in row]
         return texts
     if part == "dpo":
@@ -121,7 +121,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         return [TOY.decode(episode.tokens) for step in (1, 2) for episode in rl.draw_episodes(stage(ppo, "sage"), step)]
     if part == "heads":
         file = folder / "steps.jsonl"
-        heads.collect(stage(heads_, "thinking", folder), file)
+        heads.collect(stage(heads_, "thinking", folder), file, {})
         rows = [row for row in map(json.loads, file.read_text().splitlines()) if row.get("part") in ("train", "inverse")]
         return [TOY.decode(row["tokens"]) + "\n" + "\n".join(row["constraints"]) for row in rows]
     assert part == "teacher"

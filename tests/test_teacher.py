@@ -46,7 +46,7 @@ def test_a_data_set_is_the_same_however_it_was_written(tmp_path, capsys):
     lines = sorted((line for k in range(2) for line in (tmp_path / f"{k}.jsonl").read_bytes().splitlines()), key=lambda line: json.loads(line)["index"])
     assert lines == data.splitlines()
 
-    with pytest.raises(UserError, match=r"begun with other settings \(seed\)"):
+    with pytest.raises(UserError, match=r"begun with other settings \(seed: 0 → 1\)"):
         write(tmp_path / "whole.jsonl", "--seed", "1")
 
 
