@@ -35,7 +35,7 @@ from config import Config, UserError
 from expert import fingerprint
 from rollout import Rollout, figures, rollouts
 from stage import STAGES, open_model
-from worlds import HELD_OUT_KINDS, Difficulty, Tasks
+from worlds import HELD_OUT_KINDS, Difficulty, Tasks, playable
 
 ACTING = ("api", "sql", "shell")
 NOT_ACTING = dict(math="it has no tools", safety="half of its requests are to be refused")
@@ -57,7 +57,7 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
     def share(name: str, seen: list[bool]) -> None:
         found[name], counts[name] = sum(seen) / len(seen) if seen else None, len(seen)  # None: base makes no call, so nothing can fail that it could recover from
 
-    worlds = e.worlds.split(",")
+    worlds = playable(e.worlds.split(","))
     acting = [world for world in worlds if world in ACTING]
     sampled: list[Rollout] = []
     for world in worlds:
@@ -160,7 +160,7 @@ def main() -> None:
     runs = list(dict.fromkeys(run.resolve() for run in runs))
     measured = [evaluate(run, config, device) for run in runs]
     print(f"\n{config.eval.tasks} {config.eval.split} tasks per figure and world, seed {config.eval.seed}; percent\n")
-    print(table(runs, measured, config.eval.worlds.split(",")))
+    print(table(runs, measured, playable(config.eval.worlds.split(","))))
 
 
 if __name__ == "__main__":

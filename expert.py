@@ -18,7 +18,7 @@ from typing import Any
 
 from tools import Plan, check, decode, hard_negatives, slip
 from worlds import (BABBLE, DEMANDS_MORE, ENDINGS, FAULT_TEXTS, OPENINGS, SLOTS, SYLLABLES, Difficulty, Episode, Task,
-                    draw, draw_name, failed, same_answer)
+                    draw, draw_name, failed, playable, same_answer)
 
 
 @dataclass
@@ -164,7 +164,7 @@ def fingerprint(worlds: Iterable[str], seed: int, difficulty: Difficulty, tasks:
     records them, to know whether the same would be drawn today.
     """
     made = [asdict(trajectory(name, seed, index, difficulty, slips=index % 2 == 1))
-            for name in sorted(set(worlds)) for index in range(tasks)]
+            for name in sorted(set(playable(list(worlds)))) for index in range(tasks)]
     return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -22,15 +22,18 @@ What differs from the usual reinforcement-learning environment:
 import copy
 import random
 import re
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 import tools as toolbox
 from config import UserError
 from tokenizer import SYLLABLES
+from worlds.sandbox import available
 
 WORLDS = {"api": "Api", "sql": "Sql", "shell": "Shell", "math": "Math", "safety": "Safety"}  # module in this folder -> its class
 
@@ -272,6 +275,23 @@ def world(name: str) -> type[World]:
     return getattr(import_module(f"worlds.{module}"), of_files or WORLDS[name])
 
 
+@cache
+def told(line: str) -> None:
+    """Say something once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def playable(names: Sequence[str]) -> list[str]:
+    """The worlds that can be acted in on this machine; one line says what is left out. Raises UserError where none is left."""
+    if "shell" not in names or available():
+        return list(names)
+    why = "a model's commands run nowhere but in bubblewrap, which is not installed (apt-get install bubblewrap)"
+    if set(names) == {"shell"}:
+        raise UserError(f"the shell world cannot be played: {why}")
+    told(f"the shell world is left out: {why}")
+    return [name for name in names if name != "shell"]
+
+
 MOST_TASKS = 2**32  # of one seed; an index is the lower half of a task's own seed
 
 
@@ -284,11 +304,14 @@ def draw(name: str, seed: int, index: int, difficulty: Difficulty = Difficulty()
 
 @dataclass(frozen=True)
 class Tasks:
-    """The tasks of one purpose and run, endless: `tasks[index]`; worlds take turns."""
+    """The tasks of one purpose and run, endless: `tasks[index]`; worlds take turns, as far as they are playable here."""
     purpose: str                                 # one of PURPOSES
     seed: int                                    # of the run
     worlds: Sequence[str]
     difficulty: Difficulty                       # its split becomes the purpose's
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "worlds", playable(self.worlds))
 
     def arguments(self, index: int) -> tuple[str, int, int, Difficulty]:
         """Of `draw`, for task number `index`."""

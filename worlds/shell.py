@@ -22,11 +22,12 @@ from datetime import date, datetime, time, timedelta, timezone
 
 from tools import tool
 from worlds import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
-from worlds.sandbox import File, Sandbox, SandboxDied, Tree
+from worlds.sandbox import File, Limits, Sandbox, SandboxDied, Tree
 
 BASH = tool("bash", "runs a command", {"command": {"type": "string"}})
 KINDS = ("txt", "log", "pdf", "csv", "tmp")
 MOST_TEXT = 600  # characters of output that the agent sees
+LIMITS = Limits(wall=1.5, cpu=1)  # a command of these tasks takes milliseconds
 MOST_IDLE = 4    # sandboxes kept for the next episode, per thread
 
 WORDINGS = {
@@ -335,7 +336,7 @@ class Shell(World):
                     return self.sandbox
                 except SandboxDied:
                     self.sandbox.close()
-            self.sandbox = Sandbox(tree)
+            self.sandbox = Sandbox(tree, LIMITS)
         return self.sandbox
 
     def step(self, call: dict) -> str:
