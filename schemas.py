@@ -41,9 +41,10 @@ import jsonschema_rs
 from jsonschema_rs import ValidationError, canonical
 
 SECONDS = 0.5         # for one question; an ordinary schema takes a millisecond, the next time some microseconds
-MEMORY = 192 << 20    # bytes of address space, of which Python and the library use 35 MB
-LONGEST = 1_000_000   # characters of a schema or of arguments; the largest real schemas have 100 000
+MEMORY = 128 << 20    # bytes of address space, of which Python and the library use 35 MB
+LONGEST = 1_000_000   # characters of a schema or of arguments, each value counted as 16 more; the largest real schemas have 100 000
 MOST_FAULTS = 100     # told of one call
+TOO_LARGE = f"too large: at most {LONGEST} characters, each value counted as 16 more"
 
 DIALECT = re.compile(r"https?://json-schema\.org/(draft-0[467]|draft/2019-09|draft/2020-12)/schema#?")
 MAPS = {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
@@ -52,6 +53,7 @@ SINGLE = {"not", "if", "then", "else", "items", "contains", "additionalPropertie
           "propertyNames", "contentSchema", "additionalItems"}
 # where the subschema is about an inner value, not about the same one; `contains`, `not` and `if` only ask, they demand nothing
 INNER = {"properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "items", "prefixItems", "unevaluatedItems"}
+IN_PLACE = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas"}  # about the same value
 
 
 class Malformed(Exception):
@@ -132,8 +134,11 @@ def _renamed(schema: dict, alone: bool) -> dict:
         schema["$id"] = schema.pop("id")
     if isinstance(schema.get("$id"), str) and schema["$id"].startswith("#"):
         schema["$anchor"] = schema.pop("$id")[1:]
+    schema.pop("$recursiveAnchor", None)               # 2019-09's; both lead to the root of a schema that is one document
     if "$recursiveRef" in schema:
         schema["$ref"] = schema.pop("$recursiveRef")
+    if schema.get("additionalProperties") is False:
+        schema.setdefault("properties", {})            # without it the library tells of the object, not of its keys
     types = schema.get("type")
     if types == "integer" or isinstance(types, list) and "integer" in types and "number" not in types:
         schema["wholeNumber"] = True
@@ -233,8 +238,9 @@ class Document:
         if self.listed(schema) or top:
             if not top:
                 self.free(schema)
-            if "additionalProperties" not in schema:
-                schema.setdefault("unevaluatedProperties", False)
+            if not {"additionalProperties", "unevaluatedProperties"} & schema.keys():
+                schema["unevaluatedProperties" if IN_PLACE & schema.keys() else "additionalProperties"] = False
+                schema.setdefault("properties", {})
         self.close_inside(schema)
 
     def close_inside(self, schema: dict) -> None:
@@ -281,16 +287,18 @@ def prepared(text: bytes) -> Judge:
     dialect = schema.get("$schema", "https://json-schema.org/draft/2020-12/schema")
     if not isinstance(dialect, str) or not (match := DIALECT.fullmatch(dialect)):
         raise Malformed(f"$schema is {str(dialect)[:60]}; wanted draft 4, 6, 7, 2019-09 or 2020-12")
-    written = modern(schema, alone="-0" in match[1])
+    written = modern(schema, alone=match[1].startswith("draft-"))
     settings = dict(validate_formats=True, offline=True, keywords={"wholeNumber": WholeNumber})
     as_written = jsonschema_rs.Draft202012Validator(written, **settings)
     document = Document(written)
     document.close(written, top=True)
     closed = jsonschema_rs.Draft202012Validator(written, **settings)
+    if jsonschema_rs.canonicalize(written, offline=True).satisfiability() == canonical.Satisfiability.NO:
+        raise Malformed(f"nothing can obey it{_wanted_unlisted(document, written)}")
     for pointer in canonical.find_unsatisfiable(written, offline=True):
         node = document.target("#" + pointer)
-        if not pointer or re.fullmatch(r"(/properties/[^/]+)+", pointer) and document.listed(node):  # {"not": {}} forbids a key, as is its right
-            raise Malformed(f"nothing can obey {pointer or 'it'}{_wanted_unlisted(document, node)}")
+        if re.fullmatch(r"(/properties/[^/]+)+", pointer) and document.listed(node):  # {"not": {}} forbids a key, as is its right
+            raise Malformed(f"nothing can obey {pointer}{_wanted_unlisted(document, node)}")
     return Judge(document, closed, as_written)
 
 
@@ -325,7 +333,7 @@ UNFIT = "unfit"  # a key that an alternative lists which does not hold: told onl
 def told(error: ValidationError, document: Document) -> Iterator[tuple[str, str, str]]:
     """The library's error as (kind, message, where), one for each missing or unexpected key."""
     where = ".".join(map(str, error.instance_path))
-    path, kind = where + "." if where else "", error.kind
+    path, place, kind = where + "." if where else "", where or "arguments", error.kind
     match kind.name:
         case "required":
             yield "missing", f"missing {path}{kind.property}", path + kind.property
@@ -335,37 +343,37 @@ def told(error: ValidationError, document: Document) -> Iterator[tuple[str, str,
                 what = f"unknown key {path}{key[:60]}; the schema has" if key not in known else f"{path}{key[:60]} does not go with the rest; there are"
                 yield UNFIT if key in known else "unexpected", f"{what} {', '.join(known)[:300] or 'none'}", path + key
         case "propertyNames":
-            yield "unexpected", f"{where or 'arguments'}: no key may be called {_said(kind.error.instance)[:60]}", where
+            yield "unexpected", f"{place}: no key may be called {_said(kind.error.instance)[:60]}", where
         case "falseSchema":
-            yield "unexpected", f"{where or 'arguments'} is not allowed", where
+            yield "unexpected", f"{place} is not allowed", where
         case "type" | "wholeNumber":
             wanted = kind.types if kind.name == "type" else ["integer"]
-            yield "type", f"{where} must be {' or '.join(wanted)}, not {_type(error.instance)}", where
+            yield "type", f"{place} must be {' or '.join(wanted)}, not {_type(error.instance)}", where
         case "enum":
-            yield "value", f"{where} must be {' or '.join(map(_said, kind.options))}, not {_said(error.instance):.60}"[:200], where
+            yield "value", f"{place} must be {' or '.join(map(_said, kind.options))}, not {_said(error.instance):.60}"[:200], where
         case "anyOf" | "oneOf" if hasattr(kind, "context"):
-            yield from _of_alternatives(error, where, document)
+            yield from _of_alternatives(error, where, place, document)
         case _:
-            yield "value", f"{where}: {_short(error.message)}", where
+            yield "value", f"{place}: {_short(error.message)}", where
 
 
-def _of_alternatives(error: ValidationError, where: str, document: Document) -> Iterator[tuple[str, str, str]]:
+def _of_alternatives(error: ValidationError, where: str, place: str, document: Document) -> Iterator[tuple[str, str, str]]:
     """What is wrong with the one alternative that was meant, as far as the value's type and its constant parts tell."""
-    def misses(branch: list[ValidationError], name: str, depth: int) -> bool:
-        return any(inner.kind.name == name and len(inner.instance_path) == len(error.instance_path) + depth for inner in branch)
+    def misses(branch: list[ValidationError], depth: int, *names: str) -> bool:
+        return any(inner.kind.name in names and len(inner.instance_path) == len(error.instance_path) + depth for inner in branch)
 
-    fitting = [branch for branch in error.kind.context if not misses(branch, "type", 0)]
+    fitting = [branch for branch in error.kind.context if not misses(branch, 0, "type", "wholeNumber")]
     if error.kind.context and not fitting:
-        types = dict.fromkeys(name for branch in error.kind.context for inner in branch if inner.kind.name == "type" and
-                              inner.instance_path == error.instance_path for name in inner.kind.types)
-        yield "type", f"{where} must be {' or '.join(types)}, not {_type(error.instance)}", where
+        here = [inner.kind for branch in error.kind.context for inner in branch if inner.instance_path == error.instance_path]
+        types = dict.fromkeys(name for kind in here for name in (kind.types if kind.name == "type" else ["integer"] * (kind.name == "wholeNumber")))
+        yield "type", f"{place} must be {' or '.join(types)}, not {_type(error.instance)}", where
         return
-    meant = [branch for branch in fitting if not misses(branch, "const", 1)] if len(fitting) > 1 else fitting
+    meant = [branch for branch in fitting if not misses(branch, 1, "const")] if len(fitting) > 1 else fitting
     if len(meant) == 1 and meant[0]:
         for inner in meant[0]:
             yield from told(inner, document)
     else:
-        yield "value", f"{where}: {_short(error.message)}", where
+        yield "value", f"{place}: {_short(error.message)}", where
 
 
 def faults_in(validator: jsonschema_rs.Validator, value: Any, document: Document) -> list[tuple[str, str, str]]:
@@ -382,7 +390,8 @@ def judge(schema: bytes, arguments: bytes) -> list[tuple[str, str, str]]:
     except MemoryError:
         raise
     except BaseException as problem:  # whatever a stranger's schema can trip over is its own fault; Rust's panics are no Exceptions
-        return [("schema", _short(str(problem) or type(problem).__name__), "")]
+        place = "/".join(map(str, getattr(problem, "instance_path", ())))
+        return [("schema", _short(getattr(problem, "message", str(problem)) or type(problem).__name__) + (f" (at {place[:60]})" if place else ""), "")]
     value = json.loads(arguments)
     if value is None:
         return []
@@ -418,8 +427,10 @@ class Process:
         """The answer to a question, or None if there was none within SECONDS and MEMORY."""
         deadline = time.monotonic() + SECONDS
         with self.lock:
-            for _ in range(2):                         # what died of something else (memory that earlier schemas hold) is asked once more
-                if self.child is None or self.owner != os.getpid():
+            fresh = False
+            while not fresh:                           # an old child may die of what earlier schemas hold: asked once more of a new one
+                fresh = self.child is None or self.owner != os.getpid()
+                if fresh:
                     self.start()
                 try:
                     self.child.stdin.write(f"{max(deadline - time.monotonic(), 0.01)}\n{schema}\n{arguments}\n".encode())
@@ -457,19 +468,14 @@ PROCESS = Process()
 
 
 def fits(thing: Any) -> bool:
-    """Whether JSON of this has at most LONGEST characters, about; a dict that holds another one twice counts it twice."""
+    """Whether JSON of this is at most LONGEST. What is held twice counts twice, so that no structure folded into itself is ever unfolded."""
     waiting, room = [thing], LONGEST
-    while waiting and room > 0:
+    while waiting and room >= 0:
         value = waiting.pop()
-        if isinstance(value, dict):
-            room -= sum(map(len, filter(lambda key: isinstance(key, str), value))) + 4 * len(value)
-            waiting += value.values() if room > 0 else ()
-        elif isinstance(value, (list, tuple)):
-            room -= len(value)
-            waiting += value if room > 0 else ()
-        else:
-            room -= len(value) if isinstance(value, str) else 2
-    return room > 0
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+        room -= 16 * len(inner) + sum(len(text) for text in (value if isinstance(value, dict) else (value,)) if isinstance(text, str))
+        waiting += inner if room >= 0 else ()
+    return room >= 0
 
 
 def ask(schema: Any, arguments: dict | None) -> list[tuple[str, str, str]]:
@@ -477,17 +483,18 @@ def ask(schema: Any, arguments: dict | None) -> list[tuple[str, str, str]]:
 
     kind is missing, unexpected, type or value, or schema if that is to blame. Arguments None: only the schema is looked at.
     """
+    if not fits(schema):
+        return [("schema", f"it is {TOO_LARGE}", "")]
+    if not fits(arguments):
+        return [("value", f"the arguments are {TOO_LARGE}", "")]
     try:
-        for what, thing in (("schema", schema), ("value", arguments)):
-            if not fits(thing):
-                return [(what, f"it has more than {LONGEST} characters", "")]
-        texts = json.dumps(schema), json.dumps(arguments)
-    except (TypeError, ValueError, RecursionError) as problem:  # arguments have been looked at by tools.decode
-        return [("schema", f"the schema is no JSON: {_short(str(problem))}", "")]
+        texts = json.dumps(schema, allow_nan=False), json.dumps(arguments)
+    except (TypeError, ValueError, RecursionError) as problem:  # of the schema; tools.decode has looked at the arguments
+        return [("schema", f"it is no JSON: {_short(str(problem))}", "")]
     answer = PROCESS.answer(*texts)
     if answer is None:                                 # which of the two is to blame cannot be known; mostly it is the longer one
-        blamed = "schema" if len(texts[0]) > len(texts[1]) else "value"
-        return [(blamed, f"{'it' if blamed == 'schema' else 'the arguments'} could not be checked within {SECONDS} s and {MEMORY >> 20} MB", "")]
+        limits = f"could not be checked within {SECONDS} s and {MEMORY >> 20} MB"
+        return [("schema", f"it {limits}", "") if len(texts[0]) > len(texts[1]) else ("value", f"the arguments {limits}", "")]
     return [tuple(fault) for fault in answer]
 
 

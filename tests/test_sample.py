@@ -253,7 +253,7 @@ def test_json_to_the_terminal_is_nothing_but_json(call):
     ("{", "cannot be read as JSON"),
     ('{"a": 1}', "tools must be a list, not dict"),
     ('["a"]', "is no list of tools: tool 0 must be"),
-    ('[{"name": "a", "parameters": {"type": "object", "properties": {"b": {"type": "nonsense"}}}}]', "the schema of a is malformed"),
+    ('[{"name": "a", "parameters": {"type": "object", "properties": {"b": {"type": "nonsense"}}}}]', "the schema of a cannot be used"),
     ('[{"name": "a"}, {"name": "a"}]', "two tools are called a"),
     (None, "cannot be read as JSON (.*No such file"),
 ])
