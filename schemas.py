@@ -43,6 +43,7 @@ from jsonschema_rs import ValidationError, canonical
 SECONDS = 0.5         # for one question; an ordinary schema takes a millisecond, the next time some microseconds
 MEMORY = 128 << 20    # bytes of address space, of which Python and the library use 35 MB
 LONGEST = 1_000_000   # characters of a schema or of arguments, each value counted as 16 more; the largest real schemas have 100 000
+LONGEST_PROOF = 20_000  # characters of a schema of which it is asked whether anything can obey it; that takes 0.1 s
 MOST_FAULTS = 100     # told of one call
 TOO_LARGE = f"too large: at most {LONGEST} characters, each value counted as 16 more"
 
@@ -276,6 +277,22 @@ class Judge:
     written: jsonschema_rs.Validator                   # as it was
 
 
+def _wanted_unlisted(document: Document, node: Any) -> str:
+    """The commonest reason: a key is required that is not listed."""
+    missing = [key for key in _list(node.get("required")) if key not in document.listed(node)] if isinstance(node, dict) else []
+    return f": it requires {', '.join(map(str, missing))[:60]}, which it does not list" if missing else ""
+
+
+def refuse_impossible(document: Document) -> None:
+    """Raise Malformed for a schema, or an object in one of its properties, that provably no value obeys; most often a key is required and not listed."""
+    if jsonschema_rs.canonicalize(document.root, offline=True).satisfiability() == canonical.Satisfiability.NO:
+        raise Malformed(f"nothing can obey it{_wanted_unlisted(document, document.root)}")
+    for pointer in canonical.find_unsatisfiable(document.root, offline=True):
+        node = document.target("#" + pointer)
+        if re.fullmatch(r"(/properties/[^/]+)+", pointer) and document.listed(node):  # {"not": {}} forbids a key, as is its right
+            raise Malformed(f"nothing can obey {pointer}{_wanted_unlisted(document, node)}")
+
+
 @lru_cache(maxsize=256)  # worlds repeat their schemas; whatever this holds is bounded by MEMORY
 def prepared(text: bytes) -> Judge:
     """A schema, ready to judge. Raises Malformed or the library's errors for one that cannot be read or that no arguments obey."""
@@ -293,23 +310,13 @@ def prepared(text: bytes) -> Judge:
     document = Document(written)
     document.close(written, top=True)
     closed = jsonschema_rs.Draft202012Validator(written, **settings)
-    if jsonschema_rs.canonicalize(written, offline=True).satisfiability() == canonical.Satisfiability.NO:
-        raise Malformed(f"nothing can obey it{_wanted_unlisted(document, written)}")
-    for pointer in canonical.find_unsatisfiable(written, offline=True):
-        node = document.target("#" + pointer)
-        if re.fullmatch(r"(/properties/[^/]+)+", pointer) and document.listed(node):  # {"not": {}} forbids a key, as is its right
-            raise Malformed(f"nothing can obey {pointer}{_wanted_unlisted(document, node)}")
+    if len(text) <= LONGEST_PROOF:
+        refuse_impossible(document)
     return Judge(document, closed, as_written)
 
 
 def _list(value: Any) -> list:
     return value if isinstance(value, list) else []
-
-
-def _wanted_unlisted(document: Document, node: Any) -> str:
-    """The commonest reason: a key is required that is not listed."""
-    missing = [key for key in _list(node.get("required")) if key not in document.listed(node)] if isinstance(node, dict) else []
-    return f": it requires {', '.join(map(str, missing))[:60]}, which it does not list" if missing else ""
 
 
 def _type(value: Any) -> str:

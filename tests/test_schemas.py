@@ -381,7 +381,7 @@ def test_many_tools_that_each_take_long_end_together():
 
 
 def test_an_ordinary_large_schema_is_no_attack():
-    """120 kB of what generators write, as the largest real tools have it."""
+    """135 kB of what generators write, as the largest real tools have it."""
     field = {"anyOf": [{"$ref": "#/$defs/M"}, {"type": "array", "items": {"$ref": "#/$defs/M"}}, NULL], "default": None, "description": "word " * 8}
     schema = {"type": "object", "properties": {f"field{n}": field for n in range(700)}, "$defs": {"M": X}}
     assert len(json.dumps(schema)) > 120_000 and tools.check_tools([function(schema)]) == []
