@@ -30,7 +30,7 @@ from mch import Heads
 from model import SAGE
 from think import Thinking, think
 from tokenizer import Tokenizer
-from tools import check_tools
+from tools import check_tools, openai_tools
 from traces import closing_text, opening_text, page, record, said_text, save, shade, step_text
 from worlds import Difficulty, Task, Tasks
 from worlds.terminal import task_of
@@ -99,10 +99,9 @@ def task_for(sample: Sample, style: str) -> Task:
         return Tasks("validation", Eval.seed, [sample.world or "api"], Difficulty(style=style, fault_rate=sample.fault_rate))[sample.task]
     path = Path(settings.anchored(sample.tools))
     try:
-        tools = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); wanted a list of tools in OpenAI's format") from None
-    tools = [tool if isinstance(tool, dict) and "function" in tool else {"type": "function", "function": tool} for tool in tools] if isinstance(tools, list) else tools
+        tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); wanted a list of tools in OpenAI's or MCP's format") from None
     if faults := check_tools(tools):
         raise UserError(f"{path} is no list of tools: {faults[0].message}; wanted [{{\"type\": \"function\", \"function\": {{\"name\": ..., \"description\": ..., \"parameters\": a JSON Schema of type object}}}}]")
     return task_of(sample.prompt, tools, style)

@@ -4,27 +4,24 @@ A tool is a JSON-Schema function in Qwen's (OpenAI's) format; a call is {"name":
 <tool_call>{"name": ..., "arguments": ...}</tool_call>. `check` is the one judge of calls: training labels, rewards, the worlds and the
 hallucination audit all ask it. Plans are section 4.1 of the paper, hard negatives section 3.1 ("Negative Constraint Sampling").
 
-What differs from plain JSON Schema, because models invent rather than extend:
-- A key that the schema does not list is wrong, also in nested objects, unless the schema says `additionalProperties` itself.
+What differs from plain JSON Schema, because models invent rather than extend (schemas.py has the rules and the bounds on time and memory):
+- A key that no schema lists is wrong, wherever it stands, unless the schema says otherwise. A tool without parameters takes no arguments.
 - 1.0 is no integer, true is no number; an integer serves for a number. (The rule of the Berkeley function-calling leaderboard.)
 - Text that JSON tolerates and programs choke on is a fault: duplicate keys, NaN, integers beyond 64 bits, lone surrogates, 10 MB of "[".
-- No reference is ever fetched from the network, and a pattern gets a time limit.
 """
 
 import json
 import math
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import jsonschema
-import referencing
-import regex  # comes with tiktoken; unlike re it can stop a search that backtracks for ever
+import schemas
 
-LONGEST_CALL = 1_000_000  # characters; a model that writes more is looping
+LONGEST_CALL = schemas.LONGEST  # characters; a model that writes more is looping
 DEEPEST = 32              # nesting of arguments; schemas in the wild reach 6
 LARGEST = 2**63           # SQLite's and most APIs' integers end here
 
@@ -58,6 +55,8 @@ def tool(name: str, description: str, properties: dict[str, dict], required: lis
     return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
+SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")  # OpenAI's, MCP's and Anthropic's names for the same
+WANTED_TOOL = '{"type": "function", "function": {"name": ..., "parameters": ...}}'
 SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", "object": "obj", "array": "list", "null": "null"}
 
 
@@ -71,7 +70,7 @@ def compact(tool: dict) -> str:
         if not isinstance(schema, dict):
             return "any"
         if isinstance(schema.get("enum"), list):
-            return "|".join(map(str, schema["enum"]))
+            return "|".join(choice if isinstance(choice, str) else json.dumps(choice) for choice in schema["enum"])
         if isinstance(schema.get("properties"), dict):
             return "{" + fields(schema) + "}"
         if isinstance(schema.get("items"), dict):
@@ -84,66 +83,64 @@ def compact(tool: dict) -> str:
         return ", ".join(f"{key} {kind(inner)}{'' if key in required else '?'}" for key, inner in schema.get("properties", {}).items())
 
     function = tool["function"]
-    parameters = function.get("parameters", {})
+    parameters = function.get("parameters") or {}
     names = [f"{key}{'' if key in parameters.get('required', []) else '?'}" for key in parameters.get("properties", {})]
     types = [kind(inner) for inner in parameters.get("properties", {}).values()]
-    return f"{function.get('description', '')}: {function['name']}({', '.join(names)}) {', '.join(types)}".removeprefix(": ").rstrip()
+    return f"{function.get('description') or ''}: {function['name']}({', '.join(names)}) {', '.join(types)}".removeprefix(": ").rstrip()
 
 
-def closed(schema: Any) -> Any:
-    """The schema with `additionalProperties: false` wherever properties are listed and nothing else is said about others."""
-    if not isinstance(schema, dict):
-        return schema
-    schema = {key: closed(value) if key == "items" else value for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict):
-        schema["properties"] = {key: closed(inner) for key, inner in schema["properties"].items()}
-        if not {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"} & schema.keys():
-            schema.setdefault("additionalProperties", False)
-    return schema
+def openai_tools(found: Any) -> Any:
+    """The tools of a file as a list in OpenAI's format; what is no list of tools stays as it is, for check_tools to name.
 
-
-def _matches(validator, pattern: str, instance: Any, schema: dict):
-    if isinstance(instance, str) and not regex.search(pattern, instance, timeout=0.1):
-        yield jsonschema.ValidationError(f"does not match {pattern}")
-
-
-Strict = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    validators={"pattern": _matches},
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({
-        "integer": lambda _, value: type(value) is int,
-        "number": lambda _, value: type(value) in (int, float),
-    }))
-
-
-@lru_cache(maxsize=8192)  # a check costs microseconds, preparing a schema costs milliseconds; worlds repeat their schemas
-def _validator(parameters: str) -> jsonschema.protocols.Validator:
-    schema = closed(json.loads(parameters))
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-        raise jsonschema.SchemaError(f"parameters must be a schema of type object, not {str(schema)[:60]}")
-    Strict.check_schema(schema)
-    return Strict(schema, registry=referencing.Registry(), format_checker=Strict.FORMAT_CHECKER)
+    Also read: functions without the {"type": "function"} around them, MCP's tools/list ({"tools": [{"name", "inputSchema"}]}, with or without
+    {"result": ...} around it) and Anthropic's `input_schema`. Absent or null parameters become those of a tool without arguments.
+    """
+    for key in ("result", "tools"):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    if not isinstance(found, list):
+        return found
+    tools = []
+    for entry in found:
+        function = entry.get("function", entry) if isinstance(entry, dict) else None
+        if not isinstance(function, dict):
+            tools.append(entry)
+            continue
+        schemas = [function[key] for key in SCHEMA_KEYS if function.get(key) is not None]
+        described = {key: function[key] or "" for key in ("name", "description") if key in function}
+        parameters = schemas[0] if schemas else {"type": "object", "properties": {}}
+        tools.append({"type": "function", "function": {**described, "parameters": parameters}})
+    return tools
 
 
 def check_tools(tools: Any) -> list[Fault]:
-    """What is wrong with a list of tools, as faults of kind "schema"; empty if nothing is."""
+    """What is wrong with a list of tools, as faults of kind "schema"; empty if nothing is. Ends within a second or so."""
     if not isinstance(tools, list):
         return [Fault("schema", f"tools must be a list, not {type(tools).__name__}")]
-    faults, names = [], set()
+    faults, names, began = [], set(), time.monotonic()
     for place, tool in enumerate(tools):
         function = tool.get("function") if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
-            faults.append(Fault("schema", f"tool {place} must be {{\"type\": \"function\", \"function\": {{\"name\": ..., \"parameters\": ...}}}}", str(place)))
+            faults.append(Fault("schema", f"tool {place} must be {WANTED_TOOL}", str(place)))
         elif name in names:
-            faults.append(Fault("schema", f"two tools are called {name}", name))
+            faults.append(Fault("schema", f"two tools are called {name[:60]}", name))
+        elif time.monotonic() - began > schemas.SECONDS:
+            return [*faults, Fault("schema", f"tools from {name[:60]} on could not be checked within {schemas.SECONDS} s", name)]
         else:
             names.add(name)
-            try:
-                _validator(json.dumps(function.get("parameters", {})))
-            except Exception as problem:  # whatever a stranger's schema can trip over is that schema's fault
-                faults.append(Fault("schema", f"the schema of {name} is malformed: {_line(problem)}", name))
+            faults += _judged(function, None)
     return faults
+
+
+def _judged(function: dict, arguments: dict | None) -> list[Fault]:
+    """What is wrong with arguments by a function's schema, or with that schema; only the latter without arguments."""
+    if "parameters" not in function and (other := next((key for key in SCHEMA_KEYS if key in function), None)):
+        found = [("schema", f"{other} stands where parameters is wanted", "")]
+    else:
+        found = schemas.ask(function.get("parameters"), arguments)
+    return [Fault("schema", f"the schema of {function['name'][:60]} cannot be used: {message}", function["name"]) if kind == "schema"
+            else Fault(kind, message, where) for kind, message, where in found]
 
 
 # ------------------------------------------------------------------------------------------------------------ calls
@@ -176,6 +173,8 @@ def _unsafe(arguments: dict) -> Fault | None:
     if all(type(key) is str and key.isascii() and (type(value) is str and value.isascii() or type(value) is int and -LARGEST <= value < LARGEST)
            for key, value in arguments.items()):
         return None                              # the common case, a quarter of the time
+    if not schemas.fits(arguments):
+        return Fault("syntax", f"the arguments are {schemas.TOO_LARGE}")
     waiting: list[tuple[str, Any, int]] = [("", arguments, 0)]
     while waiting:
         where, value, depth = waiting.pop()
@@ -241,62 +240,6 @@ def _broken(tools: Any) -> bool:
         isinstance(t, dict) and isinstance(t.get("function"), dict) and isinstance(t["function"].get("name"), str) for t in tools)
 
 
-PYTHON = {"integer": (int,), "number": (int, float), "string": (str,), "boolean": (bool,)}
-
-
-def _plainly_right(arguments: dict, parameters: Any) -> bool:
-    """Whether arguments obey a flat schema of plain types, enumerations and ranges: the common case in 2 µs instead of 50.
-
-    False says nothing; then the schema library decides. A property-based test holds the two to agree.
-    """
-    if not isinstance(parameters, dict) or parameters.keys() - {"type", "properties", "required"} or parameters.get("type") != "object":
-        return False
-    properties, required = parameters.get("properties"), parameters.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list) or not arguments.keys() <= properties.keys():
-        return False
-    if not all(isinstance(key, str) and key in arguments for key in required):
-        return False
-    for key, value in arguments.items():
-        schema = properties[key]
-        if not isinstance(schema, dict) or schema.keys() - {"type", "description", "enum", "minimum", "maximum"}:
-            return False
-        kind = schema.get("type")
-        if not isinstance(kind, str) or type(value) not in PYTHON.get(kind, ()):
-            return False
-        if "enum" in schema and (kind != "string" or not isinstance(schema["enum"], list) or value not in schema["enum"]):
-            return False
-        low, high = schema.get("minimum", -LARGEST), schema.get("maximum", LARGEST)
-        if type(low) is not int or type(high) is not int or (kind in ("integer", "number") and not low <= value <= high):
-            return False
-    return True
-
-
-def _type(value: Any) -> str:
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "null")
-
-
-def _named(error: jsonschema.ValidationError) -> list[Fault]:
-    """The schema library's error as our faults, one for each missing or unexpected key."""
-    where = ".".join(map(str, error.absolute_path))
-    path = where + "." if where else ""
-    if error.validator == "required":
-        return [Fault("missing", f"missing {path}{key}", path + key) for key in error.validator_value
-                if key not in error.instance and f"{key!r} is" in error.message]
-    if error.validator == "additionalProperties" and error.validator_value is False:
-        known = error.schema.get("properties", {})
-        return [Fault("unexpected", f"unknown key {path}{key[:60]}; the schema has {', '.join(known) or 'none'}", path + key)
-                for key in error.instance if key not in known]
-    if error.validator == "type" or (error.context and all(inner.validator == "type" for inner in error.context)):
-        wanted = error.validator_value if error.validator == "type" else " or ".join(str(inner.validator_value) for inner in error.context)
-        return [Fault("type", f"{where} must be {wanted if isinstance(wanted, str) else ' or '.join(wanted)}, not {_type(error.instance)}", where)]
-    if error.validator in ("unevaluatedProperties", "propertyNames"):
-        return [Fault("unexpected", f"{where or 'arguments'}: {_line(error.message)}", where)]
-    if error.validator == "enum":
-        return [Fault("value", f"{where} must be {' or '.join(map(str, error.validator_value))}, not {error.instance!s:.60}"[:200], where)]
-    return [Fault("value", f"{where}: {_line(error.message)}", where)]
-
-
 KINDS = ("syntax", "schema", "unknown_tool", "unexpected", "missing", "type", "value")  # in the order in which they are told
 
 
@@ -312,15 +255,8 @@ def faults_of(call: dict, tools: list[dict]) -> list[Fault]:
         return check_tools(tools)
     function = next((t["function"] for t in tools if t["function"]["name"] == call["name"]), None)
     if function is None:
-        return [Fault("unknown_tool", f"no tool {call['name'][:60]}; there are {', '.join(t['function']['name'] for t in tools)}", call["name"])]
-    if _plainly_right(call["arguments"], function.get("parameters")):
-        return []
-    try:
-        validator = _validator(json.dumps(function.get("parameters", {})))
-        faults = [fault for error in validator.iter_errors(call["arguments"]) for fault in _named(error)]
-    except Exception as problem:  # a reference that leads nowhere or in a circle, a pattern that never ends
-        return check_tools(tools) or [Fault("schema", f"the schema of {call['name']} cannot be applied: {_line(problem)}", call["name"])]
-    return sorted(faults, key=lambda fault: (KINDS.index(fault.kind), fault.where))
+        return [Fault("unknown_tool", f"no tool {call['name'][:60]}; there are {', '.join(t['function']['name'] for t in tools)[:1000]}", call["name"])]
+    return sorted(_judged(function, call["arguments"]), key=lambda fault: (KINDS.index(fault.kind), fault.where))
 
 
 # ------------------------------------------------------------------------------------------------------------ plans

@@ -249,11 +249,20 @@ def test_json_to_the_terminal_is_nothing_but_json(call):
     assert json.loads(call("--json", "-", "--thinking.mode", "fast"))["verified"]
 
 
+def test_tools_as_an_mcp_server_lists_them(own, monkeypatch, tools, tmp_path):
+    listed = [{"name": tool["function"]["name"], "description": tool["function"]["description"], "inputSchema": tool["function"]["parameters"]}
+              for tool in TASKS[1].tools]
+    tools.write_text(json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": listed}}))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*HEARD, ""])))
+    own("--json", tmp_path / "t.json")
+    assert [step["said"] for step in json.loads((tmp_path / "t.json").read_text())["steps"]] == [*HEARD, None]
+
+
 @pytest.mark.parametrize("content, wanted", [
     ("{", "cannot be read as JSON"),
     ('{"a": 1}', "tools must be a list, not dict"),
     ('["a"]', "is no list of tools: tool 0 must be"),
-    ('[{"name": "a", "parameters": {"type": "object", "properties": {"b": {"type": "nonsense"}}}}]', "the schema of a is malformed"),
+    ('[{"name": "a", "parameters": {"type": "object", "properties": {"b": {"type": "nonsense"}}}}]', "the schema of a cannot be used"),
     ('[{"name": "a"}, {"name": "a"}]', "two tools are called a"),
     (None, "cannot be read as JSON (.*No such file"),
 ])
