@@ -1,14 +1,15 @@
 """Continue a prompt, or let an agent act, with a run of ours or with Qwen2.5 weights, and watch.
 
     python sample.py --prompt "def "                                       token by token
-    python sample.py --run ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"     in the folder's own chat template
+    python sample.py --run ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
     python sample.py --show-gate --prompt "..."                            the split embedding's gate, as colours
 
     python sample.py --think --world api --task 3                          an agent's decisions, step by step (think.py)
     python sample.py --think --world api --task 3 --html trace.html        the same as a page; --json trace.json as data
     python sample.py --think --tools tools.json --prompt "..."             tools of your own: you type what they say
 
-Of a folder's generation_config.json the stop tokens are read; temperature and top-p are this program's own settings.
+--chat uses a folder's own chat template. Of its generation_config.json the stop tokens are read;
+temperature and top-p are this program's own settings.
 """
 
 import codecs
@@ -44,13 +45,14 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if (Path(sample.run) / "config.json").exists():
-        model, tokenizer = checkpoint.load_qwen(sample.run, dtype, device), tokenizers.qwen(sample.run)
+        model = checkpoint.load_qwen(sample.run, dtype, device)
+        tokenizer = tokenizers.qwen(sample.run)
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
         tokenizer = tokenizers.load(config.data.tokenizer)
     if tokenizer.vocab_size > model.config.vocab_size:
-        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} tokens, the model of {sample.run} "
-                        f"{model.config.vocab_size:,}; give the model's own tokenizer")
+        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} tokens, the model "
+                        f"of {sample.run} {model.config.vocab_size:,}; give the model's own tokenizer")
     return model, tokenizer
 
 
@@ -160,7 +162,9 @@ def main() -> None:
         return show_gate(model, tokenizer, sample.prompt, sample.picture)
 
     if sample.chat:
-        prompt = chat_template.prompt_tokens(tokenizer, [dict(role="system", content=tokenizers.STANDARD), dict(role="user", content=sample.prompt)])
+        messages = [dict(role="system", content=tokenizers.STANDARD),
+                    dict(role="user", content=sample.prompt)]
+        prompt = chat_template.prompt_tokens(tokenizer, messages)
     else:
         prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
         print(sample.prompt, end="", flush=True)
@@ -175,8 +179,8 @@ def main() -> None:
     on_cpu = next(model.parameters()).device.type == "cpu"
     compiled = sample.compile == "on" or sample.compile == "auto" and sample.tokens >= 1000 and runtime.can_compile("cpu" if on_cpu else "cuda")
     began = time.perf_counter()
-    texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p, tokenizer.stop, sample.seed,
-                     compiled_step(model) if compiled else step, stream)
+    texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p,
+                     tokenizer.stop, sample.seed, compiled_step(model) if compiled else step, stream)
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))
     for tokens in texts[1:]:
