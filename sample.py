@@ -7,6 +7,9 @@
     python sample.py --think --world api --task 3                          an agent's decisions, step by step (think.py)
     python sample.py --think --world api --task 3 --html trace.html        the same as a page; --json trace.json as data
     python sample.py --think --tools tools.json --prompt "..."             tools of your own: you type what they say
+
+--chat uses a folder's own chat template. Of its generation_config.json the stop tokens are read;
+temperature and top-p are this program's own settings.
 """
 
 import codecs
@@ -20,6 +23,7 @@ import threads  # before torch
 
 import torch
 
+import chat_template
 import checkpoint
 import config as settings
 import runtime
@@ -41,10 +45,15 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if (Path(sample.run) / "config.json").exists():
+        model = checkpoint.load_qwen(sample.run, dtype, device)
         tokenizer = checkpoint.tokenizer_of(sample.run, sample.run)
-        return checkpoint.load_qwen(sample.run, dtype, device), tokenizer
-    model, config, _ = checkpoint.load_run(sample.run, dtype, device)
-    return model, checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
+    else:
+        model, config, _ = checkpoint.load_run(sample.run, dtype, device)
+        tokenizer = checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} tokens, the model "
+                        f"of {sample.run} {model.config.vocab_size:,}; give the model's own tokenizer")
+    return model, tokenizer
 
 
 def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:
@@ -152,10 +161,11 @@ def main() -> None:
         return show_gate(model, tokenizer, sample.prompt, sample.picture)
 
     if sample.chat:
-        prompt, _ = tokenizer.encode_chat([dict(role="system", content=tokenizers.STANDARD), dict(role="user", content=sample.prompt)], generation_prompt=True)
-        stop = tokenizer.stop
+        messages = [dict(role="system", content=tokenizers.STANDARD),
+                    dict(role="user", content=sample.prompt)]
+        prompt = chat_template.prompt_tokens(tokenizer, messages)
     else:
-        prompt, stop = [tokenizer.end_of_text, *tokenizer.encode(sample.prompt)], [tokenizer.end_of_text]
+        prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
         print(sample.prompt, end="", flush=True)
 
     # tokens are bytes: a character may end in a later one, so the terminal gets what an incremental decoder has complete
@@ -168,8 +178,8 @@ def main() -> None:
     on_cpu = next(model.parameters()).device.type == "cpu"
     compiled = sample.compile == "on" or sample.compile == "auto" and sample.tokens >= 1000 and runtime.can_compile("cpu" if on_cpu else "cuda")
     began = time.perf_counter()
-    texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p, stop, sample.seed,
-                     compiled_step(model) if compiled else step, stream)
+    texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p,
+                     tokenizer.stop, sample.seed, compiled_step(model) if compiled else step, stream)
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))
     for tokens in texts[1:]:
