@@ -45,15 +45,10 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if (Path(sample.run) / "config.json").exists():
-        model = checkpoint.load_qwen(sample.run, dtype, device)
         tokenizer = checkpoint.tokenizer_of(sample.run, sample.run)
-    else:
-        model, config, _ = checkpoint.load_run(sample.run, dtype, device)
-        tokenizer = checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size:,} tokens, the model "
-                        f"of {sample.run} {model.config.vocab_size:,}; give the model's own tokenizer")
-    return model, tokenizer
+        return checkpoint.load_qwen(sample.run, dtype, device), tokenizer
+    model, config, _ = checkpoint.load_run(sample.run, dtype, device)
+    return model, checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
 
 
 def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:
