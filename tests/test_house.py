@@ -14,7 +14,7 @@ import config as settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
-ORDER = ["threads", "config", "results", "runtime", "corpus", "tokenizer", "tools", "losses", "muon", "kernels", "attention", "model", "mch", "checkpoint", "data", "stage",
+ORDER = ["threads", "config", "results", "runtime", "corpus", "tools", "tokenizer", "losses", "muon", "kernels", "attention", "model", "mch", "checkpoint", "data", "stage",
          "worlds", "expert", "teacher", "generate", "rollout", "steps", "talk", "think", "traces"]
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory"]
 
