@@ -36,7 +36,8 @@ from model import flops_per_token
 from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage, open_model
 from steps import WORDS, first_wrong, spans_of
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, chat
+from tools import given_text, parse
 from worlds import Difficulty, Task, draw
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
@@ -90,20 +91,38 @@ def drawn_rows(c: Distill, seed: int, count: int, babble: float, slips: float) -
     return [row for row in rows if row["verified"]]
 
 
+def untaught(row: dict) -> str:
+    """Why a line's conversation cannot be rendered as it was meant; "" if it can."""
+    try:
+        chat(row["messages"], row["tools"])
+    except UserError as problem:
+        return str(problem)
+    spelt = (number for number, message in enumerate(row["messages"])
+             if message["role"] == "assistant" and any(parse(given_text(message.get("content")))))
+    number = next(spelt, None)  # its letters would be taught, not the markers
+    return "" if number is None else f"message {number} has a call in its content"
+
+
 def rows_of_file(c: Distill, say) -> list[dict]:
     """The verified trajectories in a file of teacher.py; broken lines are counted and passed over. Raises UserError where none is left."""
     path, worlds = Path(settings.anchored(c.file)), c.worlds.split(",")
     if not path.exists():
         raise UserError(f"no file {path}; write one with python teacher.py --out {c.file}, or leave distill.file empty")
-    rows, broken = [], []
+    rows, broken, unfit = [], [], []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             if not row["messages"] or row["tools"] is None or not row["verified"] or row["world"] not in worlds:
                 raise ValueError
+            if problem := untaught(row):
+                unfit.append(f"line {number}, {problem}")
+                continue
             rows.append(row)
         except (ValueError, KeyError, TypeError):
             broken.append(number)
+    if unfit:
+        some = "; ".join(unfit[:3]) + " …" * (len(unfit) > 3)
+        say(f"        {len(unfit)} lines of {path.name} cannot be taught and are left out: {some}")
     if broken:
         say(f"        {len(broken)} of {len(rows) + len(broken)} lines of {path.name} are broken, of other worlds or not verified, and are left out: lines {', '.join(map(str, broken[:8]))}{' …' if len(broken) > 8 else ''}")
     if not rows:

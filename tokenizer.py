@@ -105,8 +105,8 @@ class Tokenizer:
     def pieces(self, message: list[int]) -> list[toolbox.Piece]:
         """A message's tokens, without its stop, cut into words and calls for tools.read.
 
-        The markers' IDs tell a call from text that spells one. Only a message that has no such ID, as
-        from a model or a vocabulary that never knew them, is cut by its text.
+        The markers' IDs tell a call from text that spells one. Only a message that has no such ID,
+        as from a model or a vocabulary that never knew them, is cut by its text.
         """
         opening, closing = (self.special.get(tag) for tag in ("<tool_call>", "</tool_call>"))
         if opening not in message:
@@ -114,7 +114,8 @@ class Tokenizer:
         found, begin, inside = [], 0, False
         for place, token in enumerate(message):
             if token == opening or token == closing and inside:
-                found.append((self.decode(message[begin:place]), token == closing if inside else None))
+                closed = token == closing if inside else None
+                found.append((self.decode(message[begin:place]), closed))
                 begin, inside = place + 1, token == opening
         return [*found, (self.decode(message[begin:]), False if inside else None)]
 
@@ -162,7 +163,7 @@ ROLES = ("system", "user", "assistant", "tool")
 
 
 def plain(messages: list[dict]) -> list[tuple[str, str, list[dict]]]:
-    """Role, text and calls {"name", "arguments": object} of each message of an OpenAI-style history.
+    """Role, text and calls {"name", "arguments"} of each message of an OpenAI-style history.
 
     Raises UserError that names the message and the field that cannot be rendered.
     """
@@ -259,9 +260,10 @@ def chat(messages: list[dict], tools: list | None = None, style: str = "qwen", g
     """A conversation as one string.
 
     `messages` are dicts with role (system, user, assistant, tool) and content; an assistant's may hold
-    tool_calls=[{"function": {"name", "arguments"}}], the arguments as an object or as its JSON text.
-    `tools` are JSON schemas (style "qwen", Qwen2.5's own template) or ready lines (style "compact", a
-    third of the tokens). `generation_prompt` ends where the assistant should begin. Raises UserError.
+    tool_calls=[{"function": {"name", "arguments"}}], the arguments as an object or its JSON text.
+    `tools` are JSON schemas (style "qwen", Qwen2.5's own template) or ready lines (style "compact",
+    a third of the tokens). `generation_prompt` ends where the assistant should begin. Raises
+    UserError.
     """
     return "".join(segment.text for segment in chat_segments(messages, tools, style, generation_prompt))
 

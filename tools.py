@@ -150,10 +150,10 @@ def check_tools(tools: Any) -> list[Fault]:
 
 # ------------------------------------------------------------------------------------------------------------ calls
 
-# A call in a text. First a frame whose strings are JSON's, so that tags within them are text: group 1
-# is what it frames. "<" and "\" outside of strings, and a string that JSON does not go on behind, end
-# the attempt; so two attempts at most are under way at any place, and time is linear. Where there is no
-# such frame, group 2 is what stands before the next tag, and group 3 that tag if it closes the call.
+# A call in a text. First a frame whose strings are JSON's, so that tags within them are text: group
+# 1 is what it frames. "<" and "\" outside of strings, and a string that JSON does not go on behind,
+# end the attempt; so at most two attempts are under way at any place, and time is linear. Without
+# such a frame, group 2 is what stands before the next tag, and group 3 that tag if it closes.
 CALL = re.compile(
     r"<tool_call>(?:"
     r'((?:[^"<\\]++|"(?:[^"\\]++|\\.)*+"(?=\s*[]:,}]))*+)</tool_call>'
@@ -222,7 +222,7 @@ def _unsafe(arguments: dict) -> Fault | None:
 
 
 def _json(text: str) -> Any:
-    """The value in a JSON text, strictly: no key twice, no NaN. Raises ValueError, to stand behind "is"."""
+    """A JSON text's value: no key twice, no NaN. Raises ValueError whose text follows "is"."""
     def pairs(items: list[tuple[str, Any]]) -> dict:
         if len(found := dict(items)) < len(items):
             (key, _), = Counter(key for key, _ in items).most_common(1)
@@ -265,14 +265,14 @@ def pieces(text: str) -> list[Piece]:
     return [*found, (text[end:], None)]
 
 
-def read(message: list[Piece]) -> tuple[str, list[tuple[str, dict | Fault]]]:
+def read(message: str | list[Piece]) -> tuple[str, list[tuple[str, dict | Fault]]]:
     """A message's words, up to its first call, and its calls in order: (as written, call or fault).
 
     What stands in <think>…</think>, or in a <think> that nothing closes, is neither; nor is what
     stands before a </think> that nothing opens, since templates put the <think> into the prompt.
     """
     words, calls, thinking = "", [], False
-    for text, closed in message:
+    for text, closed in pieces(message) if isinstance(message, str) else message:
         if closed is not None:
             body, tag, rest = (text, "", "") if closed else text.partition("</think>")
             if not thinking:
@@ -292,10 +292,10 @@ def read(message: list[Piece]) -> tuple[str, list[tuple[str, dict | Fault]]]:
 
 
 def parse(text: str | bytes) -> tuple[list[dict], list[Fault]]:
-    """The calls in a model's text, in order, and a syntax fault for each that is none. Never raises."""
+    """A model's calls in order, and a syntax fault for each that is none. Never raises."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
-    return sorted_out([call for _, call in read(pieces(text))[1]])
+    return sorted_out([call for _, call in read(text)[1]])
 
 
 def sorted_out(found: list[dict | Fault]) -> tuple[list[dict], list[Fault]]:
