@@ -288,7 +288,8 @@ LOOK, DROP = {"name": "look", "arguments": {"x": 1}}, '<tool_call>{"name": "drop
 ])
 def test_a_call_drafted_in_a_thought_is_none(thought):
     assert tools.parse(f"{thought}\n{tools.write(LOOK)}") == ([LOOK], [])
-    assert tools.read(f"{thought}\nanswer: 3") == ("\nanswer: 3", [])
+    words, calls = tools.read(f"{thought}\nanswer: 3")
+    assert (words.strip(), calls) == ("answer: 3", [])
 
 
 def test_a_thought_that_never_ends_hides_all_behind_it():
