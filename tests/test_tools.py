@@ -300,6 +300,7 @@ def test_a_thought_that_never_ends_hides_all_behind_it():
 
 @pytest.mark.parametrize("text, found", [
     (f'<tool_call>{{"name": "a</tool_call>{tools.write(LOOK)}', ["not JSON", LOOK]),  # an open string swallows nothing
+    (f'<tool_call>{{"name": "a</tool_call>{tools.write(LOOK)}<tool_call>{{"x</tool_call>', ["not JSON", LOOK, "not JSON"]),
     (f"{tools.write(LOOK)}<tool_call>{{}} and so on</tool_call>{tools.write(LOOK)}", [LOOK, "not JSON", LOOK]),
     (f'<tool_call>{json.dumps(LOOK)}{tools.write(LOOK)}', ["not closed", LOOK]),
     ("<tool_call></tool_call>", ["not JSON"]), ("</tool_call>", []), ("<tool_call>", ["not closed"]),
