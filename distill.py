@@ -39,7 +39,8 @@ from model import flops_per_token
 from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage, open_model
 from steps import WORDS, first_wrong, spans_of
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, chat
+from tools import given_text, parse
 from worlds import Difficulty, Task, Tasks, strangers
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
@@ -67,8 +68,8 @@ def conversation(messages: list[dict], tools: list, tokenizer: Tokenizer, style:
 def success(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Example:
     """A verified attempt to learn from. A call that the check refused on the way is masked; that it was put right is learnt."""
     tokens, weights = lesson(attempt.tokens, attempt.own, prompt_weight)
-    for entry, (first, last) in zip(attempt.log, spans_of(tokens, attempt.own, tokenizer.stop)):
-        if entry.faults:
+    for group, (first, last) in zip(attempt.groups, spans_of(tokens, attempt.own, tokenizer.stop)):
+        if any(attempt.log[place].faults for place in group):
             weights[first:last + 1] = [0.0] * (last + 1 - first)
     return tokens, weights
 
@@ -107,6 +108,18 @@ def drawn_rows(c: Distill, purpose: str, count: int, style: str, babble: float, 
     return [row for row in rows if row["verified"]]
 
 
+def untaught(row: dict) -> str:
+    """Why a line's conversation cannot be rendered as it was meant; "" if it can."""
+    try:
+        chat(row["messages"], row["tools"])
+    except UserError as problem:
+        return str(problem)
+    spelt = (number for number, message in enumerate(row["messages"])
+             if message["role"] == "assistant" and any(parse(given_text(message.get("content")))))
+    number = next(spelt, None)  # its letters would be taught, not the markers
+    return "" if number is None else f"message {number} has a call in its content"
+
+
 def rows_of_file(c: Distill, style: str, say) -> list[dict]:
     """The verified trajectories in a file of teacher.py whose tools are written in a style; other lines are counted by reason and passed over.
 
@@ -119,7 +132,7 @@ def rows_of_file(c: Distill, style: str, say) -> list[dict]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
-            problem = unfit(row, c, style)
+            problem = unfit(row, c, style) or untaught(row)
         except (ValueError, KeyError, TypeError, AttributeError):
             problem = "broken"
         if problem:

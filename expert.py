@@ -39,9 +39,10 @@ class Trajectory:
     negatives: list[dict] = field(default_factory=list)
 
 
-def call_message(content: str, call: dict) -> dict:
-    """An assistant's message with one tool call, as OpenAI's clients write it."""
-    return {"role": "assistant", "content": content, "tool_calls": [{"type": "function", "function": call}]}
+def call_message(content: str, *calls: dict) -> dict:
+    """An assistant's message with its tool calls, as OpenAI's clients write it."""
+    entries = [{"type": "function", "function": call} for call in calls]
+    return {"role": "assistant", "content": content, "tool_calls": entries}
 
 
 # ---------------------------------------------------------------------------------------------- reactions to faults

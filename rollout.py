@@ -10,9 +10,11 @@ What differs from the usual rollout of several turns: no row ever waits for anot
 keys and values lives through the whole episode), and training sees the very tokens that were sampled, not a text encoded anew.
 """
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from generate import choose, pad
 from generate import step as plain_step
 from model import SAGE, State
 from tokenizer import Tokenizer
-from tools import Fault, parse
+from tools import Fault, read
 from worlds import Entry, Episode, Task, failed
 
 TURNS = 10  # calls of one episode at most; the longest solution has 4, each may fail once or twice
@@ -36,12 +38,13 @@ class Rollout:
     tokens: list[int]  # the whole conversation: prompt, the model's messages, what tools said
     own: list[bool]  # which tokens the model drew itself, the <|im_end|> of its messages included
     log_probs: list[float]  # of its own tokens under the distribution they were drawn from; 0 elsewhere
-    messages: list[str] = field(default_factory=list)  # its own messages as text, without the <|im_end|>
-    ended: str = ""  # "answer", "malformed" (zero tolerance), "invalid" (too many wrong calls), "turns", "length", "raised"
+    messages: list[str] = field(default_factory=list)  # its own, without the <|im_end|>
+    ended: str = ""  # "answer", "malformed" (zero tolerance), "invalid" (too many wrong calls), "time" (too long in its world), "turns", "length", "raised" (a bug of ours)
     verified: bool = False
     fault: tuple[int, str] | None = None  # (place in `log`, kind) of the fault that was injected
     log: list[Entry] = field(default_factory=list)  # its calls
-    problem: str = ""  # what was raised, where it ended so
+    problem: str = ""  # what was raised, by the world or where it ended so
+    called: list[int] = field(default_factory=list)  # entries of `log` that each of `messages` made
 
     @property
     def invented(self) -> int:
@@ -54,18 +57,35 @@ class Rollout:
         return sum(bool(entry.faults) for entry in self.log)
 
     @property
+    def groups(self) -> list[list[int]]:
+        """Places in `log` of each message's calls, none for the answer.
+
+        Where nothing was counted, as in a log that no Row kept, each call is a message of its own.
+        """
+        ends = [0, *accumulate(self.called or [1] * len(self.log))]
+        return [list(range(begin, end)) for begin, end in pairwise(ends)]
+
+    @property
     def recovered(self) -> bool | None:
-        """Whether one of the two calls after the injected fault was taken by the same tool without error; None where no fault came."""
+        """Whether one of the two calls after the injected fault was taken by the same tool.
+
+        Without an error, that is. Calls of the message that met the fault do not count: they were
+        written before it was told. None where no fault came.
+        """
         if self.fault is None:
             return None
         place, _ = self.fault
         name = self.log[place].call["name"]
-        return any(e.taken is not None and e.taken["name"] == name and not failed(e.said) for e in self.log[place + 1:place + 3])
+        told = next(group[-1] + 1 for group in self.groups if place in group)
+        return any(e.taken is not None and e.taken["name"] == name and not failed(e.said)
+                   for e in self.log[told:told + 2])
 
 
-def between(tokenizer: Tokenizer, style: str, role: str, content: str) -> list[int]:
-    """The tokens between the <|im_end|> of the model's message and its next one: what a tool or the user says."""
-    tokens, own = tokenizer.encode_chat([{"role": "assistant", "content": ""}, {"role": role, "content": content}], None, style, generation_prompt=True)
+def between(tokenizer: Tokenizer, style: str, role: str, *contents: str) -> list[int]:
+    """The tokens from the <|im_end|> of a message of the model's to its next: what others say."""
+    messages = [{"role": "assistant", "content": ""}]
+    messages += [{"role": role, "content": content} for content in contents]
+    tokens, own = tokenizer.encode_chat(messages, None, style, generation_prompt=True)
     return tokens[len(own) - own[::-1].index(True):]
 
 
@@ -102,34 +122,48 @@ class Row:
 
     def end(self, why: str) -> None:
         self.rollout.ended, self.rollout.fault, self.rollout.log = why, self.episode.fault, self.episode.log
+        self.rollout.problem = self.rollout.problem or self.episode.problem
         self.episode.world.close()
 
     def act(self, tokenizer: Tokenizer, tolerance: int, zero_tolerance: bool) -> None:
-        """Judge the message that has just ended: carry out its call, or take it as the answer."""
-        text = tokenizer.decode(self.rollout.tokens[self.start:-1])
-        self.rollout.messages.append(text)
+        """Judge the message that has just ended: carry out its calls in order, or take the answer.
+
+        A call behind one that was refused or is malformed is carried out all the same, as it would
+        be in a message of its own; only the episode's end stops them. The answer's thought is cut.
+        """
+        r, written = self.rollout, self.rollout.tokens[self.start:-1]
+        before, said = len(self.episode.log), []
+        words, calls = read(tokenizer.pieces(written))
+        r.messages.append(tokenizer.decode(written) if calls else words)
         try:
-            calls, faults = parse(text)
-            if not calls and not faults:
-                self.rollout.verified = bool(self.episode.verify(text))
+            if not calls:
+                r.verified = bool(self.episode.verify(words))
                 return self.end("answer")
-            call = calls[0] if len(calls) == 1 and not faults else faults[0] if faults else Fault("syntax", "one call a message")
-            if isinstance(call, Fault):
-                said = f"error: {call.message}"
-                self.episode.log.append(Entry(text, [call], said, None))
-            else:
-                said = self.episode.step(call)
+            for text, call in calls:
+                if isinstance(call, Fault):
+                    said.append(f"error: {call.message}")
+                    self.episode.log.append(Entry(text, [call], said[-1], None))
+                else:
+                    said.append(self.episode.step(call))
+                if why := self.over(tolerance, zero_tolerance):
+                    return self.end(why)
         except Exception as error:  # a world that raises costs its episode only
-            self.rollout.problem = f"{type(error).__name__}: {error}"
+            r.problem = f"{type(error).__name__}: {error}"
             return self.end("raised")
-        wrong = {fault.kind for fault in self.episode.log[-1].faults}
-        if zero_tolerance and wrong & {"syntax", "unknown_tool"}:
-            return self.end("malformed")
-        if sum(bool(entry.faults) for entry in self.episode.log) >= tolerance:
-            return self.end("invalid")
-        if len(self.episode.log) >= TURNS:
-            return self.end("turns")
-        self.queue.extend(between(tokenizer, self.rollout.task.difficulty.style, "tool", said))
+        finally:
+            r.called.append(len(self.episode.log) - before)
+        self.queue.extend(between(tokenizer, r.task.difficulty.style, "tool", *said))
+
+    def over(self, tolerance: int, zero_tolerance: bool) -> str:
+        """Why the episode ends with the call that was just made; "" where it goes on."""
+        log = self.episode.log
+        if zero_tolerance and {fault.kind for fault in log[-1].faults} & {"syntax", "unknown_tool"}:
+            return "malformed"
+        if sum(bool(entry.faults) for entry in log) >= tolerance:
+            return "invalid"
+        if self.episode.seconds > self.episode.world.patience:
+            return "time"
+        return "turns" if len(log) >= TURNS else ""
 
 
 @torch.no_grad()
@@ -158,7 +192,12 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
 
     play(model, tokenizer, next_rows, batch, min(max(map(len, prompts), default=0) + room, model.config.context), temperature, room, tolerance, zero_tolerance, step)
     model.train(was_training)
-    return [row.rollout for row in rows]
+    done = [row.rollout for row in rows]
+    if broken := [r for r in done if r.problem]:
+        first = broken[0]
+        print(f"note    {len(broken)} of {len(done)} episodes count as failures since something was raised; the first, of "
+              f"{first.task.world} (seed {first.task.seed}): {first.problem}", file=sys.stderr)
+    return done
 
 
 def begin(model: SAGE, rows: list[Row], limit: int) -> tuple[State, Tensor, Tensor]:

@@ -42,6 +42,7 @@ def judge(episode: Rollout) -> list[Labels]:
     logic     of valid calls: 1 if the call is that of a solution's step still to be done, or does the same as the first such step (tasks are played again
               to find out, as if all before had gone right). Repeating what is done is 0; a call that met the injected fault counts as it was meant
     success   whether the episode verified in the end, the same for all its messages
+    A message with several calls has of each label its worst call's: 0, or else missing, or else 1.
     The answer has no call that could be malformed or made up: 1, 1; its logic is whether it is right.
     """
     steps, success = [step.call for step in episode.task.solution if step.call], float(episode.verified)
@@ -61,7 +62,14 @@ def judge(episode: Rollout) -> list[Labels]:
             if done is not None and not met:
                 left.remove(done)
         labels.append([syntax, grounded, logic, success])
-    return labels + [[1.0, 1.0, success, success]] * (episode.ended == "answer")
+    groups = [[labels[place] for place in group] for group in episode.groups if group]
+    messages = [[worst(part) for part in zip(*group)] for group in groups]
+    return messages + [[1.0, 1.0, success, success]] * (episode.ended == "answer")
+
+
+def worst(labels: tuple[float | None, ...]) -> float | None:
+    """One label for several calls: wrong if one is, unknown if none is wrong but one unknown."""
+    return 0.0 if 0.0 in labels else None if None in labels else 1.0
 
 
 def spans_of(tokens: list[int], own: list[bool], stop: list[int]) -> list[tuple[int, int]]:
@@ -83,8 +91,10 @@ def example(source: str, task: Task, tokens: list[int], own: list[bool], labels:
 
 def of_episode(episode: Rollout, tokenizer: Tokenizer) -> dict:
     """An own episode."""
-    labels = judge(episode)
-    return example("own", episode.task, episode.tokens, episode.own, labels, [place < len(episode.log) for place in range(len(labels))], tokenizer.stop, episode.verified)
+    labels, answered = judge(episode), episode.ended == "answer"
+    calls = [True] * (len(labels) - answered) + [False] * answered
+    return example("own", episode.task, episode.tokens, episode.own, labels, calls, tokenizer.stop,
+                   episode.verified)
 
 
 def encoded(task: Task, messages: list[dict], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
@@ -120,12 +130,16 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
     tokens, own = encoded(episode.task, messages, tokenizer)
     written, experts = spans_of(episode.tokens, episode.own, tokenizer.stop), spans_of(tokens, own, tokenizer.stop)
     calls = [message["tool_calls"][0]["function"] for message in messages if "tool_calls" in message]
-    for place, (labels, (_, end)) in enumerate(zip(judge(episode), written)):
-        if part := next((part for part, label in zip(PARTS, labels) if label == 0 and part != "success"), None):
-            begin, last = experts[place]
-            return episode.tokens[:end + 1], part, tokens[begin:last + 1]
-        if place >= len(calls) or place >= len(episode.log) or decode(episode.log[place].call) != calls[place]:
+    done = 0  # calls so far, all of them the expert's, who makes one per message
+    for labels, group, (_, end) in zip(judge(episode), [*episode.groups, []], written):
+        wrong = [part for part, label in zip(PARTS, labels) if label == 0 and part != "success"]
+        if wrong:
+            begin, last = experts[done]
+            return episode.tokens[:end + 1], wrong[0], tokens[begin:last + 1]
+        made = [decode(episode.log[place].call) for place in group]
+        if not made or made != calls[done:done + len(made)]:
             return None
+        done += len(made)
     return None
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -30,10 +31,10 @@ import provenance
 from config import UserError, flat, run
 from expert import Trajectory, call_message, fingerprint, invented, record, trajectory
 from tokenizer import AGENTIC, SOCRATIC_TEACHER
-from tools import decode, parse
-from worlds import WORLDS, Difficulty, Episode, Task, Tasks
+from tools import given_call, given_text, read, sorted_out
+from worlds import WORLDS, Difficulty, Episode, Task, Tasks, failed
 
-MOST_TURNS = 12            # of one episode; the longest solution has 4 calls, and each may fail once or twice
+MOST_CALLS = 12            # of one episode; the longest solution has 4, each may fail once or twice
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 
@@ -49,12 +50,17 @@ class GaveUp(Exception):
     """A task that is not kept; the text is the reason, short enough to count by."""
 
 
+class MalformedReply(Exception):
+    """A reply's body is not the protocol; the text says where."""
+
+
 class HttpTeacher:
     """A model behind an OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, transformers serve, a cloud).
 
     Transient failures (429, 5xx, time-outs, disconnects, bodies that are not the protocol) are retried with growing pauses, then the
-    task is given up and counted. `seconds` bounds a whole reply, also one that arrives a byte at a time. Replies are cached on disk by
-    their request, so an interrupted run pays for nothing twice.
+    task is given up and counted; any other exception is a bug and is passed on. `seconds` bounds a
+    whole reply, also one that arrives a byte at a time. Replies are cached on disk by their
+    request, so an interrupted run pays for nothing twice.
     """
 
     def __init__(self, url: str, model: str, key: str = "none", cache: Path | None = None, seconds: float = 120, tries: int = 5,
@@ -63,10 +69,17 @@ class HttpTeacher:
             import openai  # here: the scripted expert needs no client
         except ImportError:
             raise UserError("a teacher over HTTP needs the client openai; pip install openai") from None
-
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"--url is {url!r}; wanted http://… or https://…, up to /v1")
         self.openai, self.model, self.cache = openai, model, cache
         self.seconds, self.tries, self.pause, self.temperature, self.tokens = seconds, tries, pause, temperature, tokens
         self.client = openai.OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=0)
+        # while a body is read, errors are not the client's but those of the library below it:
+        # httpx, and from version 3 on httpx2
+        http = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+        self.timeouts = (openai.APITimeoutError, TimeoutError, *(h.TimeoutException for h in http))
+        self.disconnects = (openai.APIConnectionError, ConnectionError)
+        self.disconnects += tuple(h.RequestError for h in http)
         self.retries: Counter[str] = Counter()   # what went wrong on the way, by kind
 
     def complete(self, messages: list[dict], tools: list[dict]) -> dict:
@@ -81,9 +94,13 @@ class HttpTeacher:
                 time.sleep(self.pause * 2 ** min(attempt - 1, 6) * random.uniform(0.5, 1))
             try:
                 message = self.ask(request)
-                read = read_message(message)
-            except self.openai.APITimeoutError:
+                found = read_message(message)
+            except self.timeouts:
                 problem = "time-out"
+            except self.disconnects:
+                problem = "disconnected"
+            except MalformedReply:
+                problem = "malformed reply"
             except self.openai.RateLimitError:
                 problem = "rate limit"
             except (self.openai.AuthenticationError, self.openai.PermissionDeniedError, self.openai.NotFoundError) as error:
@@ -93,17 +110,13 @@ class HttpTeacher:
                 problem = f"status {error.status_code}"
                 if error.status_code < 500:      # this request will not get better by asking again
                     raise GaveUp(problem) from None
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-                problem = "malformed reply"
-            except Exception as error:           # the transport's own errors have other names in every version of the client
-                problem = "time-out" if "Timeout" in type(error).__name__ else "disconnected"
             else:
                 if place:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     aside = place.with_suffix(f".{random.getrandbits(32)}")
                     aside.write_text(json.dumps(message))
                     aside.replace(place)
-                return read
+                return found
             self.retries[problem] += 1
         raise GaveUp(problem)
 
@@ -114,28 +127,31 @@ class HttpTeacher:
             for piece in response.iter_bytes():
                 body += piece
                 if time.monotonic() > end:
-                    raise TimeoutError("Timeout")
+                    raise TimeoutError
                 if len(body) > LARGEST_REPLY:
-                    raise ValueError("too large")
-        return json.loads(body)["choices"][0]["message"]
+                    raise MalformedReply(f"more than {LARGEST_REPLY} bytes")
+        try:
+            return json.loads(body)["choices"][0]["message"]
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as problem:
+            raise MalformedReply(f"{type(problem).__name__} in the body") from None
 
     def solve(self, task: Task) -> tuple[list[dict], Episode]:
         """The model's messages for a task and its episode, verified by execution; raises GaveUp with the reason otherwise."""
         messages: list[dict] = []
         with Episode(task) as episode:
-            for _ in range(MOST_TURNS):
+            while len(episode.log) < MOST_CALLS:
                 reply = self.complete([{"role": "user", "content": task.request}, *messages], task.tools)
-                if not reply["calls"] and not reply["faults"]:
-                    messages.append({"role": "assistant", "content": reply["content"]})
-                    if not episode.verify(reply["content"]):
-                        raise GaveUp("not verified")
-                    if invented(episode):
-                        raise GaveUp("invented an argument")
-                    return messages, episode
-                if reply["faults"] or len(reply["calls"]) > 1:
-                    raise GaveUp("malformed call" if reply["faults"] else "several calls at once")
-                call = reply["calls"][0]
-                messages += [call_message(reply["content"], call), {"role": "tool", "content": episode.step(call)}]
+                if reply["faults"]:
+                    raise GaveUp("malformed call")
+                if reply["calls"]:
+                    messages += carried_out(episode, reply["content"], reply["calls"])
+                    continue
+                messages.append({"role": "assistant", "content": reply["content"]})
+                if not episode.verify(reply["content"]):
+                    raise GaveUp("not verified")
+                if invented(episode):
+                    raise GaveUp("invented an argument")
+                return messages, episode
         raise GaveUp("no end")
 
     def critique(self, task: Task, attempt: list[dict]) -> str:
@@ -144,33 +160,62 @@ class HttpTeacher:
         return self.complete([{"role": "user", "content": f"{SOCRATIC_TEACHER}\n\n{shown}"}], [])["content"]
 
 
+def carried_out(episode: Episode, content: str, calls: list[dict]) -> list[dict]:
+    """A message with its calls, and a result for each.
+
+    The message is a slip, which nobody is to imitate (expert.solve), where a call was refused or
+    answered by an error of its own making. One such call spoils its whole message: words and
+    order of the others were chosen with it. The injected fault is nobody's slip.
+    """
+    before = len(episode.log)
+    results = [{"role": "tool", "content": episode.step(call)} for call in calls]
+    injected = episode.fault[0] if episode.fault else None
+    slipped = any(entry.faults or failed(entry.said) and place != injected
+                  for place, entry in enumerate(episode.log[before:], before))
+    return [call_message(content, *calls) | ({"slip": True} if slipped else {}), *results]
+
+
 def wire(messages: list[dict]) -> list[dict]:
     """Our messages as the protocol wants them: arguments as text, calls and results joined by an id."""
-    sent, calls = [], 0
+    sent, waiting, number = [], deque(), 0
     for message in messages:
+        out = {"role": message["role"], "content": message["content"]}
         if message["role"] == "tool":
-            sent.append({**message, "tool_call_id": f"call_{calls}"})
-        elif "tool_calls" in message:
-            calls += 1
-            function = message["tool_calls"][0]["function"]
-            sent.append({**message, "tool_calls": [{"id": f"call_{calls}", "type": "function", "function": {
-                "name": function["name"], "arguments": json.dumps(function["arguments"])}}]})
-        else:
-            sent.append(message)
+            out["tool_call_id"] = waiting.popleft()
+        for call in message.get("tool_calls", ()):
+            number += 1
+            waiting.append(f"call_{number}")
+            function = {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}
+            entry = {"id": waiting[-1], "type": "function", "function": function}
+            out.setdefault("tool_calls", []).append(entry)
+        sent.append(out)
     return sent
 
 
 def read_message(message: dict) -> dict:
-    """A server's message as text, calls and faults; calls may stand in the protocol's field or in the text. Raises where it is neither."""
-    content = message.get("content") or ""
-    if not isinstance(content, str):
-        raise TypeError("content is no text")
-    calls, faults = parse(content)
-    for entry in message.get("tool_calls") or ():
-        function = entry["function"]
-        call = decode(f'{{"name": {json.dumps(function["name"])}, "arguments": {function["arguments"] or "{}"}}}')
-        (calls if isinstance(call, dict) else faults).append(call)
-    return {"content": content.split("<tool_call>")[0].strip(), "calls": calls, "faults": faults}
+    """A server's message as text, calls and faults. Raises MalformedReply where it is no message.
+
+    Calls may stand in the protocol's field, in its field of 2023 (function_call), or in the text;
+    one that stands in field and text counts once. A thought, in its own field or in <think>, is
+    left out.
+    """
+    if not isinstance(message, dict):
+        raise MalformedReply(f"the message is a {type(message).__name__}")
+    try:
+        words, written = read(given_text(message.get("content")))
+    except ValueError as problem:
+        raise MalformedReply(str(problem)) from None
+    entries = message.get("tool_calls") or []
+    if not entries and message.get("function_call"):
+        entries = [{"function": message["function_call"]}]
+    if not isinstance(entries, list) or not all(
+            isinstance(e, dict) and isinstance(e.get("function"), dict) for e in entries):
+        raise MalformedReply("tool_calls are no list of functions")
+    calls, faults = sorted_out([given_call(entry["function"]) for entry in entries])
+    more, more_faults = sorted_out([call for _, call in written])
+    known = {json.dumps(call, sort_keys=True) for call in calls}
+    calls += [call for call in more if json.dumps(call, sort_keys=True) not in known]
+    return {"content": words.strip(), "calls": calls, "faults": faults + more_faults}
 
 
 # ------------------------------------------------------------------------------------------------------- the data set
@@ -290,7 +335,7 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
     tokenizer = toy()
     lengths = sorted(len(tokenizer.encode_chat(r["messages"], r["tools"], "compact" if r["tools"] and isinstance(r["tools"][0], str) else "qwen")[0])
                      for r in records)
-    calls = [sum("tool_calls" in message for message in r["messages"]) for r in records]
+    calls = [sum(len(message.get("tool_calls", ())) for message in r["messages"]) for r in records]
     return {
         "trajectories": len(records), "verified": sum(r["verified"] for r in records), "invented": sum(r["invented"] for r in records),
         "worlds": dict(Counter(r["world"] for r in records)), "kinds": dict(Counter(f"{r['world']} {r['kind']}" for r in records)),

@@ -35,7 +35,7 @@ from runtime import time_limit
 from steps import WORDS
 from talk import Cost, Talk, forward_flops
 from tokenizer import Tokenizer
-from tools import parse
+from tools import read, sorted_out
 from worlds import FAULT_KINDS, FAULT_TEXTS, Task
 
 SUCCESS = PARTS.index("success")
@@ -95,7 +95,7 @@ class Step:
     reasoned: bool = False
     gate: float | None = None  # γ; None where nothing was asked (modes fast and reason)
     told: list[str] = field(default_factory=list)  # critiques of rejected rounds
-    said: str | None = None  # by the tool
+    said: list[str] = field(default_factory=list)  # by the tools, one text per call
     cost: Cost = field(default_factory=Cost)
 
 
@@ -145,12 +145,12 @@ class Line(Row):
         self.thinking.steps.append(step)
 
     def hear(self, tokenizer: Tokenizer, patience: float) -> list[int]:
-        """Have the last step's message executed, as in any rollout: the tokens of what the tool said."""
+        """Have the last step's message executed, as in a rollout: the tokens of what tools said."""
         r, step, calls = self.rollout, self.thinking.steps[-1], len(self.episode.log)
         if step.chosen.ended:
             with time_limit(patience, "the tool"):
                 self.act(tokenizer, 2, False)
-            step.said = self.episode.log[-1].said if len(self.episode.log) > calls else None
+            step.said = [entry.said for entry in self.episode.log[calls:]]
         said = list(self.queue)[:self.left]
         self.queue.clear()
         r.tokens += said
@@ -210,8 +210,17 @@ class Thinker:
                              [min(lines[i].left, free) for i, free in zip(rows, talk.free())], self.tokenizer.stop)
         return [Candidate(i, round, tokens, log_probs, entropy, self.text(tokens), tokens[-1] in self.tokenizer.stop) for i, (tokens, log_probs, entropy) in zip(rows, written)]
 
+    def written(self, tokens: list[int]) -> list[int]:
+        """A message without its stop."""
+        return tokens[:-1] if tokens[-1:] and tokens[-1] in self.tokenizer.stop else tokens
+
     def text(self, tokens: list[int]) -> str:
-        return self.tokenizer.decode(tokens[:-1] if tokens[-1:] and tokens[-1] in self.tokenizer.stop else tokens)
+        return self.tokenizer.decode(self.written(tokens))
+
+    def calls(self, tokens: list[int]) -> list[dict]:
+        """The well-formed calls in a message."""
+        _, calls = read(self.tokenizer.pieces(self.written(tokens)))
+        return sorted_out([call for _, call in calls])[0]
 
     def candidates(self, talk: Talk, before: Talk, lines: list[Line], steps: list[Step], open_: list[int], round: int) -> tuple[Talk, list[Candidate]]:
         """n candidates for each open conversation, equal ones as one: a row each. The fast step is the first, if there was one."""
@@ -268,18 +277,22 @@ class Thinker:
     def look_ahead(self, talk: Talk, candidates: list[Candidate], lines: list[Line]) -> None:
         """Look-Ahead Simulation: behind each candidate that calls a tool, what the tool might say and what the agent would do then, with the head's `success` there.
 
-        A step that does not end within `ahead` tokens counts 0.
+        Of a candidate with several calls each is imagined to be told the same. A step that does not
+        end within `ahead` tokens counts 0.
         """
         s, kinds = self.settings, [kind for kind in self.settings.counterfactuals.split(",") if kind]
-        acting = [row for row, c in enumerate(candidates) if c.ended and parse(c.text)[0]]
+        calls = [len(self.calls(c.tokens)) if c.ended else 0 for c in candidates]
+        acting = [row for row, number in enumerate(calls) if number]
         if not kinds or not acting:
             return
         styles = {row: lines[candidates[row].row].rollout.task.difficulty.style for row in acting}
         expected = self.expected(talk.select(acting), styles[acting[0]]) if "expected" in kinds else []
         said = [expected[place] if kind == "expected" else SAID[kind][kinds[:number].count(kind) % len(SAID[kind])]
                 for place in range(len(acting)) for number, kind in enumerate(kinds)]
-        future = talk.select([row for row in acting for _ in kinds])
-        future.read([between(self.tokenizer, styles[row], "tool", text) for row, text in zip((row for row in acting for _ in kinds), said)])
+        rows = [row for row in acting for _ in kinds]
+        future = talk.select(rows)
+        future.read([between(self.tokenizer, styles[row], "tool", *[text] * calls[row])
+                     for row, text in zip(rows, said)])
         written = future.write([[]] * len(said), [0.0] * len(said), [s.ahead] * len(said), self.tokenizer.stop)
         for number, (success, (tokens, _, _)) in enumerate(zip(future.confide()[:, SUCCESS].tolist(), written)):
             ended = tokens[-1] in self.tokenizer.stop

@@ -37,6 +37,7 @@ import tiktoken
 import tokenizers
 
 import corpus
+import tools as toolbox
 from config import ROOT, UserError
 
 # How Qwen2 cuts text into words before merging bytes (its tokenizer.json): contractions; letters with one leading mark or space;
@@ -162,6 +163,23 @@ class Tokenizer:
             table[token] = entry
         return table
 
+    def pieces(self, message: list[int]) -> list[toolbox.Piece]:
+        """A message's tokens, without its stop, cut into words and calls for tools.read.
+
+        The markers' IDs tell a call from text that spells one. Only a message that has no such ID,
+        as from a model or a vocabulary that never knew them, is cut by its text.
+        """
+        opening, closing = (self.special.get(tag) for tag in ("<tool_call>", "</tool_call>"))
+        if opening not in message:
+            return toolbox.pieces(self.decode(message))
+        found, begin, inside = [], 0, False
+        for place, token in enumerate(message):
+            if token == opening or token == closing and inside:
+                closed = token == closing if inside else None
+                found.append((self.decode(message[begin:place]), closed))
+                begin, inside = place + 1, token == opening
+        return [*found, (self.decode(message[begin:]), False if inside else None)]
+
     def encode_chat(self, messages: list[dict], tools: list | None = None, style: str = "qwen", generation_prompt: bool = False) -> tuple[list[int], list[bool]]:
         """Token IDs of a conversation, and for each whether the assistant wrote it (what a loss may teach).
 
@@ -208,11 +226,56 @@ class Segment:
     own: bool  # written by the assistant
 
 
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def plain(messages: list[dict]) -> list[tuple[str, str, list[dict]]]:
+    """Role, text and calls {"name", "arguments"} of each message of an OpenAI-style history.
+
+    Raises UserError that names the message and the field that cannot be rendered.
+    """
+    if not isinstance(messages, list):
+        raise UserError(f"messages are a {type(messages).__name__}; wanted a list of messages")
+    found = []
+    for number, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ROLES:
+            what = f"role {role!r}" if isinstance(message, dict) else f"a {type(message).__name__}"
+            raise UserError(f"message {number} has {what:.60}; wanted a role of {', '.join(ROLES)}")
+        content = message.get("content")
+        if content is None and role in ("system", "user"):
+            raise UserError(f"message {number} ({role}) has no content")
+        try:
+            text = toolbox.given_text(content)
+        except ValueError as problem:
+            raise UserError(f"message {number} ({role}): {problem}") from None
+        found.append((role, text, calls_of(message, f"message {number} ({role})")))
+    return found
+
+
+def calls_of(message: dict, name: str) -> list[dict]:
+    """The calls of a message, also in OpenAI's field of 2023, function_call. Raises UserError."""
+    field = "tool_calls" if message.get("tool_calls") else "function_call"
+    entries = message.get(field) or []
+    entries = [entries] if field == "function_call" and entries else entries
+    if entries and message["role"] != "assistant":
+        raise UserError(f"{name} has {field}; only the assistant calls tools")
+    if not isinstance(entries, list):
+        raise UserError(f"{name}: {field} is a {type(entries).__name__}; wanted a list of calls")
+    functions = [e.get("function", e) if isinstance(e, dict) else e for e in entries]
+    calls, faults = toolbox.sorted_out([toolbox.given_call(function) for function in functions])
+    if faults:
+        raise UserError(f"{name}: {field}: {faults[0].message}")
+    return calls
+
+
 def chat_segments(messages: list[dict], tools: list | None, style: str, generation_prompt: bool) -> list[Segment]:
     """The pieces of a rendered conversation; see `chat`."""
     if style not in ("qwen", "compact"):
         raise UserError(f"chat style is {style!r}; wanted 'qwen' or 'compact'")
-    compact, parts = style == "compact", []
+    if not isinstance(tools or [], list):
+        raise UserError(f"tools are a {type(tools).__name__}; wanted a list of schemas or lines")
+    compact, parts, history = style == "compact", [], plain(messages)
 
     def template(text: str, own: bool = False) -> None:
         parts.append(Segment(text, True, own))
@@ -220,7 +283,7 @@ def chat_segments(messages: list[dict], tools: list | None, style: str, generati
     def content(text: str, own: bool = False) -> None:
         parts.append(Segment(text, False, own))
 
-    system = messages[0]["content"] if messages and messages[0]["role"] == "system" else None
+    system = history[0][1] if history and history[0][0] == "system" else None
     if tools or system is not None or not compact:  # Qwen always has a system message; the compact style only where it says something
         template("<|im_start|>system\n")
         content(system if system is not None else "" if compact else "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
@@ -231,31 +294,29 @@ def chat_segments(messages: list[dict], tools: list | None, style: str, generati
             template("\n</tools>" if compact else TOOLS_END)
         template("<|im_end|>\n")
     break_ = "" if compact else "\n"
-    for index, message in enumerate(messages):
-        role = message["role"]
+    colon, comma = (":", ",") if compact else (": ", ", ")
+    for index, (role, text, calls) in enumerate(history):
         if role == "tool":  # consecutive results share one user turn
-            if index == 0 or messages[index - 1]["role"] != "tool":
+            if index == 0 or history[index - 1][0] != "tool":
                 template("<|im_start|>user")
             template("\n<tool_response>" + break_)
-            content(message["content"])
+            content(text)
             template(break_ + "</tool_response>")
-            if index + 1 == len(messages) or messages[index + 1]["role"] != "tool":
+            if index + 1 == len(history) or history[index + 1][0] != "tool":
                 template("<|im_end|>\n")
         elif role == "assistant":
             template("<|im_start|>assistant\n")
-            content(message.get("content") or "", own=True)
-            for number, call in enumerate(message.get("tool_calls") or ()):
-                call = call.get("function", call)
-                separator = "\n" if not compact and (number or message.get("content")) else ""
+            content(text, own=True)
+            for number, call in enumerate(calls):
+                separator = "\n" if not compact and (number or text) else ""
                 template(f"{separator}<tool_call>{break_}", own=True)
-                arguments = json.dumps(call["arguments"], ensure_ascii=False, separators=(",", ":") if compact else None)
-                content(f'{{"name":"{call["name"]}","arguments":{arguments}}}' if compact else f'{{"name": "{call["name"]}", "arguments": {arguments}}}', own=True)
+                content(json.dumps(call, ensure_ascii=False, separators=(comma, colon)), own=True)
                 template(f"{break_}</tool_call>", own=True)
             template("<|im_end|>", own=True)
             template("\n")
         elif not (role == "system" and index == 0):
             template(f"<|im_start|>{role}\n")
-            content(message["content"])
+            content(text)
             template("<|im_end|>\n")
     if generation_prompt:
         template("<|im_start|>assistant\n")
@@ -266,8 +327,10 @@ def chat(messages: list[dict], tools: list | None = None, style: str = "qwen", g
     """A conversation as one string.
 
     `messages` are dicts with role (system, user, assistant, tool) and content; an assistant's may hold
-    tool_calls=[{"function": {"name", "arguments": dict}}]. `tools` are JSON schemas (style "qwen", Qwen2.5's own template)
-    or ready lines (style "compact", a third of the tokens). `generation_prompt` ends where the assistant should begin.
+    tool_calls=[{"function": {"name", "arguments"}}], the arguments as an object or its JSON text.
+    `tools` are JSON schemas (style "qwen", Qwen2.5's own template) or ready lines (style "compact",
+    a third of the tokens). `generation_prompt` ends where the assistant should begin. Raises
+    UserError.
     """
     return "".join(segment.text for segment in chat_segments(messages, tools, style, generation_prompt))
 

@@ -8,6 +8,7 @@ What differs from plain JSON Schema, because models invent rather than extend (s
 - A key that no schema lists is wrong, wherever it stands, unless the schema says otherwise. A tool without parameters takes no arguments.
 - 1.0 is no integer, true is no number; an integer serves for a number. (The rule of the Berkeley function-calling leaderboard.)
 - Text that JSON tolerates and programs choke on is a fault: duplicate keys, NaN, integers beyond 64 bits, lone surrogates, 10 MB of "[".
+- Tags inside a call's strings are text, and a call that is only drafted in a thought is none.
 """
 
 import json
@@ -15,6 +16,7 @@ import math
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -145,7 +147,18 @@ def _judged(function: dict, arguments: dict | None) -> list[Fault]:
 
 # ------------------------------------------------------------------------------------------------------------ calls
 
-CALL = re.compile(r"<tool_call>(.*?)(</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
+# A call in a text. First a frame whose strings are JSON's, so that tags within them are text: group
+# 1 is what it frames. "<" and "\" outside of strings, and a string that JSON does not go on behind,
+# end the attempt; so at most two attempts are under way at any place, and time is linear. Without
+# such a frame, group 2 is what stands before the next tag, and group 3 that tag if it closes.
+CALL = re.compile(
+    r"<tool_call>(?:"
+    r'((?:[^"<\\]++|"(?:[^"\\]++|\\.)*+"(?=\s*[]:,}]))*+)</tool_call>'
+    r"|(.*?)(?:(</tool_call>)|(?=<tool_call>|</think>)|\Z))", re.DOTALL)
+THOUGHT = re.compile("(</?think>)")
+
+# Of a message: words (None), or what stands behind an opening tag, and whether it is closed.
+Piece = tuple[str, bool | None]
 
 
 def write(call: dict) -> str:
@@ -157,12 +170,22 @@ def _encodes(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def _whole(text: str) -> str:
+    """The text with surrogate pairs joined and lone halves replaced by U+FFFD."""
+    if _encodes(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _shape(call: Any) -> Fault | None:
     if not isinstance(call, dict) or call.keys() != {"name", "arguments"}:
         found = f"the keys {', '.join(map(str, call))}" if isinstance(call, dict) else f"a {type(call).__name__}"
-        return Fault("syntax", f"a call has the keys name and arguments, found {found[:100]}")
+        wanted = "a call has the keys name and arguments"
+        return Fault("syntax", f"{wanted}, found {_whole(found[:100])}")
     if not isinstance(call["name"], str):
         return Fault("syntax", f"name must be a string, not {type(call['name']).__name__}")
+    if not _encodes(call["name"]):
+        return Fault("syntax", "the name is not valid Unicode")
     if not isinstance(call["arguments"], dict):
         return Fault("syntax", f"arguments must be an object, not {type(call['arguments']).__name__}")
     return None
@@ -197,41 +220,125 @@ def _unsafe(arguments: dict) -> Fault | None:
     return None
 
 
-def decode(call: Any) -> dict | Fault:
-    """The call in a JSON text (or a dict, taken as it is), or the fault that keeps it from being one."""
+def _json(text: str) -> Any:
+    """A JSON text's value: no key twice, no NaN. Raises ValueError whose text follows "is"."""
     def pairs(items: list[tuple[str, Any]]) -> dict:
         if len(found := dict(items)) < len(items):
-            keys = [key for key, _ in items]
-            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)[:60]} stands twice")
+            (key, _), = Counter(key for key, _ in items).most_common(1)
+            raise ValueError(f"the key {_whole(key[:60])} stands twice")
         return found
 
     def constant(name: str) -> None:
         raise ValueError(f"{name} is no JSON number")
 
+    if len(text) > LONGEST_CALL:
+        raise ValueError(f"{len(text)} characters long; at most {LONGEST_CALL} are read")
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {DEEPEST}") from None
+    except ValueError as problem:
+        raise ValueError(f"not JSON: {_line(problem)}") from None
+
+
+def decode(call: Any) -> dict | Fault:
+    """The call in a JSON text (or a dict, taken as it is), or the fault that keeps it from being one."""
     if isinstance(call, bytes):
         call = call.decode("utf-8", "replace")
     if isinstance(call, str):
-        if len(call) > LONGEST_CALL:
-            return Fault("syntax", f"the call has {len(call)} characters; at most {LONGEST_CALL} are read")
         try:
-            text = call.strip().removeprefix("<tool_call>").removesuffix("</tool_call>")
-            call = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-        except RecursionError:
-            return Fault("syntax", f"the call is nested deeper than {DEEPEST}")
+            call = _json(call.strip().removeprefix("<tool_call>").removesuffix("</tool_call>"))
         except ValueError as problem:
-            return Fault("syntax", f"the call is not JSON: {_line(problem)}")
+            return Fault("syntax", f"the call is {problem}")
     return _shape(call) or _unsafe(call["arguments"]) or call
 
 
+def pieces(text: str) -> list[Piece]:
+    """A message's text cut into words and calls; Tokenizer.pieces does it by the markers' IDs."""
+    found, end = [], 0
+    for match in CALL.finditer(text):
+        framed = match[1] is not None
+        call = (match[1], True) if framed else (match[2], match[3] is not None)
+        found += [(text[end:match.start()], None), call]
+        end = match.end()
+    return [*found, (text[end:], None)]
+
+
+def read(message: str | list[Piece]) -> tuple[str, list[tuple[str, dict | Fault]]]:
+    """A message's words, up to its first call, and its calls in order: (as written, call or fault).
+
+    What stands in <think>…</think>, or in a <think> that nothing closes, is neither; nor is what
+    stands before a </think> that nothing opens, since templates put the <think> into the prompt.
+    """
+    words, calls, thinking = "", [], False
+    for text, closed in pieces(message) if isinstance(message, str) else message:
+        if closed is not None:
+            body, tag, rest = (text, "", "") if closed else text.partition("</think>")
+            if not thinking:
+                open_ = Fault("syntax", "the call is not closed by </tool_call>")
+                calls.append((body, decode(body) if closed else open_))
+            text = tag + rest
+        for part in THOUGHT.split(text):
+            if part == "<think>":
+                thinking = True
+            elif part == "</think>":
+                if not thinking:
+                    words, calls = "", []
+                thinking = False
+            elif not thinking and not calls:
+                words += part
+    return words, calls
+
+
 def parse(text: str | bytes) -> tuple[list[dict], list[Fault]]:
-    """The tool calls in a model's output, in order, and a fault of kind "syntax" for each that is none. Never raises."""
+    """A model's calls in order, and a syntax fault for each that is none. Never raises."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
-    calls, faults = [], []
-    for body, end in CALL.findall(text):
-        call = decode(body) if end == "</tool_call>" else Fault("syntax", "the call is not closed by </tool_call>")
-        (faults if isinstance(call, Fault) else calls).append(call)
-    return calls, faults
+    return sorted_out([call for _, call in read(text)[1]])
+
+
+def sorted_out(found: list[dict | Fault]) -> tuple[list[dict], list[Fault]]:
+    """Calls, and faults."""
+    return ([call for call in found if not isinstance(call, Fault)],
+            [call for call in found if isinstance(call, Fault)])
+
+
+def given_call(function: Any) -> dict | Fault:
+    """The call in a message's OpenAI-style field, or its fault.
+
+    Arguments may be an object, its JSON text, that text encoded once more, or nothing.
+    """
+    if not isinstance(function, dict):
+        found = type(function).__name__
+        return Fault("syntax", f"a call has the keys name and arguments, found a {found}")
+    arguments = function.get("arguments")
+    try:
+        for _ in range(2):
+            if isinstance(arguments, str) and arguments.strip():
+                arguments = _json(arguments)
+    except ValueError as problem:
+        return Fault("syntax", f"the arguments are {problem}")
+    nothing = arguments is None or isinstance(arguments, str) and not arguments.strip()
+    return decode({"name": function.get("name"), "arguments": {} if nothing else arguments})
+
+
+def given_text(content: Any) -> str:
+    """The text of a message's OpenAI-style content: a text, a list of parts, or nothing.
+
+    Thoughts among the parts are left out; half a surrogate pair becomes U+FFFD. Raises ValueError
+    for anything else.
+    """
+    texts = []
+    for part in content if isinstance(content, list) else ["" if content is None else content]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("thinking", "reasoning"):
+            continue
+        text = part.get("text") if kind in ("text", "input_text", "output_text") else part
+        if not isinstance(text, str):
+            found = f"a part of type {kind!r}" if kind else f"a {type(text).__name__}"
+            raise ValueError(f"content holds {found}; wanted text, or a list of parts of type text")
+        texts.append(_whole(text))
+    return "".join(texts)
 
 
 def _broken(tools: Any) -> bool:

@@ -25,7 +25,7 @@ from mch import PARTS, ExtraBlock, Heads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from tokenizer import Tokenizer
-from tools import Plan, parse, read_plan
+from tools import Fault, Plan, read, read_plan
 from worlds import failed
 
 PROSE, CODE = (88, 140, 222), (240, 150, 60)  # the gate's colours, blue and orange: told apart by every kind of eye
@@ -84,8 +84,14 @@ def record(thinking: Thinking, model: SAGE, heads: Heads, tokenizer: Tokenizer, 
     for number, (step, end) in enumerate(zip(thinking.steps, ends)):
         plan = plan or plan_of(step.chosen.text)
         steps.append(dict(number=number + 1, mode="reason" if step.reasoned else "fast", gate=step.gate, entropy=step.chosen.entropy, text=step.chosen.text, call=called(step.chosen.text),
-                          at=at_of(step.chosen.text), confidence=confidence[end].tolist(), candidates=[shown(c) for c in step.candidates], told=step.told, said=step.said,
-                          failed=step.said is not None and failed(step.said), wrote=[end + 1 - len(step.chosen.tokens), end + 1], heard=found(pieces, end + 1, step.said or ""), attention=looks[number], cost=asdict(step.cost)))
+                          at=at_of(step.chosen.text),
+                          confidence=confidence[end].tolist(),
+                          candidates=[shown(c) for c in step.candidates],
+                          told=step.told, said="\n".join(step.said) if step.said else None,
+                          failed=any(map(failed, step.said)),
+                          wrote=[end + 1 - len(step.chosen.tokens), end + 1],
+                          heard=heard(pieces, end + 1, step.said), attention=looks[number],
+                          cost=asdict(step.cost)))
     judged = bool(task.answer)
     data = dict(world=task.world, kind=task.kind, seed=task.seed, request=task.request, tools=task.tools, note=note, settings=asdict(settings), trained=bool(heads.trained), parts=list(PARTS),
                 tau=settings.tau if settings.tau >= 0 else float(heads.tau), plan=plan, steps=steps, ended=r.ended, problem=r.problem, verified=r.verified if judged and r.ended else None,
@@ -105,6 +111,14 @@ def found(pieces: list[str], begin: int, text: str) -> list[int]:
     return [begin + max(i for i, end in enumerate(ends) if end <= start), begin + next(i for i, end in enumerate(ends) if end >= start + len(text))]
 
 
+def heard(pieces: list[str], begin: int, said: list[str]) -> list[int]:
+    """Which tokens from `begin` on hold what the tools said, from the first text to the last."""
+    spans = [[begin, begin]]
+    for text in said:
+        spans.append(found(pieces, spans[-1][1], text))
+    return [spans[min(1, len(said))][0], spans[-1][1]]
+
+
 def shown(c: Candidate) -> dict:
     """A candidate as plain values."""
     return dict(text=c.text, round=c.round, times=c.times, log_prob=c.log_prob, ics=c.ics, prior=c.prior, confidence=c.confidence, coherence=c.coherence, spread=c.spread, energy=c.energy,
@@ -112,11 +126,17 @@ def shown(c: Candidate) -> dict:
 
 
 def called(message: str) -> str:
-    """The call of a message in a line, or its last line where it has none."""
-    calls, faults = parse(message)
-    if calls:
-        return f"{calls[0]['name']}({', '.join(f'{key}={json.dumps(value, ensure_ascii=False)}' for key, value in calls[0]['arguments'].items())})"
-    return faults[0].message if faults else (message.strip().splitlines() or ["nothing"])[-1]
+    """The calls of a message in a line, or its last line where it has none."""
+    def line(call: dict | Fault) -> str:
+        if isinstance(call, Fault):
+            return call.message
+        arguments = call["arguments"].items()
+        given = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments)
+        return f"{call['name']}({', '.join(given)})"
+
+    words, calls = read(message)
+    last = (words.strip().splitlines() or ["nothing"])[-1]
+    return "; ".join(line(call) for _, call in calls) or last
 
 
 def plan_of(message: str) -> dict:

@@ -126,11 +126,17 @@ def right(text: str, task: Task, left: list[dict]) -> list[dict] | None:
     calls, faults = parse(text)
     if not calls and not faults:
         return [] if not left and (same_answer(text, task.answer) or task.answer.startswith("refuse") and text.startswith("refuse")) else None
-    if faults or len(calls) > 1 or check(calls[0], task.tools):
+    if faults or any(check(call, task.tools) for call in calls):
         return None
-    if calls[0] in left:
-        return [call for place, call in enumerate(left) if place != left.index(calls[0])]
-    return left[1:] if left and not task.fails(left[0], calls[0]) else None
+    left = list(left)
+    for call in calls:
+        if call in left:
+            left.remove(call)
+        elif left and not task.fails(left[0], call):
+            del left[0]
+        else:
+            return None
+    return left
 
 
 def kept(mind: Mind, part: str, world: str):

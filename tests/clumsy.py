@@ -39,7 +39,7 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
     start = len(prompt_of(task))
     tokens, own = [*prompt, *tokens[start:]], [*([False] * len(prompt)), *own[start:]]
     texts = [message["content"] for message in shown if message["role"] == "assistant"]
-    return Rollout(task, tokens, own, [0.0] * len(tokens), texts, "answer", verified, episode.fault, episode.log)
+    return Rollout(task, tokens, own, [0.0] * len(tokens), texts, "answer", verified, episode.fault, episode.log, called=[1] * len(episode.log) + [0])
 
 
 class Played:

@@ -10,6 +10,7 @@ import checkpoint
 import config as settings
 import distill
 import tokenizer as tokenizers
+from config import Distill
 from conftest import ROOT
 from expert import critique, trajectory
 from model import SAGE
@@ -159,3 +160,20 @@ def test_distilling_logits_pulls_towards_the_teacher(lineage):
         assert run("distill.py", each, "--stage", "amplify", "--distill.steps", "1").returncode == 0
     one, two = (checkpoint.load_run(f / "amplified")[0] for f in (folder, other))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.parameters(), two.parameters()))
+
+
+def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
+    """OpenAI's own form is read; what would be taught wrong is named, line and message."""
+    user, call = {"role": "user", "content": "go"}, {"name": "kemi", "arguments": '{"rana": 3}'}
+    assistant = lambda **more: [user, {"role": "assistant", "content": "", **more}]
+    conversations = [assistant(tool_calls=[{"id": "1", "function": call}]), assistant(tool_calls=[{"function": {**call, "arguments": "{rana: 3}"}}]),
+                     [{"role": "developer", "content": "x"}, user], assistant(content='<tool_call>{"name": "kemi", "arguments": {}}</tool_call>'),
+                     assistant(content=[{"type": "text", "text": "answer: 5"}]), ["go"]]
+    lines = [dict(messages=messages, tools=["gives: kemi(rana) int"], verified=True, world="api", negatives=[], seed=0, index=0) for messages in conversations]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = []
+    rows = distill.rows_of_file(Distill(file=str(tmp_path / "t.jsonl")), said.append)
+    assert [row["messages"] for row in rows] == [conversations[0], conversations[4]]
+    assert "4 lines" in said[0] and "line 2, message 1" in said[0] and "arguments" in said[0] and "line 3, message 0" in said[0] and "line 4, message 1" in said[0]
+    tokens, weights = distill.conversation(rows[0]["messages"], rows[0]["tools"], TOY, "compact", 0.0)
+    assert TOY.decode([t for t, w in zip(tokens, weights) if w]) == '<tool_call>{"name":"kemi","arguments":{"rana":3}}</tool_call><|im_end|>'

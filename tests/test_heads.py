@@ -409,3 +409,39 @@ def test_bad_input(lineage, call, words, wanted):
         shutil.copytree(folder / "sage", folder / "thinking")
     status, _ = call(file, *words)
     assert wanted in status and status.startswith("error: ") and "\n" not in status
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several calls in one message.
+
+
+def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_found():
+    """Both right calls in one message are right; a made-up argument in one of them spoils the message, and the expert's next message stands in its place."""
+    task = some_task("api", 2)
+    first, second = (step.call for step in task.solution)
+    spoilt = {**second, "arguments": {**second["arguments"], "kxq": 1}}
+    message = lambda *calls: call_message("", *calls)
+
+    def said(*groups):
+        """An episode whose messages make these calls, then the answer."""
+        messages = []
+        with Episode(task, False) as episode:
+            for calls in groups:
+                messages += [message(*calls), *({"role": "tool", "content": episode.step(call)} for call in calls)]
+            rollout = Rollout(task, [], [], [], verified=episode.verify(task.answer), ended="answer", log=episode.log, called=[*map(len, groups), 0])
+        messages.append({"role": "assistant", "content": task.answer})
+        rollout.tokens, rollout.own = TOY.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact")
+        return rollout
+
+    right = said([first, second])
+    assert judge(right) == [[1.0] * 4, [1.0] * 4] and first_wrong(right, TOY) is None
+    row = of_episode(right, TOY)
+    assert [step["call"] for step in row["steps"]] == [True, False]
+    wrong = said([first, spoilt, second])
+    assert judge(wrong) == [[1.0, 0.0, None, 1.0], [1.0] * 4]
+    expected = solve(task, faults=False)[0]
+    for episode, done in ((wrong, 0), (said([first], [spoilt, second]), 1)):
+        before, part, instead = first_wrong(episode, TOY)
+        assert part == "grounded" and TOY.decode(before).count("kxq") == 1 and TOY.decode(before).endswith("<|im_end|>")
+        assert json.dumps(expected[2 * done]["tool_calls"][0]["function"], separators=(",", ":")) in TOY.decode(instead)
+    assert judge(said([first, {"name": "nosuch", "arguments": {}}, second]))[0] == [None, 0.0, None, 1.0]

@@ -14,7 +14,7 @@ import config as settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
-ORDER = ["threads", "config", "provenance", "results", "runtime", "corpus", "tokenizer", "chat_template", "schemas", "tools",
+ORDER = ["threads", "config", "provenance", "results", "runtime", "corpus", "schemas", "tools", "tokenizer", "chat_template",
          "losses", "muon", "kernels", "attention", "model", "mch", "checkpoint", "data", "worlds",
          "expert", "stage", "teacher", "generate", "rollout", "steps", "talk", "think", "traces"]
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory"]

@@ -1,5 +1,9 @@
 """Rollouts beside the expert's own conversations, the trainer's log-probabilities, and worlds that misbehave."""
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,8 +11,9 @@ import tokenizer as tokenizers
 from config import Model, UserError
 from expert import solve
 from model import SAGE
-from rollout import Rollout, figures, prompt_of, rollouts
+from rollout import Rollout, Row, figures, prompt_of, rollouts
 from worlds import Difficulty, Entry, Episode, draw
+from worlds.benchmarks import bfcl
 
 TINY = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
 TOY = tokenizers.toy()
@@ -149,3 +154,84 @@ def test_a_prompt_without_room_is_an_error():
 def test_prompt_ends_where_the_model_begins():
     task = draw("sql", 0, 0)
     assert TOY.decode(prompt_of(task, TOY)).endswith(f"{task.request}<|im_end|>\n<|im_start|>assistant\n")
+
+
+# ------------------------------------------------------------------------------------------------------ several calls in one message
+
+
+def letters(task, *texts):
+    """A row of a task that has said these texts, markers as IDs, each judged as it ends: the row, and what was said back each time."""
+    row, back = Row(task, prompt_of(task, TOY), True, torch.zeros(9)), []
+    for text in texts:
+        row.start = len(row.rollout.tokens)
+        row.rollout.tokens += [*TOY.encode(text, special=True), TOY.stop[0]]
+        row.act(TOY, 2, False)
+        back.append(TOY.decode(row.queue))
+        row.rollout.tokens += row.queue
+        row.queue.clear()
+    return row, back
+
+
+def of_calls(*calls):
+    return "\n".join(call if isinstance(call, str) else f"<tool_call>{json.dumps(call)}</tool_call>" for call in calls)
+
+
+@pytest.fixture
+def two():
+    """A task of two steps, its two calls, and the answer."""
+    task = next(t for t in (draw("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200)) if sum(s.call is not None for s in t.solution) == 2)
+    return task, *(step.call for step in task.solution if step.call), task.answer
+
+
+def test_several_calls_of_a_message_are_carried_out_in_order(two):
+    task, first, second, answer = two
+    row, back = letters(task, f"both: {of_calls(first, second)}", answer)
+    said = [entry.said for entry in row.episode.log]
+    messages = [{"role": "assistant", "content": ""}, *({"role": "tool", "content": text} for text in said)]
+    assert back[0] == "\n" + TOY.decode(TOY.encode_chat(messages, style="qwen", generation_prompt=True)[0]).split("assistant\n<|im_end|>\n", 1)[1]
+    assert back[0].count("<tool_response>") == 2 and back[0].count("<|im_start|>user") == 1
+    assert (row.rollout.ended, row.rollout.verified, row.rollout.called, row.rollout.groups) == ("answer", True, [2, 0], [[0, 1], []])
+
+
+@pytest.mark.parametrize("bad", ["<tool_call>{oops</tool_call>", '<tool_call>{"name": "nosuch", "arguments": {}}</tool_call>'])
+def test_calls_behind_a_wrong_one_are_carried_out(two, bad):
+    task, first, second, answer = two
+    row, back = letters(task, of_calls(first, bad, second), answer)
+    assert [bool(entry.faults) for entry in row.episode.log] == [False, True, False] and back[0].count("<tool_response>") == 3
+    assert row.rollout.verified and row.rollout.invalid == 1
+
+
+def test_limits_count_calls(two):
+    task, first, _, _ = two
+    wrong = {"name": "nosuch", "arguments": {}}
+    row, back = letters(task, of_calls(wrong, wrong, first))
+    assert (row.rollout.ended, len(row.rollout.log), back) == ("invalid", 2, [""])  # what stands behind the end is not carried out
+    row, _ = letters(task, of_calls(*[first] * 7), of_calls(*[first] * 7))
+    assert (row.rollout.ended, len(row.rollout.log), row.rollout.called) == ("turns", 10, [7, 3])
+    row = Row(task, prompt_of(task, TOY), True, torch.zeros(9))
+    row.rollout.tokens += [*TOY.encode(of_calls(first, wrong, first), special=True), TOY.stop[0]]
+    row.act(TOY, 2, True)
+    assert (row.rollout.ended, len(row.rollout.log)) == ("malformed", 2)
+
+
+def test_a_draft_is_not_carried_out_and_an_answer_is_judged_without_its_thought(two):
+    task, first, second, answer = two
+    row, _ = letters(task, f"<think>{of_calls(second)}</think>{of_calls(first)}", of_calls(second), f"<think>or {of_calls(first)}?</think>{answer}")
+    assert [entry.call for entry in row.episode.log] == [first, second] and row.rollout.verified and row.rollout.messages[-1] == answer
+
+
+def test_a_fault_is_only_heard_of_after_its_message():
+    """The same call twice in a message: the second one does not answer the fault of the first."""
+    task = draw("api", 0, 0)
+    call = {"name": "kemi", "arguments": {}}
+    log = [Entry(call, [], "error: timeout", None), Entry(call, [], "5", call), Entry(call, [], "error: x", None), Entry(call, [], "5", call)]
+    recovered = lambda called, length: Rollout(task, [], [], [], fault=(0, "timeout"), log=log[:length], called=called).recovered
+    assert [recovered([2], 2), recovered([2, 1], 3), recovered([2, 1, 1], 4), recovered([1, 1], 2)] == [False, False, True, True]
+
+
+@pytest.mark.skipif("SAGE_DATA" not in os.environ, reason="needs the benchmarks' files: SAGE_DATA")
+def test_parallel_tasks_of_the_leaderboard_are_solved_in_one_message():
+    for task in bfcl(Path(os.environ["SAGE_DATA"]) / "bfcl", "parallel")[:50]:
+        calls = [step.call for step in task.solution]
+        row, back = letters(task, of_calls(*calls), "done")
+        assert row.rollout.verified and len(calls) == back[0].count("<tool_response>") > 1

@@ -19,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
+import distill
 import expert
 import teacher
 from config import ROOT, UserError
+from tokenizer import toy
 from worlds import Difficulty, Tasks, draw
 
 
@@ -222,6 +224,133 @@ def test_the_command_writes_what_verified_and_counts_the_rest(tmp_path, capsys, 
     monkeypatch.setattr(teacher.time, "sleep", lambda seconds: None)
     write(tmp_path / "none.jsonl", "--url", "http://127.0.0.1:9/v1", "--model", "any", "--tasks", "1", "--seconds", "1")
     assert "rejected      disconnected 1" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ what a message holds
+
+CALL, OTHER = {"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}
+AS_TEXT = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+
+
+def entries(*functions):
+    return [{"id": str(number), "type": "function", "function": function} for number, function in enumerate(functions)]
+
+
+@pytest.mark.parametrize("message, content, calls", [
+    ({"content": "done"}, "done", []), ({"content": None}, "", []), ({}, "", []), ({"content": []}, "", []),
+    ({"content": [{"type": "text", "text": "do"}, {"type": "text", "text": "ne"}], "tool_calls": None}, "done", []),
+    ({"content": [{"type": "thinking", "thinking": AS_TEXT}, {"type": "text", "text": "done"}]}, "done", []),
+    ({"content": "done", "reasoning_content": AS_TEXT, "reasoning": AS_TEXT, "tool_calls": []}, "done", []),
+    ({"content": f"<think>{AS_TEXT}</think>\n\ndone"}, "done", []), ({"content": f"{AS_TEXT}, no</think>done"}, "done", []),
+    ({"content": f"1. look\n{AS_TEXT}\nand so on"}, "1. look", [CALL]),
+    ({"content": None, "tool_calls": entries({"name": "f", "arguments": '{"a": 1}'}, {"name": "g", "arguments": ""})}, "", [CALL, OTHER]),
+    ({"content": None, "tool_calls": entries({"name": "f", "arguments": {"a": 1}}, {"name": "f", "arguments": {"a": 1}})}, "", [CALL, CALL]),
+    ({"content": f"look\n{AS_TEXT}", "tool_calls": entries({"name": "f", "arguments": '{"a":1}'}, {"name": "g", "arguments": None})}, "look", [CALL, OTHER]),
+    ({"content": AS_TEXT + AS_TEXT}, "", [CALL, CALL]), ({"content": AS_TEXT, "tool_calls": entries({"name": "g"})}, "", [OTHER, CALL]),
+    ({"content": "", "function_call": {"name": "f", "arguments": '{"a": 1}'}}, "", [CALL]), ({"content": "done", "function_call": None}, "done", []),
+    ({"content": "half \ud83c"}, "half \ufffd", []),
+])
+def test_a_servers_message_in_its_many_shapes(message, content, calls):
+    assert teacher.read_message(message) == {"content": content, "calls": calls, "faults": []}
+
+
+@pytest.mark.parametrize("function, word", [
+    ({"name": None, "arguments": "{}"}, "name"), ({"name": ["f"], "arguments": "{}"}, "name"), ({"arguments": "{}"}, "name"),
+    ({"name": "f", "arguments": "[1]"}, "list"), ({"name": "f", "arguments": 7}, "int"), ({"name": "f", "arguments": '{"a": "\\ud83c"}'}, "Unicode"),
+])
+def test_a_call_that_is_none_is_a_fault(function, word):
+    found = teacher.read_message({"content": None, "tool_calls": entries(function)})
+    assert not found["calls"] and word in found["faults"][0].message
+
+
+@pytest.mark.parametrize("message", [None, [], "done", {"content": 7}, {"content": [{"type": "image_url"}]}, {"tool_calls": [3]}, {"tool_calls": {"function": {}}},
+                                     {"tool_calls": [{"function": "f"}]}, {"function_call": "f"}])
+def test_what_is_no_message_is_a_malformed_reply(message):
+    with pytest.raises(teacher.MalformedReply):
+        teacher.read_message(message)
+
+
+@pytest.mark.parametrize("bug", [ZeroDivisionError(), KeyError("x"), TypeError(), ValueError(), AttributeError(), RuntimeError(), FileNotFoundError(), RecursionError()])
+def test_a_bug_of_ours_is_passed_on(bug, monkeypatch):
+    """In the request or in reading the reply: once, and as it is."""
+    with Endpoint(say("answer: 0")) as endpoint:
+        for place, name in ((teacher.HttpTeacher, "ask"), (teacher, "read_message")):
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, lambda *_: (_ for _ in ()).throw(bug))
+                client = teach(endpoint)
+                with pytest.raises(type(bug)):
+                    client.complete([], [])
+                assert not client.retries
+
+
+def test_a_url_without_a_scheme_is_the_users_mistake():
+    with pytest.raises(UserError, match="http://"):
+        teacher.HttpTeacher("localhost:8000/v1", "any")
+
+
+# ------------------------------------------------------------------------------------------- several calls, and slips
+
+
+def two_calls():
+    """A task of two calls that need nothing of each other's results."""
+    return next(t for t in (draw("api", 0, i, Difficulty(fault_rate=0.0)) for i in range(300)) if sum(s.call is not None for s in t.solution) == 2)
+
+
+def test_several_calls_of_a_message_are_carried_out_and_answered_by_id():
+    task, seen = two_calls(), []
+    calls = [step.call for step in task.solution if step.call]
+    functions = [{"name": call["name"], "arguments": json.dumps(call["arguments"])} for call in calls]
+
+    def reply(request):
+        seen.append(request["messages"][1:])
+        return {"content": task.answer} if len(request["messages"]) > 2 else {"content": "both", "tool_calls": entries(*functions)}
+
+    with Endpoint(reply) as endpoint:
+        messages, episode = teach(endpoint).solve(task)
+    assert [entry.call for entry in episode.log] == calls and episode.verified
+    assert [m["role"] for m in messages] == ["assistant", "tool", "tool", "assistant"] and not any("slip" in m for m in messages)
+    sent = seen[1]
+    assert [c["id"] for c in sent[1]["tool_calls"]] == ["call_1", "call_2"] == [m["tool_call_id"] for m in sent[2:]]
+    assert [m["content"] for m in sent[2:]] == [entry.said for entry in episode.log]
+    assert [c["function"] for c in sent[1]["tool_calls"]] == functions
+
+
+def test_ids_run_on_over_messages():
+    message = {"role": "assistant", "content": "", "slip": True, "tool_calls": [{"type": "function", "function": CALL}] * 2}
+    sent = teacher.wire([message, *[{"role": "tool", "content": "x"}] * 2, message, *[{"role": "tool", "content": "y"}] * 2])
+    assert [m["tool_call_id"] for m in sent if m["role"] == "tool"] == [f"call_{n}" for n in (1, 2, 3, 4)]
+    assert all("slip" not in m for m in sent)  # ours, not the protocol's
+
+
+def test_refused_calls_are_marked_and_not_taught():
+    """A call that the check refuses spoils its message, also beside a right one; nothing of it has weight when it is taught."""
+    task = two_calls()
+    first, second = (step.call for step in task.solution if step.call)
+    refused = {"name": second["name"], "arguments": {**second["arguments"], "kxq": 1}}
+    script = [[{"name": "nosuch", "arguments": {}}], [first, refused], [second]]
+    functions = [[{"name": c["name"], "arguments": json.dumps(c["arguments"])} for c in calls] for calls in script]
+
+    def reply(request):
+        turn = sum(m["role"] == "assistant" for m in request["messages"])
+        return {"content": f"{turn}: so", "tool_calls": entries(*functions[turn])} if turn < 3 else {"content": task.answer}
+
+    messages, taught = [], []
+    with Endpoint(reply) as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher, "invented", lambda episode: 0)  # such an episode is not kept; what is marked is the same in those that are
+        messages, episode = teach(endpoint).solve(task)
+    assert [m.get("slip") for m in messages if m["role"] == "assistant"] == [True, True, None, None] and episode.verified
+    tokens, weights = distill.conversation([{"role": "user", "content": task.request}, *messages], task.tools, toy(), "qwen", 0.1)
+    taught = toy().decode([token for token, weight in zip(tokens, weights) if weight == 1.0])
+    assert "nosuch" not in taught and "kxq" not in taught and "2: so" in taught and task.answer in taught and "1: so" not in taught
+
+
+def test_an_injected_fault_is_nobodys_slip(monkeypatch):
+    faulty = [t for t in (draw("api", 1, i, Difficulty(fault_rate=1.0, fault_kinds=("timeout",))) for i in range(40)) if t.solution and t.solution[0].call]
+    monkeypatch.setattr(sys.modules[__name__], "TASKS", faulty)
+    with Endpoint(expert_reply) as endpoint:
+        for task in faulty[:3]:
+            messages, episode = teach(endpoint).solve(task)
+            assert episode.fault and not any("slip" in m for m in messages)
 
 
 # ------------------------------------------------------------------------------------- a real server with a real model

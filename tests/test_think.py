@@ -1,5 +1,6 @@
 """The hybrid mode beside rollouts, full forward passes and hand-made candidates: what must be equal is equal, token for token."""
 
+import json
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
 from rollout import AGAIN, Rollout, between, prompt_of, rollouts
 from talk import Cost, Talk
-from think import Candidate, Future, Step, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
+from think import Candidate, Future, Line, Step, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
 from worlds import Episode, draw
 
 @pytest.fixture(scope="module")
@@ -284,3 +285,34 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
         (ics,), (prior,) = heads["inverse"].scores(model, [conclusion(r, TOY)], [constraint_tokens(r.task, TOY)])
         assert found.gain == pytest.approx(ics - prior, abs=1e-3) and found.energy == pytest.approx(-sum(r.log_probs) / sum(r.own) - 0.2 * ics, abs=1e-3)
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
+
+
+# ------------------------------------------------------------------------------------------------------ several calls
+
+
+def test_several_calls_are_all_imagined_and_all_heard(minds):
+    """Each call of a candidate is told something in its futures; carried out, each is answered, in one turn, and the step keeps what each was told."""
+    both = CALL + CALL.replace('"rana":1', '"rana":2')
+    tokens, candidate = acting(minds, Think(counterfactuals="error", ahead=8), both, TASKS[0])
+    future, = candidate.futures
+    then, = generate(minds[0], [tokens + between(TOY, "compact", "tool", future.said, future.said)], 8, stop=TOY.stop)
+    assert future.then == TOY.decode(then)
+
+    task = next(t for t in (draw("api", 0, i) for i in range(200)) if sum(s.call is not None for s in t.solution) == 2)
+    prompt = prompt_of(task, TOY)
+    text = "".join(f"<tool_call>{json.dumps(step.call)}</tool_call>" for step in task.solution if step.call)
+    line = Line(task, prompt, False, 0, 0, Think(room=300), 2000)
+    written = [*TOY.encode(text, special=True), TOY.stop[0]]
+    line.say(Step(chosen=Candidate(0, 0, written, [0.0] * len(written), 0.0, text, True)))
+    heard = line.hear(TOY, 0.0)
+    said = [entry.said for entry in line.episode.log]
+    assert len(said) == 2 and line.thinking.steps[0].said == said
+    assert heard == between(TOY, task.difficulty.style, "tool", *said) and line.rollout.called == [2]
+
+
+def test_a_call_in_a_thought_or_in_letters_beside_one_is_not_imagined(minds):
+    thinker = Thinker(*minds, TOY, Think())
+    opening, closing = TOY.special["<tool_call>"], TOY.special["</tool_call>"]
+    body = TOY.encode('{"name":"kemi","arguments":{}}')
+    draft = [*TOY.encode("<think>"), opening, *body, closing, *TOY.encode("</think>answer: 5"), TOY.stop[0]]
+    assert thinker.calls(draft) == [] and len(thinker.calls([*TOY.encode(CALL), opening, *body, closing])) == 1

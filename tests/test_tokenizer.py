@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 import corpus
 import data
 import tokenizer as ours
+import tools as toolbox
 from config import UserError
 
 # Qwen2.5-Instruct's published template (tokenizer_config.json).
@@ -993,3 +994,81 @@ def test_a_conversation_needs_its_markers(vocabulary, tmp_path):
     with pytest.raises(UserError, match=regex.escape("has no <|im_start|> <|im_end|>")):
         bare = ours.qwen(write(tmp_path, whole(vocabulary, markers=MARKERS[:1])))
         bare.encode_chat([dict(role="user", content="hi")])
+
+
+# ------------------------------------------------------------------------------------------------------ calls in chats
+
+TAGGED = st.lists(st.sampled_from(["<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_end|>", "<tools>", '"', "\\", "\n", "{}", "é🍸"])
+                  | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=6).map("".join)
+CALLS = st.lists(st.builds(lambda name, arguments: {"name": name, "arguments": arguments}, TAGGED,
+                           st.dictionaries(TAGGED, TAGGED | st.integers(-9, 9) | st.none() | st.lists(TAGGED, max_size=2), max_size=3)), min_size=1, max_size=3)
+
+
+@settings(max_examples=200)
+@given(calls=CALLS, words=st.sampled_from(["", "1: look", "the tag <tool_call>{\"name\": \"x\", \"arguments\": {}}</tool_call> is text here"]),
+       style=st.sampled_from(["qwen", "compact"]), as_text=st.booleans())
+def test_calls_survive_the_template(folders, calls, words, style, as_text):
+    """Rendered in either style, as tokens of either vocabulary, and read again: the markers' IDs, not their letters, say what is a call."""
+    given = [{"function": {**call, "arguments": json.dumps(call["arguments"]) if as_text else call["arguments"]}} for call in calls]
+    message = dict(role="assistant", content=words, tool_calls=given)
+    for tokenizer in (ours.toy(), folders[0]):
+        same = (lambda value: value) if not tokenizer.normal_form else (lambda value: json.loads(unicodedata.normalize("NFC", json.dumps(value, ensure_ascii=False))))
+        tokens, own = tokenizer.encode_chat([dict(role="user", content="go"), message], None, style)
+        written = [token for token, mine in zip(tokens, own) if mine]
+        assert written[-1] == tokenizer.stop[0]
+        said, found = toolbox.read(tokenizer.pieces(written[:-1]))
+        assert [call for _, call in found] == same(calls) and said.rstrip("\n") == words
+    shown = ours.chat([message], None, style).rsplit("<|im_start|>assistant\n", 1)[1].removesuffix("<|im_end|>\n")
+    if not words.startswith("the tag"):
+        assert toolbox.parse(shown) == (calls, [])
+
+
+def test_only_a_message_without_markers_is_read_by_its_letters():
+    toy = ours.toy()
+    opening, closing = toy.special["<tool_call>"], toy.special["</tool_call>"]
+    call, drop = {"name": "look", "arguments": {}}, '<tool_call>{"name": "drop", "arguments": {}}</tool_call>'
+    read = lambda tokens: [call for _, call in toolbox.read(toy.pieces(tokens))[1]]
+    body = toy.encode(json.dumps(call))
+    assert read([*toy.encode(f"not {drop} but "), opening, *body, closing]) == [call]
+    assert read(toy.encode(drop)) == [{"name": "drop", "arguments": {}}]  # a model that spells the tags
+    assert read([*toy.encode("<think>"), opening, *body, closing, *toy.encode("no</think>"), opening, *body, closing]) == [call]
+    assert read([*toy.encode("<think>"), opening, *toy.encode("no</think>"), opening, *body, closing]) == [call]  # a draft left open
+    assert [fault.message for fault in read([opening, *body])] == ["the call is not closed by </tool_call>"]
+    assert [type(found).__name__ for found in read([opening, opening, *body, closing, closing])] == ["Fault", "dict"]
+
+
+@pytest.mark.parametrize("dress", [json.dumps, lambda arguments: json.dumps(json.dumps(arguments))])
+@pytest.mark.parametrize("messages, tools", [c for c in CONVERSATIONS if any("tool_calls" in m for m in c[0])])
+def test_an_openai_history_is_rendered_as_qwens_template_renders_objects(messages, tools, dress, folders):
+    """Arguments as text, ids, content as parts or null: what Qwen's own template makes of the same history with objects and text."""
+    hugging_face = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folders[2] / "tokenizer.json"), chat_template=QWEN_TEMPLATE)
+    given = []
+    for message in messages:
+        calls = [dict(id="c", type="function", function={**c["function"], "arguments": dress(c["function"]["arguments"])}) for c in message.get("tool_calls", ())]
+        content = [dict(type="text", text=part) for part in (message["content"][:2], message["content"][2:])] if message["content"] else None
+        given.append({**message, "content": content, "tool_calls": calls or None, "function_call": None, "reasoning_content": "hm"})
+    assert ours.chat(given, tools) == hugging_face.apply_chat_template(messages, tools=tools, tokenize=False)
+
+
+def test_the_field_of_2023_is_read():
+    old = dict(role="assistant", content=None, function_call=dict(name="f", arguments='{"a": 1}'))
+    assert ours.chat([old]).endswith('assistant\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n')
+
+
+@pytest.mark.parametrize("message, words", [
+    ("hi", ["message 1", "str"]), (dict(content="x"), ["message 1", "role None"]), (dict(role="developer", content="x"), ["message 1", "developer"]),
+    (dict(role="function", name="f", content="x"), ["message 1", "function"]), (dict(role="user"), ["message 1", "content"]), (dict(role="user", content=None), ["message 1", "content"]),
+    (dict(role="user", content=7), ["message 1", "content", "int"]), (dict(role="user", content=[dict(type="image_url", image_url="x")]), ["message 1", "content", "image_url"]),
+    (dict(role="tool", content=dict(a=1)), ["message 1", "content", "dict"]), (dict(role="user", content="x", tool_calls=[dict(function=dict(name="f"))]), ["message 1", "tool_calls"]),
+    (dict(role="assistant", tool_calls=[dict(function=dict(name="f", arguments="{a"))]), ["message 1", "tool_calls", "arguments"]),
+    (dict(role="assistant", tool_calls=[dict(function=dict(name="f", arguments=[1]))]), ["message 1", "tool_calls", "arguments"]),
+    (dict(role="assistant", tool_calls=[dict(function=dict(name=3, arguments={}))]), ["message 1", "tool_calls", "name"]),
+    (dict(role="assistant", tool_calls=[dict(function=dict(name="f", arguments={"a": float("nan")}))]), ["message 1", "tool_calls", "a: nan"]),
+    (dict(role="assistant", tool_calls="f()"), ["message 1", "tool_calls", "str"]), (dict(role="assistant", tool_calls=["f"]), ["message 1", "tool_calls"]),
+    (dict(role="assistant", function_call="f"), ["message 1", "function_call"]),
+])
+def test_what_cannot_be_rendered_is_refused_by_name(message, words):
+    for render in (ours.chat, ours.toy().encode_chat):
+        with pytest.raises(UserError) as error:
+            render([dict(role="user", content="hi"), message])
+        assert all(word in str(error.value) for word in words), error.value

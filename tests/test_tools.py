@@ -229,3 +229,96 @@ def test_slips_are_refused_and_their_words_agree_with_them(call):
         else:
             assert said == words
     assert found == ({"unknown_tool", "unexpected", "missing", "type"} if call["arguments"] else {"unknown_tool"})
+
+
+# ------------------------------------------------------------------------------------------------------ framing
+
+TAGGED = st.lists(st.sampled_from(["<tool_call>", "</tool_call>", "<think>", "</think>", '"', "\\", "\n", "{", "}", ":", ",", " ", "é🍸", "\u2028", "\x00"])
+                  | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=8).map("".join)
+plain_json = st.recursive(st.none() | st.booleans() | st.integers(-2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TAGGED,
+                          lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TAGGED, inner, max_size=3), max_leaves=6)
+any_call = st.builds(lambda name, arguments: {"name": name, "arguments": arguments}, TAGGED, st.dictionaries(TAGGED, plain_json, max_size=3))
+
+
+@given(st.lists(any_call, min_size=1, max_size=3))
+@settings(max_examples=400)
+def test_what_is_written_is_what_is_parsed(calls):
+    """Whatever stands in the strings, tags of both kinds too; one call or several, side by side or with words between."""
+    for between in ("\n", "", " and then "):
+        assert tools.parse(between.join(map(tools.write, calls))) == (calls, [])
+
+
+LOOK, DROP = {"name": "look", "arguments": {"x": 1}}, '<tool_call>{"name": "drop", "arguments": {}}</tool_call>'
+
+
+@pytest.mark.parametrize("thought", [
+    f"<think>maybe {DROP}, no</think>", f"maybe {DROP}, no</think>", f"<think>{DROP}</think>{DROP}</think>", "<think>I could emit <tool_call> but not yet</think>",
+    'I could emit <tool_call>{"name": "drop", but no</think>', f"<think>one {DROP}</think>\n<think>two {DROP}</think>", "<think>\n\n</think>",
+    '<think>a call looks like "<tool_call>" and ends like "</tool_call>"</think>',
+])
+def test_a_call_drafted_in_a_thought_is_none(thought):
+    assert tools.parse(f"{thought}\n{tools.write(LOOK)}") == ([LOOK], [])
+    words, calls = tools.read(f"{thought}\nanswer: 3")
+    assert (words.strip(), calls) == ("answer: 3", [])
+
+
+def test_a_thought_that_never_ends_hides_all_behind_it():
+    assert tools.read(f"look.<think>hm {DROP}{tools.write(LOOK)}") == ("look.", [])
+    words, calls = tools.read(f"first this.\n{tools.write(LOOK)}<think>and {DROP}")
+    assert words == "first this.\n" and [call for _, call in calls] == [LOOK]
+
+
+@pytest.mark.parametrize("text, found", [
+    (f'<tool_call>{{"name": "a</tool_call>{tools.write(LOOK)}', ["not JSON", LOOK]),  # an open string swallows nothing
+    (f'<tool_call>{{"name": "a</tool_call>{tools.write(LOOK)}<tool_call>{{"x</tool_call>', ["not JSON", LOOK, "not JSON"]),
+    (f"{tools.write(LOOK)}<tool_call>{{}} and so on</tool_call>{tools.write(LOOK)}", [LOOK, "not JSON", LOOK]),
+    (f'<tool_call>{json.dumps(LOOK)}{tools.write(LOOK)}', ["not closed", LOOK]),
+    ("<tool_call></tool_call>", ["not JSON"]), ("</tool_call>", []), ("<tool_call>", ["not closed"]),
+    (f"<tool_call>{json.dumps(LOOK)}{json.dumps(LOOK)}</tool_call>", ["not JSON: Extra data"]),
+    (f"<tool_call>[{json.dumps(LOOK)}]</tool_call>", ["found a list"]),
+    ("<tool_call>{\"name\": \"\\ud83c\", \"arguments\": {}}</tool_call>", ["not valid Unicode"]),
+    ("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [\"x\\udf78\"]}}</tool_call>", ["not valid Unicode"]),
+    ("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\ud83c\"}}</tool_call>", ["not valid Unicode"]),
+    ("<tool_call>{\"name\": \"f\", \"\\ud83c\": 1, \"\\ud83c\": 2}</tool_call>", ["twice"]),
+    ("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"tab\there\"}}</tool_call>", ["control character"]),
+    ("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\\x41\"}}</tool_call>", ["escape"]),
+])
+def test_calls_and_faults_come_in_order(text, found):
+    _, calls = tools.read(text)
+    assert len(calls) == len(found)
+    for (_, call), wanted in zip(calls, found):
+        assert call == wanted if isinstance(wanted, dict) else wanted in call.message
+        assert isinstance(call, dict) or call.message.encode()  # and the fault itself can be written
+
+
+def test_escaped_pairs_are_one_character():
+    call, = tools.parse(r'<tool_call>{"name": "f", "arguments": {"a": "\ud83c\udf78 caf\u00e9"}}</tool_call>')[0]
+    assert call["arguments"]["a"] == "🍸 café"
+
+
+@pytest.mark.parametrize("text", ["<tool_call>" * 100_000, "<tool_call>{" * 100_000, '<tool_call>\\"' * 100_000, '<tool_call>{"a":' * 100_000, "<tool_call>" + "[" * 10_000_000,
+                                  '<tool_call>{"a": "' + "x" * 10_000_000, "<think>" * 100_000, "</think>" * 100_000, "<tool_call></think>" * 100_000,
+                                  '<tool_call>"a"' + " " * 10_000_000, "<tool_call>" + '"",' * 3_000_000])
+def test_hostile_text_ends(text):
+    """In a second or two; where reading were quadratic, in hours."""
+    assert tools.parse(text)[0] == []
+
+
+@pytest.mark.parametrize("arguments", [{"a": 1}, '{"a": 1}', json.dumps('{"a": 1}')])
+def test_arguments_come_in_every_dress(arguments):
+    assert tools.given_call({"name": "f", "arguments": arguments}) == {"name": "f", "arguments": {"a": 1}}
+
+
+@pytest.mark.parametrize("arguments", [None, "", " \n", "null", "{}", {}, '""'])
+def test_no_arguments_are_none(arguments):
+    assert tools.given_call({"name": "f", "arguments": arguments}) == {"name": "f", "arguments": {}} == tools.given_call({"name": "f"})
+
+
+@pytest.mark.parametrize("function, word", [
+    ({"name": "f", "arguments": [1]}, "list"), ({"name": "f", "arguments": 3}, "int"), ({"name": "f", "arguments": "{a: 1}"}, "arguments are not JSON"),
+    ({"name": "f", "arguments": json.dumps(json.dumps(json.dumps({})))}, "str"), ({"name": None, "arguments": {}}, "name"), ({"name": {"f": 1}}, "name"), ({}, "name"),
+    ("f", "str"), (None, "NoneType"), ({"name": "f", "arguments": '{"a": 1, "a": 2}'}, "twice"), ({"name": "f", "arguments": "[" * 100_000}, "deeper"),
+    ({"name": "f", "arguments": '{"a": "\\ud83c"}'}, "Unicode"), ({"name": "f", "arguments": "1" * 2_000_000}, "characters"),
+])
+def test_what_is_no_call_in_the_field_is_named(function, word):
+    assert word in tools.given_call(function).message

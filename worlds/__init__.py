@@ -23,6 +23,7 @@ import copy
 import random
 import re
 import sys
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -246,6 +247,7 @@ class World:
     """
     faults: tuple[str, ...] = (*FAULT_KINDS, "denied", "expired")  # the kinds that make sense here
     wordings: dict[str, Wordings] = {}           # every wording of its requests, by what is asked for
+    patience = 20.0                              # seconds that one episode may spend in it
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
@@ -492,6 +494,7 @@ class Episode:
         self.fault: tuple[int, str] | None = None
         self.verified: bool | None = None
         self.problem = ""                        # what the world raised, if it did
+        self.seconds = 0.0                       # spent in the world's steps
         self.valid_calls = 0
         self.log: list[Entry] = []
         self.undo: Callable[[dict], dict | str] = lambda call: call
@@ -521,11 +524,14 @@ class Episode:
 
     def act(self, call: dict) -> str:
         """What the world says to a call. Whatever it raises is the agent's failure, and is kept in `problem` for whoever mends the world."""
+        began = time.monotonic()
         try:
             return self.world.step(call)
         except Exception as error:
             self.problem = f"{type(error).__name__}: {error}"
             return "error: the tool broke down"
+        finally:
+            self.seconds += time.monotonic() - began
 
     def verify(self, answer: str) -> bool:
         """Whether the task is done, given the agent's last message; not where the world raises or was broken by a call."""
