@@ -31,10 +31,19 @@ STAGES = ["base", "amplified", "varied", "reflected", "safe", "sage"]  # those t
 FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}  # what may differ between a run and its resumption
 
 
-def open_model(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> SAGE:
-    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError."""
-    if (Path(folder) / "config.json").exists():
-        return checkpoint.load_qwen(folder, dtype, device)
+def open_model(
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    window: int = Model.window,
+    stride: int = Model.landmark_stride,
+) -> SAGE:
+    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
+
+    `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
+    """
+    if checkpoint.is_qwen(folder):
+        return checkpoint.load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
@@ -78,9 +87,10 @@ class Stage:
             section.dtype = meta["settings"][type(section).__name__.lower()]["dtype"]  # measured when the stage began; another one would not be the same run
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
         else:
-            if not (self.source / "config.json").exists() and not checkpoint.checkpoints(self.source):
+            if not checkpoint.is_qwen(self.source) and not checkpoint.checkpoints(self.source):
                 raise UserError(f"stage {name} starts from {self.source}, where there is no run; {HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start")
-            self.model = open_model(self.source, device=self.device)
+            window, stride = config.model.window, config.model.landmark_stride
+            self.model = open_model(self.source, device=self.device, window=window, stride=stride)
             config.model = self.model.config
         dtype = runtime.pick_dtype(section.dtype, self.device)
         section.dtype = str(dtype).removeprefix("torch.")
