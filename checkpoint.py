@@ -349,6 +349,7 @@ def load_qwen(
     fill(model, sources, folder, set(files.values()), ignored)
     if not own:
         model.initialise(seed=0, only=OWN)
+    model.dense = True
     return model.eval()
 
 

@@ -80,13 +80,16 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
 
 def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
     """A run's figures, from eval.json beside its last checkpoint if they were measured with the same settings."""
-    folder = run if (run / "config.json").exists() else checkpoint.latest(run)
+    qwen, shape = checkpoint.is_qwen(run), config.model
+    folder = run if qwen else checkpoint.latest(run)
     kept = folder / "eval.json"
     asked = json.loads(json.dumps(asdict(config.eval) | {"runs": "", "fault_kinds": config.distill.fault_kinds, "version": VERSION}))
+    asked |= {"window": [shape.window, shape.landmark_stride]} if qwen else {}  # a run has its own
     if kept.exists() and (stored := json.loads(kept.read_text()))["settings"] == asked:
         return stored["figures"]
     began = time.perf_counter()
-    found, counts = measure(open_model(run, device=device), tokenizers.load(config.data.tokenizer), config)
+    model = open_model(run, torch.float32, device, shape.window, shape.landmark_stride)
+    found, counts = measure(model, tokenizers.load(config.data.tokenizer), config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
     aside = kept.with_suffix(".tmp")
     aside.write_text(json.dumps({"settings": asked, "figures": found, "counts": counts}, indent=1))

@@ -83,14 +83,20 @@ class Stage:
             if then != mine:
                 changed = ", ".join(f"{key}: {then.get(key)!r} → {value!r}" for key, value in mine.items() if then.get(key) != value)
                 raise UserError(f"{self.folder} was begun with other settings ({changed}); give the same ones with --resume, or delete the folder")
+            for key in ("window", "landmark_stride") if checkpoint.is_qwen(self.source) else ():
+                asked, begun = getattr(config.model, key), getattr(stored.model, key)
+                if asked != begun:
+                    raise UserError(
+                        f"{self.folder} was begun with model.{key} {begun}, not {asked}; "
+                        "give the same one with --resume, or delete the folder"
+                    )
             self.kept, self.first, config.model, origin = meta["kept"], meta["step"], stored.model, done[-1]
             section.dtype = meta["settings"][type(section).__name__.lower()]["dtype"]  # measured when the stage began; another one would not be the same run
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
         else:
             if not checkpoint.is_qwen(self.source) and not checkpoint.checkpoints(self.source):
                 raise UserError(f"stage {name} starts from {self.source}, where there is no run; {HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start")
-            window, stride = config.model.window, config.model.landmark_stride
-            self.model = open_model(self.source, device=self.device, window=window, stride=stride)
+            self.model = self.another(self.source)
             config.model = self.model.config
         dtype = runtime.pick_dtype(section.dtype, self.device)
         section.dtype = str(dtype).removeprefix("torch.")
@@ -114,6 +120,11 @@ class Stage:
                      f"products in {str(dtype).removeprefix('torch.')}")
         if self.first:
             self.log.say(f"resume  from step {self.first}")
+
+    def another(self, folder: str | Path) -> SAGE:
+        """A model of a folder on this stage's device; Qwen's weights get this stage's window and stride."""
+        shape = self.config.model
+        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
 
     @property
     def head(self) -> torch.Tensor:
