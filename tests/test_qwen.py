@@ -15,6 +15,7 @@ from config import Model, UserError
 from conftest import ROOT
 from generate import generate
 from model import SAGE, SIZES, parameters
+from stage import open_model
 
 transformers.utils.logging.set_verbosity_error()
 SHAPES = [  # tied, heads, kv_heads, θ, ε, shard size
@@ -183,3 +184,309 @@ def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted
 def test_missing_folder_from_the_command_line(tmp_path):
     result = subprocess.run([sys.executable, ROOT / "sample.py", "--run", str(tmp_path / "nowhere")], capture_output=True, text=True)
     assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# config.json as tools write it. Transformers reads the very same folder; its logits are ours, or we refuse by name.
+
+ABSENT = object()
+V4 = dict(rope_parameters=ABSENT, layer_types=ABSENT, dtype=ABSENT, torch_dtype="bfloat16", rope_theta=1e6)
+SLIDING = dict(use_sliding_window=True, sliding_window=8)
+CONFIGS = [  # name, what is changed in config.json, the word that the refusal must have (None: must be loaded)
+    ("as transformers 5 writes it", {}, None),
+    ("as transformers 4.37 wrote it", dict(V4, rope_scaling=None, sliding_window=131072, use_sliding_window=False), None),
+    ("rope_scaling empty", dict(V4, rope_scaling={}), None),
+    ("no rotary settings", dict(rope_parameters=ABSENT), None),
+    ("rope_theta stale beside rope_parameters", dict(rope_theta=10_000.0), None),
+    ("rope_theta null beside rope_parameters", dict(rope_theta=None), None),
+    ("rope_theta an integer", dict(V4, rope_theta=1_000_000), None),
+    ("rope_theta null", dict(V4, rope_theta=None), "rope_theta"),
+    ("rope_scaling before rope_parameters", dict(rope_scaling=dict(rope_type="default", rope_theta=5e4)), None),
+    ("rope_scaling without theta, rope_parameters with", dict(rope_scaling=dict(type="default")), None),
+    ("rope_parameters without theta", dict(rope_parameters=dict(rope_type="default"), rope_theta=3e5), None),
+    ("rope_parameters with theta alone", dict(rope_parameters=dict(rope_theta=3e5)), None),
+    ("yarn, old key", dict(V4, rope_scaling=dict(type="yarn", factor=4.0, original_max_position_embeddings=128)), "yarn"),
+    ("yarn", dict(rope_parameters=dict(rope_type="yarn", factor=4.0, rope_theta=1e6)), "yarn"),
+    ("linear", dict(V4, rope_scaling=dict(rope_type="linear", factor=2.0)), "linear"),
+    ("dynamic", dict(V4, rope_scaling=dict(type="dynamic", factor=2.0)), "dynamic"),
+    ("llama3", dict(rope_parameters=dict(rope_type="llama3", rope_theta=1e6, factor=8.0, low_freq_factor=1.0,
+                                         high_freq_factor=4.0, original_max_position_embeddings=16)), "llama3"),
+    ("longrope", dict(rope_parameters=dict(rope_type="longrope", rope_theta=1e6, factor=2.0, short_factor=[2.0] * 8,
+                                           long_factor=[4.0] * 8, original_max_position_embeddings=256)), "longrope"),
+    ("rope_type of nobody", dict(rope_parameters=dict(rope_type="spiral", rope_theta=1e6)), "spiral"),
+    ("rope_type null", dict(rope_parameters=dict(rope_type=None, rope_theta=1e6)), "rotary"),
+    ("mrope", dict(V4, rope_scaling=dict(type="mrope", mrope_section=[2, 3, 3])), "mrope"),
+    ("mrope sections", dict(V4, rope_scaling=dict(type="default", rope_type="default", mrope_section=[2, 3, 3])), "mrope_section"),
+    ("nested by layer type", dict(rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=1e6))), "full_attention"),
+    ("rope_parameters a list", dict(rope_parameters=[1]), "cannot be read"),
+    ("partial rotary in rope_parameters", dict(rope_parameters=dict(rope_type="default", rope_theta=1e6, partial_rotary_factor=0.5)), "partial_rotary_factor"),
+    ("partial rotary in rope_scaling", dict(V4, rope_scaling=dict(type="default", partial_rotary_factor=0.25)), "partial_rotary_factor"),
+    ("partial rotary", dict(partial_rotary_factor=0.5), "partial_rotary_factor"),
+    ("partial rotary of the whole", dict(partial_rotary_factor=1.0), None),
+    ("hidden_act swish", dict(hidden_act="swish"), None),
+    ("hidden_act absent", dict(hidden_act=ABSENT), None),
+    ("hidden_act null", dict(hidden_act=None), "hidden_act"),
+    ("hidden_act gelu", dict(hidden_act="gelu"), "gelu"),
+    ("hidden_act gelu_pytorch_tanh", dict(hidden_act="gelu_pytorch_tanh"), "gelu_pytorch_tanh"),
+    ("hidden_act relu", dict(hidden_act="relu"), "relu"),
+    ("hidden_act SiLU", dict(hidden_act="SiLU"), "SiLU"),
+    ("sliding window, no layer slides", dict(SLIDING, layer_types=ABSENT, max_window_layers=3), None),
+    ("sliding window, its layers beyond the last", dict(SLIDING, layer_types=ABSENT, max_window_layers=ABSENT), None),
+    ("sliding window without a width", dict(use_sliding_window=True, sliding_window=None, layer_types=ABSENT, max_window_layers=0), None),
+    ("sliding window, all layers named full", dict(SLIDING, max_window_layers=0), None),
+    ("sliding window, last layers", dict(SLIDING, layer_types=ABSENT, max_window_layers=1), "sliding"),
+    ("sliding window, all layers", dict(SLIDING, layer_types=ABSENT, max_window_layers=0), "sliding"),
+    ("layer_types with a sliding one", dict(SLIDING, layer_types=["full_attention", "sliding_attention", "full_attention"]), "sliding"),
+    ("layer_types sliding, window off", dict(layer_types=["sliding_attention"] * 3), "sliding"),
+    ("layer_types of another kind", dict(layer_types=["linear_attention", "full_attention", "full_attention"]), "linear_attention"),
+    ("layer_types too short", dict(layer_types=["full_attention"]), "layers"),
+    ("not causal", dict(is_causal=False), "is_causal"),
+    ("not causal, by null", dict(is_causal=None), "is_causal"),
+    ("layers that differ", dict(per_layer_config={"1": dict(num_key_value_heads=1)}), "per_layer_config"),
+    ("weights by another name", dict(transformers_weights="other.safetensors"), "other.safetensors"),
+    ("code of its own", dict(auto_map=dict(AutoModelForCausalLM="modeling_x.X")), "auto_map"),
+    ("head_dim of another width", dict(head_dim=32), "wrong shape"),
+    ("tied, key absent", dict(tie_word_embeddings=ABSENT), "tie_word_embeddings"),
+    ("tied by a word", dict(tie_word_embeddings="true"), "tied"),
+    ("norm's ε absent", dict(rms_norm_eps=ABSENT), None),
+    ("norm's ε null", dict(rms_norm_eps=None), "norm_eps"),
+    ("context absent", dict(max_position_embeddings=ABSENT), None),
+    ("kv heads absent", dict(num_key_value_heads=ABSENT), "kv_heads"),
+    ("kv heads null, yet two", dict(num_key_value_heads=None), "wrong shape"),
+    ("layers as text", dict(num_hidden_layers="3"), "config.json"),
+    ("more layers than weights", dict(num_hidden_layers=4, layer_types=ABSENT), "missing"),
+    ("fewer layers than weights", dict(num_hidden_layers=2, layer_types=ABSENT), "not expected"),
+    ("no width", dict(hidden_size=ABSENT), "hidden_size"),
+    ("architectures null", dict(architectures=None), None),
+    ("a classifier", dict(architectures=["Qwen2ForSequenceClassification"]), "Qwen2ForSequenceClassification"),
+    ("a tagger", dict(architectures=["Qwen2ForTokenClassification"]), "Qwen2ForTokenClassification"),
+    ("an encoder", dict(architectures=["Qwen2Model"]), "Qwen2Model"),
+    ("qwen2 mixture", dict(model_type="qwen2_moe", architectures=["Qwen2MoeForCausalLM"]), "qwen2_moe"),
+    ("qwen3", dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "qwen3"),
+    ("no model_type", dict(model_type=ABSENT), "None"),
+    ("GPTQ", dict(quantization_config=dict(quant_method="gptq", bits=4)), "quantised.*gptq"),
+    ("AWQ", dict(quantization_config=dict(quant_method="awq", bits=4)), "quantised.*awq"),
+    ("bitsandbytes", dict(quantization_config=dict(load_in_4bit=True, quant_method="bitsandbytes")), "quantised.*bitsandbytes"),
+    ("fp8", dict(quantization_config=dict(quant_method="fp8", weight_block_size=[128, 128])), "quantised.*fp8"),
+    ("compressed-tensors", dict(compression_config=dict(quant_method="compressed-tensors")), "quantised.*compressed-tensors"),
+    ("MLX", dict(quantization=dict(group_size=64, bits=4)), "quantised.*4 bits"),
+    ("quantization_config null", dict(quantization_config=None), None),
+]
+
+
+def change_config(folder, changes):
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= changes
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in settings.items() if value is not ABSENT}))
+
+
+def logits_of_transformers(folder, tokens):
+    """What transformers makes of a folder; None where it refuses it, or finds only a part of the weights there."""
+    try:
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+        if report["missing_keys"] or report["mismatched_keys"]:
+            return None
+        return model.eval()(tokens, use_cache=False).logits
+    except Exception:
+        return None
+
+
+@torch.no_grad()
+def judge(folder, refusal):
+    """Load a folder that was changed: transformers' logits, or a refusal in one line that names what it is about."""
+    tokens = torch.randint(0, 211, (2, 60), generator=torch.Generator().manual_seed(1))
+    theirs = logits_of_transformers(folder, tokens)
+    if refusal is None:
+        assert theirs is not None, "transformers does not load this folder: it cannot be asked for"
+        assert (checkpoint.load_qwen(folder)(tokens) - theirs).abs().max() <= 1e-4
+        return
+    with pytest.raises(UserError, match=refusal) as caught:
+        checkpoint.load_qwen(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("name, changes, refusal", CONFIGS, ids=[row[0] for row in CONFIGS])
+def test_config_is_read_as_transformers_reads_it_or_refused_by_name(tmp_path, name, changes, refusal):
+    tiny(tmp_path)
+    change_config(tmp_path, changes)
+    judge(tmp_path, refusal)
+
+
+def test_head_dim_null_is_the_usual_width(tmp_path):
+    """Folders of transformers 4.37 have it; version 5 divides by it and raises, so its model is the judge."""
+    theirs = tiny(tmp_path)
+    change_config(tmp_path, dict(V4, head_dim=None))
+    tokens = torch.randint(0, 211, (2, 60))
+    with torch.no_grad():
+        assert (checkpoint.load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
+
+
+def test_kv_heads_null_and_head_dim_apart(tmp_path):
+    tiny(tmp_path, heads=4, kv_heads=4)
+    change_config(tmp_path, dict(num_key_value_heads=None, head_dim=16))
+    judge(tmp_path, None)
+
+
+def test_untied_is_the_default(tmp_path):
+    tiny(tmp_path, tied=False)
+    change_config(tmp_path, dict(tie_word_embeddings=ABSENT))
+    judge(tmp_path, None)
+
+
+@pytest.mark.parametrize("changes, told", [(dict(), []), (dict(logit_scale=0.5, attention_bias=False), ["logit_scale"]), (dict(final_softcap=30, x=1), ["final_softcap", "x"])])
+def test_unknown_settings_are_told_and_change_nothing(tmp_path, capsys, changes, told):
+    tiny(tmp_path)
+    change_config(tmp_path, changes)
+    capsys.readouterr()
+    judge(tmp_path, None)
+    note = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert len(note) == bool(told)
+    assert not told or note[0].endswith(": " + ", ".join(told))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tensors as other tools leave them.
+
+UP = "model.layers.0.mlp.up_proj"
+
+
+def renamed(tensors, change):
+    for name in list(tensors):
+        tensors[change(name)] = tensors.pop(name)
+
+
+def quantise(tensors, **parts):
+    del tensors[UP + ".weight"]
+    tensors |= {f"{UP}.{name}": tensor for name, tensor in parts.items()}
+
+
+def change_tensors(tensors, how):
+    embedding = tensors["model.embed_tokens.weight"]
+    weight = tensors[UP + ".weight"]
+    match how:
+        case "tied head, equal":
+            tensors["lm_head.weight"] = embedding.clone()
+        case "tied head, another":
+            tensors["lm_head.weight"] = embedding + 1
+        case "tied head, last row another":
+            tensors["lm_head.weight"] = torch.cat([embedding[:-1], embedding[-1:] + 1])
+        case "tied head, another shape":
+            tensors["lm_head.weight"] = embedding[:-1].clone()
+        case "tied head, another type":
+            tensors["lm_head.weight"] = embedding.bfloat16()
+        case "rotary buffers":
+            tensors |= {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(8) for i in range(3)}
+        case "rotary buffer of the model":
+            tensors["model.rotary_emb.inv_freq"] = torch.ones(8)
+        case "float64":
+            tensors[UP + ".weight"] = weight.double()
+        case "value head":
+            tensors["v_head.summary.weight"] = torch.ones(1, 64)
+        case "score head":
+            tensors["score.weight"] = torch.ones(2, 64)
+        case "no prefix":
+            renamed(tensors, lambda name: name.removeprefix("model."))
+        case "peft":
+            renamed(tensors, lambda name: "base_model.model." + name)
+        case "vision":
+            renamed(tensors, lambda name: "language_model." + name)
+        case "vision, transformers 5":
+            renamed(tensors, lambda name: name.replace("model.", "model.language_model."))
+        case "compiled":
+            renamed(tensors, lambda name: "_orig_mod." + name)
+        case "data parallel":
+            renamed(tensors, lambda name: "module." + name)
+        case "lora inside":
+            tensors[UP + ".lora_A.weight"] = torch.ones(4, 64)
+        case "GPTQ":
+            quantise(tensors, qweight=torch.ones(8, 112, dtype=torch.int32), qzeros=torch.ones(1, 14, dtype=torch.int32), scales=torch.ones(1, 112), g_idx=torch.ones(64, dtype=torch.int32))
+        case "bitsandbytes 4 bits":
+            tensors |= {UP + ".weight": torch.ones(3584, 1, dtype=torch.uint8), UP + ".weight.absmax": torch.ones(112), UP + ".weight.quant_map": torch.ones(16)}
+        case "bitsandbytes 8 bits":
+            tensors |= {UP + ".weight": weight.to(torch.int8), UP + ".SCB": torch.ones(112)}
+        case "float8, scaled":
+            tensors |= {UP + ".weight": weight.to(torch.float8_e4m3fn), UP + ".weight_scale": torch.ones(1)}
+        case "float8 blocks":
+            tensors |= {UP + ".weight": weight.to(torch.float8_e4m3fn), UP + ".weight_scale_inv": torch.ones(1, 1)}
+        case "float8, bare":
+            tensors[UP + ".weight"] = weight.to(torch.float8_e5m2)
+        case "int8, bare":
+            tensors[UP + ".weight"] = weight.to(torch.int8)
+        case "bool":
+            tensors[UP + ".weight"] = weight > 0
+        case "compressed-tensors":
+            quantise(tensors, weight_packed=torch.ones(112, 8, dtype=torch.int32), weight_shape=torch.tensor([112, 64]))
+        case "MLX":
+            tensors |= {UP + ".weight": torch.ones(112, 8, dtype=torch.uint32), UP + ".scales": torch.ones(112, 1), UP + ".biases": torch.ones(112, 1)}
+
+
+@pytest.mark.parametrize("how, refusal", [
+    ("tied head, equal", None), ("rotary buffers", None), ("rotary buffer of the model", None), ("float64", None),
+    ("tied head, another", "ties its head.*lm_head.weight"), ("tied head, last row another", "ties its head"),
+    ("tied head, another shape", "ties its head"), ("tied head, another type", "ties its head"),
+    ("value head", "v_head"), ("score head", "score.weight"), ("no prefix", "other names.*: embed_tokens|other names.*: layers"),
+    ("peft", r"base_model\.model\.model"), ("vision", r"language_model\.model"), ("vision, transformers 5", r"model\.language_model"),
+    ("compiled", "_orig_mod"), ("data parallel", r"module\.model"), ("lora inside", "lora_A"),
+    ("GPTQ", "quantised"), ("bitsandbytes 4 bits", "quantised"), ("bitsandbytes 8 bits", "quantised"), ("float8, scaled", "quantised"),
+    ("float8 blocks", "quantised"), ("float8, bare", "quantised.*F8_E5M2"), ("int8, bare", "quantised.*I8"), ("bool", "BOOL"),
+    ("compressed-tensors", "quantised"), ("MLX", "quantised"),
+])
+def test_tensors_of_other_tools(tmp_path, how, refusal):
+    tiny(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    change_tensors(tensors, how)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    judge(tmp_path, refusal)
+
+
+def test_extra_tensors_in_a_shard_of_their_own(tmp_path):
+    tiny(tmp_path, shard="100KB")
+    save_file({"v_head.summary.weight": torch.ones(1, 64)}, tmp_path / "model-value.safetensors", metadata={"format": "pt"})
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    index["weight_map"]["v_head.summary.weight"] = "model-value.safetensors"
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    judge(tmp_path, "not expected: v_head.summary.weight")
+
+
+def test_two_sets_of_weights_are_told_and_read_as_transformers_reads_them(tmp_path, capsys):
+    tiny(tmp_path, shard="100KB", seed=0)
+    judge(tmp_path, None)
+    assert "two sets" not in capsys.readouterr().err
+    tiny(tmp_path / "other", seed=1)
+    (tmp_path / "other" / "model.safetensors").rename(tmp_path / "model.safetensors")
+    judge(tmp_path, None)
+    assert "two sets of weights, model.safetensors and the shards" in capsys.readouterr().err
+    for path in tmp_path.glob("model-*"):
+        path.unlink()  # an index that names what is gone, beside a whole file
+    judge(tmp_path, None)
+    (tmp_path / "model.safetensors").unlink()
+    judge(tmp_path, "is missing, though its folder needs it")
+
+
+def test_an_index_that_puts_a_tensor_into_another_shard(tmp_path):
+    tiny(tmp_path, shard="100KB")
+    path = tmp_path / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    one, *_, other = index["weight_map"]
+    index["weight_map"] |= {one: index["weight_map"][other], other: index["weight_map"][one]}
+    path.write_text(json.dumps(index))
+    judge(tmp_path, None)
+
+
+def test_weights_in_other_formats_are_named(tmp_path):
+    tiny(tmp_path)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    judge(tmp_path, "pytorch_model.bin is not read")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_adapters_are_named(tmp_path, whole):
+    """Also beside a whole model: transformers with peft would then add it to the weights."""
+    tiny(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(dict(peft_type="LORA", base_model_name_or_path=str(tmp_path))))
+    if not whole:
+        (tmp_path / "config.json").unlink()
+    judge(tmp_path, "LoRA adapter")
+    with pytest.raises(UserError, match="LoRA adapter"):
+        open_model(tmp_path)
