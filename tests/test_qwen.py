@@ -1,9 +1,13 @@
 """Weights in and out, beside transformers' own Qwen2: logits, greedy tokens, folders that open in both directions, damaged folders."""
 
+import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import checkpoint
-from config import Model, UserError
+from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
 from model import SAGE, SIZES, parameters
@@ -490,3 +494,170 @@ def test_adapters_are_named(tmp_path, whole):
     judge(tmp_path, "LoRA adapter")
     with pytest.raises(UserError, match="LoRA adapter"):
         open_model(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A writer that is killed, or whose disk fails, at every single step.
+
+CHANGING = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audit events of what changes a folder's names
+
+
+def write_version(folder, version):
+    with checkpoint.written_aside(folder) as aside:
+        for name in ("a", "b"):
+            (aside / name).write_text(version)
+
+
+def version_of(folder):
+    """What a reader finds: the version that all of the folder's files have."""
+    checkpoint.restore(folder)
+    versions = {path.name: path.read_text() for path in folder.iterdir()}
+    assert versions.keys() == {"a", "b"} and len(set(versions.values())) == 1, versions
+    return versions["a"]
+
+
+def interrupted(folder, version, step, how):
+    """In a process of its own: write a version, but at the change numbered `step` be killed or fail; whether that came."""
+    child = os.fork()
+    if child == 0:
+        left = [step]
+
+        def strike(event, arguments):
+            if event in CHANGING:
+                left[0] -= 1
+                if left[0] == -1:
+                    if how == "kill":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    raise OSError(errno.EIO, "the disk")
+
+        sys.addaudithook(strike)
+        try:
+            write_version(folder, version)
+        except OSError:
+            os._exit(1)
+        os._exit(0 if left[0] >= 0 else 2)  # 2: it failed where that does not matter
+    return os.waitpid(child, 0)[1] != 0
+
+
+@pytest.mark.parametrize("how", ["kill", "fail"])
+def test_a_whole_version_is_there_after_an_interruption_at_every_step(tmp_path, how):
+    steps = 0
+    for first in range(100):
+        for second in range(100):
+            folder = tmp_path / f"{first}-{second}" / "model"
+            write_version(folder, "0")
+            if not interrupted(folder, "1", first, how):
+                break
+            again = interrupted(folder, "2", second, how)  # the first interruption's remains, interrupted in turn
+            assert version_of(folder) in ("0", "1", "2")
+            assert again or version_of(folder) == "2"
+            steps += 1
+            write_version(folder, "3")
+            assert version_of(folder) == "3"
+            assert [path.name for path in folder.parent.iterdir()] == ["model"]
+            if not again:
+                break
+        if not second:
+            break
+    assert steps > 25  # five changes at the least: mkdir, two renames, one aside, the files' removal
+
+
+def test_the_readers_put_the_old_version_back(tmp_path):
+    tiny(tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / "model.old")  # killed between the renames
+    assert isinstance(open_model(tmp_path / "model"), SAGE)
+    (tmp_path / "model").rename(tmp_path / "model.old")
+    assert isinstance(checkpoint.load_qwen(tmp_path / "model"), SAGE)
+    shutil.copytree(tmp_path / "model", tmp_path / "model.old")  # killed while the old one was deleted
+    checkpoint.save_qwen(checkpoint.load_qwen(tmp_path / "model"), tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_runs_checkpoint_is_put_back(tmp_path):
+    config = Config(model=Model(vocab_size=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, feed_forward=16, context=32))
+    path = checkpoint.save(tmp_path, config, SAGE(config.model), [], 7, {})
+    path.rename(path.with_name(path.name + ".old"))
+    assert checkpoint.latest(tmp_path) == path
+    checkpoint.load_run(tmp_path)
+
+
+def test_a_reader_between_the_renames_does_not_stop_the_writer(tmp_path, monkeypatch):
+    folder, rename, met = tmp_path / "model", Path.rename, []
+    write_version(folder, "0")
+
+    def read_after(path, target):
+        result = rename(path, target)
+        if not folder.exists() and not met:
+            met.append(version_of(folder))
+        return result
+
+    monkeypatch.setattr(Path, "rename", read_after)
+    write_version(folder, "1")
+    assert met == ["0"] and version_of(folder) == "1"
+
+
+def test_names_are_on_the_disk_before_the_old_version_goes(tmp_path, monkeypatch):
+    """Files, then the new folder, then the folder that names it; the old version is there until then."""
+    synced, fsync = [], os.fsync
+    write_version(tmp_path / "model", "0")
+
+    def noted(descriptor):
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, (tmp_path / "model.old").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_version(tmp_path / "model", "1")
+    assert sorted(synced[:2]) == [("a", False), ("b", False)]
+    assert synced[2:] == [("model.tmp", False), (tmp_path.name, True)]
+
+
+def test_a_link_to_a_folder_is_written_through_and_a_file_is_refused(tmp_path):
+    write_version(tmp_path / "real", "0")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for version in ("1", "2"):
+        write_version(tmp_path / "link", version)
+        assert version_of(tmp_path / "real") == version and (tmp_path / "link").is_symlink()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        write_version(tmp_path / "file", "1")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The window: landmark attention is Qwen's dense attention up to it, and says when a text goes beyond.
+
+def test_the_note_comes_exactly_when_logits_change(tmp_path, capsys):
+    theirs = tiny(tmp_path)
+    tokens = torch.randint(0, 211, (1, 40), generator=torch.Generator().manual_seed(1))
+    for window, stride in ((16, 4), (16, 1), (1, 4), (7, 64), (39, 4), (38, 4), (40, 4)):
+        for length in (1, window, window + 1, min(window + 2, 40), 40):
+            model = checkpoint.load_qwen(tmp_path, window=window, stride=stride)
+            capsys.readouterr()
+            with torch.no_grad():
+                same = (model(tokens[:, :length]) - theirs(tokens[:, :length]).logits).abs().max() <= 1e-4
+                model(tokens[:, :length])
+            notes = capsys.readouterr().err
+            assert notes.count("note:") == (0 if same else 1), (window, stride, length)
+            assert same or f"window of {window}" in notes and "--window 512" in notes
+
+
+def test_the_note_comes_when_a_text_grows_beyond_the_window(tmp_path, capsys):
+    theirs = tiny(tmp_path)
+    prompt = torch.randint(0, 211, (2, 10), generator=torch.Generator().manual_seed(1)).tolist()
+    for new in (8, 9, 12):  # 17 tokens are read of window 16 + 1, then 18, then more
+        model = checkpoint.load_qwen(tmp_path, window=16, stride=4)
+        generate(model, prompt, new)
+        assert capsys.readouterr().err.count("note:") == (new > 8), new
+    dense = generate(checkpoint.load_qwen(tmp_path, window=512), prompt, 60)
+    assert not capsys.readouterr().err
+    with torch.no_grad():
+        ids = torch.tensor(prompt)
+        expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False, pad_token_id=0, eos_token_id=None)
+    assert dense == expected[:, 10:].tolist()
+
+
+def test_a_models_own_window_needs_no_note(tmp_path, capsys):
+    """Weights trained with landmark attention are read as they learnt to."""
+    config = Model(vocab_size=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, feed_forward=16, context=128, window=8, landmark_stride=4)
+    SAGE(config)(torch.zeros(1, 100, dtype=torch.int64))
+    assert not capsys.readouterr().err
