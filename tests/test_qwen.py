@@ -15,11 +15,13 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import checkpoint
+import eval as evaluation
+import tokenizer as tokenizers
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
 from model import SAGE, SIZES, parameters
-from stage import open_model
+from stage import Stage, open_model
 
 transformers.utils.logging.set_verbosity_error()
 SHAPES = [  # tied, heads, kv_heads, θ, ε, shard size
@@ -549,6 +551,9 @@ def test_a_whole_version_is_there_after_an_interruption_at_every_step(tmp_path, 
             if not interrupted(folder, "1", first, how):
                 break
             again = interrupted(folder, "2", second, how)  # the first interruption's remains, interrupted in turn
+            aside = folder.with_name("model.old")  # what is called so counts, were the folder lost: it is whole
+            assert not aside.exists() or len(list(aside.iterdir())) == 2
+            assert how == "kill" or folder.exists()
             assert version_of(folder) in ("0", "1", "2")
             assert again or version_of(folder) == "2"
             steps += 1
@@ -661,3 +666,75 @@ def test_a_models_own_window_needs_no_note(tmp_path, capsys):
     config = Model(vocab_size=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, feed_forward=16, context=128, window=8, landmark_stride=4)
     SAGE(config)(torch.zeros(1, 100, dtype=torch.int64))
     assert not capsys.readouterr().err
+
+
+def qwen_of_the_toys_tokens(folder):
+    checkpoint.save_qwen(SAGE(Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)), folder)
+    return str(folder)
+
+
+def stage_of(tmp_path, source, window, stride, resume=False):
+    config = Config(out=str(tmp_path / "lineage" / "base"), resume=resume, model=Model(window=window, landmark_stride=stride))
+    config.distill.start, config.distill.device, config.distill.dtype = source, "cpu", "float32"
+    return Stage(config, "amplified", "base", 4, config.distill)
+
+
+def test_window_and_stride_reach_a_stage_and_its_further_models(tmp_path):
+    source = qwen_of_the_toys_tokens(tmp_path / "qwen")
+    stage = stage_of(tmp_path, source, 24, 8)
+    for model in (stage.model, stage.another(stage.source)):
+        assert (model.config.window, model.config.landmark_stride) == (24, 8)
+    assert (stage.config.model.window, stage.config.model.landmark_stride) == (24, 8)
+    stage.save(1)
+    assert stage_of(tmp_path, source, 24, 8, resume=True).model.config.window == 24
+    assert checkpoint.load_run(stage.folder)[0].config.window == 24
+    with pytest.raises(UserError, match="begun with model.window 24, not 32"):
+        stage_of(tmp_path, source, 32, 8, resume=True)
+    with pytest.raises(UserError, match="begun with model.landmark_stride 8, not 4"):
+        stage_of(tmp_path, source, 24, 4, resume=True)
+
+
+def test_window_and_stride_reach_train(tmp_path):
+    source = qwen_of_the_toys_tokens(tmp_path / "qwen")
+    text, out = tmp_path / "text", tmp_path / "run"
+    text.mkdir()
+    for number in range(12):  # held out are some of them, by a hash of their names
+        (text / f"{number}.py").write_text(f"def f{number}(x):\n    return x + {number}\n" * 100)
+    result = subprocess.run(
+        [sys.executable, ROOT / "train.py", "--train.start", source, "--out", str(out), "--data.path", str(text), "--data.validation", "0.5", "--data.sequence", "32",
+         "--train.steps", "1", "--train.batch", "2", "--train.device", "cpu", "--train.sample-every", "0", "--model.window", "24", "--model.landmark-stride", "8"],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("window of 24") == 1  # rows of 32 tokens, which dense weights would read whole
+    config = checkpoint.load_run(out)[0].config
+    assert (config.window, config.landmark_stride) == (24, 8)
+
+
+def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch):
+    source = Path(qwen_of_the_toys_tokens(tmp_path / "qwen"))
+    seen = []
+
+    def measured(model, tokenizer, config):
+        seen.append((model.config.window, model.config.landmark_stride))
+        return {"success/api greedy": 0.5}, {}
+
+    monkeypatch.setattr(evaluation, "measure", measured)
+    for window, stride in ((24, 8), (24, 8), (32, 8), (32, 4)):
+        evaluation.evaluate(source, Config(model=Model(window=window, landmark_stride=stride)), "cpu")
+    assert seen == [(24, 8), (32, 8), (32, 4)]  # figures of another window are another model's
+
+
+@pytest.mark.parametrize("options, noted", [([], True), (["--window", "640"], False), (["--landmark-stride", "1"], False), (["--window", "80"], True)])
+def test_sample_sets_the_window(tmp_path, options, noted):
+    folder = tmp_path / "qwen"
+    special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
+    shape = Model(vocab_size=256 + len(special), width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)
+    checkpoint.save_qwen(SAGE(shape), folder)
+    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    (folder / "merges.txt").write_text("")
+    (folder / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()})))
+    given = options or ["--window", "64"]
+    prompt = "word " * 30
+    result = subprocess.run([sys.executable, ROOT / "sample.py", "--run", str(folder), "--prompt", prompt, "--tokens", "2", *given], capture_output=True, text=True, errors="replace")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("note:") == noted and ("window of" in result.stderr) == noted
