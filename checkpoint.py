@@ -12,8 +12,10 @@ import errno
 import json
 import os
 import platform
+import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,7 +29,7 @@ import config as settings
 import provenance
 import results
 import tokenizer as tokenizers
-from config import Config, Model, UserError
+from config import Config, Model, UserError, check
 from mch import Heads
 from model import SAGE
 from tokenizer import Tokenizer
@@ -51,26 +53,124 @@ def qwen_name(name: str) -> str | None:
     return "model." + name if name == "norm.weight" else name
 
 
+# What config.json may say of these keys; SAGE's block computes nothing else. A key that is absent is fine.
+BUILT = dict(
+    hidden_act=("silu", "swish"),
+    is_causal=(True,),  # False in embedding models: transformers 5 then drops the causal mask
+    partial_rotary_factor=(1, None),  # some readers turn only a part of the head, transformers all
+    per_layer_config=(None, {}),  # transformers 5: layers that differ
+    auto_map=(None, {}),  # the folder brings its own modelling code
+    transformers_weights=(None,),  # transformers 5: another file than model.safetensors
+    fusion_config=(None, {}),  # transformers 5: matrices that are stored as one
+    architectures=(None, [], ["Qwen2ForCausalLM"]),
+)
+# Read below, or without effect on logits: training, generation, labels, how and by what it was saved.
+READ = """model_type vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads
+    head_dim intermediate_size max_position_embeddings rope_theta rope_scaling rope_parameters
+    rms_norm_eps tie_word_embeddings use_sliding_window sliding_window max_window_layers layer_types
+    quantization_config quantization compression_config""".split()
+HARMLESS = """_name_or_path name_or_path transformers_version torch_dtype dtype initializer_range
+    use_cache attention_dropout bos_token_id eos_token_id pad_token_id id2label label2id num_labels
+    problem_type return_dict output_hidden_states output_attentions chunk_size_feed_forward
+    is_encoder_decoder is_decoder attn_implementation _attn_implementation
+    _attn_implementation_autoset use_mrope unsloth_version unsloth_fixed model_name
+    """.split()
+
+
 def read_config(folder: Path) -> Model:
-    """Our settings from a folder's config.json. Raises UserError where it is missing or asks for what Qwen2.5 does not have."""
+    """Our settings from a folder's config.json, each as transformers' Qwen2Config reads it.
+
+    A key that nothing here knows is told on stderr and otherwise ignored, as transformers does.
+    Raises UserError where the file is missing, or asks for what SAGE's block does not compute.
+    """
     path = folder / "config.json"
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder} is a LoRA adapter (adapter_config.json), not a whole model; merge it into its "
+            "base model (peft: merge_and_unload), save that, and name its folder"
+        )
     if not path.exists():
         raise UserError(f"no model at {folder}: wanted a folder with config.json and safetensors files")
     try:
-        c = json.loads(path.read_text())
-        rope = c.get("rope_parameters") or c.get("rope_scaling") or {}
+        c = json.loads(path.read_text(encoding="utf-8"))
         if c.get("model_type") != "qwen2":
-            raise UserError(f"{path} describes a {c.get('model_type')!r} model; only qwen2 (Qwen2, Qwen2.5) is read")
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
-            raise UserError(f"{path} asks for {rope.get('rope_type', rope.get('type'))!r} rotary scaling, which is not built; remove it to use the unscaled context")
-        if c.get("use_sliding_window"):
-            raise UserError(f"{path} asks for a sliding window; set use_sliding_window to false, landmark attention has its own window")
-        return Model(vocab_size=c["vocab_size"], width=c["hidden_size"], layers=c["num_hidden_layers"], heads=c["num_attention_heads"],
-                     kv_heads=c.get("num_key_value_heads", c["num_attention_heads"]), head_dim=c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"],
-                     feed_forward=c["intermediate_size"], context=c.get("max_position_embeddings", 32_768),
-                     rope_theta=float(c.get("rope_theta") or rope.get("rope_theta", 10_000.0)), norm_eps=c.get("rms_norm_eps", 1e-6), tied=c.get("tie_word_embeddings", False))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); copy it anew") from None
+            raise UserError(
+                f"{path} describes a {c.get('model_type')!r} model; only qwen2 (Qwen2, Qwen2.5) is read"
+            )
+        if faults := unbuilt(c):
+            raise UserError(
+                f"{path} asks for what is not built here: {'; '.join(faults)}; wanted a plain "
+                "Qwen2ForCausalLM, unquantised, with unscaled rotary positions and no sliding window"
+            )
+        model = Model(
+            vocab_size=c["vocab_size"],
+            width=c["hidden_size"],
+            layers=c["num_hidden_layers"],
+            heads=c["num_attention_heads"],
+            kv_heads=or_else(c.get("num_key_value_heads", 32), c["num_attention_heads"]),
+            head_dim=or_else(c.get("head_dim"), c["hidden_size"] // c["num_attention_heads"]),
+            feed_forward=c["intermediate_size"],
+            context=c.get("max_position_embeddings", 32_768),
+            rope_theta=rotary_settings(c).get("rope_theta", c.get("rope_theta", 10_000.0)),
+            norm_eps=c.get("rms_norm_eps", 1e-6),
+            tied=c.get("tie_word_embeddings", False),
+        )
+        check(model, "model.")
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); copy it anew"
+        ) from None
+    unknown = [key for key in c if c[key] and key not in {*BUILT, *READ, *HARMLESS}]
+    if unknown:
+        print(
+            f"note: {path} has settings that Qwen2 does not have, ignored here as by transformers: "
+            + ", ".join(unknown),
+            file=sys.stderr,
+        )
+    return model
+
+
+def or_else(value, default):
+    """The value, or the default for null."""
+    return default if value is None else value
+
+
+def rotary_settings(c: dict) -> dict:
+    """The rotary settings of a config.json, under transformers 4's name or 5's; 5 looks in this order."""
+    return c.get("rope_scaling") or c.get("rope_parameters") or {}
+
+
+def unbuilt(c: dict) -> list[str]:
+    """What a Qwen2 config.json asks for and SAGE's block does not compute; empty: nothing."""
+    faults = [f"{key} {c[key]!r}" for key, values in BUILT.items() if key in c and c[key] not in values]
+    for key in ("quantization_config", "compression_config", "quantization"):
+        if c.get(key):
+            method = c[key].get("quant_method") or f"{c[key].get('bits', '?')} bits"
+            faults.append(f"quantised weights ({key}: {method})")
+            break
+    rope = rotary_settings(c)
+    if nested := [key for key, value in rope.items() if isinstance(value, dict)]:
+        faults.append(f"rotary settings for each layer type ({', '.join(nested)})")
+    elif (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        faults.append(f"{kind!r} rotary scaling")
+    elif rest := {
+        key: value
+        for key, value in rope.items()
+        if key not in ("rope_theta", "rope_type", "type") and value not in BUILT.get(key, (None,))
+    }:
+        faults.append(f"rotary settings {rest}")
+    layers = c["num_hidden_layers"]
+    kinds = c.get("layer_types")
+    if kinds is None:
+        window = c.get("sliding_window", 4096) if c.get("use_sliding_window") else None
+        full = layers if window is None else min(layers, c.get("max_window_layers", 28))
+        kinds = ["full_attention"] * full + ["sliding_attention"] * (layers - full)
+    if kinds != ["full_attention"] * layers:
+        named = ", ".join(sorted(set(map(str, kinds)))) or "none"
+        faults.append(f"a sliding window, or other layers than full attention ({layers} layers of {named})")
+    return faults
 
 
 def open_safetensors(path: Path):
@@ -84,21 +184,68 @@ def open_safetensors(path: Path):
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """Which file holds which tensor, from the index or from the files themselves."""
-    index = folder / "model.safetensors.index.json"
+    """Which file holds which tensor: model.safetensors where it is, else the index's shards.
+
+    The order is transformers'; where a folder has both and they are not the same file, that is told
+    on stderr. Raises UserError for files that are missing or hold something else than Qwen2's weights.
+    """
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    files: dict[str, Path] = {}
     if index.exists():
         try:
-            files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            files = {name: folder / file for name, file in weight_map.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew") from None
-        for path in sorted(set(files.values())):
-            open_safetensors(path)  # every shard is looked at before memory is spent
-        return files
-    path = folder / "model.safetensors"
-    if not path.exists():
-        raise UserError(f"no weights in {folder}: wanted model.safetensors, or model.safetensors.index.json and its shards")
-    with open_safetensors(path) as file:
-        return {name: path for name in file.keys()}
+    if whole.exists():
+        if set(files.values()) - {whole}:
+            print(
+                f"note: {folder} has two sets of weights, {whole.name} and the shards of {index.name}; "
+                f"{whole.name} is read, as transformers does; delete the one that is not meant",
+                file=sys.stderr,
+            )
+        files = {}
+        paths = [whole]
+    elif files:
+        paths = sorted(set(files.values()))
+    else:
+        other = [path.name for path in sorted(folder.glob("*")) if path.suffix in (".bin", ".pt", ".pth", ".gguf")]
+        raise UserError(
+            f"no weights in {folder}: wanted model.safetensors, or model.safetensors.index.json and its shards"
+            + (f"; {', '.join(other[:4])} is not read: load it with transformers and save_pretrained" if other else "")
+        )
+    held: dict[str, Path] = {}
+    for path in paths:  # every file is looked at before memory is spent
+        with open_safetensors(path) as file:
+            held |= {name: path for name in file.keys()}
+    refuse_foreign_names(folder, held)
+    return files | held  # a file's own word counts more than the index's
+
+
+# What quantisers add beside, or put in the place of, a matrix's `.weight`
+QUANTISED = re.compile(
+    r"[._](qweight|qzeros|scales?|g_idx|weight_scale(_\w+)?|(in|out)put_scale|absmax|quant_map|quant_state\S*|"
+    r"SCB|weight_format|weight_packed|weight_shape|weight_zero_point|weight_g_idx|biases|codebooks|codes|"
+    r"q_weight|q_scale\w*|q_groups|q_invperm|trellis|W_q|_data|_scale|zeros|zero_point|scale_inv|centroids|indices)$"
+)
+
+
+def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
+    """Raise UserError for weights that are quantised, or named otherwise than Qwen2ForCausalLM's."""
+    if scaled := [name for name in names if QUANTISED.search(name)]:
+        raise UserError(
+            f"the weights in {folder} are quantised ({', '.join(sorted(scaled)[:3])} …); "
+            "wanted float32, float16 or bfloat16 ones, so name the folder they were made from"
+        )
+    if "model.embed_tokens.weight" in names:
+        return
+    for name in names:
+        found = re.fullmatch(r"(.*?)(embed_tokens\.weight|layers\.0\.self_attn\.q_proj\.\S+)", name)
+        if found and found[1] != "model.":
+            raise UserError(
+                f"the tensors in {folder} have other names than Qwen2ForCausalLM's: {name}, wanted model.{found[2]}; "
+                "save the whole causal language model, without a wrapper, by its own save_pretrained"
+            )
 
 
 def allocate(config: Model, dtype: torch.dtype, device: str) -> SAGE:
@@ -109,19 +256,37 @@ def allocate(config: Model, dtype: torch.dtype, device: str) -> SAGE:
 
 
 @torch.no_grad()
-def fill(model: SAGE, sources: dict[str, tuple[Path, str]], where: Path) -> None:
-    """Copy tensors into parameters, one at a time. `sources` maps our name to (file, name in it). One error lists all that is wrong."""
+def fill(
+    model: nn.Module,
+    sources: dict[str, tuple[Path, str]],
+    where: Path,
+    paths: Iterable[Path] = (),
+    ignored: Iterable[str] = (),
+) -> None:
+    """Copy tensors into parameters, one at a time. `sources` maps our name to (file, name in it).
+
+    Raises UserError, one that lists all that is wrong: tensors that are missing, of another shape,
+    not of floats, or that the files (those of `paths` too) hold beside the sources and `ignored`.
+    """
     shapes: dict[Path, dict[str, tuple]] = {}
-    for path in {path for path, _ in sources.values()}:
+    kinds: dict[str, str] = {}
+    for path in {*paths, *(path for path, _ in sources.values())}:
         with open_safetensors(path) as file:
-            shapes[path] = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+            slices = {name: file.get_slice(name) for name in file.keys()}
+            shapes[path] = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            kinds |= {name: part.get_dtype() for name, part in slices.items()}
     own = dict(model.named_parameters())
     missing = [theirs for path, theirs in sources.values() if theirs not in shapes[path]]
     wrong = [f"{theirs} is {shapes[path][theirs]}, wanted {tuple(own[ours].shape)}" for ours, (path, theirs) in sources.items()
              if theirs in shapes[path] and shapes[path][theirs] != tuple(own[ours].shape)]
-    extra = sorted({name for names in shapes.values() for name in names} - {theirs for _, theirs in sources.values()})
+    extra = sorted({name for names in shapes.values() for name in names} - {theirs for _, theirs in sources.values()} - set(ignored))
+    quantised = [
+        f"{theirs} is {kinds[theirs]}, wanted F32, F16 or BF16"
+        for _, theirs in sources.values()
+        if kinds.get(theirs, "F32") not in ("F64", "F32", "F16", "BF16")
+    ]
     complaint = "; ".join(f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" for what, names in
-                          (("missing", missing), ("wrong shape", wrong), ("not expected", extra)) if names)
+                          (("missing", missing), ("quantised", quantised), ("wrong shape", wrong), ("not expected", extra)) if names)
     if complaint:
         raise UserError(f"the weights in {where} do not fit its config: {complaint}")
     for ours, (path, theirs) in sources.items():
@@ -132,34 +297,76 @@ def fill(model: SAGE, sources: dict[str, tuple[Path, str]], where: Path) -> None
                 raise UserError(f"{path} is damaged at {theirs} ({error}); copy it anew") from None
 
 
-def load_qwen(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu", window: int = 4096, stride: int = 64) -> SAGE:
+def is_qwen(folder: str | Path) -> bool:
+    """Whether a folder is one of Qwen2.5 weights (or means to be), not a run of ours."""
+    folder = Path(folder).expanduser()
+    restore(folder)
+    return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
+
+
+def load_qwen(
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    window: int = Model.window,
+    stride: int = Model.landmark_stride,
+) -> SAGE:
     """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
 
     Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code = E_text, and the gate is drawn
     but cannot matter. `window` and `stride` are landmark attention's W and k. Raises UserError naming file and remedy.
     """
     folder = Path(folder).expanduser()
+    restore(folder)
     config = replace(read_config(folder), window=window, landmark_stride=stride)
     files, additions = weight_files(folder), folder / "sage.safetensors"
     own: set[str] = set()
     if additions.exists():
         with open_safetensors(additions) as file:
             own = set(file.keys())
-            kernel, width = file.get_slice("embedding.convolution").get_shape() if "embedding.convolution" in own else (config.gate_kernel, config.gate_width)
-        config = replace(config, previous_token=any("smear" in name for name in own), gate_kernel=kernel, gate_width=width)
+            kernel, width = config.gate_kernel, config.gate_width
+            if "embedding.convolution" in own:
+                kernel, width = file.get_slice("embedding.convolution").get_shape()
+        smeared = any("smear" in name for name in own)
+        config = replace(config, previous_token=smeared, gate_kernel=kernel, gate_width=width)
+    ignored = [name for name in files if name.endswith("rotary_emb.inv_freq")]  # old savers; θ says it
+    if config.tied and "lm_head.weight" in files:
+        if not equal_tensors(files, "lm_head.weight", "model.embed_tokens.weight"):
+            raise UserError(
+                f"{folder} ties its head to the embedding (tie_word_embeddings in config.json) and yet holds "
+                "another lm_head.weight; set tie_word_embeddings to false, or remove the tensor"
+            )
+        ignored.append("lm_head.weight")
+    if not config.tied and "lm_head.weight" not in files:
+        raise UserError(
+            f"{folder} has no lm_head.weight, and its config.json does not tie the head to the embedding; "
+            "set tie_word_embeddings to true if they are one matrix, or copy the folder anew"
+        )
     model = allocate(config, dtype, device)
+    somewhere = next(iter(files.values()), folder)  # a name no file has is listed as missing there
     sources = {}
     for name, _ in model.named_parameters():
         if theirs := qwen_name(name):
-            sources[name] = files.get(theirs, next(iter(files.values()))), theirs  # a name no file has is looked for in the first, and listed as missing
+            sources[name] = files.get(theirs, somewhere), theirs
         elif own:
             sources[name] = additions, name
-    if config.tied and "lm_head.weight" in files:  # some tools write the tied head too; it must then be what it is tied to
-        raise UserError(f"{folder} ties its head to the embedding and yet holds lm_head.weight; set tie_word_embeddings to false in config.json, or remove the tensor")
-    fill(model, sources, folder)
+    fill(model, sources, folder, set(files.values()), ignored)
     if not own:
         model.initialise(seed=0, only=OWN)
+    model.dense = True
     return model.eval()
+
+
+def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096) -> bool:
+    """Whether two matrices are equal in shape, type and every bit; both are never in memory whole."""
+    if other not in files:
+        return False
+    with open_safetensors(files[one]) as first, open_safetensors(files[other]) as second:
+        a, b = first.get_slice(one), second.get_slice(other)
+        if (a.get_shape(), a.get_dtype()) != (b.get_shape(), b.get_dtype()):
+            return False
+        starts = range(0, a.get_shape()[0], rows)
+        return all(torch.equal(a[start : start + rows], b[start : start + rows]) for start in starts)
 
 
 def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
@@ -194,30 +401,69 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
         (aside / "config.json").write_text(json.dumps(config, indent=1))
 
 
+def restore(folder: Path) -> None:
+    """Put back what a writer of `folder` had moved away when it was killed.
+
+    FOLDER.old exists only between the renames of `written_aside`, and is always a whole version.
+    """
+    old = folder.with_name(folder.name + ".old") if folder.name else folder
+    if not folder.exists() and old.exists():
+        with contextlib.suppress(FileNotFoundError):  # another reader was quicker
+            old.rename(folder)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """A folder that is written beside its place and put there, whole, when the block ends; on an error nothing is left and the old one stays.
+    """A folder that is written beside its place and put there, whole, when the block ends.
 
-    A full disk becomes a UserError, whichever writer met it.
+    Killed at any moment it leaves a whole version: in FOLDER, or between the two renames in
+    FOLDER.old, whence the next reader or writer puts it back (`restore`). FOLDER.tmp never counts.
+    On an error nothing is left and the old version stays. Raises UserError for a full disk,
+    whichever writer met it, and where FOLDER is a file.
     """
+    folder = folder.resolve()
     aside, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; wanted a folder to write to, name another")
+    restore(folder)
     shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():  # replaced already, when a writer was killed
+        old.rename(aside)
+        shutil.rmtree(aside)
     aside.mkdir(parents=True)
     try:
         yield aside
-        for path in aside.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+        for path in [*aside.iterdir(), aside]:
+            sync(path)
+        while True:
+            if folder.exists():
+                folder.rename(old)
+            try:
+                aside.rename(folder)
+                break
+            except OSError as error:  # a reader may have put the old version back in between
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+        sync(folder.parent)
     except BaseException as error:
+        restore(folder)
         shutil.rmtree(aside, ignore_errors=True)
         full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if getattr(error, "errno", None) in full or any(f"os error {code}" in str(error) for code in full):
             raise UserError(f"no room to write {folder} ({error}); what was there before is intact: free some space, and a run goes on with --resume") from None
         raise
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        old.rename(aside)  # so that what is half deleted is never called .old
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -253,6 +499,8 @@ def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[
 
 def checkpoints(folder: str | Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
+    for old in Path(folder).glob("checkpoint-*.old"):
+        restore(old.with_suffix(""))
     return sorted(p for p in Path(folder).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit())
 
 

@@ -37,7 +37,7 @@ from expert import critique, solve, trajectory
 from losses import IGNORE, cross_entropy
 from model import flops_per_token
 from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
-from stage import Stage, open_model
+from stage import Stage
 from steps import WORDS, first_wrong, spans_of
 from tokenizer import Tokenizer, chat
 from tools import given_text, parse
@@ -220,7 +220,7 @@ def teach(stage: Stage, rows: list[dict]) -> None:
 def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage on packed rows; logs, saves, and stops on request."""
     c, config, model = stage.section, stage.config, stage.model
-    teacher = open_model(settings.anchored(c.kl_teacher), device=stage.device) if c.kl and c.kl_teacher else None
+    teacher = stage.another(settings.anchored(c.kl_teacher)) if c.kl and c.kl_teacher else None
     if teacher and teacher.config.vocab_size != config.model.vocab_size:
         raise UserError(f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student {config.model.vocab_size}; their logits cannot be compared")
     if teacher:  # rows were packed for the student

@@ -88,14 +88,14 @@ def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
 
     Raises UserError where the run learnt with another tokenizer than data.tokenizer.
     """
-    qwen = (run / "config.json").exists()
+    qwen, shape = checkpoint.is_qwen(run), config.model
     kept = (run if qwen else checkpoint.latest(run)) / "eval.json"
     asked = json.loads(json.dumps(asdict(config.eval) | {"runs": "", "fault_kinds": config.distill.fault_kinds, "version": VERSION}))
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     tasks = fingerprint(config.eval.worlds.split(","), config.eval.seed, Difficulty(split=config.eval.split))
     made_from = dict(run=checkpoint.identity(run), tokenizer=tokenizer.hash, tasks=tasks)
     if qwen:  # a run has its own window
-        made_from["window"] = [config.model.window, config.model.landmark_stride]
+        made_from["window"] = [shape.window, shape.landmark_stride]
     try:
         stored = json.loads(kept.read_text())
         if stored["settings"] == asked and stored["made_from"] == made_from:
@@ -103,7 +103,8 @@ def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, an older version wrote it, or it is damaged: measured anew
     began = time.perf_counter()
-    found, counts = measure(open_model(run, device=device), tokenizer, config)
+    model = open_model(run, torch.float32, device, shape.window, shape.landmark_stride)
+    found, counts = measure(model, tokenizer, config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
     content = dict(settings=asked, made_from=made_from, figures=found, counts=counts)
     provenance.replace(kept, json.dumps(content, indent=1))

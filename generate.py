@@ -97,4 +97,6 @@ def generate(model: SAGE, prompts: list[list[int]], tokens: int, temperature: fl
             break
         logits = step(model, state, chosen[:, None], where)
         where = where + 1
+    # a row's last token is read only where another was asked for behind it
+    model.note_window(max(len(p) + min(len(c), tokens - 1) for p, c in zip(prompts, continuations)))
     return continuations

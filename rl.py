@@ -42,7 +42,7 @@ from losses import (
 )
 from model import SAGE, flops_per_token
 from rollout import Rollout, figures, rollouts
-from stage import Stage, head_of, open_model
+from stage import Stage, head_of
 from tokenizer import Tokenizer
 from worlds import Difficulty, Task, Tasks
 
@@ -122,7 +122,7 @@ def dpo(config: Config) -> None:
 
     # -- the reference's opinion of them, once: it is frozen
     with stage.autocast:
-        reference = total_log_probs(open_model(stage.source, device=device), examples, device).view(count, 2)
+        reference = total_log_probs(stage.another(stage.source), examples, device).view(count, 2)
 
     replay = replayed(stage, c.worlds)
     stage.log.say(f"data    {count:,} pairs of the safety world, {c.trajectories if replay else 0:,} episodes of {c.worlds} to replay")
@@ -225,7 +225,7 @@ def ppo(config: Config) -> None:
     model, device = stage.model, stage.device
     if stage.heads:
         stage.optimizers[-1].param_groups[0]["peak"] = c.value_learning_rate
-    reference = open_model(stage.source, device=device)  # a frozen copy, read from the disk: nothing of it is shared
+    reference = stage.another(stage.source)  # a frozen copy, read from the disk: nothing of it is shared
     skipped, replay = stage.kept.get("skipped", 0), replayed(stage, c.worlds)
 
     def evaluate(model: SAGE, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -192,6 +192,7 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
 
     play(model, tokenizer, next_rows, batch, min(max(map(len, prompts), default=0) + room, model.config.context), temperature, room, tolerance, zero_tolerance, step)
     model.train(was_training)
+    model.note_window(max((len(row.rollout.tokens) - 1 for row in rows), default=0))
     done = [row.rollout for row in rows]
     if broken := [r for r in done if r.problem]:
         first = broken[0]

@@ -41,14 +41,17 @@ from worlds.terminal import task_of
 
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
-    """The model and tokenizer of a run's folder, or of a folder of Qwen2.5 weights."""
+    """The model and tokenizer of a run's folder, or of a folder of Qwen2.5 weights, at the window asked for."""
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if (Path(sample.run) / "config.json").exists():
-        tokenizer = checkpoint.tokenizer_of(sample.run, sample.run)
-        return checkpoint.load_qwen(sample.run, dtype, device), tokenizer
-    model, config, _ = checkpoint.load_run(sample.run, dtype, device)
-    return model, checkpoint.tokenizer_of(sample.run, config.data.tokenizer)
+    if checkpoint.is_qwen(sample.run):
+        model, name = checkpoint.load_qwen(sample.run, dtype, device), sample.run
+    else:
+        model, config, _ = checkpoint.load_run(sample.run, dtype, device)
+        name = config.data.tokenizer
+    model.config.window = sample.window or model.config.window
+    model.config.landmark_stride = sample.landmark_stride or model.config.landmark_stride
+    return model, checkpoint.tokenizer_of(sample.run, name)
 
 
 def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:
@@ -113,7 +116,7 @@ def task_for(sample: Sample, style: str) -> Task:
 
 def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     """One episode with its decisions, shown as they are made; the files are whole after every step, so also when it is stopped."""
-    device, plain = str(next(model.parameters()).device), (Path(sample.run) / "config.json").exists()
+    device, plain = str(next(model.parameters()).device), checkpoint.is_qwen(sample.run)
     heads = Heads(model.config).to(device) if plain else checkpoint.load_heads(sample.run, model.config, device)
     note = "" if heads.trained else "the heads are untrained: their confidences are ½ whatever they see, and the gate never asks for a second thought"
     thinking = sample.thinking

@@ -36,10 +36,19 @@ FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
 FREE |= {"start", "name", "file", "kl_teacher"}
 
 
-def open_model(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> SAGE:
-    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError."""
-    if (Path(folder) / "config.json").exists():
-        return checkpoint.load_qwen(folder, dtype, device)
+def open_model(
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    window: int = Model.window,
+    stride: int = Model.landmark_stride,
+) -> SAGE:
+    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
+
+    `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
+    """
+    if checkpoint.is_qwen(folder):
+        return checkpoint.load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
@@ -68,7 +77,7 @@ class Stage:
         runtime.settle(self.device)
         torch.manual_seed(section.seed)
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
-        if not runs and not (self.source / "config.json").exists():
+        if not runs and not checkpoint.is_qwen(self.source):
             remedy = HOW_TO_MAKE.get(previous, "make it first")
             raise UserError(f"stage {name} starts from {self.source}, where there is no run; "
                             f"{remedy}, or name a run's folder as start")
@@ -90,7 +99,7 @@ class Stage:
             section.dtype = getattr(stored, type(section).__name__.lower()).dtype
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
         else:
-            self.model = open_model(self.source, device=self.device)
+            self.model = self.another(self.source)
             config.model = self.model.config
         dtype = runtime.pick_dtype(section.dtype, self.device)
         section.dtype = str(dtype).removeprefix("torch.")
@@ -132,6 +141,9 @@ class Stage:
             "tokenizer": self.tokenizer.hash,
             **more,
         }
+        if checkpoint.is_qwen(self.source):      # a run has its own
+            shape = self.config.model
+            found["window"] = [shape.window, shape.landmark_stride]
         if not complete:
             faults = self.section if hasattr(self.section, "fault_rate") else self.config.distill
             worlds = [*self.section.worlds.split(","), "safety"]  # dpo's pairs are always safety's
@@ -167,6 +179,11 @@ class Stage:
                             f"({'; '.join(found)}){hint}; give the same command with --resume, or "
                             "delete the folder to make it anew")
         return notes
+
+    def another(self, folder: str | Path) -> SAGE:
+        """A model of a folder on this stage's device; Qwen's weights get this stage's window and stride."""
+        shape = self.config.model
+        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
 
     @property
     def head(self) -> torch.Tensor:

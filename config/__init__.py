@@ -369,6 +369,8 @@ class Sample:
     top_p: float = 0.95  # draw from the smallest set of tokens that holds this much probability
     seed: int = 0  # of the draws
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the weights
+    window: int = 0  # landmark attention's W; 0: the run's own, and 4096 for Qwen2.5's weights
+    landmark_stride: int = 0  # landmark attention's k; 0: the run's own, and 64 for Qwen2.5's weights
     device: str = "auto"  # auto: a GPU if there is one
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile the step; auto: from 1000 tokens on, when it repays its start
     show_gate: bool = False  # colour the prompt by the split embedding's gate, and stop there
@@ -385,6 +387,11 @@ class Sample:
     def check(self) -> None:
         if self.tokens < 1 or self.samples < 1:
             raise UserError(f"--tokens is {self.tokens} and --samples {self.samples}; wanted at least 1 of each")
+        if self.window < 0 or self.landmark_stride < 0:
+            raise UserError(
+                f"--window is {self.window} and --landmark-stride {self.landmark_stride}; "
+                "wanted numbers of tokens, or 0 for the model's own"
+            )
         if self.temperature < 0 or not 0 < self.top_p <= 1:
             raise UserError(f"--temperature is {self.temperature} and --top-p {self.top_p}; wanted a temperature ≥ 0 and a probability in (0, 1]")
         if self.picture and not self.show_gate:
