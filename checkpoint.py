@@ -162,12 +162,10 @@ def unbuilt(c: dict) -> list[str]:
     }:
         faults.append(f"rotary settings {rest}")
     layers = c["num_hidden_layers"]
-    kinds = c.get("layer_types")
-    if kinds is None:
-        window = c.get("sliding_window", 4096) if c.get("use_sliding_window") else None
-        full = layers if window is None else min(layers, c.get("max_window_layers", 28))
-        kinds = ["full_attention"] * full + ["sliding_attention"] * (layers - full)
-    if kinds != ["full_attention"] * layers:
+    kinds = c.get("layer_types") or ["full_attention"] * layers
+    if c.get("use_sliding_window"):              # which layers then slide, versions differ on
+        faults.append("a sliding window (set use_sliding_window to false where no layer slides)")
+    elif kinds != ["full_attention"] * layers:
         named = ", ".join(sorted(set(map(str, kinds)))) or "none"
         faults.append(f"a sliding window, or other layers than full attention ({layers} layers of {named})")
     return faults

@@ -40,7 +40,7 @@ from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage
 from steps import WORDS, first_wrong, spans_of
 from tokenizer import Tokenizer, chat
-from tools import given_text, parse
+from tools import compact, given_text, parse
 from worlds import Difficulty, Task, Tasks, strangers
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
@@ -120,8 +120,8 @@ def untaught(row: dict) -> str:
     return "" if number is None else f"message {number} has a call in its content"
 
 
-def rows_of_file(c: Distill, style: str, say) -> list[dict]:
-    """The verified trajectories in a file of teacher.py whose tools are written in a style; other lines are counted by reason and passed over.
+def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
+    """The verified trajectories in a file of teacher.py, their tools as a style shows them; other lines are counted by reason and passed over.
 
     Raises UserError where none is left.
     """
@@ -137,8 +137,10 @@ def rows_of_file(c: Distill, style: str, say) -> list[dict]:
             problem = "broken"
         if problem:
             refused[problem].append(number)
-        else:
-            rows.append(row)
+            continue
+        if style == "compact":
+            row["tools"] = [tool if isinstance(tool, str) else compact(tool) for tool in row["tools"]]
+        rows.append(row)
     if refused:
         count = sum(map(len, refused.values()))
         reasons = [f"{len(lines)} {problem} (first line {lines[0]})" for problem, lines in refused.items()]
@@ -154,14 +156,14 @@ def unfit(row: dict, c: Distill, style: str) -> str:
         return "of other worlds"
     if not row["verified"]:
         return "not verified"
-    if row["difficulty"].get("split", "train") != "train":
+    if row.get("difficulty", {}).get("split", "train") != "train":
         return "of a held-out split"
-    if row["fault"] and row["fault"] not in c.fault_kinds.split(","):
+    if row.get("fault") and row["fault"] not in c.fault_kinds.split(","):
         return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
-    if strangers(json.dumps([row["messages"], row["tools"], row["negatives"]])):
+    if strangers(json.dumps([row["messages"][0], row["tools"], row["negatives"]])):
         return "with held-out names"
-    if any(isinstance(tool, str) is (style == "qwen") for tool in row["tools"]):
-        return f"not in the tool style {style} (teacher.py --difficulty.style {style})"
+    if style == "qwen" and any(isinstance(tool, str) for tool in row["tools"]):
+        return "with tools as compact lines, where the model reads schemas (teacher.py --difficulty.style qwen)"
     return ""
 
 
@@ -178,7 +180,7 @@ def amplify(config: Config) -> None:
     read = {"distill.file": provenance.digest(file) if c.file and file.is_file() else None}
     stage = Stage(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
     if not stage.finished():
-        drawn = rows_of_file(c, stage.style, stage.log.say) if c.file else drawn_rows(c, "amplify", c.trajectories, stage.style, 0.0, 0.0)
+        drawn = rows_of_file(c, stage.log.say, stage.style) if c.file else drawn_rows(c, "amplify", c.trajectories, stage.style, 0.0, 0.0)
         teach(stage, drawn)
 
 

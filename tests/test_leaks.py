@@ -244,7 +244,7 @@ def read_file(tmp_path, patch) -> list[str]:
     file = tmp_path / "teacher.jsonl"
     file.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
     section = type(CONFIG.distill)(**{**vars(CONFIG.distill), "file": str(file)})
-    found = distill.rows_of_file(section, "compact", lambda *_: None)
+    found = distill.rows_of_file(section, lambda *_: None)
     held = Held("train")
     return [complaint for row in found for complaint in held.complaints(json.dumps([row["messages"], row["tools"]]))]
 

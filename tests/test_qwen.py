@@ -236,10 +236,10 @@ CONFIGS = [  # name, what is changed in config.json, the word that the refusal m
     ("hidden_act gelu_pytorch_tanh", dict(hidden_act="gelu_pytorch_tanh"), "gelu_pytorch_tanh"),
     ("hidden_act relu", dict(hidden_act="relu"), "relu"),
     ("hidden_act SiLU", dict(hidden_act="SiLU"), "SiLU"),
-    ("sliding window, no layer slides", dict(SLIDING, layer_types=ABSENT, max_window_layers=3), None),
-    ("sliding window, its layers beyond the last", dict(SLIDING, layer_types=ABSENT, max_window_layers=ABSENT), None),
-    ("sliding window without a width", dict(use_sliding_window=True, sliding_window=None, layer_types=ABSENT, max_window_layers=0), None),
-    ("sliding window, all layers named full", dict(SLIDING, max_window_layers=0), None),
+    ("sliding window, no layer slides", dict(SLIDING, layer_types=ABSENT, max_window_layers=3), "sliding"),
+    ("sliding window, its layers beyond the last", dict(SLIDING, layer_types=ABSENT, max_window_layers=ABSENT), "sliding"),
+    ("sliding window without a width", dict(use_sliding_window=True, sliding_window=None, layer_types=ABSENT, max_window_layers=0), "sliding"),
+    ("sliding window, all layers named full", dict(SLIDING, max_window_layers=0), "sliding"),
     ("sliding window, last layers", dict(SLIDING, layer_types=ABSENT, max_window_layers=1), "sliding"),
     ("sliding window, all layers", dict(SLIDING, layer_types=ABSENT, max_window_layers=0), "sliding"),
     ("layer_types with a sliding one", dict(SLIDING, layer_types=["full_attention", "sliding_attention", "full_attention"]), "sliding"),
@@ -688,9 +688,9 @@ def test_window_and_stride_reach_a_stage_and_its_further_models(tmp_path):
     stage.save(1)
     assert stage_of(tmp_path, source, 24, 8, resume=True).model.config.window == 24
     assert checkpoint.load_run(stage.folder)[0].config.window == 24
-    with pytest.raises(UserError, match="begun with model.window 24, not 32"):
+    with pytest.raises(UserError, match="window: \\[24, 8\\] → \\[32, 8\\]"):
         stage_of(tmp_path, source, 32, 8, resume=True)
-    with pytest.raises(UserError, match="begun with model.landmark_stride 8, not 4"):
+    with pytest.raises(UserError, match="window: \\[24, 8\\] → \\[24, 4\\]"):
         stage_of(tmp_path, source, 24, 4, resume=True)
 
 
