@@ -9,6 +9,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import platform
@@ -47,6 +48,12 @@ def qwen_name(name: str) -> str | None:
         *front, last, kind = name.split(".")
         name = ".".join([*front, last + "_proj", kind])
     return "model." + name if name == "norm.weight" else name
+
+
+@functools.cache
+def note(text: str) -> None:
+    """Say something on stderr, once per process however often a folder is read."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 # What config.json may say of these keys; SAGE's block computes nothing else. A key that is absent is fine.
@@ -120,10 +127,9 @@ def read_config(folder: Path) -> Model:
         ) from None
     unknown = [key for key in c if c[key] and key not in {*BUILT, *READ, *HARMLESS}]
     if unknown:
-        print(
-            f"note: {path} has settings that Qwen2 does not have, ignored here as by transformers: "
-            + ", ".join(unknown),
-            file=sys.stderr,
+        note(
+            f"{path} has settings that Qwen2 does not have, ignored here as by transformers: "
+            + ", ".join(unknown)
         )
     return model
 
@@ -195,10 +201,9 @@ def weight_files(folder: Path) -> dict[str, Path]:
             raise UserError(f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew") from None
     if whole.exists():
         if set(files.values()) - {whole}:
-            print(
-                f"note: {folder} has two sets of weights, {whole.name} and the shards of {index.name}; "
-                f"{whole.name} is read, as transformers does; delete the one that is not meant",
-                file=sys.stderr,
+            note(
+                f"{folder} has two sets of weights, {whole.name} and the shards of {index.name}; "
+                f"{whole.name} is read, as transformers does; delete the one that is not meant"
             )
         files = {}
         paths = [whole]
@@ -214,6 +219,8 @@ def weight_files(folder: Path) -> dict[str, Path]:
     for path in paths:  # every file is looked at before memory is spent
         with open_safetensors(path) as file:
             held |= {name: path for name in file.keys()}
+    if not held:
+        raise UserError(f"the weights in {folder} hold no tensor; copy the folder anew")
     refuse_foreign_names(folder, held)
     return files | held  # a file's own word counts more than the index's
 
@@ -221,7 +228,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 # What quantisers add beside, or put in the place of, a matrix's `.weight`
 QUANTISED = re.compile(
     r"[._](qweight|qzeros|scales?|g_idx|weight_scale(_\w+)?|(in|out)put_scale|absmax|quant_map|quant_state\S*|"
-    r"SCB|weight_format|weight_packed|weight_shape|weight_zero_point|weight_g_idx|biases|codebooks|codes|"
+    r"SCB|weight_format|weight_packed|weight_shape|weight_zero_point|weight_g_idx|biases|codebooks|codes|\w*qdata|"
     r"q_weight|q_scale\w*|q_groups|q_invperm|trellis|W_q|_data|_scale|zeros|zero_point|scale_inv|centroids|indices)$"
 )
 
@@ -339,7 +346,7 @@ def load_qwen(
             "set tie_word_embeddings to true if they are one matrix, or copy the folder anew"
         )
     model = allocate(config, dtype, device)
-    somewhere = next(iter(files.values()), folder)  # a name no file has is listed as missing there
+    somewhere = next(iter(files.values()))  # a name no file has is listed as missing there
     sources = {}
     for name, _ in model.named_parameters():
         if theirs := qwen_name(name):

@@ -292,9 +292,9 @@ class SAGE(nn.Module):
         if self.dense and c.landmark_stride > 1 and tokens > c.window + 1:
             self.dense = False
             print(
-                f"note: a text of {tokens} tokens exceeds landmark attention's window of {c.window}, while these "
-                "weights were trained with dense attention: the answers differ from theirs; "
-                f"set the window to the context for dense attention (sample.py --window {c.context}, "
+                f"note: a text of {tokens} tokens exceeds landmark attention's window of {c.window}; "
+                "beyond it the answers are not those of the dense attention Qwen2.5 was trained with; "
+                f"for dense attention set the window to the context (sample.py --window {c.context}, "
                 f"elsewhere --model.window {c.context})",
                 file=sys.stderr,
             )
