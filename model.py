@@ -213,7 +213,7 @@ class PlainEmbedding(nn.Module):
 class SAGE(nn.Module):
     """The decoder: `SAGE(config)(tokens)` maps token IDs (B, T) to next-token logits (B, T, V)."""
 
-    dense = False  # weights trained with full attention (Qwen2.5's): the window then changes answers
+    dense = False  # weights of full attention (Qwen2.5's): the window changes answers
 
     def __init__(self, config: Model, seed: int | None = 0):
         """`seed` draws the weights; None leaves them as they are allocated, for a caller that fills them."""
@@ -284,7 +284,7 @@ class SAGE(nn.Module):
         return self.norm(x)
 
     def note_window(self, tokens: int) -> None:
-        """Say on stderr, once, that a text of so many tokens is not read as dense weights learnt to.
+        """Say on stderr, once, where a text of `tokens` is not read as dense weights learnt to.
 
         Position 0 is a landmark, so the first pair that is not seen is key 1 and query 1 + window.
         """
@@ -293,9 +293,9 @@ class SAGE(nn.Module):
             self.dense = False
             print(
                 f"note: a text of {tokens} tokens exceeds landmark attention's window of {c.window}; "
-                "beyond it the answers are not those of the dense attention Qwen2.5 was trained with; "
-                f"for dense attention set the window to the context (sample.py --window {c.context}, "
-                f"elsewhere --model.window {c.context})",
+                "beyond it answers are not those of the dense attention Qwen2.5 was trained with; "
+                f"for dense attention set the window to the context (sample.py --window {c.context},"
+                f" elsewhere --model.window {c.context})",
                 file=sys.stderr,
             )
 

@@ -37,11 +37,12 @@ from worlds.terminal import task_of
 
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
-    """The model and tokenizer of a run's folder, or of a folder of Qwen2.5 weights, at the window asked for."""
+    """The model and tokenizer of a run's folder or of Qwen2.5's, with the window asked for."""
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if checkpoint.is_qwen(sample.run):
-        model, tokenizer = checkpoint.load_qwen(sample.run, dtype, device), tokenizers.qwen(sample.run)
+        model = checkpoint.load_qwen(sample.run, dtype, device)
+        tokenizer = tokenizers.qwen(sample.run)
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
         tokenizer = tokenizers.load(config.data.tokenizer)
