@@ -69,7 +69,8 @@ BUILT = dict(
 )
 # Read below. And without effect on logits: training, generation, labels, by what it was saved.
 READ = """model_type vocab_size hidden_size num_hidden_layers num_attention_heads
-    num_key_value_heads head_dim intermediate_size max_position_embeddings rope_theta rope_scaling rope_parameters
+    num_key_value_heads head_dim intermediate_size max_position_embeddings rope_theta
+    rope_scaling rope_parameters
     rms_norm_eps tie_word_embeddings use_sliding_window sliding_window max_window_layers layer_types
     quantization_config quantization compression_config""".split()
 HARMLESS = """_name_or_path name_or_path transformers_version torch_dtype dtype initializer_range
