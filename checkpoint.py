@@ -9,6 +9,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import platform
@@ -53,7 +54,13 @@ def qwen_name(name: str) -> str | None:
     return "model." + name if name == "norm.weight" else name
 
 
-# What config.json may say of these keys; SAGE's block computes nothing else. A key that is absent is fine.
+@functools.cache
+def note(text: str) -> None:
+    """Say something on stderr, once per process however often a folder is read."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+# What config.json may say of these keys, where it has them; SAGE's block computes nothing else.
 BUILT = dict(
     hidden_act=("silu", "swish"),
     is_causal=(True,),  # False in embedding models: transformers 5 then drops the causal mask
@@ -64,9 +71,10 @@ BUILT = dict(
     fusion_config=(None, {}),  # transformers 5: matrices that are stored as one
     architectures=(None, [], ["Qwen2ForCausalLM"]),
 )
-# Read below, or without effect on logits: training, generation, labels, how and by what it was saved.
-READ = """model_type vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads
-    head_dim intermediate_size max_position_embeddings rope_theta rope_scaling rope_parameters
+# Read below. And without effect on logits: training, generation, labels, by what it was saved.
+READ = """model_type vocab_size hidden_size num_hidden_layers num_attention_heads
+    num_key_value_heads head_dim intermediate_size max_position_embeddings rope_theta
+    rope_scaling rope_parameters
     rms_norm_eps tie_word_embeddings use_sliding_window sliding_window max_window_layers layer_types
     quantization_config quantization compression_config""".split()
 HARMLESS = """_name_or_path name_or_path transformers_version torch_dtype dtype initializer_range
@@ -86,8 +94,8 @@ def read_config(folder: Path) -> Model:
     path = folder / "config.json"
     if (folder / "adapter_config.json").exists():
         raise UserError(
-            f"{folder} is a LoRA adapter (adapter_config.json), not a whole model; merge it into its "
-            "base model (peft: merge_and_unload), save that, and name its folder"
+            f"{folder} is a LoRA adapter (adapter_config.json), not a whole model; merge it into "
+            "its base model (peft: merge_and_unload), save that, and name its folder"
         )
     if not path.exists():
         raise UserError(f"no model at {folder}: wanted a folder with config.json and safetensors files")
@@ -95,12 +103,13 @@ def read_config(folder: Path) -> Model:
         c = json.loads(path.read_text(encoding="utf-8"))
         if c.get("model_type") != "qwen2":
             raise UserError(
-                f"{path} describes a {c.get('model_type')!r} model; only qwen2 (Qwen2, Qwen2.5) is read"
+                f"{path} describes a {c.get('model_type')!r} model; "
+                "only qwen2 (Qwen2, Qwen2.5) is read"
             )
         if faults := unbuilt(c):
             raise UserError(
                 f"{path} asks for what is not built here: {'; '.join(faults)}; wanted a plain "
-                "Qwen2ForCausalLM, unquantised, with unscaled rotary positions and no sliding window"
+                "Qwen2ForCausalLM: unquantised, rotary positions unscaled, no sliding window"
             )
         model = Model(
             vocab_size=c["vocab_size"],
@@ -120,14 +129,14 @@ def read_config(folder: Path) -> Model:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); copy it anew"
+            f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); "
+            "copy it anew"
         ) from None
     unknown = [key for key in c if c[key] and key not in {*BUILT, *READ, *HARMLESS}]
     if unknown:
-        print(
-            f"note: {path} has settings that Qwen2 does not have, ignored here as by transformers: "
-            + ", ".join(unknown),
-            file=sys.stderr,
+        note(
+            f"{path} has settings that Qwen2 does not have, ignored here as by transformers: "
+            + ", ".join(unknown)
         )
     return model
 
@@ -138,13 +147,14 @@ def or_else(value, default):
 
 
 def rotary_settings(c: dict) -> dict:
-    """The rotary settings of a config.json, under transformers 4's name or 5's; 5 looks in this order."""
+    """The rotary settings of a config.json: both names may be there, transformers looks so."""
     return c.get("rope_scaling") or c.get("rope_parameters") or {}
 
 
 def unbuilt(c: dict) -> list[str]:
     """What a Qwen2 config.json asks for and SAGE's block does not compute; empty: nothing."""
-    faults = [f"{key} {c[key]!r}" for key, values in BUILT.items() if key in c and c[key] not in values]
+    given = {key: c[key] for key in BUILT if key in c}
+    faults = [f"{key} {value!r}" for key, value in given.items() if value not in BUILT[key]]
     for key in ("quantization_config", "compression_config", "quantization"):
         if c.get(key):
             method = c[key].get("quant_method") or f"{c[key].get('bits', '?')} bits"
@@ -167,7 +177,7 @@ def unbuilt(c: dict) -> list[str]:
         faults.append("a sliding window (set use_sliding_window to false where no layer slides)")
     elif kinds != ["full_attention"] * layers:
         named = ", ".join(sorted(set(map(str, kinds)))) or "none"
-        faults.append(f"a sliding window, or other layers than full attention ({layers} layers of {named})")
+        faults.append(f"sliding windows or other attention ({layers} layers of {named})")
     return faults
 
 
@@ -185,7 +195,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
     """Which file holds which tensor: model.safetensors where it is, else the index's shards.
 
     The order is transformers'; where a folder has both and they are not the same file, that is told
-    on stderr. Raises UserError for files that are missing or hold something else than Qwen2's weights.
+    on stderr. Raises UserError for files that are missing or hold other things than such weights.
     """
     index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
     files: dict[str, Path] = {}
@@ -197,39 +207,44 @@ def weight_files(folder: Path) -> dict[str, Path]:
             raise UserError(f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew") from None
     if whole.exists():
         if set(files.values()) - {whole}:
-            print(
-                f"note: {folder} has two sets of weights, {whole.name} and the shards of {index.name}; "
-                f"{whole.name} is read, as transformers does; delete the one that is not meant",
-                file=sys.stderr,
+            note(
+                f"{folder} has two sets of weights, {whole.name} and the shards of {index.name}; "
+                f"{whole.name} is read, as transformers does; delete the one that is not meant"
             )
         files = {}
         paths = [whole]
     elif files:
         paths = sorted(set(files.values()))
     else:
-        other = [path.name for path in sorted(folder.glob("*")) if path.suffix in (".bin", ".pt", ".pth", ".gguf")]
+        suffixes = (".bin", ".pt", ".pth", ".gguf")
+        other = sorted(path.name for path in folder.glob("*") if path.suffix in suffixes)
+        hint = "; {} is not read: load it with transformers, then save_pretrained"
         raise UserError(
-            f"no weights in {folder}: wanted model.safetensors, or model.safetensors.index.json and its shards"
-            + (f"; {', '.join(other[:4])} is not read: load it with transformers and save_pretrained" if other else "")
+            f"no weights in {folder}: wanted model.safetensors, "
+            "or model.safetensors.index.json and its shards"
+            + (hint.format(", ".join(other[:4])) if other else "")
         )
     held: dict[str, Path] = {}
     for path in paths:  # every file is looked at before memory is spent
         with open_safetensors(path) as file:
             held |= {name: path for name in file.keys()}
+    if not held:
+        raise UserError(f"the weights in {folder} hold no tensor; copy the folder anew")
     refuse_foreign_names(folder, held)
     return files | held  # a file's own word counts more than the index's
 
 
 # What quantisers add beside, or put in the place of, a matrix's `.weight`
 QUANTISED = re.compile(
-    r"[._](qweight|qzeros|scales?|g_idx|weight_scale(_\w+)?|(in|out)put_scale|absmax|quant_map|quant_state\S*|"
-    r"SCB|weight_format|weight_packed|weight_shape|weight_zero_point|weight_g_idx|biases|codebooks|codes|"
-    r"q_weight|q_scale\w*|q_groups|q_invperm|trellis|W_q|_data|_scale|zeros|zero_point|scale_inv|centroids|indices)$"
+    r"[._](qweight|qzeros|scales?|g_idx|weight_scale(_\w+)?|(in|out)put_scale|absmax|quant_map|"
+    r"quant_state\S*|SCB|weight_format|weight_packed|weight_shape|weight_zero_point|weight_g_idx|"
+    r"biases|codebooks|codes|\w*qdata|q_weight|q_scale\w*|q_groups|q_invperm|trellis|W_q|_data|"
+    r"_scale|zeros|zero_point|scale_inv|centroids|indices)$"
 )
 
 
 def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
-    """Raise UserError for weights that are quantised, or named otherwise than Qwen2ForCausalLM's."""
+    """Raise UserError for weights that are quantised, or not named as Qwen2ForCausalLM's are."""
     if scaled := [name for name in names if QUANTISED.search(name)]:
         raise UserError(
             f"the weights in {folder} are quantised ({', '.join(sorted(scaled)[:3])} …); "
@@ -241,8 +256,9 @@ def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
         found = re.fullmatch(r"(.*?)(embed_tokens\.weight|layers\.0\.self_attn\.q_proj\.\S+)", name)
         if found and found[1] != "model.":
             raise UserError(
-                f"the tensors in {folder} have other names than Qwen2ForCausalLM's: {name}, wanted model.{found[2]}; "
-                "save the whole causal language model, without a wrapper, by its own save_pretrained"
+                f"the tensors in {folder} have other names than Qwen2ForCausalLM's: "
+                f"{name}, wanted model.{found[2]}; save the whole causal language model, "
+                "without a wrapper, by its own save_pretrained"
             )
 
 
@@ -277,14 +293,23 @@ def fill(
     missing = [theirs for path, theirs in sources.values() if theirs not in shapes[path]]
     wrong = [f"{theirs} is {shapes[path][theirs]}, wanted {tuple(own[ours].shape)}" for ours, (path, theirs) in sources.items()
              if theirs in shapes[path] and shapes[path][theirs] != tuple(own[ours].shape)]
-    extra = sorted({name for names in shapes.values() for name in names} - {theirs for _, theirs in sources.values()} - set(ignored))
+    extra = sorted({name for names in shapes.values() for name in names} - {theirs for _, theirs in sources.values()})
+    extra = [name for name in extra if name not in ignored]
     quantised = [
         f"{theirs} is {kinds[theirs]}, wanted F32, F16 or BF16"
         for _, theirs in sources.values()
         if kinds.get(theirs, "F32") not in ("F64", "F32", "F16", "BF16")
     ]
-    complaint = "; ".join(f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" for what, names in
-                          (("missing", missing), ("quantised", quantised), ("wrong shape", wrong), ("not expected", extra)) if names)
+    complaint = "; ".join(
+        f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
+        for what, names in (
+            ("missing", missing),
+            ("quantised", quantised),
+            ("wrong shape", wrong),
+            ("not expected", extra),
+        )
+        if names
+    )
     if complaint:
         raise UserError(f"the weights in {where} do not fit its config: {complaint}")
     for ours, (path, theirs) in sources.items():
@@ -327,21 +352,21 @@ def load_qwen(
                 kernel, width = file.get_slice("embedding.convolution").get_shape()
         smeared = any("smear" in name for name in own)
         config = replace(config, previous_token=smeared, gate_kernel=kernel, gate_width=width)
-    ignored = [name for name in files if name.endswith("rotary_emb.inv_freq")]  # old savers; θ says it
+    ignored = [name for name in files if name.endswith("rotary_emb.inv_freq")]  # θ says it
     if config.tied and "lm_head.weight" in files:
         if not equal_tensors(files, "lm_head.weight", "model.embed_tokens.weight"):
             raise UserError(
-                f"{folder} ties its head to the embedding (tie_word_embeddings in config.json) and yet holds "
-                "another lm_head.weight; set tie_word_embeddings to false, or remove the tensor"
+                f"{folder} ties its head to the embedding (tie_word_embeddings in config.json) and "
+                "holds another lm_head.weight; set the key to false, or remove the tensor"
             )
         ignored.append("lm_head.weight")
     if not config.tied and "lm_head.weight" not in files:
         raise UserError(
-            f"{folder} has no lm_head.weight, and its config.json does not tie the head to the embedding; "
-            "set tie_word_embeddings to true if they are one matrix, or copy the folder anew"
+            f"{folder} has no lm_head.weight, and its config.json does not tie the head to the "
+            "embedding; set tie_word_embeddings to true if they are one matrix, or copy it anew"
         )
     model = allocate(config, dtype, device)
-    somewhere = next(iter(files.values()), folder)  # a name no file has is listed as missing there
+    somewhere = next(iter(files.values()))  # a name no file has is listed as missing there
     sources = {}
     for name, _ in model.named_parameters():
         if theirs := qwen_name(name):
@@ -356,7 +381,7 @@ def load_qwen(
 
 
 def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096) -> bool:
-    """Whether two matrices are equal in shape, type and every bit; both are never in memory whole."""
+    """Whether two matrices are equal in shape, type and every value, read `rows` at a time."""
     if other not in files:
         return False
     with open_safetensors(files[one]) as first, open_safetensors(files[other]) as second:
@@ -364,7 +389,8 @@ def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096
         if (a.get_shape(), a.get_dtype()) != (b.get_shape(), b.get_dtype()):
             return False
         starts = range(0, a.get_shape()[0], rows)
-        return all(torch.equal(a[start : start + rows], b[start : start + rows]) for start in starts)
+        parts = (slice(start, start + rows) for start in starts)
+        return all(torch.equal(a[part], b[part]) for part in parts)
 
 
 def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from config import UserError
-from model import SAGE, State
+from model import SAGE, State, note_window
 
 
 def pad(prompts: list[list[int]], device) -> tuple[Tensor, Tensor]:
@@ -98,5 +98,6 @@ def generate(model: SAGE, prompts: list[list[int]], tokens: int, temperature: fl
         logits = step(model, state, chosen[:, None], where)
         where = where + 1
     # a row's last token is read only where another was asked for behind it
-    model.note_window(max(len(p) + min(len(c), tokens - 1) for p, c in zip(prompts, continuations)))
+    read = [len(p) + min(len(c), tokens - 1) for p, c in zip(prompts, continuations)]
+    note_window(model, max(read))
     return continuations

@@ -210,10 +210,29 @@ class PlainEmbedding(nn.Module):
         return self.text(tokens)
 
 
+def note_window(model: nn.Module, tokens: int) -> None:
+    """Say on stderr, once per model, where `tokens` are not read as dense weights learnt to.
+
+    Position 0 is a landmark, so the first pair that is not seen is key 1 and query 1 + window.
+    """
+    if not getattr(model, "dense", False):
+        return
+    c = model.config
+    if c.landmark_stride > 1 and tokens > c.window + 1:
+        model.dense = False
+        print(
+            f"note: a text of {tokens} tokens exceeds landmark attention's window of {c.window}; "
+            "beyond it answers are not those of the dense attention Qwen2.5 was trained with; for "
+            f"dense attention set the window to the context (sample.py --window {c.context}, "
+            f"elsewhere --model.window {c.context})",
+            file=sys.stderr,
+        )
+
+
 class SAGE(nn.Module):
     """The decoder: `SAGE(config)(tokens)` maps token IDs (B, T) to next-token logits (B, T, V)."""
 
-    dense = False  # weights trained with full attention (Qwen2.5's): the window then changes answers
+    dense = False  # weights of full attention (Qwen2.5's): the window changes answers
 
     def __init__(self, config: Model, seed: int | None = 0):
         """`seed` draws the weights; None leaves them as they are allocated, for a caller that fills them."""
@@ -265,7 +284,7 @@ class SAGE(nn.Module):
         if documents is not None and not torch.compiler.is_compiling():
             check_documents(documents, self.config.window, self.config.landmark_stride)
         if documents is None and not torch.compiler.is_compiling():
-            self.note_window(T)
+            note_window(self, T)
         past = None
         if positions is None:
             positions = torch.arange(T, device=tokens.device)[None] + (0 if state is None else state.cache.lengths[:, None])  # (1 or B, T)
@@ -282,22 +301,6 @@ class SAGE(nn.Module):
         if state is not None:
             state.cache.advance(positions)
         return self.norm(x)
-
-    def note_window(self, tokens: int) -> None:
-        """Say on stderr, once, that a text of so many tokens is not read as dense weights learnt to.
-
-        Position 0 is a landmark, so the first pair that is not seen is key 1 and query 1 + window.
-        """
-        c = self.config
-        if self.dense and c.landmark_stride > 1 and tokens > c.window + 1:
-            self.dense = False
-            print(
-                f"note: a text of {tokens} tokens exceeds landmark attention's window of {c.window}, while these "
-                "weights were trained with dense attention: the answers differ from theirs; "
-                f"set the window to the context for dense attention (sample.py --window {c.context}, "
-                f"elsewhere --model.window {c.context})",
-                file=sys.stderr,
-            )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) → (…, V)."""

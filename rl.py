@@ -225,7 +225,7 @@ def ppo(config: Config) -> None:
     model, device = stage.model, stage.device
     if stage.heads:
         stage.optimizers[-1].param_groups[0]["peak"] = c.value_learning_rate
-    reference = stage.another(stage.source)  # a frozen copy, read from the disk: nothing of it is shared
+    reference = stage.another(stage.source)  # a frozen copy, from the disk: nothing is shared
     skipped, replay = stage.kept.get("skipped", 0), replayed(stage, c.worlds)
 
     def evaluate(model: SAGE, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

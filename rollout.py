@@ -22,7 +22,7 @@ from torch import Tensor
 from config import UserError
 from generate import choose, pad
 from generate import step as plain_step
-from model import SAGE, State
+from model import SAGE, State, note_window
 from tokenizer import Tokenizer
 from tools import Fault, read
 from worlds import Entry, Episode, Task, failed
@@ -192,7 +192,7 @@ def rollouts(model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: 
 
     play(model, tokenizer, next_rows, batch, min(max(map(len, prompts), default=0) + room, model.config.context), temperature, room, tolerance, zero_tolerance, step)
     model.train(was_training)
-    model.note_window(max((len(row.rollout.tokens) - 1 for row in rows), default=0))
+    note_window(model, max((len(row.rollout.tokens) - 1 for row in rows), default=0))
     done = [row.rollout for row in rows]
     if broken := [r for r in done if r.problem]:
         first = broken[0]

@@ -41,7 +41,7 @@ from worlds.terminal import task_of
 
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
-    """The model and tokenizer of a run's folder, or of a folder of Qwen2.5 weights, at the window asked for."""
+    """The model and tokenizer of a run's folder or of Qwen2.5's, with the window asked for."""
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if checkpoint.is_qwen(sample.run):

@@ -181,7 +181,7 @@ class Stage:
         return notes
 
     def another(self, folder: str | Path) -> SAGE:
-        """A model of a folder on this stage's device; Qwen's weights get this stage's window and stride."""
+        """A folder's model on this stage's device; Qwen's weights get this stage's window."""
         shape = self.config.model
         return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
 

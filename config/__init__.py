@@ -370,7 +370,7 @@ class Sample:
     seed: int = 0  # of the draws
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the weights
     window: int = 0  # landmark attention's W; 0: the run's own, and 4096 for Qwen2.5's weights
-    landmark_stride: int = 0  # landmark attention's k; 0: the run's own, and 64 for Qwen2.5's weights
+    landmark_stride: int = 0  # its k; 0: the run's own, and 64 for Qwen2.5's weights
     device: str = "auto"  # auto: a GPU if there is one
     compile: Literal["auto", "on", "off"] = "auto"  # torch.compile the step; auto: from 1000 tokens on, when it repays its start
     show_gate: bool = False  # colour the prompt by the split embedding's gate, and stop there

@@ -192,41 +192,115 @@ def test_missing_folder_from_the_command_line(tmp_path):
     assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# config.json as tools write it. Transformers reads the very same folder; its logits are ours, or we refuse by name.
+# --------------------------------------------------------------------------------------------------
+# config.json as tools write it. Transformers reads the same folder: equal logits, or a refusal.
 
 ABSENT = object()
-V4 = dict(rope_parameters=ABSENT, layer_types=ABSENT, dtype=ABSENT, torch_dtype="bfloat16", rope_theta=1e6)
+V4 = dict(
+    rope_parameters=ABSENT,
+    layer_types=ABSENT,
+    dtype=ABSENT,
+    torch_dtype="bfloat16",
+    rope_theta=1e6,
+)
 SLIDING = dict(use_sliding_window=True, sliding_window=8)
-CONFIGS = [  # name, what is changed in config.json, the word that the refusal must have (None: must be loaded)
+
+
+def rope(**settings):
+    return dict(rope_parameters=dict(rope_theta=1e6, **settings))
+
+
+def old_rope(**settings):
+    return dict(V4, rope_scaling=settings)
+
+
+def quantised(**settings):
+    return dict(quantization_config=settings)
+
+
+CONFIGS = [  # name, changes to config.json, what the refusal must say (None: must be loaded)
     ("as transformers 5 writes it", {}, None),
-    ("as transformers 4.37 wrote it", dict(V4, rope_scaling=None, sliding_window=131072, use_sliding_window=False), None),
+    (
+        "as transformers 4.37 wrote it",
+        dict(V4, rope_scaling=None, sliding_window=131072, use_sliding_window=False),
+        None,
+    ),
     ("rope_scaling empty", dict(V4, rope_scaling={}), None),
     ("no rotary settings", dict(rope_parameters=ABSENT), None),
     ("rope_theta stale beside rope_parameters", dict(rope_theta=10_000.0), None),
     ("rope_theta null beside rope_parameters", dict(rope_theta=None), None),
     ("rope_theta an integer", dict(V4, rope_theta=1_000_000), None),
     ("rope_theta null", dict(V4, rope_theta=None), "rope_theta"),
-    ("rope_scaling before rope_parameters", dict(rope_scaling=dict(rope_type="default", rope_theta=5e4)), None),
-    ("rope_scaling without theta, rope_parameters with", dict(rope_scaling=dict(type="default")), None),
-    ("rope_parameters without theta", dict(rope_parameters=dict(rope_type="default"), rope_theta=3e5), None),
+    (
+        "rope_scaling before rope_parameters",
+        dict(rope_scaling=dict(rope_type="default", rope_theta=5e4)),
+        None,
+    ),
+    (
+        "rope_scaling without theta, rope_parameters with",
+        dict(rope_scaling=dict(type="default")),
+        None,
+    ),
+    (
+        "rope_parameters without theta",
+        dict(rope_parameters=dict(rope_type="default"), rope_theta=3e5),
+        None,
+    ),
     ("rope_parameters with theta alone", dict(rope_parameters=dict(rope_theta=3e5)), None),
-    ("yarn, old key", dict(V4, rope_scaling=dict(type="yarn", factor=4.0, original_max_position_embeddings=128)), "yarn"),
-    ("yarn", dict(rope_parameters=dict(rope_type="yarn", factor=4.0, rope_theta=1e6)), "yarn"),
-    ("linear", dict(V4, rope_scaling=dict(rope_type="linear", factor=2.0)), "linear"),
-    ("dynamic", dict(V4, rope_scaling=dict(type="dynamic", factor=2.0)), "dynamic"),
-    ("llama3", dict(rope_parameters=dict(rope_type="llama3", rope_theta=1e6, factor=8.0, low_freq_factor=1.0,
-                                         high_freq_factor=4.0, original_max_position_embeddings=16)), "llama3"),
-    ("longrope", dict(rope_parameters=dict(rope_type="longrope", rope_theta=1e6, factor=2.0, short_factor=[2.0] * 8,
-                                           long_factor=[4.0] * 8, original_max_position_embeddings=256)), "longrope"),
-    ("rope_type of nobody", dict(rope_parameters=dict(rope_type="spiral", rope_theta=1e6)), "spiral"),
-    ("rope_type null", dict(rope_parameters=dict(rope_type=None, rope_theta=1e6)), "rotary"),
-    ("mrope", dict(V4, rope_scaling=dict(type="mrope", mrope_section=[2, 3, 3])), "mrope"),
-    ("mrope sections", dict(V4, rope_scaling=dict(type="default", rope_type="default", mrope_section=[2, 3, 3])), "mrope_section"),
-    ("nested by layer type", dict(rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=1e6))), "full_attention"),
+    (
+        "yarn, old key",
+        old_rope(type="yarn", factor=4.0, original_max_position_embeddings=128),
+        "yarn",
+    ),
+    ("yarn", rope(rope_type="yarn", factor=4.0), "yarn"),
+    ("linear", old_rope(rope_type="linear", factor=2.0), "linear"),
+    ("dynamic", old_rope(type="dynamic", factor=2.0), "dynamic"),
+    (
+        "llama3",
+        rope(
+            rope_type="llama3",
+            factor=8.0,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=16,
+        ),
+        "llama3",
+    ),
+    (
+        "longrope",
+        rope(
+            rope_type="longrope",
+            factor=2.0,
+            short_factor=[2.0] * 8,
+            long_factor=[4.0] * 8,
+            original_max_position_embeddings=256,
+        ),
+        "longrope",
+    ),
+    ("rope_type of nobody", rope(rope_type="spiral"), "spiral"),
+    ("rope_type null", rope(rope_type=None), "rotary"),
+    ("mrope", old_rope(type="mrope", mrope_section=[2, 3, 3]), "mrope"),
+    (
+        "mrope sections",
+        old_rope(type="default", rope_type="default", mrope_section=[2, 3, 3]),
+        "mrope_section",
+    ),
+    (
+        "nested by layer type",
+        dict(rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=1e6))),
+        "full_attention",
+    ),
     ("rope_parameters a list", dict(rope_parameters=[1]), "cannot be read"),
-    ("partial rotary in rope_parameters", dict(rope_parameters=dict(rope_type="default", rope_theta=1e6, partial_rotary_factor=0.5)), "partial_rotary_factor"),
-    ("partial rotary in rope_scaling", dict(V4, rope_scaling=dict(type="default", partial_rotary_factor=0.25)), "partial_rotary_factor"),
+    (
+        "partial rotary in rope_parameters",
+        rope(rope_type="default", partial_rotary_factor=0.5),
+        "partial_rotary_factor",
+    ),
+    (
+        "partial rotary in rope_scaling",
+        old_rope(type="default", partial_rotary_factor=0.25),
+        "partial_rotary_factor",
+    ),
     ("partial rotary", dict(partial_rotary_factor=0.5), "partial_rotary_factor"),
     ("partial rotary of the whole", dict(partial_rotary_factor=1.0), None),
     ("hidden_act swish", dict(hidden_act="swish"), None),
@@ -236,20 +310,56 @@ CONFIGS = [  # name, what is changed in config.json, the word that the refusal m
     ("hidden_act gelu_pytorch_tanh", dict(hidden_act="gelu_pytorch_tanh"), "gelu_pytorch_tanh"),
     ("hidden_act relu", dict(hidden_act="relu"), "relu"),
     ("hidden_act SiLU", dict(hidden_act="SiLU"), "SiLU"),
-    ("sliding window, no layer slides", dict(SLIDING, layer_types=ABSENT, max_window_layers=3), "sliding"),
-    ("sliding window, its layers beyond the last", dict(SLIDING, layer_types=ABSENT, max_window_layers=ABSENT), "sliding"),
-    ("sliding window without a width", dict(use_sliding_window=True, sliding_window=None, layer_types=ABSENT, max_window_layers=0), "sliding"),
+    (
+        "sliding window, no layer slides",
+        dict(SLIDING, layer_types=ABSENT, max_window_layers=3),
+        "sliding",
+    ),
+    (
+        "sliding window, its layers beyond the last",
+        dict(SLIDING, layer_types=ABSENT, max_window_layers=ABSENT),
+        "sliding",
+    ),
+    (
+        "sliding window without a width",
+        dict(use_sliding_window=True, sliding_window=None, layer_types=ABSENT, max_window_layers=0),
+        "sliding",
+    ),
     ("sliding window, all layers named full", dict(SLIDING, max_window_layers=0), "sliding"),
-    ("sliding window, last layers", dict(SLIDING, layer_types=ABSENT, max_window_layers=1), "sliding"),
-    ("sliding window, all layers", dict(SLIDING, layer_types=ABSENT, max_window_layers=0), "sliding"),
-    ("layer_types with a sliding one", dict(SLIDING, layer_types=["full_attention", "sliding_attention", "full_attention"]), "sliding"),
+    (
+        "sliding window, last layers",
+        dict(SLIDING, layer_types=ABSENT, max_window_layers=1),
+        "sliding",
+    ),
+    (
+        "sliding window, all layers",
+        dict(SLIDING, layer_types=ABSENT, max_window_layers=0),
+        "sliding",
+    ),
+    (
+        "layer_types with a sliding one",
+        dict(SLIDING, layer_types=["full_attention", "sliding_attention", "full_attention"]),
+        "sliding",
+    ),
     ("layer_types sliding, window off", dict(layer_types=["sliding_attention"] * 3), "sliding"),
-    ("layer_types of another kind", dict(layer_types=["linear_attention", "full_attention", "full_attention"]), "linear_attention"),
+    (
+        "layer_types of another kind",
+        dict(layer_types=["linear_attention", "full_attention", "full_attention"]),
+        "linear_attention",
+    ),
     ("layer_types too short", dict(layer_types=["full_attention"]), "layers"),
     ("not causal", dict(is_causal=False), "is_causal"),
     ("not causal, by null", dict(is_causal=None), "is_causal"),
-    ("layers that differ", dict(per_layer_config={"1": dict(num_key_value_heads=1)}), "per_layer_config"),
-    ("weights by another name", dict(transformers_weights="other.safetensors"), "other.safetensors"),
+    (
+        "layers that differ",
+        dict(per_layer_config={"1": dict(num_key_value_heads=1)}),
+        "per_layer_config",
+    ),
+    (
+        "weights by another name",
+        dict(transformers_weights="other.safetensors"),
+        "other.safetensors",
+    ),
     ("code of its own", dict(auto_map=dict(AutoModelForCausalLM="modeling_x.X")), "auto_map"),
     ("head_dim of another width", dict(head_dim=32), "wrong shape"),
     ("tied, key absent", dict(tie_word_embeddings=ABSENT), "tie_word_embeddings"),
@@ -264,17 +374,37 @@ CONFIGS = [  # name, what is changed in config.json, the word that the refusal m
     ("fewer layers than weights", dict(num_hidden_layers=2, layer_types=ABSENT), "not expected"),
     ("no width", dict(hidden_size=ABSENT), "hidden_size"),
     ("architectures null", dict(architectures=None), None),
-    ("a classifier", dict(architectures=["Qwen2ForSequenceClassification"]), "Qwen2ForSequenceClassification"),
-    ("a tagger", dict(architectures=["Qwen2ForTokenClassification"]), "Qwen2ForTokenClassification"),
+    (
+        "a classifier",
+        dict(architectures=["Qwen2ForSequenceClassification"]),
+        "Qwen2ForSequenceClassification",
+    ),
+    (
+        "a tagger",
+        dict(architectures=["Qwen2ForTokenClassification"]),
+        "Qwen2ForTokenClassification",
+    ),
     ("an encoder", dict(architectures=["Qwen2Model"]), "Qwen2Model"),
-    ("qwen2 mixture", dict(model_type="qwen2_moe", architectures=["Qwen2MoeForCausalLM"]), "qwen2_moe"),
+    (
+        "qwen2 mixture",
+        dict(model_type="qwen2_moe", architectures=["Qwen2MoeForCausalLM"]),
+        "qwen2_moe",
+    ),
     ("qwen3", dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "qwen3"),
     ("no model_type", dict(model_type=ABSENT), "None"),
-    ("GPTQ", dict(quantization_config=dict(quant_method="gptq", bits=4)), "quantised.*gptq"),
-    ("AWQ", dict(quantization_config=dict(quant_method="awq", bits=4)), "quantised.*awq"),
-    ("bitsandbytes", dict(quantization_config=dict(load_in_4bit=True, quant_method="bitsandbytes")), "quantised.*bitsandbytes"),
-    ("fp8", dict(quantization_config=dict(quant_method="fp8", weight_block_size=[128, 128])), "quantised.*fp8"),
-    ("compressed-tensors", dict(compression_config=dict(quant_method="compressed-tensors")), "quantised.*compressed-tensors"),
+    ("GPTQ", quantised(quant_method="gptq", bits=4), "quantised.*gptq"),
+    ("AWQ", quantised(quant_method="awq", bits=4), "quantised.*awq"),
+    (
+        "bitsandbytes",
+        quantised(load_in_4bit=True, quant_method="bitsandbytes"),
+        "quantised.*bitsandbytes",
+    ),
+    ("fp8", quantised(quant_method="fp8", weight_block_size=[128, 128]), "quantised.*fp8"),
+    (
+        "compressed-tensors",
+        dict(compression_config=dict(quant_method="compressed-tensors")),
+        "quantised.*compressed-tensors",
+    ),
     ("MLX", dict(quantization=dict(group_size=64, bits=4)), "quantised.*4 bits"),
     ("quantization_config null", dict(quantization_config=None), None),
 ]
@@ -283,13 +413,17 @@ CONFIGS = [  # name, what is changed in config.json, the word that the refusal m
 def change_config(folder, changes):
     settings = json.loads((folder / "config.json").read_text())
     settings |= changes
-    (folder / "config.json").write_text(json.dumps({key: value for key, value in settings.items() if value is not ABSENT}))
+    (folder / "config.json").write_text(
+        json.dumps({key: value for key, value in settings.items() if value is not ABSENT})
+    )
 
 
 def logits_of_transformers(folder, tokens):
-    """What transformers makes of a folder; None where it refuses it, or finds only a part of the weights there."""
+    """What transformers makes of a folder; None where it refuses it or misses weights there."""
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
         if report["missing_keys"] or report["mismatched_keys"]:
             return None
         return model.eval()(tokens, use_cache=False).logits
@@ -299,7 +433,7 @@ def logits_of_transformers(folder, tokens):
 
 @torch.no_grad()
 def judge(folder, refusal):
-    """Load a folder that was changed: transformers' logits, or a refusal in one line that names what it is about."""
+    """A changed folder gives transformers' logits, or a refusal in one line that says why."""
     tokens = torch.randint(0, 211, (2, 60), generator=torch.Generator().manual_seed(1))
     theirs = logits_of_transformers(folder, tokens)
     if refusal is None:
@@ -312,14 +446,16 @@ def judge(folder, refusal):
 
 
 @pytest.mark.parametrize("name, changes, refusal", CONFIGS, ids=[row[0] for row in CONFIGS])
-def test_config_is_read_as_transformers_reads_it_or_refused_by_name(tmp_path, name, changes, refusal):
+def test_config_is_read_as_transformers_reads_it_or_refused_by_name(
+    tmp_path, name, changes, refusal
+):
     tiny(tmp_path)
     change_config(tmp_path, changes)
     judge(tmp_path, refusal)
 
 
 def test_head_dim_null_is_the_usual_width(tmp_path):
-    """Folders of transformers 4.37 have it; version 5 divides by it and raises, so its model is the judge."""
+    """Transformers 4.37 wrote it; version 5 divides by it and raises, so its model judges."""
     theirs = tiny(tmp_path)
     change_config(tmp_path, dict(V4, head_dim=None))
     tokens = torch.randint(0, 211, (2, 60))
@@ -339,7 +475,14 @@ def test_untied_is_the_default(tmp_path):
     judge(tmp_path, None)
 
 
-@pytest.mark.parametrize("changes, told", [(dict(), []), (dict(logit_scale=0.5, attention_bias=False), ["logit_scale"]), (dict(final_softcap=30, x=1), ["final_softcap", "x"])])
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        (dict(), []),
+        (dict(logit_scale=0.5, attention_bias=False), ["logit_scale"]),
+        (dict(final_softcap=30, x=1), ["final_softcap", "x"]),
+    ],
+)
 def test_unknown_settings_are_told_and_change_nothing(tmp_path, capsys, changes, told):
     tiny(tmp_path)
     change_config(tmp_path, changes)
@@ -350,7 +493,7 @@ def test_unknown_settings_are_told_and_change_nothing(tmp_path, capsys, changes,
     assert not told or note[0].endswith(": " + ", ".join(told))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Tensors as other tools leave them.
 
 UP = "model.layers.0.mlp.up_proj"
@@ -381,7 +524,9 @@ def change_tensors(tensors, how):
         case "tied head, another type":
             tensors["lm_head.weight"] = embedding.bfloat16()
         case "rotary buffers":
-            tensors |= {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(8) for i in range(3)}
+            tensors |= {
+                f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(8) for i in range(3)
+            }
         case "rotary buffer of the model":
             tensors["model.rotary_emb.inv_freq"] = torch.ones(8)
         case "float64":
@@ -405,15 +550,31 @@ def change_tensors(tensors, how):
         case "lora inside":
             tensors[UP + ".lora_A.weight"] = torch.ones(4, 64)
         case "GPTQ":
-            quantise(tensors, qweight=torch.ones(8, 112, dtype=torch.int32), qzeros=torch.ones(1, 14, dtype=torch.int32), scales=torch.ones(1, 112), g_idx=torch.ones(64, dtype=torch.int32))
+            quantise(
+                tensors,
+                qweight=torch.ones(8, 112, dtype=torch.int32),
+                qzeros=torch.ones(1, 14, dtype=torch.int32),
+                scales=torch.ones(1, 112),
+                g_idx=torch.ones(64, dtype=torch.int32),
+            )
         case "bitsandbytes 4 bits":
-            tensors |= {UP + ".weight": torch.ones(3584, 1, dtype=torch.uint8), UP + ".weight.absmax": torch.ones(112), UP + ".weight.quant_map": torch.ones(16)}
+            tensors |= {
+                UP + ".weight": torch.ones(3584, 1, dtype=torch.uint8),
+                UP + ".weight.absmax": torch.ones(112),
+                UP + ".weight.quant_map": torch.ones(16),
+            }
         case "bitsandbytes 8 bits":
             tensors |= {UP + ".weight": weight.to(torch.int8), UP + ".SCB": torch.ones(112)}
         case "float8, scaled":
-            tensors |= {UP + ".weight": weight.to(torch.float8_e4m3fn), UP + ".weight_scale": torch.ones(1)}
+            tensors |= {
+                UP + ".weight": weight.to(torch.float8_e4m3fn),
+                UP + ".weight_scale": torch.ones(1),
+            }
         case "float8 blocks":
-            tensors |= {UP + ".weight": weight.to(torch.float8_e4m3fn), UP + ".weight_scale_inv": torch.ones(1, 1)}
+            tensors |= {
+                UP + ".weight": weight.to(torch.float8_e4m3fn),
+                UP + ".weight_scale_inv": torch.ones(1, 1),
+            }
         case "float8, bare":
             tensors[UP + ".weight"] = weight.to(torch.float8_e5m2)
         case "int8, bare":
@@ -421,22 +582,51 @@ def change_tensors(tensors, how):
         case "bool":
             tensors[UP + ".weight"] = weight > 0
         case "compressed-tensors":
-            quantise(tensors, weight_packed=torch.ones(112, 8, dtype=torch.int32), weight_shape=torch.tensor([112, 64]))
+            quantise(
+                tensors,
+                weight_packed=torch.ones(112, 8, dtype=torch.int32),
+                weight_shape=torch.tensor([112, 64]),
+            )
         case "MLX":
-            tensors |= {UP + ".weight": torch.ones(112, 8, dtype=torch.uint32), UP + ".scales": torch.ones(112, 1), UP + ".biases": torch.ones(112, 1)}
+            tensors |= {
+                UP + ".weight": torch.ones(112, 8, dtype=torch.uint32),
+                UP + ".scales": torch.ones(112, 1),
+                UP + ".biases": torch.ones(112, 1),
+            }
 
 
-@pytest.mark.parametrize("how, refusal", [
-    ("tied head, equal", None), ("rotary buffers", None), ("rotary buffer of the model", None), ("float64", None),
-    ("tied head, another", "ties its head.*lm_head.weight"), ("tied head, last row another", "ties its head"),
-    ("tied head, another shape", "ties its head"), ("tied head, another type", "ties its head"),
-    ("value head", "v_head"), ("score head", "score.weight"), ("no prefix", "other names.*: embed_tokens|other names.*: layers"),
-    ("peft", r"base_model\.model\.model"), ("vision", r"language_model\.model"), ("vision, transformers 5", r"model\.language_model"),
-    ("compiled", "_orig_mod"), ("data parallel", r"module\.model"), ("lora inside", "lora_A"),
-    ("GPTQ", "quantised"), ("bitsandbytes 4 bits", "quantised"), ("bitsandbytes 8 bits", "quantised"), ("float8, scaled", "quantised"),
-    ("float8 blocks", "quantised"), ("float8, bare", "quantised.*F8_E5M2"), ("int8, bare", "quantised.*I8"), ("bool", "BOOL"),
-    ("compressed-tensors", "quantised"), ("MLX", "quantised"),
-])
+@pytest.mark.parametrize(
+    "how, refusal",
+    [
+        ("tied head, equal", None),
+        ("rotary buffers", None),
+        ("rotary buffer of the model", None),
+        ("float64", None),
+        ("tied head, another", "ties its head.*lm_head.weight"),
+        ("tied head, last row another", "ties its head"),
+        ("tied head, another shape", "ties its head"),
+        ("tied head, another type", "ties its head"),
+        ("value head", "v_head"),
+        ("score head", "score.weight"),
+        ("no prefix", "other names.*: embed_tokens|other names.*: layers"),
+        ("peft", r"base_model\.model\.model"),
+        ("vision", r"language_model\.model"),
+        ("vision, transformers 5", r"model\.language_model"),
+        ("compiled", "_orig_mod"),
+        ("data parallel", r"module\.model"),
+        ("lora inside", "lora_A"),
+        ("GPTQ", "quantised"),
+        ("bitsandbytes 4 bits", "quantised"),
+        ("bitsandbytes 8 bits", "quantised"),
+        ("float8, scaled", "quantised"),
+        ("float8 blocks", "quantised"),
+        ("float8, bare", "quantised.*F8_E5M2"),
+        ("int8, bare", "quantised.*I8"),
+        ("bool", "BOOL"),
+        ("compressed-tensors", "quantised"),
+        ("MLX", "quantised"),
+    ],
+)
 def test_tensors_of_other_tools(tmp_path, how, refusal):
     tiny(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -447,7 +637,11 @@ def test_tensors_of_other_tools(tmp_path, how, refusal):
 
 def test_extra_tensors_in_a_shard_of_their_own(tmp_path):
     tiny(tmp_path, shard="100KB")
-    save_file({"v_head.summary.weight": torch.ones(1, 64)}, tmp_path / "model-value.safetensors", metadata={"format": "pt"})
+    save_file(
+        {"v_head.summary.weight": torch.ones(1, 64)},
+        tmp_path / "model-value.safetensors",
+        metadata={"format": "pt"},
+    )
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     index["weight_map"]["v_head.summary.weight"] = "model-value.safetensors"
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -490,7 +684,9 @@ def test_weights_in_other_formats_are_named(tmp_path):
 def test_adapters_are_named(tmp_path, whole):
     """Also beside a whole model: transformers with peft would then add it to the weights."""
     tiny(tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(dict(peft_type="LORA", base_model_name_or_path=str(tmp_path))))
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps(dict(peft_type="LORA", base_model_name_or_path=str(tmp_path)))
+    )
     if not whole:
         (tmp_path / "config.json").unlink()
     judge(tmp_path, "LoRA adapter")
@@ -498,10 +694,10 @@ def test_adapters_are_named(tmp_path, whole):
         open_model(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A writer that is killed, or whose disk fails, at every single step.
 
-CHANGING = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audit events of what changes a folder's names
+CHANGING = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audit events
 
 
 def write_version(folder, version):
@@ -519,7 +715,7 @@ def version_of(folder):
 
 
 def interrupted(folder, version, step, how):
-    """In a process of its own: write a version, but at the change numbered `step` be killed or fail; whether that came."""
+    """Write a version in a child that dies or fails at change `step`; whether that came."""
     child = os.fork()
     if child == 0:
         left = [step]
@@ -550,8 +746,8 @@ def test_a_whole_version_is_there_after_an_interruption_at_every_step(tmp_path, 
             write_version(folder, "0")
             if not interrupted(folder, "1", first, how):
                 break
-            again = interrupted(folder, "2", second, how)  # the first interruption's remains, interrupted in turn
-            aside = folder.with_name("model.old")  # what is called so counts, were the folder lost: it is whole
+            again = interrupted(folder, "2", second, how)  # amid the first one's remains
+            aside = folder.with_name("model.old")  # counts if the folder is lost
             assert not aside.exists() or len(list(aside.iterdir())) == 2
             assert how == "kill" or folder.exists()
             assert version_of(folder) in ("0", "1", "2")
@@ -564,7 +760,7 @@ def test_a_whole_version_is_there_after_an_interruption_at_every_step(tmp_path, 
                 break
         if not second:
             break
-    assert steps > 25  # five changes at the least: mkdir, two renames, one aside, the files' removal
+    assert steps > 25  # mkdir, renames and removals, each after each
 
 
 def test_the_readers_put_the_old_version_back(tmp_path):
@@ -573,13 +769,26 @@ def test_the_readers_put_the_old_version_back(tmp_path):
     assert isinstance(open_model(tmp_path / "model"), SAGE)
     (tmp_path / "model").rename(tmp_path / "model.old")
     assert isinstance(checkpoint.load_qwen(tmp_path / "model"), SAGE)
-    shutil.copytree(tmp_path / "model", tmp_path / "model.old")  # killed while the old one was deleted
+    shutil.copytree(
+        tmp_path / "model", tmp_path / "model.old"
+    )  # killed while the old one was deleted
     checkpoint.save_qwen(checkpoint.load_qwen(tmp_path / "model"), tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_runs_checkpoint_is_put_back(tmp_path):
-    config = Config(model=Model(vocab_size=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, feed_forward=16, context=32))
+    config = Config(
+        model=Model(
+            vocab_size=64,
+            width=16,
+            layers=1,
+            heads=2,
+            kv_heads=1,
+            head_dim=8,
+            feed_forward=16,
+            context=32,
+        )
+    )
     path = checkpoint.save(tmp_path, config, SAGE(config.model), [], 7, {})
     path.rename(path.with_name(path.name + ".old"))
     assert checkpoint.latest(tmp_path) == path
@@ -602,12 +811,17 @@ def test_a_reader_between_the_renames_does_not_stop_the_writer(tmp_path, monkeyp
 
 
 def test_names_are_on_the_disk_before_the_old_version_goes(tmp_path, monkeypatch):
-    """Files, then the new folder, then the folder that names it; the old version is there until then."""
+    """Files, the new folder, the folder that names it; the old version is there until then."""
     synced, fsync = [], os.fsync
     write_version(tmp_path / "model", "0")
 
     def noted(descriptor):
-        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, (tmp_path / "model.old").exists()))
+        synced.append(
+            (
+                Path(os.readlink(f"/proc/self/fd/{descriptor}")).name,
+                (tmp_path / "model.old").exists(),
+            )
+        )
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", noted)
@@ -628,8 +842,9 @@ def test_a_link_to_a_folder_is_written_through_and_a_file_is_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The window: landmark attention is Qwen's dense attention up to it, and says when a text goes beyond.
+# --------------------------------------------------------------------------------------------------
+# The window: landmark attention is dense attention up to it, and says when a text exceeds it.
+
 
 def test_the_note_comes_exactly_when_logits_change(tmp_path, capsys):
     theirs = tiny(tmp_path)
@@ -639,8 +854,9 @@ def test_the_note_comes_exactly_when_logits_change(tmp_path, capsys):
             model = checkpoint.load_qwen(tmp_path, window=window, stride=stride)
             capsys.readouterr()
             with torch.no_grad():
-                same = (model(tokens[:, :length]) - theirs(tokens[:, :length]).logits).abs().max() <= 1e-4
-                model(tokens[:, :length])
+                text = tokens[:, :length]
+                same = (model(text) - theirs(text).logits).abs().max() <= 1e-4
+                model(text)
             notes = capsys.readouterr().err
             assert notes.count("note:") == (0 if same else 1), (window, stride, length)
             assert same or f"window of {window}" in notes and "--window 512" in notes
@@ -657,24 +873,60 @@ def test_the_note_comes_when_a_text_grows_beyond_the_window(tmp_path, capsys):
     assert not capsys.readouterr().err
     with torch.no_grad():
         ids = torch.tensor(prompt)
-        expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=60, do_sample=False, pad_token_id=0, eos_token_id=None)
+        expected = theirs.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=60,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
+        )
     assert dense == expected[:, 10:].tolist()
 
 
 def test_a_models_own_window_needs_no_note(tmp_path, capsys):
     """Weights trained with landmark attention are read as they learnt to."""
-    config = Model(vocab_size=64, width=16, layers=1, heads=2, kv_heads=1, head_dim=8, feed_forward=16, context=128, window=8, landmark_stride=4)
+    config = Model(
+        vocab_size=64,
+        width=16,
+        layers=1,
+        heads=2,
+        kv_heads=1,
+        head_dim=8,
+        feed_forward=16,
+        context=128,
+        window=8,
+        landmark_stride=4,
+    )
     SAGE(config)(torch.zeros(1, 100, dtype=torch.int64))
     assert not capsys.readouterr().err
 
 
 def qwen_of_the_toys_tokens(folder):
-    checkpoint.save_qwen(SAGE(Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)), folder)
+    checkpoint.save_qwen(
+        SAGE(
+            Model(
+                vocab_size=1024,
+                width=32,
+                layers=2,
+                heads=2,
+                kv_heads=1,
+                head_dim=16,
+                feed_forward=48,
+                context=640,
+            )
+        ),
+        folder,
+    )
     return str(folder)
 
 
 def stage_of(tmp_path, source, window, stride, resume=False):
-    config = Config(out=str(tmp_path / "lineage" / "base"), resume=resume, model=Model(window=window, landmark_stride=stride))
+    config = Config(
+        out=str(tmp_path / "lineage" / "base"),
+        resume=resume,
+        model=Model(window=window, landmark_stride=stride),
+    )
     config.distill.start, config.distill.device, config.distill.dtype = source, "cpu", "float32"
     return Stage(config, "amplified", "base", 4, config.distill)
 
@@ -701,11 +953,38 @@ def test_window_and_stride_reach_train(tmp_path):
     for number in range(12):  # held out are some of them, by a hash of their names
         (text / f"{number}.py").write_text(f"def f{number}(x):\n    return x + {number}\n" * 100)
     result = subprocess.run(
-        [sys.executable, ROOT / "train.py", "--train.start", source, "--out", str(out), "--data.path", str(text), "--data.validation", "0.5", "--data.sequence", "32",
-         "--train.steps", "1", "--train.batch", "2", "--train.device", "cpu", "--train.sample-every", "0", "--model.window", "24", "--model.landmark-stride", "8"],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        [
+            sys.executable,
+            ROOT / "train.py",
+            "--train.start",
+            source,
+            "--out",
+            str(out),
+            "--data.path",
+            str(text),
+            "--data.validation",
+            "0.5",
+            "--data.sequence",
+            "32",
+            "--train.steps",
+            "1",
+            "--train.batch",
+            "2",
+            "--train.device",
+            "cpu",
+            "--train.sample-every",
+            "0",
+            "--model.window",
+            "24",
+            "--model.landmark-stride",
+            "8",
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("window of 24") == 1  # rows of 32 tokens, which dense weights would read whole
+    assert result.stderr.count("window of 24") == 1  # rows of 32 tokens
     config = checkpoint.load_run(out)[0].config
     assert (config.window, config.landmark_stride) == (24, 8)
 
@@ -720,21 +999,57 @@ def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch
 
     monkeypatch.setattr(evaluation, "measure", measured)
     for window, stride in ((24, 8), (24, 8), (32, 8), (32, 4)):
-        evaluation.evaluate(source, Config(model=Model(window=window, landmark_stride=stride)), "cpu")
+        evaluation.evaluate(
+            source, Config(model=Model(window=window, landmark_stride=stride)), "cpu"
+        )
     assert seen == [(24, 8), (32, 8), (32, 4)]  # figures of another window are another model's
 
 
-@pytest.mark.parametrize("options, noted", [([], True), (["--window", "640"], False), (["--landmark-stride", "1"], False), (["--window", "80"], True)])
+@pytest.mark.parametrize(
+    "options, noted",
+    [
+        ([], True),
+        (["--window", "640"], False),
+        (["--landmark-stride", "1"], False),
+        (["--window", "80"], True),
+    ],
+)
 def test_sample_sets_the_window(tmp_path, options, noted):
     folder = tmp_path / "qwen"
     special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
-    shape = Model(vocab_size=256 + len(special), width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)
+    shape = Model(
+        vocab_size=256 + len(special),
+        width=32,
+        layers=1,
+        heads=2,
+        kv_heads=1,
+        head_dim=16,
+        feed_forward=48,
+        context=640,
+    )
     checkpoint.save_qwen(SAGE(shape), folder)
     (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
-    (folder / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()})))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()}))
+    )
     given = options or ["--window", "64"]
     prompt = "word " * 30
-    result = subprocess.run([sys.executable, ROOT / "sample.py", "--run", str(folder), "--prompt", prompt, "--tokens", "2", *given], capture_output=True, text=True, errors="replace")
+    result = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "sample.py",
+            "--run",
+            str(folder),
+            "--prompt",
+            prompt,
+            "--tokens",
+            "2",
+            *given,
+        ],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("note:") == noted and ("window of" in result.stderr) == noted
