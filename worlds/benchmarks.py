@@ -187,7 +187,7 @@ def tables_of(task: Task) -> Any:
         places = ", ".join("?" * len(info["columns"]))
         try:
             database.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
-            database.executemany(f"INSERT INTO {name} VALUES ({places})", (map(str, cells) for cells in info["rows"]))
+            database.executemany(f"INSERT INTO {name} VALUES ({places})", ([str(cell) for cell in cells] for cells in info["rows"]))
         except (database.Error, UnicodeEncodeError) as error:
             database.close()
             raise UserError(f"SQLite does not take the table {table['table_name']} of task {task.seed}: {error}") from None
@@ -227,8 +227,9 @@ def values_of(answer: Any) -> list[str]:
     try:
         values = ast.literal_eval(answer)
     except (ValueError, SyntaxError, MemoryError, RecursionError):  # names without quotes
-        if single := re.fullmatch(r"\[+\(([^(]*),\)\]+", answer):
-            return [normal(single[1])]
+        single = answer.strip("[]")
+        if single.startswith("(") and single.endswith(",)") and single.count("(") == 1:
+            return [normal(single[1:-2])]
         parts = re.findall(r"(?:[^,'\"]|['\"][^'\"]*(?:['\"]|$))+", answer[1:-1])
         return [normal(part) for part in (re.sub(r"['\"]", "", part) for part in parts) if part]
     if all(isinstance(value, tuple) for value in values):
@@ -257,11 +258,11 @@ SHOWN = 800  # characters of an output that the published interface shows
 LIMITS = Limits(wall=20.0, processes=64, open_files=256, output=65536)  # `echo 123>file` opens file 123
 PLACES = ("/home", "/etc", "/var", "/opt", "/usr/local", "/mnt", "/srv")  # writable in the container, and so here
 PREPARED = ("cp /usr/share/base-passwd/passwd.master /etc/passwd && cp /usr/share/base-passwd/group.master /etc/group && mkdir -p /var/log /var/tmp "
-            "/usr/local/bin && touch /etc/login.defs")
+            "/usr/local/bin /usr/local/sbin && touch /etc/login.defs")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"  # what an agent installs comes last: it cannot replace the judge's tools
 SHELL = f"""PATH={PATH}; . /dev/shm/shell 2>/dev/null
 trap '{{ declare -p; declare -f; printf "cd %q\\n" "$PWD"; }} >/dev/shm/shell 2>/dev/null' EXIT
-eval "$0" """  # variables and the folder stay from one command to the next
+eval "$1" """  # variables, functions and the folder stay from one command to the next
 
 SCRIPT = {"anyOf": [TEXT, {"type": "null"},
                     {"type": "object", "required": ["file"], "properties": {"file": TEXT, "language": TEXT}},
@@ -323,7 +324,7 @@ def os_task(number: int, row: dict, scripts: Path) -> Task:
             raise UserError(f"its {what} is written in {language}; bash and python run here")
         if not shutil.which("python3", path="/usr/bin"):
             raise UserError(f"its {what} is written in python, and there is no /usr/bin/python3 for the sandbox")
-        return ["/usr/bin/python3", "-I", "-S", "-c", code]  # without site: an agent may write to /usr/local/lib
+        return ["/usr/bin/python3", "-I", "-S", "-c", f"from sys import exit\n{code}"]  # without site, since an agent may write to /usr/local/lib
 
     def script(file: str, what: str) -> str:
         path = (scripts / file).resolve()
@@ -385,7 +386,7 @@ class System(World):
         said = [given.strip()]
         for check in self.task.truth["checks"]:
             try:
-                result = self.sandbox.run(f"export PATH={PATH}; {shlex.join([*check, *said])} 2>/dev/null")
+                result = self.sandbox.run(f"export PATH={PATH}; exec {shlex.join([*check, *said])} 2>/dev/null")
             except SandboxDied:
                 return False
             if result.status:
@@ -404,7 +405,7 @@ def as_text(line: list[str]) -> str:
 
 def typed(command: str) -> str:
     """The command line that runs a command in the shell that all commands share."""
-    return shlex.join(["/bin/bash", "-c", SHELL, command])
+    return shlex.join(["/bin/bash", "-c", SHELL, "bash", command])
 
 
 def found(pattern: str, text: str) -> bool:
@@ -490,7 +491,7 @@ def bfcl_task(name: str, row: dict, place: str, key: list[dict]) -> Task:
         for argument in allowed.keys() & properties.keys():
             schema = properties[argument]
             kinds = [schema, schema.get("items")] if schema.get("type") in ("array", "tuple") else [schema]
-            if any(not isinstance(kind, dict) or kind.get("type") not in PYTHON for kind in kinds):
+            if any(not isinstance(kind, dict) or kind.get("type") not in [*PYTHON] for kind in kinds):
                 raise UserError(f"{place}: the type of {called}'s {argument} is none of {', '.join(PYTHON)}: {str(schema)[:100]}")
     steps = [Step(f"call {called}", "call it", {"name": called, "arguments": right_arguments(allowed, functions[called])})
              for called, allowed in expected(key)]
@@ -613,7 +614,7 @@ def meets(value: Any, allowed: list, wanted: type, inner: type | None) -> bool:
     if wanted is dict:
         return any(meets_object(value, choice) for choice in allowed)
     if wanted is list:
-        lists = [choice for choice in allowed if isinstance(choice, (list, str))]  # "" counts as the empty list
+        lists = [choice for choice in allowed if isinstance(choice, (list, str, dict))]  # "" counts as the empty list
         if inner is dict:
             return any(len(value) == len(choice) and all(map(meets_object, value, choice)) for choice in lists)
         return list(map(standard, value)) in [list(map(standard, choice)) for choice in lists]
