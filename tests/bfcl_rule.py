@@ -1,9 +1,10 @@
-"""Berkeley function calling for tests and benches: its cases, spoilt calls, and what the leaderboard's own checker says of them.
+"""Berkeley function calling for tests and benches: its cases, spoilt calls, and what the
+leaderboard's own checker says of them.
 
-Nothing here judges. The verdicts in VERDICTS and OFFICIAL were given by the leaderboard's own simple_function_checker and
-ast_checker (github.com/ShishirPatil/gorilla, commit 6ea57973, bfcl-eval 2026.3.23 from the registry; the two are the same file), run once beside
-worlds/benchmarks.py; `official` finds that checker again where bfcl-eval is installed (without its dependencies:
-`pip install --no-deps bfcl-eval`), and a slow test repeats the comparison.
+Nothing here judges. The verdicts below were given by the leaderboard's own checker, run once beside
+worlds/benchmarks.py: simple_function_checker and ast_checker of github.com/ShishirPatil/gorilla,
+commit 6ea57973, which bfcl-eval 2026.3.23 in the registry holds too. `official` finds that checker
+where it is installed (`pip install --no-deps bfcl-eval`), and a slow test repeats the comparison.
 """
 
 import sys
@@ -18,10 +19,12 @@ from worlds.benchmarks import bfcl, expected, json_schema, plain, right_argument
 FILES = ("simple_python", "multiple", "parallel")
 
 
-# ------------------------------------------------------------------------------------- the answer keys' calls
+# --------------------------------------------------------------------------- the answer keys' calls
+
 
 def cases(folder: Path) -> Iterator[tuple[str, list[dict], list[dict]]]:
-    """(case, functions, [{name: {argument: [allowed values]}}]) of every case that has an answer."""
+    """(case, functions, [{name: {argument: [allowed values]}}]) of every case that has an
+    answer."""
     for name in FILES:
         for task in bfcl(folder, name):
             yield f"{name}_{task.seed}", list(task.truth["functions"].values()), task.truth["key"]
@@ -33,17 +36,23 @@ def judge(function: dict, allowed: dict[str, list], call: dict) -> str:
 
 
 def truths(answer: dict, functions: list[dict]) -> Iterator[dict]:
-    """The calls that an answer allows: the first choice of every argument, then each further choice of each argument in turn.
+    """The calls that an answer allows: the first choice of every argument, then each further choice
+    of each argument in turn.
 
-    An argument that may be left out ("") is left out of the first, unless the schema requires it (simple_python_200).
+    An argument that may be left out ("") is left out of the first, unless the schema requires it
+    (simple_python_200).
     """
-    (name, allowed), = answer.items()
+    ((name, allowed),) = answer.items()
     function = next(function for function in functions if function["name"] == name)
     first = right_arguments(allowed, function)
     yield {"name": name, "arguments": first}
     for argument, values in allowed.items():
         for value in values:
-            if value != "" and argument in function["parameters"]["properties"] and plain(value) != first.get(argument):
+            if (
+                value != ""
+                and argument in function["parameters"]["properties"]
+                and plain(value) != first.get(argument)
+            ):
                 yield {"name": name, "arguments": {**first, argument: plain(value)}}
 
 
@@ -51,26 +60,57 @@ def tool(function: dict) -> dict:
     return {"type": "function", "function": json_schema(function)}
 
 
-# -------------------------------------------------------------------------------------------------- spoilt calls
+# ------------------------------------------------------------------------------------- spoilt calls
+
 
 def spoilt_values(value: Any) -> Iterator[tuple[str, Any]]:
     """(kind of spoiling, value): not all of them are wrong, that is for the checker to say."""
-    yield from (("as text", str(value)), ("in a list", [value]), ("in an object", {"value": value}), ("null", None), ("empty text", ""),
-                ("empty list", []), ("empty object", {}), ("true", True), ("seven", 7), ("two and a half", 2.5))
+    yield from (
+        ("as text", str(value)),
+        ("in a list", [value]),
+        ("in an object", {"value": value}),
+        ("null", None),
+        ("empty text", ""),
+        ("empty list", []),
+        ("empty object", {}),
+        ("true", True),
+        ("seven", 7),
+        ("two and a half", 2.5),
+    )
     if isinstance(value, bool):
         yield from (("negated", not value), ("as integer", int(value)))
     elif isinstance(value, int):
         yield from (("as float", float(value)), ("one more", value + 1))
     elif isinstance(value, float):
-        yield from (("as integer", int(value)), ("a bit more", value + 0.001), ("one more", value + 1))
+        yield from (
+            ("as integer", int(value)),
+            ("a bit more", value + 0.001),
+            ("one more", value + 1),
+        )
     elif isinstance(value, str):
-        yield from (("other case", value.swapcase()), ("without spaces", value.replace(" ", "")), ("punctuation", f" {value.replace(' ', '_')},./-^*"),
-                    ("other quotes", value.translate(str.maketrans("'\"", "\"'"))), ("quoted", f"'{value}'"), ("semicolon", value + ";"),
-                    ("newline", value + "\n"), ("one letter more", value + "x"), ("one letter less", value[:-1]))
+        yield from (
+            ("other case", value.swapcase()),
+            ("without spaces", value.replace(" ", "")),
+            ("punctuation", f" {value.replace(' ', '_')},./-^*"),
+            ("other quotes", value.translate(str.maketrans("'\"", "\"'"))),
+            ("quoted", f"'{value}'"),
+            ("semicolon", value + ";"),
+            ("newline", value + "\n"),
+            ("one letter more", value + "x"),
+            ("one letter less", value[:-1]),
+        )
     elif isinstance(value, list):
-        yield from (("reversed", value[::-1]), ("an item less", value[1:]), ("an item more", [*value, *value[-1:]]), ("a null more", [*value, None]))
+        yield from (
+            ("reversed", value[::-1]),
+            ("an item less", value[1:]),
+            ("an item more", [*value, *value[-1:]]),
+            ("a null more", [*value, None]),
+        )
     elif isinstance(value, dict):
-        yield from (("a key more", {**value, "invented": 1}), ("key in other case", {key.swapcase(): item for key, item in value.items()}))
+        yield from (
+            ("a key more", {**value, "invented": 1}),
+            ("key in other case", {key.swapcase(): item for key, item in value.items()}),
+        )
         for key in value:
             yield "a key less", {other: item for other, item in value.items() if other != key}
     if isinstance(value, (list, dict)):
@@ -100,7 +140,8 @@ def spoilt_calls(answer: dict, functions: list[dict]) -> Iterator[tuple[str, dic
 
 
 def spoilt_messages(task: Task) -> Iterator[tuple[str, list[dict]]]:
-    """(kind, calls) of whole answers: in another order, one too few or too many, one twice for another."""
+    """(kind, calls) of whole answers: in another order, one too few or too many, one twice for
+    another."""
     calls = [step.call for step in task.solution]
     if not calls:
         return
@@ -117,7 +158,8 @@ def spoilt_messages(task: Task) -> Iterator[tuple[str, list[dict]]]:
 
 
 def trials(tasks: list[Task]) -> Iterator[tuple[str, Task, dict | None, list[dict]]]:
-    """(kind, task, answer, calls): one call for one answer of the key, or, where answer is None, a message for the whole task."""
+    """(kind, task, answer, calls): one call for one answer of the key, or, where answer is None, a
+    message for the whole task."""
     for task in tasks:
         for answer in task.truth["key"]:
             for kind, call in spoilt_calls(answer, list(task.truth["functions"].values())):
@@ -133,16 +175,19 @@ def verdict(task: Task, answer: dict | None, calls: list[dict]) -> str:
             for call in calls:
                 episode.step(call)
             return "" if episode.verify("done") else "wrong calls"
-    (name, allowed), = answer.items()
+    ((name, allowed),) = answer.items()
     return wrong_with(calls[0], task.truth["functions"][name], allowed)
 
 
-# ------------------------------------------------------------------------------------------ the official checker
+# ----------------------------------------------------------------------------- the official checker
+
 
 def official() -> Callable[[Task, dict | None, list[dict]], str] | None:
-    """`verdict` by the installed leaderboard, or None without it; "crash" where the checker itself raises.
+    """`verdict` by the installed leaderboard, or None without it; "crash" where the checker itself
+    raises.
 
-    Its table of models, which imports every vendor's client, is replaced by one model whose function names keep their dots.
+    Its table of models, which imports every vendor's client, is replaced by one model whose
+    function names keep their dots.
     """
     try:
         import bfcl_eval  # noqa: F401
@@ -162,21 +207,30 @@ def official() -> Callable[[Task, dict | None, list[dict]], str] | None:
         return "" if result["valid"] else family(result["error_type"])
 
     def official_verdict(task: Task, answer: dict | None, calls: list[dict]) -> str:
-        functions, said = task.truth["functions"], [{call["name"]: call["arguments"]} for call in calls]
-        if answer is None:
-            return run(ast_checker, list(functions.values()), said, task.truth["key"], Language.PYTHON, task.kind, "any") and "wrong calls"
-        return run(simple_function_checker, functions[next(iter(answer))], said[0], answer, Language.PYTHON, "any")
+        functions = task.truth["functions"]
+        said = [{call["name"]: call["arguments"]} for call in calls]
+        if answer is not None:
+            function = functions[next(iter(answer))]
+            return run(simple_function_checker, function, said[0], answer, Language.PYTHON, "any")
+        offered, key = list(functions.values()), task.truth["key"]
+        error = run(ast_checker, offered, said, key, Language.PYTHON, task.kind, "any")
+        return "wrong calls" if error else ""
 
     return official_verdict
 
 
 def family(error: str) -> str:
-    """The family of an official error type: "type_error:nested" -> "type_error", "simple_function_checker:missing_required" -> "missing_required"."""
+    """The family of an official error type: "type_error:nested" -> "type_error",
+    "simple_function_checker:missing_required" -> "missing_required"."""
     first, last = error.split(":")
-    return "value_error" if first in ("dict_checker", "list_dict_checker") else first if first.endswith("_error") else last
+    if first in ("dict_checker", "list_dict_checker"):
+        return "value_error"
+    return first if first.endswith("_error") else last
 
 
-OFFICIAL = {  # file: (crc32 of its answers, trials, right ones, crc32 of the verdicts as 1 and 0), by the official checker
+# File: (crc32 of its answers, trials, right ones, crc32 of the verdicts as 1 and 0), by the
+# official checker.
+OFFICIAL = {
     "simple_python": (535434959, 26741, 6406, 3459320216),
     "multiple": (3647005846, 12982, 3283, 1561409251),
     "parallel": (4247810799, 31038, 5436, 1440442713),
@@ -190,8 +244,8 @@ OFFICIAL = {  # file: (crc32 of its answers, trials, right ones, crc32 of the ve
 
 VERDICTS = [  # (type of the argument, allowed values, value, verdict)
     # strings
-    ("string", ["name = 'x'"], "name = \"x\"", ""),
-    ("string", ["say \"hi\""], "say 'hi'", ""),
+    ("string", ["name = 'x'"], 'name = "x"', ""),
+    ("string", ['say "hi"'], "say 'hi'", ""),
     ("string", ["it's"], "its", "value_error"),
     ("string", ["April 1, 2024"], "april 1 2024", ""),
     ("string", ["New York, NY"], "new-york_ny.", ""),
@@ -267,7 +321,7 @@ VERDICTS = [  # (type of the argument, allowed values, value, verdict)
     ("array of integer", [[1, 2], ["n"]], ["n"], ""),
     ("array of integer", [[1, 2], ["n"]], ["N"], ""),
     ("array of integer", [[1, 2], ["n"]], [1, "n"], "value_error"),
-    ("array of string", [["it's", "B c"]], ["IT\"S", "b,c"], ""),
+    ("array of string", [["it's", "B c"]], ['IT"S', "b,c"], ""),
     ("array of string", [["a"], ["b"]], ["b"], ""),
     ("array of string", [["a"]], ["A "], ""),
     ("array of string", [["a"]], "a", "type_error"),
@@ -318,7 +372,7 @@ VERDICTS = [  # (type of the argument, allowed values, value, verdict)
     ("dict", ["point"], "Point", "value_error"),
     ("dict", [{"a": [1]}], "a", "type_error"),
     ("dict", [{"a": [1]}], [{"a": 1}], "type_error"),
-    ("dict", [{"a": ["it's"]}], {"a": "it\"s"}, ""),
+    ("dict", [{"a": ["it's"]}], {"a": 'it"s'}, ""),
     # lists of objects
     ("array of dict", [[{"a": [1]}, {"a": [2]}]], [{"a": 1}, {"a": 2}], ""),
     ("array of dict", [[{"a": [1]}, {"a": [2]}]], [{"a": 2}, {"a": 1}], "value_error"),
@@ -350,7 +404,9 @@ CALLS = [  # (required, {argument: allowed values}, arguments, verdict): a is an
     ([], {"a": [""], "b": ["x"]}, {"b": "x", "a": 7}, "value_error"),
 ]
 
-MESSAGES = [  # (the one argument's allowed values in each expected call, its values in the calls made, whether that is right): parallel calls
+# (the one argument's allowed values in each expected call, its values in the calls made, whether
+# that is right): parallel calls.
+MESSAGES = [
     ([[1], [2]], [2, 1], True),
     ([[1, 2], [1]], [1, 2], False),
     ([[1, 2], [1]], [2, 1], True),
