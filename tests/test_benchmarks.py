@@ -429,6 +429,12 @@ FILES = {
             ["x"],
             ["y"],
         ),
+        (
+            ["echo one", "echo $2 two", 'set -- $*; [ "$*" = "x one one two" ]'],
+            None,
+            ["x"],
+            ["y"],
+        ),
         (["false", "true"], None, [], ["1"]),
         (["true", "false"], None, [], ["1"]),
         (None, "[ $1 = 4 ]", ["4"], ["5"]),
@@ -466,7 +472,7 @@ def test_states_that_are_checked(tmp_path):
         },
         "evaluation": {
             "check": [
-                {"code": "[ -f d/new ]"},
+                {"code": "find d/new"},
                 {"language": "python", "code": "from sys import argv; exit(argv[1] != '5')"},
             ],
             "example": {"code": "touch new"},
@@ -485,7 +491,7 @@ def test_states_that_are_checked(tmp_path):
             and not episode.verify("answer: 6")
         )
         forge = (
-            "cd /usr/local/bin; for t in python3 bash; do "
+            "cd /usr/local/bin; for t in find python3 bash; do "
             "printf '#!/bin/bash\\n' > $t; chmod +x $t; done; rm -r /root/d"
         )
         assert episode.step(
