@@ -231,7 +231,7 @@ class Sandbox:
         kept += printed
         if len(kept) > self.limits.output:
             stopped = stopped or f"cut after {self.limits.output} bytes of output"
-        return Result(kept[:self.limits.output].decode("utf-8", errors="replace"), 137 if stopped.startswith("killed") else int(status), stopped)
+        return Result(kept[:self.limits.output].decode("utf-8", errors="replace"), 137 if stopped.startswith("killed") else int(status.split()[0]), stopped)
 
     def tree(self, folder: str = "", most: int = 4096) -> dict[str, File]:
         """What the home folder, or another one, holds: at most `most` entries and `limits.home` bytes, read from outside without following a link.
