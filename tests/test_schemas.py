@@ -7,6 +7,8 @@ jsonschema-rs.
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 
 import schemas
 import tools
+from conftest import ROOT
 
 X = {"type": "object", "properties": {"x": {"type": "integer"}}}
 NULL = {"type": "null"}
@@ -204,6 +207,15 @@ def test_what_passes_obeys_the_schema_as_it_was_written(properties, definition, 
     schema = {"type": "object", "properties": properties, "$defs": {"D": definition}}
     if not check(schema, arguments):
         assert jsonschema.Draft202012Validator(schema).is_valid(arguments)
+
+
+def test_a_closed_alternative_makes_nothing_right_that_was_wrong():
+    """Each of the two takes {"x": 1} as written, and oneOf wants one; closed, only one takes it."""
+    inner = [obj({"type": "object", "properties": {key: {}}}) for key in "xy"]
+    schema = {"type": "object", "oneOf": inner}
+    assert not jsonschema.Draft202012Validator(schema).is_valid({"p": {"x": 1}})
+    assert check(schema, {"p": {"x": 1}})
+    assert check({"type": "object", "anyOf": inner}, {"p": {"x": 1}}) == []
 
 
 plain = st.fixed_dictionaries(
@@ -522,6 +534,20 @@ def test_nothing_costs_more_than_its_share(name):
     assert [fault.kind for fault in check(obj(X), {"p": {"x": 1, "hint": 2}})] == ["unexpected"]
     status = open(f"/proc/{schemas.PROCESS.child.pid}/status").read()
     assert int(status.split("VmPeak:")[1].split()[0]) <= schemas.MEMORY >> 10
+
+
+def test_the_memory_of_the_judging_process_is_bounded():
+    """The kernel's own record of its peak. Without the limit, this one reaches gigabytes."""
+    code = """if True:
+        import resource, sys
+        sys.path.insert(0, sys.argv[1])
+        import schemas
+        schema = {"type": "object", "properties": {"p": {"anyOf": [{"enum": ["a"]}] * 5000}}}
+        assert "could not be checked" in schemas.ask(schema, {"p": "x" * 900_000})[0][1]
+        print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    """
+    run = subprocess.run([sys.executable, "-c", code, ROOT], capture_output=True, check=True)
+    assert int(run.stdout) <= schemas.MEMORY >> 10
 
 
 def test_many_tools_that_each_take_long_end_together():
