@@ -4,8 +4,10 @@ A tool is a JSON-Schema function in Qwen's (OpenAI's) format; a call is {"name":
 <tool_call>{"name": ..., "arguments": ...}</tool_call>. `check` is the one judge of calls: training labels, rewards, the worlds and the
 hallucination audit all ask it. Plans are section 4.1 of the paper, hard negatives section 3.1 ("Negative Constraint Sampling").
 
-What differs from plain JSON Schema, because models invent rather than extend (schemas.py has the rules and the bounds on time and memory):
-- A key that no schema lists is wrong, wherever it stands, unless the schema says otherwise. A tool without parameters takes no arguments.
+What differs from plain JSON Schema, because models invent rather than extend (schemas.py has the
+rules in full, and the bounds on time and memory):
+- A key that no schema lists is wrong, wherever it stands, unless the schema says otherwise. A tool
+  without parameters takes no arguments.
 - 1.0 is no integer, true is no number; an integer serves for a number. (The rule of the Berkeley function-calling leaderboard.)
 - Text that JSON tolerates and programs choke on is a fault: duplicate keys, NaN, integers beyond 64 bits, lone surrogates, 10 MB of "[".
 - Tags inside a call's strings are text, and a call that is only drafted in a thought is none.
@@ -57,7 +59,7 @@ def tool(name: str, description: str, properties: dict[str, dict], required: lis
     return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
-SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")  # OpenAI's, MCP's and Anthropic's names for the same
+SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")  # OpenAI's, MCP's, Anthropic's name
 WANTED_TOOL = '{"type": "function", "function": {"name": ..., "parameters": ...}}'
 SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", "object": "obj", "array": "list", "null": "null"}
 
@@ -72,7 +74,7 @@ def compact(tool: dict) -> str:
         if not isinstance(schema, dict):
             return "any"
         if isinstance(schema.get("enum"), list):
-            return "|".join(choice if isinstance(choice, str) else json.dumps(choice) for choice in schema["enum"])
+            return "|".join(map(schemas.said, schema["enum"]))
         if isinstance(schema.get("properties"), dict):
             return "{" + fields(schema) + "}"
         if isinstance(schema.get("items"), dict):
@@ -88,14 +90,16 @@ def compact(tool: dict) -> str:
     parameters = function.get("parameters") or {}
     names = [f"{key}{'' if key in parameters.get('required', []) else '?'}" for key in parameters.get("properties", {})]
     types = [kind(inner) for inner in parameters.get("properties", {}).values()]
-    return f"{function.get('description') or ''}: {function['name']}({', '.join(names)}) {', '.join(types)}".removeprefix(": ").rstrip()
+    signature = f"{function['name']}({', '.join(names)}) {', '.join(types)}".rstrip()
+    return f"{function['description']}: {signature}" if function.get("description") else signature
 
 
 def openai_tools(found: Any) -> Any:
-    """The tools of a file as a list in OpenAI's format; what is no list of tools stays as it is, for check_tools to name.
+    """The tools of a file as a list in OpenAI's format; what is none stays, for check_tools to name.
 
-    Also read: functions without the {"type": "function"} around them, MCP's tools/list ({"tools": [{"name", "inputSchema"}]}, with or without
-    {"result": ...} around it) and Anthropic's `input_schema`. Absent or null parameters become those of a tool without arguments.
+    Also read: functions without {"type": "function"} around them, MCP's tools/list ({"tools":
+    [{"name", "inputSchema"}]}, with or without {"result": ...} around it) and Anthropic's
+    `input_schema`. Absent or null parameters become those of a tool without arguments.
     """
     for key in ("result", "tools"):
         if isinstance(found, dict) and key in found:
@@ -108,15 +112,18 @@ def openai_tools(found: Any) -> Any:
         if not isinstance(function, dict):
             tools.append(entry)
             continue
-        schemas = [function[key] for key in SCHEMA_KEYS if function.get(key) is not None]
+        found_schemas = [function[key] for key in SCHEMA_KEYS if function.get(key) is not None]
         described = {key: function[key] or "" for key in ("name", "description") if key in function}
-        parameters = schemas[0] if schemas else {"type": "object", "properties": {}}
+        parameters = next(iter(found_schemas), {"type": "object", "properties": {}})
         tools.append({"type": "function", "function": {**described, "parameters": parameters}})
     return tools
 
 
 def check_tools(tools: Any) -> list[Fault]:
-    """What is wrong with a list of tools, as faults of kind "schema"; empty if nothing is. Ends within a second or so."""
+    """What is wrong with a list of tools, as faults of kind "schema"; empty if nothing is.
+
+    Ends within a second or so: what was not checked by then is a fault.
+    """
     if not isinstance(tools, list):
         return [Fault("schema", f"tools must be a list, not {type(tools).__name__}")]
     faults, names, began = [], set(), time.monotonic()
@@ -128,7 +135,8 @@ def check_tools(tools: Any) -> list[Fault]:
         elif name in names:
             faults.append(Fault("schema", f"two tools are called {name[:60]}", name))
         elif time.monotonic() - began > schemas.SECONDS:
-            return [*faults, Fault("schema", f"tools from {name[:60]} on could not be checked within {schemas.SECONDS} s", name)]
+            late = f"tools from {name[:60]} on could not be checked within {schemas.SECONDS} s"
+            return [*faults, Fault("schema", late, name)]
         else:
             names.add(name)
             faults += _judged(function, None)
@@ -136,13 +144,15 @@ def check_tools(tools: Any) -> list[Fault]:
 
 
 def _judged(function: dict, arguments: dict | None) -> list[Fault]:
-    """What is wrong with arguments by a function's schema, or with that schema; only the latter without arguments."""
-    if "parameters" not in function and (other := next((key for key in SCHEMA_KEYS if key in function), None)):
-        found = [("schema", f"{other} stands where parameters is wanted", "")]
+    """What is wrong with a function's schema, or else with arguments; None: only the schema."""
+    name = function["name"]
+    others = [key for key in SCHEMA_KEYS if key in function]
+    if others and "parameters" not in others:
+        found = [("schema", f"{others[0]} stands where parameters is wanted", "")]
     else:
         found = schemas.ask(function.get("parameters"), arguments)
-    return [Fault("schema", f"the schema of {function['name'][:60]} cannot be used: {message}", function["name"]) if kind == "schema"
-            else Fault(kind, message, where) for kind, message, where in found]
+    return [Fault(kind, f"the schema of {name[:60]} cannot be used: {message}", name)
+            if kind == "schema" else Fault(kind, message, where) for kind, message, where in found]
 
 
 # ------------------------------------------------------------------------------------------------------------ calls
@@ -362,8 +372,11 @@ def faults_of(call: dict, tools: list[dict]) -> list[Fault]:
         return check_tools(tools)
     function = next((t["function"] for t in tools if t["function"]["name"] == call["name"]), None)
     if function is None:
-        return [Fault("unknown_tool", f"no tool {call['name'][:60]}; there are {', '.join(t['function']['name'] for t in tools)[:1000]}", call["name"])]
-    return sorted(_judged(function, call["arguments"]), key=lambda fault: (KINDS.index(fault.kind), fault.where))
+        names = ", ".join(tool["function"]["name"] for tool in tools)[:1000]
+        message = f"no tool {call['name'][:60]}; there are {names}"
+        return [Fault("unknown_tool", message, call["name"])]
+    faults = _judged(function, call["arguments"])
+    return sorted(faults, key=lambda fault: (KINDS.index(fault.kind), fault.where))
 
 
 # ------------------------------------------------------------------------------------------------------------ plans
