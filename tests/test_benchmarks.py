@@ -502,6 +502,18 @@ def test_states_that_are_checked(tmp_path):
         )
 
 
+def test_a_program_that_talks_in_the_background_raises_nothing(tmp_path):
+    """What it prints may follow a command's end at once, before its status is read."""
+    require_sandbox()
+    (task,), _ = system_tasks(
+        tmp_path, {**asked(match="x"), "start": "(for i in {1..20000}; do echo $i; done) &"}
+    )
+    with Episode(task) as episode:
+        for _ in range(100):
+            episode.step({"name": "bash", "arguments": {"command": "true"}})
+        assert episode.step({"name": "bash", "arguments": {"command": "echo end"}}).endswith("end")
+
+
 def test_a_single_object_lines_and_scripts_of_their_own(tmp_path):
     """data/4/N4.json holds one object; a script's file is looked for in scripts/4, dev.json's in
     scripts/dev, and nowhere else."""
