@@ -36,7 +36,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,7 +47,8 @@ from urllib.parse import unquote
 import jsonschema_rs
 from jsonschema_rs import ValidationError, canonical
 
-SECONDS = 0.5           # for one question
+SECONDS = 0.5           # of a processor, for one question
+PATIENCE = 4            # times as long by the clock: a verdict must not depend on how busy a machine is
 MEMORY = 128 << 20      # bytes of address space; Python and the library take 35 MB of it
 LONGEST = 1_000_000     # characters, and 16 more for each value; real schemas reach 100 000
 LONGEST_PROOF = 20_000  # characters of a schema that is asked whether anything obeys it: 0.1 s
@@ -467,11 +467,14 @@ def main() -> None:
     print("ready", flush=True)
     while seconds := sys.stdin.buffer.readline():
         schema, arguments = sys.stdin.buffer.readline(), sys.stdin.buffer.readline()
-        signal.setitimer(signal.ITIMER_REAL, float(seconds))  # unhandled, its signal ends us
+        # either signal ends us, nobody handles it
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * float(seconds))
         try:
             answer = judge(schema, arguments)
         except RecursionError:
             answer = [("value", "the arguments are nested too deeply for the schema", "")]
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(json.dumps(answer), flush=True)
 
@@ -486,16 +489,14 @@ class Process:
 
     def answer(self, schema: str, arguments: str) -> list | None:
         """The answer to a question; None if there was none within SECONDS and MEMORY."""
-        deadline = time.monotonic() + SECONDS
         fresh = False
         with self.lock:
             while not fresh:  # an old child may die of what it holds: then a new one is asked
                 fresh = self.child is None or self.owner != os.getpid()
                 if fresh:
                     self.start()
-                seconds = max(deadline - time.monotonic(), 0.05)
                 try:
-                    self.child.stdin.write(f"{seconds}\n{schema}\n{arguments}\n".encode())
+                    self.child.stdin.write(f"{SECONDS}\n{schema}\n{arguments}\n".encode())
                     self.child.stdin.flush()
                     if line := self.child.stdout.readline():
                         return json.loads(line)
@@ -504,7 +505,7 @@ class Process:
                 except BaseException:  # interrupted: the answer to come is not the next question's
                     self.stop()
                     raise
-                if self.stop() == -signal.SIGALRM:
+                if self.stop() in (-signal.SIGPROF, -signal.SIGALRM):
                     return None
         return None
 
