@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 import re
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import pytest
 
 import config as settings
 import distill
+import eval as evaluation
 import expert
 import heads
 import rl
@@ -76,11 +78,14 @@ CONFIG = settings.read("config/toy.py")
 EVERY = "api,sql,shell,math,safety"
 
 
+STYLE = "compact"  # how the stages' tokenizer shows tools
+
+
 def stage(section, name: str, folder=None) -> SimpleNamespace:
     """What the stages' data functions ask of a stage."""
     quiet = SimpleNamespace(say=lambda *_: None, write=lambda *_, **__: None)
     shape = SimpleNamespace(model=Model(context=4096), distill=CONFIG.distill)
-    return SimpleNamespace(section=section, tokenizer=TOY, style="compact", name=name, kept={}, log=quiet, config=shape, model=SimpleNamespace(config=Model(context=4096)), first=0,
+    return SimpleNamespace(section=section, tokenizer=TOY, style=STYLE, name=name, kept={}, log=quiet, config=shape, model=SimpleNamespace(config=Model(context=4096)), first=0,
                            folder=folder, source=folder, steps=1)
 
 
@@ -102,9 +107,9 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     heads_.tasks, heads_.trajectories, heads_.solutions, heads_.validation = count // 2, count // 4, count // 4, count // 4
     if part in ("amplify", "vary"):
         babble, slips = (0.0, 0.0) if part == "amplify" else (0.5, 0.5)
-        rows = distill.drawn_rows(distill_, part, count, "compact", babble, slips)
+        rows = distill.drawn_rows(distill_, part, count, STYLE, babble, slips)
         assert {row["fault"] for row in rows} - {None} <= set(FAULT_KINDS)
-        return texts_of(distill.examples_of(rows, distill_, TOY, "compact"))
+        return texts_of(distill.examples_of(rows, distill_, TOY, STYLE))
     if part == "reflect":
         texts = []
         for number in range(2):
@@ -113,7 +118,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
             texts += [TOY.decode(row["tokens"]) for row in map(json.loads, file.read_text().splitlines()) if "tokens" in row]
         return texts
     if part == "dpo":
-        return texts_of(rl.pairs_of(dpo, TOY, "compact"))
+        return texts_of(rl.pairs_of(dpo, TOY, STYLE))
     if part in ("dpo replay", "ppo replay"):
         return replayed(dpo, "safe") if part == "dpo replay" else replayed(ppo, "sage")
     if part == "ppo":
@@ -193,6 +198,32 @@ def test_purposes_share_no_task():
         tasks = Tasks(purpose, 1337, EVERY.split(","), Difficulty())
         for index in range(0, 40_000, 997):
             assert seen.setdefault(tasks[index].seed, purpose) == purpose
+
+
+@pytest.mark.parametrize("style", ["compact", "qwen"])
+def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_path, monkeypatch):
+    """A lineage from Qwen's weights learns, acts and is measured in Qwen's own format."""
+    monkeypatch.setattr(sys.modules[__name__], "STYLE", style)
+    seen: dict[str, set[str]] = {}
+    played = Played()
+    for module in (distill, rl, steps, evaluation):
+        monkeypatch.setattr(module, "rollouts", played)
+    for name in WORLDS:
+        plain = world(name).sample.__func__
+
+        def sample(cls, seed, difficulty, plain=plain):
+            seen[part].add(difficulty.style)
+            return plain(cls, seed, difficulty)
+
+        monkeypatch.setattr(world(name), "sample", classmethod(sample))
+    for part in [part for part in PARTS if part != "teacher"]:
+        seen[part] = set()
+        shown(part, 40, tmp_path, played)
+    seen[part := "eval"] = set()
+    config = settings.read("config/toy.py")
+    config.eval.tasks = 5
+    evaluation.measure(None, SimpleNamespace(style=style), config)
+    assert seen == {part: {style} for part in seen} and len(seen) == len(PARTS)
 
 
 # ---------------------------------------------------------------------------------- each leak, put back, must be found
