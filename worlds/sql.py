@@ -94,7 +94,9 @@ WORDINGS = {
 # ------------------------------------------------------------------------------------------- SQLite for strangers
 
 FORBIDDEN = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA,  # files, settings
-             sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE}
+             sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE,
+             # what would stay in the common heap beside the tables that are counted
+             sqlite3.SQLITE_CREATE_TEMP_TABLE, sqlite3.SQLITE_CREATE_TEMP_INDEX, sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_CREATE_TEMP_TRIGGER}
 FUNCTIONS = {"random", "randomblob", "date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff",  # another value each time
              "current_date", "current_time", "current_timestamp", "sqlite_version", "sqlite_source_id",
              "load_extension", "fts3_tokenizer",  # code; an address of the process
@@ -121,7 +123,7 @@ def connect() -> sqlite3.Connection:
 def guard(database: sqlite3.Connection) -> None:
     """From now on the database obeys the rules for strangers. Tables are made before: the pages they may grow to are counted from here."""
     pages = database.execute("PRAGMA page_count").fetchone()[0]
-    database.execute(f"PRAGMA max_page_count = {pages + 1000}")  # 4 MB
+    database.execute(f"PRAGMA max_page_count = {pages + 100}")  # 400 kB: 128 episodes' tables fit in the heap
     database.execute("PRAGMA temp_store = MEMORY")
     database.set_authorizer(lambda action, first, second, *_: sqlite3.SQLITE_DENY if action in FORBIDDEN or
                             action == sqlite3.SQLITE_FUNCTION and second.lower() in FUNCTIONS else sqlite3.SQLITE_OK)
