@@ -182,7 +182,7 @@ def fuzz(count: int, seed: int = 0) -> Counter:
     nasty = ["", "\0", "' OR 1=1 --", "$(:)", "../../etc/passwd", "*" * 50, "\U0001f600", "\ud800", "-" * 500, "DROP TABLE x", "rm -rf /", "a" * 5000,
              *(query for queries in SQL.values() for query in queries), *(line for lines in SHELL.values() for line in lines if len(line) < 300)]
     quick = [text for text in nasty if not any(word in text for word in ("yes", "while", ":|:", "RECURSIVE", "8000000", "10000", "1000}", "truncate"))]
-    names = [name for name in ALL if name != "math"]
+    names = [name for name in ALL for _ in range({"math": 0, "shell": 1}.get(name, 6))]  # a sandbox takes its time
     while found.total() < count:
         task = draw(rng.choice(names), seed, rng.randrange(1_000_000), Difficulty(fault_rate=0.3))
         words = rng.choices([*task.request.split(), *rng.choices(nasty if rng.random() < 0.01 else quick, k=4)], k=8)
