@@ -160,8 +160,8 @@ def unfit(row: dict, c: Distill, style: str) -> str:
         return "of a held-out split"
     if row.get("fault") and row["fault"] not in c.fault_kinds.split(","):
         return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
-    if strangers(json.dumps([row["messages"][0], row["tools"], row["negatives"]])):
-        return "with held-out names"
+    if strangers(json.dumps(row["negatives"])):  # as older versions drew them
+        return "with held-out names in its negatives"
     if style == "qwen" and any(isinstance(tool, str) for tool in row["tools"]):
         return "with tools as compact lines, where the model reads schemas (teacher.py --difficulty.style qwen)"
     return ""
