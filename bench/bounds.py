@@ -26,40 +26,84 @@ COUNTING = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE
 
 SQL = {  # name: statements, one after the other
     "endless recursion": [COUNTING.format(n=10**9) + "SELECT count(*) FROM c"],
-    "cross join of eight": ["SELECT count(*) FROM " + ", ".join(f"(SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT {i + 9})" for i in range(8))],
+    "cross join of eight": [
+        "SELECT count(*) FROM "
+        + ", ".join(
+            f"(SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT {i + 9})" for i in range(8)
+        )
+    ],
     "instr of long texts": ["SELECT instr(hex(zeroblob(9000)), hex(zeroblob(4000)) || '1')"],
-    "replace in a long text, many times": [COUNTING.format(n=3000) + "SELECT sum(length(replace(hex(zeroblob(9000)), '00', 'abc'))) FROM c"],
+    "replace in a long text, many times": [
+        COUNTING.format(n=3000)
+        + "SELECT sum(length(replace(hex(zeroblob(9000)), '00', 'abc'))) FROM c"
+    ],
     "LIKE with many wildcards": ["SELECT hex(zeroblob(9000)) LIKE '%0%0%0%0%0%0%0%0%0%0%0%0%1'"],
     "GLOB with many wildcards": ["SELECT hex(zeroblob(9000)) GLOB '*0*0*0*0*0*0*0*0*0*0*0*0*1'"],
     "a blob of a gigabyte": ["SELECT zeroblob(1000000000)"],
     "values that double": ["SELECT " + "replace(" * 12 + "'aaaa'" + ", 'a', 'aaaa')" * 12],
-    "a temporary table without end": ["CREATE TEMP TABLE z AS " + COUNTING.format(n=10**7) + "SELECT zeroblob(19000) AS b FROM c"],
-    "a sort without end": [COUNTING.format(n=10**7) + "SELECT hex(zeroblob(9000)) || i AS b FROM c ORDER BY b DESC LIMIT 1"],
-    "group_concat without end": [COUNTING.format(n=10**7) + "SELECT length(group_concat(i)) FROM c"],
-    "a row of a hundred long values": ["SELECT " + ", ".join(["hex(zeroblob(9900))"] * 100) + " UNION ALL SELECT " + ", ".join(["1"] * 100)],
-    "a table that doubles": ["CREATE TABLE z (b)", "INSERT INTO z VALUES (zeroblob(15000))", *["INSERT INTO z SELECT b FROM z"] * 20],
-    "an index on much": ["CREATE TABLE z (b)", "INSERT INTO z " + COUNTING.format(n=10**7) + "SELECT hex(zeroblob(900)) || i FROM c", "CREATE INDEX q ON z (b)"],
-    "a trigger that feeds itself": ["CREATE TABLE z (b)", "CREATE TRIGGER t AFTER INSERT ON z BEGIN INSERT INTO z VALUES (new.b + 1); END", "INSERT INTO z VALUES (1)"],
-    "a table that is a view": ["ALTER TABLE {table} RENAME TO old", f"CREATE VIEW {{table}} AS {COUNTING.format(n=10**9)} SELECT i FROM c"],
+    "a temporary table without end": [
+        "CREATE TEMP TABLE z AS " + COUNTING.format(n=10**7) + "SELECT zeroblob(19000) AS b FROM c"
+    ],
+    "a sort without end": [
+        COUNTING.format(n=10**7)
+        + "SELECT hex(zeroblob(9000)) || i AS b FROM c ORDER BY b DESC LIMIT 1"
+    ],
+    "group_concat without end": [
+        COUNTING.format(n=10**7) + "SELECT length(group_concat(i)) FROM c"
+    ],
+    "a row of a hundred long values": [
+        "SELECT "
+        + ", ".join(["hex(zeroblob(9900))"] * 100)
+        + " UNION ALL SELECT "
+        + ", ".join(["1"] * 100)
+    ],
+    "a table that doubles": [
+        "CREATE TABLE z (b)",
+        "INSERT INTO z VALUES (zeroblob(15000))",
+        *["INSERT INTO z SELECT b FROM z"] * 20,
+    ],
+    "an index on much": [
+        "CREATE TABLE z (b)",
+        "INSERT INTO z " + COUNTING.format(n=10**7) + "SELECT hex(zeroblob(900)) || i FROM c",
+        "CREATE INDEX q ON z (b)",
+    ],
+    "a trigger that feeds itself": [
+        "CREATE TABLE z (b)",
+        "CREATE TRIGGER t AFTER INSERT ON z BEGIN INSERT INTO z VALUES (new.b + 1); END",
+        "INSERT INTO z VALUES (1)",
+    ],
+    "a table that is a view": [
+        "ALTER TABLE {table} RENAME TO old",
+        f"CREATE VIEW {{table}} AS {COUNTING.format(n=10**9)} SELECT i FROM c",
+    ],
     "a query nested deep": ["SELECT " + "(" * 9000 + "1" + ")" * 9000],
     "a thousand terms": ["SELECT 1" + " UNION ALL SELECT 1" * 1000],
     "json without end": ["SELECT json_extract('" + "[" * 9000 + "]" * 9000 + "', '$[0]')"],
     "half a character": ["SELECT '\ud800'"],
     "a NUL": ["SELECT 'a\0b'"],
-    "a window over much": [COUNTING.format(n=10**7) + "SELECT sum(i) OVER (ORDER BY i ROWS BETWEEN 10000 PRECEDING AND CURRENT ROW) FROM c"],
+    "a window over much": [
+        COUNTING.format(n=10**7)
+        + "SELECT sum(i) OVER (ORDER BY i ROWS BETWEEN 10000 PRECEDING AND CURRENT ROW) FROM c"
+    ],
 }
 
-SPARSE = "printf '%s' x > z; rm z; python3 -c \"h = bytearray(512)\nput = lambda at, b: h.__setitem__(slice(at, at + len(b)), b)\nput(0, b'x')\n" \
-         "[put(a, b) for a, b in ((100, b'0000644\\0'), (108, b'0000000\\0'), (116, b'0000000\\0'), (124, b'00000000000\\0'), (136, b'00000000000\\0'), " \
-         "(148, b'        '), (156, b'S'), (257, b'ustar  \\0'), (386, b'00000000000\\0' * 2), (483, b'%011o\\0' % 8000000000))]\n" \
-         "put(148, b'%06o\\0 ' % sum(h))\nopen('{archive}', 'wb').write(bytes(h) + bytes(1024))\""
+SPARSE = (
+    "printf '%s' x > z; rm z; python3 -c \"h = bytearray(512)\nput = lambda at, b: h.__setitem__(slice(at, at + len(b)), b)\nput(0, b'x')\n"
+    "[put(a, b) for a, b in ((100, b'0000644\\0'), (108, b'0000000\\0'), (116, b'0000000\\0'), (124, b'00000000000\\0'), (136, b'00000000000\\0'), "
+    "(148, b'        '), (156, b'S'), (257, b'ustar  \\0'), (386, b'00000000000\\0' * 2), (483, b'%011o\\0' % 8000000000))]\n"
+    "put(148, b'%06o\\0 ' % sum(h))\nopen('{archive}', 'wb').write(bytes(h) + bytes(1024))\""
+)
 
 SHELL = {  # name: commands, before the expert's; {archive} is the file that the task wants
     "an archive that claims 8 GB": [SPARSE],
     "an archive of 100 MB of zeros": ["head -c 100000000 /dev/zero | gzip > {archive}"],
     "an archive cut short": ["tar -cf a.tar . ; head -c 60 a.tar > {archive}"],
-    "an archive of ten thousand files": ["mkdir m; cd m; for i in {{1..10000}}; do : > $i; done; cd ..; tar -cf {archive} m; rm -r m"],
-    "an archive with folders a thousand deep": ["d=.; for i in {{1..1000}}; do d=$d/a; done; mkdir -p $d; tar -cf {archive} a; rm -r a"],
+    "an archive of ten thousand files": [
+        "mkdir m; cd m; for i in {{1..10000}}; do : > $i; done; cd ..; tar -cf {archive} m; rm -r m"
+    ],
+    "an archive with folders a thousand deep": [
+        "d=.; for i in {{1..1000}}; do d=$d/a; done; mkdir -p $d; tar -cf {archive} a; rm -r a"
+    ],
     "an archive of bits by chance": ["head -c 100000 /dev/urandom > {archive}"],
     "sparse files of 8 MB, a thousand": ["for i in {{1..1000}}; do truncate -s 8M s$i; done"],
     "a full home folder": ["for i in 1 2 3 4; do head -c 8000000 /dev/zero > f$i; done"],
@@ -68,7 +112,9 @@ SHELL = {  # name: commands, before the expert's; {archive} is the file that the
     "processes without end": [":(){{ :|:& }}; :"],
     "memory without end": ["a=x; while :; do a=$a$a; done"],
     "a long line": ["echo " + "x" * 40_000],
-    "a regular expression that doubles": ["echo {letters}b | grep -cE '(a+)+c'".replace("{letters}", "a" * 40)],
+    "a regular expression that doubles": [
+        "echo {letters}b | grep -cE '(a+)+c'".replace("{letters}", "a" * 40)
+    ],
 }
 
 WORLDS = {  # name: (world, arguments of every text, every integer)
@@ -83,24 +129,55 @@ WORLDS = {  # name: (world, arguments of every text, every integer)
 }
 
 CHECK = {  # name: (schema of the arguments, arguments)
-    "a pattern that doubles": ({"properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}, {"a": "a" * 60 + "!"}),
+    "a pattern that doubles": (
+        {"properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}},
+        {"a": "a" * 60 + "!"},
+    ),
     "a pattern of keys that doubles": ({"patternProperties": {"^(x+x+)+y$": {}}}, {"x" * 60: 1}),
-    "uniqueItems of ten thousand objects": ({"properties": {"a": {"type": "array", "uniqueItems": True}}}, {"a": [{"n": i, "m": [i]} for i in range(10_000)]}),
-    "references that double": ({"properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": {
-        **{f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}, "d40": {"type": "integer"}}}, {"a": 1}),
-    "a reference to itself": ({"properties": {"a": {"$ref": "#/$defs/d"}}, "$defs": {"d": {"$ref": "#/$defs/d"}}}, {"a": 1}),
+    "uniqueItems of ten thousand objects": (
+        {"properties": {"a": {"type": "array", "uniqueItems": True}}},
+        {"a": [{"n": i, "m": [i]} for i in range(10_000)]},
+    ),
+    "references that double": (
+        {
+            "properties": {"a": {"$ref": "#/$defs/d0"}},
+            "$defs": {
+                **{f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)},
+                "d40": {"type": "integer"},
+            },
+        },
+        {"a": 1},
+    ),
+    "a reference to itself": (
+        {"properties": {"a": {"$ref": "#/$defs/d"}}, "$defs": {"d": {"$ref": "#/$defs/d"}}},
+        {"a": 1},
+    ),
     "arguments nested a thousand deep": ({"properties": {"a": {}}}, None),
-    "an enumeration of a hundred thousand": ({"properties": {"a": {"enum": list(range(100_000))}}}, {"a": -1}),
-    "ten thousand alternatives": ({"properties": {"a": {"anyOf": [{"const": i} for i in range(10_000)]}}}, {"a": -1}),
-    "a reference into the network": ({"properties": {"a": {"$ref": "http://10.255.255.1/x.json"}}}, {"a": 1}),
+    "an enumeration of a hundred thousand": (
+        {"properties": {"a": {"enum": list(range(100_000))}}},
+        {"a": -1},
+    ),
+    "ten thousand alternatives": (
+        {"properties": {"a": {"anyOf": [{"const": i} for i in range(10_000)]}}},
+        {"a": -1},
+    ),
+    "a reference into the network": (
+        {"properties": {"a": {"$ref": "http://10.255.255.1/x.json"}}},
+        {"a": 1},
+    ),
 }
 
 
 def attacks() -> list[tuple[str, str]]:
-    return [(group, name) for group, table in (("check", CHECK), ("sql", SQL), ("shell", SHELL), ("world", WORLDS)) for name in table]
+    return [
+        (group, name)
+        for group, table in (("check", CHECK), ("sql", SQL), ("shell", SHELL), ("world", WORLDS))
+        for name in table
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- one attack, in a process of its own
+
 
 def act(group: str, name: str) -> str:
     """Carry out an attack; what was said, short."""
@@ -113,24 +190,53 @@ def act(group: str, name: str) -> str:
             arguments = {"a": 1}
             for _ in range(1000):
                 arguments = {"a": arguments}
-        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", **schema}}}
-        return str([fault.kind for fault in tools.check({"name": "f", "arguments": arguments}, [tool])] + [fault.kind for fault in tools.check_tools([tool])])
+        tool = {
+            "type": "function",
+            "function": {"name": "f", "parameters": {"type": "object", **schema}},
+        }
+        return str(
+            [fault.kind for fault in tools.check({"name": "f", "arguments": arguments}, [tool])]
+            + [fault.kind for fault in tools.check_tools([tool])]
+        )
     if group == "sql":
-        task = next(task for task in (draw("sql", 1, index) for index in range(99)) if task.answer == "done")
+        task = next(
+            task for task in (draw("sql", 1, index) for index in range(99)) if task.answer == "done"
+        )
         table = next(iter(task.truth["tables"]))
-        calls = [{"name": "sql", "arguments": {"query": query.replace("{table}", table)}} for query in SQL[name]]
+        calls = [
+            {"name": "sql", "arguments": {"query": query.replace("{table}", table)}}
+            for query in SQL[name]
+        ]
     elif group == "shell":
-        task = next(task for task in (draw("shell", 1, index) for index in range(200)) if task.kind == "archive")
+        task = next(
+            task
+            for task in (draw("shell", 1, index) for index in range(200))
+            if task.kind == "archive"
+        )
         archive = next(path for path in task.truth["texts"] if path.endswith(".tar"))
-        calls = [{"name": "bash", "arguments": {"command": command.format(archive=archive)}} for command in SHELL[name]]
+        calls = [
+            {"name": "bash", "arguments": {"command": command.format(archive=archive)}}
+            for command in SHELL[name]
+        ]
     else:
         world, text, number = WORLDS[name]
-        task = next(task for task in (draw(world, 1, index, Difficulty(arguments=4, special=0.0)) for index in range(99)) if task.solution)
+        task = next(
+            task
+            for task in (
+                draw(world, 1, index, Difficulty(arguments=4, special=0.0)) for index in range(99)
+            )
+            if task.solution
+        )
         calls = []
         for tool in task.tools:
             properties = tool["function"]["parameters"]["properties"]
             kinds = {"string": text, "integer": number, "boolean": True}
-            calls.append({"name": tool["function"]["name"], "arguments": {key: kinds[schema["type"]] for key, schema in properties.items()}})
+            calls.append(
+                {
+                    "name": tool["function"]["name"],
+                    "arguments": {key: kinds[schema["type"]] for key, schema in properties.items()},
+                }
+            )
     with Episode(task) as episode:
         said = [episode.step(call) for call in calls]
         verdict = episode.verify(task.answer)
@@ -158,20 +264,35 @@ def attempt(group: str, name: str, patience: float = 30.0) -> tuple[float, float
     """(seconds, megabytes beyond the imports, what came of it): an attack in a process of its own."""
     command = [sys.executable, "-c", ALONE.format(folder=str(ROOT / "bench")), group, name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
     except subprocess.TimeoutExpired:
         return patience, float("nan"), "NO END"
     if done.returncode:
-        return float("nan"), float("nan"), "RAISED " + (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200]
+        return (
+            float("nan"),
+            float("nan"),
+            "RAISED "
+            + (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1][:200],
+        )
     seconds, megabytes, said = done.stdout.rstrip("\n").split("\t", 2)
     return float(seconds), float(megabytes), said
 
 
 def held(seconds: float, megabytes: float, said: str) -> bool:
-    return seconds <= SECONDS and megabytes <= MEGABYTES and not said.startswith(("RAISED", "NO END"))
+    return (
+        seconds <= SECONDS and megabytes <= MEGABYTES and not said.startswith(("RAISED", "NO END"))
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- fuzz
+
 
 def fuzz(count: int, seed: int = 0) -> Counter:
     """Random calls, most of them valid and hostile, in episodes of all worlds: what came of them. Raises what a world raises."""
@@ -179,20 +300,64 @@ def fuzz(count: int, seed: int = 0) -> Counter:
     from worlds import WORLDS as ALL, Difficulty, Episode, draw
 
     rng, found = random.Random(seed), Counter()
-    nasty = ["", "\0", "' OR 1=1 --", "$(:)", "../../etc/passwd", "*" * 50, "\U0001f600", "\ud800", "-" * 500, "DROP TABLE x", "rm -rf /", "a" * 5000,
-             *(query for queries in SQL.values() for query in queries), *(line for lines in SHELL.values() for line in lines if len(line) < 300)]
-    quick = [text for text in nasty if not any(word in text for word in ("yes", "while", ":|:", "RECURSIVE", "8000000", "10000", "1000}", "truncate"))]
-    names = [name for name in ALL for _ in range({"math": 0, "shell": 1}.get(name, 6))]  # a sandbox takes its time
+    nasty = [
+        "",
+        "\0",
+        "' OR 1=1 --",
+        "$(:)",
+        "../../etc/passwd",
+        "*" * 50,
+        "\U0001f600",
+        "\ud800",
+        "-" * 500,
+        "DROP TABLE x",
+        "rm -rf /",
+        "a" * 5000,
+        *(query for queries in SQL.values() for query in queries),
+        *(line for lines in SHELL.values() for line in lines if len(line) < 300),
+    ]
+    quick = [
+        text
+        for text in nasty
+        if not any(
+            word in text
+            for word in (
+                "yes",
+                "while",
+                ":|:",
+                "RECURSIVE",
+                "8000000",
+                "10000",
+                "1000}",
+                "truncate",
+            )
+        )
+    ]
+    names = [
+        name for name in ALL for _ in range({"math": 0, "shell": 1}.get(name, 6))
+    ]  # a sandbox takes its time
     while found.total() < count:
         task = draw(rng.choice(names), seed, rng.randrange(1_000_000), Difficulty(fault_rate=0.3))
-        words = rng.choices([*task.request.split(), *rng.choices(nasty if rng.random() < 0.01 else quick, k=4)], k=8)
+        words = rng.choices(
+            [*task.request.split(), *rng.choices(nasty if rng.random() < 0.01 else quick, k=4)], k=8
+        )
         with Episode(task) as episode:
             for _ in range(min(8, count - found.total())):
                 call = random_call(rng, episode.tools, words)
                 if rng.random() < 0.2 and call["arguments"]:
-                    call["arguments"][rng.choice(list(call["arguments"]))] = rng.choice([None, 1.5, 2**70, [], {}, True, "x", float("nan")])
-                said = episode.step(call if rng.random() < 0.9 else json.dumps(call)[:rng.randrange(1, 200)])
-                found["refused" if episode.log[-1].faults else "error" if said.startswith("error") else "done"] += 1
+                    call["arguments"][rng.choice(list(call["arguments"]))] = rng.choice(
+                        [None, 1.5, 2**70, [], {}, True, "x", float("nan")]
+                    )
+                said = episode.step(
+                    call if rng.random() < 0.9 else json.dumps(call)[: rng.randrange(1, 200)]
+                )
+                found[
+                    (
+                        "refused"
+                        if episode.log[-1].faults
+                        else "error" if said.startswith("error") else "done"
+                    )
+                ] += 1
             episode.verify(rng.choice([task.answer, "", "answer: 0", rng.choice(nasty)]))
             if episode.problem:
                 raise RuntimeError(f"{task.world} {task.seed}: {episode.problem}")
@@ -208,13 +373,29 @@ def main() -> None:
         seconds, megabytes, said = attempt(group, name)
         good = held(seconds, megabytes, said)
         failed += not good
-        print(f"{group:6} {name:45} {seconds:7.2f} s {megabytes:7.1f} MB  {'held' if good else 'NOT HELD'}  {said[:90]}", flush=True)
-        results.record("sandbox", f"bounds/{group}: {name}", round(seconds, 2), unit="s", note=f"{'held' if good else 'NOT HELD'}, {megabytes:.0f} MB: {said[:80]}")
-    print(f"{len(attacks()) - failed} of {len(attacks())} held: at most {SECONDS:g} s and {MEGABYTES} MB, nothing raised")
+        print(
+            f"{group:6} {name:45} {seconds:7.2f} s {megabytes:7.1f} MB  {'held' if good else 'NOT HELD'}  {said[:90]}",
+            flush=True,
+        )
+        results.record(
+            "sandbox",
+            f"bounds/{group}: {name}",
+            round(seconds, 2),
+            unit="s",
+            note=f"{'held' if good else 'NOT HELD'}, {megabytes:.0f} MB: {said[:80]}",
+        )
+    print(
+        f"{len(attacks()) - failed} of {len(attacks())} held: at most {SECONDS:g} s and {MEGABYTES} MB, nothing raised"
+    )
     if a.fuzz:
         found = fuzz(a.fuzz)
         print(f"fuzz: {found.total()} calls, {dict(found)}, nothing raised")
-        results.record("sandbox", "summary/fuzzed calls", found.total(), note=f"{', '.join(f'{count} {what}' for what, count in found.items())}; nothing raised")
+        results.record(
+            "sandbox",
+            "summary/fuzzed calls",
+            found.total(),
+            note=f"{', '.join(f'{count} {what}' for what, count in found.items())}; nothing raised",
+        )
     sys.exit(failed > 0)
 
 

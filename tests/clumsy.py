@@ -13,7 +13,9 @@ TOY = tokenizers.toy()
 
 def prompt_of(task: Task) -> list[int]:
     user = {"role": "user", "content": task.request}
-    return TOY.encode_chat([user], task.shown_tools(), task.difficulty.style, generation_prompt=True)[0]
+    return TOY.encode_chat(
+        [user], task.shown_tools(), task.difficulty.style, generation_prompt=True
+    )[0]
 
 
 def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
@@ -31,7 +33,10 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
                 known = [step.call for step in task.solution]
                 wrong = tools.hard_negatives(call, task.tools, rng, task) if call in known else {}
                 call = rng.choice([*wrong.values(), call])
-            shown += [expert.call_message(message["content"], call), {"role": "tool", "content": episode.step(call)}]
+            shown += [
+                expert.call_message(message["content"], call),
+                {"role": "tool", "content": episode.step(call)},
+            ]
         shown.append({"role": "assistant", "content": said_answer})
         verified = episode.verify(said_answer)
     user = {"role": "user", "content": task.request}
@@ -39,7 +44,18 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
     start = len(prompt_of(task))
     tokens, own = [*prompt, *tokens[start:]], [*([False] * len(prompt)), *own[start:]]
     texts = [message["content"] for message in shown if message["role"] == "assistant"]
-    return Rollout(task, tokens, own, [0.0] * len(tokens), texts, "answer", verified, episode.fault, episode.log, called=[1] * len(episode.log) + [0])
+    return Rollout(
+        task,
+        tokens,
+        own,
+        [0.0] * len(tokens),
+        texts,
+        "answer",
+        verified,
+        episode.fault,
+        episode.log,
+        called=[1] * len(episode.log) + [0],
+    )
 
 
 class Played:
@@ -50,6 +66,9 @@ class Played:
 
     def __call__(self, model, tokenizer, tasks, *_, prompts=None, **__) -> list[Rollout]:
         prompts = prompts or [prompt_of(task) for task in tasks]
-        done = [clumsy(task, prompt, number) for number, (task, prompt) in enumerate(zip(tasks, prompts))]
+        done = [
+            clumsy(task, prompt, number)
+            for number, (task, prompt) in enumerate(zip(tasks, prompts))
+        ]
         self.episodes += done
         return done

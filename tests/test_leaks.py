@@ -28,19 +28,34 @@ import think
 import worlds
 from clumsy import TOY, Played
 from config import Model
-from worlds import FAULT_KINDS, FAULT_TEXTS, PURPOSES, SPLITS, WORLDS, Difficulty, Task, Tasks, strangers, world
+from worlds import (
+    FAULT_KINDS,
+    FAULT_TEXTS,
+    PURPOSES,
+    SPLITS,
+    WORLDS,
+    Difficulty,
+    Task,
+    Tasks,
+    strangers,
+    world,
+)
 
 TASKS = 2000  # of each stage
 
 
 # ----------------------------------------------------------------------------------------------- what may not be seen
 
+
 def words_of(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text).lower()))
 
 
 def wordings() -> list[worlds.Wordings]:
-    return [*FAULT_TEXTS.values(), *(some for name in WORLDS for some in world(name).wordings.values())]
+    return [
+        *FAULT_TEXTS.values(),
+        *(some for name in WORLDS for some in world(name).wordings.values()),
+    ]
 
 
 class Held:
@@ -50,10 +65,17 @@ class Held:
         self.split = split
         others = [other for other in SPLITS if other != split]
         texts = [text for some in wordings() for other in others for text in getattr(some, other)]
-        if split != "train":                     # validation and test may be told in training's words (request_wording, fault_wording)
+        if (
+            split != "train"
+        ):  # validation and test may be told in training's words (request_wording, fault_wording)
             train = {text for some in wordings() for text in some.train}
             texts = [text for text in texts if text not in train]
-        allowed = [text for some in wordings() for other in {split, "train"} for text in getattr(some, other)]
+        allowed = [
+            text
+            for some in wordings()
+            for other in {split, "train"}
+            for text in getattr(some, other)
+        ]
         self.words = set().union(*map(words_of, texts)) - set().union(*map(words_of, allowed))
         self.patterns = [(text, words_of(text), re.compile(self.sentence(text))) for text in texts]
 
@@ -85,8 +107,20 @@ def stage(section, name: str, folder=None) -> SimpleNamespace:
     """What the stages' data functions ask of a stage."""
     quiet = SimpleNamespace(say=lambda *_: None, write=lambda *_, **__: None)
     shape = SimpleNamespace(model=Model(context=4096), distill=CONFIG.distill)
-    return SimpleNamespace(section=section, tokenizer=TOY, style=STYLE, name=name, kept={}, log=quiet, config=shape, model=SimpleNamespace(config=Model(context=4096)), first=0,
-                           folder=folder, source=folder, steps=1)
+    return SimpleNamespace(
+        section=section,
+        tokenizer=TOY,
+        style=STYLE,
+        name=name,
+        kept={},
+        log=quiet,
+        config=shape,
+        model=SimpleNamespace(config=Model(context=4096)),
+        first=0,
+        folder=folder,
+        source=folder,
+        steps=1,
+    )
 
 
 def texts_of(examples) -> list[str]:
@@ -100,11 +134,18 @@ def replayed(section, name: str) -> list[str]:
 
 def shown(part: str, count: int, folder, played: Played) -> list[str]:
     """The texts that a part of a stage shows, of `count` tasks."""
-    distill_, dpo, ppo, heads_ = (type(section)(**{**vars(section), "worlds": EVERY}) for section in
-                                  (CONFIG.distill, CONFIG.dpo, CONFIG.ppo, CONFIG.heads))
+    distill_, dpo, ppo, heads_ = (
+        type(section)(**{**vars(section), "worlds": EVERY})
+        for section in (CONFIG.distill, CONFIG.dpo, CONFIG.ppo, CONFIG.heads)
+    )
     distill_.tasks, distill_.replay = count // 3, 2.0
     dpo.pairs = dpo.trajectories = ppo.trajectories = count
-    heads_.tasks, heads_.trajectories, heads_.solutions, heads_.validation = count // 2, count // 4, count // 4, count // 4
+    heads_.tasks, heads_.trajectories, heads_.solutions, heads_.validation = (
+        count // 2,
+        count // 4,
+        count // 4,
+        count // 4,
+    )
     if part in ("amplify", "vary"):
         babble, slips = (0.0, 0.0) if part == "amplify" else (0.5, 0.5)
         rows = distill.drawn_rows(distill_, part, count, STYLE, babble, slips)
@@ -115,7 +156,11 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         for number in range(2):
             file = folder / f"buffer-{number}.jsonl"
             distill.collect(stage(distill_, "reflected", folder), number, 0, file, {})
-            texts += [TOY.decode(row["tokens"]) for row in map(json.loads, file.read_text().splitlines()) if "tokens" in row]
+            texts += [
+                TOY.decode(row["tokens"])
+                for row in map(json.loads, file.read_text().splitlines())
+                if "tokens" in row
+            ]
         return texts
     if part == "dpo":
         return texts_of(rl.pairs_of(dpo, TOY, STYLE))
@@ -123,14 +168,25 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         return replayed(dpo, "safe") if part == "dpo replay" else replayed(ppo, "sage")
     if part == "ppo":
         ppo.prompts, ppo.samples = count // 2, 1
-        return [TOY.decode(episode.tokens) for step in (1, 2) for episode in rl.draw_episodes(stage(ppo, "sage"), step)]
+        return [
+            TOY.decode(episode.tokens)
+            for step in (1, 2)
+            for episode in rl.draw_episodes(stage(ppo, "sage"), step)
+        ]
     if part == "heads":
         file = folder / "steps.jsonl"
         heads.collect(stage(heads_, "thinking", folder), file, {})
-        rows = [row for row in map(json.loads, file.read_text().splitlines()) if row.get("part") in ("train", "inverse")]
+        rows = [
+            row
+            for row in map(json.loads, file.read_text().splitlines())
+            if row.get("part") in ("train", "inverse")
+        ]
         return [TOY.decode(row["tokens"]) + "\n" + "\n".join(row["constraints"]) for row in rows]
     assert part == "teacher"
-    made = [row for _, row in teacher.trajectories(teacher.Settings(worlds=EVERY), iter(range(count)), None)]
+    made = [
+        row
+        for _, row in teacher.trajectories(teacher.Settings(worlds=EVERY), iter(range(count)), None)
+    ]
     assert {row.fault for row in made} - {None} <= set(FAULT_KINDS)
     return [json.dumps([row.messages, row.tools, row.negatives, row.answer]) for row in made]
 
@@ -158,9 +214,15 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
         texts = shown(part, count, folder, played)
         assert len(texts) >= count // 4
         seeds[part] = frozenset(drawn)
-        complaints += [f"{part}: {complaint}" for text in texts for complaint in held.complaints(text)]
+        complaints += [
+            f"{part}: {complaint}" for text in texts for complaint in held.complaints(text)
+        ]
     trained = [episode for episode in played.episodes if episode.task.difficulty.split == "train"]
-    complaints += [f"fault {episode.fault[1]}" for episode in trained if episode.fault and episode.fault[1] not in FAULT_KINDS]
+    complaints += [
+        f"fault {episode.fault[1]}"
+        for episode in trained
+        if episode.fault and episode.fault[1] not in FAULT_KINDS
+    ]
     for one, other in itertools.combinations(seeds, 2):
         if both := seeds[one] & seeds[other]:
             complaints.append(f"{one} and {other} share {len(both)} tasks")
@@ -169,13 +231,19 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
 
 # -------------------------------------------------------------------------------------------------------------- tests
 
+
 def test_no_stage_shows_what_is_held_out(tmp_path, monkeypatch):
     assert audit(PARTS, TASKS, tmp_path, monkeypatch) == []
 
 
 def test_a_second_thought_imagines_nothing_that_is_held_out():
     held = Held("train")
-    assert [complaint for texts in think.SAID.values() for text in texts for complaint in held.complaints(text)] == []
+    assert [
+        complaint
+        for texts in think.SAID.values()
+        for text in texts
+        for complaint in held.complaints(text)
+    ] == []
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -228,56 +296,104 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
 
 # ---------------------------------------------------------------------------------- each leak, put back, must be found
 
+
 def any_name(rng: random.Random, split: str, used: set[str], draw=worlds.draw_name) -> str:
     return draw(rng, rng.choice(SPLITS), used)
 
 
 def requests_of_other_words(patch):
     for name in ("sql", "shell", "math"):
-        texts = {what: worlds.Wordings(some.train + some.test, some.validation, some.test) for what, some in world(name).wordings.items()}
+        texts = {
+            what: worlds.Wordings(some.train + some.test, some.validation, some.test)
+            for what, some in world(name).wordings.items()
+        }
         for what, some in texts.items():
             patch.setitem(world(name).wordings, what, some)
 
 
 LEAKS = {  # what was once so: (how it is put back, where it shows, what the audit says)
     "ppo replays the tasks that it is rewarded on": (
-        lambda patch: patch.setattr(rl, "Tasks", lambda purpose, *rest: Tasks(purpose.removesuffix(" replay"), *rest)),
-        ("ppo", "ppo replay"), "ppo and ppo replay share"),
+        lambda patch: patch.setattr(
+            rl, "Tasks", lambda purpose, *rest: Tasks(purpose.removesuffix(" replay"), *rest)
+        ),
+        ("ppo", "ppo replay"),
+        "ppo and ppo replay share",
+    ),
     "ppo draws the tasks of amplify": (
-        lambda patch: patch.setattr(rl, "Tasks", lambda purpose, *rest: Tasks("amplify" if purpose == "ppo" else purpose, *rest)),
-        ("amplify", "ppo"), "amplify and ppo share"),
+        lambda patch: patch.setattr(
+            rl,
+            "Tasks",
+            lambda purpose, *rest: Tasks("amplify" if purpose == "ppo" else purpose, *rest),
+        ),
+        ("amplify", "ppo"),
+        "amplify and ppo share",
+    ),
     "hard negatives draw any name": (
-        lambda patch: patch.setattr(Task, "allows", lambda task, name: True), ("amplify",), "amplify: name"),
+        lambda patch: patch.setattr(Task, "allows", lambda task, name: True),
+        ("amplify",),
+        "amplify: name",
+    ),
     "slips draw any name": (
         lambda patch: patch.setattr(expert, "draw_name", any_name),
-        ("vary",), "vary: name"),
+        ("vary",),
+        "vary: name",
+    ),
     "faults draw any name": (
-        lambda patch: patch.setattr(worlds, "draw_name", any_name), ("ppo",), "ppo: name"),
+        lambda patch: patch.setattr(worlds, "draw_name", any_name),
+        ("ppo",),
+        "ppo: name",
+    ),
     "babble holds a test's words": (
-        lambda patch: patch.setattr(worlds, "BABBLE", [*worlds.BABBLE, *["outdated"] * 50]), ("vary",), "vary: word"),
+        lambda patch: patch.setattr(worlds, "BABBLE", [*worlds.BABBLE, *["outdated"] * 50]),
+        ("vary",),
+        "vary: word",
+    ),
     "requests in the API world babble a test's words": (
-        lambda patch: patch.setattr("worlds.api.BABBLE", ["compute", "determine"]), ("vary",), "vary: word"),
+        lambda patch: patch.setattr("worlds.api.BABBLE", ["compute", "determine"]),
+        ("vary",),
+        "vary: word",
+    ),
     "a teacher's file has the held-out fault": (
-        lambda patch: patch.setattr(distill, "unfit", lambda *_: ""), ("file",), "word"),
+        lambda patch: patch.setattr(distill, "unfit", lambda *_: ""),
+        ("file",),
+        "word",
+    ),
     "training asks in a test's words": (requests_of_other_words, ("amplify",), "amplify: wording"),
     "training's faults speak a test's words": (
-        lambda patch: patch.setattr(worlds, "fault_text", lambda kind, *_: f"error: {FAULT_TEXTS[kind].test[0]}"),
-        ("dpo replay",), "dpo replay: wording"),
+        lambda patch: patch.setattr(
+            worlds, "fault_text", lambda kind, *_: f"error: {FAULT_TEXTS[kind].test[0]}"
+        ),
+        ("dpo replay",),
+        "dpo replay: wording",
+    ),
 }
 
 
 def read_file(tmp_path, patch) -> list[str]:
     """What stage amplify makes of a teacher's file with every split's episodes and faults in it."""
     rows = []
-    for purpose, kinds in (("teacher", FAULT_KINDS), ("validation", ("denied",)), ("test", ("expired",))):
-        tasks = Tasks(purpose, 0, ["api"], Difficulty(fault_rate=1.0, special=0.0, fault_kinds=kinds, split=PURPOSES[purpose]))
+    for purpose, kinds in (
+        ("teacher", FAULT_KINDS),
+        ("validation", ("denied",)),
+        ("test", ("expired",)),
+    ):
+        tasks = Tasks(
+            purpose,
+            0,
+            ["api"],
+            Difficulty(fault_rate=1.0, special=0.0, fault_kinds=kinds, split=PURPOSES[purpose]),
+        )
         rows += [expert.trajectory(*tasks.arguments(index)) for index in range(30)]
     file = tmp_path / "teacher.jsonl"
     file.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
     section = type(CONFIG.distill)(**{**vars(CONFIG.distill), "file": str(file)})
     found = distill.rows_of_file(section, lambda *_: None)
     held = Held("train")
-    return [complaint for row in found for complaint in held.complaints(json.dumps([row["messages"], row["tools"]]))]
+    return [
+        complaint
+        for row in found
+        for complaint in held.complaints(json.dumps([row["messages"], row["tools"]]))
+    ]
 
 
 @pytest.mark.parametrize("name", LEAKS)
@@ -288,7 +404,9 @@ def test_a_leak_put_back_is_found(name, tmp_path, monkeypatch):
         put_back(monkeypatch)
         assert any(wanted in complaint for complaint in read_file(tmp_path, monkeypatch))
         return
-    count = 2000 if "negatives" in name else 200  # few of them are shown, and fewer with a made-up name
+    count = (
+        2000 if "negatives" in name else 200
+    )  # few of them are shown, and fewer with a made-up name
     with monkeypatch.context() as clean:
         assert audit(parts, count, tmp_path, clean) == []
     put_back(monkeypatch)
