@@ -66,7 +66,10 @@ def conversation(messages: list[dict], tools: list, tokenizer: Tokenizer, style:
 
 
 def success(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Example:
-    """A verified attempt to learn from. A call that the check refused on the way is masked; that it was put right is learnt."""
+    """A verified attempt to learn from.
+
+    A call that the check refused on the way is masked; that it was put right is learnt.
+    """
     tokens, weights = lesson(attempt.tokens, attempt.own, prompt_weight)
     for group, (first, last) in zip(attempt.groups, spans_of(tokens, attempt.own, tokenizer.stop)):
         if any(attempt.log[place].faults for place in group):
@@ -121,7 +124,8 @@ def untaught(row: dict) -> str:
 
 
 def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
-    """The verified trajectories in a file of teacher.py, their tools as a style shows them; other lines are counted by reason and passed over.
+    """The verified trajectories in a file of teacher.py, their tools as a style shows them; other
+    lines are counted by reason and passed over.
 
     Raises UserError where none is left.
     """

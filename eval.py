@@ -1,16 +1,19 @@
-"""What every stage of a lineage can do, on held-out tasks: success, invented arguments, recovery from faults, safety (paper §6).
+"""What every stage of a lineage can do, on held-out tasks: success, invented arguments, recovery
+from faults, safety (paper §6).
 
     python eval.py config/toy.py                              the table of base → amplified → varied → reflected → safe → sage, as far as they exist
     python eval.py config/toy.py --eval.runs out/toy/sage     one run
     python eval.py config/toy.py --eval.tasks 100             quicker, less sure
     python eval.py config/toy.py --eval.split test            for a report, once the recipe is fixed: choose by the validation tasks
 
-Figures, each over at least eval.tasks episodes of tasks whose names and wordings neither training nor the other of the two splits has:
+Figures, each over at least eval.tasks episodes of tasks whose names and wordings neither training
+nor the other of the two splits has:
     success        the episode verified by execution; greedy and sampled at temperature 1, no faults injected; "training's words": the same
                    tasks, asked for as in training, so that only names are new
     invented       tools and arguments that no schema has, per call and per task that has one (equations 16–18), sampled
     recovery       every episode's world fails once on purpose: is one of the next two calls taken by the tool that failed? by fault kinds
-                   of training in training's words, in held-out words, and for a held-out kind; and the share of such episodes that verify in the end
+                   of training in training's words, in held-out words, and for a held-out kind; and
+                   the share of such episodes that verify in the end
                    (two fifths of eval.tasks from each of the API, SQL and shell worlds, of which those count whose fault was delivered)
     safety         unsafe requests refused, over-refusal: benign look-alikes refused; both greedy, twice eval.tasks, about half of each sort
 Results, and how many episodes or calls each stands on, are kept in eval.json beside the run's
@@ -43,7 +46,9 @@ VERSION = 4  # of what is measured: raised when tasks or figures change, so that
 
 
 def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], dict[str, int]]:
-    """All figures of one model, and how many episodes (of invented arguments: calls) each stands on; the same tasks for every model."""
+    """All figures of one model, and how many episodes (of invented arguments: calls) each stands
+    on; the same tasks for every model.
+    """
     e = config.eval
     kinds = tuple(config.distill.fault_kinds.split(","))
     found: dict[str, float | None] = {}

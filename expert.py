@@ -51,7 +51,9 @@ AROUND = ["(?:" + "|".join(map(re.escape, some)) + ")" for some in (OPENINGS, EN
 
 
 def pattern(core: str) -> re.Pattern:
-    """The regular expression that the core of a fault's text stands for, with whatever opening and ending."""
+    """The regular expression that the core of a fault's text stands for, with whatever opening and
+    ending.
+    """
     core = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\S+?)", re.escape(core))
     return re.compile(f"error: {AROUND[0]}{core}{AROUND[1]}\\s*")
 
@@ -265,10 +267,12 @@ def tool_of(call: Any) -> str:
 
 
 def critique_of_surplus(task: Task, episode: Episode, message: str, strays: list[int]) -> str:
-    """What is wrong where every step was done; `strays` are the places in the log of the calls that were no step's.
+    """What is wrong where every step was done; `strays` are the places in the log of the calls that
+    were no step's.
 
-    The answer is blamed only if it is another than the task's. Else it was a call too many, steps in another order than the plan's, or, of
-    an attempt that went right in the end, the call that was refused.
+    The answer is blamed only if it is another than the task's. Else it was a call too many, steps
+    in another order than the plan's, or, of an attempt that went right in the end, the call that
+    was refused.
     """
     right = same_answer(message, task.answer)
     right = right or task.answer == "done" and not refuses(message) or refuses(task.answer) and refuses(message)

@@ -25,7 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = ROOT / "docs" / "results"
-# Figures that a fault touches say so in every table until they are measured again: a date, and what is older than it.
+# Figures that a fault touches say so in every table until they are measured again: a date, and what
+# is older than it.
 HONEST_SINCE = "2026-11-27"
 TOUCHED = {"posttraining": ("base/", "amplified/", "varied/", "reflected/", "safe/", "sage/", "without-", "grpo/"), "reasoning": ("",),
            "worlds": ("expert/", "chance/", "negatives/")}

@@ -60,7 +60,9 @@ def completion(task: Task, prompt: list[dict], messages: list[dict], tokenizer: 
 
 
 def pairs_of(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
-    """Preference pairs, flattened: chosen at even places, rejected at odd ones; pairs that do not fit in a row are left out."""
+    """Preference pairs, flattened: chosen at even places, rejected at odd ones; pairs that do not
+    fit in a row are left out.
+    """
     examples: list[Example] = []
     tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style))
     for index in range(c.pairs):

@@ -145,7 +145,9 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
 
 def gather(model: SAGE, tokenizer: Tokenizer, own: Tasks, expert: Tasks, tasks: int, trajectories: int, batch: int, room: int,
            temperature: float = 1.0) -> list[dict]:
-    """Labelled examples: the agent's own episodes of the first `tasks` tasks of `own`, the expert's of the first `trajectories` of `expert`."""
+    """Labelled examples: the agent's own episodes of the first `tasks` tasks of `own`, the expert's
+    of the first `trajectories` of `expert`.
+    """
     played = rollouts(model, tokenizer, [own[i] for i in range(tasks)], temperature, seed=seed_of(own.purpose, own.seed), batch=batch, room=room)
     rows = [of_episode(episode, tokenizer) for episode in played if episode.ended != "raised"]
     for i in range(trajectories):

@@ -12,8 +12,9 @@ What differs from the usual reinforcement-learning environment:
   (With random wrong results plain voting is nearly perfect, and nothing is left for a verifier to do.)
 - Every task carries its own solution as steps with declared dependencies; a scripted teacher can therefore act in every world.
 - Faults are drawn from the task's seed apart from the task itself: the same seeds with and without faults are the same tasks.
-- Three splits, train, validation and test, share no name, no wording of a request, no text of a fault, and one kind of fault each is nobody else's;
-  every purpose (a stage's tasks, its replay, a test …) draws tasks of its own: PURPOSES. tests/test_leaks.py reads what the stages show and holds them to it.
+- Three splits, train, validation and test, share no name, no wording of a request and no text of a
+  fault, and one kind of fault each is nobody else's; every purpose (a stage's tasks, its replay, a
+  test …) draws tasks of its own (PURPOSES). tests/test_leaks.py reads what the stages show.
 - Names are random but pronounceable; a hash of the name says which split it belongs to.
 
 `python -m worlds --show shell` prints a few tasks with the expert's solution.
@@ -39,9 +40,10 @@ from worlds.sandbox import available
 WORLDS = {"api": "Api", "sql": "Sql", "shell": "Shell", "math": "Math", "safety": "Safety"}  # module in this folder -> its class
 
 
-# ------------------------------------------------------------------------------------------------ splits and purposes
-# What is learnt from, what a recipe is chosen by, and what is reported from are three different things. Names, wordings of requests, texts of faults
-# and kinds of faults belong to one split each; so does every purpose for which tasks are drawn, and no two purposes share a task's seed.
+# ------------------------------------------------------------------------------ splits and purposes
+# What is learnt from, what a recipe is chosen by, and what is reported from are three different
+# things. Names, wordings of requests, texts of faults and kinds of faults belong to one split each;
+# so does every purpose for which tasks are drawn, and no two purposes share a task's seed.
 
 SPLITS = ("train", "validation", "test")
 
@@ -71,8 +73,8 @@ PURPOSES = {  # what tasks are drawn for -> the split of their names and words
 def seed_of(purpose: str, seed: int) -> int:
     """The seed with which a run of seed `seed` ≥ 0 draws the tasks of a purpose.
 
-    One-to-one, and so is `draw`'s step from it to each task's own seed: tasks of two purposes, or of two runs, have different seeds by
-    construction. Raises UserError for an unknown purpose.
+    One-to-one, and so is `draw`'s step from it to each task's own seed: tasks of two purposes, or
+    of two runs, have different seeds by construction. Raises UserError for an unknown purpose.
     """
     if purpose not in PURPOSES:
         raise UserError(f"tasks are drawn for no purpose {purpose!r}; there are {', '.join(PURPOSES)}")
@@ -81,7 +83,8 @@ def seed_of(purpose: str, seed: int) -> int:
 
 # ---------------------------------------------------------------------------------------------------------- names
 
-# English words that are made like the names below and may stand in texts that the agent reads: no name is one of them.
+# English words that are made like the names below and may stand in texts that the agent reads: no
+# name is one of them.
 ENGLISH = frozenset(
     "base data date done file gate gave give gone like line made make meta mode more move name node none page rate role safe sage same size some "
     "take time".split())
@@ -91,7 +94,9 @@ NAME = re.compile(f"(?:{'|'.join(SYLLABLES)}){{2}}")
 
 
 def split_of(name: str) -> str:
-    """The one split whose tasks may use a name; a hash decides, so no list of names has to be kept: three in five train, one each validates and tests."""
+    """The one split whose tasks may use a name; a hash decides, so no list of names has to be kept:
+    three in five train, one each validates and tests.
+    """
     return {0: "test", 1: "validation"}.get(zlib.crc32(name.encode()) % 5, "train")
 
 
@@ -110,7 +115,7 @@ def draw_name(rng: random.Random, split: str, used: set[str], syllables: int = 2
             return name
 
 
-# -------------------------------------------------------------------------------------------------------- wordings
+# ----------------------------------------------------------------------------------------- wordings
 
 @dataclass(frozen=True)
 class Wordings:
@@ -125,7 +130,8 @@ class Wordings:
 
 
 UNSUITED = Wordings(  # requests that no tool fits
-    ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.", "Teach {a} to swim.", "Meet {a} and {b} at six."),
+    ("Call {a} at noon.", "Book a table for {a}.", "Ask {a} how {b} is.", "Teach {a} to swim.",
+     "Meet {a} and {b} at six."),
     ("Invite {a} for lunch.", "Drive {a} to {b}."),
     ("Cook dinner for {a}.", "Paint a picture of {a} with {b}."),
 )
@@ -241,9 +247,10 @@ class Task:
 
 
 class World:
-    """The protocol. A subclass draws tasks, and an instance is the state of one episode of one task.
+    """The protocol. A subclass draws tasks; an instance is the state of one episode of one task.
 
-    `step` and `verify` bound what they do in seconds and bytes, whatever the agent says: each world says how.
+    `step` and `verify` bound what they do in seconds and bytes, whatever the agent says: each world
+    says how.
     """
     faults: tuple[str, ...] = (*FAULT_KINDS, "denied", "expired")  # the kinds that make sense here
     wordings: dict[str, Wordings] = {}           # every wording of its requests, by what is asked for
@@ -285,7 +292,10 @@ def told(line: str) -> None:
 
 
 def playable(names: Sequence[str]) -> list[str]:
-    """The worlds that can be acted in on this machine; one line says what is left out. Raises UserError where none is left."""
+    """The worlds that can be acted in on this machine; one line says what is left out.
+
+    Raises UserError where none is left.
+    """
     if "shell" not in names or available():
         return list(names)
     why = "a model's commands run nowhere but in bubblewrap, which is not installed (apt-get install bubblewrap)"
@@ -307,7 +317,9 @@ def draw(name: str, seed: int, index: int, difficulty: Difficulty = Difficulty()
 
 @dataclass(frozen=True)
 class Tasks:
-    """The tasks of one purpose and run, endless: `tasks[index]`; worlds take turns, as far as they are playable here."""
+    """The tasks of one purpose and run, endless: `tasks[index]`; worlds take turns, as far as they
+    are playable here.
+    """
     purpose: str                                 # one of PURPOSES
     seed: int                                    # of the run
     worlds: Sequence[str]
@@ -341,43 +353,54 @@ def same_answer(given: str, wanted: str) -> bool:
 
 FAULT_TEXTS = {  # kind: cores of its texts
     "timeout": Wordings(
-        ("timeout, try again", "no answer in time, call again", "timed out after 30 s", "took too long, once more", "still waiting, try again",
+        ("timeout, try again", "no answer in time, call again", "timed out after 30 s",
+         "took too long, once more", "still waiting, try again",
          "the server did not answer, repeat", "no result in 9 s, call again"),
         ("no reply for 30 s, repeat the call",),
         ("nothing came back for a minute, send it anew",)),
     "locked": Wordings(
-        ("database locked, try again", "locked, repeat", "busy, call again", "in use, once more", "the lock is held, try again",
+        ("database locked, try again", "locked, repeat", "busy, call again", "in use, once more",
+         "the lock is held, try again",
          "somebody else is writing, repeat", "not free now, call again"),
         ("table is busy, repeat the call",),
         ("occupied, send it anew",)),
     "renamed": Wordings(
-        ("{key} is now {new}", "{key} was renamed to {new}", "use the name {new} for {key}", "{key} is called {new} here", "write {new}, not {key}",
-         "{new} has taken the place of the argument {key}", "no argument {key} any more, but {new}"),
+        ("{key} is now {new}", "{key} was renamed to {new}", "use the name {new} for {key}",
+         "{key} is called {new} here", "write {new}, not {key}",
+         "{new} has taken the place of the argument {key}",
+         "no argument {key} any more, but {new}"),
         ("the parameter {key} got the name {new}",),
         ("{key} was replaced, its successor is {new}",)),
     "moved": Wordings(
-        ("{key} {value} moved to {new}", "{key} {value} is now {new}", "{value} is gone, {key} is {new}", "{key} {value} went to {new}",
-         "no {key} {value} any more, but {new}", "{new} has taken the place of {key} {value}", "look for {key} {value} at {new}"),
+        ("{key} {value} moved to {new}", "{key} {value} is now {new}",
+         "{value} is gone, {key} is {new}", "{key} {value} went to {new}",
+         "no {key} {value} any more, but {new}", "{new} has taken the place of {key} {value}",
+         "look for {key} {value} at {new}"),
         ("{key} {value} has become {new}",),
         ("{key} {value} was replaced, its successor is {new}",)),
     "type": Wordings(
-        ("{key} must be a string", "{key} should be text", "give {key} as a string", "{key} wants a string", "no number for {key}, text please",
+        ("{key} must be a string", "{key} should be text", "give {key} as a string",
+         "{key} wants a string", "no number for {key}, text please",
          "put {key} in quotes", "{key} is a number, text is needed"),
         ("{key} takes text, not a number",),
         ("{key} came as digits, send characters",)),
     "incomplete": Wordings(
-        ("{key} {new} is missing", "add {key} {new}", "{key} {new} has to come along", "{key} {new}, please", "no {key}, it is {new}",
-         "{key} is needed, {new}", "where is {key} {new}?", "send {key} {new} too", "{key} {new} was forgotten"),
+        ("{key} {new} is missing", "add {key} {new}", "{key} {new} has to come along",
+         "{key} {new}, please", "no {key}, it is {new}",
+         "{key} is needed, {new}", "where is {key} {new}?", "send {key} {new} too",
+         "{key} {new} was forgotten"),
         ("{key} {new} was left out",),
         ("the call lacks {key} {new}",)),
     "denied": Wordings(
         (),
-        ("permission denied, pass {key} {new}", "not allowed, give {key} {new}", "access only with {key} {new}", "refused as no {key} {new} came"),
+        ("permission denied, pass {key} {new}", "not allowed, give {key} {new}",
+         "access only with {key} {new}", "refused as no {key} {new} came"),
         ()),
     "expired": Wordings(
         (),
         (),
-        ("session expired, sign on via {key} {new}", "ticket outdated, fresh {key} {new} needed", "licence lapsed, renew via {key} {new}")),
+        ("session expired, sign on via {key} {new}", "ticket outdated, fresh {key} {new} needed",
+         "licence lapsed, renew via {key} {new}")),
 }
 OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")  # what stands around a core, so that no text is learnt by heart instead of what it asks for
 ENDINGS = ("", ", please", " this time", ", mind that", " since today")
@@ -394,7 +417,8 @@ two unless until upon usual very want way week well were when whether while why 
 def fault_text(kind: str, split: str, rng: random.Random, babble: float = 0.0) -> str:
     """What a fault of a kind says in a split's words, with {key}, {value} and {new} still open.
 
-    In training openings and endings stand around it, and in a share of `babble` there are only the names, among words by chance.
+    In training openings and endings stand around it, and in a share of `babble` there are only the
+    names, among words by chance.
     """
     core = rng.choice(getattr(FAULT_TEXTS[kind], split))
     if split != "train":
@@ -524,7 +548,11 @@ class Episode:
         return said
 
     def act(self, call: dict) -> str:
-        """What the world says to a call. Whatever it raises is the agent's failure, and is kept in `problem` for whoever mends the world."""
+        """What the world says to a call.
+
+        Whatever it raises is the agent's failure, and is kept in `problem` for whoever mends the
+        world.
+        """
         began = time.monotonic()
         try:
             return self.world.step(call)
@@ -535,7 +563,9 @@ class Episode:
             self.seconds += time.monotonic() - began
 
     def verify(self, answer: str) -> bool:
-        """Whether the task is done, given the agent's last message; not where the world raises or was broken by a call."""
+        """Whether the task is done, given the agent's last message; not where the world raises or
+        was broken by a call.
+        """
         try:
             self.verified = bool(self.world.verify(answer)) and not self.problem
         except Exception as error:

@@ -20,11 +20,15 @@ from tools import tool
 from worlds import BABBLE, Difficulty, Step, Task, Wordings, World, draw_name
 
 ASKING = Wordings(
-    ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.", "Tell us {goal}.", "Do you need {goal}? Find it.",
-     "Which number is {goal}?", "Show me {goal}.", "Let me have {goal}.", "Help me find {goal}.", "We need {goal}.", "Say {goal}.",
+    ("Find {goal}.", "Get {goal}.", "What is {goal}?", "Give me {goal}.", "I want {goal}.",
+     "Tell us {goal}.", "Do you need {goal}? Find it.",
+     "Which number is {goal}?", "Show me {goal}.", "Let me have {goal}.", "Help me find {goal}.",
+     "We need {goal}.", "Say {goal}.",
      "Please tell us {goal}.", "Can you tell me what {goal} is?", "I ask for {goal}."),
-    ("Tell me {goal}.", "I need {goal}.", "Work out {goal}.", "How much is {goal}?", "Look up {goal} for me.", "{goal}, please."),
-    ("Compute {goal}.", "{goal} is wanted.", "Could somebody determine {goal}?", "Bring back {goal}."),
+    ("Tell me {goal}.", "I need {goal}.", "Work out {goal}.", "How much is {goal}?",
+     "Look up {goal} for me.", "{goal}, please."),
+    ("Compute {goal}.", "{goal} is wanted.", "Could somebody determine {goal}?",
+     "Bring back {goal}."),
 )
 
 

@@ -183,9 +183,11 @@ class Sandbox:
         self.close()
 
     def refill(self, tree: Tree) -> None:
-        """Empty the home folder and whatever else can be written, and fill it anew: a fifth of the time that another sandbox takes.
+        """Empty the home folder and whatever else can be written, and fill it anew: a fifth of the
+        time that another sandbox takes.
 
-        Only for sandboxes in which nothing ran that was not written here: what a model ran may have changed more than files.
+        Only for sandboxes in which nothing ran that was not written here: what a model ran may have
+        changed more than files.
         """
         self.send("refill", b"", archive(tree))
         wanted = {path for path, file in tree.items() if file.data is not None}
@@ -203,7 +205,9 @@ class Sandbox:
         return self.send("", code)
 
     def send(self, kind: str, code: bytes, more: bytes = b"") -> Result:
-        """Hand process 1 a command, or with kind "refill" an archive, and read what it says until it is done."""
+        """Hand process 1 a command, or with kind "refill" an archive, and read what it says until
+        it is done.
+        """
         if self.process.poll() is not None:
             raise SandboxDied("the sandbox is gone")
         token = kind + secrets.token_hex(8)
@@ -234,7 +238,8 @@ class Sandbox:
         return Result(kept[:self.limits.output].decode("utf-8", errors="replace"), 137 if stopped.startswith("killed") else int(status.split()[0]), stopped)
 
     def tree(self, folder: str = "", most: int = 4096) -> dict[str, File]:
-        """What the home folder, or another one, holds: at most `most` entries and `limits.home` bytes, read from outside without following a link.
+        """What the home folder, or another one, holds: at most `most` entries and `limits.home`
+        bytes, read from outside without following a link.
 
         Raises SandboxDied beyond that: a sparse file may claim more than all of the memory.
         """

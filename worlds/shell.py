@@ -8,7 +8,9 @@
 
 Judged by the answer, or by the whole tree afterwards against one that the generator worked out in Python, not by running the solution.
 
-The commands run in real bash in a sandbox (worlds/sandbox.py); without bubblewrap there is no shell world. Every tree is dated years ago and a request that needs a day names it, so that results do not depend on when they
+The commands run in real bash in a sandbox (worlds/sandbox.py); without bubblewrap there is no shell
+world. Every tree is dated years ago and a request that needs a day names it, so that results do not
+depend on when they
 are asked for. That makes the paper's case come true by itself: `-mtime 1` counts from the machine's clock, and finds nothing.
 """
 
@@ -32,59 +34,76 @@ MOST_IDLE = 4    # sandboxes kept for the next episode, per thread
 
 WORDINGS = {
     "count": Wordings(
-        ("How many {kind} files are in {a}?", "Count the {kind} files of {a}.", "What is the number of {kind} files in {a}?", "Say how many {kind} files {a} has."),
+        ("How many {kind} files are in {a}?", "Count the {kind} files of {a}.",
+         "What is the number of {kind} files in {a}?", "Say how many {kind} files {a} has."),
         ("{a} holds how many {kind} files?", "Number of {kind} files under {a}?"),
         ("Tally the {kind} files inside {a}.", "Report {a}'s count of {kind} files.")),
     "lines": Wordings(
-        ("How many lines has {path}?", "Count the lines of {path}.", "What is the number of lines in {path}?", "Say how many lines {path} has."),
+        ("How many lines has {path}?", "Count the lines of {path}.",
+         "What is the number of lines in {path}?", "Say how many lines {path} has."),
         ("{path} holds how many lines?",),
         ("Tally the lines inside {path}.", "How long is {path}, in lines?")),
     "matching": Wordings(
-        ("How many lines of {path} say {word}?", "Count {word} in {path}.", "In how many lines of {path} is {word}?", "Say how many lines of {path} have {word}."),
+        ("How many lines of {path} say {word}?", "Count {word} in {path}.",
+         "In how many lines of {path} is {word}?", "Say how many lines of {path} have {word}."),
         ("{word} stands in how many lines of {path}?",),
         ("Tally the lines mentioning {word} inside {path}.",)),
     "move": Wordings(
-        ("Move the {kind} files from {a} to {b}.", "All {kind} files of {a} belong to {b}, move them.", "Put the {kind} files of {a} into {b}.",
+        ("Move the {kind} files from {a} to {b}.",
+         "All {kind} files of {a} belong to {b}, move them.",
+         "Put the {kind} files of {a} into {b}.",
          "{b} is to get the {kind} files of {a}, move them."),
         ("Take all {kind} files out of {a}, into {b}.", "The {kind} files go from {a} to {b}."),
-        ("Transfer {a}'s {kind} files, {b} is their destination.", "Relocate each {kind} file: {a} to {b}.")),
+        ("Transfer {a}'s {kind} files, {b} is their destination.",
+         "Relocate each {kind} file: {a} to {b}.")),
     "copy": Wordings(
-        ("Copy the {kind} files from {a} to {b}.", "{b} needs a copy of the {kind} files of {a}.", "Make copies of the {kind} files of {a} in {b}.",
+        ("Copy the {kind} files from {a} to {b}.", "{b} needs a copy of the {kind} files of {a}.",
+         "Make copies of the {kind} files of {a} in {b}.",
          "All {kind} files of {a}, copy them to {b}."),
         ("{b} gets the {kind} files too that {a} has.",),
-        ("Duplicate {a}'s {kind} files, {b} is their destination.", "Back up each {kind} file of {a} inside {b}.")),
+        ("Duplicate {a}'s {kind} files, {b} is their destination.",
+         "Back up each {kind} file of {a} inside {b}.")),
     "delete": Wordings(
-        ("Delete the {kind} files of {a}.", "Remove all {kind} files from {a}.", "The {kind} files in {a}, delete them.", "Clear {a} of its {kind} files."),
+        ("Delete the {kind} files of {a}.", "Remove all {kind} files from {a}.",
+         "The {kind} files in {a}, delete them.", "Clear {a} of its {kind} files."),
         ("Get rid of the {kind} files under {a}.", "No {kind} files are to stay in {a}."),
         ("Erase each {kind} file inside {a}.", "Discard {a}'s {kind} files.")),
     "yesterday": Wordings(
-        ("It is {today}. Move the {kind} files of yesterday from {a} to {b}.", "It is {today}. All {kind} files of {a} of yesterday belong to {b}, move them.",
+        ("It is {today}. Move the {kind} files of yesterday from {a} to {b}.",
+         "It is {today}. All {kind} files of {a} of yesterday belong to {b}, move them.",
          "Today is {today}. Put the {kind} files of yesterday from {a} into {b}."),
         ("It is {today}. Take the {kind} files of yesterday out of {a}, into {b}.",),
         ("Date: {today}. Transfer {a}'s {kind} files of yesterday, {b} is their destination.",)),
     "archive": Wordings(
-        ("Pack {a} into {b}.tar.", "Make an archive {b}.tar of {a}.", "Put {a} into the archive {b}.tar.", "{b}.tar is to be an archive of {a}."),
+        ("Pack {a} into {b}.tar.", "Make an archive {b}.tar of {a}.",
+         "Put {a} into the archive {b}.tar.", "{b}.tar is to be an archive of {a}."),
         ("Write {a} to a new archive {b}.tar.",),
         ("Bundle {a}, as {b}.tar.", "Create {b}.tar, holding {a}.")),
     "lines of located": Wordings(
-        ("How many lines has the file of {a} that says {word}?", "Count the lines of the file of {a} that says {word}.",
+        ("How many lines has the file of {a} that says {word}?",
+         "Count the lines of the file of {a} that says {word}.",
          "What is the number of lines of the file in {a} with {word}?"),
         ("The file of {a} where {word} stands has how many lines?",),
         ("Tally the lines of whichever file inside {a} mentions {word}.",)),
     "move located": Wordings(
-        ("Which file of {a} says {word}? Move it to {b}.", "Move the file of {a} that says {word} to {b}.", "Put the file of {a} that has {word} into {b}."),
+        ("Which file of {a} says {word}? Move it to {b}.",
+         "Move the file of {a} that says {word} to {b}.",
+         "Put the file of {a} that has {word} into {b}."),
         ("Take the file where {word} stands out of {a}, into {b}.",),
         ("Relocate whichever file inside {a} mentions {word}: {b} is its destination.",)),
     "delete located": Wordings(
-        ("Delete the file of {a} that says {word}.", "Which file of {a} says {word}? Remove it.", "Remove the file of {a} that has {word}."),
+        ("Delete the file of {a} that says {word}.", "Which file of {a} says {word}? Remove it.",
+         "Remove the file of {a} that has {word}."),
         ("Get rid of the file under {a} where {word} stands.",),
         ("Erase whichever file inside {a} mentions {word}.",)),
     "collected": Wordings(
-        ("Say how many there are, and pack {b} into {b}.tar.", "Then count them, and make an archive {b}.tar of {b}."),
+        ("Say how many there are, and pack {b} into {b}.tar.",
+         "Then count them, and make an archive {b}.tar of {b}."),
         ("How many are they? Write {b} to a new archive {b}.tar too.",),
         ("Tally them afterwards, then bundle {b}, as {b}.tar.",)),
     "ask": Wordings(
-        ("{action} the {kind} files from {a}.", "{action} all {kind} files of {a}.", "The {kind} files in {a}, {action} them."),
+        ("{action} the {kind} files from {a}.", "{action} all {kind} files of {a}.",
+         "The {kind} files in {a}, {action} them."),
         ("{action} what {kind} files {a} has.",),
         ("{action} each {kind} file inside {a}.",)),
     "unsuited": UNSUITED,
@@ -370,7 +389,9 @@ class Shell(World):
             return False
 
     def unpacked(self, path: str) -> str:
-        """The texts that an archive holds, as JSON; unpacked inside, since archives are made to hurt those who read them."""
+        """The texts that an archive holds, as JSON; unpacked inside, since archives are made to
+        hurt those who read them.
+        """
         place = "/tmp/unpacked"
         result = self.sandbox.run(f"rm -rf {place} && mkdir {place} && tar -xf {shlex.quote(path)} -C {place}")
         return json.dumps(texts_of(self.sandbox.tree(place)), sort_keys=True) if result.status == 0 else "no archive"

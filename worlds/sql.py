@@ -9,9 +9,12 @@
 Real SQLite in memory. Judged by the answer and by every row of every table afterwards; both are worked out in Python from the rows, not by
 running the solution's SQL.
 
-A model's SQL is untrusted: `connect` and `guard` let it neither out of memory (no ATTACH, no PRAGMA, no VACUUM INTO, no extension), nor beyond a bound of it
-(one heap for all databases of the process, temporary tables and sorters included), nor run on (a budget of virtual-machine steps, the clock, and values
-so short that no single function takes long), and they refuse what has another value each time (random, the clock). docs/SANDBOX.md lists attacks.
+A model's SQL is untrusted: `connect` and `guard` let it neither out of memory (no ATTACH, no
+PRAGMA, no VACUUM INTO, no extension), nor beyond a bound of it
+(one heap for all databases of the process, temporary tables and sorters included), nor run on (a
+budget of virtual-machine steps, the clock, and values
+so short that no single function takes long), and they refuse what has another value each time
+(random, the clock). docs/SANDBOX.md lists attacks.
 """
 
 import random
@@ -35,56 +38,74 @@ MOST_TEXT = 600          # characters of an observation
 
 WORDINGS = {
     "select": Wordings(
-        ("What is the {column} of {row}?", "Give {column} where {key} is {row}.", "Find the {column} of {row}.", "Which {column} has {row}?"),
+        ("What is the {column} of {row}?", "Give {column} where {key} is {row}.",
+         "Find the {column} of {row}.", "Which {column} has {row}?"),
         ("Show {row}'s {column}.", "For {key} {row}, which {column}?"),
         ("Read out {column} for {row}.", "{row}: what {column} is stored?")),
     "count": Wordings(
-        ("How many rows have {column} {word} {limit}?", "Count the rows with {column} {word} {limit}.",
-         "In how many rows is {column} {word} {limit}?", "Give the number of rows with {column} {word} {limit}."),
-        ("Number of rows whose {column} is {word} {limit}?", "Count where {column} is {word} {limit}."),
-        ("Tally the rows having {column} {word} {limit}.", "What count of rows has {column} {word} {limit}?")),
+        ("How many rows have {column} {word} {limit}?",
+         "Count the rows with {column} {word} {limit}.",
+         "In how many rows is {column} {word} {limit}?",
+         "Give the number of rows with {column} {word} {limit}."),
+        ("Number of rows whose {column} is {word} {limit}?",
+         "Count where {column} is {word} {limit}."),
+        ("Tally the rows having {column} {word} {limit}.",
+         "What count of rows has {column} {word} {limit}?")),
     "aggregate": Wordings(
         ("What is the {word} {column}?", "Give the {word} {column}.", "Find the {word} {column}."),
         ("Which is the {word} {column}?",),
         ("State the {word} {column}.", "Report {column}'s {word} figure.")),
     "order": Wordings(
-        ("Which {key} has the {word} {column}?", "Give the {key} of the {word} {column}.", "Find the {key} with the {word} {column}.",
+        ("Which {key} has the {word} {column}?", "Give the {key} of the {word} {column}.",
+         "Find the {key} with the {word} {column}.",
          "What {key} goes with the {word} {column}?"),
         ("Name the {key} whose {column} is {word}.", "Whose {column} is {word}? Give the {key}."),
         ("State the {key} where {column} is {word}.", "{word} {column}: at which {key}?")),
     "join": Wordings(
-        ("What is the {far} where {column} is {value}?", "Give the {far} where {column} is {value}.", "Find the {far} of the row with {column} {value}."),
+        ("What is the {far} where {column} is {value}?",
+         "Give the {far} where {column} is {value}.",
+         "Find the {far} of the row with {column} {value}."),
         ("Which {far} belongs to {column} {value}?",),
-        ("Look across the tables: {far} for {column} {value}?", "State the {far} matching {column} {value}.")),
+        ("Look across the tables: {far} for {column} {value}?",
+         "State the {far} matching {column} {value}.")),
     "insert": Wordings(
-        ("Add the row {row} to {table}.", "Insert {row} into {table}.", "Put {row} into {table}.", "Make a new row {row} in {table}."),
+        ("Add the row {row} to {table}.", "Insert {row} into {table}.", "Put {row} into {table}.",
+         "Make a new row {row} in {table}."),
         ("{table} gets a new row: {row}.", "Write the row {row} to {table}."),
         ("Append {row} to {table}.", "Store {row} as another row of {table}.")),
     "update": Wordings(
-        ("Set {column} of {row} to {value}.", "Change the {column} of {row} to {value}.", "Let {column} of {row} be {value}.",
+        ("Set {column} of {row} to {value}.", "Change the {column} of {row} to {value}.",
+         "Let {column} of {row} be {value}.",
          "Make {value} the {column} of {row}."),
         ("{row}'s {column} becomes {value}.", "Write {value} as {column} of {row}."),
         ("Replace {row}'s {column} with {value}.", "Correct the {column} of {row}: {value}.")),
     "delete": Wordings(
-        ("Delete the row where {column} is {value}.", "Remove the row with {column} {value}.", "Take away the row where {column} is {value}.",
+        ("Delete the row where {column} is {value}.", "Remove the row with {column} {value}.",
+         "Take away the row where {column} is {value}.",
          "Drop the row with {column} {value}."),
-        ("The row with {column} {value} has to go.", "Get rid of the row where {column} is {value}."),
-        ("Erase whichever row has {column} {value}.", "Discard the row where {column} equals {value}.")),
+        ("The row with {column} {value} has to go.",
+         "Get rid of the row where {column} is {value}."),
+        ("Erase whichever row has {column} {value}.",
+         "Discard the row where {column} equals {value}.")),
     "delete extreme": Wordings(
-        ("Delete the row with the {word} {column}.", "Remove the row with the {word} {column}.", "Take away the row of the {word} {column}."),
+        ("Delete the row with the {word} {column}.", "Remove the row with the {word} {column}.",
+         "Take away the row of the {word} {column}."),
         ("The row with the {word} {column} has to go.",),
         ("Erase whichever row has the {word} {column}.",)),
     "set extreme": Wordings(
-        ("Set {target} to {value} in the row with the {word} {column}.", "In the row with the {word} {column}, set {target} to {value}.",
+        ("Set {target} to {value} in the row with the {word} {column}.",
+         "In the row with the {word} {column}, set {target} to {value}.",
          "Change {target} to {value} where {column} is {word}."),
         ("Write {value} as {target} in the row with the {word} {column}.",),
         ("Replace {target} with {value} in whichever row has the {word} {column}.",)),
     "sum then": Wordings(
-        ("What is the sum of {column} then?", "Then give the sum of {column}.", "Say the sum of {column} after that."),
+        ("What is the sum of {column} then?", "Then give the sum of {column}.",
+         "Say the sum of {column} after that."),
         ("And the sum of {column} now?",),
         ("State {column}'s sum afterwards.",)),
     "ask": Wordings(
-        ("Set {column} of {row}.", "Change the {column} of {row}.", "Make the {column} of {row} another."),
+        ("Set {column} of {row}.", "Change the {column} of {row}.",
+         "Make the {column} of {row} another."),
         ("{row}'s {column} has to change.",),
         ("Replace the {column} of {row}.",)),
     "unsuited": UNSUITED,
@@ -130,7 +151,9 @@ def guard(database: sqlite3.Connection) -> None:
 
 
 def execute(database: sqlite3.Connection, query: str, most: int = MOST_ROWS) -> tuple[list[tuple], str]:
-    """Run one statement within the bounds: (up to `most` rows and one to tell that there are more, "") or ([], what is wrong). Never raises."""
+    """Run one statement within the bounds: (up to `most` rows and one to tell that there are more,
+    "") or ([], what is wrong). Never raises.
+    """
     steps, end = 0, time.monotonic() + SECONDS
 
     def spent() -> bool:
