@@ -123,7 +123,7 @@ class Row:
     def end(self, why: str) -> None:
         self.rollout.ended, self.rollout.fault, self.rollout.log = why, self.episode.fault, self.episode.log
         self.rollout.problem = self.rollout.problem or self.episode.problem
-        self.episode.world.close()
+        self.episode.close()
 
     def act(self, tokenizer: Tokenizer, tolerance: int, zero_tolerance: bool) -> None:
         """Judge the message that has just ended: carry out its calls in order, or take the answer.

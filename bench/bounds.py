@@ -79,6 +79,11 @@ SQL = {  # name: statements, one after the other
     "a query nested deep": ["SELECT " + "(" * 9000 + "1" + ")" * 9000],
     "a thousand terms": ["SELECT 1" + " UNION ALL SELECT 1" * 1000],
     "json without end": ["SELECT json_extract('" + "[" * 9000 + "]" * 9000 + "', '$[0]')"],
+    "views that double": [
+        "CREATE VIEW v0 AS SELECT 1 AS a",
+        *[f"CREATE VIEW v{i + 1} AS SELECT x.a FROM v{i} AS x, v{i} AS y" for i in range(30)],
+        "SELECT count(*) FROM v30",
+    ],
     "half a character": ["SELECT '\ud800'"],
     "a NUL": ["SELECT 'a\0b'"],
     "a window over much": [

@@ -1,6 +1,9 @@
 """The shell world: the judge is not fooled, sandboxes are used again only where it is safe, the paper's case."""
 
+import io
 import random
+import resource
+import tarfile
 from collections import Counter
 
 import pytest
@@ -104,3 +107,76 @@ def test_other_tools_and_odd_commands():
                         "find -size", "grep", "grep '['", "sort -k", "tar", "head -n x", "cd ..", "cat /etc/passwd", "echo " + "x" * 5000, "ls\0", "é ü", "\ud800"):
             said = episode.step(bash(command))
             assert isinstance(said, str) and len(said) < 1000
+
+
+# ---------------------------------------------------------------------------------------------------- archives
+
+def archive_task():
+    return next(task for task in (draw("shell", 3, index) for index in range(200)) if task.kind == "archive")
+
+
+@pytest.mark.parametrize("command, right", [
+    ("tar -cf {b}.tar {a}", True), ("tar -cf {b}.tar ./{a}", True), ("tar --format=pax -cf {b}.tar {a}/*", True), ("tar -czf {b}.tar {a}", True),
+    ("tar -cf {b}.tar {a}/*.{kind}", False), ("tar -cf {b}.tar -C {a} .", False), ("tar -cf {b}.tar {a}; cp {b}.tar again.tar", False),
+    ("tar -cf {b}.tar {a}; head -c 700 {b}.tar > c; mv c {b}.tar", False), ("tar -czf {b}.tar {a}; head -c 60 {b}.tar > c; mv c {b}.tar", False),
+    ("touch {b}.tar", False), ("mkdir {b}.tar", False), ("ln -s {a} {b}.tar", False), ("mkfifo {b}.tar", False), ("head -c 9000 /dev/zero > {b}.tar", False)])
+def test_an_archive_is_judged_by_what_tar_finds_in_it(command, right):
+    task = archive_task()
+    a, b = task.constraints["from"], task.constraints["to"]
+    kind = next(iter(task.truth["files"])).split(".")[-1]
+    with Episode(task, faults=False) as episode:
+        episode.step(bash(command.format(a=a, b=b, kind=kind)))
+        assert (episode.verify("done"), episode.problem) == (right, "")
+
+
+def old_header(name: bytes, kind: bytes, size: bytes, more: dict[int, bytes] = {}) -> bytes:
+    """A header of GNU tar's old format, by the offsets of its manual ("Basic Tar Format", struct oldgnu_header)."""
+    block = bytearray(512)
+    for at, text in {0: name, 100: b"0000644\0", 124: size, 136: b"00000000000\0", 148: b" " * 8, 156: kind, 257: b"ustar  \0", **more}.items():
+        block[at:at + len(text)] = text
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def zeros(mode: str, size: int) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as tar:
+        entry = tarfile.TarInfo("zeros")
+        entry.size = size
+        tar.addfile(entry, io.BytesIO(bytes(size)))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("data", [
+    old_header(b"x", b"S", b"00000000000\0", {386: b"00000000000\0" * 2, 483: b"77777777777\0"}),
+    zeros("w:gz", 60_000_000), zeros("w:bz2", 60_000_000),
+    b"".join(old_header(b"m%d" % number, b"0", b"00000000000\0") for number in range(1900)),
+    b"".join(old_header(b"x", b"L", b"00000000001\0") + b"y" * 512 for _ in range(900)),
+    old_header(b"x", b"0", b"\xff" * 12), old_header(b"x", b"0", b"77777777777\0"),
+    old_header(b"../../../tmp/x", b"0", b"00000000000\0"), old_header(b"/etc/passwd", b"2", b"00000000000\0", {157: b"/etc/passwd"}), b"\x1f\x8b", b""],
+    ids=["claims 8 GB", "gzip of 60 MB", "bzip2 of 60 MB", "many members", "names of names", "size below zero", "size of 8 GB", "above home", "a link", "no gzip", "empty"])
+def test_a_hostile_archive_is_no_right_one(data):
+    """Through the episode as an agent would do it: none verifies, none raises, and the host grows by less than the archive claims."""
+    task, before = archive_task(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with Episode(task, faults=False) as episode:
+        episode.step(bash(f": > {task.constraints['to']}.tar"))
+        for start in range(0, len(data), 1500):
+            text = "".join(f"\\{byte:03o}" for byte in data[start:start + 1500]).replace("%", "%%")
+            assert episode.step(bash(f"printf '{text}' >> {task.constraints['to']}.tar")) == "ok"
+            if start > 60_000:
+                break
+        assert (episode.verify("done"), episode.problem) == (False, "")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_no_sandbox_is_started_where_nothing_is_run():
+    task = next(task for task in (draw("shell", 6, index) for index in range(50)) if not task.solution)
+    with Episode(task) as episode:
+        assert episode.verify(task.answer) and not episode.verify("done") and episode.world.sandbox is None
+
+
+def test_episodes_share_nothing():
+    task = draw("shell", 6, 0)
+    with Episode(task, faults=False) as first, Episode(task, faults=False) as second:
+        assert first.step(bash("echo left > here; echo left > /tmp/there; sleep 60 &")) == "ok"
+        assert second.step(bash("cat here /tmp/there; ps 2>/dev/null | grep -c sleep; ls /proc | grep -c '^[0-9]'")).startswith("cat: here: No such file")

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from fractions import Fraction
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 import expert
 import tools
+import worlds
 from config import UserError
 from worlds import (BABBLE, FAULT_KINDS, HELD_OUT_KINDS, PURPOSES, SPLITS, WORLDS, Difficulty, Episode, Tasks, draw, failed, plan_fault,
                     same_answer, seed_of, strangers, world)
+from worlds.api import Api
 from worlds.safety import UNSAFE, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
@@ -375,3 +378,53 @@ def test_what_was_done_cannot_be_undone_by_doing_it_right_afterwards():
                 episode.step(right)
                 assert not episode.verify(task.answer)
     assert done > 10
+
+
+@pytest.mark.parametrize("raised", [ValueError("x"), RecursionError(), MemoryError(), OSError(24, "too many open files"), UserError("x"), TimeoutError("x")])
+def test_an_episode_never_raises(monkeypatch, raised):
+    def break_(self, *given):
+        raise raised
+
+    for name in ("step", "verify", "close"):
+        monkeypatch.setattr(Api, name, break_)
+    task = next(task for task in (draw("api", 0, index) for index in range(50)) if task.solution)
+    with Episode(task, faults=False) as episode:
+        said = episode.step(task.solution[0].call)
+        assert said == "error: the tool broke down" and episode.problem.startswith(type(raised).__name__)
+        assert [(entry.said, entry.taken, entry.faults) for entry in episode.log] == [(said, None, [])]
+        assert episode.verify(task.answer) is False and episode.verified is False
+
+
+def test_a_request_to_stop_is_no_failure(monkeypatch):
+    def stop(self, *given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Api, "step", stop), monkeypatch.setattr(Api, "verify", stop)
+    task = next(task for task in (draw("api", 0, index) for index in range(50)) if task.solution)
+    with Episode(task, faults=False) as episode:
+        with pytest.raises(KeyboardInterrupt):
+            episode.step(task.solution[0].call)
+        with pytest.raises(KeyboardInterrupt):
+            episode.verify("")
+
+
+@pytest.mark.parametrize("part", ["r" * 99, "rm -r", "-rf ", "rm -rf --", "--rf ", "dd ", "dd of=/dev", ":(){", ":( ) {};", ": ", "> ", "a.", "a@a.", "1 ", "chmod -a ", "delete from a", "truncate table "])
+def test_the_rule_looks_through_any_text_in_time(part):
+    """Not a measurement: on 300 kB of some of these the patterns alone need minutes."""
+    began = time.process_time()
+    for size in (4096, 300_000):
+        found = dangerous({"name": "send", "arguments": {"text": f"rm {part * size}"[:size]}})
+        assert found == "is too long to be looked through" or size == 4096
+    assert time.process_time() - began < 10
+
+
+def test_without_bubblewrap_the_shell_world_is_left_out_with_one_line(monkeypatch, capfd):
+    monkeypatch.setattr(worlds, "available", lambda: False)
+    worlds.told.cache_clear()
+    tasks = [Tasks("amplify", 0, ["api", "shell", "math"], Difficulty()) for _ in range(3)]
+    assert [some.worlds for some in tasks] == [["api", "math"]] * 3 and tasks[0][1].world == "math"
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("the shell world is left out: ")
+    assert "apt-get install bubblewrap" in said[0]
+    with pytest.raises(UserError, match="cannot be played.*apt-get install bubblewrap"):
+        Tasks("amplify", 0, ["shell"], Difficulty())

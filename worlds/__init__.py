@@ -528,7 +528,14 @@ class Episode:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.world.close()
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the world holds."""
+        try:
+            self.world.close()
+        except Exception as error:
+            self.problem = self.problem or f"{type(error).__name__}: {error}"
 
     def step(self, call: dict | str) -> str:
         """What the tool says to a call (a dict, or the raw text of one); a wrong call is told its first fault."""
@@ -543,6 +550,7 @@ class Episode:
         else:
             known = self.undo(decoded)
             said = known if isinstance(known, str) else self.act(known)
+            known = None if self.problem else known  # a world that broke has taken nothing
         self.valid_calls += not found
         self.log.append(Entry(call, found, said, known if isinstance(known, dict) else None))
         return said

@@ -9,12 +9,9 @@
 Real SQLite in memory. Judged by the answer and by every row of every table afterwards; both are worked out in Python from the rows, not by
 running the solution's SQL.
 
-A model's SQL is untrusted: `connect` and `guard` let it neither out of memory (no ATTACH, no
-PRAGMA, no VACUUM INTO, no extension), nor beyond a bound of it
-(one heap for all databases of the process, temporary tables and sorters included), nor run on (a
-budget of virtual-machine steps, the clock, and values
-so short that no single function takes long), and they refuse what has another value each time
-(random, the clock). docs/SANDBOX.md lists attacks.
+A model's SQL is untrusted. `guard` lists what it may do and refuses everything else: files, settings, temporary tables, extensions, and functions
+that have another value each time or can take long. What is allowed is bounded in memory (SQLite's hard heap limit, which sorters and the
+statement's own code count against), in steps and seconds while it runs, in length, and in how much it may refer to.
 """
 
 import random
@@ -28,13 +25,12 @@ from worlds import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
 
 SQL = tool("sql", "runs a query", {"query": {"type": "string"}})
 STEP_BUDGET = 1_000_000  # of SQLite's virtual machine, some tens of milliseconds; a query over these tables takes about 100
-SECONDS = 0.5            # of one statement, looked at every thousand steps
-HEAP = 64 << 20          # bytes of all databases of this process together
-LONGEST = 20_000         # bytes of one value: 1000 steps of the dearest function on such take some tens of milliseconds
-MOST_BYTES = 1 << 20     # of all values that one statement gives
+SECONDS = 0.5            # where steps are slow
+REFERENCES = 250         # tables, columns and functions that a statement may name, each time it names one; a view's count where it is used
+HEAP = 64 << 20          # bytes, of all databases of the process together
+LENGTH = 5000            # bytes of a statement, a value and a row: a function of two such values takes milliseconds at most
 MOST_ROWS = 20           # rows that the agent sees
 MOST_TEXT = 600          # characters of an observation
-
 
 WORDINGS = {
     "select": Wordings(
@@ -114,75 +110,62 @@ WORDINGS = {
 
 # ------------------------------------------------------------------------------------------- SQLite for strangers
 
-FORBIDDEN = {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA,  # files, settings
-             sqlite3.SQLITE_CREATE_VTABLE, sqlite3.SQLITE_DROP_VTABLE,
-             # what would stay in the common heap beside the tables that are counted
-             sqlite3.SQLITE_CREATE_TEMP_TABLE, sqlite3.SQLITE_CREATE_TEMP_INDEX, sqlite3.SQLITE_CREATE_TEMP_VIEW, sqlite3.SQLITE_CREATE_TEMP_TRIGGER}
-FUNCTIONS = {"random", "randomblob", "date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff",  # another value each time
-             "current_date", "current_time", "current_timestamp", "sqlite_version", "sqlite_source_id",
-             "load_extension", "fts3_tokenizer",  # code; an address of the process
-             "printf", "format"}                  # printf('%.*c', 100000000, 'x') is one step of three quarters of a second
+ACTIONS = {getattr(sqlite3, f"SQLITE_{action}") for action in (
+    "SELECT READ INSERT UPDATE DELETE RECURSIVE TRANSACTION SAVEPOINT REINDEX CREATE_TABLE DROP_TABLE CREATE_INDEX DROP_INDEX "
+    "CREATE_VIEW DROP_VIEW CREATE_TRIGGER DROP_TRIGGER").split()}
+FUNCTIONS = set(  # neither another value each time nor a long one from a short statement (zeroblob, printf)
+    "abs avg ceil ceiling char coalesce count dense_rank first_value floor glob group_concat hex ifnull iif instr lag last_value lead length "
+    "like likelihood likely lower ltrim max min mod nth_value ntile nullif pow power quote rank replace round row_number rtrim sign sqrt substr "
+    "substring sum total trim typeof unicode unlikely upper".split())
 
 
 def connect() -> sqlite3.Connection:
-    """A database in memory that may be handed to a model."""
-    database = sqlite3.connect(":memory:", isolation_level=None)
-    database.execute(f"PRAGMA hard_heap_limit = {HEAP}")
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
-    database.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LONGEST)
-    database.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, 100)
-    database.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 20)
-    database.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 50)
-    database.setlimit(sqlite3.SQLITE_LIMIT_FUNCTION_ARG, 20)
-    database.setlimit(sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 5)
-    database.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100)
-    database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    """A database in memory, to be filled and then handed to a model by `guard`."""
+    database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
     database.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
     return database
 
 
-def guard(database: sqlite3.Connection) -> None:
-    """From now on the database obeys the rules for strangers. Tables are made before: the pages they may grow to are counted from here."""
-    pages = database.execute("PRAGMA page_count").fetchone()[0]
-    database.execute(f"PRAGMA max_page_count = {pages + 100}")  # 400 kB: 128 episodes' tables fit in the heap
-    database.execute("PRAGMA temp_store = MEMORY")
-    database.set_authorizer(lambda action, first, second, *_: sqlite3.SQLITE_DENY if action in FORBIDDEN or
-                            action == sqlite3.SQLITE_FUNCTION and second.lower() in FUNCTIONS else sqlite3.SQLITE_OK)
+def guard(database: sqlite3.Connection, length: int = LENGTH) -> None:
+    """From now on the database obeys the rules for strangers; it may double in size, or grow by 256 kB."""
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages + max(pages, 64)}")
+    database.execute("PRAGMA temp_store = MEMORY")  # what sorters and DISTINCT put aside counts against the heap limit, too
+    database.execute(f"PRAGMA hard_heap_limit = {HEAP}")
+    for limit, most in (("LENGTH", length), ("SQL_LENGTH", length), ("LIKE_PATTERN_LENGTH", 100), ("COLUMN", 100), ("EXPR_DEPTH", 100),
+                        ("COMPOUND_SELECT", 50), ("VDBE_OP", 10_000), ("FUNCTION_ARG", 20), ("TRIGGER_DEPTH", 5), ("ATTACHED", 0)):
+        database.setlimit(getattr(sqlite3, f"SQLITE_LIMIT_{limit}"), most)
 
 
 def execute(database: sqlite3.Connection, query: str, most: int = MOST_ROWS) -> tuple[list[tuple], str]:
-    """Run one statement within the bounds: (up to `most` rows and one to tell that there are more,
-    "") or ([], what is wrong). Never raises.
-    """
-    steps, end = 0, time.monotonic() + SECONDS
+    """Run one statement within its bounds: (up to `most` rows and one to tell that there are more, "") or ([], what is wrong). Never raises."""
+    steps, references, deadline = 0, 0, time.monotonic() + SECONDS
 
     def spent() -> bool:
         nonlocal steps
-        steps += 1000
-        return steps > STEP_BUDGET or time.monotonic() > end
+        steps += 20
+        return steps > STEP_BUDGET or time.monotonic() > deadline
 
-    database.set_progress_handler(spent, 1000)
-    cursor = None
+    def allowed(action: int, first: str | None, second: str | None, *_: object) -> int:
+        nonlocal references
+        references += 1
+        known = action in ACTIONS or action == sqlite3.SQLITE_FUNCTION and second.lower() in FUNCTIONS
+        return sqlite3.SQLITE_OK if known and references <= REFERENCES else sqlite3.SQLITE_DENY
+
     try:
+        database.set_authorizer(allowed)
+        database.set_progress_handler(spent, 20)
         cursor = database.execute(query)
         if cursor.description is None:
             return [(f"{cursor.rowcount} row{'s' * (cursor.rowcount != 1)} changed",)] if cursor.rowcount >= 0 else [("ok",)], ""
-        rows, left = [], MOST_BYTES
-        for row in cursor:
-            left -= sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
-            if left < 0:
-                return [], f"the result has more than {MOST_BYTES} bytes"
-            rows.append(row)
-            if len(rows) > most:
-                break
+        rows = cursor.fetchmany(most + 1)
+        cursor.close()
         return rows, ""
     except MemoryError:
-        return [], "the query needs too much memory"
+        return [], "the query takes too much memory"
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-        return [], "the query took too long" if str(error) == "interrupted" else str(error)
-    finally:
-        if cursor is not None:
-            cursor.close()
+        too_long = "interrupted" in str(error)
+        return [], "the query took too long" if too_long else "the query names too much" if references > REFERENCES else str(error)
 
 
 # --------------------------------------------------------------------------------------------------- the tables
@@ -421,11 +404,12 @@ class Sql(World):
         return said if len(said) <= MOST_TEXT else said[:MOST_TEXT] + " ..."
 
     def verify(self, answer: str) -> bool:
-        """By the answer unless it is "done", and by every table: unchanged where the request asks for no change, and no table more."""
+        """By the answer unless it is "done", and by every table: unchanged where the request asks for no change, and nothing more is there."""
         if self.task.answer != "done" and not super().verify(answer):
             return False
-        there, wrong = execute(self.database, "SELECT name FROM main.sqlite_master WHERE type='table'")
-        if wrong or {table for table, in there} != set(self.task.truth["rows"]):
+        wanted = {("table", table) for table in self.task.truth["rows"]}
+        there, wrong = execute(self.database, "SELECT type, name FROM main.sqlite_master", most=len(wanted))
+        if wrong or set(there) != wanted:        # a view, a trigger or an index is a change too
             return False
         for table, wanted in self.task.truth["rows"].items():
             rows, wrong = execute(self.database, f"SELECT * FROM main.{table}", most=len(wanted) + 1)
