@@ -23,6 +23,7 @@ from config import UserError
 from generate import choose, pad
 from generate import step as plain_step
 from model import SAGE, State, note_window
+from runtime import time_limit
 from tokenizer import Tokenizer
 from tools import Fault, read
 from worlds import Entry, Episode, Task, failed
@@ -137,22 +138,36 @@ class Row:
         r.messages.append(tokenizer.decode(written) if calls else words)
         try:
             if not calls:
-                r.verified = bool(self.episode.verify(words))
-                return self.end("answer")
+                with self.in_world():
+                    r.verified = bool(self.episode.verify(words))
+                return self.end("time" if self.late else "answer")
             for text, call in calls:
                 if isinstance(call, Fault):
                     said.append(f"error: {call.message}")
                     self.episode.log.append(Entry(text, [call], said[-1], None))
                 else:
-                    said.append(self.episode.step(call))
+                    with self.in_world():
+                        said.append(self.episode.step(call))
                 if why := self.over(tolerance, zero_tolerance):
                     return self.end(why)
-        except Exception as error:  # a world that raises costs its episode only
+        except UserError:
+            raise
+        except Exception as error:  # a bug of ours costs its episode only
             r.problem = f"{type(error).__name__}: {error}"
             return self.end("raised")
         finally:
             r.called.append(len(self.episode.log) - before)
         self.queue.extend(between(tokenizer, r.task.difficulty.style, "tool", *said))
+
+    @property
+    def late(self) -> bool:
+        """Whether the episode has spent its seconds in its world."""
+        return self.episode.seconds >= self.episode.world.patience
+
+    def in_world(self):
+        """Interrupts the world once the episode's seconds are spent; what that raises the episode counts as a failure."""
+        left = self.episode.world.patience - self.episode.seconds
+        return time_limit(0 if left == float("inf") else max(left, 0.001), "the world")
 
     def over(self, tolerance: int, zero_tolerance: bool) -> str:
         """Why the episode ends with the call that was just made; "" where it goes on."""
@@ -161,7 +176,7 @@ class Row:
             return "malformed"
         if sum(bool(entry.faults) for entry in log) >= tolerance:
             return "invalid"
-        if self.episode.seconds > self.episode.world.patience:
+        if self.late:
             return "time"
         return "turns" if len(log) >= TURNS else ""
 

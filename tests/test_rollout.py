@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,17 @@ def test_parallel_tasks_of_the_leaderboard_are_solved_in_one_message():
         calls = [step.call for step in task.solution]
         row, back = letters(task, of_calls(*calls), "done")
         assert row.rollout.verified and len(calls) == back[0].count("<tool_response>") > 1
+
+
+def test_a_world_that_hangs_is_interrupted(monkeypatch):
+    """Its episode ends as too long, whether a call or the verdict hangs; the answer is not believed."""
+    for part in ("step", "verify"):
+        with monkeypatch.context() as patch:
+            patch.setattr("worlds.api.Api.patience", 0.2)
+            patch.setattr(f"worlds.api.Api.{part}", lambda *_: time.sleep(60) or "1")
+            task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
+            row = Row(task, [1], False, torch.zeros(9))
+            call = f"<tool_call>{json.dumps(task.solution[0].call)}</tool_call>" if part == "step" else task.answer
+            row.rollout.tokens += [*TOY.encode(call), TOY.stop[0]]
+            row.act(TOY, 2, False)
+            assert (row.rollout.ended, row.rollout.verified) == ("time", False)

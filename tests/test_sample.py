@@ -23,7 +23,10 @@ from mch import Heads, surprise_of
 from model import SAGE
 
 
-HEARD = [message["content"] for message in solve(TASKS[1])[0] if message["role"] == "tool"]  # an error, then ok: what the agent knows by heart
+def heard() -> list[str]:
+    """An error, then ok: what the agent knows by heart."""
+    return [message["content"] for message in solve(TASKS[1])[0] if message["role"] == "tool"]
+
 
 
 @pytest.fixture(scope="module")
@@ -222,10 +225,10 @@ def own(monkeypatch, tools, call):
 
 
 def test_what_is_typed_is_what_the_tool_says(own, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*HEARD, ""])))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*heard(), ""])))
     text = own("--json", tmp_path / "t.json")
     data = json.loads((tmp_path / "t.json").read_text())
-    assert [step["said"] for step in data["steps"]] == [*HEARD, None] and "← ok" in text
+    assert [step["said"] for step in data["steps"]] == [*heard(), None] and "← ok" in text
     assert data["verified"] is None and data["ended"] == "answer" and "answered" in text  # nobody knows what is right
     assert (data["request"], data["world"]) == (TASKS[1].request, "terminal.Terminal")
 
@@ -237,11 +240,11 @@ def test_ctrl_c_leaves_whole_files(own, monkeypatch, tmp_path):
                 raise KeyboardInterrupt
             return super().readline()
 
-    monkeypatch.setattr(sys, "stdin", Impatient("\n".join(HEARD)))
+    monkeypatch.setattr(sys, "stdin", Impatient("\n".join(heard())))
     with pytest.raises(KeyboardInterrupt):
         own("--json", tmp_path / "t.json", "--html", tmp_path / "t.html")
     data = json.loads((tmp_path / "t.json").read_text())
-    assert len(data["steps"]) == 2 and data["steps"][0]["said"] == HEARD[0] and data["steps"][1]["said"] is None and data["ended"] == ""
+    assert len(data["steps"]) == 2 and data["steps"][0]["said"] == heard()[0] and data["steps"][1]["said"] is None and data["ended"] == ""
     assert (tmp_path / "t.html").read_text().endswith("</html>\n") and not list(tmp_path.glob("*.tmp")) and "not finished" in traces.verdict(data)
 
 
@@ -253,9 +256,9 @@ def test_tools_as_an_mcp_server_lists_them(own, monkeypatch, tools, tmp_path):
     listed = [{"name": tool["function"]["name"], "description": tool["function"]["description"], "inputSchema": tool["function"]["parameters"]}
               for tool in TASKS[1].tools]
     tools.write_text(json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": listed}}))
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*HEARD, ""])))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*heard(), ""])))
     own("--json", tmp_path / "t.json")
-    assert [step["said"] for step in json.loads((tmp_path / "t.json").read_text())["steps"]] == [*HEARD, None]
+    assert [step["said"] for step in json.loads((tmp_path / "t.json").read_text())["steps"]] == [*heard(), None]
 
 
 @pytest.mark.parametrize("content, wanted", [

@@ -519,7 +519,7 @@ class Episode:
         self.fault: tuple[int, str] | None = None
         self.verified: bool | None = None
         self.problem = ""                        # what the world raised, if it did
-        self.seconds = 0.0                       # spent in the world's steps
+        self.seconds = 0.0                       # spent in steps and the verdict
         self.valid_calls = 0
         self.log: list[Entry] = []
         self.undo: Callable[[dict], dict | str] = lambda call: call
@@ -539,6 +539,7 @@ class Episode:
 
     def step(self, call: dict | str) -> str:
         """What the tool says to a call (a dict, or the raw text of one); a wrong call is told its first fault."""
+        began = time.monotonic()
         decoded = toolbox.decode(call)
         found = toolbox.faults_of(decoded, self.tools) if isinstance(decoded, dict) else [decoded]
         known: dict | str | None = None
@@ -552,6 +553,7 @@ class Episode:
             said = known if isinstance(known, str) else self.act(known)
             known = None if self.problem else known  # a world that broke has taken nothing
         self.valid_calls += not found
+        self.seconds += time.monotonic() - began
         self.log.append(Entry(call, found, said, known if isinstance(known, dict) else None))
         return said
 
@@ -561,21 +563,25 @@ class Episode:
         Whatever it raises is the agent's failure, and is kept in `problem` for whoever mends the
         world.
         """
-        began = time.monotonic()
         try:
             return self.world.step(call)
+        except UserError:                        # of whoever set the machine up, not the agent's
+            raise
         except Exception as error:
             self.problem = f"{type(error).__name__}: {error}"
             return "error: the tool broke down"
-        finally:
-            self.seconds += time.monotonic() - began
 
     def verify(self, answer: str) -> bool:
         """Whether the task is done, given the agent's last message; not where the world raises or
         was broken by a call.
         """
+        began = time.monotonic()
         try:
             self.verified = bool(self.world.verify(answer)) and not self.problem
+        except UserError:
+            raise
         except Exception as error:
             self.verified, self.problem = False, f"{type(error).__name__}: {error}"
+        finally:
+            self.seconds += time.monotonic() - began
         return self.verified
