@@ -18,7 +18,6 @@ import json
 import random
 import time
 from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import threads  # before torch
@@ -34,7 +33,7 @@ from attention import check_documents
 from config import Config, Distill, UserError
 from data import Rows
 from expert import critique, solve, trajectory
-from losses import IGNORE, cross_entropy
+from losses import cross_entropy
 from model import flops_per_token
 from rollout import AGAIN, Rollout, again, figures, prompt_of, rollouts
 from stage import Stage
@@ -129,7 +128,7 @@ def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
 
     Raises UserError where none is left.
     """
-    path, worlds = Path(settings.anchored(c.file)), c.worlds.split(",")
+    path = Path(settings.anchored(c.file))
     if not path.exists():
         raise UserError(f"no file {path}; write one with python teacher.py --out {c.file}, or leave distill.file empty")
     rows, refused = [], defaultdict(list)       # problem -> numbers of the lines that have it

@@ -15,7 +15,6 @@ What differs from the usual training of a verifier:
 - the gate is a logistic regression on what the fast pass leaves behind, and has one answer: nothing to tune, nothing to resume
 """
 
-import json
 import random
 import time
 from collections import Counter, defaultdict

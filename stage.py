@@ -6,7 +6,6 @@ Each stage is a run of its own beside the base run: it takes the decoder from th
 into its own folder. The last one has sage's decoder, unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl.py and heads.py; this file has only what would otherwise stand there four times.
 """
 
-import json
 import os
 import shlex
 import sys
