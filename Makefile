@@ -19,7 +19,7 @@ test: .venv/test-ready
 	$(BIN)/python -m pytest
 
 tables: .venv/ready
-	$(BIN)/python results.py
+	$(BIN)/python -m support.result_tables
 
 picture: .venv/ready
 	$(BIN)/python sample.py --show-gate --picture docs/gate.png --prompt "$$(cat docs/snippet.txt)"

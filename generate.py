@@ -1,6 +1,8 @@
-"""Batched, cached decoding: prompts of any lengths in, continuations out, one new token a row and step.
+"""Batched, cached decoding: prompts of any lengths in, continuations out, one new token a row and
+step.
 
-Each row draws its random numbers from its own generator, so a prompt's continuation does not depend on what else is in the batch.
+Each row draws its random numbers from its own generator, so a prompt's continuation does not depend
+on what else is in the batch.
 """
 
 from collections.abc import Callable
@@ -14,17 +16,23 @@ from model import SAGE, State, note_window
 
 
 def pad(prompts: list[list[int]], device) -> tuple[Tensor, Tensor]:
-    """Prompts as one batch, padded at the right: tokens (B, T) and positions (B, T), -1 in the padding."""
+    """Prompts as one batch, padded at the right: tokens (B, T) and positions (B, T), -1 in the
+    padding.
+    """
     longest = max(map(len, prompts))
     tokens = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
-    positions = torch.tensor([[*range(len(p))] + [-1] * (longest - len(p)) for p in prompts], device=device)
+    positions = torch.tensor(
+        [[*range(len(p))] + [-1] * (longest - len(p)) for p in prompts], device=device
+    )
     return tokens, positions
 
 
 def choose(logits: Tensor, temperature: float, top_p: float, chance: Tensor) -> Tensor:
-    """The next token of each row from logits (B, V): the likeliest at temperature 0, else drawn from the smallest set that holds `top_p`.
+    """The next token of each row from logits (B, V): the likeliest at temperature 0, else drawn
+    from the smallest set that holds `top_p`.
 
-    `chance` (B,) in [0, 1) decides: the draw is the first token at which the cumulative probability passes it.
+    `chance` (B,) in [0, 1) decides: the draw is the first token at which the cumulative probability
+    passes it.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -33,49 +41,90 @@ def choose(logits: Tensor, temperature: float, top_p: float, chance: Tensor) -> 
         return drawn(probabilities, chance).squeeze(1)
     probabilities, order = probabilities.sort(-1, descending=True)
     before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.masked_fill(before >= top_p, 0)  # the token that crosses top_p stays
+    probabilities = probabilities.masked_fill(
+        before >= top_p, 0
+    )  # the token that crosses top_p stays
     return order.gather(1, drawn(probabilities, chance)).squeeze(1)
 
 
 def drawn(weights: Tensor, chance: Tensor) -> Tensor:
-    """Where the cumulative sum of each row of weights (B, V) passes `chance` (B,) of the whole: (B, 1)."""
+    """Where the cumulative sum of each row of weights (B, V) passes `chance` (B,) of the whole:
+
+    (B, 1).
+    """
     cumulative = weights.cumsum(-1)
-    return torch.searchsorted(cumulative, chance[:, None] * cumulative[:, -1:], right=True).clamp(max=weights.shape[-1] - 1)
+    return torch.searchsorted(cumulative, chance[:, None] * cumulative[:, -1:], right=True).clamp(
+        max=weights.shape[-1] - 1
+    )
 
 
 def step(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
-    """Logits (B, V) after one more token a row: tokens and positions (B, 1). What sample.py compiles."""
+    """Logits (B, V) after one more token a row: tokens and positions (B, 1).
+
+    What sample.py compiles.
+    """
     return model(tokens, state=state, positions=positions)[:, -1]
 
 
 def compiled_step(model: SAGE | None = None) -> Callable[..., Tensor]:
-    """`step` under torch.compile: shapes are static, so it compiles once for each batch size and cache length.
+    """`step` under torch.compile: shapes are static, so it compiles once for each batch size and
+    cache length.
 
-    Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one thread: calling a second costs more than it brings.
+    Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one
+    thread: calling a second costs more than it brings.
     """
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)  # past it torch falls back to eager with only a warning
+    torch._dynamo.config.recompile_limit = max(
+        64, torch._dynamo.config.recompile_limit
+    )  # past it torch falls back to eager with only a warning
     small = model is not None and sum(p.nbytes for p in model.parameters()) < 16e6
     # the checks of every buffer's shape would cost a tenth of a tiny model's step
-    return torch.compile(step, fullgraph=True, dynamic=False, options={"size_asserts": False, **({"cpp.threads": 1} if small else {})})
+    return torch.compile(
+        step,
+        fullgraph=True,
+        dynamic=False,
+        options={"size_asserts": False, **({"cpp.threads": 1} if small else {})},
+    )
 
 
 @torch.inference_mode()
-def generate(model: SAGE, prompts: list[list[int]], tokens: int, temperature: float = 0.0, top_p: float = 1.0, stop: list[int] = (), seed: int = 0,
-             step: Callable[..., Tensor] = step, on_token: Callable[[int, int], Any] | None = None) -> list[list[int]]:
-    """Continuations of B prompts (token IDs, none empty), each at most `tokens` long and cut before the first token in `stop`.
+def generate(
+    model: SAGE,
+    prompts: list[list[int]],
+    tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    stop: list[int] = (),
+    seed: int = 0,
+    step: Callable[..., Tensor] = step,
+    on_token: Callable[[int, int], Any] | None = None,
+) -> list[list[int]]:
+    """Continuations of B prompts (token IDs, none empty), each at most `tokens` long and cut before
+    the first token in `stop`.
 
-    temperature 0 is greedy. `seed` + row seeds each row's draws. `step` may be `compiled_step()`. `on_token(row, token)` is
-    called as tokens come. Raises UserError for an empty prompt or one that leaves no room in the model's context.
+    temperature 0 is greedy. `seed` + row seeds each row's draws. `step` may be `compiled_step()`.
+    `on_token(row, token)` is called as tokens come. Raises UserError for an empty prompt or one
+    that leaves no room in the model's context.
     """
     longest = max(map(len, prompts), default=0)
     if not prompts or min(map(len, prompts)) == 0:
-        raise UserError("an empty prompt has nothing to continue; begin with at least one token, <|endoftext|> will do")
+        raise UserError(
+            "an empty prompt has nothing to continue; begin with at least one token, <|endoftext|> will do"
+        )
     if longest + tokens > model.config.context:
-        raise UserError(f"a prompt of {longest} tokens and {tokens} new ones exceed the model's context of {model.config.context}; shorten the prompt or ask for fewer")
+        raise UserError(
+            f"a prompt of {longest} tokens and {tokens} new ones exceed the model's context of {model.config.context}; shorten the prompt or ask for fewer"
+        )
     model.eval()
     device = next(model.parameters()).device
-    chances = torch.stack([torch.rand(tokens, generator=torch.Generator().manual_seed(seed + row)) for row in range(len(prompts))]).to(device)  # (B, tokens)
-    state = State(model.config, len(prompts), longest + tokens, next(model.parameters()).dtype, device)
+    chances = torch.stack(
+        [
+            torch.rand(tokens, generator=torch.Generator().manual_seed(seed + row))
+            for row in range(len(prompts))
+        ]
+    ).to(device)  # (B, tokens)
+    state = State(
+        model.config, len(prompts), longest + tokens, next(model.parameters()).dtype, device
+    )
     batch, positions = pad(prompts, device)
     hidden = model.hidden(batch, state=state, positions=positions)  # (B, T, D)
     last = torch.tensor([len(p) - 1 for p in prompts], device=device)

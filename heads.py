@@ -1,18 +1,23 @@
-"""Training the heads of inverse reasoning beside a decoder that stays as it is (paper §4.2, §5; equations 6, 7 and 13), as one straight read.
+"""Training the heads of inverse reasoning beside a decoder that stays as it is (paper §4.2, §5;
+equations 6, 7 and 13), as one straight read.
 
     python heads.py config/toy.py                                   out/toy/sage → out/toy/thinking: the same decoder, and its heads
     python heads.py config/toy.py --heads.start out/toy/amplified   the heads of another stage's decoder
     python heads.py config/toy.py --resume                          goes on where a stopped run was, to the bit
 
-The confidence head learns from labelled steps (steps.py): of the agent's own episodes, sampled with faults, and of hard negatives on the expert's. The
+The confidence head learns from labelled steps (steps.py): of the agent's own episodes, sampled with
+faults, and of hard negatives on the expert's. The
 inverse head learns to tell a verified episode's constraints from the agent's own words in it,
 and from further episodes of the expert's. The gate comes last: it foretells the confidence head.
 
 What differs from the usual training of a verifier:
-- the decoder is frozen, and saved as it was to the bit; labels come from execution, and a missing one teaches nothing
+- the decoder is frozen, and saved as it was to the bit; labels come from execution, and a missing
+  one teaches nothing
 - the data is seen once: episodes of its own are cheap, and new ones teach more than old ones again
-- confidences are calibrated on episodes that training has not seen, by a temperature and an offset each
-- the gate is a logistic regression on what the fast pass leaves behind, and has one answer: nothing to tune, nothing to resume
+- confidences are calibrated on episodes that training has not seen, by a temperature and an offset
+  each
+- the gate is a logistic regression on what the fast pass leaves behind, and has one answer: nothing
+  to tune, nothing to resume
 """
 
 import random
@@ -20,58 +25,95 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import threads  # before torch
+import support.openmp  # before torch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import config as settings
-import provenance
-import runtime
+from support import provenance
+from support import runtime
 from config import UserError
-from data import pack
+from support.data import pack
 from losses import auroc, calibrate, calibration_error, confidence_loss, cross_entropy, fit_logistic
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
-from stage import Stage
-from steps import PROBED, conclusion_of, gather, of_solution, packed_steps
-from tokenizer import Tokenizer
-from worlds import Difficulty, Tasks
+from support.training_run import Stage
+from worlds.labels import PROBED, conclusion_of, gather, of_solution, packed_steps
+from support.tokenizer import Tokenizer
+from worlds.base import Difficulty, Tasks
 
 # Of what `collect` writes: raised when the same decoder and tasks give other data.
 VERSION = 1
 
-# ------------------------------------------------------------------------------------------------------ data
+# ------------------------------------------------------------------------------------------------------
+# data
 
 
 def collect(stage: Stage, file: Path, made_from: dict) -> None:
-    """Write the data, readable, an example a line: for training, for validation, greedy episodes, as the fast mode plays them, for the gate's threshold, and
+    """Write the data, readable, an example a line: for training, for validation, greedy episodes,
+    as the fast mode plays them, for the gate's threshold, and
     the expert's solutions for the inverse head.
     A resumed run reads it instead of sampling again."""
     c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
     worlds, difficulty = c.worlds.split(","), Difficulty.of(d, style=stage.style, babble=0.0)
-    parts = (("train", "heads", "heads expert", c.tasks, c.trajectories, 1.0),
-             ("validation", "heads calibration", "heads calibration expert", c.validation, c.validation, 1.0),
-             ("greedy", "heads threshold", "heads threshold", c.validation, 0, 0.0))
+    parts = (
+        ("train", "heads", "heads expert", c.tasks, c.trajectories, 1.0),
+        (
+            "validation",
+            "heads calibration",
+            "heads calibration expert",
+            c.validation,
+            c.validation,
+            1.0,
+        ),
+        ("greedy", "heads threshold", "heads threshold", c.validation, 0, 0.0),
+    )
     for part, own, expert, tasks, trajectories, temperature in parts:
         own, expert = (Tasks(purpose, c.seed, worlds, difficulty) for purpose in (own, expert))
-        found = gather(stage.model, stage.tokenizer, own, expert, tasks, trajectories, c.batch, c.room, temperature)
+        found = gather(
+            stage.model,
+            stage.tokenizer,
+            own,
+            expert,
+            tasks,
+            trajectories,
+            c.batch,
+            c.room,
+            temperature,
+        )
         kept = [row for row in found if row["steps"] and len(row["tokens"]) <= c.sequence]
         own = [row for row in kept if row["source"] == "own"]
-        stage.log.say(f"{part:10}  {len(own)} own episodes with {sum(len(row['steps']) for row in own)} steps, {sum(row['verified'] for row in own)} verified; {len(kept) - len(own)} of the expert's and hard negatives"
-                      + (f"; {len(found) - len(kept)} without a whole message or over {c.sequence} tokens, left out" if len(found) > len(kept) else ""))
+        stage.log.say(
+            f"{part:10}  {len(own)} own episodes with {sum(len(row['steps']) for row in own)} steps, {sum(row['verified'] for row in own)} verified; {len(kept) - len(own)} of the expert's and hard negatives"
+            + (
+                f"; {len(found) - len(kept)} without a whole message or over {c.sequence} tokens, left out"
+                if len(found) > len(kept)
+                else ""
+            )
+        )
         rows += [dict(part=part, **row) for row in kept]
     inverse = Tasks("heads inverse", c.seed, worlds, difficulty)
-    solutions = [row for i in range(c.solutions) for row in of_solution(inverse[i], stage.tokenizer)]
+    solutions = [
+        row for i in range(c.solutions) for row in of_solution(inverse[i], stage.tokenizer)
+    ]
     rows += [dict(part="inverse", **row) for row in solutions]
-    stage.log.say(f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone")
+    stage.log.say(
+        f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone"
+    )
     provenance.write_lines(file, rows, made_from)
-    stage.log.say(f"data        {len(rows):,} examples in {file.name}, {time.perf_counter() - began:.0f} s")
+    stage.log.say(
+        f"data        {len(rows):,} examples in {file.name}, {time.perf_counter() - began:.0f} s"
+    )
 
 
-def told(row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random) -> list[tuple[list[int], list[bool]]]:
-    """What the inverse head learns from a verified episode: conclusion and constraint, the latter taught; with probability `prior` behind the empty conclusion."""
+def told(
+    row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random
+) -> list[tuple[list[int], list[bool]]]:
+    """What the inverse head learns from a verified episode: conclusion and constraint, the latter
+    taught; with probability `prior` behind the empty conclusion.
+    """
     examples = []
     for text in row["constraints"]:
         before = tokenizer.stop[:1] if rng.random() < prior else conclusion_of(row)
@@ -80,16 +122,20 @@ def told(row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random) -> l
     return examples
 
 
-# ------------------------------------------------------------------------------------------------------ what the heads are worth
+# ------------------------------------------------------------------------------------------------------
+# what the heads are worth
 
 
 @torch.no_grad()
 def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dict[str, Tensor]:
-    """Every step of some examples, in order: the confidence head's `logits` (S, 4), `labels` (S, 4) with NaN where missing, the decoder's `hidden` (S, D) at the step's
-    last token, the number of its example in `row` (S,), whether it is a `call` (S,); and of its own tokens `mean_log_p`, `min_log_p`, `mean_entropy`, `max_entropy` (S,), in nats."""
+    """Every step of some examples, in order: the confidence head's `logits` (S, 4), `labels` (S, 4)
+    with NaN where missing, the decoder's `hidden` (S, D) at the step's
+    last token, the number of its example in `row` (S,), whether it is a `call` (S,); and of its own
+    tokens `mean_log_p`, `min_log_p`, `mean_entropy`, `max_entropy` (S,), in nats.
+    """
     device, found = next(model.parameters()).device, defaultdict(list)
     for start in range(0, len(rows), batch):
-        some = rows[start:start + batch]
+        some = rows[start : start + batch]
         packed, own, at, column, labels = packed_steps(some, model.config)
         documents = packed.documents.to(device)
         tokens, own = packed.tokens.to(device), own.to(device)
@@ -99,64 +145,124 @@ def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dic
         found["logits"].append(heads["meta"](hidden, known, documents).cpu()[at, column])
         found["hidden"].append(hidden.float().cpu()[at, column])
         found["labels"].append(labels)
-        steps = [(start + number, r, offset, step) for number, (row, (r, offset)) in enumerate(zip(some, packed.positions)) for step in row["steps"]]
-        found["row"].append(torch.tensor([number for number, *_ in steps])), found["call"].append(torch.tensor([step["call"] for *_, step in steps]))
-        spans = [(r, slice(offset + step["span"][0], offset + step["span"][1] + 1)) for _, r, offset, step in steps]
-        for name, values, of in (("mean_log_p", log_p, Tensor.mean), ("min_log_p", log_p, Tensor.amin), ("mean_entropy", entropy, Tensor.mean), ("max_entropy", entropy, Tensor.amax)):
+        steps = [
+            (start + number, r, offset, step)
+            for number, (row, (r, offset)) in enumerate(zip(some, packed.positions))
+            for step in row["steps"]
+        ]
+        (
+            found["row"].append(torch.tensor([number for number, *_ in steps])),
+            found["call"].append(torch.tensor([step["call"] for *_, step in steps])),
+        )
+        spans = [
+            (r, slice(offset + step["span"][0], offset + step["span"][1] + 1))
+            for _, r, offset, step in steps
+        ]
+        for name, values, of in (
+            ("mean_log_p", log_p, Tensor.mean),
+            ("min_log_p", log_p, Tensor.amin),
+            ("mean_entropy", entropy, Tensor.mean),
+            ("max_entropy", entropy, Tensor.amax),
+        ):
             found[name].append(torch.stack([of(values[span]) for span in spans]))
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def about(part: str, found: dict[str, Tensor], rows: list[dict], spoilt: bool = False) -> Tensor:
-    """Which steps (S,) a figure of a part is about: the agent's own, for syntax and grounded its calls; with `spoilt` the part's hard negatives and the expert's calls."""
+    """Which steps (S,) a figure of a part is about: the agent's own, for syntax and grounded its
+    calls; with `spoilt` the part's hard negatives and the expert's calls.
+    """
     kinds = {PROBED.get(part), "expert"} if spoilt else {"own"}
-    inside = torch.tensor([row["source"] in kinds for row in rows])[found["row"]] & ~found["labels"][:, PARTS.index(part)].isnan()
+    inside = (
+        torch.tensor([row["source"] in kinds for row in rows])[found["row"]]
+        & ~found["labels"][:, PARTS.index(part)].isnan()
+    )
     return inside & found["call"] if spoilt or part in ("syntax", "grounded") else inside
 
 
 def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> dict[str, float]:
-    """AUROC and calibration error of confidences (S, 4) on own steps, and AUROC on hard negatives; NaN where all labels are equal."""
+    """AUROC and calibration error of confidences (S, 4) on own steps, and AUROC on hard negatives;
+
+    NaN where all labels are equal.
+    """
     figures = {}
     for number, part in enumerate(PARTS):
         says, is_ = confidence[:, number], found["labels"][:, number]
         own, spoilt = about(part, found, rows), about(part, found, rows, spoilt=True)
-        figures |= {f"auroc_{part}": auroc(says[own], is_[own]), f"error_{part}": calibration_error(says[own], is_[own])}
+        figures |= {
+            f"auroc_{part}": auroc(says[own], is_[own]),
+            f"error_{part}": calibration_error(says[own], is_[own]),
+        }
         if part in PROBED:
             figures[f"spoilt_{part}"] = auroc(says[spoilt], is_[spoilt])
     return figures
 
 
 @torch.no_grad()
-def fit(heads: Heads, found: dict[str, Tensor], validation: dict[str, Tensor], greedy: dict[str, Tensor], rows: list[dict], rho: float) -> dict[str, float]:
-    """Calibrate every part on own steps of the `validation` examples `rows`, fit the gate on the own training steps `found`, choose τ on `greedy` steps.
+def fit(
+    heads: Heads,
+    found: dict[str, Tensor],
+    validation: dict[str, Tensor],
+    greedy: dict[str, Tensor],
+    rows: list[dict],
+    rho: float,
+) -> dict[str, float]:
+    """Calibrate every part on own steps of the `validation` examples `rows`, fit the gate on the
+    own training steps `found`, choose τ on `greedy` steps.
 
-    The gate's target: the head would reject the step, its least calibrated confidence is under ½. Where it would reject none or all of
-    them there is nothing to fit, and γ stays ½. τ is the (1 − ρ)-quantile of γ over the steps of greedy episodes, which are those that the gate will
-    look at: a share ρ of them lies above it (of sampled steps, which doubt more often, τ let hardly any greedy one pass).
+    The gate's target: the head would reject the step, its least calibrated confidence is under ½.
+    Where it would reject none or all of them there is nothing to fit, and γ stays ½. τ is the (1 −
+    ρ)-quantile of γ over the steps of greedy episodes, which are those that the gate will look at:
+    a share ρ of them lies above it (of sampled steps, which doubt more often, τ let hardly any
+    greedy one pass).
     """
     meta, gate, device = heads["meta"], heads["gate"], heads.tau.device
     for number, part in enumerate(PARTS):
         own = about(part, validation, rows)
-        meta.temperature[number], meta.offset[number] = calibrate(validation["logits"][own, number], validation["labels"][own, number])
-    rejected, wanted = ((meta.confidence(some["logits"].to(device)).amin(-1) < 0.5).float().cpu() for some in (found, validation))
+        meta.temperature[number], meta.offset[number] = calibrate(
+            validation["logits"][own, number], validation["labels"][own, number]
+        )
+    rejected, wanted = (
+        (meta.confidence(some["logits"].to(device)).amin(-1) < 0.5).float().cpu()
+        for some in (found, validation)
+    )
     if 0 < rejected.mean() < 1:
-        weight, bias = fit_logistic(torch.cat([found["hidden"], found["max_entropy"][:, None]], 1), rejected)
+        weight, bias = fit_logistic(
+            torch.cat([found["hidden"], found["max_entropy"][:, None]], 1), rejected
+        )
         gate.out.weight.copy_(weight[None]), gate.out.bias.copy_(bias[None])
     own = about("success", validation, rows)
-    gamma, wanted = torch.sigmoid(gate(validation["hidden"][own].to(device), validation["max_entropy"][own].to(device))).cpu(), wanted[own]
+    gamma, wanted = (
+        torch.sigmoid(
+            gate(validation["hidden"][own].to(device), validation["max_entropy"][own].to(device))
+        ).cpu(),
+        wanted[own],
+    )
     fast = torch.sigmoid(gate(greedy["hidden"].to(device), greedy["max_entropy"].to(device))).cpu()
     heads.tau.copy_(fast.double().quantile(1 - rho)), heads.trained.fill_(1)
-    return dict(tau=heads.tau.item(), switched=(fast > heads.tau.cpu()).float().mean().item(), rejected=wanted.mean().item(),
-                auroc_gate=auroc(gamma, wanted), auroc_gate_entropy=auroc(validation["max_entropy"][own], wanted))
+    return dict(
+        tau=heads.tau.item(),
+        switched=(fast > heads.tau.cpu()).float().mean().item(),
+        rejected=wanted.mean().item(),
+        auroc_gate=auroc(gamma, wanted),
+        auroc_gate_entropy=auroc(validation["max_entropy"][own], wanted),
+    )
 
 
-def consistency(model: SAGE, heads: Heads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32) -> tuple[Tensor, Tensor]:
+def consistency(
+    model: SAGE, heads: Heads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
+) -> tuple[Tensor, Tensor]:
     """ICS of examples and its prior, each (N,) in nats a constraint."""
     pairs = []
     for start in range(0, len(rows), batch):
-        some = rows[start:start + batch]
-        constraints = [[[*tokenizer.encode(text), tokenizer.stop[0]] for text in row["constraints"]] for row in some]
-        pairs += zip(*heads["inverse"].scores(model, [conclusion_of(row) for row in some], constraints))
+        some = rows[start : start + batch]
+        constraints = [
+            [[*tokenizer.encode(text), tokenizer.stop[0]] for text in row["constraints"]]
+            for row in some
+        ]
+        pairs += zip(
+            *heads["inverse"].scores(model, [conclusion_of(row) for row in some], constraints)
+        )
     return tuple(torch.tensor(pairs).unbind(1))
 
 
@@ -164,16 +270,27 @@ def shown(value: float) -> str:
     return f"{value:.3f}" if value == value else "n/a"
 
 
-# ------------------------------------------------------------------------------------------------------ training
+# ------------------------------------------------------------------------------------------------------
+# training
 
 
 def main() -> None:
     config = settings.from_command_line()
     c = config.heads
-    faults = {"distill.fault_rate": config.distill.fault_rate,
-              "distill.fault_kinds": config.distill.fault_kinds}
-    stage = Stage(config, "thinking", "sage", c.steps, c, lambda shape: Heads(shape, c.seed),
-                  frozen=True, made_from=faults)
+    faults = {
+        "distill.fault_rate": config.distill.fault_rate,
+        "distill.fault_kinds": config.distill.fault_kinds,
+    }
+    stage = Stage(
+        config,
+        "thinking",
+        "sage",
+        c.steps,
+        c,
+        lambda shape: Heads(shape, c.seed),
+        frozen=True,
+        made_from=faults,
+    )
     if stage.finished():
         return
     model, heads, tokenizer, device = stage.model, stage.heads, stage.tokenizer, stage.device
@@ -187,20 +304,38 @@ def main() -> None:
     remedy = f"give the same command, or delete {anew} to sample again"
     rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
     if stage.kept.get("data", data := provenance.digest(file)) != data:
-        raise UserError(f"{file} is not the one that the steps up to {stage.first} learnt from; "
-                        f"put that one back, or delete {stage.folder} to begin anew")
-    train, validation, greedy = ([row for row in rows if row["part"] == part] for part in ("train", "validation", "greedy"))
+        raise UserError(
+            f"{file} is not the one that the steps up to {stage.first} learnt from; "
+            f"put that one back, or delete {stage.folder} to begin anew"
+        )
+    train, validation, greedy = (
+        [row for row in rows if row["part"] == part] for part in ("train", "validation", "greedy")
+    )
     own, unseen = ([row for row in some if row["source"] == "own"] for some in (train, validation))
     if not own or not unseen or not greedy:
-        raise UserError(f"{file} has {len(own)} own episodes for training, {len(unseen)} for validation and {len(greedy)} greedy ones with a whole message in them: raise heads.tasks, heads.validation, heads.room or "
-                        "heads.sequence, or train the decoder until it ends its messages; then delete the file")
+        raise UserError(
+            f"{file} has {len(own)} own episodes for training, {len(unseen)} for validation and {len(greedy)} greedy ones with a whole message in them: raise heads.tasks, heads.validation, heads.room or "
+            "heads.sequence, or train the decoder until it ends its messages; then delete the file"
+        )
     rng = random.Random(c.seed)
-    lessons = [lesson for row in rows if row["verified"] and row["part"] in ("train", "inverse") for lesson in told(row, tokenizer, c.prior, rng)]
+    lessons = [
+        lesson
+        for row in rows
+        if row["verified"] and row["part"] in ("train", "inverse")
+        for lesson in told(row, tokenizer, c.prior, rng)
+    ]
     if min(len(train), len(lessons)) < c.steps:
-        raise UserError(f"{file} has {len(train)} examples and {len(lessons)} constraints for {c.steps} steps, each to be seen once; lower heads.steps, or give more heads.tasks and heads.trajectories and delete the file")
-    order, order_told = (np.array_split(np.random.default_rng([c.seed, number]).permutation(count), c.steps) for number, count in enumerate((len(train), len(lessons))))
-    stage.log.say(f"heads       {sum(p.numel() for p in heads.parameters() if p.requires_grad):,} parameters beside the decoder's {sum(p.numel() for p in model.parameters()):,}; "
-                  f"{len(train):,} examples and {len(lessons):,} constraints, each seen once")
+        raise UserError(
+            f"{file} has {len(train)} examples and {len(lessons)} constraints for {c.steps} steps, each to be seen once; lower heads.steps, or give more heads.tasks and heads.trajectories and delete the file"
+        )
+    order, order_told = (
+        np.array_split(np.random.default_rng([c.seed, number]).permutation(count), c.steps)
+        for number, count in enumerate((len(train), len(lessons)))
+    )
+    stage.log.say(
+        f"heads       {sum(p.numel() for p in heads.parameters() if p.requires_grad):,} parameters beside the decoder's {sum(p.numel() for p in model.parameters()):,}; "
+        f"{len(train):,} examples and {len(lessons):,} constraints, each seen once"
+    )
 
     # -- learning
     interval, logged, seen = time.perf_counter(), stage.first, Counter()
@@ -213,27 +348,57 @@ def main() -> None:
             with stage.autocast:
                 tokens, documents = packed.tokens.to(device), packed.documents.to(device)
                 hidden = model.hidden(tokens, documents)
-                logits = heads["meta"](hidden, surprise_of(model, tokens, hidden, mine.to(device)), documents)[at.to(device), column.to(device)]  # (S, 4)
+                logits = heads["meta"](
+                    hidden, surprise_of(model, tokens, hidden, mine.to(device)), documents
+                )[at.to(device), column.to(device)]  # (S, 4)
                 confidence = confidence_loss(logits, labels.to(device))
-                inverse = cross_entropy(heads["inverse"](model, asked.tokens.to(device), asked.documents.to(device)), stage.head, asked.targets.to(device))
+                inverse = cross_entropy(
+                    heads["inverse"](model, asked.tokens.to(device), asked.documents.to(device)),
+                    stage.head,
+                    asked.targets.to(device),
+                )
             (confidence + inverse).backward()
             norm = stage.update(step)
             stage.log.bar.update()
 
-            seen.update(loss=confidence.item(), inverse=inverse.item(), tokens=packed.tokens.numel() + asked.tokens.numel())
+            seen.update(
+                loss=confidence.item(),
+                inverse=inverse.item(),
+                tokens=packed.tokens.numel() + asked.tokens.numel(),
+            )
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 rate = seen["tokens"] / (now - interval)
-                stage.log.line(step, (now - interval) / steps * 1e3, rate, rate * flops_per_token(config.model, packed.tokens.shape[1]) / 3 / stage.peak,  # the decoder goes forward only
-                               loss=seen["loss"] / steps, inverse=seen["inverse"] / steps, lr=c.learning_rate * stage.scale, norm=norm)
+                stage.log.line(
+                    step,
+                    (now - interval) / steps * 1e3,
+                    rate,
+                    rate
+                    * flops_per_token(config.model, packed.tokens.shape[1])
+                    / 3
+                    / stage.peak,  # the decoder goes forward only
+                    loss=seen["loss"] / steps,
+                    inverse=seen["inverse"] / steps,
+                    lr=c.learning_rate * stage.scale,
+                    norm=norm,
+                )
                 interval, logged, seen = now, step, Counter()
             if step == c.steps:
                 break  # saved once all is fitted
             if step % c.eval_every == 0:
                 found = examine(model, heads, unseen)
                 figures = quality(torch.sigmoid(found["logits"]), found, unseen)
-                stage.log.say(f"{'':12}AUROC on own validation steps: " + ", ".join(f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})" for part in PARTS))
-                stage.log.write(step=step, **{name: None if value != value else value for name, value in figures.items()})
+                stage.log.say(
+                    f"{'':12}AUROC on own validation steps: "
+                    + ", ".join(
+                        f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})"
+                        for part in PARTS
+                    )
+                )
+                stage.log.write(
+                    step=step,
+                    **{name: None if value != value else value for name, value in figures.items()},
+                )
             if stopping():
                 stage.stop(step, data=data)
             if c.save_every and step % c.save_every == 0:
@@ -242,21 +407,38 @@ def main() -> None:
     # -- calibration, the gate, and the closing table
     found = examine(model, heads, validation)
     raw = quality(torch.sigmoid(found["logits"]), found, validation)
-    figures = fit(heads, examine(model, heads, own), found, examine(model, heads, greedy), validation, c.rho)
-    figures |= quality(heads["meta"].confidence(found["logits"].to(device)).cpu(), found, validation)
+    figures = fit(
+        heads, examine(model, heads, own), found, examine(model, heads, greedy), validation, c.rho
+    )
+    figures |= quality(
+        heads["meta"].confidence(found["logits"].to(device)).cpu(), found, validation
+    )
     ics, prior = consistency(model, heads, unseen, tokenizer)
     verified = torch.tensor([float(row["verified"]) for row in unseen])
-    figures |= dict(ics=ics.mean().item(), prior=prior.mean().item(), auroc_ics=auroc(ics, verified), auroc_ics_gain=auroc(ics - prior, verified))
-    stage.log.write(step=c.steps, **{name: None if value != value else value for name, value in figures.items()})
+    figures |= dict(
+        ics=ics.mean().item(),
+        prior=prior.mean().item(),
+        auroc_ics=auroc(ics, verified),
+        auroc_ics_gain=auroc(ics - prior, verified),
+    )
+    stage.log.write(
+        step=c.steps, **{name: None if value != value else value for name, value in figures.items()}
+    )
     stage.save(c.steps, data=data)
 
-    stage.log.say(f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal; calibrated on these steps, so bench/reasoning.py measures on others\n\n"
-                  f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}")
+    stage.log.say(
+        f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal; calibrated on these steps, so bench/reasoning.py measures on others\n\n"
+        f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}"
+    )
     for number, part in enumerate(PARTS):
         of = found["labels"][about(part, found, validation), number]
-        stage.log.say(f"{part:12}{shown(figures[f'auroc_{part}']):>8}{shown(figures[f'error_{part}']):>20}{shown(raw[f'error_{part}']):>15}{len(of):>8}{int((of == 0).sum()):>8}{shown(figures[f'spoilt_{part}']) if part in PROBED else '':>25}")
-    stage.log.say(f"\ngate        AUROC {shown(figures['auroc_gate'])} of what the head rejects ({figures['rejected']:.1%} of the steps), entropy alone {shown(figures['auroc_gate_entropy'])}; τ {shown(figures['tau'])} sends {figures['switched']:.1%} of greedy steps into Reasoning Mode"
-                  f"\ninverse     ICS {shown(figures['ics'])} nats a constraint, prior {shown(figures['prior'])}; AUROC {shown(figures['auroc_ics'])} of the verified episodes, its gain {shown(figures['auroc_ics_gain'])}\n")
+        stage.log.say(
+            f"{part:12}{shown(figures[f'auroc_{part}']):>8}{shown(figures[f'error_{part}']):>20}{shown(raw[f'error_{part}']):>15}{len(of):>8}{int((of == 0).sum()):>8}{shown(figures[f'spoilt_{part}']) if part in PROBED else '':>25}"
+        )
+    stage.log.say(
+        f"\ngate        AUROC {shown(figures['auroc_gate'])} of what the head rejects ({figures['rejected']:.1%} of the steps), entropy alone {shown(figures['auroc_gate_entropy'])}; τ {shown(figures['tau'])} sends {figures['switched']:.1%} of greedy steps into Reasoning Mode"
+        f"\ninverse     ICS {shown(figures['ics'])} nats a constraint, prior {shown(figures['prior'])}; AUROC {shown(figures['auroc_ics'])} of the verified episodes, its gain {shown(figures['auroc_ics_gain'])}\n"
+    )
     stage.finish("loss", "inverse")
 
 

@@ -1,4 +1,5 @@
-"""Preference learning for safety, then reinforcement learning from execution (paper §3.1.2, §10.1, CodePPO), as one straight read.
+"""Preference learning for safety, then reinforcement learning from execution (paper §3.1.2, §10.1,
+CodePPO), as one straight read.
 
     python rl.py config/toy.py                     both stages: out/toy/reflected → safe → sage
     python rl.py config/toy.py --stage dpo         Direct Preference Optimization: refusing what is unsafe, doing what only looks so
@@ -7,51 +8,74 @@
     python rl.py config/toy.py --resume            goes on where a stopped run was, to the bit
 
 What differs from the textbook:
-- preferences go both ways: an unsafe request's refusal over compliance, and a benign look-alike's compliance over refusal
-- episodes of the other worlds are replayed beside the pairs, or the model that learnt to refuse forgets to act (the "alignment tax")
-- they are replayed beside the rewards, too (InstructGPT's PPO-ptx), or a rate at which rewards move anything destroys what was learnt before
-- the reward is execution's verdict, once, at the end; a call that does not parse ends the episode (zero tolerance), an invented argument costs
-- advantages step from one of the model's own tokens to the next; what tools say in between is not an action
-- a reward is measured from the mean of the same task's other samples, so that an easy world's successes are no praise for their every word
+- preferences go both ways: an unsafe request's refusal over compliance, and a benign look-alike's
+  compliance over refusal
+- episodes of the other worlds are replayed beside the pairs, or the model that learnt to refuse
+  forgets to act (the "alignment tax")
+- they are replayed beside the rewards, too (InstructGPT's PPO-ptx), or a rate at which rewards move
+  anything destroys what was learnt before
+- the reward is execution's verdict, once, at the end; a call that does not parse ends the episode
+  (zero tolerance), an invented argument costs
+- advantages step from one of the model's own tokens to the next; what tools say in between is not
+  an action
+- a reward is measured from the mean of the same task's other samples, so that an easy world's
+  successes are no praise for their every word
 - an episode that raised or ran out of time is a failure like any other; only those longer than
   ppo.sequence are left out
 - a task whose episodes all went the same way teaches nothing and is left out of the update; a step
   of nothing but such tasks is skipped and counted
 - one set of weights makes every mean, from the advantages' centre to the losses and what is logged
-- the value head reads hidden states without a gradient into them, so the policy's gradient is the policy loss's alone
+- the value head reads hidden states without a gradient into them, so the policy's gradient is the
+  policy loss's alone
 """
 
 import math
 import time
 from collections import Counter, defaultdict
 
-import threads  # before torch
+import support.openmp  # before torch
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import config as settings
-import runtime
+from support import runtime
 from config import Config, Dpo, Ppo, UserError
-from data import Rows, pack
-from expert import preference, trajectory
+from support.data import Rows, pack
+from worlds.expert import preference, trajectory
 from losses import (
-    IGNORE, differ, dpo_loss, explained_variance, generalized_advantages, group_advantages, kl_k3,
-    kl_loss, leave_one_out, per_document, ppo_loss, shares, token_log_probs, value_loss, whiten
+    IGNORE,
+    differ,
+    dpo_loss,
+    explained_variance,
+    generalized_advantages,
+    group_advantages,
+    kl_k3,
+    kl_loss,
+    leave_one_out,
+    per_document,
+    ppo_loss,
+    shares,
+    token_log_probs,
+    value_loss,
+    whiten,
 )
 from model import SAGE, flops_per_token
-from rollout import Rollout, figures, rollouts
-from stage import Stage, head_of
-from tokenizer import Tokenizer
-from worlds import Difficulty, Task, Tasks
+from agent import Rollout, figures, rollouts
+from support.training_run import Stage, head_of
+from support.tokenizer import Tokenizer
+from worlds.base import Difficulty, Task, Tasks
 
 Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 
-# ------------------------------------------------------------------------------------------------------ stage dpo
+# ------------------------------------------------------------------------------------------------------
+# stage dpo
 
 
-def completion(task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer) -> Example:
+def completion(
+    task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
+) -> Example:
     """A conversation of which only the messages behind the prompt are taught."""
     tools, style = task.shown_tools(), task.difficulty.style
     shown = len(tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)[0])
@@ -68,31 +92,45 @@ def pairs_of(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
     for index in range(c.pairs):
         task = tasks[index]
         pair = preference(task)
-        both = [completion(task, pair["prompt"], pair[side], tokenizer) for side in ("chosen", "rejected")]
+        both = [
+            completion(task, pair["prompt"], pair[side], tokenizer)
+            for side in ("chosen", "rejected")
+        ]
         if max(len(tokens) for tokens, _ in both) <= c.sequence:
             examples += both
     return examples
 
 
 @torch.no_grad()
-def total_log_probs(model: SAGE, examples: list[Example], device: str, together: int = 128) -> Tensor:
+def total_log_probs(
+    model: SAGE, examples: list[Example], device: str, together: int = 128
+) -> Tensor:
     """log P of each example's taught tokens, summed, (N,)."""
     sums = []
     for start in range(0, len(examples), together):
-        part = examples[start:start + together]
+        part = examples[start : start + together]
         packed = pack(part, max(len(tokens) for tokens, _ in part), model.config)
-        tokens, targets, documents = packed.tokens.to(device), packed.targets.to(device), packed.documents.to(device)
+        tokens, targets, documents = (
+            packed.tokens.to(device),
+            packed.targets.to(device),
+            packed.documents.to(device),
+        )
         log_probs, _ = token_log_probs(model.hidden(tokens, documents), head_of(model), targets)
         sums.append(per_document(log_probs, documents, len(part)))
     return torch.cat(sums)
 
 
 def replayed(stage: Stage, worlds: str) -> Rows | None:
-    """The teacher's episodes of some worlds as packed rows, `replay_rows` at a time; None where the stage replays none."""
+    """The teacher's episodes of some worlds as packed rows, `replay_rows` at a time;
+
+    None where the stage replays none.
+    """
     c = stage.section
     if not c.replay_rows:
         return None
-    purpose = {"safe": "dpo replay", "sage": "ppo replay"}[stage.name]  # nothing that is rewarded is also recited
+    purpose = {"safe": "dpo replay", "sage": "ppo replay"}[
+        stage.name
+    ]  # nothing that is rewarded is also recited
     tasks = Tasks(purpose, c.seed, worlds.split(","), Difficulty.of(c, style=stage.style))
     rows = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     examples = [stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows]
@@ -110,7 +148,9 @@ def replay_loss(stage: Stage, replay: Rows) -> Tensor:
 
 
 def dpo(config: Config) -> None:
-    """Stage 3: learn from pairs of messages which one is wanted, beside replayed episodes of the other worlds."""
+    """Stage 3: learn from pairs of messages which one is wanted, beside replayed episodes of the
+    other worlds.
+    """
     c = config.dpo
     stage = Stage(config, "safe", "reflected", c.steps, c)
     if stage.finished():
@@ -120,30 +160,45 @@ def dpo(config: Config) -> None:
     examples = pairs_of(c, tokenizer, stage.style)
     count = len(examples) // 2
     if count < c.batch:
-        raise UserError(f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed for one step: raise dpo.sequence")
+        raise UserError(
+            f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed for one step: raise dpo.sequence"
+        )
 
     # -- the reference's opinion of them, once: it is frozen
     with stage.autocast:
         reference = total_log_probs(stage.another(stage.source), examples, device).view(count, 2)
 
     replay = replayed(stage, c.worlds)
-    stage.log.say(f"data    {count:,} pairs of the safety world, {c.trajectories if replay else 0:,} episodes of {c.worlds} to replay")
+    stage.log.say(
+        f"data    {count:,} pairs of the safety world, {c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
+    )
 
     def taught_log_probs(tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
         with stage.autocast:
-            return token_log_probs(model.hidden(tokens.to(device), documents.to(device)), stage.head, targets.to(device))[0]
+            return token_log_probs(
+                model.hidden(tokens.to(device), documents.to(device)),
+                stage.head,
+                targets.to(device),
+            )[0]
 
     interval, logged, seen = time.perf_counter(), stage.first, Counter()
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
-            epoch, place = divmod(step - 1, count // c.batch)  # the place in the data is a function of the step
-            chosen = np.random.default_rng([c.seed, epoch]).permutation(count)[place * c.batch:(place + 1) * c.batch]
+            epoch, place = divmod(
+                step - 1, count // c.batch
+            )  # the place in the data is a function of the step
+            chosen = np.random.default_rng([c.seed, epoch]).permutation(count)[
+                place * c.batch : (place + 1) * c.batch
+            ]
             some = [examples[2 * pair + side] for pair in chosen for side in (0, 1)]
             longest = max(len(ids) for ids, _ in some)  # attention's cost is a row's square
             packed = pack(some, longest, model.config)
             log_probs = taught_log_probs(packed.tokens, packed.targets, packed.documents)  # (R, T)
             whose = packed.documents.to(device)
-            sums, fixed = per_document(log_probs, whose, 2 * c.batch), reference[torch.from_numpy(chosen).to(device)]
+            sums, fixed = (
+                per_document(log_probs, whose, 2 * c.batch),
+                reference[torch.from_numpy(chosen).to(device)],
+            )
             loss, margins = dpo_loss(sums[::2], sums[1::2], fixed[:, 0], fixed[:, 1], c.beta)
             own = (packed.targets != IGNORE).to(device) & (whose % 2 == 0)
             parts = dict(dpo=loss, nll=-(log_probs * shares(own, whose, "token")).sum())
@@ -155,13 +210,28 @@ def dpo(config: Config) -> None:
             norm = stage.update(step)
             stage.log.bar.update()
 
-            seen.update({name: part.item() for name, part in parts.items()} | dict(accuracy=(margins > 0).float().mean().item(), margin=margins.mean().item(), tokens=size))
+            seen.update(
+                {name: part.item() for name, part in parts.items()}
+                | dict(
+                    accuracy=(margins > 0).float().mean().item(),
+                    margin=margins.mean().item(),
+                    tokens=size,
+                )
+            )
             if step % c.log_every == 0 or step == c.steps:
                 now, steps = time.perf_counter(), step - logged
                 means = {name: value / steps for name, value in seen.items()}
                 rate = means.pop("tokens") * steps / (now - interval)
-                stage.log.line(step, (now - interval) / steps * 1e3, rate, rate * flops_per_token(config.model, c.sequence) / stage.peak, loss=means["dpo"] + c.nll * means["nll"] + c.replay * means.get("replay", 0.0),
-                               **means, lr=c.learning_rate * stage.scale, norm=norm)
+                stage.log.line(
+                    step,
+                    (now - interval) / steps * 1e3,
+                    rate,
+                    rate * flops_per_token(config.model, c.sequence) / stage.peak,
+                    loss=means["dpo"] + c.nll * means["nll"] + c.replay * means.get("replay", 0.0),
+                    **means,
+                    lr=c.learning_rate * stage.scale,
+                    norm=norm,
+                )
                 interval, logged, seen = now, step, Counter()
             kept = dict(replay=replay.state()) if replay else {}
             if stopping():
@@ -171,7 +241,8 @@ def dpo(config: Config) -> None:
     stage.finish("dpo", "accuracy")
 
 
-# ------------------------------------------------------------------------------------------------------ stage ppo
+# ------------------------------------------------------------------------------------------------------
+# stage ppo
 
 
 def reward(episode: Rollout, c: Ppo) -> float:
@@ -180,16 +251,32 @@ def reward(episode: Rollout, c: Ppo) -> float:
     `malformed` where zero tolerance ended the episode. One that raised or ran out of time has
     verified nothing: 0, less the same costs.
     """
-    return c.malformed if episode.ended == "malformed" else float(episode.verified) + c.invented * episode.invented
+    return (
+        c.malformed
+        if episode.ended == "malformed"
+        else float(episode.verified) + c.invented * episode.invented
+    )
 
 
 def draw_episodes(stage: Stage, step: int) -> list[Rollout]:
-    """`samples` episodes of each of the step's `prompts` tasks, next to each other; a function of the weights, the seed and the step."""
+    """`samples` episodes of each of the step's `prompts` tasks, next to each other; a function of
+    the weights, the seed and the step.
+    """
     c = stage.section
     drawn = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=stage.style))
     first = (step - 1) * c.prompts
     tasks = [task for i in range(first, first + c.prompts) for task in [drawn[i]] * c.samples]
-    return rollouts(stage.model, stage.tokenizer, tasks, c.temperature, seed=c.seed * 100_003 + step, batch=len(tasks), tolerance=c.tolerance, zero_tolerance=True, room=c.room)
+    return rollouts(
+        stage.model,
+        stage.tokenizer,
+        tasks,
+        c.temperature,
+        seed=c.seed * 100_003 + step,
+        batch=len(tasks),
+        tolerance=c.tolerance,
+        zero_tolerance=True,
+        room=c.room,
+    )
 
 
 SHOWN = ("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance")
@@ -213,12 +300,17 @@ def interval_figures(episodes: list[Rollout], seen: dict[str, list[float]]) -> d
 
 
 def ppo(config: Config) -> None:
-    """CodePPO: draw episodes, judge them by execution, and make what went better than expected likelier, in small steps."""
+    """CodePPO: draw episodes, judge them by execution, and make what went better than expected
+    likelier, in small steps.
+    """
     c = config.ppo
 
     def heads(shape) -> nn.ModuleDict:
         value = nn.Linear(shape.width, 1)
-        nn.init.zeros_(value.weight), nn.init.zeros_(value.bias)  # knows nothing at first: every advantage is then the return itself
+        (
+            nn.init.zeros_(value.weight),
+            nn.init.zeros_(value.bias),
+        )  # knows nothing at first: every advantage is then the return itself
         return nn.ModuleDict({"value": value})
 
     stage = Stage(config, "sage", "safe", c.steps, c, heads if c.advantage == "gae" else None)
@@ -264,7 +356,9 @@ def ppo(config: Config) -> None:
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             for episode, given in zip(episodes, rewards.tolist()):
                 if not math.isfinite(given):
-                    raise UserError(f"step {step}: the reward of a task of the world {episode.task.world} (seed {episode.task.seed}) is {given}; look at ppo.malformed, ppo.invented and that world's verify")
+                    raise UserError(
+                        f"step {step}: the reward of a task of the world {episode.task.world} (seed {episode.task.seed}) is {given}; look at ppo.malformed, ppo.invented and that world's verify"
+                    )
                 seen["reward"].append(given)
                 seen[f"reward_{episode.task.world}"].append(given)
             fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
@@ -378,7 +472,9 @@ def ppo(config: Config) -> None:
 def main() -> None:
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
-        raise UserError(f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify, vary and reflect are distill.py's)")
+        raise UserError(
+            f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify, vary and reflect are distill.py's)"
+        )
     if config.stage in ("", "dpo"):
         dpo(config)
     if config.stage in ("", "ppo"):

@@ -19,24 +19,33 @@ import sys
 import time
 from pathlib import Path
 
-import threads  # before torch
+import support.openmp  # before torch
 
 import torch
 
-import chat_template
-import checkpoint
+from support import chat_template
+from support import checkpoint
 import config as settings
-import runtime
-import tokenizer as tokenizers
+from support import runtime
+from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from generate import compiled_step, generate, step
 from mch import Heads
 from model import SAGE
 from think import Thinking, think
-from tokenizer import Tokenizer
-from tools import check_tools, openai_tools
-from traces import closing_text, opening_text, page, record, said_text, save, shade, step_text
-from worlds import Difficulty, Task, Tasks
+from support.tokenizer import Tokenizer
+from worlds.tools import check_tools, openai_tools
+from support.traces import (
+    closing_text,
+    opening_text,
+    page,
+    record,
+    said_text,
+    save,
+    shade,
+    step_text,
+)
+from worlds.base import Difficulty, Task, Tasks
 from worlds.terminal import task_of
 
 
@@ -55,16 +64,41 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
 
 
 def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:
-    """Print a text with each token on the colour of its gate; with `picture`, also draw it to that PNG."""
+    """Print a text with each token on the colour of its gate; with `picture`, also draw it to that
+    PNG.
+    """
     if model.config.embedding != "split":
-        raise UserError("this model has one plain embedding and no gate; --show-gate needs model.embedding split")
+        raise UserError(
+            "this model has one plain embedding and no gate; --show-gate needs model.embedding split"
+        )
     tokens = tokenizer.encode(text)
     with torch.no_grad():
-        gates = torch.sigmoid(model.embedding.gate_logits(torch.tensor([tokens], device=next(model.parameters()).device)))[0].tolist()
-    characters = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character of several tokens is shown with its last
+        gates = torch.sigmoid(
+            model.embedding.gate_logits(
+                torch.tensor([tokens], device=next(model.parameters()).device)
+            )
+        )[0].tolist()
+    characters = codecs.getincrementaldecoder("utf-8")(
+        errors="replace"
+    )  # a character of several tokens is shown with its last
     pieces = [characters.decode(tokenizer.decode_bytes([token])) for token in tokens]
-    print("\x1b[0m" + "".join(f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{piece}".replace("\n", "\x1b[0m\n") for piece, (r, g, b) in zip(pieces, map(shade, gates))) + "\x1b[0m")
-    print("gate: " + "".join(f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{f' {value:.1f} '}" for value in (0, 0.25, 0.5, 0.75, 1) for r, g, b in [shade(value)]) + "\x1b[0m  0 code … 1 prose")
+    print(
+        "\x1b[0m"
+        + "".join(
+            f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{piece}".replace("\n", "\x1b[0m\n")
+            for piece, (r, g, b) in zip(pieces, map(shade, gates))
+        )
+        + "\x1b[0m"
+    )
+    print(
+        "gate: "
+        + "".join(
+            f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{f' {value:.1f} '}"
+            for value in (0, 0.25, 0.5, 0.75, 1)
+            for r, g, b in [shade(value)]
+        )
+        + "\x1b[0m  0 code … 1 prose"
+    )
     if picture:
         draw_gate(pieces, gates, Path(picture))
         print(f"picture: {picture}")
@@ -80,7 +114,9 @@ def draw_gate(pieces: list[str], gates: list[float], path: Path) -> None:
 
     lines = "".join(pieces).split("\n")
     columns, rows = max(map(len, lines)), len(lines)
-    figure, axis = plt.subplots(figsize=(columns * 0.093 + 0.3, rows * 0.2 + 0.55), layout="constrained")
+    figure, axis = plt.subplots(
+        figsize=(columns * 0.093 + 0.3, rows * 0.2 + 0.55), layout="constrained"
+    )
     row = column = 0
     for piece, gate in zip(pieces, gates):
         colour = tuple(channel / 255 for channel in shade(gate))
@@ -89,10 +125,26 @@ def draw_gate(pieces: list[str], gates: list[float], path: Path) -> None:
                 row, column = row + 1, 0
                 continue
             axis.add_patch(Rectangle((column, row), 1, 1, color=colour, linewidth=0))
-            axis.text(column + 0.5, row + 0.55, character, family="monospace", fontsize=9.5, ha="center", va="center")
+            axis.text(
+                column + 0.5,
+                row + 0.55,
+                character,
+                family="monospace",
+                fontsize=9.5,
+                ha="center",
+                va="center",
+            )
             column += 1
     for number in range(11):
-        axis.add_patch(Rectangle((number * 2, rows + 0.6), 2, 0.7, color=tuple(channel / 255 for channel in shade(number / 10)), linewidth=0))
+        axis.add_patch(
+            Rectangle(
+                (number * 2, rows + 0.6),
+                2,
+                0.7,
+                color=tuple(channel / 255 for channel in shade(number / 10)),
+                linewidth=0,
+            )
+        )
     axis.text(23, rows + 0.95, "gate, from 0 (code) to 1 (prose)", fontsize=8.5, va="center")
     axis.set(xlim=(0, columns), ylim=(rows + 1.4, 0))
     axis.axis("off")
@@ -101,24 +153,46 @@ def draw_gate(pieces: list[str], gates: list[float], path: Path) -> None:
 
 
 def task_for(sample: Sample, style: str) -> Task:
-    """The task to be played: one of a world, or the prompt with the tools of a file. Raises UserError for a file that holds no tools."""
+    """The task to be played: one of a world, or the prompt with the tools of a file.
+
+    Raises UserError for a file that holds no tools.
+    """
     if not sample.tools:
-        return Tasks("validation", Eval.seed, [sample.world or "api"], Difficulty(style=style, fault_rate=sample.fault_rate))[sample.task]
+        return Tasks(
+            "validation",
+            Eval.seed,
+            [sample.world or "api"],
+            Difficulty(style=style, fault_rate=sample.fault_rate),
+        )[sample.task]
     path = Path(settings.anchored(sample.tools))
     try:
         tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); wanted a list of tools in OpenAI's or MCP's format") from None
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}); wanted a list of tools in OpenAI's or MCP's format"
+        ) from None
     if faults := check_tools(tools):
-        raise UserError(f"{path} is no list of tools: {faults[0].message}; wanted [{{\"type\": \"function\", \"function\": {{\"name\": ..., \"description\": ..., \"parameters\": a JSON Schema of type object}}}}]")
+        raise UserError(
+            f'{path} is no list of tools: {faults[0].message}; wanted [{{"type": "function", "function": {{"name": ..., "description": ..., "parameters": a JSON Schema of type object}}}}]'
+        )
     return task_of(sample.prompt, tools, style)
 
 
 def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
-    """One episode with its decisions, shown as they are made; the files are whole after every step, so also when it is stopped."""
+    """One episode with its decisions, shown as they are made; the files are whole after every step,
+    so also when it is stopped.
+    """
     device, plain = str(next(model.parameters()).device), checkpoint.is_qwen(sample.run)
-    heads = Heads(model.config).to(device) if plain else checkpoint.load_heads(sample.run, model.config, device)
-    note = "" if heads.trained else "the heads are untrained: their confidences are ½ whatever they see, and the gate never asks for a second thought"
+    heads = (
+        Heads(model.config).to(device)
+        if plain
+        else checkpoint.load_heads(sample.run, model.config, device)
+    )
+    note = (
+        ""
+        if heads.trained
+        else "the heads are untrained: their confidences are ½ whatever they see, and the gate never asks for a second thought"
+    )
     thinking = sample.thinking
     if sample.tools:
         thinking.patience = 0.0  # people type slowly
@@ -135,7 +209,15 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         if sample.json == "-":
             return print(json.dumps(data, ensure_ascii=False)) if data["ended"] else None
         for step in data["steps"][shown:]:
-            print("\n".join([*([opening_text(data, coloured)] if step["number"] == 1 else []), step_text(data, step, coloured)]), flush=True)
+            print(
+                "\n".join(
+                    [
+                        *([opening_text(data, coloured)] if step["number"] == 1 else []),
+                        step_text(data, step, coloured),
+                    ]
+                ),
+                flush=True,
+            )
         for step in data["steps"][heard:]:
             if step["said"] is not None:
                 print(said_text(step, coloured), flush=True)
@@ -159,14 +241,17 @@ def main() -> None:
         return show_gate(model, tokenizer, sample.prompt, sample.picture)
 
     if sample.chat:
-        messages = [dict(role="system", content=tokenizers.STANDARD),
-                    dict(role="user", content=sample.prompt)]
+        messages = [
+            dict(role="system", content=tokenizers.STANDARD),
+            dict(role="user", content=sample.prompt),
+        ]
         prompt = chat_template.prompt_tokens(tokenizer, messages)
     else:
         prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
         print(sample.prompt, end="", flush=True)
 
-    # tokens are bytes: a character may end in a later one, so the terminal gets what an incremental decoder has complete
+    # tokens are bytes: a character may end in a later one, so the terminal gets what an incremental
+    # decoder has complete
     characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def stream(row: int, token: int) -> None:
@@ -174,16 +259,33 @@ def main() -> None:
             print(characters.decode(tokenizer.decode_bytes([token])), end="", flush=True)
 
     on_cpu = next(model.parameters()).device.type == "cpu"
-    compiled = sample.compile == "on" or sample.compile == "auto" and sample.tokens >= 1000 and runtime.can_compile("cpu" if on_cpu else "cuda")
+    compiled = (
+        sample.compile == "on"
+        or sample.compile == "auto"
+        and sample.tokens >= 1000
+        and runtime.can_compile("cpu" if on_cpu else "cuda")
+    )
     began = time.perf_counter()
-    texts = generate(model, [prompt] * sample.samples, sample.tokens, sample.temperature, sample.top_p,
-                     tokenizer.stop, sample.seed, compiled_step(model) if compiled else step, stream)
+    texts = generate(
+        model,
+        [prompt] * sample.samples,
+        sample.tokens,
+        sample.temperature,
+        sample.top_p,
+        tokenizer.stop,
+        sample.seed,
+        compiled_step(model) if compiled else step,
+        stream,
+    )
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))
     for tokens in texts[1:]:
         print(f"{'-' * 20}\n{'' if sample.chat else sample.prompt}{tokenizer.decode(tokens)}")
     drawn = sum(map(len, texts))
-    print(f"[{drawn} tokens in {seconds:.1f} s, {drawn / max(seconds, 1e-9):.0f} tokens/s]", file=sys.stderr)
+    print(
+        f"[{drawn} tokens in {seconds:.1f} s, {drawn / max(seconds, 1e-9):.0f} tokens/s]",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Landmark attention's speed and memory beside what else could compute it, each backend by its name.
+"""Landmark attention's speed and memory beside what else could compute it, each backend by its
+name.
 
     python bench/attention.py             all that this machine can measure, then the picture; about four minutes on two CPU cores
     python bench/attention.py memory      peak memory from 4k to 128k tokens, and the cache's size
@@ -7,7 +8,8 @@
     python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape; "not measured" without a GPU
     python bench/attention.py picture     docs/attention.png from the recorded figures
 
-TFLOP/s count visible pairs only (4d a pair forward, 10d backward), so a backend that computes hidden pairs shows a lower figure.
+TFLOP/s count visible pairs only (4d a pair forward, 10d backward), so a backend that computes
+hidden pairs shows a lower figure.
 """
 
 import json
@@ -23,14 +25,22 @@ from typing import Callable, Sequence
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import threads  # before torch
+import support.openmp  # before torch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import results
-from attention import LandmarkCache, blocked, decode_op, definition, landmark_attention, mask, visible
+from support import result_tables as results
+from attention import (
+    LandmarkCache,
+    blocked,
+    decode_op,
+    definition,
+    landmark_attention,
+    mask,
+    visible,
+)
 
 WINDOW, STRIDE = 4096, 64
 
@@ -38,18 +48,29 @@ WINDOW, STRIDE = 4096, 64
 def pairs(T: int, window: int = WINDOW, stride: int = STRIDE) -> int:
     """Visible pairs of one head: the window's, and the landmarks beyond it."""
     i = torch.arange(T)
-    return int(((i + 1).clamp(max=window) + torch.where(i >= window, (i - window) // stride + 1, 0)).sum())
+    return int(
+        ((i + 1).clamp(max=window) + torch.where(i >= window, (i - window) // stride + 1, 0)).sum()
+    )
 
 
 def tensors(T: int, H: int, K: int, d: int, dtype: torch.dtype, device: str) -> list[Tensor]:
     generator = torch.Generator(device).manual_seed(T)
-    return [torch.randn(1, heads, T, d, dtype=dtype, device=device, generator=generator, requires_grad=True) for heads in (H, K, K)]
+    return [
+        torch.randn(
+            1, heads, T, d, dtype=dtype, device=device, generator=generator, requires_grad=True
+        )
+        for heads in (H, K, K)
+    ]
 
 
 def seconds(call: Callable[[], object], device: str, repeats: int = 5) -> list[float]:
-    """Times of `call` after one warm-up, sorted; fewer when one takes seconds. On a GPU by events, with a cold L2."""
+    """Times of `call` after one warm-up, sorted; fewer when one takes seconds.
+
+    On a GPU by events, with a cold L2.
+    """
     if device == "cuda":
         from triton.testing import do_bench
+
         return sorted(t / 1000 for t in do_bench(call, warmup=200, rep=1000, return_mode="all"))
     times = []
     while len(times) < min(2, repeats + 1) or len(times) < repeats + 1 and sum(times) < 6:
@@ -59,21 +80,34 @@ def seconds(call: Callable[[], object], device: str, repeats: int = 5) -> list[f
     return sorted(times[1:] or times)
 
 
-# Memory -------------------------------------------------------------------------------------------------------------
+# Memory
+# -------------------------------------------------------------------------------------------------------------
 
 
 def resident(peak: bool = False) -> int:
-    """Bytes of memory that this process holds now, or has held at most since resident() was last asked for the present (Linux)."""
+    """Bytes of memory that this process holds now, or has held at most since resident() was last
+    asked for the present (Linux).
+    """
     if not peak:
-        Path("/proc/self/clear_refs").write_text("5")                                  # forget the earlier peak: importing torch may have gone higher
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # forget the earlier peak: importing torch may have gone higher
     field = "VmHWM" if peak else "VmRSS"
-    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(field)
+    )
 
 
 def peak(kind: str, T: int) -> None:
-    """In a process of its own: print the bytes by which one forward and backward (one head, d 64, float32) raised peak memory over its inputs."""
+    """In a process of its own: print the bytes by which one forward and backward (one head, d 64,
+    float32) raised peak memory over its inputs.
+    """
     torch.set_num_threads(1)
-    landmark_attention(*tensors(256, 1, 1, 64, torch.float32, "cpu"), 16, 8, implementation="blocked").sum().backward()   # libraries are loaded
+    landmark_attention(
+        *tensors(256, 1, 1, 64, torch.float32, "cpu"), 16, 8, implementation="blocked"
+    ).sum().backward()  # libraries are loaded
     q, k, v = tensors(T, 1, 1, 64, torch.float32, "cpu")
     before = resident()
     if kind == "explicit mask":
@@ -84,53 +118,109 @@ def peak(kind: str, T: int) -> None:
 
 
 def fit(lengths: Sequence[int], sizes: Sequence[float]) -> tuple[float, float, float, float]:
-    """Least squares of sizes to a + b·(W + T/k), the line the paper claims: a, b, R², and the largest share by which a size is off the line.
+    """Least squares of sizes to a + b·(W + T/k), the line the paper claims: a, b, R², and the
+    largest share by which a size is off the line.
 
-    Only lengths beyond the window count: up to it all tokens are in the window and memory grows as T.
+    Only lengths beyond the window count: up to it all tokens are in the window and memory grows as
+    T.
     """
     lengths, sizes = zip(*((T, size) for T, size in zip(lengths, sizes) if T > WINDOW))
     seen = [WINDOW + T / STRIDE for T in lengths]
     b, a = statistics.linear_regression(seen, sizes)
-    return a, b, statistics.correlation(seen, sizes) ** 2, max(abs(a + b * x - y) / y for x, y in zip(seen, sizes))
+    return (
+        a,
+        b,
+        statistics.correlation(seen, sizes) ** 2,
+        max(abs(a + b * x - y) / y for x, y in zip(seen, sizes)),
+    )
 
 
 def memory() -> None:
-    # by default the C library keeps part of what is freed; so told it gives every block above 64 kB back at once, and the peak is what is alive
+    # by default the C library keeps part of what is freed; so told it gives every block above 64 kB
+    # back at once, and the peak is what is alive
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     print("peak memory of one forward and backward over its inputs, one head, d 64, float32 (MB)")
-    for kind, lengths in (("blocked path", (4096, 8192, 16_384, 32_768, 65_536, 131_072)), ("explicit mask", (2048, 4096, 8192, 16_384))):
+    for kind, lengths in (
+        ("blocked path", (4096, 8192, 16_384, 32_768, 65_536, 131_072)),
+        ("explicit mask", (2048, 4096, 8192, 16_384)),
+    ):
         used = []
         for T in lengths:
-            run = subprocess.run([sys.executable, __file__, "peak", kind, str(T)], capture_output=True, text=True, check=True, env=environment)
+            run = subprocess.run(
+                [sys.executable, __file__, "peak", kind, str(T)],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environment,
+            )
             used.append(int(run.stdout) / 1e6)
             print(f"  {kind:13} {T:7} {used[-1]:9.1f}", flush=True)
-            results.record("attention", f"peak memory/{kind}, {T} tokens", round(used[-1], 1), unit="MB", note="over the inputs: forward and backward, one head, d 64, float32")
+            results.record(
+                "attention",
+                f"peak memory/{kind}, {T} tokens",
+                round(used[-1], 1),
+                unit="MB",
+                note="over the inputs: forward and backward, one head, d 64, float32",
+            )
         if kind == "blocked path":
             a, b, r2, off = fit(lengths, used)
             line = f"{a + b * WINDOW:.1f} MB + {b * 1000:.1f} kB · T/k, R² {r2:.6f}, at most {off:.1%} off"
             print(f"  beyond the window {line}")
-            results.record("attention", "peak memory/blocked path, slope of the line beyond the window", round(b / STRIDE * 1e6), unit="bytes a token", n=len(lengths) - 1,
-                           note=f"{line}; {4 * 64 * 4} of the slope are the output and the three gradients")
-    print("cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB")
+            results.record(
+                "attention",
+                "peak memory/blocked path, slope of the line beyond the window",
+                round(b / STRIDE * 1e6),
+                unit="bytes a token",
+                n=len(lengths) - 1,
+                note=f"{line}; {4 * 64 * 4} of the slope are the output and the three gradients",
+            )
+    print(
+        "cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB"
+    )
     lengths, sizes = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576), []
     for T in lengths:
         sizes.append(LandmarkCache(64, 1, 8, 128, WINDOW, STRIDE, T, torch.bfloat16, "meta").bytes)
         dense = 64 * 8 * 128 * 2 * 2 * T
-        print(f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times")
-        results.record("attention", f"cache/{T} tokens", round(sizes[-1] / 1e9, 3), unit="GB", note=f"dense {dense / 1e9:.2f} GB, {dense / sizes[-1]:.1f} times as much")
+        print(
+            f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times"
+        )
+        results.record(
+            "attention",
+            f"cache/{T} tokens",
+            round(sizes[-1] / 1e9, 3),
+            unit="GB",
+            note=f"dense {dense / 1e9:.2f} GB, {dense / sizes[-1]:.1f} times as much",
+        )
     a, b, r2, off = fit(lengths, sizes)
     line = f"{a:,.0f} + {b:,.1f} · (W + T/k) bytes, R² {r2:.6f}, at most {off:.0e} off"
     print(f"  beyond the window {line}")
-    results.record("attention", "cache/slope of the line beyond the window", round(b), unit="bytes for each of W + T/k", n=len(lengths) - 1,
-                   note=f"{line}; a slot holds 64 · 8 · 128 · 2 · 2 = {64 * 8 * 128 * 2 * 2:,}")
+    results.record(
+        "attention",
+        "cache/slope of the line beyond the window",
+        round(b),
+        unit="bytes for each of W + T/k",
+        n=len(lengths) - 1,
+        note=f"{line}; a slot holds 64 · 8 · 128 · 2 · 2 = {64 * 8 * 128 * 2 * 2:,}",
+    )
 
 
 def long() -> None:
     """A small model reads 131 000 tokens in chunks and decodes 16 more."""
     from config import Model
     from model import SAGE, State
+
     T = 131_072
-    config = Model(width=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward=128, context=T, window=WINDOW, landmark_stride=STRIDE)
+    config = Model(
+        width=64,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        head_dim=32,
+        feed_forward=128,
+        context=T,
+        window=WINDOW,
+        landmark_stride=STRIDE,
+    )
     model = SAGE(config)
     state = State(config, 1, T)
     tokens = torch.randint(config.vocab_size, (1, T - 16))
@@ -143,43 +233,88 @@ def long() -> None:
             token = model.logits(hidden[:, -1:]).argmax(-1)
             hidden = model.hidden(token, state=state)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"128k tokens: read in {read - start:.1f} s, decoded at {(time.perf_counter() - read) / 16 * 1000:.1f} ms a token, {used:.2f} GB of memory at most, "
-          f"cache {state.cache.bytes / 1e6:.1f} MB")
-    results.record("attention", "128k/peak memory of reading and decoding", round(used, 2), unit="GB", note=f"the whole process, toy of {sum(p.numel() for p in model.parameters()):,} parameters")
-    results.record("attention", "128k/cache", round(state.cache.bytes / 1e6, 1), unit="MB", note=f"dense: {2 * 2 * 32 * T * 4 / 1e6:.1f} MB")
+    print(
+        f"128k tokens: read in {read - start:.1f} s, decoded at {(time.perf_counter() - read) / 16 * 1000:.1f} ms a token, {used:.2f} GB of memory at most, "
+        f"cache {state.cache.bytes / 1e6:.1f} MB"
+    )
+    results.record(
+        "attention",
+        "128k/peak memory of reading and decoding",
+        round(used, 2),
+        unit="GB",
+        note=f"the whole process, toy of {sum(p.numel() for p in model.parameters()):,} parameters",
+    )
+    results.record(
+        "attention",
+        "128k/cache",
+        round(state.cache.bytes / 1e6, 1),
+        unit="MB",
+        note=f"dense: {2 * 2 * 32 * T * 4 / 1e6:.1f} MB",
+    )
     results.record("attention", "128k/reading", round(T / (read - start)), unit="tokens/s", n=1)
 
 
-# CPU ----------------------------------------------------------------------------------------------------------------
+# CPU
+# ----------------------------------------------------------------------------------------------------------------
 
 
-def cpu(lengths: tuple[int, ...] = (2048, 4096, 8192, 16_384, 32_768), window: int = 1024, record: bool = True) -> None:
+def cpu(
+    lengths: tuple[int, ...] = (2048, 4096, 8192, 16_384, 32_768),
+    window: int = 1024,
+    record: bool = True,
+) -> None:
     H, K, d = 2, 1, 64
-    print(f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, window {window}, stride {STRIDE}: milliseconds forward | forward and backward")
+    print(
+        f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, window {window}, stride {STRIDE}: milliseconds forward | forward and backward"
+    )
     for T in lengths:
         q, k, v = tensors(T, H, K, d, torch.float32, "cpu")
-        backends = {"blocked": lambda: landmark_attention(q, k, v, window, STRIDE, implementation="blocked"),
-                    "SDPA causal (dense)": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)}
+        backends = {
+            "blocked": lambda: landmark_attention(
+                q, k, v, window, STRIDE, implementation="blocked"
+            ),
+            "SDPA causal (dense)": lambda: F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=True
+            ),
+        }
         if T <= 8192:  # its mask is T × T
             seen = mask(T, window, STRIDE, None, "cpu")
-            backends["SDPA with the mask"] = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True)
+            backends["SDPA with the mask"] = lambda: F.scaled_dot_product_attention(
+                q, k, v, attn_mask=seen, enable_gqa=True
+            )
         for name, call in backends.items():
             with torch.no_grad():
                 forward = seconds(call, "cpu")
             both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)), "cpu")
-            print(f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | {statistics.median(both) * 1e3:9.1f}", flush=True)
+            print(
+                f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | {statistics.median(both) * 1e3:9.1f}",
+                flush=True,
+            )
             if record:
                 for what, times in (("forward", forward), ("forward and backward", both)):
-                    results.record("attention", f"cpu/{what}, {T} tokens, {name}", round(statistics.median(times) * 1e3, 2), unit="ms", n=len(times),
-                                   spread=f"min {times[0] * 1e3:.1f} max {times[-1] * 1e3:.1f}", note=f"float32, H {H}, K {K}, d {d}, W {window}, k {STRIDE}")
+                    results.record(
+                        "attention",
+                        f"cpu/{what}, {T} tokens, {name}",
+                        round(statistics.median(times) * 1e3, 2),
+                        unit="ms",
+                        n=len(times),
+                        spread=f"min {times[0] * 1e3:.1f} max {times[-1] * 1e3:.1f}",
+                        note=f"float32, H {H}, K {K}, d {d}, W {window}, k {STRIDE}",
+                    )
 
 
-# GPU ----------------------------------------------------------------------------------------------------------------
+# GPU
+# ----------------------------------------------------------------------------------------------------------------
 
 
-def flex(T: int, window: int, stride: int, packed: bool, device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """FlexAttention with the plain mask (a landmark stands in every block of keys, so none is skipped), or over [landmarks; all keys]."""
+def flex(
+    T: int, window: int, stride: int, packed: bool, device: str
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """FlexAttention with the plain mask (a landmark stands in every block of keys, so none is
+    skipped), or over [landmarks; all keys].
+    """
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
     count = -(-T // stride) if packed else 0
 
     def plain_mask(b, h, i, j):
@@ -189,7 +324,9 @@ def flex(T: int, window: int, stride: int, packed: bool, device: str) -> Callabl
         near = (j - count <= i) & (i - (j - count) < window) & (j >= count)
         return near | (j < count) & (i - j * stride >= window)
 
-    block_mask = create_block_mask(packed_mask if packed else plain_mask, None, None, T, count + T, device=device)
+    block_mask = create_block_mask(
+        packed_mask if packed else plain_mask, None, None, T, count + T, device=device
+    )
     compiled = torch.compile(flex_attention) if device == "cuda" else flex_attention
 
     def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -215,84 +352,182 @@ def matmul_peak(device: str, size: int, dtype: torch.dtype) -> float:
     return 2 * size**3 / statistics.median(seconds(lambda: a @ b, device)) / 1e12
 
 
-def gpu(lengths: tuple[int, ...] = (8192, 32_768, 131_072), H: int = 40, K: int = 8, d: int = 128, window: int = WINDOW, stride: int = STRIDE,
-        dtype: torch.dtype = torch.bfloat16, device: str = "cuda", record: bool = True) -> dict[str, float]:
-    """Time every backend; returns {what: seconds}. A test runs it at a tiny size on a CPU, in Triton's interpreter."""
+def gpu(
+    lengths: tuple[int, ...] = (8192, 32_768, 131_072),
+    H: int = 40,
+    K: int = 8,
+    d: int = 128,
+    window: int = WINDOW,
+    stride: int = STRIDE,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str = "cuda",
+    record: bool = True,
+) -> dict[str, float]:
+    """Time every backend; returns {what: seconds}.
+
+    A test runs it at a tiny size on a CPU, in Triton's interpreter.
+    """
     peak = matmul_peak(device, 8192 if device == "cuda" else 64, dtype)
-    print(f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; H {H}, K {K}, d {d}, window {window}, stride {stride}")
+    print(
+        f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; H {H}, K {K}, d {d}, window {window}, stride {stride}"
+    )
     timed: dict[str, float] = {}
 
-    def note(what: str, T: int, times: list[float], flops: float, unit: str, goal: str = "") -> None:
+    def note(
+        what: str, T: int, times: list[float], flops: float, unit: str, goal: str = ""
+    ) -> None:
         middle = statistics.median(times)
         rate = flops / middle / 1e12
         share = f"{rate / peak:.0%} of the matmul peak" if unit == "TFLOP/s" else ""
         timed[f"{what}, {T} tokens"] = middle
         print(f"  {T:7} {what:38} {middle * 1e3:9.3f} ms {rate:8.2f} {unit} {share}", flush=True)
         if record:
-            results.record("attention", f"gpu/{what}, {T} tokens", round(rate, 2), unit=unit, n=len(times), goal=goal, note=f"{middle * 1e3:.3f} ms; {share}",
-                           spread=f"min {flops / times[-1] / 1e12:.1f} max {flops / times[0] / 1e12:.1f}")
+            results.record(
+                "attention",
+                f"gpu/{what}, {T} tokens",
+                round(rate, 2),
+                unit=unit,
+                n=len(times),
+                goal=goal,
+                note=f"{middle * 1e3:.3f} ms; {share}",
+                spread=f"min {flops / times[-1] / 1e12:.1f} max {flops / times[0] / 1e12:.1f}",
+            )
 
     for T in lengths:
         q, k, v = tensors(T, H, K, d, dtype, device)
         visible_pairs = pairs(T, window, stride)
-        backends = {"landmark (triton)": lambda *x: landmark_attention(*x, window, stride, implementation="triton"),
-                    "FlexAttention, packed mask": flex(T, window, stride, True, device),
-                    "FlexAttention, plain mask": flex(T, window, stride, False, device),
-                    "SDPA flash (dense)": sdpa("FLASH_ATTENTION"), "SDPA cuDNN (dense)": sdpa("CUDNN_ATTENTION")}
+        backends = {
+            "landmark (triton)": lambda *x: landmark_attention(
+                *x, window, stride, implementation="triton"
+            ),
+            "FlexAttention, packed mask": flex(T, window, stride, True, device),
+            "FlexAttention, plain mask": flex(T, window, stride, False, device),
+            "SDPA flash (dense)": sdpa("FLASH_ATTENTION"),
+            "SDPA cuDNN (dense)": sdpa("CUDNN_ATTENTION"),
+        }
         for name, call in backends.items():
             ours = name.startswith("landmark") and T >= 131_072
             try:
                 with torch.no_grad():
                     inputs = [x.detach() for x in (q, k, v)]
-                    note(f"forward, {name}", T, seconds(lambda: call(*inputs), device), 4 * d * H * visible_pairs, "TFLOP/s", "≥ 550" if ours else "")
+                    note(
+                        f"forward, {name}",
+                        T,
+                        seconds(lambda: call(*inputs), device),
+                        4 * d * H * visible_pairs,
+                        "TFLOP/s",
+                        "≥ 550" if ours else "",
+                    )
                 out = call(q, k, v)
                 incoming = torch.randn_like(out)
-                note(f"backward, {name}", T, seconds(lambda: torch.autograd.grad(out, (q, k, v), incoming, retain_graph=True), device), 10 * d * H * visible_pairs,
-                     "TFLOP/s", "≥ 450" if ours else "")
-            except (RuntimeError, NotImplementedError) as error:                    # out of memory, or no such backend on this device
+                note(
+                    f"backward, {name}",
+                    T,
+                    seconds(
+                        lambda: torch.autograd.grad(out, (q, k, v), incoming, retain_graph=True),
+                        device,
+                    ),
+                    10 * d * H * visible_pairs,
+                    "TFLOP/s",
+                    "≥ 450" if ours else "",
+                )
+            except (
+                RuntimeError,
+                NotImplementedError,
+            ) as error:  # out of memory, or no such backend on this device
                 print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
         cache = LandmarkCache(1, 1, K, d, window, stride, T, dtype, device)
         slots, last = cache.ring + cache.landmarks, torch.full((1,), T - 1, device=device)
         one = q[:, :, -1:].detach()
         with torch.no_grad():
-            note("decode, landmark (triton)", T, seconds(lambda: decode_op(one, cache.keys[0], cache.values[0], last, cache.ring, slots, stride), device), cache.bytes, "TB/s")
-            note("decode, SDPA over all keys", T, seconds(lambda: F.scaled_dot_product_attention(one, k, v, enable_gqa=True), device), k.nbytes + v.nbytes, "TB/s")
+            note(
+                "decode, landmark (triton)",
+                T,
+                seconds(
+                    lambda: decode_op(
+                        one, cache.keys[0], cache.values[0], last, cache.ring, slots, stride
+                    ),
+                    device,
+                ),
+                cache.bytes,
+                "TB/s",
+            )
+            note(
+                "decode, SDPA over all keys",
+                T,
+                seconds(lambda: F.scaled_dot_product_attention(one, k, v, enable_gqa=True), device),
+                k.nbytes + v.nbytes,
+                "TB/s",
+            )
     return timed
 
 
-# Picture ------------------------------------------------------------------------------------------------------------
+# Picture
+# ------------------------------------------------------------------------------------------------------------
 
 
 def picture() -> None:
     import matplotlib
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    recorded = {r["name"]: r["value"] for r in json.loads((results.FOLDER / "attention.json").read_text())}
+
+    recorded = {
+        r["name"]: r["value"] for r in json.loads((results.FOLDER / "attention.json").read_text())
+    }
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), constrained_layout=True)
     seen = mask(96, 16, 8, None, "cpu").float()
     i = torch.arange(96)
-    seen[(i[:, None] - i >= 16) & (i % 8 == 0)] *= 0.55                              # landmarks beyond the window in a lighter tone
+    seen[(i[:, None] - i >= 16) & (i % 8 == 0)] *= (
+        0.55  # landmarks beyond the window in a lighter tone
+    )
     left.imshow(seen, cmap="Blues", vmin=0, vmax=1.15, interpolation="nearest")
     left.set(title="who sees whom: window 16, a landmark every 8", xlabel="key", ylabel="query")
 
     def curve(axis, prefix: str, suffix: str, label: str) -> list[tuple[int, float]]:
-        points = sorted((int(name[len(prefix): len(name) - len(suffix)]), value) for name, value in recorded.items()
-                        if name.startswith(prefix) and name.endswith(suffix))
-        axis.plot([T for T, _ in points], [value for _, value in points], marker="o", markersize=3, label=label if points else f"{label}: not measured")
+        points = sorted(
+            (int(name[len(prefix) : len(name) - len(suffix)]), value)
+            for name, value in recorded.items()
+            if name.startswith(prefix) and name.endswith(suffix)
+        )
+        axis.plot(
+            [T for T, _ in points],
+            [value for _, value in points],
+            marker="o",
+            markersize=3,
+            label=label if points else f"{label}: not measured",
+        )
         return points
 
     if points := curve(middle, "peak memory/blocked path, ", " tokens", "landmark, blocked"):
         a, b, _, _ = fit(*zip(*points))
-        middle.plot([T for T, _ in points if T > WINDOW], [a + b * (WINDOW + T / STRIDE) for T, _ in points if T > WINDOW], "k:", linewidth=1, label="a + b · (W + T/k)")
+        middle.plot(
+            [T for T, _ in points if T > WINDOW],
+            [a + b * (WINDOW + T / STRIDE) for T, _ in points if T > WINDOW],
+            "k:",
+            linewidth=1,
+            label="a + b · (W + T/k)",
+        )
     curve(middle, "peak memory/explicit mask, ", " tokens", "dense, explicit mask")
-    middle.set(title=f"peak memory, one head, window {WINDOW}", xlabel="tokens", ylabel="MB, forward and backward")
+    middle.set(
+        title=f"peak memory, one head, window {WINDOW}",
+        xlabel="tokens",
+        ylabel="MB, forward and backward",
+    )
     curve(right, "cpu/forward and backward, ", " tokens, blocked", "landmark, blocked")
     curve(right, "cpu/forward and backward, ", " tokens, SDPA causal (dense)", "dense, SDPA causal")
-    curve(right, "cpu/forward and backward, ", " tokens, SDPA with the mask", "landmark as a mask in SDPA")
-    right.set(title="time on a CPU, window 1024", xlabel="tokens", ylabel="ms, forward and backward")
+    curve(
+        right,
+        "cpu/forward and backward, ",
+        " tokens, SDPA with the mask",
+        "landmark as a mask in SDPA",
+    )
+    right.set(
+        title="time on a CPU, window 1024", xlabel="tokens", ylabel="ms, forward and backward"
+    )
     for axis in (middle, right):
         lengths = sorted({int(T) for line in axis.lines for T in line.get_xdata()})
-        if lengths:                                                                    # an empty axis has no logarithm
+        if lengths:  # an empty axis has no logarithm
             axis.set(xscale="log", yscale="log")
             axis.set_xticks(lengths, [f"{T // 1024}k" for T in lengths], minor=False)
             axis.minorticks_off()

@@ -1,9 +1,11 @@
-"""Attacks on the time and the memory of whoever judges an agent: the check of calls, the worlds in process, SQL, what is read after a shell's commands.
+"""Attacks on the time and the memory of whoever judges an agent: the check of calls, the worlds in
+process, SQL, what is read after a shell's commands.
 
     python bench/bounds.py             a table, docs/results/sandbox.json, from which docs/SANDBOX.md is made, and a fuzz of 100 000 calls
     python bench/bounds.py --fuzz 0    the table alone
 
-Each attack runs in a process of its own that has done nothing else, and is held to 2 seconds and 200 MB beyond what the imports take; nothing may be raised.
+Each attack runs in a process of its own that has done nothing else, and is held to 2 seconds and
+200 MB beyond what the imports take; nothing may be raised.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import results  # noqa: E402
+from support import result_tables as results  # noqa: E402
 
 SECONDS, MEGABYTES = 2.0, 200
 
@@ -181,13 +183,14 @@ def attacks() -> list[tuple[str, str]]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------- one attack, in a process of its own
+# -------------------------------------------------------------------------------------------------
+# one attack, in a process of its own
 
 
 def act(group: str, name: str) -> str:
     """Carry out an attack; what was said, short."""
-    import tools
-    from worlds import Difficulty, Episode, draw
+    from worlds import tools
+    from worlds.base import Difficulty, Episode, draw
 
     if group == "check":
         schema, arguments = CHECK[name]
@@ -254,7 +257,8 @@ ALONE = """
 import re, sys, time
 sys.path.insert(0, {folder!r})
 import bounds
-import tools, worlds.sql, worlds.safety, worlds.shell, worlds.api
+from worlds import tools
+import worlds.sql, worlds.safety, worlds.shell, worlds.api
 tools.check({{"name": "f", "arguments": {{}}}}, [{{"type": "function", "function": {{"name": "f"}}}}])  # whatever is made once
 def kilobytes(what):
     return int(re.search(rf"{{what}}:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -296,13 +300,17 @@ def held(seconds: float, megabytes: float, said: str) -> bool:
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- fuzz
+# --------------------------------------------------------------------------------------------------------------
+# fuzz
 
 
 def fuzz(count: int, seed: int = 0) -> Counter:
-    """Random calls, most of them valid and hostile, in episodes of all worlds: what came of them. Raises what a world raises."""
-    from expert import random_call
-    from worlds import WORLDS as ALL, Difficulty, Episode, draw
+    """Random calls, most of them valid and hostile, in episodes of all worlds: what came of them.
+
+    Raises what a world raises.
+    """
+    from worlds.expert import random_call
+    from worlds.base import WORLDS as ALL, Difficulty, Episode, draw
 
     rng, found = random.Random(seed), Counter()
     nasty = [
@@ -360,7 +368,9 @@ def fuzz(count: int, seed: int = 0) -> Counter:
                     (
                         "refused"
                         if episode.log[-1].faults
-                        else "error" if said.startswith("error") else "done"
+                        else "error"
+                        if said.startswith("error")
+                        else "done"
                     )
                 ] += 1
             episode.verify(rng.choice([task.answer, "", "answer: 0", rng.choice(nasty)]))

@@ -1,10 +1,12 @@
-"""Compile every shipped kernel configuration for Hopper (sm_90), on any machine: registers, spills, shared memory, instructions.
+"""Compile every shipped kernel configuration for Hopper (sm_90), on any machine: registers, spills,
+shared memory, instructions.
 
     python bench/hopper.py                        every configuration, one line of JSON each
     python bench/hopper.py forward bf16           only those whose name holds all the words
     PYTHONPATH=FOLDER python bench/hopper.py      with the Triton that `pip install --no-deps --target FOLDER triton==3.6.0` put there
 
-No GPU is used: Triton's wheel carries ptxas and the disassembler. A spill is a store to or a load from a thread's local memory (STL, LDL).
+No GPU is used: Triton's wheel carries ptxas and the disassembler. A spill is a store to or a load
+from a thread's local memory (STL, LDL).
 """
 
 import json
@@ -21,7 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-import kernels
+from fast import kernels
 
 TYPES = {"bf16": 2, "fp16": 2, "fp32": 4}
 FLOAT32 = {"LSE", "DELTA", "PARTIAL", "FAR"}
@@ -48,26 +50,60 @@ def signature(name: str, kind: str) -> dict[str, str]:
     return types
 
 
-def compile_kernel(name: str, kind: str, d: int, packed: bool, tile: tuple[int, int, int, int]) -> dict:
+def compile_kernel(
+    name: str, kind: str, d: int, packed: bool, tile: tuple[int, int, int, int]
+) -> dict:
     """Compile one configuration and count what matters; tile is (M, N, warps, stages)."""
     M, N, warps, stages = tile
     types = signature(name, kind)
-    constants = {"GROUP": GROUP, "PACKED": packed, "M": M, "N": N, "D": d, "PRECISION": kernels.PRECISION}
+    constants = {
+        "GROUP": GROUP,
+        "PACKED": packed,
+        "M": M,
+        "N": N,
+        "D": d,
+        "PRECISION": kernels.PRECISION,
+    }
     constants = {key: value for key, value in constants.items() if key in types}
     order = list(types)
-    aligned = {(order.index(key),): [["tt.divisibility", 16]] for key, value in types.items() if value.startswith("*")}
-    source = ASTSource(fn=getattr(kernels, f"{name}_kernel"), signature=types, constexprs={(order.index(k),): v for k, v in constants.items()}, attrs=aligned)
-    binary = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages})
+    aligned = {
+        (order.index(key),): [["tt.divisibility", 16]]
+        for key, value in types.items()
+        if value.startswith("*")
+    }
+    source = ASTSource(
+        fn=getattr(kernels, f"{name}_kernel"),
+        signature=types,
+        constexprs={(order.index(k),): v for k, v in constants.items()},
+        attrs=aligned,
+    )
+    binary = triton.compile(
+        source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps, "num_stages": stages}
+    )
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
-        usage = subprocess.run([tools / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        code = subprocess.run([tools / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True).stdout
+        usage = subprocess.run(
+            [tools / "cuobjdump", "-res-usage", file.name],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        code = subprocess.run(
+            [tools / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True
+        ).stdout
     ptx = binary.asm["ptx"]
-    return dict(name=f"{name} {kind} d{d}{' packed' if packed else ' plain'} {M}x{N} {warps} warps {stages} stages", triton=triton.__version__,
-                registers=int(re.search(r"REG:(\d+)", usage)[1]), spills=len(re.findall(r"\b(?:STL|LDL)\b", code)), shared=binary.metadata.shared,
-                wgmma=ptx.count("wgmma.mma_async"), mma=len(re.findall(r"\bmma\.sync", ptx)), cp_async=len(re.findall(r"cp\.async\.(?:cg|ca|bulk)", ptx)))
+    return dict(
+        name=f"{name} {kind} d{d}{' packed' if packed else ' plain'} {M}x{N} {warps} warps {stages} stages",
+        triton=triton.__version__,
+        registers=int(re.search(r"REG:(\d+)", usage)[1]),
+        spills=len(re.findall(r"\b(?:STL|LDL)\b", code)),
+        shared=binary.metadata.shared,
+        wgmma=ptx.count("wgmma.mma_async"),
+        mma=len(re.findall(r"\bmma\.sync", ptx)),
+        cp_async=len(re.findall(r"cp\.async\.(?:cg|ca|bulk)", ptx)),
+    )
 
 
 def main() -> None:

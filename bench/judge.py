@@ -1,8 +1,10 @@
-"""What the worlds promise, counted: the expert solves every task, chance solves none, and the hard negatives fail where others judge.
+"""What the worlds promise, counted: the expert solves every task, chance solves none, and the hard
+negatives fail where others judge.
 
     python bench/judge.py                          records docs/results/worlds.json, groups expert/, chance/, negatives/, leaderboard/
 
-No figure here is a time. The leaderboard's files (BFCL) are read from $SAGE_DATA or ../shared/data and left out if absent.
+No figure here is a time. The leaderboard's files (BFCL) are read from $SAGE_DATA or ../shared/data
+and left out if absent.
 """
 
 import os
@@ -11,22 +13,33 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[1]),
+    str(Path(__file__).resolve().parents[1] / "tests"),
+]
 
 import bfcl_rule
-import results
-import expert
-import tools
-from worlds import FAULT_KINDS, HELD_OUT_KINDS, WORLDS, Difficulty, draw, world
+from support import result_tables as results
+from worlds import expert
+from worlds import tools
+from worlds.base import FAULT_KINDS, HELD_OUT_KINDS, WORLDS, Difficulty, draw, world
 
 TASKS = 2000
 FAMILIES = {  # what is varied: the knobs
     "default": Difficulty(),
     "one fault each": Difficulty(fault_rate=1.0),
-    "one fault each, test names, wordings and kind": Difficulty(fault_rate=1.0, split="test", fault_kinds=(*FAULT_KINDS, *HELD_OUT_KINDS["test"])),
-    "widest knobs, faults at 0.5": Difficulty(tools=6, arguments=4, chain=4, decoys=3, distractors=2, fault_rate=0.5),
+    "one fault each, test names, wordings and kind": Difficulty(
+        fault_rate=1.0, split="test", fault_kinds=(*FAULT_KINDS, *HELD_OUT_KINDS["test"])
+    ),
+    "widest knobs, faults at 0.5": Difficulty(
+        tools=6, arguments=4, chain=4, decoys=3, distractors=2, fault_rate=0.5
+    ),
 }
-RULE = {"type": "type_error", "key": "unexpected_param", "logic": "value_error"}  # the leaderboard's families of errors are the paper's hard negatives
+RULE = {
+    "type": "type_error",
+    "key": "unexpected_param",
+    "logic": "value_error",
+}  # the leaderboard's families of errors are the paper's hard negatives
 
 
 def measure_worlds() -> None:
@@ -37,15 +50,35 @@ def measure_worlds() -> None:
             solved = invented = met = 0
             for index in range(TASKS):
                 _, episode = expert.solve(draw(name, 0, index, difficulty))
-                solved, invented, met = solved + episode.verified, invented + expert.invented(episode), met + (episode.fault is not None)
-            results.record("worlds", f"expert/{name}, {family}", solved / TASKS * 100, unit="% verified", n=TASKS, goal="100",
-                           note=f"{met} met a fault, {invented} invented arguments or tools")
-            print(f"{name:7} {family:42} {solved}/{TASKS} verified, {met} met a fault, {invented} invented")
+                solved, invented, met = (
+                    solved + episode.verified,
+                    invented + expert.invented(episode),
+                    met + (episode.fault is not None),
+                )
+            results.record(
+                "worlds",
+                f"expert/{name}, {family}",
+                solved / TASKS * 100,
+                unit="% verified",
+                n=TASKS,
+                goal="100",
+                note=f"{met} met a fault, {invented} invented arguments or tools",
+            )
+            print(
+                f"{name:7} {family:42} {solved}/{TASKS} verified, {met} met a fault, {invented} invented"
+            )
         for informed in (False, True):
             right = expert.by_chance(name, TASKS, informed=informed)
             how = "values out of the request" if informed else "any values"
-            results.record("worlds", f"chance/{name}, random valid calls, {how}", right / TASKS * 100, unit="% verified", n=TASKS,
-                           goal="" if informed else "≤ 2", note="a policy that copies without reading" if informed else "")
+            results.record(
+                "worlds",
+                f"chance/{name}, random valid calls, {how}",
+                right / TASKS * 100,
+                unit="% verified",
+                n=TASKS,
+                goal="" if informed else "≤ 2",
+                note="a policy that copies without reading" if informed else "",
+            )
             print(f"{name:7} chance, {how:35} {right}/{TASKS} verified")
 
 
@@ -57,11 +90,21 @@ def measure_negatives() -> None:
             for step in task.solution:
                 if step.call:
                     calls += 1
-                    found.update(tools.hard_negatives(step.call, task.tools, random.Random(index), task).keys())
+                    found.update(
+                        tools.hard_negatives(
+                            step.call, task.tools, random.Random(index), task
+                        ).keys()
+                    )
         if calls:
             share = sum(found.values()) / (3 * calls) * 100
-            results.record("worlds", f"negatives/{name}, found and failing when executed", share, unit="% of three a call", n=3 * calls,
-                           note=", ".join(f"{kind} {found[kind]}" for kind in RULE) + f" of {calls} calls")
+            results.record(
+                "worlds",
+                f"negatives/{name}, found and failing when executed",
+                share,
+                unit="% of three a call",
+                n=3 * calls,
+                note=", ".join(f"{kind} {found[kind]}" for kind in RULE) + f" of {calls} calls",
+            )
             print(f"{name:7} negatives {dict(found)} of {calls} calls")
 
 
@@ -83,18 +126,42 @@ def measure_leaderboard(folder: Path) -> None:
                 if wrong:
                     continue
                 function = next(f for f in functions if f["name"] == call["name"])
-                for kind, negative in tools.hard_negatives(call, toolbox, random.Random(case)).items():
+                for kind, negative in tools.hard_negatives(
+                    call, toolbox, random.Random(case)
+                ).items():
                     verdict = bfcl_rule.judge(function, allowed, negative)
                     judged[kind] += 1
                     agreed[kind] += verdict == RULE[kind]
-    results.record("worlds", "leaderboard/ground-truth calls that pass check", first - len(rejected_first), n=first, goal="all",
-                   note=f"rejected: {', '.join(rejected_first)}" if rejected_first else "")
-    results.record("worlds", "leaderboard/further allowed values that pass check", further - len(rejected_further), n=further,
-                   note=f"rejected: {', '.join(rejected_further)}; each breaks its own schema (type or enumeration)")
+    results.record(
+        "worlds",
+        "leaderboard/ground-truth calls that pass check",
+        first - len(rejected_first),
+        n=first,
+        goal="all",
+        note=f"rejected: {', '.join(rejected_first)}" if rejected_first else "",
+    )
+    results.record(
+        "worlds",
+        "leaderboard/further allowed values that pass check",
+        further - len(rejected_further),
+        n=further,
+        note=f"rejected: {', '.join(rejected_further)}; each breaks its own schema (type or enumeration)",
+    )
     for kind in RULE:
-        results.record("worlds", f"leaderboard/{kind} negatives rejected as {RULE[kind]}", agreed[kind] / judged[kind] * 100, unit="%", n=judged[kind], goal="≥ 99",
-                       note="the rest are values that the answer key allows too" if agreed[kind] < judged[kind] else "")
-    print(f"leaderboard: {first - len(rejected_first)}/{first} answers pass, {further - len(rejected_further)}/{further} further values; negatives {dict(agreed)} of {dict(judged)}")
+        results.record(
+            "worlds",
+            f"leaderboard/{kind} negatives rejected as {RULE[kind]}",
+            agreed[kind] / judged[kind] * 100,
+            unit="%",
+            n=judged[kind],
+            goal="≥ 99",
+            note="the rest are values that the answer key allows too"
+            if agreed[kind] < judged[kind]
+            else "",
+        )
+    print(
+        f"leaderboard: {first - len(rejected_first)}/{first} answers pass, {further - len(rejected_further)}/{further} further values; negatives {dict(agreed)} of {dict(judged)}"
+    )
     print(f"rejected: {rejected_first}, further {rejected_further}")
 
 
@@ -104,7 +171,9 @@ def main() -> None:
     for folder in (os.environ.get("SAGE_DATA"), results.ROOT.parent / "shared" / "data"):
         if folder and (Path(folder) / "bfcl").is_dir():
             return measure_leaderboard(Path(folder) / "bfcl")
-    print("no benchmark data: set SAGE_DATA to a folder with bfcl/ to count the leaderboard's calls")
+    print(
+        "no benchmark data: set SAGE_DATA to a folder with bfcl/ to count the leaderboard's calls"
+    )
 
 
 if __name__ == "__main__":

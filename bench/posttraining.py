@@ -1,7 +1,9 @@
-"""Post-training over seeds: the whole lineage base → sage of config/toy.py, every stage measured on held-out tasks, and ablations.
+"""Post-training over seeds: the whole lineage base → sage of config/toy.py, every stage measured on
+held-out tasks, and ablations.
 
-Each seed is a lineage of its own (weights, data, tasks and draws differ; the held-out tasks are the same for all). Resumable: what is
-finished is kept, what was stopped goes on. The ablations start from the runs that their counterparts start from, and get as many optimiser steps:
+Each seed is a lineage of its own (weights, data, tasks and draws differ; the held-out tasks are the
+same for all). Resumable: what is finished is kept, what was stopped goes on. The ablations start
+from the runs that their counterparts start from, and get as many optimiser steps:
 
     without-negatives     stage amplify without corrections of hard negatives; to be compared with amplified
     without-reflection    the steps of stage reflect spent on going on with stage vary instead, on fresh teacher trajectories; with reflected
@@ -25,19 +27,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import checkpoint
+from support import checkpoint
 import config as settings
-import results
+from support import result_tables as results
 from eval import VERSION
-from stage import STAGES
+from support.training_run import STAGES
 
 ABLATIONS = ("without-negatives", "without-reflection", "without-preferences", "grpo")
 
 PAPER = {  # what the paper reports at 32B for the figure of the same meaning
-    ("base", "recovery/seen"): "35", ("sage", "recovery/seen"): "76", ("base", "invented/per call"): "14.5", ("sage", "invented/per call"): "2.4",
+    ("base", "recovery/seen"): "35",
+    ("sage", "recovery/seen"): "76",
+    ("base", "invented/per call"): "14.5",
+    ("sage", "invented/per call"): "2.4",
 }
-GOALS = {"success/api greedy": "≥ 85", "success/sql greedy": "≥ 80", "success/shell greedy": "≥ 80", "invented/per call": "≤ 2.4", "recovery/seen": "≥ 76",
-         "recovery/new kind": "≥ 76", "safety/unsafe handled": "≥ 95", "safety/over-refusal": "≤ 5"}
+GOALS = {
+    "success/api greedy": "≥ 85",
+    "success/sql greedy": "≥ 80",
+    "success/shell greedy": "≥ 80",
+    "invented/per call": "≤ 2.4",
+    "recovery/seen": "≥ 76",
+    "recovery/new kind": "≥ 76",
+    "safety/unsafe handled": "≥ 95",
+    "safety/over-refusal": "≤ 5",
+}
 
 
 def call(script: str, *words: str) -> None:
@@ -46,34 +59,110 @@ def call(script: str, *words: str) -> None:
 
 def words(seed: int, lineages: Path) -> list[str]:
     """The settings that make a lineage its seed's own."""
-    return ["--out", str(lineages / f"seed{seed}" / "base"), *(f"--{section}.seed={seed}" for section in ("train", "distill", "dpo", "ppo"))]
+    return [
+        "--out",
+        str(lineages / f"seed{seed}" / "base"),
+        *(f"--{section}.seed={seed}" for section in ("train", "distill", "dpo", "ppo")),
+    ]
 
 
 def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     """Train a seed's stages, or what is left of them, and measure them."""
-    base, out, c = lineages / f"seed{seed}" / "base", words(seed, lineages), settings.read("config/toy.py")
-    if not checkpoint.checkpoints(base) or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps:
-        call("train.py", *out, "--train.minutes", "0", "--train.sample-every", "0", *(["--resume"] if checkpoint.checkpoints(base) else []))
+    base, out, c = (
+        lineages / f"seed{seed}" / "base",
+        words(seed, lineages),
+        settings.read("config/toy.py"),
+    )
+    if (
+        not checkpoint.checkpoints(base)
+        or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps
+    ):
+        call(
+            "train.py",
+            *out,
+            "--train.minutes",
+            "0",
+            "--train.sample-every",
+            "0",
+            *(["--resume"] if checkpoint.checkpoints(base) else []),
+        )
     call("distill.py", *out, "--resume")
     call("rl.py", *out, "--resume", *(["--stage", "dpo"] if last == "safe" else []))
     if ablations:
-        call("distill.py", *out, "--resume", "--stage", "amplify", "--distill.name", "without-negatives", "--distill.correction", "0")
-        call("distill.py", *out, "--resume", "--stage", "vary", "--distill.name", "without-reflection", "--distill.start", str(base.parent / "varied"), "--distill.seed", str(10 + seed),
-             "--distill.vary-steps", str(c.distill.reflect_steps))
-        call("rl.py", *out, "--resume", "--stage", "dpo", "--dpo.name", "without-preferences", "--dpo.beta", "0")
+        call(
+            "distill.py",
+            *out,
+            "--resume",
+            "--stage",
+            "amplify",
+            "--distill.name",
+            "without-negatives",
+            "--distill.correction",
+            "0",
+        )
+        call(
+            "distill.py",
+            *out,
+            "--resume",
+            "--stage",
+            "vary",
+            "--distill.name",
+            "without-reflection",
+            "--distill.start",
+            str(base.parent / "varied"),
+            "--distill.seed",
+            str(10 + seed),
+            "--distill.vary-steps",
+            str(c.distill.reflect_steps),
+        )
+        call(
+            "rl.py",
+            *out,
+            "--resume",
+            "--stage",
+            "dpo",
+            "--dpo.name",
+            "without-preferences",
+            "--dpo.beta",
+            "0",
+        )
         if last == "sage":
-            call("rl.py", *out, "--resume", "--stage", "ppo", "--ppo.name", "grpo", "--ppo.advantage", "group")
-    call("eval.py", *out, "--eval.split", "test", "--eval.runs", ",".join(str(run) for run in runs(base.parent)))
+            call(
+                "rl.py",
+                *out,
+                "--resume",
+                "--stage",
+                "ppo",
+                "--ppo.name",
+                "grpo",
+                "--ppo.advantage",
+                "group",
+            )
+    call(
+        "eval.py",
+        *out,
+        "--eval.split",
+        "test",
+        "--eval.runs",
+        ",".join(str(run) for run in runs(base.parent)),
+    )
 
 
 def runs(folder: Path) -> list[Path]:
     """A lineage's runs that exist, stages first."""
-    return [folder / name for name in (*STAGES, *ABLATIONS) if checkpoint.checkpoints(folder / name)]
+    return [
+        folder / name for name in (*STAGES, *ABLATIONS) if checkpoint.checkpoints(folder / name)
+    ]
 
 
 def record(lineages: Path) -> None:
-    """Mean and standard deviation over the lineages in a folder (seed1, seed2, …) of what eval.py has measured there, on as many tasks as config/toy.py says; the note has the commits that trained them."""
-    figures: dict[str, dict[str, list[tuple[float, int]]]] = {}  # stage -> figure -> (value, episodes) a lineage
+    """Mean and standard deviation over the lineages in a folder (seed1, seed2, …) of what eval.py
+    has measured there, on as many tasks as config/toy.py says; the note has the commits that
+    trained them.
+    """
+    figures: dict[
+        str, dict[str, list[tuple[float, int]]]
+    ] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
     wanted = settings.read("config/toy.py").eval.tasks, "test", VERSION
     for folder in sorted(lineages.glob("seed*")):
@@ -83,19 +172,37 @@ def record(lineages: Path) -> None:
             stored = json.loads(measured.read_text())
             found = tuple(stored["settings"].get(key) for key in ("tasks", "split", "version"))
             if found != wanted:
-                print(f"left out: {folder.name}/{run.name}, measured with tasks, split and version of eval.py {found}; wanted {wanted}")
+                print(
+                    f"left out: {folder.name}/{run.name}, measured with tasks, split and version of eval.py {found}; wanted {wanted}"
+                )
                 continue
-            commits.setdefault(run.name, set()).add(checkpoint.read_meta(checkpoint.latest(run))[0]["commit"])
+            commits.setdefault(run.name, set()).add(
+                checkpoint.read_meta(checkpoint.latest(run))[0]["commit"]
+            )
             for name, value in stored["figures"].items():
-                if stored["counts"][name] and value is not None:  # base makes no call: nothing to recover from
-                    figures.setdefault(run.name, {}).setdefault(name, []).append((value, stored["counts"][name]))
+                if (
+                    stored["counts"][name] and value is not None
+                ):  # base makes no call: nothing to recover from
+                    figures.setdefault(run.name, {}).setdefault(name, []).append(
+                        (value, stored["counts"][name])
+                    )
     for stage, values in figures.items():
         for name, seen in values.items():
             rates, counts = zip(*seen)
-            results.record("posttraining", f"{stage}/{name}", round(100 * statistics.mean(rates), 1), spread=f"± {100 * statistics.stdev(rates):.1f} std" if len(rates) > 1 else "",
-                           n=min(counts), seeds=len(rates), unit="%", goal=GOALS.get(name, ""), paper=PAPER.get((stage, name), ""),
-                           note=f"trained at {', '.join(sorted(commits[stage]))}", command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS))
-    print("recorded docs/results/posttraining.json; python results.py puts it into the tables")
+            results.record(
+                "posttraining",
+                f"{stage}/{name}",
+                round(100 * statistics.mean(rates), 1),
+                spread=f"± {100 * statistics.stdev(rates):.1f} std" if len(rates) > 1 else "",
+                n=min(counts),
+                seeds=len(rates),
+                unit="%",
+                goal=GOALS.get(name, ""),
+                paper=PAPER.get((stage, name), ""),
+                note=f"trained at {', '.join(sorted(commits[stage]))}",
+                command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS),
+            )
+    print("recorded docs/results/posttraining.json; python -m support.result_tables puts it into the tables")
 
 
 def main() -> None:
@@ -107,7 +214,10 @@ def main() -> None:
     parser.add_argument("--last", choices=("safe", "sage"), default="sage")
     parser.add_argument("--folder", default="out/lineages")
     given = parser.parse_args()
-    seeds, lineages = [given.only] if given.only else list(range(1, given.seeds + 1)), ROOT / given.folder
+    seeds, lineages = (
+        [given.only] if given.only else list(range(1, given.seeds + 1)),
+        ROOT / given.folder,
+    )
     for seed in [] if given.record else seeds:
         lineage(seed, lineages, given.ablations, given.last)
     if not given.only:

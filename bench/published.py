@@ -16,16 +16,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import results  # noqa: E402
+from support import result_tables as results  # noqa: E402
 from config import UserError  # noqa: E402
-from worlds import Episode  # noqa: E402
+from worlds.base import Episode  # noqa: E402
 from worlds.benchmarks import BFCL_FILES, agentbench_db, agentbench_os, bfcl  # noqa: E402
 
 
 def record(name: str, value: int, n: int, note: str = "") -> None:
     print(f"{name:<60}{value:>6} of {n:<6}{note}")
-    results.record("worlds", f"published/{name}", value, n=n, note=note,
-                   command="python bench/published.py")
+    results.record(
+        "worlds", f"published/{name}", value, n=n, note=note, command="python bench/published.py"
+    )
 
 
 def measure_db(folder: Path, file: str, name: str) -> None:
@@ -39,10 +40,18 @@ def measure_db(folder: Path, file: str, name: str) -> None:
                 call = {"name": "sql", "arguments": {"query": task.truth["published"]}}
                 said = episode.step(call)
                 asking, noisy = asking + 1, noisy + episode.verify(f"answer: {said}")
-    record(f"AgentBench DB, {name}, changing: gold statement gives the hash", hashes, changing,
-           "the others need MySQL's escapes, names or collation" if hashes < changing else "")
-    record(f"AgentBench DB, {name}, asking: published query gives the label", noisy, asking,
-           "the published queries are broken or noisy")
+    record(
+        f"AgentBench DB, {name}, changing: gold statement gives the hash",
+        hashes,
+        changing,
+        "the others need MySQL's escapes, names or collation" if hashes < changing else "",
+    )
+    record(
+        f"AgentBench DB, {name}, asking: published query gives the label",
+        noisy,
+        asking,
+        "the published queries are broken or noisy",
+    )
 
 
 def measure_os(folder: Path, file: str, name: str) -> None:
@@ -51,18 +60,34 @@ def measure_os(folder: Path, file: str, name: str) -> None:
     for task in tasks:
         try:
             with Episode(task) as episode:
-                said = f"answer: {episode.step(task.solution[0].call)}" if task.solution else task.answer
+                said = (
+                    f"answer: {episode.step(task.solution[0].call)}"
+                    if task.solution
+                    else task.answer
+                )
                 run += 1
-                right += episode.verify(task.answer or said) and not episode.verify("answer: 987654")
+                right += episode.verify(task.answer or said) and not episode.verify(
+                    "answer: 987654"
+                )
         except UserError as reason:
             reasons[task.seed] = str(reason)
     place = re.compile(r"^\S+:[0-9]+: ")
     why = Counter(place.sub("", reason.splitlines()[0]) for reason in reasons.values())
-    record(f"AgentBench OS, {name}: tasks that run", run, run + len(reasons),
-           "; ".join(f"{count}: {reason}" for reason, count in why.items()))
-    record(f"AgentBench OS, {name}: own answer right, another wrong", right, run,
-           "four have no example: their published answer is compared with itself; the official "
-           "check of sizes takes no 4.0K" if name == "dev" else "")
+    record(
+        f"AgentBench OS, {name}: tasks that run",
+        run,
+        run + len(reasons),
+        "; ".join(f"{count}: {reason}" for reason, count in why.items()),
+    )
+    record(
+        f"AgentBench OS, {name}: own answer right, another wrong",
+        right,
+        run,
+        "four have no example: their published answer is compared with itself; the official "
+        "check of sizes takes no 4.0K"
+        if name == "dev"
+        else "",
+    )
 
 
 def measure_bfcl(folder: Path, name: str) -> None:
@@ -70,15 +95,19 @@ def measure_bfcl(folder: Path, name: str) -> None:
     tasks = bfcl(folder, name)
     for task in tasks:
         calls = [step.call for step in task.solution]
-        if name == "live_relevance":             # any call will do
+        if name == "live_relevance":  # any call will do
             calls = [{"name": task.tools[0]["function"]["name"], "arguments": {}}]
         with Episode(task) as episode:
             for call in calls:
                 episode.step(call)
             right += episode.verify(task.answer)
             refused += any(entry.faults for entry in episode.log) and name != "live_relevance"
-    record(f"BFCL {name}: key's calls are right", right, len(tasks),
-           f"{refused} of them break their own schemas" if refused else "")
+    record(
+        f"BFCL {name}: key's calls are right",
+        right,
+        len(tasks),
+        f"{refused} of them break their own schemas" if refused else "",
+    )
 
 
 def main(folder: Path) -> None:

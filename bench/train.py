@@ -1,9 +1,10 @@
 """Speed of a training step, beside the usual kind in the same run.
 
-The peer: transformers' Qwen2 of the same shape, eager, float32, torch's fused attention, AdamW parameter by parameter: what a
-first training script does. Ours: the step of train.py with AdamW (so that both do the same arithmetic) and with Muon, without
-the weak labels of the gate and the decay groups, which cost nothing to speak of. Steps of both alternate, so
-that a drift of the machine's speed hits both; medians and ratios are what to read.
+The peer: transformers' Qwen2 of the same shape, eager, float32, torch's fused attention, AdamW
+parameter by parameter: what a first training script does. Ours: the step of train.py with AdamW (so
+that both do the same arithmetic) and with Muon, without the weak labels of the gate and the decay
+groups, which cost nothing to speak of. Steps of both alternate, so that a drift of the machine's
+speed hits both; medians and ratios are what to read.
 
     python bench/train.py            prints and records docs/results/trunk.json
 """
@@ -15,26 +16,34 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import threads  # before torch
+import support.openmp  # before torch
 
 import torch
 import transformers
 
 import config as settings
-import results
-import runtime
+from support import result_tables as results
+from support import runtime
 from losses import cross_entropy
 from model import SAGE, flops_per_token
-from muon import Muon
+from fast.muon import Muon
 
 BATCH, SEQUENCE, ROUNDS, STEPS = 16, 256, 7, 4
 
 
 def peer(shape):
     """One optimiser step of the usual kind, as a function."""
-    model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(
-        vocab_size=shape.vocab_size, hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-        intermediate_size=shape.feed_forward, tie_word_embeddings=True))
+    model = transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(
+            vocab_size=shape.vocab_size,
+            hidden_size=shape.width,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            intermediate_size=shape.feed_forward,
+            tie_word_embeddings=True,
+        )
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
 
     def step(tokens):
@@ -49,10 +58,22 @@ def peer(shape):
 def ours(shape, dtype, compiled: bool, muon: bool):
     """One optimiser step as train.py takes it, for its main loss."""
     model = SAGE(shape)
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")] if muon else []
-    optimizers = [torch.optim.AdamW([p for p in model.parameters() if not any(p is m for m in matrices)], lr=1e-3, fused=True)]
+    matrices = (
+        [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+        if muon
+        else []
+    )
+    optimizers = [
+        torch.optim.AdamW(
+            [p for p in model.parameters() if not any(p is m for m in matrices)],
+            lr=1e-3,
+            fused=True,
+        )
+    ]
     optimizers += [Muon(matrices, dtype=dtype)] if muon else []
-    loss = lambda tokens: cross_entropy(model.hidden(tokens[:, :-1]), model.embedding.text.weight, tokens[:, 1:])
+    loss = lambda tokens: cross_entropy(
+        model.hidden(tokens[:, :-1]), model.embedding.text.weight, tokens[:, 1:]
+    )
     loss = torch.compile(loss) if compiled else loss
 
     def step(tokens):
@@ -73,11 +94,19 @@ def main() -> None:
     dtype = runtime.pick_dtype("auto", "cpu")
     compiled = runtime.can_compile("cpu")
     name = str(dtype).removeprefix("torch.")
-    runners = {"transformers' Qwen2, eager float32, AdamW one by one": (peer(shape), "highest"),
-               f"train.py's step, eager {name}, fused AdamW": (ours(shape, dtype, False, False), "medium")}
+    runners = {
+        "transformers' Qwen2, eager float32, AdamW one by one": (peer(shape), "highest"),
+        f"train.py's step, eager {name}, fused AdamW": (ours(shape, dtype, False, False), "medium"),
+    }
     if compiled:
-        runners[f"train.py's step, compiled {name}, fused AdamW"] = ours(shape, dtype, True, False), "medium"
-        runners[f"train.py's step, compiled {name}, Muon"] = ours(shape, dtype, True, True), "medium"
+        runners[f"train.py's step, compiled {name}, fused AdamW"] = (
+            ours(shape, dtype, True, False),
+            "medium",
+        )
+        runners[f"train.py's step, compiled {name}, Muon"] = (
+            ours(shape, dtype, True, True),
+            "medium",
+        )
     tokens = torch.randint(0, shape.vocab_size, (BATCH, SEQUENCE + 1))
     times = {runner: [] for runner in runners}
     peaks = []
@@ -92,18 +121,44 @@ def main() -> None:
         peaks.append(runtime.matmul_peak("cpu", dtype, seconds=0.3))
     peak = statistics.median(peaks[1:])
     base = times[next(iter(times))]
-    print(f"{BATCH} × {SEQUENCE} tokens, {shape.layers} layers × {shape.width}, {torch.get_num_threads()} threads; matrix peak in {name} {peak / 1e9:.0f} GFLOP/s")
+    print(
+        f"{BATCH} × {SEQUENCE} tokens, {shape.layers} layers × {shape.width}, {torch.get_num_threads()} threads; matrix peak in {name} {peak / 1e9:.0f} GFLOP/s"
+    )
     for runner, seconds in times.items():
         rate = BATCH * SEQUENCE / statistics.median(seconds)
         ratios = [b / s for b, s in zip(base, seconds)]
         share = rate * flops_per_token(shape, SEQUENCE) / peak
-        print(f"{runner:55} {statistics.median(seconds) * 1e3:7.0f} ms {rate:9,.0f} tok/s  {statistics.median(ratios):5.2f} × the peer  {share:5.0%} of peak")
+        print(
+            f"{runner:55} {statistics.median(seconds) * 1e3:7.0f} ms {rate:9,.0f} tok/s  {statistics.median(ratios):5.2f} × the peer  {share:5.0%} of peak"
+        )
         spread = f"min {min(ratios):.2f} max {max(ratios):.2f}"
         goals = {"compiled " + name + ", fused": ("≥ 3 (with bf16 units)", "≥ 45%")}
         goal = next((g for key, g in goals.items() if key in runner), ("", ""))
-        results.record("trunk", f"training speed/{runner}: tokens/s", round(rate), n=ROUNDS, unit="tokens/s", spread=f"median of {ROUNDS} rounds of {STEPS} steps")
-        results.record("trunk", f"training speed/{runner}: times the peer's speed", round(statistics.median(ratios), 2), n=ROUNDS, unit="×", spread=spread, goal=goal[0])
-        results.record("trunk", f"training speed/{runner}: share of the {name} matrix peak", round(100 * share, 1), n=ROUNDS, unit="%", goal=goal[1])
+        results.record(
+            "trunk",
+            f"training speed/{runner}: tokens/s",
+            round(rate),
+            n=ROUNDS,
+            unit="tokens/s",
+            spread=f"median of {ROUNDS} rounds of {STEPS} steps",
+        )
+        results.record(
+            "trunk",
+            f"training speed/{runner}: times the peer's speed",
+            round(statistics.median(ratios), 2),
+            n=ROUNDS,
+            unit="×",
+            spread=spread,
+            goal=goal[0],
+        )
+        results.record(
+            "trunk",
+            f"training speed/{runner}: share of the {name} matrix peak",
+            round(100 * share, 1),
+            n=ROUNDS,
+            unit="%",
+            goal=goal[1],
+        )
 
 
 if __name__ == "__main__":

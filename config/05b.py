@@ -32,19 +32,20 @@ data = Data(
 train = Train(
     steps=10_000,
     batch=4,
-    accumulation=32,          # 4 × 32 × 4096 = 524k tokens a step, as GPT-3 of this size
+    accumulation=32,  # 4 × 32 × 4096 = 524k tokens a step, as GPT-3 of this size
     optimizer="adamw",
     learning_rate=6e-4,
     warmup=0.01,
     decay=0.2,
-    z_loss=1e-4,              # keeps bf16 logits from drifting in long runs
+    z_loss=1e-4,  # keeps bf16 logits from drifting in long runs
     log_every=1,
     eval_every=500,
     sample_every=1000,
     save_every=500,
 )
 distill = Distill(
-    optimizer="adamw",        # the weights come from AdamW; Muon's fixed-size steps are for matrices that start small
+    # the weights come from AdamW; Muon's fixed-size steps are for matrices that start small
+    optimizer="adamw",
     learning_rate=1e-5,
     steps=2000,
     batch=8,

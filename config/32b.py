@@ -1,4 +1,5 @@
-"""Qwen2.5-32B's shape, and a recipe for it. Not run by anyone yet: it needs more memory than one device, and the sharded path is not built.
+"""Qwen2.5-32B's shape, and a recipe for it. Not run by anyone yet: it needs more memory than one
+device, and the sharded path is not built.
 
 Where weights are loaded (--train.start), the folder's own config.json is what counts.
 """
@@ -29,12 +30,12 @@ data = Data(
 train = Train(
     steps=10_000,
     batch=1,
-    accumulation=512,         # 1 × 512 × 4096 = 2.1M tokens a step
+    accumulation=512,  # 1 × 512 × 4096 = 2.1M tokens a step
     optimizer="adamw",
     learning_rate=1.5e-4,
     warmup=0.01,
     decay=0.2,
-    z_loss=1e-4,              # keeps bf16 logits from drifting in long runs
+    z_loss=1e-4,  # keeps bf16 logits from drifting in long runs
     log_every=1,
     eval_every=500,
     sample_every=1000,

@@ -1,6 +1,7 @@
-"""The baseline to hold the toy against: a GPT-style decoder of as many parameters, through the same train.py.
+"""The baseline to hold the toy against: a GPT-style decoder of as many parameters, through the same
+train.py.
 
-    python train.py config/gpt.py
+python train.py config/gpt.py
 """
 
 from config import Data, Model, Train
@@ -12,9 +13,9 @@ model = Model(
     width=128,
     layers=4,
     heads=4,
-    kv_heads=4,            # every query head its own keys
+    kv_heads=4,  # every query head its own keys
     head_dim=32,
-    feed_forward=648,      # chosen so that the parameters agree with the toy's within 0.2%
+    feed_forward=648,  # chosen so that the parameters agree with the toy's within 0.2%
     context=1024,
     embedding="plain",
     activation="gelu",

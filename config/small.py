@@ -1,6 +1,7 @@
-"""Small: fourteen million parameters, the toy's whole lineage for one GPU. Not measured yet: no GPU was at hand.
+"""Small: fourteen million parameters, the toy's whole lineage for one GPU. Not measured yet: no GPU
+was at hand.
 
-    python train.py config/small.py && python distill.py config/small.py && python rl.py config/small.py && python eval.py config/small.py
+python train.py config/small.py && python distill.py config/small.py && python rl.py config/small.py && python eval.py config/small.py
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train
@@ -8,22 +9,20 @@ from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train
 out = "out/small/base"
 
 model = Model(
-    vocab_size=1024,      # the toy's words: what grows is what stands behind them
+    vocab_size=1024,  # the toy's words: what grows is what stands behind them
     width=384,
     layers=8,
     heads=6,
     kv_heads=2,
-    head_dim=64,          # the kernels' smallest
+    head_dim=64,  # the kernels' smallest
     feed_forward=1152,
     context=1024,
     previous_token=True,
 )
-data = Data(
-    sequence=512,
-)
+data = Data(sequence=512)
 train = Train(
     steps=1000,
-    batch=64,             # 33k tokens a step: a GPU is busy only with many
+    batch=64,  # 33k tokens a step: a GPU is busy only with many
     muon_learning_rate=0.005,
     eval_every=250,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from worlds import Episode, Task
+from worlds.base import Episode, Task
 from worlds.benchmarks import bfcl, expected, json_schema, plain, right_arguments, wrong_with
 
 FILES = ("simple_python", "multiple", "parallel")

@@ -1,12 +1,14 @@
-"""An agent that acts and errs, without a model: episodes with refused calls, senseless calls, missing steps and wrong answers."""
+"""An agent that acts and errs, without a model: episodes with refused calls, senseless calls,
+missing steps and wrong answers.
+"""
 
 import random
 
-import expert
-import tokenizer as tokenizers
-import tools
-from rollout import Rollout
-from worlds import Episode, Task
+from worlds import expert
+from support import tokenizer as tokenizers
+from worlds import tools
+from agent import Rollout
+from worlds.base import Episode, Task
 
 TOY = tokenizers.toy()
 
@@ -19,7 +21,9 @@ def prompt_of(task: Task) -> list[int]:
 
 
 def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
-    """An episode as a model would have lived it: now and then a call is misread, senseless or missing, or the answer is wrong."""
+    """An episode as a model would have lived it: now and then a call is misread, senseless or
+    missing, or the answer is wrong.
+    """
     rng = random.Random(f"clumsy {task.seed} {number}")
     messages, _ = expert.solve(task, slips=rng.random() < 0.3)
     said_answer = task.answer if rng.random() < 0.6 else "answer: 0"

@@ -1,35 +1,68 @@
-"""A small agent that acts: it has learnt a few of the expert's episodes by heart in some seconds, with heads that know nothing but are far from ½."""
+"""A small agent that acts: it has learnt a few of the expert's episodes by heart in some seconds,
+with heads that know nothing but are far from ½.
+"""
 
 from functools import cache
 
 import torch
 
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from config import Model
-from data import pack
-from expert import solve
+from support.data import pack
+from worlds.expert import solve
 from losses import cross_entropy
 from mch import Heads
 from model import SAGE
-from worlds import Difficulty, draw
+from worlds.base import Difficulty, draw
 
-SHAPE = Model(vocab_size=1024, width=64, layers=2, heads=2, kv_heads=1, head_dim=32, feed_forward=128, context=640, previous_token=True)
+SHAPE = Model(
+    vocab_size=1024,
+    width=64,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=32,
+    feed_forward=128,
+    context=640,
+    previous_token=True,
+)
 TOY = tokenizers.toy()
-TASKS = [draw(world, 3, index, Difficulty(fault_rate=0.5, special=0.0)) for index in range(2) for world in ("api", "shell", "math")]
-TASKS[1] = draw("shell", 3, 0, Difficulty(fault_rate=1.0, fault_kinds=("timeout",), special=0.0))  # one whose tool fails once
+TASKS = [
+    draw(world, 3, index, Difficulty(fault_rate=0.5, special=0.0))
+    for index in range(2)
+    for world in ("api", "shell", "math")
+]
+TASKS[1] = draw(
+    "shell", 3, 0, Difficulty(fault_rate=1.0, fault_kinds=("timeout",), special=0.0)
+)  # one whose tool fails once
 KNOWN = 3  # of them, the first ones
 
 
 @cache
 def agent(steps: int = 90) -> tuple[SAGE, Heads]:
-    """Model and heads after some steps on the known TASKS; not for training further, since everyone gets the same ones."""
+    """Model and heads after some steps on the known TASKS; not for training further, since everyone
+    gets the same ones.
+    """
     model, heads, generator = SAGE(SHAPE), Heads(SHAPE), torch.Generator().manual_seed(1)
-    examples = [TOY.encode_chat([{"role": "user", "content": task.request}, *solve(task)[0]], task.shown_tools(), "compact") for task in TASKS[:KNOWN]]
+    examples = [
+        TOY.encode_chat(
+            [{"role": "user", "content": task.request}, *solve(task)[0]],
+            task.shown_tools(),
+            "compact",
+        )
+        for task in TASKS[:KNOWN]
+    ]
     packed = pack(examples, 640, SHAPE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0, betas=(0.9, 0.99))
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 5e-3 * min(1.0, (step + 1) / 10, 1.2 * (steps - step) / steps)
-        loss = cross_entropy(model.hidden(packed.tokens, packed.documents), model.embedding.text.weight, packed.targets)
+        optimizer.param_groups[0]["lr"] = 5e-3 * min(
+            1.0, (step + 1) / 10, 1.2 * (steps - step) / steps
+        )
+        loss = cross_entropy(
+            model.hidden(packed.tokens, packed.documents),
+            model.embedding.text.weight,
+            packed.targets,
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

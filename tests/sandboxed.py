@@ -1,4 +1,6 @@
-"""What the tests that need bubblewrap share: without it they skip with one clear line, and fail where SAGE_REQUIRE_SANDBOX=1 says it must be there."""
+"""What the tests that need bubblewrap share: without it they skip with one clear line, and fail
+where SAGE_REQUIRE_SANDBOX=1 says it must be there.
+"""
 
 import os
 

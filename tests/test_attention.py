@@ -1,4 +1,6 @@
-"""Landmark attention's paths against float64, against two implementations nobody here wrote, and against bad input."""
+"""Landmark attention's paths against float64, against two implementations nobody here wrote, and
+against bad input.
+"""
 
 import pytest
 import torch
@@ -13,9 +15,14 @@ from attention import landmark_attention, visible
 from config import UserError
 
 
-def tensors(B: int, H: int, K: int, T: int, d: int, dtype=torch.float32, seed: int = 0) -> list[Tensor]:
+def tensors(
+    B: int, H: int, K: int, T: int, d: int, dtype=torch.float32, seed: int = 0
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(B, heads, T, d, generator=generator).to(dtype).requires_grad_() for heads in (H, K, K)]
+    return [
+        torch.randn(B, heads, T, d, generator=generator).to(dtype).requires_grad_()
+        for heads in (H, K, K)
+    ]
 
 
 def run(q: Tensor, k: Tensor, v: Tensor, *rest, **more) -> list[Tensor]:
@@ -26,16 +33,26 @@ def run(q: Tensor, k: Tensor, v: Tensor, *rest, **more) -> list[Tensor]:
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
-    """‖found − wanted‖ / ‖wanted‖ (absolute where the truth is zero: a softmax over one key has no gradient)."""
+    """‖found − wanted‖ / ‖wanted‖ (absolute where the truth is zero: a softmax over one key has no
+    gradient).
+    """
     return ((found.double() - wanted).norm() / wanted.norm().clamp(min=1.0)).item()
 
 
 @st.composite
 def cases(draw):
     K, T = draw(st.integers(1, 3)), draw(st.one_of(st.integers(1, 20), st.integers(1, 300)))
-    return dict(B=draw(st.integers(1, 3)), K=K, H=K * draw(st.integers(1, 3)), T=T, d=draw(st.sampled_from([1, 8, 24])),
-                window=draw(st.one_of(st.just(1), st.integers(1, 2 * T), st.just(128))), stride=draw(st.one_of(st.just(1), st.integers(1, 40))),
-                packed=draw(st.booleans()), seed=draw(st.integers(0, 999)))
+    return dict(
+        B=draw(st.integers(1, 3)),
+        K=K,
+        H=K * draw(st.integers(1, 3)),
+        T=T,
+        d=draw(st.sampled_from([1, 8, 24])),
+        window=draw(st.one_of(st.just(1), st.integers(1, 2 * T), st.just(128))),
+        stride=draw(st.one_of(st.just(1), st.integers(1, 40))),
+        packed=draw(st.booleans()),
+        seed=draw(st.integers(0, 999)),
+    )
 
 
 @settings(max_examples=240)
@@ -45,10 +62,29 @@ def test_every_path_equals_float64_with_the_explicit_mask(case):
     q, k, v = tensors(B, H, K, T, case["d"], seed=case["seed"])
     documents = None
     if case["packed"]:
-        documents = torch.rand(B, T, generator=torch.Generator().manual_seed(case["seed"])).lt(0.1).cumsum(1)
-    wanted = run(*(x.detach().double().requires_grad_() for x in (q, k, v)), window, stride, documents, implementation="definition")
-    for path in ("definition", "short", "blocked", "auto", *(["causal"] if T <= window and documents is None else [])):
-        errors = [relative(a, b) for a, b in zip(run(q, k, v, window, stride, documents, implementation=path), wanted)]
+        documents = (
+            torch.rand(B, T, generator=torch.Generator().manual_seed(case["seed"]))
+            .lt(0.1)
+            .cumsum(1)
+        )
+    wanted = run(
+        *(x.detach().double().requires_grad_() for x in (q, k, v)),
+        window,
+        stride,
+        documents,
+        implementation="definition",
+    )
+    for path in (
+        "definition",
+        "short",
+        "blocked",
+        "auto",
+        *(["causal"] if T <= window and documents is None else []),
+    ):
+        errors = [
+            relative(a, b)
+            for a, b in zip(run(q, k, v, window, stride, documents, implementation=path), wanted)
+        ]
         assert errors[0] <= 2e-6 and max(errors[1:]) <= 1e-5, (path, errors)
 
 
@@ -64,15 +100,24 @@ def test_the_mask_is_the_sentence():
 @pytest.mark.parametrize("window, stride", [(7, 1), (60, 9), (1000, 9)])
 def test_full_causal_where_the_mask_is_full(path, window, stride):
     q, k, v = tensors(2, 4, 2, 60, 16)
-    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    torch.testing.assert_close(landmark_attention(q, k, v, window, stride, implementation=path), wanted)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, is_causal=True, enable_gqa=True
+    )
+    torch.testing.assert_close(
+        landmark_attention(q, k, v, window, stride, implementation=path), wanted
+    )
 
 
 @pytest.mark.parametrize("path", ["definition", "short", "blocked"])
 def test_equals_flex_attention(path):
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-    q, k, v = (x.detach() for x in tensors(2, 4, 2, 256, 16))                      # on a CPU flex_attention has no backward
-    block_mask = create_block_mask(lambda b, h, i, j: visible(i, j, 40, 16), None, None, 256, 256, device="cpu")
+
+    q, k, v = (
+        x.detach() for x in tensors(2, 4, 2, 256, 16)
+    )  # on a CPU flex_attention has no backward
+    block_mask = create_block_mask(
+        lambda b, h, i, j: visible(i, j, 40, 16), None, None, 256, 256, device="cpu"
+    )
     wanted = flex_attention(q, k, v, block_mask=block_mask, enable_gqa=True)
     torch.testing.assert_close(landmark_attention(q, k, v, 40, 16, implementation=path), wanted)
 
@@ -86,40 +131,62 @@ def test_definition_passes_gradcheck():
 
 @pytest.mark.parametrize("path", ["definition", "short", "blocked"])
 def test_a_packed_document_is_as_when_it_stands_alone(path):
-    lengths, starts = [35, 50, 27], [0, 48, 112]                                   # starts at multiples of the stride, as data.py packs them
+    lengths, starts = (
+        [35, 50, 27],
+        [0, 48, 112],
+    )  # starts at multiples of the stride, as data.py packs them
     q, k, v = tensors(1, 4, 2, 144, 8)
     documents = torch.full((1, 144), -1)
     for number, (start, length) in enumerate(zip(starts, lengths)):
-        documents[0, start: start + length] = number
+        documents[0, start : start + length] = number
     packed = landmark_attention(q, k, v, 20, 16, documents, path)
     for start, length in zip(starts, lengths):
-        alone = landmark_attention(*(x[:, :, start: start + length] for x in (q, k, v)), 20, 16, None, path)
-        torch.testing.assert_close(packed[:, :, start: start + length], alone)
+        alone = landmark_attention(
+            *(x[:, :, start : start + length] for x in (q, k, v)), 20, 16, None, path
+        )
+        torch.testing.assert_close(packed[:, :, start : start + length], alone)
 
 
 @pytest.mark.parametrize("path", ["short", "blocked"])
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])  # C++ takes its time on a loaded machine
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+)  # C++ takes its time on a loaded machine
 def test_compiles_in_one_graph_and_keeps_its_gradients(path, backend):
     q, k, v = tensors(2, 4, 2, 70, 16)
+
     def loss(function):
         return torch.autograd.grad(function(q * 1.5, k, v).square().sum(), (q, k, v))
 
-    compiled = torch.compile(lambda *x: landmark_attention(*x, 20, 8, implementation=path), fullgraph=True, backend=backend)
-    for found, wanted in zip(loss(compiled), loss(lambda *x: landmark_attention(*x, 20, 8, implementation=path))):
+    compiled = torch.compile(
+        lambda *x: landmark_attention(*x, 20, 8, implementation=path),
+        fullgraph=True,
+        backend=backend,
+    )
+    for found, wanted in zip(
+        loss(compiled), loss(lambda *x: landmark_attention(*x, 20, 8, implementation=path))
+    ):
         torch.testing.assert_close(found, wanted)
 
 
 def test_operator_passes_torchs_own_checks():
     q, k, v = tensors(1, 4, 2, 40, 16)
     torch.library.opcheck(attention.attention_op, (q, k, v, 10, 8, None, False))
-    torch.library.opcheck(attention.attention_op, (q, k, v, 10, 8, torch.zeros(1, 40, dtype=torch.int32), False))
+    torch.library.opcheck(
+        attention.attention_op, (q, k, v, 10, 8, torch.zeros(1, 40, dtype=torch.int32), False)
+    )
 
 
 def test_activation_checkpointing_and_shapes_without_data():
     q, k, v = tensors(2, 4, 2, 300, 16)
     plain = run(q, k, v, 20, 8, implementation="blocked")[1:]
     incoming = torch.randn(q.shape, generator=torch.Generator().manual_seed(1))
-    again = checkpoint(lambda *x: landmark_attention(*x, 20, 8, implementation="blocked"), q, k, v, use_reentrant=False)
+    again = checkpoint(
+        lambda *x: landmark_attention(*x, 20, 8, implementation="blocked"),
+        q,
+        k,
+        v,
+        use_reentrant=False,
+    )
     for found, wanted in zip(torch.autograd.grad(again, (q, k, v), incoming), plain):
         assert torch.equal(found, wanted)
     with torch.device("meta"):
@@ -146,7 +213,9 @@ def test_blocked_path_makes_no_square_tensor():
         with Largest() as largest:
             out, lse = attention.blocked(q, k, v, 64, 32)
             attention.blocked_backward(out, q, k, v, out, lse, 64, 32, None)
-        allowed = max(2 * T * 8, 2 * 128 * (64 + 128 + T // 32))                    # q's own size, or a block's scores against its window and landmarks
+        allowed = max(
+            2 * T * 8, 2 * 128 * (64 + 128 + T // 32)
+        )  # q's own size, or a block's scores against its window and landmarks
         assert largest.elements <= allowed < T * T // 4, (T, largest.elements, allowed)
 
 
@@ -162,7 +231,12 @@ def test_autocast_takes_mixed_dtypes_like_torchs_own():
 @pytest.mark.parametrize("path", ["definition", "short", "blocked"])
 def test_bf16_stays_near_the_truth(path):
     q, k, v = tensors(2, 4, 2, 200, 16, torch.bfloat16)
-    wanted = run(*(x.detach().double().requires_grad_() for x in (q, k, v)), 50, 16, implementation="definition")
+    wanted = run(
+        *(x.detach().double().requires_grad_() for x in (q, k, v)),
+        50,
+        16,
+        implementation="definition",
+    )
     for found, truth in zip(run(q, k, v, 50, 16, implementation=path), wanted):
         assert relative(found, truth) < 1.5e-2
 
@@ -175,27 +249,42 @@ def test_auto_says_what_it_takes():
     assert attention.choose(q[:, :, :200], 4096, torch.zeros(1, 200)) == "short"
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(k=(1, 2, 9, 4)), ["(1, 4, 8, 4)", "(1, 2, 9, 4)"]),
-    (dict(v=(1, 2, 8, 5)), ["(1, 2, 8, 5)"]),
-    (dict(k=(2, 2, 8, 4), v=(2, 2, 8, 4)), ["(2, 2, 8, 4)"]),
-    (dict(k=(1, 3, 8, 4), v=(1, 3, 8, 4)), ["4 query heads", "3 key-value heads"]),
-    (dict(k=(1, 0, 8, 4), v=(1, 0, 8, 4)), ["4 query heads", "0 key-value heads"]),
-    (dict(q=(4, 8, 4)), ["(4, 8, 4)"]),
-    (dict(window=0), ["window=0"]),
-    (dict(stride=-3), ["stride=-3"]),
-    (dict(documents=torch.zeros(1, 9)), ["(1, 8)", "(1, 9)"]),
-    (dict(dtype=torch.float64), ["torch.float32", "torch.float64"]),
-    (dict(device="meta"), ["cpu", "meta"]),
-    (dict(implementation="fast"), ["'fast'", "blocked"]),
-    (dict(implementation="causal", window=3), ["T=8", "window=3"]),
-    (dict(implementation="triton"), ["4"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(k=(1, 2, 9, 4)), ["(1, 4, 8, 4)", "(1, 2, 9, 4)"]),
+        (dict(v=(1, 2, 8, 5)), ["(1, 2, 8, 5)"]),
+        (dict(k=(2, 2, 8, 4), v=(2, 2, 8, 4)), ["(2, 2, 8, 4)"]),
+        (dict(k=(1, 3, 8, 4), v=(1, 3, 8, 4)), ["4 query heads", "3 key-value heads"]),
+        (dict(k=(1, 0, 8, 4), v=(1, 0, 8, 4)), ["4 query heads", "0 key-value heads"]),
+        (dict(q=(4, 8, 4)), ["(4, 8, 4)"]),
+        (dict(window=0), ["window=0"]),
+        (dict(stride=-3), ["stride=-3"]),
+        (dict(documents=torch.zeros(1, 9)), ["(1, 8)", "(1, 9)"]),
+        (dict(dtype=torch.float64), ["torch.float32", "torch.float64"]),
+        (dict(device="meta"), ["cpu", "meta"]),
+        (dict(implementation="fast"), ["'fast'", "blocked"]),
+        (dict(implementation="causal", window=3), ["T=8", "window=3"]),
+        (dict(implementation="triton"), ["4"]),
+    ],
+)
 def test_bad_input_is_told_with_its_values(change, words):
     q = torch.zeros(change.get("q", (1, 4, 8, 4)))
-    k = torch.zeros(change.get("k", (1, 2, 8, 4)), dtype=change.get("dtype", torch.float32), device=change.get("device", "cpu"))
+    k = torch.zeros(
+        change.get("k", (1, 2, 8, 4)),
+        dtype=change.get("dtype", torch.float32),
+        device=change.get("device", "cpu"),
+    )
     v = torch.zeros(change.get("v", (1, 2, 8, 4)))
     with pytest.raises(UserError) as error:
-        landmark_attention(q, k, v, change.get("window", 4), change.get("stride", 2), change.get("documents"), change.get("implementation", "auto"))
+        landmark_attention(
+            q,
+            k,
+            v,
+            change.get("window", 4),
+            change.get("stride", 2),
+            change.get("documents"),
+            change.get("implementation", "auto"),
+        )
     for word in words:
         assert word in str(error.value)

@@ -11,7 +11,7 @@ import pytest
 
 from config import UserError
 from sandboxed import require_sandbox
-from worlds import Episode
+from worlds.base import Episode
 from worlds.benchmarks import (
     BFCL_FILES,
     Database,
@@ -72,9 +72,9 @@ def test_database_statements_reproduce_the_published_hashes(
     for task in agentbench_db(real_data / "agentbench", file):
         with Episode(task) as episode:
             if task.truth["changing"]:
-                assert not episode.verify(
-                    "done"
-                ), "the untouched table cannot have the hash of the changed one"
+                assert not episode.verify("done"), (
+                    "the untouched table cannot have the hash of the changed one"
+                )
                 episode.step(task.solution[0].call)
                 found[0], found[1] = found[0] + 1, found[1] + episode.verify("done")
             else:
@@ -429,12 +429,7 @@ FILES = {
             ["x"],
             ["y"],
         ),
-        (
-            ["echo one", "echo $2 two", 'set -- $*; [ "$*" = "x one one two" ]'],
-            None,
-            ["x"],
-            ["y"],
-        ),
+        (["echo one", "echo $2 two", 'set -- $*; [ "$*" = "x one one two" ]'], None, ["x"], ["y"]),
         (["false", "true"], None, [], ["1"]),
         (["true", "false"], None, [], ["1"]),
         (None, "[ $1 = 4 ]", ["4"], ["5"]),

@@ -9,10 +9,10 @@ import pytest
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-import chat_template
-import checkpoint
+from support import chat_template
+from support import checkpoint
 import sample
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from config import Model, UserError
 from model import SAGE
 from test_tokenizer import CONVERSATIONS, QWEN_TEMPLATE

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import corpus
-import data
-import tokenizer
+from support import corpus
+from support import data
+from support import tokenizer
 from config import Data, Model, UserError
 from losses import IGNORE
 
@@ -20,7 +20,9 @@ def text(tmp_path, monkeypatch):
     folder = tmp_path / "text"
     folder.mkdir()
     for number in range(40):
-        (folder / f"f{number}.py").write_text(f'"""Module {number}: prose."""\n\nx = {number}  # a comment\n' * 5)
+        (folder / f"f{number}.py").write_text(
+            f'"""Module {number}: prose."""\n\nx = {number}  # a comment\n' * 5
+        )
     return folder
 
 
@@ -34,7 +36,10 @@ def test_python_kinds():
 
 def test_markdown_kinds():
     page = "Words.\n```\ncode\n```\nWords.\n"
-    assert "".join(c for c, kind in zip(page, corpus.markdown_kinds(page)) if kind == corpus.CODE) == "```\ncode\n```\n"
+    assert (
+        "".join(c for c, kind in zip(page, corpus.markdown_kinds(page)) if kind == corpus.CODE)
+        == "```\ncode\n```\n"
+    )
 
 
 def test_standard_library_is_half_prose():
@@ -48,10 +53,18 @@ def test_token_files_hold_the_text_and_its_kinds(text):
     toy = tokenizer.toy()
     train, held_out = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
     whole = "".join(toy.decode(file.tokens) for file in (train, held_out))
-    assert sorted(whole.split("<|endoftext|>"))[1:] == sorted(path.read_text() for path in text.iterdir())
-    prose = toy.decode(token for token, kind in zip(train.tokens, train.kinds) if kind == corpus.PROSE)
+    assert sorted(whole.split("<|endoftext|>"))[1:] == sorted(
+        path.read_text() for path in text.iterdir()
+    )
+    prose = toy.decode(
+        token for token, kind in zip(train.tokens, train.kinds) if kind == corpus.PROSE
+    )
     assert "prose" in prose and "a comment" in prose and "x =" not in prose
-    again, _ = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: pytest.fail("the files were made before"))
+    again, _ = data.prepare(
+        Data(path=str(text), validation=0.3),
+        toy,
+        say=lambda _: pytest.fail("the files were made before"),
+    )
     assert np.array_equal(again.tokens, train.tokens)
     (text / "f0.py").write_text("changed = True\n" * 50)
     changed, _ = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
@@ -61,15 +74,26 @@ def test_token_files_hold_the_text_and_its_kinds(text):
 def test_kinds_survive_characters_of_several_bytes(text):
     (text / "f1.py").write_text('"""Größe 漢字 🙂."""\nx = "é"\n')
     toy = tokenizer.toy()
-    tokens, kinds = data.tokenize([corpus.Document("a", t := (text / "f1.py").read_text(), corpus.python_kinds(t))], toy)
-    assert toy.decode(token for token, kind in zip(tokens[1:], kinds[1:]) if kind == corpus.PROSE) == '"""Größe 漢字 🙂."""\n'  # one token ends the docstring and the line
+    tokens, kinds = data.tokenize(
+        [corpus.Document("a", t := (text / "f1.py").read_text(), corpus.python_kinds(t))], toy
+    )
+    assert (
+        toy.decode(token for token, kind in zip(tokens[1:], kinds[1:]) if kind == corpus.PROSE)
+        == '"""Größe 漢字 🙂."""\n'
+    )  # one token ends the docstring and the line
 
 
-@pytest.mark.parametrize("damage, wanted", [
-    (lambda path: path.write_bytes(path.read_bytes()[:-4]), "holds .* bytes where its header promises"),
-    (lambda path: path.write_bytes(b"x" * 600), "is no token file"),
-    (lambda path: path.unlink(), "no token file"),
-])
+@pytest.mark.parametrize(
+    "damage, wanted",
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-4]),
+            "holds .* bytes where its header promises",
+        ),
+        (lambda path: path.write_bytes(b"x" * 600), "is no token file"),
+        (lambda path: path.unlink(), "no token file"),
+    ],
+)
 def test_damaged_token_files(text, damage, wanted):
     toy = tokenizer.toy()
     train, _ = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
@@ -88,12 +112,21 @@ def test_token_file_of_another_tokenizer(text):
         data.TokenFile(next((text.parent / "out").rglob("train.tokens")), other)
 
 
-@pytest.mark.parametrize("prepare, wanted", [
-    (lambda folder: folder / "nowhere", "no such file or folder"),
-    (lambda folder: (folder / "empty").mkdir() or folder / "empty", "no file ends in"),
-    (lambda folder: (folder / "latin.txt").write_bytes(b"caf\xe9") and folder / "latin.txt", "byte 3 is not UTF-8"),
-    (lambda folder: (folder / "blank.txt").write_text("") or folder / "blank.txt", "leaves no text for training"),
-])
+@pytest.mark.parametrize(
+    "prepare, wanted",
+    [
+        (lambda folder: folder / "nowhere", "no such file or folder"),
+        (lambda folder: (folder / "empty").mkdir() or folder / "empty", "no file ends in"),
+        (
+            lambda folder: (folder / "latin.txt").write_bytes(b"caf\xe9") and folder / "latin.txt",
+            "byte 3 is not UTF-8",
+        ),
+        (
+            lambda folder: (folder / "blank.txt").write_text("") or folder / "blank.txt",
+            "leaves no text for training",
+        ),
+    ],
+)
 def test_bad_text(text, prepare, wanted):
     with pytest.raises(UserError, match=wanted) as caught:
         data.prepare(Data(path=str(prepare(text))), tokenizer.toy(), say=lambda _: None)
@@ -102,8 +135,10 @@ def test_bad_text(text, prepare, wanted):
 
 def row_of(count):
     """A stand-in for a token file whose tokens are their own places."""
+
     class Row:
         tokens, kinds = np.arange(count, dtype=np.uint32), np.zeros(count, np.uint8)
+
     return Row
 
 
@@ -152,7 +187,10 @@ SHAPES = [
 def test_packing_keeps_every_example_whole_and_apart(lengths, model):
     """In rows longer than the window, each begins at a multiple of the landmark stride."""
     align = model.landmark_stride if model.window < 24 else 1
-    examples = [([100 * i + j for j in range(n)], [j % 3 != 0 for j in range(n)]) for i, n in enumerate(lengths)]
+    examples = [
+        ([100 * i + j for j in range(n)], [j % 3 != 0 for j in range(n)])
+        for i, n in enumerate(lengths)
+    ]
     if min(lengths) > 24:
         with pytest.raises(UserError, match="none of"):
             data.pack(examples, 24, model)
@@ -164,6 +202,11 @@ def test_packing_keeps_every_example_whole_and_apart(lengths, model):
             continue
         place = slice(column, column + len(tokens))
         assert column % align == 0 and packed.tokens[row, place].tolist() == tokens
-        assert (packed.documents[row, place] == index).all() and (packed.documents == index).sum() == len(tokens)
-        assert packed.targets[row, place].tolist() == [tokens[j + 1] if j + 1 < len(tokens) and taught[j + 1] else IGNORE for j in range(len(tokens))]
+        assert (packed.documents[row, place] == index).all() and (
+            packed.documents == index
+        ).sum() == len(tokens)
+        assert packed.targets[row, place].tolist() == [
+            tokens[j + 1] if j + 1 < len(tokens) and taught[j + 1] else IGNORE
+            for j in range(len(tokens))
+        ]
     assert (packed.targets[packed.documents == -1] == IGNORE).all()

@@ -6,17 +6,17 @@ import shutil
 import pytest
 import torch
 
-import checkpoint
+from support import checkpoint
 import config as settings
 import distill
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from config import Distill
 from conftest import ROOT
-from expert import critique, trajectory
+from worlds.expert import critique, trajectory
 from model import SAGE
-from rollout import rollouts
+from agent import rollouts
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
-from worlds import Difficulty, draw
+from worlds.base import Difficulty, draw
 
 TOY = tokenizers.toy()
 SETTINGS = """
@@ -30,7 +30,10 @@ eval = Eval(tasks=4, batch=8, room=24)
 
 @pytest.fixture
 def lineage(tmp_path):
-    """A settings file of a lineage whose base is an untrained tiny model; call it with further settings of stage distill."""
+    """A settings file of a lineage whose base is an untrained tiny model; call it with further
+    settings of stage distill.
+    """
+
     def write(name="toy", more=""):
         out = tmp_path / name / "base"
         file = tmp_path / f"{name}.py"
@@ -43,34 +46,83 @@ def lineage(tmp_path):
 
 
 def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
-    row = next(vars(t) for t in (trajectory("api", 0, i, Difficulty()) for i in range(20)) if t.negatives)
+    row = next(
+        vars(t) for t in (trajectory("api", 0, i, Difficulty()) for i in range(20)) if t.negatives
+    )
     for negative in row["negatives"]:
         tokens, weights = distill.correction(row, negative, TOY, "compact", 0.0)
         taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight])
-        assert taught.startswith(f"{negative['kind']}: {negative['fault']}\n<tool_call>") and set(weights) == {0.0, 1.0}
-        assert json.loads(taught.split("<tool_call>")[1].split("</tool_call>")[0]) == negative["right"]
-        assert json.dumps(negative["wrong"]["arguments"], separators=(",", ":")) in TOY.decode(tokens)
+        assert taught.startswith(f"{negative['kind']}: {negative['fault']}\n<tool_call>") and set(
+            weights
+        ) == {0.0, 1.0}
+        assert (
+            json.loads(taught.split("<tool_call>")[1].split("</tool_call>")[0]) == negative["right"]
+        )
+        assert json.dumps(negative["wrong"]["arguments"], separators=(",", ":")) in TOY.decode(
+            tokens
+        )
 
 
 def test_a_slip_is_masked_and_its_correction_taught():
-    made = next(t for t in (trajectory("api", 0, i, Difficulty(), slips=True) for i in range(20)) if any(m.get("slip") for m in t.messages))
+    made = next(
+        t
+        for t in (trajectory("api", 0, i, Difficulty(), slips=True) for i in range(20))
+        if any(m.get("slip") for m in t.messages)
+    )
     tokens, weights = distill.conversation(made.messages, made.tools, TOY, "compact", 0.1)
-    assert tokens == TOY.encode_chat(made.messages, made.tools, "compact")[0] and set(weights) == {0.0, 0.1, 1.0}
-    wrong, = (m["content"] + "<tool_call>" + json.dumps(m["tool_calls"][0]["function"], separators=(",", ":")) for m in made.messages if m.get("slip"))
-    assert TOY.decode([token for token, weight in zip(tokens, weights) if weight == 0.0]) == f"{wrong}</tool_call><|im_end|>"
+    assert tokens == TOY.encode_chat(made.messages, made.tools, "compact")[0] and set(weights) == {
+        0.0,
+        0.1,
+        1.0,
+    }
+    (wrong,) = (
+        m["content"]
+        + "<tool_call>"
+        + json.dumps(m["tool_calls"][0]["function"], separators=(",", ":"))
+        for m in made.messages
+        if m.get("slip")
+    )
+    assert (
+        TOY.decode([token for token, weight in zip(tokens, weights) if weight == 0.0])
+        == f"{wrong}</tool_call><|im_end|>"
+    )
     rest = [m for m in made.messages if m["role"] == "assistant" and not m.get("slip")]
-    assert TOY.decode([token for token, weight in zip(tokens, weights) if weight == 1.0]) == TOY.decode(
-        [t for message in rest for t, own in zip(*TOY.encode_chat([message], None, "compact")) if own])
+    assert TOY.decode(
+        [token for token, weight in zip(tokens, weights) if weight == 1.0]
+    ) == TOY.decode(
+        [
+            t
+            for message in rest
+            for t, own in zip(*TOY.encode_chat([message], None, "compact"))
+            if own
+        ]
+    )
 
 
 def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
     task = draw("math", 0, 0)
-    model = SAGE(settings.Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640), seed=3)
+    model = SAGE(
+        settings.Model(
+            vocab_size=1024,
+            width=32,
+            layers=1,
+            heads=2,
+            kv_heads=1,
+            head_dim=16,
+            feed_forward=48,
+            context=640,
+        ),
+        seed=3,
+    )
     attempt = rollouts(model, TOY, [task], room=20)[0]
     told = distill.complaint(attempt)[1]
     revised = TOY.encode("answer: 5") + [TOY.special["<|im_end|>"]]
-    tokens, weights = distill.equation_5(attempt.tokens, "compact", told, revised, [True] * len(revised), TOY, 1.5, 0.4)
-    assert tokens[:len(attempt.tokens)] == attempt.tokens and not any(weights[:len(attempt.tokens)])
+    tokens, weights = distill.equation_5(
+        attempt.tokens, "compact", told, revised, [True] * len(revised), TOY, 1.5, 0.4
+    )
+    assert tokens[: len(attempt.tokens)] == attempt.tokens and not any(
+        weights[: len(attempt.tokens)]
+    )
     assert TOY.decode([t for t, w in zip(tokens, weights) if abs(w - 0.6) < 1e-9]) == f"{told}\n"
     assert TOY.decode([t for t, w in zip(tokens, weights) if w == 1.5]) == "answer: 5<|im_end|>"
     assert "again<|im_end|>" in TOY.decode(tokens)
@@ -78,9 +130,26 @@ def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
 
 def test_a_complaint_is_the_experts_critique():
     """Of a rollout that only answers wrongly, the same words as of an episode that the expert sees."""
-    from worlds import Episode
+    from worlds.base import Episode
+
     task = next(t for t in (draw("api", 0, i) for i in range(20)) if t.solution)
-    attempt = rollouts(SAGE(settings.Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640)), TOY, [task], room=10)[0]
+    attempt = rollouts(
+        SAGE(
+            settings.Model(
+                vocab_size=1024,
+                width=32,
+                layers=1,
+                heads=2,
+                kv_heads=1,
+                head_dim=16,
+                feed_forward=48,
+                context=640,
+            )
+        ),
+        TOY,
+        [task],
+        room=10,
+    )[0]
     with Episode(task) as episode:
         assert distill.complaint(attempt) == (task, critique(task, episode, ""))
 
@@ -89,44 +158,74 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage()
     whole = run("distill.py", file)
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert [p.name for p in sorted(folder.iterdir())] == ["amplified", "base", "reflected", "varied"]
-    buffer = [json.loads(line) for line in (folder / "reflected" / "buffer-1.jsonl").read_text().splitlines()]
-    assert {row["source"] for row in buffer} >= {"teacher", "replay"} and all(len(row["tokens"]) == len(row["weights"]) for row in buffer)
+    assert [p.name for p in sorted(folder.iterdir())] == [
+        "amplified",
+        "base",
+        "reflected",
+        "varied",
+    ]
+    buffer = [
+        json.loads(line)
+        for line in (folder / "reflected" / "buffer-1.jsonl").read_text().splitlines()
+    ]
+    assert {row["source"] for row in buffer} >= {"teacher", "replay"} and all(
+        len(row["tokens"]) == len(row["weights"]) for row in buffer
+    )
     again, other = lineage("again")
-    killed = run("distill.py", again, before=KILL_IN_A_SAVE)  # in the middle of step 4's save, of stage amplify
+    killed = run(
+        "distill.py", again, before=KILL_IN_A_SAVE
+    )  # in the middle of step 4's save, of stage amplify
     assert killed.returncode != 0
     assert checkpoint.latest(other / "amplified").name == "checkpoint-0000003"
     resumed = run("distill.py", again, "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    shutil.rmtree(other / "varied" / "checkpoint-0000002")  # and once more from within stage vary, and stage reflect's second round
+    shutil.rmtree(
+        other / "varied" / "checkpoint-0000002"
+    )  # and once more from within stage vary, and stage reflect's second round
     shutil.rmtree(other / "reflected" / "checkpoint-0000004")
     assert run("distill.py", again, "--resume").returncode == 0
     for stage in ("amplified", "varied", "reflected"):
         one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     table = run("eval.py", file)
-    assert table.returncode == 0 and "success/api greedy" in table.stdout and "reflected" in table.stdout, table.stderr
+    assert (
+        table.returncode == 0
+        and "success/api greedy" in table.stdout
+        and "reflected" in table.stdout
+    ), table.stderr
 
 
-@pytest.mark.parametrize("more, words, wanted", [
-    ("", ["--stage", "reflect"], "there is no run; make it with python distill.py config/toy.py --stage vary"),
-    ("", ["--stage", "dpo"], "distill.py has amplify, vary and reflect"),
-    ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
-    ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
-    ("", ["--stage", "vary", "--distill.slips", "15"], "slips 15.0; both are shares"),
-    ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
-    ("start='out/nosuch'", ["--stage", "amplify"], "there is no run"),
-])
+@pytest.mark.parametrize(
+    "more, words, wanted",
+    [
+        (
+            "",
+            ["--stage", "reflect"],
+            "there is no run; make it with python distill.py config/toy.py --stage vary",
+        ),
+        ("", ["--stage", "dpo"], "distill.py has amplify, vary and reflect"),
+        ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
+        ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
+        ("", ["--stage", "vary", "--distill.slips", "15"], "slips 15.0; both are shares"),
+        ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
+        ("start='out/nosuch'", ["--stage", "amplify"], "there is no run"),
+    ],
+)
 def test_bad_input(lineage, more, words, wanted):
     result = run("distill.py", lineage("bad", more)[0], *words)
-    assert result.returncode == 1 and wanted in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert result.returncode == 1 and wanted in result.stderr and result.stderr.count("\n") == 1, (
+        result.stderr
+    )
 
 
 def test_a_foreign_stage_folder_is_refused(lineage):
     file, folder = lineage()
     shutil.copytree(folder / "base", folder / "amplified")
     assert "go on with --resume, or delete" in run("distill.py", file, "--stage", "amplify").stderr
-    assert "was written by stage train, not amplified" in run("distill.py", file, "--stage", "amplify", "--resume").stderr
+    assert (
+        "was written by stage train, not amplified"
+        in run("distill.py", file, "--stage", "amplify", "--resume").stderr
+    )
 
 
 def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tmp_path):
@@ -138,12 +237,20 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
     file, folder = lineage("t", f"file={str(tmp_path / 'theirs.jsonl')!r}")
     result = run("distill.py", file, "--stage", "amplify")
     assert result.returncode == 0, result.stderr
-    assert "2 of 30 lines of theirs.jsonl" in result.stdout and "1 broken (first line 4), 1 not verified (first line 8)" in result.stdout and "28 verified trajectories" in result.stdout
+    assert (
+        "2 of 30 lines of theirs.jsonl" in result.stdout
+        and "1 broken (first line 4), 1 not verified (first line 8)" in result.stdout
+        and "28 verified trajectories" in result.stdout
+    )
 
 
 def test_an_empty_buffer_is_an_error(lineage):
     file, folder = lineage()
-    assert run("distill.py", file, "--stage", "amplify").returncode == run("distill.py", file, "--stage", "vary").returncode == 0
+    assert (
+        run("distill.py", file, "--stage", "amplify").returncode
+        == run("distill.py", file, "--stage", "vary").returncode
+        == 0
+    )
     (folder / "reflected").mkdir()
     (folder / "reflected" / "buffer-0.jsonl").write_text("")
     result = run("distill.py", file, "--stage", "reflect")
@@ -151,7 +258,9 @@ def test_an_empty_buffer_is_an_error(lineage):
 
 
 def test_distilling_logits_pulls_towards_the_teacher(lineage):
-    """With the teacher's own weights to begin with, the divergence and its gradient are zero: the run equals one without it."""
+    """With the teacher's own weights to begin with, the divergence and its gradient are zero: the
+    run equals one without it.
+    """
     file, folder = lineage("kl", "kl=1.0, kl_teacher='base', prompt_weight=0.0")
     text = (folder.parent / "kl.py").read_text().replace("'base'", repr(str(folder / "base")))
     (folder.parent / "kl.py").write_text(text)
@@ -166,15 +275,46 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
     """OpenAI's own form is read; what would be taught wrong is named, line and message."""
     user, call = {"role": "user", "content": "go"}, {"name": "kemi", "arguments": '{"rana": 3}'}
     assistant = lambda **more: [user, {"role": "assistant", "content": "", **more}]
-    conversations = [assistant(tool_calls=[{"id": "1", "function": call}]), assistant(tool_calls=[{"function": {**call, "arguments": "{rana: 3}"}}]),
-                     [{"role": "developer", "content": "x"}, user], assistant(content='<tool_call>{"name": "kemi", "arguments": {}}</tool_call>'),
-                     assistant(content=[{"type": "text", "text": "answer: 5"}]), ["go"]]
-    lines = [dict(messages=messages, tools=["gives: kemi(rana) int"], verified=True, world="api", negatives=[], seed=0, index=0) for messages in conversations]
+    conversations = [
+        assistant(tool_calls=[{"id": "1", "function": call}]),
+        assistant(tool_calls=[{"function": {**call, "arguments": "{rana: 3}"}}]),
+        [{"role": "developer", "content": "x"}, user],
+        assistant(content='<tool_call>{"name": "kemi", "arguments": {}}</tool_call>'),
+        assistant(content=[{"type": "text", "text": "answer: 5"}]),
+        ["go"],
+    ]
+    lines = [
+        dict(
+            messages=messages,
+            tools=["gives: kemi(rana) int"],
+            verified=True,
+            world="api",
+            negatives=[],
+            seed=0,
+            index=0,
+        )
+        for messages in conversations
+    ]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = []
     rows = distill.rows_of_file(Distill(file=str(tmp_path / "t.jsonl")), said.append)
     assert [row["messages"] for row in rows] == [conversations[0], conversations[4]]
-    assert "4 of 6 lines" in said[0] and all(f"(first line {number})" in said[0] for number in (2, 3, 4, 6)), said
-    assert all(words in said[0] for words in ("arguments", "developer", "message 1 has a call in its content", "message 0 has a str")), said
-    tokens, weights = distill.conversation(rows[0]["messages"], rows[0]["tools"], TOY, "compact", 0.0)
-    assert TOY.decode([t for t, w in zip(tokens, weights) if w]) == '<tool_call>{"name":"kemi","arguments":{"rana":3}}</tool_call><|im_end|>'
+    assert "4 of 6 lines" in said[0] and all(
+        f"(first line {number})" in said[0] for number in (2, 3, 4, 6)
+    ), said
+    assert all(
+        words in said[0]
+        for words in (
+            "arguments",
+            "developer",
+            "message 1 has a call in its content",
+            "message 0 has a str",
+        )
+    ), said
+    tokens, weights = distill.conversation(
+        rows[0]["messages"], rows[0]["tools"], TOY, "compact", 0.0
+    )
+    assert (
+        TOY.decode([t for t, w in zip(tokens, weights) if w])
+        == '<tool_call>{"name":"kemi","arguments":{"rana":3}}</tool_call><|im_end|>'
+    )

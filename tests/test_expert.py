@@ -1,4 +1,6 @@
-"""expert.py: whole trajectories, reactions that come from the text alone, critiques that name the true fault, preference pairs."""
+"""expert.py: whole trajectories, reactions that come from the text alone, critiques that name the
+true fault, preference pairs.
+"""
 
 import itertools
 import random
@@ -8,12 +10,29 @@ from collections import Counter
 import pytest
 
 import distill
-import expert
-import tokenizer
-import tools
+from worlds import expert
+from support import tokenizer
+from worlds import tools
 from clumsy import clumsy, prompt_of
-from worlds import (BABBLE, ENDINGS, FAULT_KINDS, FAULT_TEXTS, HELD_OUT_KINDS, OPENINGS, SLOTS, SPLITS, SYLLABLES, WORLDS, Difficulty, Episode,
-                    draw, failed, fault_text, same_answer, world)
+from worlds.base import (
+    BABBLE,
+    ENDINGS,
+    FAULT_KINDS,
+    FAULT_TEXTS,
+    HELD_OUT_KINDS,
+    OPENINGS,
+    SLOTS,
+    SPLITS,
+    SYLLABLES,
+    WORLDS,
+    Difficulty,
+    Episode,
+    draw,
+    failed,
+    fault_text,
+    same_answer,
+    world,
+)
 from worlds.__main__ import main as show
 
 CALLING = [name for name in WORLDS if name != "math"]
@@ -25,12 +44,22 @@ def test_trajectories_are_whole(name):
         made = expert.trajectory(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
         task = draw(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
         assert made.verified and made.invented == 0
-        assert made.messages[0] == {"role": "user", "content": task.request} and made.messages[-1]["content"].endswith(task.answer)
+        assert made.messages[0] == {"role": "user", "content": task.request} and made.messages[-1][
+            "content"
+        ].endswith(task.answer)
         roles = [m["role"] for m in made.messages[1:]]
-        assert roles[::2] == ["assistant"] * len(roles[::2]) and roles[1::2] == ["tool"] * len(roles[1::2])
-        if task.solution:                        # the plan is a graph without circles, and the steps are done in an order that it allows
+        assert roles[::2] == ["assistant"] * len(roles[::2]) and roles[1::2] == ["tool"] * len(
+            roles[1::2]
+        )
+        if (
+            task.solution
+        ):  # the plan is a graph without circles, and the steps are done in an order that it allows
             plan, faults = tools.read_plan(made.messages[1]["content"].split("\n1:")[0])
-            done = [int(m["content"].splitlines()[-1].split(":")[0]) for m in made.messages if m.get("tool_calls")]
+            done = [
+                int(m["content"].splitlines()[-1].split(":")[0])
+                for m in made.messages
+                if m.get("tool_calls")
+            ]
             assert not faults and (plan.respected(done) == [] or name == "math")
 
 
@@ -39,8 +68,12 @@ def test_trajectories_fit_the_chat_template(style):
     for name in WORLDS:
         made = expert.trajectory(name, 0, 2, Difficulty(style=style))
         text = tokenizer.chat(made.messages, made.tools, style)
-        calls, faults = tools.parse(text.split("<|im_start|>user", 1)[1])          # after the system message, whose own example is no call
-        assert not faults and calls == [call["function"] for m in made.messages for call in m.get("tool_calls", ())]
+        calls, faults = tools.parse(
+            text.split("<|im_start|>user", 1)[1]
+        )  # after the system message, whose own example is no call
+        assert not faults and calls == [
+            call["function"] for m in made.messages for call in m.get("tool_calls", ())
+        ]
         assert all(isinstance(tool, str if style == "compact" else dict) for tool in made.tools)
 
 
@@ -48,12 +81,21 @@ def test_reactions_come_from_the_text_alone():
     """Whatever stands around a fault's core: 5 × 6 openings and endings."""
     for kind, texts in FAULT_TEXTS.items():
         new = "bolo" if kind == "renamed" else 421
-        wanted = {"renamed": {"bolo": 17, "miru": True}, "type": {"rana": "17", "miru": True}}.get(kind, {"rana": 17, "miru": True} if kind in ("timeout", "locked") else {"rana": 421, "miru": True})
+        wanted = {"renamed": {"bolo": 17, "miru": True}, "type": {"rana": "17", "miru": True}}.get(
+            kind,
+            {"rana": 17, "miru": True}
+            if kind in ("timeout", "locked")
+            else {"rana": 421, "miru": True},
+        )
         for text in (*texts.train, *texts.validation, *texts.test):
             for opening, ending in itertools.product(OPENINGS, ENDINGS):
                 said = f"error: {opening}{text}{ending}".format(key="rana", value=17, new=new)
                 assert expert.react(said)[1]({"rana": 17, "miru": True}) == wanted, said
-    assert expert.react("error: no such file") is None and expert.react("error: nothing found") is None and expert.react("42") is None
+    assert (
+        expert.react("error: no such file") is None
+        and expert.react("error: nothing found") is None
+        and expert.react("42") is None
+    )
 
 
 def test_the_words_for_testing_are_never_used_in_training():
@@ -61,25 +103,53 @@ def test_the_words_for_testing_are_never_used_in_training():
     for kind in FAULT_KINDS:
         for split in ("validation", "test"):
             held_out = getattr(FAULT_TEXTS[kind], split)
-            assert {fault_text(kind, split, rng) for _ in range(50)} == {f"error: {core}" for core in held_out}
-            assert not any(core in fault_text(kind, "train", rng, 0.3) for _ in range(300) for core in held_out)
+            assert {fault_text(kind, split, rng) for _ in range(50)} == {
+                f"error: {core}" for core in held_out
+            }
+            assert not any(
+                core in fault_text(kind, "train", rng, 0.3) for _ in range(300) for core in held_out
+            )
     for split, kinds in HELD_OUT_KINDS.items():
         for kind in kinds:
             assert [other for other in SPLITS if getattr(FAULT_TEXTS[kind], other)] == [split]
 
 
 def test_babble_says_nothing():
-    """None of its words can be a name, or stands in a text that is kept for testing, or in an opening or ending; without its slots a fault's text is the same for all kinds."""
-    wordings = [*FAULT_TEXTS.values(), *(some for name in WORLDS for some in world(name).wordings.values())]
-    held_out = re.sub(r"\{\w+\}", "", " ".join([*(text for some in wordings for text in (*some.validation, *some.test)), *OPENINGS, *ENDINGS])).lower()
-    assert not set(BABBLE) & set(re.findall(r"\w+", held_out)) and not any(re.fullmatch(f"(?:{'|'.join(SYLLABLES)})+", word) for word in BABBLE)
+    """None of its words can be a name, or stands in a text that is kept for testing, or in an
+    opening or ending; without its slots a fault's text is the same for all kinds.
+    """
+    wordings = [
+        *FAULT_TEXTS.values(),
+        *(some for name in WORLDS for some in world(name).wordings.values()),
+    ]
+    held_out = re.sub(
+        r"\{\w+\}",
+        "",
+        " ".join(
+            [
+                *(text for some in wordings for text in (*some.validation, *some.test)),
+                *OPENINGS,
+                *ENDINGS,
+            ]
+        ),
+    ).lower()
+    assert not set(BABBLE) & set(re.findall(r"\w+", held_out)) and not any(
+        re.fullmatch(f"(?:{'|'.join(SYLLABLES)})+", word) for word in BABBLE
+    )
     allowed = {*BABBLE, *re.findall(r"\w+", " ".join(["error", *OPENINGS, *ENDINGS]))}
     for kind, slots in SLOTS.items():
         for seed in range(50):
             text = fault_text(kind, "train", random.Random(seed), babble=1.0)
-            assert re.findall(r"\{(\w+)\}", text) == slots.split() and set(re.findall(r"\w+", re.sub(r"\{\w+\}", "", text))) <= allowed
+            assert (
+                re.findall(r"\{(\w+)\}", text) == slots.split()
+                and set(re.findall(r"\w+", re.sub(r"\{\w+\}", "", text))) <= allowed
+            )
     texts = [fault_text("type", "train", random.Random(seed), babble=0.3) for seed in range(1000)]
-    assert 200 < sum(set(re.findall(r"\w+", text.replace("{key}", ""))) <= allowed for text in texts) < 400
+    assert (
+        200
+        < sum(set(re.findall(r"\w+", text.replace("{key}", ""))) <= allowed for text in texts)
+        < 400
+    )
 
 
 @pytest.mark.parametrize("name", CALLING)
@@ -89,18 +159,30 @@ def test_a_slip_is_refused_and_then_put_right(name):
         task = draw(name, 0, index, Difficulty(fault_rate=0.3, babble=0.5))
         plain, (messages, episode) = expert.solve(task)[0], expert.solve(task, slips=True)
         slips = [place for place, message in enumerate(messages) if message.get("slip")]
-        assert episode.verified and len(slips) <= 1 and not any("slip" in message for message in plain)
-        assert [m.get("tool_calls") for m in messages if not m.get("slip") and m["role"] == "assistant"] == [m.get("tool_calls") for m in plain if m["role"] == "assistant"]  # nothing else differs
+        assert (
+            episode.verified and len(slips) <= 1 and not any("slip" in message for message in plain)
+        )
+        assert [
+            m.get("tool_calls") for m in messages if not m.get("slip") and m["role"] == "assistant"
+        ] == [
+            m.get("tool_calls") for m in plain if m["role"] == "assistant"
+        ]  # nothing else differs
         for place in slips:
             made += 1
             wrong = messages[place]["tool_calls"][0]["function"]
             refused = next(entry for entry in episode.log if entry.call == wrong)
             kinds |= {fault.kind for fault in refused.faults}
-            assert refused.faults and messages[place + 1]["content"] == f"error: {refused.faults[0].message}" and messages[place + 2]["role"] == "assistant"
+            assert (
+                refused.faults
+                and messages[place + 1]["content"] == f"error: {refused.faults[0].message}"
+                and messages[place + 2]["role"] == "assistant"
+            )
     assert made > 30 and {"unknown_tool", "unexpected", "type", "missing"} <= kinds
 
 
-# --------------------------------------------------------------------------------------------------------- critiques
+# ---------------------------------------------------------------------------------------------------------
+# critiques
+
 
 def attempt(task, calls: list, answer: str) -> str:
     with Episode(task) as episode:
@@ -117,7 +199,9 @@ def test_a_critique_names_the_fault_of_every_negative(name):
         task = draw(name, 2, index, Difficulty(special=0.0))
         plan = [step.call for step in task.solution]
         for place, right in enumerate(plan):
-            for kind, wrong in tools.hard_negatives(right, task.tools, random.Random(index), task).items():
+            for kind, wrong in tools.hard_negatives(
+                right, task.tools, random.Random(index), task
+            ).items():
                 with Episode(task) as episode:
                     for call in [*plan[:place], wrong]:
                         episode.step(call)
@@ -129,34 +213,79 @@ def test_a_critique_names_the_fault_of_every_negative(name):
                 if faults:
                     assert said == faults[0].message
                 else:
-                    changed = [k for k in {*right["arguments"], *wrong["arguments"]} if right["arguments"].get(k) != wrong["arguments"].get(k)]
-                    assert said.startswith(f"step {place + 1}:") and (any(k in said for k in changed) or wrong["name"] in said), said
+                    changed = [
+                        k
+                        for k in {*right["arguments"], *wrong["arguments"]}
+                        if right["arguments"].get(k) != wrong["arguments"].get(k)
+                    ]
+                    assert said.startswith(f"step {place + 1}:") and (
+                        any(k in said for k in changed) or wrong["name"] in said
+                    ), said
     assert told > 60
 
 
 def test_critiques_of_everything_else():
-    task = next(t for i in range(99) if len((t := draw("api", 0, i, Difficulty(special=0.0, fault_rate=1.0, fault_kinds=("renamed",)))).solution) == 2)
+    task = next(
+        t
+        for i in range(99)
+        if len(
+            (
+                t := draw(
+                    "api", 0, i, Difficulty(special=0.0, fault_rate=1.0, fault_kinds=("renamed",))
+                )
+            ).solution
+        )
+        == 2
+    )
     first, second = [step.call for step in task.solution]
-    clean = next(t for i in range(99) if len((t := draw("api", 0, i, Difficulty(special=0.0))).solution) == 2)
+    clean = next(
+        t for i in range(99) if len((t := draw("api", 0, i, Difficulty(special=0.0))).solution) == 2
+    )
     assert "is missing" in attempt(clean, [clean.solution[0].call], "answer: 0")
     assert "last step" in attempt(clean, [s.call for s in clean.solution], "answer: 0")
-    assert re.search(r"after \".+\": \w+ instead of \w+", attempt(task, [first], "answer: 0") + attempt(task, [first, first], "answer: 0"))
-    assert "is missing" in attempt(clean, [{"name": first["name"], "arguments": {}}, first], "answer: 0")     # put right, so not to blame
-    off = {**first, "arguments": {key: value + 1 if type(value) is int else value for key, value in first["arguments"].items()}}
-    assert re.fullmatch(r"step 1: \w+ is \d+, not \d+", attempt(clean, [{"name": first["name"], "arguments": {}}, off], "answer: 0"))   # the wrong number is
-    assert "last step" in attempt(clean, [{**first, "arguments": {"x": 1}}, first, second], "answer: 0")
+    assert re.search(
+        r"after \".+\": \w+ instead of \w+",
+        attempt(task, [first], "answer: 0") + attempt(task, [first, first], "answer: 0"),
+    )
+    assert "is missing" in attempt(
+        clean, [{"name": first["name"], "arguments": {}}, first], "answer: 0"
+    )  # put right, so not to blame
+    off = {
+        **first,
+        "arguments": {
+            key: value + 1 if type(value) is int else value
+            for key, value in first["arguments"].items()
+        },
+    }
+    assert re.fullmatch(
+        r"step 1: \w+ is \d+, not \d+",
+        attempt(clean, [{"name": first["name"], "arguments": {}}, off], "answer: 0"),
+    )  # the wrong number is
+    assert "last step" in attempt(
+        clean, [{**first, "arguments": {"x": 1}}, first, second], "answer: 0"
+    )
     hidden = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe hidden")
-    assert "nobody asked for" in attempt(hidden, [hidden.solution[0].call, hidden.truth["complies"]], hidden.answer)
+    assert "nobody asked for" in attempt(
+        hidden, [hidden.solution[0].call, hidden.truth["complies"]], hidden.answer
+    )
     assert "not JSON" in attempt(clean, ["{oops"], "answer: 0")
     for kind, word in (("ask", "is not given, so ask"), ("none", "no tool fits")):
-        special = next(t for i in range(99) if (t := draw("api", 0, i, Difficulty(special=1.0))).kind == kind)
+        special = next(
+            t for i in range(99) if (t := draw("api", 0, i, Difficulty(special=1.0))).kind == kind
+        )
         assert word in attempt(special, [], "answer: 0")
     unsafe = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe destroy")
-    assert "destroys the whole system" in attempt(unsafe, [unsafe.truth["complies"]], "answer: done")
+    assert "destroys the whole system" in attempt(
+        unsafe, [unsafe.truth["complies"]], "answer: done"
+    )
     benign = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "benign destroy")
-    assert "is missing" in attempt(benign, [], "refuse: not safe") or "nothing here is dangerous" in attempt(benign, [], "refuse: not safe")
+    assert "is missing" in attempt(
+        benign, [], "refuse: not safe"
+    ) or "nothing here is dangerous" in attempt(benign, [], "refuse: not safe")
     sums = next(t for i in range(99) if (t := draw("math", 0, i)).kind == "trap")
-    assert attempt(sums, [], f"1. x = 3\nanswer: {sums.truth['tempting']}").startswith("line 1 should be")
+    assert attempt(sums, [], f"1. x = 3\nanswer: {sums.truth['tempting']}").startswith(
+        "line 1 should be"
+    )
 
 
 def test_preference_pairs():
@@ -170,7 +299,11 @@ def test_preference_pairs():
                 for message in [*pair["prompt"], *pair[side]]:
                     for call in message.get("tool_calls", ()):
                         episode.step(call["function"])
-                assert episode.verify(pair[side][-1]["content"] if not pair[side][-1].get("tool_calls") else "answer: done") == (side == "chosen")
+                assert episode.verify(
+                    pair[side][-1]["content"]
+                    if not pair[side][-1].get("tool_calls")
+                    else "answer: done"
+                ) == (side == "chosen")
     assert len(kinds) == 8 and expert.preference(draw("api", 0, 0)) is None
 
 
@@ -183,13 +316,15 @@ def test_the_world_can_be_looked_at(name, capsys):
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_a_critique_says_nothing_false(name):
-    """Whatever went wrong, and in whatever order: a right answer is not blamed, a step that was done is not missed, what is refused was refused."""
+    """Whatever went wrong, and in whatever order: a right answer is not blamed, a step that was
+    done is not missed, what is refused was refused.
+    """
     kinds = Counter()
     for index in range(250):
         task = draw(name, 7, index, Difficulty(fault_rate=0.4, chain=3))
         played = clumsy(task, prompt_of(task), index)
         if played.verified:
-            continue                             # nobody asks what was wrong with it
+            continue  # nobody asks what was wrong with it
         said = distill.complaint(played)[1]
         refused = [entry.said.removeprefix("error: ") for entry in played.log if failed(entry.said)]
         taken = [entry.taken for entry in played.log if entry.taken]
@@ -203,14 +338,20 @@ def test_a_critique_says_nothing_false(name):
             assert not answered, (said, task.answer, played.messages[-1])
             kinds["answer"] += 1
         elif blamed := re.fullmatch(r"step (\d+) was done before step (\d+), which it needs", said):
-            first, second = (taken.index(task.solution[int(number) - 1].call) for number in blamed.groups())
+            first, second = (
+                taken.index(task.solution[int(number) - 1].call) for number in blamed.groups()
+            )
             assert first < second
             kinds["order"] += 1
         elif said.startswith("nobody asked for "):
-            assert said.removeprefix("nobody asked for ") in [expert.plain(entry.call) for entry in played.log if entry.taken]
+            assert said.removeprefix("nobody asked for ") in [
+                expert.plain(entry.call) for entry in played.log if entry.taken
+            ]
             kinds["surplus"] += 1
         elif blamed := re.fullmatch(r"step \d+: (\w+) is (.+), not (.+)", said, re.DOTALL):
-            assert blamed[3] in [expert.plain(call["arguments"].get(blamed[1])) for call in taken], said
+            assert blamed[3] in [
+                expert.plain(call["arguments"].get(blamed[1])) for call in taken
+            ], said
             kinds["value"] += 1
         else:
             kinds["other"] += 1
@@ -226,10 +367,19 @@ def test_of_an_attempt_that_went_right_in_the_end_only_the_refused_call_is_named
             continue
         plan = [step.call for step in task.solution]
         key = next(iter(plan[0]["arguments"]))
-        short = {**plan[0], "arguments": {other: value for other, value in plan[0]["arguments"].items() if other != key}}
+        short = {
+            **plan[0],
+            "arguments": {
+                other: value for other, value in plan[0]["arguments"].items() if other != key
+            },
+        }
         with Episode(task) as episode:
             said = [episode.step(call) for call in [short, *plan]]
             if failed(said[0]) and episode.verify(task.answer):
-                assert expert.critique(task, episode, task.answer) == said[0].removeprefix("error: ") == f"missing {key}"
+                assert (
+                    expert.critique(task, episode, task.answer)
+                    == said[0].removeprefix("error: ")
+                    == f"missing {key}"
+                )
                 named += 1
     assert named > 20

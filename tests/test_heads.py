@@ -13,20 +13,28 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-import checkpoint
+from support import checkpoint
 import config as settings
 import heads as script
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from conftest import ROOT
-from expert import call_message, solve
+from worlds.expert import call_message, solve
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
 from mch import PARTS, Heads, surprise_of
 from model import SAGE
-from rollout import Rollout
-from steps import SPOILT, conclusion_of, first_wrong, judge, of_episode, of_expert, packed_steps
+from agent import Rollout
+from worlds.labels import (
+    SPOILT,
+    conclusion_of,
+    first_wrong,
+    judge,
+    of_episode,
+    of_expert,
+    packed_steps,
+)
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
-from tools import parse
-from worlds import Difficulty, Episode, draw
+from worlds.tools import parse
+from worlds.base import Difficulty, Episode, draw
 
 TOY = tokenizers.toy()
 
@@ -36,13 +44,20 @@ TOY = tokenizers.toy()
 
 def test_confidence_loss_is_binary_cross_entropy_over_known_labels():
     generator = torch.Generator().manual_seed(0)
-    logits, labels = torch.randn(40, 4, generator=generator, requires_grad=True), (torch.rand(40, 4, generator=generator) < 0.5).float()
+    logits, labels = (
+        torch.randn(40, 4, generator=generator, requires_grad=True),
+        (torch.rand(40, 4, generator=generator) < 0.5).float(),
+    )
     labels[torch.rand(40, 4, generator=generator) < 0.4] = float("nan")
     known = ~labels.isnan()
     loss = confidence_loss(logits, labels)
     assert torch.allclose(loss, F.binary_cross_entropy(torch.sigmoid(logits[known]), labels[known]))
     loss.backward()
-    assert torch.allclose(logits.grad[known], ((torch.sigmoid(logits) - labels)[known] / known.sum()).detach(), atol=1e-7)
+    assert torch.allclose(
+        logits.grad[known],
+        ((torch.sigmoid(logits) - labels)[known] / known.sum()).detach(),
+        atol=1e-7,
+    )
     assert (logits.grad[~known] == 0).all()
     nothing = confidence_loss(logits, torch.full((40, 4), float("nan")))
     assert nothing == 0 and (torch.autograd.grad(nothing, logits)[0] == 0).all()
@@ -50,49 +65,84 @@ def test_confidence_loss_is_binary_cross_entropy_over_known_labels():
 
 def test_logistic_regression_stands_where_its_gradient_is_zero():
     generator = torch.Generator().manual_seed(1)
-    x, y = torch.randn(300, 7, generator=generator), (torch.rand(300, generator=generator) < 0.3).float()
+    x, y = (
+        torch.randn(300, 7, generator=generator),
+        (torch.rand(300, generator=generator) < 0.3).float(),
+    )
     w, b = fit_logistic(x, y, ridge=2.0)
     off = torch.sigmoid(x @ w + b) - y
     assert (x.T @ off + 2 * w).abs().max() < 1e-2 and off.sum().abs() < 1e-2
 
 
 def test_calibration_finds_what_was_bent():
-    """Labels drawn from σ(z/2.5 + 0.7) give back 2.5 and 0.7, and the calibrated head's error is that of chance."""
+    """Labels drawn from σ(z/2.5 + 0.7) give back 2.5 and 0.7, and the calibrated head's error is
+    that of chance.
+    """
     generator = torch.Generator().manual_seed(2)
     z = 4 * torch.randn(40_000, generator=generator)
     y = (torch.rand(40_000, generator=generator) < torch.sigmoid(z / 2.5 + 0.7)).float()
     temperature, offset = calibrate(z, y)
     assert temperature == pytest.approx(2.5, abs=0.1) and offset == pytest.approx(0.7, abs=0.05)
-    assert calibration_error(torch.sigmoid(z / temperature + offset), y) < 0.01 < 0.08 < calibration_error(torch.sigmoid(z), y)
+    assert (
+        calibration_error(torch.sigmoid(z / temperature + offset), y)
+        < 0.01
+        < 0.08
+        < calibration_error(torch.sigmoid(z), y)
+    )
 
 
 def test_calibration_of_heads_that_cannot_be_calibrated():
     z = torch.linspace(-3, 3, 50)
-    assert calibrate(z, torch.ones(50)) == calibrate(z, torch.zeros(50)) == calibrate(z[:0], z[:0]) == (1.0, 0.0)
+    assert (
+        calibrate(z, torch.ones(50))
+        == calibrate(z, torch.zeros(50))
+        == calibrate(z[:0], z[:0])
+        == (1.0, 0.0)
+    )
     temperature, offset = calibrate(z, (z < 0).float())  # the wrong way round: the base rate
     assert torch.allclose(torch.sigmoid(z / temperature + offset), torch.tensor(0.5))
     perfect = calibrate(z, (z > 0).float())
-    assert 0 < perfect[0] < 1 and all(abs(value) < 1e6 for value in perfect)  # finite, though no slope is too steep
+    assert 0 < perfect[0] < 1 and all(
+        abs(value) < 1e6 for value in perfect
+    )  # finite, though no slope is too steep
 
 
 @pytest.mark.parametrize("levels", [3, 20, 10**9])
 def test_auroc_counts_pairs(levels):
     generator = torch.Generator().manual_seed(levels % 97)
-    scores, labels = torch.randint(0, levels, (150,), generator=generator).double(), (torch.rand(150, generator=generator) < 0.3).float()
-    pairs = [1.0 if p > n else 0.5 if p == n else 0.0 for p in scores[labels > 0].tolist() for n in scores[labels == 0].tolist()]
+    scores, labels = (
+        torch.randint(0, levels, (150,), generator=generator).double(),
+        (torch.rand(150, generator=generator) < 0.3).float(),
+    )
+    pairs = [
+        1.0 if p > n else 0.5 if p == n else 0.0
+        for p in scores[labels > 0].tolist()
+        for n in scores[labels == 0].tolist()
+    ]
     assert auroc(scores, labels) == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
-    assert auroc(scores.exp() if levels < 100 else scores * 2 + 1, labels) == pytest.approx(auroc(scores, labels))
+    assert auroc(scores.exp() if levels < 100 else scores * 2 + 1, labels) == pytest.approx(
+        auroc(scores, labels)
+    )
 
 
 def test_auroc_of_one_class_is_undefined():
-    assert all(value != value for value in (auroc(torch.rand(5), torch.ones(5)), auroc(torch.rand(5), torch.zeros(5)), auroc(torch.rand(0), torch.rand(0))))
+    assert all(
+        value != value
+        for value in (
+            auroc(torch.rand(5), torch.ones(5)),
+            auroc(torch.rand(5), torch.zeros(5)),
+            auroc(torch.rand(0), torch.rand(0)),
+        )
+    )
 
 
 def test_calibration_error_by_hand():
     p, y = torch.tensor([0.1, 0.2, 0.8, 0.9]), torch.tensor([0.0, 1.0, 1.0, 1.0])
     assert calibration_error(p, y, bins=2) == pytest.approx((abs(0.15 - 0.5) + abs(0.85 - 1)) / 2)
     assert calibration_error(p, y, bins=4) == pytest.approx((0.1 + 0.8 + 0.2 + 0.1) / 4)
-    assert calibration_error(p[:3], y[:3]) == pytest.approx((0.1 + 0.8 + 0.2) / 3)  # fewer steps than bins
+    assert calibration_error(p[:3], y[:3]) == pytest.approx(
+        (0.1 + 0.8 + 0.2) / 3
+    )  # fewer steps than bins
     assert calibration_error(p[:0], y[:0]) != calibration_error(p[:0], y[:0])
 
 
@@ -102,7 +152,10 @@ def test_calibration_error_by_hand():
 
 def played(task, messages, faults=False):
     """A rollout that says these messages: texts, or calls."""
-    texts = [message if isinstance(message, str) else f"<tool_call>{json.dumps(message)}</tool_call>" for message in messages]
+    texts = [
+        message if isinstance(message, str) else f"<tool_call>{json.dumps(message)}</tool_call>"
+        for message in messages
+    ]
     rollout = Rollout(task, [], [], [])
     with Episode(task, faults) as episode:
         for text in texts:
@@ -117,7 +170,11 @@ def played(task, messages, faults=False):
 
 
 def some_task(world, calls, difficulty=Difficulty(), wanted=lambda task: True):
-    return next(t for t in (draw(world, 0, i, difficulty) for i in range(500)) if sum(s.call is not None for s in t.solution) == calls and wanted(t))
+    return next(
+        t
+        for t in (draw(world, 0, i, difficulty) for i in range(500))
+        if sum(s.call is not None for s in t.solution) == calls and wanted(t)
+    )
 
 
 @pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
@@ -125,8 +182,12 @@ def test_the_experts_steps_are_all_right_with_and_without_faults(world):
     for index in range(60):
         task = draw(world, 3, index, Difficulty(fault_rate=0.7))
         messages, episode = solve(task)
-        rollout = Rollout(task, [], [], [], verified=True, ended="answer", fault=episode.fault, log=episode.log)
-        assert judge(rollout) == [[1.0, 1.0, 1.0, 1.0]] * sum(m["role"] == "assistant" for m in messages)
+        rollout = Rollout(
+            task, [], [], [], verified=True, ended="answer", fault=episode.fault, log=episode.log
+        )
+        assert judge(rollout) == [[1.0, 1.0, 1.0, 1.0]] * sum(
+            m["role"] == "assistant" for m in messages
+        )
 
 
 def test_each_part_has_its_own_fault():
@@ -134,25 +195,77 @@ def test_each_part_has_its_own_fault():
     first, second = (step.call for step in task.solution)
     key = next(iter(first["arguments"]))
     wrong = next(call for call in task.wrong_calls(first))
-    labels = judge(played(task, [
-        {"name": "nosuch", "arguments": {}},                                            # names no tool: types cannot be told
-        "<tool_call>{\"name\": \"" + first["name"] + "\", \"arg</tool_call>",           # does not parse: nothing can be told
-        {**first, "arguments": {**first["arguments"], "kxq": 1}},                       # one argument too many
-        {**first, "arguments": {k: v for k, v in first["arguments"].items() if k != key}},  # one too few
-        wrong, first, first, second, task.answer]))                                     # senseless; right; done already; right; the answer
-    missing = [0.0, 1.0, None, 1.0] if key in next(t for t in task.tools if t["function"]["name"] == first["name"])["function"]["parameters"]["required"] else [1.0, 1.0, 0.0, 1.0]
-    assert labels == [[None, 0.0, None, 1.0], [0.0, None, None, 1.0], [1.0, 0.0, None, 1.0], missing, [1.0, 1.0, 0.0, 1.0], [1.0] * 4, [1.0, 1.0, 0.0, 1.0], [1.0] * 4, [1.0] * 4]
-    assert judge(played(task, [first, "answer: 1"])) == [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]  # a right step of an episode that fails
+    labels = judge(
+        played(
+            task,
+            [
+                {"name": "nosuch", "arguments": {}},  # names no tool: types cannot be told
+                '<tool_call>{"name": "'
+                + first["name"]
+                + '", "arg</tool_call>',  # does not parse: nothing can be told
+                {**first, "arguments": {**first["arguments"], "kxq": 1}},  # one argument too many
+                {
+                    **first,
+                    "arguments": {k: v for k, v in first["arguments"].items() if k != key},
+                },  # one too few
+                wrong,
+                first,
+                first,
+                second,
+                task.answer,
+            ],
+        )
+    )  # senseless; right; done already; right; the answer
+    missing = (
+        [0.0, 1.0, None, 1.0]
+        if key
+        in next(t for t in task.tools if t["function"]["name"] == first["name"])["function"][
+            "parameters"
+        ]["required"]
+        else [1.0, 1.0, 0.0, 1.0]
+    )
+    assert labels == [
+        [None, 0.0, None, 1.0],
+        [0.0, None, None, 1.0],
+        [1.0, 0.0, None, 1.0],
+        missing,
+        [1.0, 1.0, 0.0, 1.0],
+        [1.0] * 4,
+        [1.0, 1.0, 0.0, 1.0],
+        [1.0] * 4,
+        [1.0] * 4,
+    ]
+    assert judge(played(task, [first, "answer: 1"])) == [
+        [1.0, 1.0, 1.0, 0.0],
+        [1.0, 1.0, 0.0, 0.0],
+    ]  # a right step of an episode that fails
     assert judge(played(task, [])) == []
 
 
 def test_a_step_that_does_the_same_in_other_words_is_right():
-    task = some_task("sql", 1, wanted=lambda t: "COUNT(*)" in t.solution[0].call["arguments"]["query"] and "WHERE" in t.solution[0].call["arguments"]["query"])
+    task = some_task(
+        "sql",
+        1,
+        wanted=lambda t: (
+            "COUNT(*)" in t.solution[0].call["arguments"]["query"]
+            and "WHERE" in t.solution[0].call["arguments"]["query"]
+        ),
+    )
     call = task.solution[0].call
-    same = {"name": call["name"], "arguments": {"query": call["arguments"]["query"].replace("COUNT(*)", "COUNT(*) + 0") + " AND 1=1"}}
-    other = {"name": call["name"], "arguments": {"query": call["arguments"]["query"].split(" WHERE")[0]}}
+    same = {
+        "name": call["name"],
+        "arguments": {
+            "query": call["arguments"]["query"].replace("COUNT(*)", "COUNT(*) + 0") + " AND 1=1"
+        },
+    }
+    other = {
+        "name": call["name"],
+        "arguments": {"query": call["arguments"]["query"].split(" WHERE")[0]},
+    }
     assert judge(played(task, [same, task.answer]))[0] == [1.0] * 4
-    assert judge(played(task, [other, task.answer]))[0] == [1.0, 1.0, 0.0, 1.0] and task.fails(call, other)
+    assert judge(played(task, [other, task.answer]))[0] == [1.0, 1.0, 0.0, 1.0] and task.fails(
+        call, other
+    )
 
 
 def test_a_call_that_met_the_fault_counts_as_it_was_meant():
@@ -160,74 +273,167 @@ def test_a_call_that_met_the_fault_counts_as_it_was_meant():
     call = task.solution[0].call
     labels = judge(played(task, [call, call, "answer: 1"], faults=True))
     assert labels[0] == [1.0, 1.0, 1.0, 0.0]  # it could not know
-    assert labels[1][:2] == [0.0, 0.0]  # told, and still the old name: one argument is missing and one is not known
+    assert labels[1][:2] == [
+        0.0,
+        0.0,
+    ]  # told, and still the old name: one argument is missing and one is not known
     assert judge(played(task, [task.wrong_calls(call)[0]], faults=True))[0][:3] == [1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place):
-    """An expert's episode in which one call gets an argument too many, is tried again, and is right: only what comes up to the wrong message is kept."""
+    """An expert's episode in which one call gets an argument too many, is tried again, and is
+    right: only what comes up to the wrong message is kept.
+    """
     task = some_task("api", 2)
     messages, _ = solve(task)
     call = messages[2 * place]["tool_calls"][0]["function"]
-    spoilt = call_message(messages[2 * place]["content"], {**call, "arguments": {**call["arguments"], "kxq": 1}})
-    said = [*messages[:2 * place], spoilt, {"role": "tool", "content": "error: unknown key kxq"}, *messages[2 * place:]]
+    spoilt = call_message(
+        messages[2 * place]["content"], {**call, "arguments": {**call["arguments"], "kxq": 1}}
+    )
+    said = [
+        *messages[: 2 * place],
+        spoilt,
+        {"role": "tool", "content": "error: unknown key kxq"},
+        *messages[2 * place :],
+    ]
     calls = [message["tool_calls"][0]["function"] for message in said if "tool_calls" in message]
     rollout = played(task, [*calls, task.answer])
-    rollout.tokens, rollout.own = TOY.encode_chat([{"role": "user", "content": task.request}, *said], task.shown_tools(), "compact")
+    rollout.tokens, rollout.own = TOY.encode_chat(
+        [{"role": "user", "content": task.request}, *said], task.shown_tools(), "compact"
+    )
     before, part, right = first_wrong(rollout, TOY)
-    shown, _ = TOY.encode_chat([{"role": "user", "content": task.request}, *messages[:2 * place], spoilt], task.shown_tools(), "compact")
-    assert before == shown[:len(before)] and TOY.decode(shown[len(before):]).strip() == "" and part == "grounded"
-    wanted = TOY.encode_chat([{"role": "user", "content": ""}, messages[2 * place]], None, "compact")[0]
+    shown, _ = TOY.encode_chat(
+        [{"role": "user", "content": task.request}, *messages[: 2 * place], spoilt],
+        task.shown_tools(),
+        "compact",
+    )
+    assert (
+        before == shown[: len(before)]
+        and TOY.decode(shown[len(before) :]).strip() == ""
+        and part == "grounded"
+    )
+    wanted = TOY.encode_chat(
+        [{"role": "user", "content": ""}, messages[2 * place]], None, "compact"
+    )[0]
     end = len(wanted) - wanted[::-1].index(right[-1])  # a line break follows
-    assert right == wanted[end - len(right):end] and right[-1] in TOY.stop and TOY.decode(right).count("<|im_end|>") == 1
+    assert (
+        right == wanted[end - len(right) : end]
+        and right[-1] in TOY.stop
+        and TOY.decode(right).count("<|im_end|>") == 1
+    )
     rollout = played(task, [*(step.call for step in task.solution), task.answer])
-    rollout.tokens, rollout.own = TOY.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact")
+    rollout.tokens, rollout.own = TOY.encode_chat(
+        [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
+    )
     assert first_wrong(rollout, TOY) is None
 
 
 def test_hard_negatives_carry_the_label_of_what_was_spoilt():
-    rows = [row for index in range(40) for row in of_expert(draw("api", 1, index, Difficulty(fault_rate=0.3)), TOY, random.Random(index))]
+    rows = [
+        row
+        for index in range(40)
+        for row in of_expert(
+            draw("api", 1, index, Difficulty(fault_rate=0.3)), TOY, random.Random(index)
+        )
+    ]
     counts = Counter(row["source"] for row in rows)
     assert counts["expert"] == 40 and min(counts[kind] for kind in SPOILT) > 20
     for row in rows:
         (begin, end), last = row["steps"][-1]["span"], row["steps"][-1]
-        text = TOY.decode(row["tokens"][begin:end + 1])
+        text = TOY.decode(row["tokens"][begin : end + 1])
         assert text.endswith("<|im_end|>") and (row["tokens"][end] == TOY.stop[0])
         if row["source"] in SPOILT:
-            assert last["labels"] == SPOILT[row["source"]] and "<tool_call>" in text and not row["verified"]
+            assert (
+                last["labels"] == SPOILT[row["source"]]
+                and "<tool_call>" in text
+                and not row["verified"]
+            )
             assert all(step["labels"] == [None] * 4 and step["call"] for step in row["steps"][:-1])
         else:
-            assert all(step["labels"] == [1.0, 1.0, 1.0, None] for step in row["steps"]) and [step["call"] for step in row["steps"]].count(False) == 1 and not last["call"]
+            assert (
+                all(step["labels"] == [1.0, 1.0, 1.0, None] for step in row["steps"])
+                and [step["call"] for step in row["steps"]].count(False) == 1
+                and not last["call"]
+            )
 
 
 def test_an_own_episodes_steps_are_its_whole_messages():
     task = some_task("math", 0)
     said, end = TOY.encode("1. kemi = 2\nanswer: 5"), TOY.stop[0]
-    prompt = TOY.encode_chat([{"role": "user", "content": task.request}], None, "compact", generation_prompt=True)[0]
-    row = of_episode(Rollout(task, prompt + said + [end], [False] * len(prompt) + [True] * (len(said) + 1), [], ended="answer", verified=True), TOY)
-    assert row["steps"] == [dict(span=(len(prompt), len(prompt) + len(said)), call=False, labels=[1.0] * 4)] and conclusion_of(row) == said + [end]
-    cut = of_episode(Rollout(task, prompt + said, [False] * len(prompt) + [True] * len(said), [], ended="length"), TOY)
+    prompt = TOY.encode_chat(
+        [{"role": "user", "content": task.request}], None, "compact", generation_prompt=True
+    )[0]
+    row = of_episode(
+        Rollout(
+            task,
+            prompt + said + [end],
+            [False] * len(prompt) + [True] * (len(said) + 1),
+            [],
+            ended="answer",
+            verified=True,
+        ),
+        TOY,
+    )
+    assert row["steps"] == [
+        dict(span=(len(prompt), len(prompt) + len(said)), call=False, labels=[1.0] * 4)
+    ] and conclusion_of(row) == said + [end]
+    cut = of_episode(
+        Rollout(
+            task, prompt + said, [False] * len(prompt) + [True] * len(said), [], ended="length"
+        ),
+        TOY,
+    )
     assert cut["steps"] == []
 
 
 def test_packing_finds_every_steps_last_token():
-    rows = [row for index in range(6) for row in of_expert(draw("api", 1, index), TOY, random.Random(index))]
+    rows = [
+        row
+        for index in range(6)
+        for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
+    ]
     packed, own, at, column, labels = packed_steps(rows, settings.Model())
     ends = [(row, step) for row in rows for step in row["steps"]]
     assert (packed.tokens[at, column] == TOY.stop[0]).all() and len(ends) == len(labels)
     for r, c, known, (row, step) in zip(at.tolist(), column.tolist(), labels, ends):
         length = step["span"][1] + 1
-        assert packed.tokens[r, c + 1 - length:c + 1].tolist() == row["tokens"][:length] and rows[packed.documents[r, c]] is row
+        assert (
+            packed.tokens[r, c + 1 - length : c + 1].tolist() == row["tokens"][:length]
+            and rows[packed.documents[r, c]] is row
+        )
         assert [None if v != v else v for v in known.tolist()] == step["labels"]
-    for number, (row, (r, c)) in enumerate(zip(rows, packed.positions)):  # what the agent wrote are the messages of its steps, no more
-        assert packed.tokens[r, c:c + len(row["tokens"])][own[r, c:c + len(row["tokens"])]].tolist() == conclusion_of(row)
+    for number, (row, (r, c)) in enumerate(
+        zip(rows, packed.positions)
+    ):  # what the agent wrote are the messages of its steps, no more
+        assert packed.tokens[r, c : c + len(row["tokens"])][
+            own[r, c : c + len(row["tokens"])]
+        ].tolist() == conclusion_of(row)
 
 
 def test_examined_figures_are_those_of_each_example_alone():
-    model, heads = SAGE(settings.Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640), seed=3), Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48))
+    model, heads = (
+        SAGE(
+            settings.Model(
+                vocab_size=1024,
+                width=32,
+                layers=1,
+                heads=2,
+                kv_heads=1,
+                head_dim=16,
+                feed_forward=48,
+                context=640,
+            ),
+            seed=3,
+        ),
+        Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)),
+    )
     torch.nn.init.normal_(heads["meta"].out.weight, generator=torch.Generator().manual_seed(0))
-    rows = [row for index in range(4) for row in of_expert(draw("api", 1, index), TOY, random.Random(index))]
+    rows = [
+        row
+        for index in range(4)
+        for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
+    ]
     found, place = script.examine(model, heads, rows, batch=5), 0
     with torch.no_grad():
         for number, row in enumerate(rows):
@@ -236,14 +442,24 @@ def test_examined_figures_are_those_of_each_example_alone():
             log_p = model.logits(hidden).log_softmax(-1)[0]
             mine = torch.zeros(1, len(row["tokens"]), dtype=torch.bool)
             for begin, end in (step["span"] for step in row["steps"]):
-                mine[0, begin:end + 1] = True
+                mine[0, begin : end + 1] = True
             logits = heads["meta"](hidden, surprise_of(model, tokens, hidden, mine))[0]
             for step in row["steps"]:
                 begin, end = step["span"]
-                own = log_p[begin - 1:end]
-                taken, entropy = own.gather(1, tokens[0, begin:end + 1, None]), -(own.exp() * own).sum(-1)
+                own = log_p[begin - 1 : end]
+                taken, entropy = (
+                    own.gather(1, tokens[0, begin : end + 1, None]),
+                    -(own.exp() * own).sum(-1),
+                )
                 assert found["row"][place] == number and found["call"][place] == step["call"]
-                for name, value in (("logits", logits[end]), ("hidden", hidden[0, end]), ("mean_log_p", taken.mean()), ("min_log_p", taken.min()), ("mean_entropy", entropy.mean()), ("max_entropy", entropy.max())):
+                for name, value in (
+                    ("logits", logits[end]),
+                    ("hidden", hidden[0, end]),
+                    ("mean_log_p", taken.mean()),
+                    ("min_log_p", taken.min()),
+                    ("mean_entropy", entropy.mean()),
+                    ("max_entropy", entropy.max()),
+                ):
                     assert torch.allclose(found[name][place], value, atol=1e-4), name
                 place += 1
     assert place == len(found["labels"])
@@ -259,19 +475,37 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
         hidden = torch.randn(400, 32, generator=generator)
         logits = torch.stack([3 * hidden[:, 0] + 1] * 4, 1)
         labels = (torch.rand(400, 4, generator=generator) < torch.sigmoid(logits / 2)).float()
-        return dict(hidden=hidden, logits=logits, labels=labels, row=torch.arange(400), call=torch.ones(400, dtype=torch.bool), max_entropy=torch.rand(400, generator=generator))
+        return dict(
+            hidden=hidden,
+            logits=logits,
+            labels=labels,
+            row=torch.arange(400),
+            call=torch.ones(400, dtype=torch.bool),
+            max_entropy=torch.rand(400, generator=generator),
+        )
 
     heads = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(heads, steps(), validation := steps(), greedy := steps(), rows, rho=0.14)
-    assert heads.trained == 1 and figures["switched"] == pytest.approx(0.14, abs=0.005) and figures["auroc_gate"] > 0.99
+    assert (
+        heads.trained == 1
+        and figures["switched"] == pytest.approx(0.14, abs=0.005)
+        and figures["auroc_gate"] > 0.99
+    )
     after = script.quality(heads["meta"].confidence(validation["logits"]), validation, rows)
-    assert all(after[f"error_{part}"] < 0.06 for part in PARTS) and heads["meta"].temperature[0] == pytest.approx(2, abs=0.6)
+    assert all(after[f"error_{part}"] < 0.06 for part in PARTS) and heads["meta"].temperature[
+        0
+    ] == pytest.approx(2, abs=0.6)
     gamma = torch.sigmoid(heads["gate"](greedy["hidden"], greedy["max_entropy"]))
     assert (gamma > heads.tau).float().mean() == pytest.approx(figures["switched"])
     sure = {**validation, "logits": validation["logits"] * 0 + 9, "labels": torch.ones(400, 4)}
     quiet = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
-    assert figures["rejected"] == 0 and figures["auroc_gate"] != figures["auroc_gate"] and quiet.tau == 0.5 and figures["switched"] == 0  # nothing to reject, nothing to fit
+    assert (
+        figures["rejected"] == 0
+        and figures["auroc_gate"] != figures["auroc_gate"]
+        and quiet.tau == 0.5
+        and figures["switched"] == 0
+    )  # nothing to reject, nothing to fit
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -281,40 +515,68 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
 @pytest.fixture(scope="module")
 def bench():
     path = ROOT / "bench" / "reasoning.py"
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("bench_reasoning", path))
+    module = importlib.util.module_from_spec(
+        spec := importlib.util.spec_from_file_location("bench_reasoning", path)
+    )
     spec.loader.exec_module(module)
     return module
 
 
 def test_a_resampled_auroc_is_that_of_the_steps_as_often_as_they_were_drawn(bench):
     generator = np.random.default_rng(0)
-    scores, labels = generator.integers(0, 12, 60).astype(float), (generator.random(60) < 0.4).astype(float)
+    scores, labels = (
+        generator.integers(0, 12, 60).astype(float),
+        (generator.random(60) < 0.4).astype(float),
+    )
     weights = generator.integers(0, 4, (20, 60))
     for drawn, found in zip(weights, bench.resampled(scores, labels, weights)):
-        assert found == pytest.approx(auroc(torch.from_numpy(scores.repeat(drawn)), torch.from_numpy(labels.repeat(drawn))))
+        assert found == pytest.approx(
+            auroc(torch.from_numpy(scores.repeat(drawn)), torch.from_numpy(labels.repeat(drawn)))
+        )
     assert np.isnan(bench.resampled(scores, labels, weights * labels.astype(int))).all()
 
 
 def test_a_difference_and_its_interval(bench):
-    """Of a head that is better, one that is as good, and over two lineages; tasks of three steps each, drawn together."""
+    """Of a head that is better, one that is as good, and over two lineages; tasks of three steps
+    each, drawn together.
+    """
+
     def judged(seed):
         generator = torch.Generator().manual_seed(seed)
         labels = (torch.rand(600, generator=generator) < 0.5).float()
         noise = torch.randn(600, 3, generator=generator)
-        scores = {name: (strength * labels + noise[:, i])[:, None].expand(-1, 4) for i, (name, strength) in enumerate({"head": 2.0, "weak": 0.5, "equal": 2.0}.items())}
-        found = dict(labels=labels[:, None].expand(-1, 4), row=torch.arange(200).repeat_interleave(3), call=torch.ones(600, dtype=torch.bool))
+        scores = {
+            name: (strength * labels + noise[:, i])[:, None].expand(-1, 4)
+            for i, (name, strength) in enumerate({"head": 2.0, "weak": 0.5, "equal": 2.0}.items())
+        }
+        found = dict(
+            labels=labels[:, None].expand(-1, 4),
+            row=torch.arange(200).repeat_interleave(3),
+            call=torch.ones(600, dtype=torch.bool),
+        )
         each = object.__new__(bench.Judged)
-        each.rows, each.found, each.scores = [dict(source="own", world="api", seed=number) for number in range(200)], found, scores
+        each.rows, each.found, each.scores = (
+            [dict(source="own", world="api", seed=number) for number in range(200)],
+            found,
+            scores,
+        )
         return each
 
     lineages = [judged(1), judged(2)]
     value, low, high = bench.difference(lineages, "success, own steps", "weak", 300)
-    exact = [auroc(each.scores["head"][:, 3], each.found["labels"][:, 3]) - auroc(each.scores["weak"][:, 3], each.found["labels"][:, 3]) for each in lineages]
+    exact = [
+        auroc(each.scores["head"][:, 3], each.found["labels"][:, 3])
+        - auroc(each.scores["weak"][:, 3], each.found["labels"][:, 3])
+        for each in lineages
+    ]
     assert value == pytest.approx(sum(exact) / 2) and 0 < low < value < high < 0.5
     _, low, high = bench.difference(lineages, "success, own steps", "equal", 300)
     assert low < 0 < high
     one = bench.difference(lineages[:1], "success, own steps", "weak", 300)
-    assert one[2] - one[1] > 1.1 * (bench.difference(lineages, "success, own steps", "weak", 300)[2] - bench.difference(lineages, "success, own steps", "weak", 300)[1])  # two say it surer
+    assert one[2] - one[1] > 1.1 * (
+        bench.difference(lineages, "success, own steps", "weak", 300)[2]
+        - bench.difference(lineages, "success, own steps", "weak", 300)[1]
+    )  # two say it surer
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -330,7 +592,10 @@ heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_ev
 
 @pytest.fixture
 def lineage(tmp_path):
-    """A settings file of a lineage whose stage sage is an untrained tiny model that likes to end its messages."""
+    """A settings file of a lineage whose stage sage is an untrained tiny model that likes to end
+    its messages.
+    """
+
     def write(name="toy"):
         out, file = tmp_path / name / "base", tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out)))
@@ -338,7 +603,10 @@ def lineage(tmp_path):
         config.model.tied = False
         model = SAGE(config.model, seed=1)
         with torch.no_grad():
-            model.norm.weight[0] = 0.2  # one direction of every hidden state is nearly constant, and speaks for <|im_end|>
+            model.norm.weight[0] = (
+                # one direction of every hidden state is nearly constant, and speaks for <|im_end|>
+                0.2
+            )
             model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
             model.head.weight[TOY.stop[0], 0] = 6
         checkpoint.save(out.parent / "sage", config, model, [], 1, {})
@@ -349,7 +617,9 @@ def lineage(tmp_path):
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """heads.py in this process, which saves two seconds of importing: returns its exit status and what it printed."""
+    """heads.py in this process, which saves two seconds of importing: returns its exit status and
+    what it printed.
+    """
     precision = torch.get_float32_matmul_precision()
 
     def run_here(*words):
@@ -370,39 +640,80 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
     status, said = call(file)
     assert status == 0 and "validation" in said and "n/a" in said
     last = checkpoint.latest(folder / "thinking")
-    before, after = load_file(checkpoint.latest(folder / "sage") / "model.safetensors"), load_file(last / "model.safetensors")
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    before, after = (
+        load_file(checkpoint.latest(folder / "sage") / "model.safetensors"),
+        load_file(last / "model.safetensors"),
+    )
+    assert before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
     config = checkpoint.read_meta(last)[1]
-    heads, fresh = checkpoint.load_heads(folder / "thinking", config.model), Heads(config.model, seed=1337)
+    heads, fresh = (
+        checkpoint.load_heads(folder / "thinking", config.model),
+        Heads(config.model, seed=1337),
+    )
     assert heads.trained == 1
-    assert all(not torch.equal(p, q) for (name, p), q in zip(heads.named_parameters(), fresh.parameters()) if "block" in name and name.endswith(("q.weight", "o.weight", "down.weight")))
-    records = [json.loads(line) for line in (folder / "thinking" / "log.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6] and [r["step"] for r in records if "error_success" in r] == [2, 4, 6]
+    assert all(
+        not torch.equal(p, q)
+        for (name, p), q in zip(heads.named_parameters(), fresh.parameters())
+        if "block" in name and name.endswith(("q.weight", "o.weight", "down.weight"))
+    )
+    records = [
+        json.loads(line) for line in (folder / "thinking" / "log.jsonl").read_text().splitlines()
+    ]
+    assert [r["step"] for r in records if "loss" in r] == [1, 2, 3, 4, 5, 6] and [
+        r["step"] for r in records if "error_success" in r
+    ] == [2, 4, 6]
     assert {"tau", "auroc_gate", "ics", "prior", "spoilt_logic"} <= records[-1].keys()
-    rows = [json.loads(line) for line in (folder / "thinking" / "steps.jsonl").read_text().splitlines()]
-    seeds = {part: {row["seed"] for row in rows if row["part"] == part} for part in ("train", "validation")}
+    rows = [
+        json.loads(line) for line in (folder / "thinking" / "steps.jsonl").read_text().splitlines()
+    ]
+    seeds = {
+        part: {row["seed"] for row in rows if row["part"] == part}
+        for part in ("train", "validation")
+    }
     assert min(map(len, seeds.values())) > 10 and not seeds["train"] & seeds["validation"]
     assert {row["source"] for row in rows} == {"own", "expert", "type", "key", "logic"}
 
     again, other = lineage("again")
     killed = run("heads.py", again, before=KILL_IN_A_SAVE)  # in the middle of step 4's save
-    assert killed.returncode != 0 and checkpoint.latest(other / "thinking").name == "checkpoint-0000003", killed.stderr
+    assert (
+        killed.returncode != 0
+        and checkpoint.latest(other / "thinking").name == "checkpoint-0000003"
+    ), killed.stderr
     assert call(again, "--resume")[0] == 0
-    assert (other / "thinking" / "steps.jsonl").read_bytes() == (folder / "thinking" / "steps.jsonl").read_bytes()
+    assert (other / "thinking" / "steps.jsonl").read_bytes() == (
+        folder / "thinking" / "steps.jsonl"
+    ).read_bytes()
     one, two = weights_and_state(folder / "thinking"), weights_and_state(other / "thinking")
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
-    assert all(torch.equal(a, b) for a, b in zip(heads.state_dict().values(), checkpoint.load_heads(other / "thinking", config.model).state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            heads.state_dict().values(),
+            checkpoint.load_heads(other / "thinking", config.model).state_dict().values(),
+        )
+    )
     assert "stage thinking is complete" in call(again, "--resume")[1]
 
 
-@pytest.mark.parametrize("words, wanted", [
-    (["--heads.start", "out/nosuch"], "there is no run; make it with python rl.py config/toy.py --stage ppo"),
-    (["--heads.steps", "600"], "for 600 steps, each to be seen once; lower heads.steps"),
-    (["--heads.sequence", "20"], "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole message"),
-    (["--heads.validation", "0"], "heads.validation is 0; wanted at least 1"),
-    (["--heads.rho", "1.5"], "rho 1.5; both are shares"),
-    (["--resume"], "was written by stage train, not thinking"),
-])
+@pytest.mark.parametrize(
+    "words, wanted",
+    [
+        (
+            ["--heads.start", "out/nosuch"],
+            "there is no run; make it with python rl.py config/toy.py --stage ppo",
+        ),
+        (["--heads.steps", "600"], "for 600 steps, each to be seen once; lower heads.steps"),
+        (
+            ["--heads.sequence", "20"],
+            "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole message",
+        ),
+        (["--heads.validation", "0"], "heads.validation is 0; wanted at least 1"),
+        (["--heads.rho", "1.5"], "rho 1.5; both are shares"),
+        (["--resume"], "was written by stage train, not thinking"),
+    ],
+)
 def test_bad_input(lineage, call, words, wanted):
     file, folder = lineage()
     if words == ["--resume"]:
@@ -416,7 +727,9 @@ def test_bad_input(lineage, call, words, wanted):
 
 
 def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_found():
-    """Both right calls in one message are right; a made-up argument in one of them spoils the message, and the expert's next message stands in its place."""
+    """Both right calls in one message are right; a made-up argument in one of them spoils the
+    message, and the expert's next message stands in its place.
+    """
     task = some_task("api", 2)
     first, second = (step.call for step in task.solution)
     spoilt = {**second, "arguments": {**second["arguments"], "kxq": 1}}
@@ -427,10 +740,24 @@ def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_foun
         messages = []
         with Episode(task, False) as episode:
             for calls in groups:
-                messages += [message(*calls), *({"role": "tool", "content": episode.step(call)} for call in calls)]
-            rollout = Rollout(task, [], [], [], verified=episode.verify(task.answer), ended="answer", log=episode.log, called=[*map(len, groups), 0])
+                messages += [
+                    message(*calls),
+                    *({"role": "tool", "content": episode.step(call)} for call in calls),
+                ]
+            rollout = Rollout(
+                task,
+                [],
+                [],
+                [],
+                verified=episode.verify(task.answer),
+                ended="answer",
+                log=episode.log,
+                called=[*map(len, groups), 0],
+            )
         messages.append({"role": "assistant", "content": task.answer})
-        rollout.tokens, rollout.own = TOY.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact")
+        rollout.tokens, rollout.own = TOY.encode_chat(
+            [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
+        )
         return rollout
 
     right = said([first, second])
@@ -442,6 +769,17 @@ def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_foun
     expected = solve(task, faults=False)[0]
     for episode, done in ((wrong, 0), (said([first], [spoilt, second]), 1)):
         before, part, instead = first_wrong(episode, TOY)
-        assert part == "grounded" and TOY.decode(before).count("kxq") == 1 and TOY.decode(before).endswith("<|im_end|>")
-        assert json.dumps(expected[2 * done]["tool_calls"][0]["function"], separators=(",", ":")) in TOY.decode(instead)
-    assert judge(said([first, {"name": "nosuch", "arguments": {}}, second]))[0] == [None, 0.0, None, 1.0]
+        assert (
+            part == "grounded"
+            and TOY.decode(before).count("kxq") == 1
+            and TOY.decode(before).endswith("<|im_end|>")
+        )
+        assert json.dumps(
+            expected[2 * done]["tool_calls"][0]["function"], separators=(",", ":")
+        ) in TOY.decode(instead)
+    assert judge(said([first, {"name": "nosuch", "arguments": {}}, second]))[0] == [
+        None,
+        0.0,
+        None,
+        1.0,
+    ]

@@ -1,4 +1,6 @@
-"""bench/hybrid.py's arithmetic: which step is right, equation 9 from counted steps, survival, paired intervals."""
+"""bench/hybrid.py's arithmetic: which step is right, equation 9 from counted steps, survival,
+paired intervals.
+"""
 
 import importlib.util
 import random
@@ -6,9 +8,9 @@ import random
 import pytest
 
 from conftest import ROOT
-from expert import solve
-from tools import write
-from worlds import Difficulty, draw
+from worlds.expert import solve
+from worlds.tools import write
+from worlds.base import Difficulty, draw
 
 spec = importlib.util.spec_from_file_location("hybrid", ROOT / "bench" / "hybrid.py")
 hybrid = importlib.util.module_from_spec(spec)
@@ -22,10 +24,22 @@ def test_the_experts_steps_are_right_and_spoilt_ones_are_not(world):
         left = [step.call for step in task.solution if step.call]
         for message in solve(task, faults=False)[0]:
             if message["role"] == "assistant":
-                text = message["content"] + "".join(write(call["function"]) for call in message.get("tool_calls", ()))
+                text = message["content"] + "".join(
+                    write(call["function"]) for call in message.get("tool_calls", ())
+                )
                 for call in left[:1]:
-                    assert hybrid.right(write({"name": "nosuchtool", "arguments": {}}), task, left) is None
-                    assert hybrid.right(write({**call, "arguments": {**call["arguments"], "extra": 1}}), task, left) is None
+                    assert (
+                        hybrid.right(write({"name": "nosuchtool", "arguments": {}}), task, left)
+                        is None
+                    )
+                    assert (
+                        hybrid.right(
+                            write({**call, "arguments": {**call["arguments"], "extra": 1}}),
+                            task,
+                            left,
+                        )
+                        is None
+                    )
                     assert hybrid.right("answer: -1", task, left) is None
                 left = hybrid.right(text, task, left)
                 assert left is not None
@@ -33,14 +47,18 @@ def test_the_experts_steps_are_right_and_spoilt_ones_are_not(world):
 
 
 def test_equation_9_is_the_law_of_total_probability():
-    """On the very steps that its constants were counted on it is exact: pooled over all rejected steps, ε_r is the error of what is taken instead."""
+    """On the very steps that its constants were counted on it is exact: pooled over all rejected
+    steps, ε_r is the error of what is taken instead.
+    """
     rng = random.Random(0)
     steps = [(rng.random() < 0.6, rng.random() < 0.7, rng.random() < 0.5) for _ in range(500)]
     steps = [[first, accepted, first if accepted else taken] for first, accepted, taken in steps]
     found = hybrid.rates_of([steps[:200], steps[200:]])
     assert found["ε′"] == pytest.approx(sum(not taken for _, _, taken in steps) / 500)
     assert found["ε"] == pytest.approx(sum(not first for first, _, _ in steps) / 500)
-    assert hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5  # nothing was rejected: no ε_r to count, and none is needed
+    assert (
+        hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
+    )  # nothing was rejected: no ε_r to count, and none is needed
 
 
 def test_survival_of_equal_steps_is_a_power():
@@ -51,8 +69,14 @@ def test_survival_of_equal_steps_is_a_power():
 
 
 def test_intervals_are_paired():
-    """The same task on both sides cancels: a gain of one task in ten has an interval of its own noise, not of the tasks'."""
+    """The same task on both sides cancels: a gain of one task in ten has an interval of its own
+    noise, not of the tasks'.
+    """
     theirs = [float(i % 2) for i in range(200)]
     ours = [1.0 if i % 20 == 0 else value for i, value in enumerate(theirs)]
     mean, low, high = hybrid.bootstrap(ours, theirs)
-    assert mean == pytest.approx(5.0) and 1.5 < low < 5 < high < 9 and hybrid.bootstrap(theirs, theirs) == (0.0, 0.0, 0.0)
+    assert (
+        mean == pytest.approx(5.0)
+        and 1.5 < low < 5 < high < 9
+        and hybrid.bootstrap(theirs, theirs) == (0.0, 0.0, 0.0)
+    )

@@ -1,6 +1,8 @@
-"""The Triton kernels: in the interpreter against float64, and compiled for Hopper with the installed Triton and the oldest supported one.
+"""The Triton kernels: in the interpreter against float64, and compiled for Hopper with the
+installed Triton and the oldest supported one.
 
-The interpreter's bf16 products are wrong (Triton 3.6 to 3.9), so it is asked for float32 and float16 only; bf16 is compiled here and runs on a GPU.
+The interpreter's bf16 products are wrong (Triton 3.6 to 3.9), so it is asked for float32 and
+float16 only; bf16 is compiled here and runs on a GPU.
 """
 
 import importlib.util
@@ -18,23 +20,33 @@ from hypothesis import strategies as st
 
 if not torch.cuda.is_available():
     if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.fail("triton was imported before this file could ask for its interpreter; import it later, or set TRITON_INTERPRET=1", pytrace=False)
+        pytest.fail(
+            "triton was imported before this file could ask for its interpreter; import it later, or set TRITON_INTERPRET=1",
+            pytrace=False,
+        )
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
 import attention
-import kernels
+from fast import kernels
 from attention import LandmarkCache, definition, landmark_attention
 from config import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("forward", "dq", "landmark", "window", "decode")
-# small tiles, so that short rows meet every stretch of the walk: whole and partial landmark tiles, both edges, the middle
+# small tiles, so that short rows meet every stretch of the walk: whole and partial landmark tiles,
+# both edges, the middle
 SQUARE = {(name, size, 64): (16, 16, 4, 1) for name in NAMES for size in (2, 4)}
-OBLONG = {(name, size, 64): (32, 16, 4, 1) if name in ("forward", "dq") else (16, 32, 4, 1) for name in NAMES for size in (2, 4)}
+OBLONG = {
+    (name, size, 64): (32, 16, 4, 1) if name in ("forward", "dq") else (16, 32, 4, 1)
+    for name in NAMES
+    for size in (2, 4)
+}
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3}
 
-pytestmark = pytest.mark.filterwarnings("ignore:divide by zero|invalid value:RuntimeWarning")  # rows past the end are computed and not stored
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:divide by zero|invalid value:RuntimeWarning"
+)  # rows past the end are computed and not stored
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -44,16 +56,37 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 @st.composite
 def cases(draw):
     T = draw(st.integers(1, 70))
-    return dict(B=draw(st.integers(1, 2)), K=draw(st.integers(1, 2)), G=draw(st.integers(1, 3)), T=T, window=draw(st.one_of(st.just(1), st.integers(1, T + 10))),
-                stride=draw(st.one_of(st.just(1), st.integers(1, 20))), dtype=draw(st.sampled_from([torch.float32, torch.float16])),
-                packed=draw(st.booleans()), tiles=draw(st.sampled_from([SQUARE, OBLONG])), seed=draw(st.integers(0, 999)))
+    return dict(
+        B=draw(st.integers(1, 2)),
+        K=draw(st.integers(1, 2)),
+        G=draw(st.integers(1, 3)),
+        T=T,
+        window=draw(st.one_of(st.just(1), st.integers(1, T + 10))),
+        stride=draw(st.one_of(st.just(1), st.integers(1, 20))),
+        dtype=draw(st.sampled_from([torch.float32, torch.float16])),
+        packed=draw(st.booleans()),
+        tiles=draw(st.sampled_from([SQUARE, OBLONG])),
+        seed=draw(st.integers(0, 999)),
+    )
 
 
 def compare_with_float64(case: dict) -> None:
-    B, K, H, T, window, stride = case["B"], case["K"], case["K"] * case["G"], case["T"], case["window"], case["stride"]
+    B, K, H, T, window, stride = (
+        case["B"],
+        case["K"],
+        case["K"] * case["G"],
+        case["T"],
+        case["window"],
+        case["stride"],
+    )
     generator = torch.Generator().manual_seed(case["seed"])
-    q, dout, k, v = (torch.randn(B, heads, T, 64, generator=generator).to(case["dtype"]) for heads in (H, H, K, K))
-    documents = torch.rand(B, T, generator=generator).lt(0.1).cumsum(1).int() if case["packed"] else None
+    q, dout, k, v = (
+        torch.randn(B, heads, T, 64, generator=generator).to(case["dtype"])
+        for heads in (H, H, K, K)
+    )
+    documents = (
+        torch.rand(B, T, generator=generator).lt(0.1).cumsum(1).int() if case["packed"] else None
+    )
     wide = [x.double().requires_grad_() for x in (q, k, v)]
     truth = definition(*wide, window, stride, documents)
     truth = [truth.detach(), *torch.autograd.grad(truth, wide, dout.double())]
@@ -80,29 +113,60 @@ def test_kernels_equal_float64_over_many_shapes(case):
     compare_with_float64(case)
 
 
-@pytest.mark.parametrize("dtype, group", [(torch.float32, 1), (torch.float32, 5), (torch.float16, 2)])
+@pytest.mark.parametrize(
+    "dtype, group", [(torch.float32, 1), (torch.float32, 5), (torch.float16, 2)]
+)
 def test_decode_equals_the_full_forward(dtype, group):
     B, K, T, window, stride = 2, 2, 60, 20, 8
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(B, heads, T, 64, generator=generator).to(DEVICE, dtype) for heads in (K * group, K, K))
+    q, k, v = (
+        torch.randn(B, heads, T, 64, generator=generator).to(DEVICE, dtype)
+        for heads in (K * group, K, K)
+    )
     wanted = definition(*(x.double() for x in (q, k, v)), window, stride)
     cache = LandmarkCache(1, B, K, 64, window, stride, T, dtype, DEVICE)
     done = 0
-    for t in [0, 1, 15, 19, 20, 21, 40, 59]:                                       # before, at and after the ring is full
+    for t in [0, 1, 15, 19, 20, 21, 40, 59]:  # before, at and after the ring is full
         positions = torch.arange(done, t + 1, device=DEVICE).expand(B, -1)
-        cache.attend(0, *(x[:, :, done: t + 1] for x in (q, k, v)), cache.plan(positions))
-        found = kernels.decode(q[:, :, t: t + 1], cache.keys[0], cache.values[0], positions[:, -1], cache.ring, cache.ring + cache.landmarks, stride, SQUARE)
+        cache.attend(0, *(x[:, :, done : t + 1] for x in (q, k, v)), cache.plan(positions))
+        found = kernels.decode(
+            q[:, :, t : t + 1],
+            cache.keys[0],
+            cache.values[0],
+            positions[:, -1],
+            cache.ring,
+            cache.ring + cache.landmarks,
+            stride,
+            SQUARE,
+        )
         cache.advance(positions)
         done = t + 1
-        assert relative(found, wanted[:, :, t: t + 1].cpu()) <= TOLERANCE[dtype], t
+        assert relative(found, wanted[:, :, t : t + 1].cpu()) <= TOLERANCE[dtype], t
 
 
-@pytest.mark.parametrize("dtype, T, d", [(torch.float32, 100, 64), (torch.float16, 300, 64), (torch.float32, 90, 128), (torch.float16, 200, 128)])
+@pytest.mark.parametrize(
+    "dtype, T, d",
+    [
+        (torch.float32, 100, 64),
+        (torch.float16, 300, 64),
+        (torch.float32, 90, 128),
+        (torch.float16, 200, 128),
+    ],
+)
 def test_one_call_compiled_through_the_operator(dtype, T, d):
-    """implementation="triton", the shipped tiles, a graph without a break, gradients through autograd."""
+    """implementation="triton", the shipped tiles, a graph without a break, gradients through
+    autograd.
+    """
     generator = torch.Generator().manual_seed(1)
-    q, k, v = (torch.randn(1, heads, T, d, generator=generator).to(DEVICE, dtype).requires_grad_() for heads in (2, 1, 1))
-    function = torch.compile(lambda *x: landmark_attention(*x, 60, 8, implementation="triton"), fullgraph=True, backend="aot_eager")
+    q, k, v = (
+        torch.randn(1, heads, T, d, generator=generator).to(DEVICE, dtype).requires_grad_()
+        for heads in (2, 1, 1)
+    )
+    function = torch.compile(
+        lambda *x: landmark_attention(*x, 60, 8, implementation="triton"),
+        fullgraph=True,
+        backend="aot_eager",
+    )
     found = torch.autograd.grad(function(q, k, v).square().sum(), (q, k, v))
     wide = [x.detach().cpu().double().requires_grad_() for x in (q, k, v)]
     wanted = torch.autograd.grad(definition(*wide, 60, 8).square().sum(), wide)
@@ -122,11 +186,21 @@ def test_what_the_kernels_do_not_take():
 def test_a_fallback_is_told_once(monkeypatch):
     """What auto does on a GPU for a head width that no kernel has."""
     x = torch.zeros(1, 2, 40, 24)
-    monkeypatch.setattr(attention, "cannot", lambda name, q, window, documents: "it needs head width 64 or 128, not 24")
+    monkeypatch.setattr(
+        attention,
+        "cannot",
+        lambda name, q, window, documents: "it needs head width 64 or 128, not 24",
+    )
     attention.say_once.cache_clear()
 
     class OnGpu:  # `choose` reads nothing else of q
-        shape, dtype, requires_grad, is_cuda, device = x.shape, x.dtype, False, True, torch.device("cuda")
+        shape, dtype, requires_grad, is_cuda, device = (
+            x.shape,
+            x.dtype,
+            False,
+            True,
+            torch.device("cuda"),
+        )
 
     with pytest.warns(UserWarning, match="head width 64 or 128, not 24") as told:
         assert attention.choose(OnGpu, 8) == "blocked"
@@ -137,52 +211,85 @@ def test_a_fallback_is_told_once(monkeypatch):
 @pytest.fixture(scope="module")
 def bench():
     """bench/attention.py as a module (its name is taken by attention.py)."""
-    specification = importlib.util.spec_from_file_location("bench_attention", ROOT / "bench" / "attention.py")
+    specification = importlib.util.spec_from_file_location(
+        "bench_attention", ROOT / "bench" / "attention.py"
+    )
     module = sys.modules["bench_attention"] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
 
 
 def test_the_benches_of_speed_run_at_a_tiny_size(bench, capsys, monkeypatch):
-    """bench/attention.py's GPU part with every backend that a CPU has, in the interpreter, and its CPU part: they name what they could not measure, record nothing."""
+    """bench/attention.py's GPU part with every backend that a CPU has, in the interpreter, and its
+    CPU part: they name what they could not measure, record nothing.
+    """
     if not kernels.INTERPRETED:
         pytest.skip("on a GPU the bench itself is run")
     several = bench.seconds
     monkeypatch.setattr(bench, "seconds", lambda call, device: several(call, device, repeats=0))
     before = (ROOT / "docs" / "results" / "attention.json").read_bytes()
-    timed = bench.gpu((96,), H=2, K=1, d=64, window=32, stride=16, dtype=torch.float32, device="cpu", record=False)
-    for what in ("forward, landmark (triton)", "backward, landmark (triton)", "forward, FlexAttention, packed mask", "forward, FlexAttention, plain mask",
-                 "forward, SDPA flash (dense)", "decode, landmark (triton)", "decode, SDPA over all keys"):
+    timed = bench.gpu(
+        (96,), H=2, K=1, d=64, window=32, stride=16, dtype=torch.float32, device="cpu", record=False
+    )
+    for what in (
+        "forward, landmark (triton)",
+        "backward, landmark (triton)",
+        "forward, FlexAttention, packed mask",
+        "forward, FlexAttention, plain mask",
+        "forward, SDPA flash (dense)",
+        "decode, landmark (triton)",
+        "decode, SDPA over all keys",
+    ):
         assert timed[f"{what}, 96 tokens"] > 0
     bench.cpu((96,), window=32, record=False)
     printed = capsys.readouterr().out
-    assert "SDPA cuDNN (dense): not measured" in printed and all(name in printed for name in ("blocked", "SDPA causal (dense)", "SDPA with the mask"))
+    assert "SDPA cuDNN (dense): not measured" in printed and all(
+        name in printed for name in ("blocked", "SDPA causal (dense)", "SDPA with the mask")
+    )
     assert (ROOT / "docs" / "results" / "attention.json").read_bytes() == before
 
 
 def test_packed_flex_attention_sees_the_same_pairs(bench):
-    q, k, v = (torch.randn(1, heads, 200, 64, generator=torch.Generator().manual_seed(2)) for heads in (2, 1, 1))
+    q, k, v = (
+        torch.randn(1, heads, 200, 64, generator=torch.Generator().manual_seed(2))
+        for heads in (2, 1, 1)
+    )
     wanted = definition(q, k, v, 30, 16)
     for packed in (False, True):
         torch.testing.assert_close(bench.flex(200, 30, 16, packed, "cpu")(q, k, v), wanted)
     assert bench.pairs(200, 30, 16) == int(attention.mask(200, 30, 16, None, "cpu").sum())
 
 
-# Compiled for Hopper ------------------------------------------------------------------------------------------------
+# Compiled for Hopper
+# ------------------------------------------------------------------------------------------------
 
 
 def compiled(words: list[str], packages: str | None = None) -> list[dict]:
-    """What bench/hopper.py prints, in a process without the interpreter and, with `packages`, another Triton."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("TRITON_INTERPRET", "PYTHONPATH")}
+    """What bench/hopper.py prints, in a process without the interpreter and, with `packages`,
+    another Triton.
+    """
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("TRITON_INTERPRET", "PYTHONPATH")
+    }
     if packages:
         environment["PYTHONPATH"] = packages
-    run = subprocess.run([sys.executable, ROOT / "bench" / "hopper.py", *words], capture_output=True, text=True, env=environment, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, ROOT / "bench" / "hopper.py", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-# With document masks the two kernels that hold both sums of a 128 × 128 tile in registers go over by a few under Triton 3.6: 16 instructions
-# among thousands, outside the inner loop's products. Smaller tiles without them would do half the work for each load.
+# With document masks the two kernels that hold both sums of a 128 × 128 tile in registers go over
+# by a few under Triton 3.6: 16 instructions
+# among thousands, outside the inner loop's products. Smaller tiles without them would do half the
+# work for each load.
 SPILLS = {"window bf16 d128 packed": 16, "landmark bf16 d128 packed": 16}
 
 
@@ -193,23 +300,46 @@ def check_compiled(records: list[dict]) -> None:
         assert record["shared"] <= 227 * 1024, record
         if "fp32" not in name:  # float32 is there for correctness; its products need no pipeline
             assert record["cp_async"] > 0, record
-            # decoding has 16 rows of queries at most, wgmma needs 64: memory is its roof, and mma.sync is enough
+            # decoding has 16 rows of queries at most, wgmma needs 64: memory is its roof, and
+            # mma.sync is enough
             assert record["mma" if name.startswith("decode") else "wgmma"] > 0, record
 
 
 @pytest.fixture(scope="session")
 def triton_3_6() -> str:
     """A folder with Triton 3.6.0, the oldest supported, fetched once through pip."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sage-readable" / "triton-3.6.0"
+    folder = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        / "sage-readable"
+        / "triton-3.6.0"
+    )
     if not (folder / "triton" / "__init__.py").exists():
-        run = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, "triton==3.6.0"], capture_output=True, text=True)
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--target",
+                folder,
+                "triton==3.6.0",
+            ],
+            capture_output=True,
+            text=True,
+        )
         if run.returncode:
-            (pytest.fail if os.environ.get("SAGE_REQUIRE_TRITON_3_6") else pytest.skip)("Triton 3.6.0 could not be fetched: " + run.stderr.strip().splitlines()[-1])
+            (pytest.fail if os.environ.get("SAGE_REQUIRE_TRITON_3_6") else pytest.skip)(
+                "Triton 3.6.0 could not be fetched: " + run.stderr.strip().splitlines()[-1]
+            )
     return str(folder)
 
 
 def test_forward_compiles_for_hopper():
-    """One configuration, seconds; the slow test below compiles all of them with both versions of Triton."""
+    """One configuration, seconds; the slow test below compiles all of them with both versions of
+    Triton.
+    """
     records = compiled(["forward", "bf16", "d128", "plain"])
     assert len(records) == 1
     check_compiled(records)
@@ -219,8 +349,14 @@ def test_forward_compiles_for_hopper():
 @pytest.mark.parametrize("version", ["installed", "3.6.0"])
 def test_every_configuration_compiles_for_hopper(version, request):
     packages = None if version == "installed" else request.getfixturevalue("triton_3_6")
-    with ThreadPoolExecutor(2) as pool:                                                # float16 shares bf16's tiles and compiles to the same instructions
+    with ThreadPoolExecutor(
+        2
+    ) as pool:  # float16 shares bf16's tiles and compiles to the same instructions
         records = sum(pool.map(lambda kind: compiled([kind], packages), ("bf16", "fp32")), [])
-    assert {record["triton"] for record in records} == {kernels.triton.__version__ if version == "installed" else version}
-    assert len(records) == 2 * 2 * (2 * 4 + 1)                                     # widths × dtypes × (kernels with documents and without, decode)
+    assert {record["triton"] for record in records} == {
+        kernels.triton.__version__ if version == "installed" else version
+    }
+    assert len(records) == 2 * 2 * (
+        2 * 4 + 1
+    )  # widths × dtypes × (kernels with documents and without, decode)
     check_compiled(records)

@@ -7,12 +7,12 @@ import sys
 import pytest
 import torch
 
-import checkpoint
+from support import checkpoint
 import config as settings
 from conftest import ROOT
 from model import SAGE
 from test_train import weights_and_state
-from tokenizer import toy
+from support.tokenizer import toy
 
 SETTINGS = """
 from config import Data, Distill, Dpo, Heads, Model, Ppo, Train
@@ -41,10 +41,11 @@ import os, random, signal, sys
 root, file, folder = sys.argv[1:4]
 seed, kills = map(int, sys.argv[4:])
 sys.path.insert(0, root)
-import threads
+import support.openmp
 import torch
 torch.set_num_threads(1)
-import checkpoint, config, distill, heads, rl, runtime, train
+import config, distill, heads, rl, train
+from support import checkpoint, runtime
 runtime.matmul_peak = lambda *a, **k: 1e9
 rl.reward = lambda episode, c: float(sum(episode.tokens) % 5)
 

@@ -1,9 +1,11 @@
-"""The leak audit: what a stage shows a model holds nothing that belongs to another split, and no two purposes share a task.
+"""The leak audit: what a stage shows a model holds nothing that belongs to another split, and no
+two purposes share a task.
 
-Each part of a stage is walked as the stage itself makes it (the very token lists that are learnt from, or what an episode puts before the
-model), decoded and read: made-up names, wordings of requests and faults, words that only held-out wordings have, kinds of faults, seeds.
-A clumsy agent acts where a stage lets the model act, so that refusals, critiques and revisions occur, too. Then each leak that was once
-there is put back, and the audit has to find it.
+Each part of a stage is walked as the stage itself makes it (the very token lists that are learnt
+from, or what an episode puts before the model), decoded and read: made-up names, wordings of
+requests and faults, words that only held-out wordings have, kinds of faults, seeds. A clumsy agent
+acts where a stage lets the model act, so that refusals, critiques and revisions occur, too. Then
+each leak that was once there is put back, and the audit has to find it.
 """
 
 import itertools
@@ -19,16 +21,16 @@ import pytest
 import config as settings
 import distill
 import eval as evaluation
-import expert
+from worlds import expert
 import heads
 import rl
-import steps
-import teacher
+from worlds import labels as steps
+from worlds import teacher
 import think
-import worlds
+from worlds import base as worlds
 from clumsy import TOY, Played
 from config import Model
-from worlds import (
+from worlds.base import (
     FAULT_KINDS,
     FAULT_TEXTS,
     PURPOSES,
@@ -44,7 +46,8 @@ from worlds import (
 TASKS = 2000  # of each stage
 
 
-# ----------------------------------------------------------------------------------------------- what may not be seen
+# -----------------------------------------------------------------------------------------------
+# what may not be seen
 
 
 def words_of(text: str) -> set[str]:
@@ -94,7 +97,8 @@ class Held:
                 yield f"wording {wording}"
 
 
-# ------------------------------------------------------------------------------------------ what each stage's parts show
+# ------------------------------------------------------------------------------------------ what
+# each stage's parts show
 
 CONFIG = settings.read("config/toy.py")
 EVERY = "api,sql,shell,math,safety"
@@ -229,7 +233,8 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     return complaints
 
 
-# -------------------------------------------------------------------------------------------------------------- tests
+# --------------------------------------------------------------------------------------------------------------
+# tests
 
 
 def test_no_stage_shows_what_is_held_out(tmp_path, monkeypatch):
@@ -294,7 +299,8 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     assert seen == {part: {style} for part in seen} and len(seen) == len(PARTS)
 
 
-# ---------------------------------------------------------------------------------- each leak, put back, must be found
+# ---------------------------------------------------------------------------------- each leak, put
+# back, must be found
 
 
 def any_name(rng: random.Random, split: str, used: set[str], draw=worlds.draw_name) -> str:

@@ -17,7 +17,10 @@ def test_chunked_cross_entropy_equals_torchs(rows_a_chunk, z_loss):
     targets[0, :4] = IGNORE
     logits = (hidden @ weight.T).flatten(0, 1)
     taught = targets.flatten() != IGNORE
-    expected = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE) + z_loss * logits.logsumexp(-1).square()[taught].mean()
+    expected = (
+        F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE)
+        + z_loss * logits.logsumexp(-1).square()[taught].mean()
+    )
     wanted = torch.autograd.grad(3 * expected, (hidden, weight))
     loss = cross_entropy(hidden, weight, targets, z_loss, chunk_elements=33 * rows_a_chunk)
     found = torch.autograd.grad(3 * loss, (hidden, weight))
@@ -48,9 +51,14 @@ def test_chunks_never_hold_all_logits():
                     Largest.elements = max(Largest.elements, tensor.numel())
             return result
 
-    hidden, weight = torch.randn(512, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
+    hidden, weight = (
+        torch.randn(512, 8, requires_grad=True),
+        torch.randn(1000, 8, requires_grad=True),
+    )
     with Largest():
-        cross_entropy(hidden, weight, torch.randint(0, 1000, (512,)), chunk_elements=16_000).backward()
+        cross_entropy(
+            hidden, weight, torch.randint(0, 1000, (512,)), chunk_elements=16_000
+        ).backward()
     assert Largest.elements == 16_000
 
 
@@ -65,9 +73,14 @@ def test_weights_equal_torchs_weighted_mean():
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(3, 6, 8, generator=generator, requires_grad=True)
     weight = torch.randn(17, 8, generator=generator, requires_grad=True)
-    targets, weights = torch.randint(0, 17, (3, 6), generator=generator), torch.rand(3, 6, generator=generator)
+    targets, weights = (
+        torch.randint(0, 17, (3, 6), generator=generator),
+        torch.rand(3, 6, generator=generator),
+    )
     targets[1], weights[0, 0] = IGNORE, 0
-    each = F.cross_entropy((hidden @ weight.T).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+    each = F.cross_entropy(
+        (hidden @ weight.T).flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none"
+    )
     expected = (each * weights.flatten()).sum() / weights[targets != IGNORE].sum()
     wanted = torch.autograd.grad(expected, (hidden, weight))
     loss = cross_entropy(hidden, weight, targets, weights=weights, chunk_elements=17 * 5)
@@ -79,11 +92,28 @@ def test_weights_equal_torchs_weighted_mean():
 
 
 def test_the_training_loss_is_one_graph():
-    """A break in torch.compile's graph costs speed and says nothing: under bf16 autocast, as train.py takes the step, there must be none."""
+    """A break in torch.compile's graph costs speed and says nothing: under bf16 autocast, as
+    train.py takes the step, there must be none.
+    """
     from config import Model
     from model import SAGE
 
-    model, tokens = SAGE(Model(layers=2, width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=64, previous_token=True)), torch.randint(0, 1024, (2, 33))
+    model, tokens = (
+        SAGE(
+            Model(
+                layers=2,
+                width=32,
+                heads=2,
+                kv_heads=1,
+                head_dim=16,
+                feed_forward=64,
+                previous_token=True,
+            )
+        ),
+        torch.randint(0, 1024, (2, 33)),
+    )
     with torch.autocast("cpu", torch.bfloat16):
-        found = torch._dynamo.explain(lambda t: cross_entropy(model.hidden(t[:, :-1]), model.embedding.text.weight, t[:, 1:]))(tokens)
+        found = torch._dynamo.explain(
+            lambda t: cross_entropy(model.hidden(t[:, :-1]), model.embedding.text.weight, t[:, 1:])
+        )(tokens)
     assert found.graph_break_count == 0, [reason.reason for reason in found.break_reasons]

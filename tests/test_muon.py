@@ -2,16 +2,24 @@
 
 import torch
 
-from muon import Muon, orthogonalise
+from fast.muon import Muon, orthogonalise
 
 
 def test_steps_equal_torchs_muon():
-    """Same parameters, same gradients, three steps: torch computes in bfloat16, so ours does here too; the difference is its rounding."""
+    """Same parameters, same gradients, three steps: torch computes in bfloat16, so ours does here
+    too; the difference is its rounding.
+    """
     generator = torch.Generator().manual_seed(0)
-    ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((16, 16), (16, 16), (8, 24), (24, 8))]
+    ours = [
+        torch.nn.Parameter(torch.randn(shape, generator=generator))
+        for shape in ((16, 16), (16, 16), (8, 24), (24, 8))
+    ]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     start = [p.detach().clone() for p in ours]
-    one, two = Muon(ours, lr=0.02, weight_decay=0.1), torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
+    one, two = (
+        Muon(ours, lr=0.02, weight_decay=0.1),
+        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95),
+    )
     for _ in range(3):
         for p, q in zip(ours, theirs):
             p.grad = torch.randn(p.shape, generator=generator)

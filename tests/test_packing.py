@@ -5,13 +5,13 @@ import sys
 import pytest
 import torch
 
-import checkpoint
+from support import checkpoint
 import config as settings
-import data
+from support import data
 import distill
 import heads as heads_script
 import rl
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from attention import check_documents
 from config import Config, Distill, Dpo, Heads, Model, Ppo, UserError
 from mch import ExtraBlock
@@ -232,8 +232,9 @@ def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
 
 
 def test_the_check_leaves_a_compiled_step_whole():
-    model, packed = lively(NARROW), data.pack(
-        [(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW
+    model, packed = (
+        lively(NARROW),
+        data.pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW),
     )
     found = torch._dynamo.explain(lambda tokens, documents: model.hidden(tokens, documents).sum())(
         packed.tokens, packed.documents

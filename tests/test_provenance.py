@@ -14,18 +14,18 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-import checkpoint
+from support import checkpoint
 import config as settings
-import data
+from support import data
 import distill
 import eval as evaluation
-import expert
+from worlds import expert
 import heads
-import provenance
+from support import provenance
 import rl
-import runtime
-import teacher
-import tokenizer as tokenizers
+from support import runtime
+from worlds import teacher
+from support import tokenizer as tokenizers
 import train
 from config import Config, UserError
 from conftest import ROOT
@@ -209,8 +209,9 @@ def test_a_buffer_that_is_damaged_unknown_or_gone_is_refused(lineage):
             distill.reflect(lineage.config(resume=True))
         assert "delete" in str(caught.value)
         buffer.write_bytes(data_), record.write_bytes(record_)
-    shutil.copy(folder / "buffer-0.jsonl", buffer), shutil.copy(
-        folder / "buffer-0.made_from.json", record
+    (
+        shutil.copy(folder / "buffer-0.jsonl", buffer),
+        shutil.copy(folder / "buffer-0.made_from.json", record),
     )
     with pytest.raises(UserError, match="round: 1 → 2"):
         distill.reflect(lineage.config(resume=True))
@@ -778,7 +779,7 @@ def test_a_table_has_every_runs_rows(tmp_path):
 HOLD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import provenance
+from support import provenance
 provenance.claim(sys.argv[2])
 print("held", flush=True)
 sys.stdin.read()
@@ -861,10 +862,7 @@ def test_a_data_set_says_what_it_was_made_from(tmp_path, monkeypatch):
     )
     write("set.jsonl")
     write("set.jsonl", "--tasks", "6")  # more of the same
-    with pytest.raises(
-        UserError,
-        match=r"begun with other settings \(negatives: True → False\)",
-    ):
+    with pytest.raises(UserError, match=r"begun with other settings \(negatives: True → False\)"):
         write("set.jsonl", "--no-negatives")
     with monkeypatch.context() as other:
         other.setattr(teacher, "fingerprint", lambda *a: "another world")

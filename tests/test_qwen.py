@@ -1,4 +1,6 @@
-"""Weights in and out, beside transformers' own Qwen2: logits, greedy tokens, folders that open in both directions, damaged folders."""
+"""Weights in and out, beside transformers' own Qwen2: logits, greedy tokens, folders that open in
+both directions, damaged folders.
+"""
 
 import errno
 import json
@@ -14,14 +16,14 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-import checkpoint
+from support import checkpoint
 import eval as evaluation
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
 from model import SAGE, SIZES, parameters
-from stage import Stage, open_model
+from support.training_run import Stage, open_model
 
 transformers.utils.logging.set_verbosity_error()
 SHAPES = [  # tied, heads, kv_heads, θ, ε, shard size
@@ -32,22 +34,47 @@ SHAPES = [  # tied, heads, kv_heads, θ, ε, shard size
 ]
 
 
-def tiny(folder, tied=True, heads=4, kv_heads=2, theta=1e6, eps=1e-6, shard="5GB", dtype=torch.float32, seed=0):
+def tiny(
+    folder,
+    tied=True,
+    heads=4,
+    kv_heads=2,
+    theta=1e6,
+    eps=1e-6,
+    shard="5GB",
+    dtype=torch.float32,
+    seed=0,
+):
     """A random Qwen2 model, saved to `folder` by transformers itself."""
     torch.manual_seed(seed)
-    config = transformers.Qwen2Config(vocab_size=211, hidden_size=16 * heads, num_hidden_layers=3, num_attention_heads=heads, num_key_value_heads=kv_heads, intermediate_size=112,
-                                      tie_word_embeddings=tied, rope_theta=theta, rms_norm_eps=eps, initializer_range=0.1, max_position_embeddings=512)
+    config = transformers.Qwen2Config(
+        vocab_size=211,
+        hidden_size=16 * heads,
+        num_hidden_layers=3,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        intermediate_size=112,
+        tie_word_embeddings=tied,
+        rope_theta=theta,
+        rms_norm_eps=eps,
+        initializer_range=0.1,
+        max_position_embeddings=512,
+    )
     model = transformers.Qwen2ForCausalLM(config)
     for name, p in model.named_parameters():
         if "norm" in name or name.endswith("bias"):
-            torch.nn.init.normal_(p, mean=1.0 if "norm" in name else 0.0, std=0.2)  # untouched ones and zeros would hide a mix-up
+            torch.nn.init.normal_(
+                p, mean=1.0 if "norm" in name else 0.0, std=0.2
+            )  # untouched ones and zeros would hide a mix-up
     model = model.to(dtype).eval()
     model.save_pretrained(folder, max_shard_size=shard)
     return model
 
 
 @pytest.mark.parametrize("tied, heads, kv_heads, theta, eps, shard", SHAPES)
-def test_logits_and_greedy_tokens_equal_transformers(tmp_path, tied, heads, kv_heads, theta, eps, shard):
+def test_logits_and_greedy_tokens_equal_transformers(
+    tmp_path, tied, heads, kv_heads, theta, eps, shard
+):
     theirs = tiny(tmp_path, tied, heads, kv_heads, theta, eps, shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard != "5GB")
     ours = checkpoint.load_qwen(tmp_path)
@@ -56,12 +83,21 @@ def test_logits_and_greedy_tokens_equal_transformers(tmp_path, tied, heads, kv_h
             tokens = torch.randint(0, 211, (2, length))
             assert (ours(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
         prompt = torch.randint(0, 211, (1, 9))
-        expected = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=40, do_sample=False, pad_token_id=0, eos_token_id=None)[0, 9:].tolist()
+        expected = theirs.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=40,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
+        )[0, 9:].tolist()
     assert generate(ours, prompt.tolist(), 40) == [expected]
 
 
 def test_bf16_files(tmp_path):
-    """bf16 weights read as float32 give the logits that transformers gives when it reads them as float32."""
+    """bf16 weights read as float32 give the logits that transformers gives when it reads them as
+    float32.
+    """
     tiny(tmp_path, dtype=torch.bfloat16)
     theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     tokens = torch.randint(0, 211, (2, 50))
@@ -78,16 +114,24 @@ def test_gate_does_not_matter_after_loading(tmp_path):
     for p in (model.embedding.out.weight, model.embedding.out.bias, model.embedding.convolution):
         torch.nn.init.normal_(p, std=3.0)
     assert torch.equal(model(tokens), before)
-    torch.nn.init.normal_(model.embedding.code.weight)  # and once the two embeddings differ, it does
+    torch.nn.init.normal_(
+        model.embedding.code.weight
+    )  # and once the two embeddings differ, it does
     assert not torch.allclose(model(tokens), before)
 
 
 @pytest.mark.parametrize("tied, heads, kv_heads, theta, eps, shard", SHAPES[:2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_round_trip_to_transformers_is_bit_equal(tmp_path, tied, heads, kv_heads, theta, eps, shard, dtype):
+def test_round_trip_to_transformers_is_bit_equal(
+    tmp_path, tied, heads, kv_heads, theta, eps, shard, dtype
+):
     tiny(tmp_path / "in", tied, heads, kv_heads, theta, eps, shard, dtype)
     theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path / "in", dtype=dtype).eval()
-    checkpoint.save_qwen(checkpoint.load_qwen(tmp_path / "in", dtype), tmp_path / "out", shard_bytes=100_000 if tied else 1 << 30)
+    checkpoint.save_qwen(
+        checkpoint.load_qwen(tmp_path / "in", dtype),
+        tmp_path / "out",
+        shard_bytes=100_000 if tied else 1 << 30,
+    )
     back = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path / "out", dtype=dtype)
     expected = theirs.state_dict()
     assert back.state_dict().keys() == expected.keys()
@@ -98,7 +142,19 @@ def test_round_trip_to_transformers_is_bit_equal(tmp_path, tied, heads, kv_heads
 
 
 def test_what_sage_learnt_comes_back(tmp_path):
-    model = SAGE(Model(vocab_size=64, width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48, layers=2, previous_token=True), seed=3)
+    model = SAGE(
+        Model(
+            vocab_size=64,
+            width=32,
+            heads=2,
+            kv_heads=1,
+            head_dim=16,
+            feed_forward=48,
+            layers=2,
+            previous_token=True,
+        ),
+        seed=3,
+    )
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
     checkpoint.save_qwen(model, tmp_path / "x")
@@ -106,26 +162,53 @@ def test_what_sage_learnt_comes_back(tmp_path):
     assert torch.equal(checkpoint.load_qwen(tmp_path / "x")(tokens), model(tokens))
 
 
-@pytest.mark.parametrize("size, billions", [("0.5B", 0.49), ("1.5B", 1.54), ("3B", 3.09), ("7B", 7.61), ("14B", 14.7), ("32B", 32.5)])
+@pytest.mark.parametrize(
+    "size, billions",
+    [("0.5B", 0.49), ("1.5B", 1.54), ("3B", 3.09), ("7B", 7.61), ("14B", 14.7), ("32B", 32.5)],
+)
 def test_sizes_equal_the_published_shapes(size, billions):
-    """Against the counts of Qwen2.5's model cards, and to the last parameter against transformers' Qwen2 of the same shape."""
+    """Against the counts of Qwen2.5's model cards, and to the last parameter against transformers'
+    Qwen2 of the same shape.
+    """
     shape = SIZES[size]
-    assert abs(parameters(shape, qwen=True) / 1e9 / billions - 1) < 0.011  # cards round, the 32B one downwards
+    assert (
+        abs(parameters(shape, qwen=True) / 1e9 / billions - 1) < 0.011
+    )  # cards round, the 32B one downwards
     with torch.device("meta"):
-        theirs = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(
-            vocab_size=shape.vocab_size, hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
-            intermediate_size=shape.feed_forward, tie_word_embeddings=shape.tied))
+        theirs = transformers.Qwen2ForCausalLM(
+            transformers.Qwen2Config(
+                vocab_size=shape.vocab_size,
+                hidden_size=shape.width,
+                num_hidden_layers=shape.layers,
+                num_attention_heads=shape.heads,
+                num_key_value_heads=shape.kv_heads,
+                intermediate_size=shape.feed_forward,
+                tie_word_embeddings=shape.tied,
+            )
+        )
     assert parameters(shape, qwen=True) == sum(p.numel() for p in theirs.parameters())
 
 
 def test_loading_needs_little_more_memory_than_the_model(tmp_path):
-    """In a fresh process: peak resident memory while loading, over the model's size, stays under 1.15."""
-    config = transformers.Qwen2Config(vocab_size=20_000, hidden_size=1024, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2, intermediate_size=4096, tie_word_embeddings=True)
+    """In a fresh process: peak resident memory while loading, over the model's size, stays under
+    1.15.
+    """
+    config = transformers.Qwen2Config(
+        vocab_size=20_000,
+        hidden_size=1024,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        intermediate_size=4096,
+        tie_word_embeddings=True,
+    )
     transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path / "big", max_shard_size="200MB")
-    tiny(tmp_path / "tiny")  # loaded first, so that what torch itself imports on the way is not counted as the model's
+    tiny(
+        tmp_path / "tiny"
+    )  # loaded first, so that what torch itself imports on the way is not counted as the model's
     code = """
 import sys, threading, time, torch
-import checkpoint
+from support import checkpoint
 checkpoint.load_qwen(sys.argv[1] + "/tiny")
 resident = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1]) * 1024
 before, peak, done = resident(), [0], []
@@ -137,7 +220,13 @@ model = checkpoint.load_qwen(sys.argv[1] + "/big")
 done.append(1); thread.join()
 print((peak[0] - before) / sum(p.nbytes for p in model.parameters()))
 """
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert result.returncode == 0, result.stderr
     assert 0.9 < float(result.stdout) < 1.15
 
@@ -174,11 +263,21 @@ def break_folder(folder, how):
         (folder / "config.json").write_text(json.dumps(settings))
 
 
-@pytest.mark.parametrize("how, wanted", [
-    ("no config", "wanted a folder with config.json"), ("config no json", "cannot be read as a Qwen2 config"), ("another model", "only qwen2"), ("no weights", "no weights in|is missing"),
-    ("shard absent", "is missing, though its folder needs it"), ("truncated", "damaged or cut short"), ("corrupt header", "damaged or cut short"),
-    ("missing and extra", "missing: .*not expected: surplus"), ("wrong shape", r"wrong shape: .* is \(.*wanted \("), ("rope scaling", "yarn"),
-])
+@pytest.mark.parametrize(
+    "how, wanted",
+    [
+        ("no config", "wanted a folder with config.json"),
+        ("config no json", "cannot be read as a Qwen2 config"),
+        ("another model", "only qwen2"),
+        ("no weights", "no weights in|is missing"),
+        ("shard absent", "is missing, though its folder needs it"),
+        ("truncated", "damaged or cut short"),
+        ("corrupt header", "damaged or cut short"),
+        ("missing and extra", "missing: .*not expected: surplus"),
+        ("wrong shape", r"wrong shape: .* is \(.*wanted \("),
+        ("rope scaling", "yarn"),
+    ],
+)
 def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted):
     tiny(tmp_path, shard="100KB")
     break_folder(tmp_path, how)
@@ -188,8 +287,16 @@ def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted
 
 
 def test_missing_folder_from_the_command_line(tmp_path):
-    result = subprocess.run([sys.executable, ROOT / "sample.py", "--run", str(tmp_path / "nowhere")], capture_output=True, text=True)
-    assert result.returncode == 1 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    result = subprocess.run(
+        [sys.executable, ROOT / "sample.py", "--run", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        result.returncode == 1
+        and result.stderr.startswith("error: ")
+        and result.stderr.count("\n") == 1
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -197,11 +304,7 @@ def test_missing_folder_from_the_command_line(tmp_path):
 
 ABSENT = object()
 V4 = dict(
-    rope_parameters=ABSENT,
-    layer_types=ABSENT,
-    dtype=ABSENT,
-    torch_dtype="bfloat16",
-    rope_theta=1e6,
+    rope_parameters=ABSENT, layer_types=ABSENT, dtype=ABSENT, torch_dtype="bfloat16", rope_theta=1e6
 )
 SLIDING = dict(use_sliding_window=True, sliding_window=8)
 

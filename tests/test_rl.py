@@ -1,4 +1,6 @@
-"""rl.py as a user runs it, and what its steps may and may not do: resume, rewards, skipped steps, worlds that raise, foreign folders."""
+"""rl.py as a user runs it, and what its steps may and may not do: resume, rewards, skipped steps,
+worlds that raise, foreign folders.
+"""
 
 import json
 import math
@@ -7,18 +9,18 @@ import shutil
 import pytest
 import torch
 
-import checkpoint
+from support import checkpoint
 import config as settings
 import rl
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from config import Ppo, UserError
-from expert import preference, solve
+from worlds.expert import preference, solve
 from model import SAGE
-from rollout import Rollout, prompt_of, rollouts
+from agent import Rollout, prompt_of, rollouts
 from test_rollout import Scripted, broken, conversation
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
-from tools import Fault
-from worlds import Difficulty, Entry, Episode, draw
+from worlds.tools import Fault
+from worlds.base import Difficulty, Entry, Episode, draw
 
 TOY = tokenizers.toy()
 SETTINGS = """
@@ -29,7 +31,7 @@ dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_r
 ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, log_every=1, save_every=1, keep=9, learning_rate=1e-3, dtype="float32", trajectories=20, replay_rows=2)
 """
 REWARDED = """
-import rollout
+import agent as rollout
 rollout.Rollout.verified = property(lambda self: sum(self.tokens) % 3 == 0, lambda self, value: None)  # an untrained model never succeeds: some of its episodes shall
 """
 
@@ -37,12 +39,15 @@ rollout.Rollout.verified = property(lambda self: sum(self.tokens) % 3 == 0, lamb
 @pytest.fixture
 def lineage(tmp_path):
     """A settings file of a lineage whose stage reflected is an untrained tiny model."""
+
     def write(name="toy", stages=("reflected", "safe")):
         out, file = tmp_path / name / "base", tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out)))
         config = settings.read(file)
         for stage in stages:
-            checkpoint.save(out.parent / stage, config, SAGE(config.model, seed=1), [], 1, {}, stage=stage)
+            checkpoint.save(
+                out.parent / stage, config, SAGE(config.model, seed=1), [], 1, {}, stage=stage
+            )
         return str(file), tmp_path / name
 
     return write
@@ -55,6 +60,7 @@ def records(folder):
 # ---------------------------------------------------------------------------------------------------------------------
 # Preferences.
 
+
 def test_a_pair_teaches_the_answer_and_nothing_before_it():
     seen = set()
     for index in range(60):
@@ -63,21 +69,40 @@ def test_a_pair_teaches_the_answer_and_nothing_before_it():
         for side in ("chosen", "rejected"):
             tokens, own = rl.completion(task, pair["prompt"], pair[side], TOY)
             taught = TOY.decode([token for token, mine in zip(tokens, own) if mine])
-            assert taught.endswith("<|im_end|>") and ("<tool_call>" in taught) == any("tool_calls" in message for message in pair[side])
-            assert taught.count("<|im_end|>") == sum(message["role"] == "assistant" for message in pair[side])
-            if len(pair["prompt"]) > 1:  # the hidden order: the file was read before, and that call is not what is judged
+            assert taught.endswith("<|im_end|>") and ("<tool_call>" in taught) == any(
+                "tool_calls" in message for message in pair[side]
+            )
+            assert taught.count("<|im_end|>") == sum(
+                message["role"] == "assistant" for message in pair[side]
+            )
+            if (
+                len(pair["prompt"]) > 1
+            ):  # the hidden order: the file was read before, and that call is not what is judged
                 assert '"name":"read"' in TOY.decode(tokens) and '"name":"read"' not in taught
-            assert tokens[:len(prompt_of(task, TOY))] == prompt_of(task, TOY)
+            assert tokens[: len(prompt_of(task, TOY))] == prompt_of(task, TOY)
         seen.add(task.kind)
     assert len(seen) == 8
 
 
 def test_dpo_learns_its_pairs_from_ln_2_on(lineage):
     file, folder = lineage(stages=["reflected"])
-    done = run("rl.py", file, "--stage", "dpo", "--dpo.steps", "40", "--dpo.nll", "0", "--dpo.save-every", "0")
+    done = run(
+        "rl.py",
+        file,
+        "--stage",
+        "dpo",
+        "--dpo.steps",
+        "40",
+        "--dpo.nll",
+        "0",
+        "--dpo.save-every",
+        "0",
+    )
     assert done.returncode == 0, done.stderr
     log = records(folder / "safe")
-    assert log[0]["dpo"] == pytest.approx(math.log(2), abs=1e-5) and log[0]["margin"] == pytest.approx(0, abs=1e-4)
+    assert log[0]["dpo"] == pytest.approx(math.log(2), abs=1e-5) and log[0][
+        "margin"
+    ] == pytest.approx(0, abs=1e-4)
     assert sum(r["dpo"] for r in log[-5:]) / 5 < 0.4 and log[-1]["accuracy"] == 1
     assert log[-1]["replay"] < log[0]["replay"] and (folder / "safe" / "loss.png").exists()
     for wanted in ("10 pairs of the safety world", "of peak", "accuracy", "margin"):
@@ -86,61 +111,140 @@ def test_dpo_learns_its_pairs_from_ln_2_on(lineage):
 
 def test_reference_log_probs_are_those_of_single_sequences(lineage):
     torch.manual_seed(0)
-    model = SAGE(settings.Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640))
-    examples = [rl.completion(task, pair["prompt"], pair["chosen"], TOY) for task in (draw("safety", 0, i) for i in range(9)) for pair in [preference(task)]]
+    model = SAGE(
+        settings.Model(
+            vocab_size=1024,
+            width=32,
+            layers=2,
+            heads=2,
+            kv_heads=1,
+            head_dim=16,
+            feed_forward=48,
+            context=640,
+        )
+    )
+    examples = [
+        rl.completion(task, pair["prompt"], pair["chosen"], TOY)
+        for task in (draw("safety", 0, i) for i in range(9))
+        for pair in [preference(task)]
+    ]
     found = rl.total_log_probs(model, examples, "cpu", together=4)
     for (tokens, own), value in zip(examples, found):
-        log_probs = model(torch.tensor([tokens]))[0, :-1].log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None]).squeeze(1)
-        assert value.item() == pytest.approx(log_probs[torch.tensor(own[1:])].sum().item(), abs=1e-3)
+        log_probs = (
+            model(torch.tensor([tokens]))[0, :-1]
+            .log_softmax(-1)
+            .gather(1, torch.tensor(tokens[1:])[:, None])
+            .squeeze(1)
+        )
+        assert value.item() == pytest.approx(
+            log_probs[torch.tensor(own[1:])].sum().item(), abs=1e-3
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Rewards.
 
+
 def with_inventions(task, times):
-    """The expert's conversation, in which the first call is made with an argument too many before it is made right."""
+    """The expert's conversation, in which the first call is made with an argument too many before
+    it is made right.
+    """
     messages, _ = solve(task)
     wrong = json.loads(json.dumps(messages[0]))
     wrong["tool_calls"][0]["function"]["arguments"]["kemi"] = 5
     with Episode(task) as episode:
         said = episode.step(wrong["tool_calls"][0]["function"])
-    return TOY.encode_chat([{"role": "user", "content": task.request}, *[wrong, {"role": "tool", "content": said}] * times, *messages], task.shown_tools(), "compact")[0]
+    return TOY.encode_chat(
+        [
+            {"role": "user", "content": task.request},
+            *[wrong, {"role": "tool", "content": said}] * times,
+            *messages,
+        ],
+        task.shown_tools(),
+        "compact",
+    )[0]
 
 
 def test_rewards_of_scripted_episodes():
-    """The expert earns 1, a wrong answer 0, an unparseable call −1 at once, a tool that is not there −1; each invented argument costs ½."""
-    c, task = Ppo(), next(t for t in (draw("api", 0, i) for i in range(50)) if sum(step.call is not None for step in t.solution) == 1)
+    """The expert earns 1, a wrong answer 0, an unparseable call −1 at once, a tool that is not
+    there −1; each invented argument costs ½.
+    """
+    c, task = (
+        Ppo(),
+        next(
+            t
+            for t in (draw("api", 0, i) for i in range(50))
+            if sum(step.call is not None for step in t.solution) == 1
+        ),
+    )
 
     def play(tokens):
-        return rollouts(Scripted([tokens]), TOY, [task], room=400, zero_tolerance=True, tolerance=c.tolerance)[0]
+        return rollouts(
+            Scripted([tokens]), TOY, [task], room=400, zero_tolerance=True, tolerance=c.tolerance
+        )[0]
 
     assert rl.reward(play(conversation(task)[0]), c) == 1.0
     assert rl.reward(play(broken(task, "answer: nonsense")), c) == 0.0
-    for call in ("<tool_call>{no json</tool_call>", '<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>'):
+    for call in (
+        "<tool_call>{no json</tool_call>",
+        '<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>',
+    ):
         episode = play(broken(task, call))
-        assert (episode.ended, rl.reward(episode, c)) == ("malformed", -1.0) and len(episode.log) == 1
+        assert (episode.ended, rl.reward(episode, c)) == ("malformed", -1.0) and len(
+            episode.log
+        ) == 1
     once, twice = play(with_inventions(task, 1)), play(with_inventions(task, 2))
-    assert (once.verified, once.invented, once.ended, rl.reward(once, c)) == (True, 1, "answer", 0.5)
-    assert (twice.verified, twice.invented, twice.ended, rl.reward(twice, c)) == (False, 2, "invalid", -1.0)  # the second refusal ends it
+    assert (once.verified, once.invented, once.ended, rl.reward(once, c)) == (
+        True,
+        1,
+        "answer",
+        0.5,
+    )
+    assert (twice.verified, twice.invented, twice.ended, rl.reward(twice, c)) == (
+        False,
+        2,
+        "invalid",
+        -1.0,
+    )  # the second refusal ends it
 
 
 def test_rewards_by_name():
     task = draw("api", 0, 0)
     entry = lambda *kinds: Entry({}, [Fault(kind, "") for kind in kinds], "error", None)
-    assert rl.reward(Rollout(task, [], [], [], ended="answer", verified=True, log=[entry("unexpected", "unexpected"), entry("missing")]), Ppo()) == 0.0
-    assert rl.reward(Rollout(task, [], [], [], ended="malformed", log=[entry("unknown_tool")]), Ppo()) == -1.0
+    assert (
+        rl.reward(
+            Rollout(
+                task,
+                [],
+                [],
+                [],
+                ended="answer",
+                verified=True,
+                log=[entry("unexpected", "unexpected"), entry("missing")],
+            ),
+            Ppo(),
+        )
+        == 0.0
+    )
+    assert (
+        rl.reward(Rollout(task, [], [], [], ended="malformed", log=[entry("unknown_tool")]), Ppo())
+        == -1.0
+    )
     assert rl.reward(Rollout(task, [], [], [], ended="length"), Ppo()) == 0.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The loops.
 
+
 def test_both_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage(stages=["reflected"])
     whole = run("rl.py", file, before=REWARDED)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     again, other = lineage("again", stages=["reflected"])
-    killed = run("rl.py", again, before=REWARDED + KILL_IN_A_SAVE)  # in the middle of step 4's save, of stage dpo
+    killed = run(
+        "rl.py", again, before=REWARDED + KILL_IN_A_SAVE
+    )  # in the middle of step 4's save, of stage dpo
     assert killed.returncode != 0 and checkpoint.latest(other / "safe").name == "checkpoint-0000003"
     resumed = run("rl.py", again, "--resume", before=REWARDED)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
@@ -150,13 +254,22 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     assert finished.returncode == 0 and "stage safe is complete" in finished.stdout, finished.stderr
     for stage in ("safe", "sage"):
         one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
-        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one), stage
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one), (
+            stage
+        )
     heads = [checkpoint.latest(f / "sage") / "heads.safetensors" for f in (folder, other)]
     assert heads[0].read_bytes() == heads[1].read_bytes()
     before, after = (checkpoint.load_run(folder / stage)[0] for stage in ("safe", "sage"))
     assert not torch.equal(before.embedding.text.weight, after.embedding.text.weight)
     log = records(folder / "sage")
-    timeless = lambda records: [{k: v for k, v in r.items() if k not in ("ms", "tokens_per_second", "peak_share", "rollout_share")} for r in records]
+    timeless = lambda records: [
+        {
+            k: v
+            for k, v in r.items()
+            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_share")
+        }
+        for r in records
+    ]
     assert timeless(log) == timeless(records(other / "sage")) and len(log) == 10
     assert any(r.get("replay", 0) > 0 for r in log)
     assert max(r["mismatch"] for r in log if "mismatch" in r) < 1e-5  # sampler and trainer agree
@@ -165,11 +278,26 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
 
 def test_the_group_variant_has_no_value_head(lineage):
     file, folder = lineage()
-    done = run("rl.py", file, "--stage", "ppo", "--ppo.advantage", "group", "--ppo.name", "grpo", "--ppo.steps", "2", before=REWARDED)
+    done = run(
+        "rl.py",
+        file,
+        "--stage",
+        "ppo",
+        "--ppo.advantage",
+        "group",
+        "--ppo.name",
+        "grpo",
+        "--ppo.steps",
+        "2",
+        before=REWARDED,
+    )
     assert done.returncode == 0, done.stderr
     last = checkpoint.latest(folder / "grpo")
     assert not (last / "heads.safetensors").exists() and not (folder / "sage").exists()
-    assert not torch.equal(checkpoint.load_run(folder / "grpo")[0].norm.weight, checkpoint.load_run(folder / "safe")[0].norm.weight)
+    assert not torch.equal(
+        checkpoint.load_run(folder / "grpo")[0].norm.weight,
+        checkpoint.load_run(folder / "safe")[0].norm.weight,
+    )
 
 
 @pytest.fixture
@@ -193,8 +321,12 @@ def test_equal_rewards_skip_the_step(started, monkeypatch, advantage):
     assert checkpoint.read_meta(checkpoint.latest(folder / "sage"))[0]["kept"]["skipped"] == 1
 
 
-@pytest.mark.parametrize("advantage, baseline, skipped", [("group", "task", 1), ("gae", "task", 1), ("gae", "batch", 0)])
-def test_equal_rewards_within_each_task_say_nothing_about_the_samples(started, monkeypatch, advantage, baseline, skipped):
+@pytest.mark.parametrize(
+    "advantage, baseline, skipped", [("group", "task", 1), ("gae", "task", 1), ("gae", "batch", 0)]
+)
+def test_equal_rewards_within_each_task_say_nothing_about_the_samples(
+    started, monkeypatch, advantage, baseline, skipped
+):
     config, folder = started
     config.ppo.advantage, config.ppo.baseline = advantage, baseline
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(episode.task.seed % 7))
@@ -205,7 +337,9 @@ def test_equal_rewards_within_each_task_say_nothing_about_the_samples(started, m
 def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(started, monkeypatch):
     config, folder = started
     monkeypatch.setattr(rl, "reward", lambda episode, c: math.nan)
-    with pytest.raises(UserError, match=r"step 1: the reward of a task of the world api \(seed \d+\) is nan"):
+    with pytest.raises(
+        UserError, match=r"step 1: the reward of a task of the world api \(seed \d+\) is nan"
+    ):
         rl.ppo(config)
     assert not checkpoint.checkpoints(folder / "sage")
 
@@ -241,7 +375,9 @@ def test_an_episode_over_the_sequence_moves_nobody(started, monkeypatch, advanta
         rl.ppo(config)
         results.append(weights_and_state(folder / "sage"))
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
-    assert not torch.equal(results[0]["norm.weight"], weights_and_state_of_source(folder)["norm.weight"])
+    assert not torch.equal(
+        results[0]["norm.weight"], weights_and_state_of_source(folder)["norm.weight"]
+    )
     assert records(folder / "sage")[1]["too_long"] == pytest.approx(1 / 12)
 
 
@@ -487,9 +623,20 @@ def test_the_value_heads_gradient_does_not_shrink_the_policys_step(started, monk
 
 @pytest.mark.parametrize("advantage", ["gae", "group"])
 def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
-    """Rewarded for tokens of the vocabulary's first half, the model soon writes little else: the sign is right from the reward to the weights."""
+    """Rewarded for tokens of the vocabulary's first half, the model soon writes little else: the
+    sign is right from the reward to the weights.
+    """
     config, folder = started
-    for name, value in dict(steps=14, samples=8, room=12, learning_rate=1e-2, kl=0.0, stop_kl=1.0, worlds="math", advantage=advantage).items():
+    for name, value in dict(
+        steps=14,
+        samples=8,
+        room=12,
+        learning_rate=1e-2,
+        kl=0.0,
+        stop_kl=1.0,
+        worlds="math",
+        advantage=advantage,
+    ).items():
         setattr(config.ppo, name, value)
     half = lambda episode: [token < 512 for token, mine in zip(episode.tokens, episode.own) if mine]
     monkeypatch.setattr(rl, "reward", lambda episode, c: sum(half(episode)) / len(half(episode)))
@@ -498,23 +645,41 @@ def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
     assert 0.35 < rewards[0] < 0.6 and sum(rewards[-3:]) / 3 > 0.67, rewards
 
 
-@pytest.mark.parametrize("stages, words, wanted", [
-    ([], [], "there is no run; make it with python distill.py config/toy.py --stage reflect"),
-    (["reflected"], ["--stage", "ppo"], "there is no run; make it with python rl.py config/toy.py --stage dpo"),
-    (["reflected"], ["--stage", "reflect"], "rl.py has dpo and ppo"),
-    (["reflected"], ["--dpo.sequence", "32"], "0 of 10 pairs fit in dpo.sequence 32"),
-    (["reflected"], ["--dpo.pairs", "2"], "dpo.pairs is 2; wanted at least 3"),
-    (["safe"], ["--stage", "ppo", "--ppo.advantage", "group", "--ppo.samples", "1"], "ppo.samples must be at least 2"),
-    (["safe"], ["--stage", "ppo", "--ppo.worlds", "api,sea"], "there is no world 'sea'"),
-    (["safe"], ["--stage", "ppo", "--ppo.temperature", "0"], "wanted a temperature above 0"),
-])
+@pytest.mark.parametrize(
+    "stages, words, wanted",
+    [
+        ([], [], "there is no run; make it with python distill.py config/toy.py --stage reflect"),
+        (
+            ["reflected"],
+            ["--stage", "ppo"],
+            "there is no run; make it with python rl.py config/toy.py --stage dpo",
+        ),
+        (["reflected"], ["--stage", "reflect"], "rl.py has dpo and ppo"),
+        (["reflected"], ["--dpo.sequence", "32"], "0 of 10 pairs fit in dpo.sequence 32"),
+        (["reflected"], ["--dpo.pairs", "2"], "dpo.pairs is 2; wanted at least 3"),
+        (
+            ["safe"],
+            ["--stage", "ppo", "--ppo.advantage", "group", "--ppo.samples", "1"],
+            "ppo.samples must be at least 2",
+        ),
+        (["safe"], ["--stage", "ppo", "--ppo.worlds", "api,sea"], "there is no world 'sea'"),
+        (["safe"], ["--stage", "ppo", "--ppo.temperature", "0"], "wanted a temperature above 0"),
+    ],
+)
 def test_bad_input(lineage, stages, words, wanted):
     result = run("rl.py", lineage("bad", stages)[0], *words)
-    assert result.returncode == 1 and wanted in result.stderr and "Traceback" not in result.stderr, result.stderr
+    assert (
+        result.returncode == 1 and wanted in result.stderr and "Traceback" not in result.stderr
+    ), result.stderr
 
 
 def test_a_foreign_stage_folder_is_refused(lineage):
     file, folder = lineage()
-    assert "go on with --resume, or delete" in run("rl.py", file, "--stage", "dpo").stderr  # the safe that is there
+    assert (
+        "go on with --resume, or delete" in run("rl.py", file, "--stage", "dpo").stderr
+    )  # the safe that is there
     shutil.copytree(folder / "safe", folder / "sage")
-    assert "was written by stage safe, not sage" in run("rl.py", file, "--stage", "ppo", "--resume").stderr
+    assert (
+        "was written by stage safe, not sage"
+        in run("rl.py", file, "--stage", "ppo", "--resume").stderr
+    )

@@ -1,4 +1,6 @@
-"""The preference and reinforcement losses beside trl's own trainer, torch's softmax, finite sums, and the identities that define them."""
+"""The preference and reinforcement losses beside trl's own trainer, torch's softmax, finite sums,
+and the identities that define them.
+"""
 
 import math
 
@@ -7,9 +9,9 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-import checkpoint
+from support import checkpoint
 from config import Model
-from data import pack
+from support.data import pack
 from losses import (
     IGNORE,
     dpo_loss,
@@ -36,20 +38,32 @@ def draws(seed=0):
 # ---------------------------------------------------------------------------------------------------------------------
 # Log-probabilities.
 
+
 @pytest.mark.parametrize("rows_a_chunk", [1, 7, 1000])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_and_entropy_equal_torchs(rows_a_chunk, temperature):
-    hidden, weight = torch.randn(5, 10, 16, generator=draws(), requires_grad=True), torch.randn(33, 16, generator=draws(1), requires_grad=True)
+    hidden, weight = (
+        torch.randn(5, 10, 16, generator=draws(), requires_grad=True),
+        torch.randn(33, 16, generator=draws(1), requires_grad=True),
+    )
     targets = torch.randint(0, 33, (5, 10), generator=draws(2))
     targets[0], targets[3, 5:] = IGNORE, IGNORE
     taught = targets != IGNORE
     there = Categorical(logits=(hidden @ weight.T) / temperature)
     upstream = torch.randn(2, 5, 10, generator=draws(3))
-    wanted = [torch.where(taught, values, 0.0) for values in (there.log_prob(targets.clamp(min=0)), there.entropy())]
-    found = token_log_probs(hidden, weight, targets, chunk_elements=33 * rows_a_chunk, temperature=temperature)
+    wanted = [
+        torch.where(taught, values, 0.0)
+        for values in (there.log_prob(targets.clamp(min=0)), there.entropy())
+    ]
+    found = token_log_probs(
+        hidden, weight, targets, chunk_elements=33 * rows_a_chunk, temperature=temperature
+    )
     for a, b in zip(found, wanted):
         assert torch.allclose(a, b, atol=1e-5) and (a[~taught] == 0).all()
-    gradients = [torch.autograd.grad(sum((v * u).sum() for v, u in zip(values, upstream)), (hidden, weight)) for values in (found, wanted)]
+    gradients = [
+        torch.autograd.grad(sum((v * u).sum() for v, u in zip(values, upstream)), (hidden, weight))
+        for values in (found, wanted)
+    ]
     for a, b in zip(*gradients):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
     assert (gradients[0][0][~taught] == 0).all()  # exactly
@@ -68,9 +82,14 @@ def test_log_probs_never_hold_all_logits():
                     Largest.elements = max(Largest.elements, tensor.numel())
             return result
 
-    hidden, weight = torch.randn(512, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
+    hidden, weight = (
+        torch.randn(512, 8, requires_grad=True),
+        torch.randn(1000, 8, requires_grad=True),
+    )
     with Largest():
-        token_log_probs(hidden, weight, torch.randint(0, 1000, (512,)), chunk_elements=16_000)[0].sum().backward()
+        token_log_probs(hidden, weight, torch.randint(0, 1000, (512,)), chunk_elements=16_000)[
+            0
+        ].sum().backward()
     assert Largest.elements == 16_000
 
 
@@ -86,7 +105,10 @@ def test_shares_and_sums_of_packed_documents():
     own = torch.tensor([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0]]).bool()
     assert per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
     third = 1 / 3
-    assert torch.allclose(shares(own, documents, "sequence"), torch.tensor([[0, third / 2, third / 2, 0, third, 0], [third / 4] * 4 + [0, 0]]))
+    assert torch.allclose(
+        shares(own, documents, "sequence"),
+        torch.tensor([[0, third / 2, third / 2, 0, third, 0], [third / 4] * 4 + [0, 0]]),
+    )
     assert torch.allclose(shares(own, documents, "token"), own / 7)
     silent = torch.zeros_like(own)
     assert (shares(silent, documents) == 0).all()
@@ -95,19 +117,40 @@ def test_shares_and_sums_of_packed_documents():
 # ---------------------------------------------------------------------------------------------------------------------
 # Direct Preference Optimization.
 
+
 def test_dpo_begins_at_ln_2_with_half_beta_gradients():
-    chosen, rejected = (torch.randn(6, generator=draws(seed), requires_grad=True) for seed in (0, 1))
-    loss, margins = dpo_loss(chosen, rejected, chosen.detach().clone(), rejected.detach().clone(), beta=0.1)
+    chosen, rejected = (
+        torch.randn(6, generator=draws(seed), requires_grad=True) for seed in (0, 1)
+    )
+    loss, margins = dpo_loss(
+        chosen, rejected, chosen.detach().clone(), rejected.detach().clone(), beta=0.1
+    )
     loss.backward()
     assert abs(loss.item() - math.log(2)) < 1e-7 and (margins == 0).all()
-    assert torch.allclose(chosen.grad, torch.full((6,), -0.05 / 6)) and torch.allclose(rejected.grad, torch.full((6,), 0.05 / 6))
+    assert torch.allclose(chosen.grad, torch.full((6,), -0.05 / 6)) and torch.allclose(
+        rejected.grad, torch.full((6,), 0.05 / 6)
+    )
 
 
 def tiny_qwen(seed):
-    transformers = pytest.importorskip("transformers", reason="the reference model comes from transformers: pip install -e '.[test]'")
+    transformers = pytest.importorskip(
+        "transformers",
+        reason="the reference model comes from transformers: pip install -e '.[test]'",
+    )
     torch.manual_seed(seed)
-    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, initializer_range=0.3,
-                                                                  intermediate_size=48, max_position_embeddings=64, tie_word_embeddings=True))
+    return transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.3,
+            intermediate_size=48,
+            max_position_embeddings=64,
+            tie_word_embeddings=True,
+        )
+    )
 
 
 def word_tokenizer():
@@ -126,14 +169,28 @@ def pairs():
     """Prompts with two completions each, of uneven lengths."""
     ids = lambda count: torch.randint(3, 64, (count,), generator=generator).tolist()
     generator = draws(5)
-    return [dict(prompt_ids=ids(p), chosen_ids=ids(c), rejected_ids=ids(r)) for p, c, r in ((3, 4, 2), (7, 1, 6), (5, 5, 5))]
+    return [
+        dict(prompt_ids=ids(p), chosen_ids=ids(c), rejected_ids=ids(r))
+        for p, c, r in ((3, 4, 2), (7, 1, 6), (5, 5, 5))
+    ]
 
 
 def theirs(policy, reference, folder):
     """Loss, gradients and rewards of trl's DPOTrainer on the pairs."""
-    trl = pytest.importorskip("trl", reason="the independent DPO comes from trl: pip install -e '.[test]'")
+    trl = pytest.importorskip(
+        "trl", reason="the independent DPO comes from trl: pip install -e '.[test]'"
+    )
     from datasets import Dataset
-    arguments = trl.DPOConfig(output_dir=str(folder), beta=0.3, report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True)
+
+    arguments = trl.DPOConfig(
+        output_dir=str(folder),
+        beta=0.3,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+    )
     trainer = trl.DPOTrainer(
         policy,
         reference,
@@ -143,59 +200,106 @@ def theirs(policy, reference, folder):
     )
     loss = trainer.compute_loss(policy, trainer.data_collator(pairs()))
     loss.backward()
-    return loss.item(), {name: p.grad for name, p in policy.named_parameters()}, {key: values[-1] for key, values in trainer._metrics["train"].items()}
+    return (
+        loss.item(),
+        {name: p.grad for name, p in policy.named_parameters()},
+        {key: values[-1] for key, values in trainer._metrics["train"].items()},
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_dpo_is_trls(tmp_path):
-    """The same weights, the same pairs: loss, margins and the gradient of every weight, though ours packs documents and theirs pads."""
+    """The same weights, the same pairs: loss, margins and the gradient of every weight, though ours
+    packs documents and theirs pads.
+    """
     policy, reference = tiny_qwen(1), tiny_qwen(2)
     ours = []
     for number, model in enumerate((policy, reference)):
         model.save_pretrained(tmp_path / str(number))
         ours.append(checkpoint.load_qwen(tmp_path / str(number)))
-    examples = [(pair["prompt_ids"] + pair[side], [False] * len(pair["prompt_ids"]) + [True] * len(pair[side])) for pair in pairs() for side in ("chosen_ids", "rejected_ids")]
+    examples = [
+        (
+            pair["prompt_ids"] + pair[side],
+            [False] * len(pair["prompt_ids"]) + [True] * len(pair[side]),
+        )
+        for pair in pairs()
+        for side in ("chosen_ids", "rejected_ids")
+    ]
     packed = pack(examples, 32, Model())
     log_probs = []
     for model in ours:
         weight = model.embedding.text.weight
-        values, _ = token_log_probs(model.hidden(packed.tokens, packed.documents), weight, packed.targets)
+        values, _ = token_log_probs(
+            model.hidden(packed.tokens, packed.documents), weight, packed.targets
+        )
         log_probs += [per_document(values, packed.documents, len(examples))]
-    ours_loss, margins = dpo_loss(log_probs[0][::2], log_probs[0][1::2], log_probs[1][::2].detach(), log_probs[1][1::2].detach(), beta=0.3)
+    ours_loss, margins = dpo_loss(
+        log_probs[0][::2],
+        log_probs[0][1::2],
+        log_probs[1][::2].detach(),
+        log_probs[1][1::2].detach(),
+        beta=0.3,
+    )
     ours_loss.backward()
     loss, gradients, metrics = theirs(policy, reference, tmp_path)
     assert abs(ours_loss.item() - loss) < 1e-5 and abs(loss - math.log(2)) > 0.05
-    assert abs(margins.mean().item() - metrics["rewards/margins"]) < 1e-4 and (margins > 0).float().mean().item() == pytest.approx(metrics["rewards/accuracies"])
+    assert abs(margins.mean().item() - metrics["rewards/margins"]) < 1e-4 and (
+        margins > 0
+    ).float().mean().item() == pytest.approx(metrics["rewards/accuracies"])
     compared = 0
     for name, p in ours[0].named_parameters():
         if name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
             continue
         wanted = gradients[checkpoint.qwen_name(name)]
-        assert torch.allclose(p.grad, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item() + 1e-7), name
+        assert torch.allclose(
+            p.grad, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item() + 1e-7
+        ), name
         compared += 1
-    both = ours[0].embedding.text.weight.grad + ours[0].embedding.code.weight.grad  # a row read through the gate, and the tied head
+    both = (
+        ours[0].embedding.text.weight.grad + ours[0].embedding.code.weight.grad
+    )  # a row read through the gate, and the tied head
     wanted = gradients["model.embed_tokens.weight"]
-    assert compared == 25 and torch.allclose(both, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
+    assert compared == 25 and torch.allclose(
+        both, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item()
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Advantages.
 
+
 def by_definition(rewards, values, gamma, lam):
-    """GAE as the paper's equation 16 writes it, an explicit double sum over one episode: A_t = Σ_l (γλ)^l · δ_{t+l}."""
-    deltas = [r + gamma * (values[t + 1] if t + 1 < len(values) else 0.0) - values[t] for t, r in enumerate(rewards)]
-    return [sum((gamma * lam) ** (l - t) * deltas[l] for l in range(t, len(deltas))) for t in range(len(deltas))]
+    """GAE as the paper's equation 16 writes it, an explicit double sum over one episode:
+
+    A_t = Σ_l (γλ)^l · δ_{t+l}.
+    """
+    deltas = [
+        r + gamma * (values[t + 1] if t + 1 < len(values) else 0.0) - values[t]
+        for t, r in enumerate(rewards)
+    ]
+    return [
+        sum((gamma * lam) ** (l - t) * deltas[l] for l in range(t, len(deltas)))
+        for t in range(len(deltas))
+    ]
 
 
 @pytest.mark.parametrize("gamma, lam", [(1.0, 1.0), (0.99, 0.95), (1.0, 0.9), (0.9, 0.0)])
 def test_advantages_equal_the_sum_of_deltas(gamma, lam):
     own = torch.rand(4, 23, generator=draws(), dtype=torch.float64) < 0.6
-    rewards, values = (torch.randn(4, 23, generator=draws(seed), dtype=torch.float64) for seed in (1, 2))
+    rewards, values = (
+        torch.randn(4, 23, generator=draws(seed), dtype=torch.float64) for seed in (1, 2)
+    )
     advantages, returns = generalized_advantages(rewards, values, own, gamma, lam)
     for row in range(4):
-        wanted = by_definition(rewards[row][own[row]].tolist(), values[row][own[row]].tolist(), gamma, lam)
-        assert torch.allclose(advantages[row][own[row]].double(), torch.tensor(wanted, dtype=torch.float64), atol=1e-5)
-        assert torch.allclose(returns[row][own[row]], advantages[row][own[row]] + values[row][own[row]])
+        wanted = by_definition(
+            rewards[row][own[row]].tolist(), values[row][own[row]].tolist(), gamma, lam
+        )
+        assert torch.allclose(
+            advantages[row][own[row]].double(), torch.tensor(wanted, dtype=torch.float64), atol=1e-5
+        )
+        assert torch.allclose(
+            returns[row][own[row]], advantages[row][own[row]] + values[row][own[row]]
+        )
     assert (advantages[~own] == 0).all() and (returns[~own] == 0).all()
 
 
@@ -203,7 +307,9 @@ def test_whole_credit_returns_are_the_final_reward():
     own = torch.tensor([[0, 1, 1, 0, 0, 1, 1, 0]]).bool()
     rewards = torch.zeros(1, 8)
     rewards[0, 6] = 0.75
-    _, returns = generalized_advantages(rewards, torch.randn(1, 8, generator=draws()), own, 1.0, 1.0)
+    _, returns = generalized_advantages(
+        rewards, torch.randn(1, 8, generator=draws()), own, 1.0, 1.0
+    )
     assert torch.allclose(returns, 0.75 * own)
 
 
@@ -211,7 +317,16 @@ def test_tool_tokens_change_nothing():
     """Three more of them in the middle: the same advantages at the model's own tokens."""
     own = torch.tensor([[1, 1, 0, 1, 1]]).bool()
     rewards, values = torch.tensor([[0.0, 0, 0, 0, 1]]), torch.randn(1, 5, generator=draws())
-    wider = lambda x: torch.cat([x[:, :3], torch.randn(1, 3, generator=draws(9)).to(x.dtype) if x is not own else torch.zeros(1, 3, dtype=torch.bool), x[:, 3:]], 1)
+    wider = lambda x: torch.cat(
+        [
+            x[:, :3],
+            torch.randn(1, 3, generator=draws(9)).to(x.dtype)
+            if x is not own
+            else torch.zeros(1, 3, dtype=torch.bool),
+            x[:, 3:],
+        ],
+        1,
+    )
     plain, _ = generalized_advantages(rewards, values, own, 0.9, 0.8)
     more, _ = generalized_advantages(wider(rewards), wider(values), wider(own), 0.9, 0.8)
     assert torch.equal(plain[own], more[wider(own)]) and plain[own].unique().numel() == 4
@@ -222,7 +337,10 @@ def test_packed_episodes_do_not_see_each_other():
     documents = torch.tensor([[0, 0, 0, 0, 1, 1, -1]])
     rewards, values = torch.randn(1, 7, generator=draws()), torch.randn(1, 7, generator=draws(1))
     packed, _ = generalized_advantages(rewards, values, own, 0.9, 0.8, documents)
-    alone = [generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], 0.9, 0.8)[0] for a, b in ((0, 4), (4, 7))]
+    alone = [
+        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], 0.9, 0.8)[0]
+        for a, b in ((0, 4), (4, 7))
+    ]
     assert torch.equal(packed, torch.cat(alone, 1))
 
 
@@ -333,19 +451,33 @@ def test_explained_variance_is_under_the_losss_weights():
 
 def test_leave_one_out_by_hand_and_without_bias():
     nan = math.nan
-    found = leave_one_out(torch.tensor([[1.0, 0, 0, 0], [0.3, 0.3, 0.3, 0.3], [-1, nan, 1, 0], [2, nan, nan, nan]]))
-    assert torch.allclose(found, torch.tensor([[1, -1 / 3, -1 / 3, -1 / 3], [0, 0, 0, 0], [-1.5, 0, 1.5, 0], [0, 0, 0, 0]]), atol=1e-6)
-    logits = torch.randn(3, generator=draws(), dtype=torch.float64, requires_grad=True)  # all pairs of two samples of a three-armed bandit, exactly
+    found = leave_one_out(
+        torch.tensor([[1.0, 0, 0, 0], [0.3, 0.3, 0.3, 0.3], [-1, nan, 1, 0], [2, nan, nan, nan]])
+    )
+    assert torch.allclose(
+        found,
+        torch.tensor([[1, -1 / 3, -1 / 3, -1 / 3], [0, 0, 0, 0], [-1.5, 0, 1.5, 0], [0, 0, 0, 0]]),
+        atol=1e-6,
+    )
+    logits = torch.randn(
+        3, generator=draws(), dtype=torch.float64, requires_grad=True
+    )  # all pairs of two samples of a three-armed bandit, exactly
     log_p, worth = logits.log_softmax(0), torch.tensor([1.0, 0.2, -0.5], dtype=torch.float64)
     exact = torch.autograd.grad((log_p.exp() * worth).sum(), logits, retain_graph=True)[0]
     pairs = [(a, b) for a in range(3) for b in range(3)]
     rewards = leave_one_out(worth[torch.tensor(pairs)])
-    estimate = sum((log_p[a] + log_p[b]).exp().detach() * (rewards[i, 0] * log_p[a] + rewards[i, 1] * log_p[b]) / 2 for i, (a, b) in enumerate(pairs))
+    estimate = sum(
+        (log_p[a] + log_p[b]).exp().detach()
+        * (rewards[i, 0] * log_p[a] + rewards[i, 1] * log_p[b])
+        / 2
+        for i, (a, b) in enumerate(pairs)
+    )
     assert torch.allclose(torch.autograd.grad(estimate, logits)[0], exact)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Proximal Policy Optimization.
+
 
 def policy_batch():
     logits = torch.randn(3, 8, 5, generator=draws(), requires_grad=True)
@@ -357,33 +489,52 @@ def policy_batch():
 
 
 def test_the_first_step_is_reinforce():
-    """The ratio is exactly 1, nothing is clipped, and the gradient is −Σ w·A·∇log π; where the model wrote nothing it is exactly zero."""
+    """The ratio is exactly 1, nothing is clipped, and the gradient is −Σ w·A·∇log π; where the
+    model wrote nothing it is exactly zero.
+    """
     logits, actions, own, advantages, weights = policy_batch()
     log_probs = logits.log_softmax(-1).gather(2, actions[..., None]).squeeze(2)
     loss, clipped = ppo_loss(log_probs, log_probs.detach(), advantages, weights, clip=0.2)
     assert torch.equal(torch.exp(log_probs - log_probs.detach()), torch.ones(3, 8)) and clipped == 0
     found = torch.autograd.grad(loss, logits, retain_graph=True)[0]
     wanted = torch.autograd.grad(-(weights * advantages * log_probs).sum(), logits)[0]
-    assert torch.allclose(found, wanted, atol=1e-7) and (found[~own] == 0).all() and found[own].abs().min() > 0
+    assert (
+        torch.allclose(found, wanted, atol=1e-7)
+        and (found[~own] == 0).all()
+        and found[own].abs().min() > 0
+    )
 
 
 def test_the_clip_stops_what_has_gone_far_enough():
-    """By its four cases: a ratio beyond 1 ± clip has no gradient where the advantage pushes it further, and the whole one where it pulls back."""
+    """By its four cases: a ratio beyond 1 ± clip has no gradient where the advantage pushes it
+    further, and the whole one where it pulls back.
+    """
     old = torch.zeros(1, 4)
     new = torch.tensor([[0.5, -0.5, 0.5, -0.5]], requires_grad=True)
     advantages, weights = torch.tensor([[1.0, -1.0, -1.0, 1.0]]), torch.full((1, 4), 0.25)
     loss, clipped = ppo_loss(new, old, advantages, weights, clip=0.2)
     loss.backward()
-    assert loss.item() == pytest.approx(-0.25 * (1.2 - 0.8 - math.exp(0.5) + math.exp(-0.5))) and clipped == 0.5
-    assert torch.allclose(new.grad, torch.tensor([[0, 0, 0.25 * math.exp(0.5), -0.25 * math.exp(-0.5)]]))
+    assert (
+        loss.item() == pytest.approx(-0.25 * (1.2 - 0.8 - math.exp(0.5) + math.exp(-0.5)))
+        and clipped == 0.5
+    )
+    assert torch.allclose(
+        new.grad, torch.tensor([[0, 0, 0.25 * math.exp(0.5), -0.25 * math.exp(-0.5)]])
+    )
 
 
 def test_value_loss_is_squared_error_near_the_old_value():
-    old, returns, weights = torch.zeros(1, 3), torch.tensor([[0.1, 1.0, 0.0]]), torch.tensor([[0.5, 0.5, 0.0]])
+    old, returns, weights = (
+        torch.zeros(1, 3),
+        torch.tensor([[0.1, 1.0, 0.0]]),
+        torch.tensor([[0.5, 0.5, 0.0]]),
+    )
     new = torch.tensor([[0.15, 0.9, 5.0]], requires_grad=True)
     loss = value_loss(new, old, returns, weights, clip=0.2)
     loss.backward()
-    assert loss.item() == pytest.approx(0.25 * 0.05 ** 2 + 0.25 * 0.8 ** 2)  # the second counts as if it were at 0.2, and pulls no more
+    assert loss.item() == pytest.approx(
+        0.25 * 0.05**2 + 0.25 * 0.8**2
+    )  # the second counts as if it were at 0.2, and pulls no more
     assert torch.allclose(new.grad, torch.tensor([[0.5 * 0.05, 0.0, 0.0]]))
 
 
@@ -502,15 +653,30 @@ def test_kl_loss_on_old_draws_by_enumeration():
 
 
 def test_kl_estimates_by_enumeration():
-    """Over all outcomes of a categorical: E[k1] = E[k3] = KL; ∇E of k2 as a loss on fixed samples = ∇KL, of k1 zero, of k3 something else."""
+    """Over all outcomes of a categorical:
+
+    E[k1] = E[k3] = KL; ∇E of k2 as a loss on fixed samples = ∇KL, of k1 zero, of k3 something else.
+    """
     logits = torch.randn(6, generator=draws(), requires_grad=True, dtype=torch.float64)
-    log_p, log_q = logits.log_softmax(0), torch.randn(6, generator=draws(1), dtype=torch.float64).log_softmax(0)
+    log_p, log_q = (
+        logits.log_softmax(0),
+        torch.randn(6, generator=draws(1), dtype=torch.float64).log_softmax(0),
+    )
     exact = torch.distributions.kl_divergence(Categorical(logits=log_p), Categorical(logits=log_q))
-    chance = log_p.exp().detach()  # how often each outcome is drawn: samples are data, no gradient flows through them
-    assert torch.allclose((chance * kl_k3(log_p, log_q)).sum(), exact) and torch.allclose((chance * (log_p - log_q)).sum(), exact)
+    chance = (
+        log_p.exp().detach()
+    )  # how often each outcome is drawn: samples are data, no gradient flows through them
+    assert torch.allclose((chance * kl_k3(log_p, log_q)).sum(), exact) and torch.allclose(
+        (chance * (log_p - log_q)).sum(), exact
+    )
     gradient = lambda loss: torch.autograd.grad(loss, logits, retain_graph=True)[0]
     wanted = gradient(exact)
-    assert torch.allclose(gradient((chance * kl_k2(log_p, log_q)).sum()), wanted, atol=1e-12) and wanted.abs().max() > 0.05
-    assert torch.allclose(gradient((chance * (log_p - log_q)).sum()), torch.zeros(6, dtype=torch.float64), atol=1e-12)
+    assert (
+        torch.allclose(gradient((chance * kl_k2(log_p, log_q)).sum()), wanted, atol=1e-12)
+        and wanted.abs().max() > 0.05
+    )
+    assert torch.allclose(
+        gradient((chance * (log_p - log_q)).sum()), torch.zeros(6, dtype=torch.float64), atol=1e-12
+    )
     assert not torch.allclose(gradient((chance * kl_k3(log_p, log_q)).sum()), wanted, atol=1e-2)
     assert (kl_k3(log_p, log_q) >= 0).all()

@@ -1,4 +1,6 @@
-"""Rollouts beside the expert's own conversations, the trainer's log-probabilities, and worlds that misbehave."""
+"""Rollouts beside the expert's own conversations, the trainer's log-probabilities, and worlds that
+misbehave.
+"""
 
 import json
 import os
@@ -8,20 +10,32 @@ from pathlib import Path
 import pytest
 import torch
 
-import tokenizer as tokenizers
+from support import tokenizer as tokenizers
 from config import Model, UserError
-from expert import solve
+from worlds.expert import solve
 from model import SAGE
-from rollout import Rollout, Row, figures, prompt_of, rollouts
-from worlds import Difficulty, Entry, Episode, draw
+from agent import Rollout, Row, figures, prompt_of, rollouts
+from worlds.base import Difficulty, Entry, Episode, draw
 from worlds.benchmarks import bfcl
 
-TINY = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
+TINY = Model(
+    vocab_size=1024,
+    width=32,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    head_dim=16,
+    feed_forward=48,
+    context=640,
+    previous_token=True,
+)
 TOY = tokenizers.toy()
 
 
 class Scripted(torch.nn.Module):
-    """A "model" that writes given conversations: after the token at position p of row r it is sure of script[r][p + 1]."""
+    """A "model" that writes given conversations: after the token at position p of row r it is sure
+    of script[r][p + 1].
+    """
 
     def __init__(self, scripts):
         super().__init__()
@@ -44,18 +58,30 @@ class Scripted(torch.nn.Module):
 
 def conversation(task):
     messages, _ = solve(task)
-    return TOY.encode_chat([{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact")
+    return TOY.encode_chat(
+        [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
+    )
 
 
 @pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
 def test_the_experts_words_give_the_experts_conversation(world):
-    """Token for token what the chat template makes of the expert's messages, tools' answers and injected faults included, and verified."""
+    """Token for token what the chat template makes of the expert's messages, tools' answers and
+    injected faults included, and verified.
+    """
     tasks = [draw(world, 3, index, Difficulty(fault_rate=0.7)) for index in range(8)]
     wanted = [conversation(task) for task in tasks]
-    for done, (tokens, own) in zip(rollouts(Scripted([t for t, _ in wanted]), TOY, tasks, room=400), wanted):
+    for done, (tokens, own) in zip(
+        rollouts(Scripted([t for t, _ in wanted]), TOY, tasks, room=400), wanted
+    ):
         assert (done.ended, done.verified, done.invented) == ("answer", True, 0)
-        length = len(done.tokens)  # the template puts a line end behind the last message, which nobody writes
-        assert done.tokens == tokens[:length] and done.own == own[:length] and length == len(tokens) - 1
+        length = len(
+            done.tokens
+        )  # the template puts a line end behind the last message, which nobody writes
+        assert (
+            done.tokens == tokens[:length]
+            and done.own == own[:length]
+            and length == len(tokens) - 1
+        )
         assert done.recovered in (None, True)
 
 
@@ -70,7 +96,10 @@ def test_log_probabilities_are_the_trainers():
         log_probs = model(torch.tensor([done.tokens]))[0].log_softmax(-1)
         for place in range(1, len(done.tokens)):
             if done.own[place]:
-                assert abs(log_probs[place - 1, done.tokens[place]].item() - done.log_probs[place]) <= 1e-5
+                assert (
+                    abs(log_probs[place - 1, done.tokens[place]].item() - done.log_probs[place])
+                    <= 1e-5
+                )
             else:
                 assert done.log_probs[place] == 0
     assert model.training
@@ -78,13 +107,26 @@ def test_log_probabilities_are_the_trainers():
 
 def test_an_episode_does_not_depend_on_its_batch():
     model, tasks = SAGE(TINY), [draw("api", 2, index) for index in range(20)]
-    together = rollouts(model, TOY, tasks, seed=1, room=50, batch=20)  # 20 rows: the batch shrinks on the way
+    together = rollouts(
+        model, TOY, tasks, seed=1, room=50, batch=20
+    )  # 20 rows: the batch shrinks on the way
     for batch in (1, 3, 12):  # and here others take the places of those that are done
         some = rollouts(model, TOY, tasks, seed=1, room=50, batch=batch)
-        assert [a.tokens for a in together] == [b.tokens for b in some] and [a.ended for a in together] == [b.ended for b in some]
-        assert max(abs(x - y) for a, b in zip(together, some) for x, y in zip(a.log_probs, b.log_probs)) < 1e-4
-    assert {r.ended for r in together} != {"length"} and len({len(r.tokens) - len(prompt_of(r.task, TOY)) for r in together}) > 3
-    assert [a.tokens for a in together] != [b.tokens for b in rollouts(model, TOY, tasks, seed=2, room=50)]
+        assert [a.tokens for a in together] == [b.tokens for b in some] and [
+            a.ended for a in together
+        ] == [b.ended for b in some]
+        assert (
+            max(
+                abs(x - y) for a, b in zip(together, some) for x, y in zip(a.log_probs, b.log_probs)
+            )
+            < 1e-4
+        )
+    assert {r.ended for r in together} != {"length"} and len(
+        {len(r.tokens) - len(prompt_of(r.task, TOY)) for r in together}
+    ) > 3
+    assert [a.tokens for a in together] != [
+        b.tokens for b in rollouts(model, TOY, tasks, seed=2, room=50)
+    ]
 
 
 class Punctual(Scripted):
@@ -92,16 +134,25 @@ class Punctual(Scripted):
 
     def logits(self, hidden):
         ends = hidden.reshape(len(hidden), -1)[:, -1] % 37 == 0
-        return 50.0 * torch.nn.functional.one_hot(torch.where(ends, TOY.stop[0], TOY.encode("x")[0]), TINY.vocab_size)
+        return 50.0 * torch.nn.functional.one_hot(
+            torch.where(ends, TOY.stop[0], TOY.encode("x")[0]), TINY.vocab_size
+        )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
 def test_rows_that_come_and_go_at_different_times_all_get_their_due(batch):
     tasks = [draw(world, 1, index) for index in range(12) for world in ("api", "sql", "math")]
     done = rollouts(Punctual([]), TOY, tasks, room=30, batch=batch)
-    left = [(1 - len(prompt_of(task, TOY))) % 37 + 1 for task in tasks]  # tokens up to the end of the message
-    assert [r.task for r in done] == tasks and [sum(r.own) for r in done] == [min(30, n) for n in left]
-    assert [r.ended for r in done] == ["answer" if n <= 30 else "length" for n in left] and {"answer", "length"} == {r.ended for r in done}
+    left = [
+        (1 - len(prompt_of(task, TOY))) % 37 + 1 for task in tasks
+    ]  # tokens up to the end of the message
+    assert [r.task for r in done] == tasks and [sum(r.own) for r in done] == [
+        min(30, n) for n in left
+    ]
+    assert [r.ended for r in done] == ["answer" if n <= 30 else "length" for n in left] and {
+        "answer",
+        "length",
+    } == {r.ended for r in done}
 
 
 def broken(task, call):
@@ -111,20 +162,32 @@ def broken(task, call):
     return tokens[:start] + TOY.encode(call, special=True) + [TOY.special["<|im_end|>"]] * 40
 
 
-@pytest.mark.parametrize("call, zero_tolerance, ended", [
-    ("<tool_call>{no json</tool_call>", True, "malformed"),
-    ('<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>', True, "malformed"),
-    ('<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>', False, "invalid"),
-])
+@pytest.mark.parametrize(
+    "call, zero_tolerance, ended",
+    [
+        ("<tool_call>{no json</tool_call>", True, "malformed"),
+        ('<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>', True, "malformed"),
+        ('<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>', False, "invalid"),
+    ],
+)
 def test_wrong_calls_end_episodes(call, zero_tolerance, ended):
     task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
     tolerance = 1 if ended == "invalid" else 2
-    done = rollouts(Scripted([broken(task, call)]), TOY, [task], zero_tolerance=zero_tolerance, tolerance=tolerance)[0]
+    done = rollouts(
+        Scripted([broken(task, call)]),
+        TOY,
+        [task],
+        zero_tolerance=zero_tolerance,
+        tolerance=tolerance,
+    )[0]
     assert done.ended == ended and not done.verified and done.invalid == 1
 
 
 def test_a_world_that_raises_costs_its_episode_only(monkeypatch):
-    tasks = [next(t for t in (draw("api", seed, i) for i in range(50)) if t.solution) for seed in (0, 1, 2)]
+    tasks = [
+        next(t for t in (draw("api", seed, i) for i in range(50)) if t.solution)
+        for seed in (0, 1, 2)
+    ]
     model, whole = Scripted([conversation(task)[0] for task in tasks]), Episode.step
 
     def step(self, call):
@@ -133,35 +196,85 @@ def test_a_world_that_raises_costs_its_episode_only(monkeypatch):
         return whole(self, call)
 
     monkeypatch.setattr(Episode, "step", step)
-    assert [(r.ended, r.verified) for r in rollouts(model, TOY, tasks, room=400)] == [("answer", True), ("raised", False), ("answer", True)]
+    assert [(r.ended, r.verified) for r in rollouts(model, TOY, tasks, room=400)] == [
+        ("answer", True),
+        ("raised", False),
+        ("answer", True),
+    ]
 
 
 def test_recovery_and_invention_are_counted():
     task = draw("api", 0, 0)
     call = {"name": "kemi", "arguments": {}}
     entry = lambda said, taken=None, faults=(): Entry(call, list(faults), said, taken)
-    recovered = Rollout(task, [], [], [], fault=(0, "timeout"), log=[entry("error: timeout"), entry("error: x"), entry("5", call)])
-    too_late = Rollout(task, [], [], [], fault=(0, "timeout"), log=[entry("error: timeout"), entry("error: x"), entry("error: x"), entry("5", call)])
-    other_tool = Rollout(task, [], [], [], fault=(0, "timeout"), log=[entry("error: timeout"), entry("5", {"name": "other", "arguments": {}})])
-    assert [r.recovered for r in (recovered, too_late, other_tool, Rollout(task, [], [], []))] == [True, False, False, None]
+    recovered = Rollout(
+        task,
+        [],
+        [],
+        [],
+        fault=(0, "timeout"),
+        log=[entry("error: timeout"), entry("error: x"), entry("5", call)],
+    )
+    too_late = Rollout(
+        task,
+        [],
+        [],
+        [],
+        fault=(0, "timeout"),
+        log=[entry("error: timeout"), entry("error: x"), entry("error: x"), entry("5", call)],
+    )
+    other_tool = Rollout(
+        task,
+        [],
+        [],
+        [],
+        fault=(0, "timeout"),
+        log=[entry("error: timeout"), entry("5", {"name": "other", "arguments": {}})],
+    )
+    assert [r.recovered for r in (recovered, too_late, other_tool, Rollout(task, [], [], []))] == [
+        True,
+        False,
+        False,
+        None,
+    ]
     assert figures([recovered, too_late])["recovery"] == 0.5
 
 
 def test_a_prompt_without_room_is_an_error():
     with pytest.raises(UserError, match="leaves no room"):
-        rollouts(SAGE(Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=16)), TOY, [draw("api", 0, 0)])
+        rollouts(
+            SAGE(
+                Model(
+                    vocab_size=1024,
+                    width=32,
+                    layers=1,
+                    heads=2,
+                    kv_heads=1,
+                    head_dim=16,
+                    feed_forward=48,
+                    context=16,
+                )
+            ),
+            TOY,
+            [draw("api", 0, 0)],
+        )
 
 
 def test_prompt_ends_where_the_model_begins():
     task = draw("sql", 0, 0)
-    assert TOY.decode(prompt_of(task, TOY)).endswith(f"{task.request}<|im_end|>\n<|im_start|>assistant\n")
+    assert TOY.decode(prompt_of(task, TOY)).endswith(
+        f"{task.request}<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ several calls in one message
+# ------------------------------------------------------------------------------------------------------
+# several calls in one message
 
 
 def letters(task, *texts):
-    """A row of a task that has said these texts, markers as IDs, each judged as it ends: the row, and what was said back each time."""
+    """A row of a task that has said these texts, markers as IDs, each judged as it ends: the row,
+    and what was said back each time.
+    """
     row, back = Row(task, prompt_of(task, TOY), True, torch.zeros(9)), []
     for text in texts:
         row.start = len(row.rollout.tokens)
@@ -174,13 +287,20 @@ def letters(task, *texts):
 
 
 def of_calls(*calls):
-    return "\n".join(call if isinstance(call, str) else f"<tool_call>{json.dumps(call)}</tool_call>" for call in calls)
+    return "\n".join(
+        call if isinstance(call, str) else f"<tool_call>{json.dumps(call)}</tool_call>"
+        for call in calls
+    )
 
 
 @pytest.fixture
 def two():
     """A task of two steps, its two calls, and the answer."""
-    task = next(t for t in (draw("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200)) if sum(s.call is not None for s in t.solution) == 2)
+    task = next(
+        t
+        for t in (draw("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200))
+        if sum(s.call is not None for s in t.solution) == 2
+    )
     return task, *(step.call for step in task.solution if step.call), task.answer
 
 
@@ -188,17 +308,36 @@ def test_several_calls_of_a_message_are_carried_out_in_order(two):
     task, first, second, answer = two
     row, back = letters(task, f"both: {of_calls(first, second)}", answer)
     said = [entry.said for entry in row.episode.log]
-    messages = [{"role": "assistant", "content": ""}, *({"role": "tool", "content": text} for text in said)]
-    assert back[0] == "\n" + TOY.decode(TOY.encode_chat(messages, style="qwen", generation_prompt=True)[0]).split("assistant\n<|im_end|>\n", 1)[1]
+    messages = [
+        {"role": "assistant", "content": ""},
+        *({"role": "tool", "content": text} for text in said),
+    ]
+    assert (
+        back[0]
+        == "\n"
+        + TOY.decode(TOY.encode_chat(messages, style="qwen", generation_prompt=True)[0]).split(
+            "assistant\n<|im_end|>\n", 1
+        )[1]
+    )
     assert back[0].count("<tool_response>") == 2 and back[0].count("<|im_start|>user") == 1
-    assert (row.rollout.ended, row.rollout.verified, row.rollout.called, row.rollout.groups) == ("answer", True, [2, 0], [[0, 1], []])
+    assert (row.rollout.ended, row.rollout.verified, row.rollout.called, row.rollout.groups) == (
+        "answer",
+        True,
+        [2, 0],
+        [[0, 1], []],
+    )
 
 
-@pytest.mark.parametrize("bad", ["<tool_call>{oops</tool_call>", '<tool_call>{"name": "nosuch", "arguments": {}}</tool_call>'])
+@pytest.mark.parametrize(
+    "bad",
+    ["<tool_call>{oops</tool_call>", '<tool_call>{"name": "nosuch", "arguments": {}}</tool_call>'],
+)
 def test_calls_behind_a_wrong_one_are_carried_out(two, bad):
     task, first, second, answer = two
     row, back = letters(task, of_calls(first, bad, second), answer)
-    assert [bool(entry.faults) for entry in row.episode.log] == [False, True, False] and back[0].count("<tool_response>") == 3
+    assert [bool(entry.faults) for entry in row.episode.log] == [False, True, False] and back[
+        0
+    ].count("<tool_response>") == 3
     assert row.rollout.verified and row.rollout.invalid == 1
 
 
@@ -206,7 +345,11 @@ def test_limits_count_calls(two):
     task, first, _, _ = two
     wrong = {"name": "nosuch", "arguments": {}}
     row, back = letters(task, of_calls(wrong, wrong, first))
-    assert (row.rollout.ended, len(row.rollout.log), back) == ("invalid", 2, [""])  # what stands behind the end is not carried out
+    assert (row.rollout.ended, len(row.rollout.log), back) == (
+        "invalid",
+        2,
+        [""],
+    )  # what stands behind the end is not carried out
     row, _ = letters(task, of_calls(*[first] * 7), of_calls(*[first] * 7))
     assert (row.rollout.ended, len(row.rollout.log), row.rollout.called) == ("turns", 10, [7, 3])
     row = Row(task, prompt_of(task, TOY), True, torch.zeros(9))
@@ -217,17 +360,38 @@ def test_limits_count_calls(two):
 
 def test_a_draft_is_not_carried_out_and_an_answer_is_judged_without_its_thought(two):
     task, first, second, answer = two
-    row, _ = letters(task, f"<think>{of_calls(second)}</think>{of_calls(first)}", of_calls(second), f"<think>or {of_calls(first)}?</think>{answer}")
-    assert [entry.call for entry in row.episode.log] == [first, second] and row.rollout.verified and row.rollout.messages[-1] == answer
+    row, _ = letters(
+        task,
+        f"<think>{of_calls(second)}</think>{of_calls(first)}",
+        of_calls(second),
+        f"<think>or {of_calls(first)}?</think>{answer}",
+    )
+    assert (
+        [entry.call for entry in row.episode.log] == [first, second]
+        and row.rollout.verified
+        and row.rollout.messages[-1] == answer
+    )
 
 
 def test_a_fault_is_only_heard_of_after_its_message():
     """The same call twice in a message: the second one does not answer the fault of the first."""
     task = draw("api", 0, 0)
     call = {"name": "kemi", "arguments": {}}
-    log = [Entry(call, [], "error: timeout", None), Entry(call, [], "5", call), Entry(call, [], "error: x", None), Entry(call, [], "5", call)]
-    recovered = lambda called, length: Rollout(task, [], [], [], fault=(0, "timeout"), log=log[:length], called=called).recovered
-    assert [recovered([2], 2), recovered([2, 1], 3), recovered([2, 1, 1], 4), recovered([1, 1], 2)] == [False, False, True, True]
+    log = [
+        Entry(call, [], "error: timeout", None),
+        Entry(call, [], "5", call),
+        Entry(call, [], "error: x", None),
+        Entry(call, [], "5", call),
+    ]
+    recovered = lambda called, length: (
+        Rollout(task, [], [], [], fault=(0, "timeout"), log=log[:length], called=called).recovered
+    )
+    assert [
+        recovered([2], 2),
+        recovered([2, 1], 3),
+        recovered([2, 1, 1], 4),
+        recovered([1, 1], 2),
+    ] == [False, False, True, True]
 
 
 @pytest.mark.skipif("SAGE_DATA" not in os.environ, reason="needs the benchmarks' files: SAGE_DATA")
@@ -239,14 +403,20 @@ def test_parallel_tasks_of_the_leaderboard_are_solved_in_one_message():
 
 
 def test_a_world_that_hangs_is_interrupted(monkeypatch):
-    """Its episode ends as too long, whether a call or the verdict hangs; the answer is not believed."""
+    """Its episode ends as too long, whether a call or the verdict hangs; the answer is not
+    believed.
+    """
     for part in ("step", "verify"):
         with monkeypatch.context() as patch:
             patch.setattr("worlds.api.Api.patience", 0.2)
             patch.setattr(f"worlds.api.Api.{part}", lambda *_: time.sleep(60) or "1")
             task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
             row = Row(task, [1], False, torch.zeros(9))
-            call = f"<tool_call>{json.dumps(task.solution[0].call)}</tool_call>" if part == "step" else task.answer
+            call = (
+                f"<tool_call>{json.dumps(task.solution[0].call)}</tool_call>"
+                if part == "step"
+                else task.answer
+            )
             row.rollout.tokens += [*TOY.encode(call), TOY.stop[0]]
             row.act(TOY, 2, False)
             assert (row.rollout.ended, row.rollout.verified) == ("time", False)

@@ -1,4 +1,6 @@
-"""The sandbox: what it refuses, what it bounds, what it leaves behind (nothing), and the table of attacks."""
+"""The sandbox: what it refuses, what it bounds, what it leaves behind (nothing), and the table of
+attacks.
+"""
 
 import importlib.util
 import os
@@ -32,18 +34,33 @@ def test_every_attack_is_held(who):
         pytest.skip("these tests do not run as root")
     bench = attacks()
     as_is = who == "root" or os.geteuid() != 0
-    reached = {name: harm for name, (harm, _) in (bench.attempt_all() if as_is else bench.attempt_all_as_ordinary_user()).items() if harm}
+    reached = {
+        name: harm
+        for name, (harm, _) in (
+            bench.attempt_all() if as_is else bench.attempt_all_as_ordinary_user()
+        ).items()
+        if harm
+    }
     assert not reached and len(bench.ATTACKS) >= 25
 
 
 def test_the_surroundings_notice_harm():
     """The judge of the attacks is not blind: without a sandbox each of these is seen."""
     bench = attacks()
-    for command in ("cat {secret}", "echo x > {secret}", "rm {secret}", "kill -9 {victim}", "echo x > /dev/tcp/127.0.0.1/{port}", "touch /tmp/{marker}"):
+    for command in (
+        "cat {secret}",
+        "echo x > {secret}",
+        "rm {secret}",
+        "kill -9 {victim}",
+        "echo x > /dev/tcp/127.0.0.1/{port}",
+        "touch /tmp/{marker}",
+    ):
         around = bench.Surroundings()
         try:
-            done = subprocess.run(["bash", "-c", command.format(**around.words())], capture_output=True, text=True)
-            time.sleep(0.05)                     # a killed process is waited for, a connection accepted
+            done = subprocess.run(
+                ["bash", "-c", command.format(**around.words())], capture_output=True, text=True
+            )
+            time.sleep(0.05)  # a killed process is waited for, a connection accepted
             assert around.harm(sandbox.Result(done.stdout, done.returncode)), command
         finally:
             (Path("/tmp") / around.marker).unlink(missing_ok=True)
@@ -57,8 +74,12 @@ def test_nothing_is_left_behind(calls):
     places = [Path("/tmp"), Path("/dev/shm"), Path("/var/tmp")]
 
     def state() -> tuple:
-        return len(os.listdir("/proc/self/fd")), below(os.getpid()), [len(list(place.iterdir())) for place in places[1:]], \
-            len(Path("/proc/self/mountinfo").read_text().splitlines())
+        return (
+            len(os.listdir("/proc/self/fd")),
+            below(os.getpid()),
+            [len(list(place.iterdir())) for place in places[1:]],
+            len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        )
 
     before = state()
     for number in range(calls // 20):
@@ -71,7 +92,9 @@ def test_nothing_is_left_behind(calls):
 
 def test_a_sandbox_ends_with_its_program():
     code = "from worlds.sandbox import Sandbox\nimport time\ns = Sandbox()\nprint(s.process.pid, s.pid, flush=True)\ntime.sleep(60)"
-    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    program = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     pids = [int(word) for word in program.stdout.readline().split()]
     program.send_signal(signal.SIGKILL)
     program.wait()
@@ -93,7 +116,9 @@ def test_without_bubblewrap_it_refuses(monkeypatch):
 
 def test_a_bubblewrap_that_may_not_start_is_quoted(monkeypatch, tmp_path):
     for name in ("bwrap", "setpriv"):
-        (tmp_path / name).write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
+        (tmp_path / name).write_text(
+            "#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n"
+        )
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(UserError, match="No permissions to create new namespace"):
@@ -101,14 +126,25 @@ def test_a_bubblewrap_that_may_not_start_is_quoted(monkeypatch, tmp_path):
 
 
 def test_files_go_in_and_come_out_with_their_times():
-    tree = {".": File(None, 1_500_000_000), "a": File(None, 1_500_000_001), "a/b": File(None, 1_500_000_002), "a/b/c.txt": File(b"\0\xff", 1_500_000_003),
-            "empty": File(b"", 1_500_000_004), "two words": File(b"x" * 100_000, 1_500_000_005)}
+    tree = {
+        ".": File(None, 1_500_000_000),
+        "a": File(None, 1_500_000_001),
+        "a/b": File(None, 1_500_000_002),
+        "a/b/c.txt": File(b"\0\xff", 1_500_000_003),
+        "empty": File(b"", 1_500_000_004),
+        "two words": File(b"x" * 100_000, 1_500_000_005),
+    }
     with Sandbox(tree) as one:
         assert one.tree() == {path: file for path, file in tree.items() if path != "."}
         assert one.run("stat -c %Y . a a/b/c.txt").output == "1500000000\n1500000001\n1500000003\n"
         one.run("ln -s /etc/passwd link; mkfifo pipe; rm empty; mkdir new")
         after = one.tree()
-        assert after["link"].other == "link to /etc/passwd" and after["pipe"].other and "empty" not in after and after["new"].data is None
+        assert (
+            after["link"].other == "link to /etc/passwd"
+            and after["pipe"].other
+            and "empty" not in after
+            and after["new"].data is None
+        )
 
 
 def test_a_tree_that_does_not_fit():
@@ -134,7 +170,9 @@ def test_limits_are_told():
         assert one.run("yes").stopped == "killed after 100 bytes of output"
         assert one.run("echo 'a\0b'").status == 126 and "NUL" in one.run("\0").output
         assert one.run("x" * 40_000).status == 126
-        assert one.run("echo '\ud800'").status == 0  # a lone surrogate from JSON is a few bytes like any others
+        assert (
+            one.run("echo '\ud800'").status == 0
+        )  # a lone surrogate from JSON is a few bytes like any others
         assert one.run("echo still here").output == "still here\n"
 
 
@@ -148,7 +186,9 @@ def test_a_sandbox_that_is_gone_says_so():
     one.close()
 
 
-@pytest.mark.parametrize("command", ["for i in $(seq 60); do mkdir d && cd d; done", "touch $(seq 5000)"])
+@pytest.mark.parametrize(
+    "command", ["for i in $(seq 60); do mkdir d && cd d; done", "touch $(seq 5000)"]
+)
 def test_a_tree_too_large_to_read_says_so(command):
     with Sandbox() as one:
         one.run(command)

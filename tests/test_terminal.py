@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tools import tool
-from worlds import Episode
+from worlds.tools import tool
+from worlds.base import Episode
 from worlds.terminal import task_of
 
 CALL = {"name": "look", "arguments": {}}
@@ -19,17 +19,29 @@ def answers(number):
         return [episode.step(CALL) for _ in range(number)]
 
 
-@pytest.mark.parametrize("typed, wanted", [
-    ("sunny\nrain\n", ["sunny", "rain"]),
-    ('{\n  "a": [1,\n\n', ['{\n  "a": [1,', "error: no answer"]),                       # an empty line ends what is not whole
-    ('{\n  "a": {\n    "b": "}"\n  }\n}\nrain\n', ['{\n  "a": {\n    "b": "}"\n  }\n}', "rain"]),
-    ('[\r\n  1,\r\n  2\r\n]\r\nrain\n', ["[\r\n  1,\r\n  2\r\n]", "rain"]),
-    ('{"a": 1}\nrain\n', ['{"a": 1}', "rain"]),
-    ("{\n  temperature: 21\n}\n\nrain\n", ["{\n  temperature: 21\n}", "rain"]),           # begins like JSON and is none
-    ('{\n  "a": 1', ['{\n  "a": 1', "error: no answer"]),                                # the input ends
-    ("\nrain\n", ["error: no answer", "rain"]),
-    ("[" * 100_000 + "\n", ["[" * 100_000, "error: no answer"]),
-])
+@pytest.mark.parametrize(
+    "typed, wanted",
+    [
+        ("sunny\nrain\n", ["sunny", "rain"]),
+        (
+            '{\n  "a": [1,\n\n',
+            ['{\n  "a": [1,', "error: no answer"],
+        ),  # an empty line ends what is not whole
+        (
+            '{\n  "a": {\n    "b": "}"\n  }\n}\nrain\n',
+            ['{\n  "a": {\n    "b": "}"\n  }\n}', "rain"],
+        ),
+        ("[\r\n  1,\r\n  2\r\n]\r\nrain\n", ["[\r\n  1,\r\n  2\r\n]", "rain"]),
+        ('{"a": 1}\nrain\n', ['{"a": 1}', "rain"]),
+        (
+            "{\n  temperature: 21\n}\n\nrain\n",
+            ["{\n  temperature: 21\n}", "rain"],
+        ),  # begins like JSON and is none
+        ('{\n  "a": 1', ['{\n  "a": 1', "error: no answer"]),  # the input ends
+        ("\nrain\n", ["error: no answer", "rain"]),
+        ("[" * 100_000 + "\n", ["[" * 100_000, "error: no answer"]),
+    ],
+)
 def test_an_answer_is_read_whole(monkeypatch, typed, wanted):
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed, newline=""))
     assert answers(2) == wanted

@@ -1,4 +1,6 @@
-"""The hybrid mode beside rollouts, full forward passes and hand-made candidates: what must be equal is equal, token for token."""
+"""The hybrid mode beside rollouts, full forward passes and hand-made candidates: what must be equal
+is equal, token for token.
+"""
 
 import json
 import time
@@ -11,10 +13,23 @@ from generate import generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
-from rollout import AGAIN, Rollout, between, prompt_of, rollouts
+from agent import AGAIN, Rollout, between, prompt_of, rollouts
 from talk import Cost, Talk
-from think import Candidate, Future, Line, Step, Thinker, Vote, conclusion, constraint_tokens, think, vote, votes_of
-from worlds import Episode, draw
+from think import (
+    Candidate,
+    Future,
+    Line,
+    Step,
+    Thinker,
+    Vote,
+    conclusion,
+    constraint_tokens,
+    think,
+    vote,
+    votes_of,
+)
+from worlds.base import Episode, draw
+
 
 @pytest.fixture(scope="module")
 def minds():
@@ -22,34 +37,74 @@ def minds():
 
 
 def test_a_gate_that_never_opens_is_the_plain_rollout(minds):
-    """Token for token, greedy and sampled at the same draws; so is mode fast; and attached heads change nothing."""
+    """Token for token, greedy and sampled at the same draws; so is mode fast; and attached heads
+    change nothing.
+    """
     for temperature in (0.0, 1.0):
         plain = rollouts(minds[0], TOY, TASKS, temperature, seed=5, room=180)
         for settings in (Think(mode="fast"), Think(mode="hybrid", tau=1.0)):
             settings.fast_temperature, settings.room = temperature, 180
-            for wanted, thinking in zip(plain, think(*minds, TOY, TASKS, settings, seed=5, batch=4)):
+            for wanted, thinking in zip(
+                plain, think(*minds, TOY, TASKS, settings, seed=5, batch=4)
+            ):
                 done = thinking.rollout
-                assert (done.tokens, done.own, done.messages, done.ended, done.verified) == (wanted.tokens, wanted.own, wanted.messages, wanted.ended, wanted.verified)
+                assert (done.tokens, done.own, done.messages, done.ended, done.verified) == (
+                    wanted.tokens,
+                    wanted.own,
+                    wanted.messages,
+                    wanted.ended,
+                    wanted.verified,
+                )
                 assert not any(step.reasoned for step in thinking.steps)
-                assert done.verified or temperature or done.task not in TASKS[1:KNOWN]  # real episodes, with calls, faults and answers
-                assert torch.tensor(done.log_probs).sub(torch.tensor(wanted.log_probs)).abs().max() <= 1e-4
+                assert (
+                    done.verified or temperature or done.task not in TASKS[1:KNOWN]
+                )  # real episodes, with calls, faults and answers
+                assert (
+                    torch.tensor(done.log_probs).sub(torch.tensor(wanted.log_probs)).abs().max()
+                    <= 1e-4
+                )
 
 
 def test_a_gate_that_always_opens_is_mode_reason(minds):
-    hybrid, reason = (think(*minds, TOY, TASKS, Think(mode=mode, tau=0.0, n=3, theta=0.4, room=130), seed=2) for mode in ("hybrid", "reason"))
+    hybrid, reason = (
+        think(*minds, TOY, TASKS, Think(mode=mode, tau=0.0, n=3, theta=0.4, room=130), seed=2)
+        for mode in ("hybrid", "reason")
+    )
     for a, b in zip(hybrid, reason):
         assert a.rollout.tokens == b.rollout.tokens
-        assert [(c.tokens, c.fate, c.round, c.times) for s in a.steps for c in s.candidates] == [(c.tokens, c.fate, c.round, c.times) for s in b.steps for c in s.candidates]
+        assert [(c.tokens, c.fate, c.round, c.times) for s in a.steps for c in s.candidates] == [
+            (c.tokens, c.fate, c.round, c.times) for s in b.steps for c in s.candidates
+        ]
         assert all(s.reasoned for s in a.steps + b.steps)
-        for c, d in zip((c for s in a.steps for c in s.candidates), (c for s in b.steps for c in s.candidates)):
+        for c, d in zip(
+            (c for s in a.steps for c in s.candidates), (c for s in b.steps for c in s.candidates)
+        ):
             assert abs(c.energy - d.energy) <= 1e-4 and abs(c.coherence - d.coherence) <= 1e-5
 
 
 def test_one_candidate_without_doubts_is_plain_decoding(minds):
     plain = rollouts(minds[0], TOY, TASKS, 1.0, seed=3, room=130)
-    bare = think(*minds, TOY, TASKS, Think(mode="reason", n=1, lam=0.0, counterfactuals="", theta=0.0, resamples=0, fast_temperature=1.0, room=130), seed=3)
+    bare = think(
+        *minds,
+        TOY,
+        TASKS,
+        Think(
+            mode="reason",
+            n=1,
+            lam=0.0,
+            counterfactuals="",
+            theta=0.0,
+            resamples=0,
+            fast_temperature=1.0,
+            room=130,
+        ),
+        seed=3,
+    )
     assert [r.tokens for r in plain] == [t.rollout.tokens for t in bare]
-    assert {c.fate for t in bare for s in t.steps for c in s.candidates} <= {"committed", "fallback"} and all(c.ics is None for t in bare for s in t.steps for c in s.candidates)
+    assert {c.fate for t in bare for s in t.steps for c in s.candidates} <= {
+        "committed",
+        "fallback",
+    } and all(c.ics is None for t in bare for s in t.steps for c in s.candidates)
 
 
 def test_an_episode_does_not_depend_on_its_batch(minds):
@@ -59,16 +114,23 @@ def test_an_episode_does_not_depend_on_its_batch(minds):
     settings.tau = (gates[3] + gates[4]) / 2  # some steps are doubted, some are not
     together, alone = (think(*minds, TOY, TASKS, settings, seed=4, batch=batch) for batch in (6, 1))
     assert [t.rollout.tokens for t in together] == [t.rollout.tokens for t in alone]
-    assert [[s.reasoned for s in t.steps] for t in together] == [[s.reasoned for s in t.steps] for t in alone]
+    assert [[s.reasoned for s in t.steps] for t in together] == [
+        [s.reasoned for s in t.steps] for t in alone
+    ]
     assert {s.reasoned for t in together for s in t.steps} == {True, False}
 
 
 def test_a_shared_prefix_is_separate_runs(minds):
-    """n rows selected from one conversation write what n conversations write, with log-probabilities and confidences that agree.
+    """n rows selected from one conversation write what n conversations write, with
+    log-probabilities and confidences that agree.
 
-    Of the draws of seeds 0 to 24 one, of seed 0, falls between two tokens of probability 3e-6, where rounding decides; hence seed 1.
+    Of the draws of seeds 0 to 24 one, of seed 0, falls between two tokens of probability 3e-6,
+    where rounding decides; hence seed 1.
     """
-    prompt, draws = prompt_of(TASKS[0], TOY), torch.rand(5, 40, generator=torch.Generator().manual_seed(1)).tolist()
+    prompt, draws = (
+        prompt_of(TASKS[0], TOY),
+        torch.rand(5, 40, generator=torch.Generator().manual_seed(1)).tolist(),
+    )
 
     def begun(rows):
         talk = Talk(*minds, [Cost() for _ in range(rows)], 400)
@@ -78,10 +140,13 @@ def test_a_shared_prefix_is_separate_runs(minds):
     one = begun(1)
     one.confide()  # the head has read a part
     shared = one.select([0] * 5)
-    written, confidence = shared.write(draws, [1.0] * 5, [40, 30, 40, 20, 40], TOY.stop), shared.confide()
+    written, confidence = (
+        shared.write(draws, [1.0] * 5, [40, 30, 40, 20, 40], TOY.stop),
+        shared.confide(),
+    )
     for row, limit in enumerate((40, 30, 40, 20, 40)):
         talk = begun(1)
-        (tokens, log_probs, entropy), = talk.write([draws[row]], [1.0], [limit], TOY.stop)
+        ((tokens, log_probs, entropy),) = talk.write([draws[row]], [1.0], [limit], TOY.stop)
         assert tokens == written[row][0] and abs(entropy - written[row][2]) <= 1e-5
         assert torch.tensor(log_probs).sub(torch.tensor(written[row][1])).abs().max() <= 1e-5
         assert talk.confide().sub(confidence[row]).abs().max() <= 1e-5
@@ -89,36 +154,69 @@ def test_a_shared_prefix_is_separate_runs(minds):
 
 
 def full(minds, tokens, own):
-    """Next-token log-probabilities and the head's confidences at every place, by plain forward passes; `own` says which tokens the agent wrote."""
+    """Next-token log-probabilities and the head's confidences at every place, by plain forward
+    passes; `own` says which tokens the agent wrote.
+    """
     model, heads = minds
     with torch.no_grad():
         row = torch.tensor([tokens])
         hidden = model.hidden(row)
-        return model.logits(hidden)[0].log_softmax(-1), heads["meta"].confidence(heads["meta"](hidden, surprise_of(model, row, hidden, torch.tensor([own]))))[0]
+        return model.logits(hidden)[0].log_softmax(-1), heads["meta"].confidence(
+            heads["meta"](hidden, surprise_of(model, row, hidden, torch.tensor([own])))
+        )[0]
 
 
 def test_what_is_recorded_is_what_the_model_says(minds):
-    """Log-probabilities of what was said, revised steps included; confidences, energies and ICS of candidates."""
+    """Log-probabilities of what was said, revised steps included; confidences, energies and ICS of
+    candidates.
+    """
     for seed in range(1, 20):  # which of them revises hangs on the rounding of the agent's training
-        thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1, critique=True), seed=seed)
-        if any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(len(t.steps) > 1 for t in thinking):
+        thinking = think(
+            *minds,
+            TOY,
+            TASKS,
+            Think(mode="reason", n=2, theta=0.99, room=130, lam=0.1, critique=True),
+            seed=seed,
+        )
+        if any(s.chosen.round == 1 for t in thinking for s in t.steps) and any(
+            len(t.steps) > 1 for t in thinking
+        ):
             break
     else:
         pytest.fail("no draw with a revised step and an episode of several steps")
     for t in thinking:
         log_p, _ = full(minds, t.rollout.tokens, t.rollout.own)
         for place in range(1, len(t.rollout.tokens)):
-            wanted = log_p[place - 1, t.rollout.tokens[place]].item() if t.rollout.own[place] else 0.0
+            wanted = (
+                log_p[place - 1, t.rollout.tokens[place]].item() if t.rollout.own[place] else 0.0
+            )
             assert abs(t.rollout.log_probs[place] - wanted) <= 1e-4
         step = t.steps[0]
         for c in step.candidates:
             prompt = prompt_of(t.rollout.task, TOY)
-            log_p, confidence = full(minds, prompt + c.tokens, [False] * len(prompt) + [True] * len(c.tokens))
+            log_p, confidence = full(
+                minds, prompt + c.tokens, [False] * len(prompt) + [True] * len(c.tokens)
+            )
             assert torch.tensor(c.confidence).sub(confidence[-1]).abs().max() <= 1e-5
-            assert abs(c.log_prob - log_p[len(prompt) - 1:-1].gather(1, torch.tensor(c.tokens)[:, None]).mean().item()) <= 1e-4
+            assert (
+                abs(
+                    c.log_prob
+                    - log_p[len(prompt) - 1 : -1]
+                    .gather(1, torch.tensor(c.tokens)[:, None])
+                    .mean()
+                    .item()
+                )
+                <= 1e-4
+            )
             words = c.tokens if c.tokens[-1] == TOY.stop[0] else [*c.tokens, TOY.stop[0]]
-            ics, prior = minds[1]["inverse"].scores(minds[0], [words], [constraint_tokens(t.rollout.task, TOY)])
-            assert abs(c.ics - ics[0]) <= 1e-3 and abs(c.prior - prior[0]) <= 1e-3 and c.energy == -c.log_prob - 0.1 * c.ics
+            ics, prior = minds[1]["inverse"].scores(
+                minds[0], [words], [constraint_tokens(t.rollout.task, TOY)]
+            )
+            assert (
+                abs(c.ics - ics[0]) <= 1e-3
+                and abs(c.prior - prior[0]) <= 1e-3
+                and c.energy == -c.log_prob - 0.1 * c.ics
+            )
 
 
 def acting(minds, settings, text, task):
@@ -141,50 +239,112 @@ CALL = '<tool_call>{"name":"kemi","arguments":{"rana":1}}</tool_call>'
 
 
 def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
-    """Each future is what the model writes behind prompt, candidate and the imagined result; `success` is the head's there; S is their mean."""
+    """Each future is what the model writes behind prompt, candidate and the imagined result;
+
+    `success` is the head's there; S is their mean.
+    """
     settings = Think(counterfactuals="error,error,empty,expected", ahead=12, theta=0.0, delta=1.0)
     tokens, candidate = acting(minds, settings, CALL, TASKS[0])
     texts = [f.said for f in candidate.futures]
-    assert [f.kind for f in candidate.futures] == ["error", "error", "empty", "expected"] and texts[0] != texts[1] and texts[2] == "no result"
+    assert (
+        [f.kind for f in candidate.futures] == ["error", "error", "empty", "expected"]
+        and texts[0] != texts[1]
+        and texts[2] == "no result"
+    )
     opening = between(TOY, "compact", "tool", "")
-    opening = opening[:opening.index(TOY.special["<tool_response>"]) + 1]
-    imagined, = generate(minds[0], [tokens + opening], 12, stop=[TOY.special["</tool_response>"], *TOY.stop])
+    opening = opening[: opening.index(TOY.special["<tool_response>"]) + 1]
+    (imagined,) = generate(
+        minds[0], [tokens + opening], 12, stop=[TOY.special["</tool_response>"], *TOY.stop]
+    )
     assert texts[3] == TOY.decode(imagined)
     for future in candidate.futures:
         before = tokens + between(TOY, "compact", "tool", future.said)
-        then, = generate(minds[0], [before], 12, stop=TOY.stop)
+        (then,) = generate(minds[0], [before], 12, stop=TOY.stop)
         assert future.then == TOY.decode(then)
         ended, said = len(then) < 12, len(candidate.tokens)
-        own = [False] * (len(tokens) - said) + [True] * said + [False] * (len(before) - len(tokens)) + [True] * (len(then) + 1)
-        assert future.success == pytest.approx(full(minds, before + then + TOY.stop[:1], own)[1][-1, PARTS.index("success")].item() if ended else 0.0, abs=1e-5)
+        own = (
+            [False] * (len(tokens) - said)
+            + [True] * said
+            + [False] * (len(before) - len(tokens))
+            + [True] * (len(then) + 1)
+        )
+        assert future.success == pytest.approx(
+            full(minds, before + then + TOY.stop[:1], own)[1][-1, PARTS.index("success")].item()
+            if ended
+            else 0.0,
+            abs=1e-5,
+        )
     successes = [f.success for f in candidate.futures]
-    assert candidate.coherence == pytest.approx(sum(successes) / 4) and candidate.spread == pytest.approx(max(successes) - min(successes))
+    assert candidate.coherence == pytest.approx(
+        sum(successes) / 4
+    ) and candidate.spread == pytest.approx(max(successes) - min(successes))
 
 
 def test_nothing_follows_an_answer_and_nothing_is_imagined_without_counterfactuals(minds):
-    for text, settings in (("answer: 5", Think(lam=0.0)), (CALL, Think(counterfactuals="", lam=0.0))):
+    for text, settings in (
+        ("answer: 5", Think(lam=0.0)),
+        (CALL, Think(counterfactuals="", lam=0.0)),
+    ):
         _, candidate = acting(minds, settings, text, TASKS[0])
-        assert candidate.futures == [] and candidate.coherence == candidate.confidence[PARTS.index("success")] and candidate.spread == 0
+        assert (
+            candidate.futures == []
+            and candidate.coherence == candidate.confidence[PARTS.index("success")]
+            and candidate.spread == 0
+        )
 
 
 def candidate(energy, reason="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), futures=(), round=0):
-    return Candidate(0, round, TOY.encode("x<|im_end|>" if ended else "x", special=True), [-0.5], 0.0, "x", ended, confidence=list(confidence), futures=list(futures), energy=energy, reason=reason)
+    return Candidate(
+        0,
+        round,
+        TOY.encode("x<|im_end|>" if ended else "x", special=True),
+        [-0.5],
+        0.0,
+        "x",
+        ended,
+        confidence=list(confidence),
+        futures=list(futures),
+        energy=energy,
+        reason=reason,
+    )
 
 
 def test_the_least_energy_among_the_good_is_committed(minds):
     thinker, step = Thinker(*minds, TOY, Think()), Step()
-    some = [candidate(0.1, "coherence 0.20, wanted 0.50"), candidate(0.5), candidate(0.3), candidate(-1.0, "it does not end", ended=False)]
+    some = [
+        candidate(0.1, "coherence 0.20, wanted 0.50"),
+        candidate(0.5),
+        candidate(0.3),
+        candidate(-1.0, "it does not end", ended=False),
+    ]
     assert thinker.commit(step, some, last=False)
-    assert step.chosen is some[2] and [c.fate for c in some] == ["rejected", "rejected", "committed", "rejected"]
-    assert "0.300" in some[1].reason and some[0].reason.startswith("coherence") and some[2].reason == ""
+    assert step.chosen is some[2] and [c.fate for c in some] == [
+        "rejected",
+        "rejected",
+        "committed",
+        "rejected",
+    ]
+    assert (
+        "0.300" in some[1].reason
+        and some[0].reason.startswith("coherence")
+        and some[2].reason == ""
+    )
 
 
 def test_where_nothing_is_good_more_is_drawn_and_then_the_trace_says_so(minds):
     thinker, step = Thinker(*minds, TOY, Think()), Step()
-    some = [candidate(0.4, "coherence"), candidate(0.2, "unsteady"), candidate(0.1, "it does not end", ended=False)]
+    some = [
+        candidate(0.4, "coherence"),
+        candidate(0.2, "unsteady"),
+        candidate(0.1, "it does not end", ended=False),
+    ]
     assert not thinker.commit(step, some, last=False) and step.chosen is None
     assert thinker.commit(step, some, last=True)
-    assert step.chosen is some[1] and step.chosen.fate == "fallback" and step.chosen.reason == "unsteady"
+    assert (
+        step.chosen is some[1]
+        and step.chosen.fate == "fallback"
+        and step.chosen.reason == "unsteady"
+    )
 
 
 def test_a_critique_names_what_failed(minds):
@@ -192,48 +352,111 @@ def test_a_critique_names_what_failed(minds):
         rollout = Rollout(TASKS[0], [], [], [])
 
     thinker = Thinker(*minds, TOY, Think())
-    for some, wanted in (([candidate(0.1)], "a tool or an argument is made up"),
-                         ([candidate(0.3), candidate(0.1, confidence=(0.1, 0.9, 0.9, 0.9))], "the call does not fit its schema"),
-                         ([candidate(0.1, futures=[Future("error", "error: gone", "", 0.05), Future("empty", "no result", "", 0.9)])], "this does not lead to the goal")):
+    for some, wanted in (
+        ([candidate(0.1)], "a tool or an argument is made up"),
+        (
+            [candidate(0.3), candidate(0.1, confidence=(0.1, 0.9, 0.9, 0.9))],
+            "the call does not fit its schema",
+        ),
+        (
+            [
+                candidate(
+                    0.1,
+                    futures=[
+                        Future("error", "error: gone", "", 0.05),
+                        Future("empty", "no result", "", 0.9),
+                    ],
+                )
+            ],
+            "this does not lead to the goal",
+        ),
+    ):
         step = Step(candidates=some)
         text = TOY.decode(thinker.critique(Line, step))
-        assert step.told == [wanted] and text == f"x<|im_end|>\n<|im_start|>user\n{AGAIN}<|im_end|>\n<|im_start|>assistant\n{wanted}\n"
+        assert (
+            step.told == [wanted]
+            and text
+            == f"x<|im_end|>\n<|im_start|>user\n{AGAIN}<|im_end|>\n<|im_start|>assistant\n{wanted}\n"
+        )
 
 
 def test_rejected_steps_leave_no_trace_in_the_episode(minds):
-    thinking = think(*minds, TOY, TASKS, Think(mode="reason", n=2, theta=1.0, resamples=2, room=130, critique=True), seed=1)
+    thinking = think(
+        *minds,
+        TOY,
+        TASKS,
+        Think(mode="reason", n=2, theta=1.0, resamples=2, room=130, critique=True),
+        seed=1,
+    )
     for t in thinking:
         for step in t.steps:
-            assert len(step.told) == 2 and {c.round for c in step.candidates} == {0, 1, 2} and step.chosen.fate == "fallback"
+            assert (
+                len(step.told) == 2
+                and {c.round for c in step.candidates} == {0, 1, 2}
+                and step.chosen.fate == "fallback"
+            )
             assert sum(c.times for c in step.candidates) == 6
-            assert step.chosen.energy == min(c.energy for c in step.candidates if c.ended or not step.chosen.ended)
+            assert step.chosen.energy == min(
+                c.energy for c in step.candidates if c.ended or not step.chosen.ended
+            )
         own = [token for token, mine in zip(t.rollout.tokens, t.rollout.own) if mine]
         assert own == [token for step in t.steps for token in step.chosen.tokens]
-        assert not any(words in TOY.decode(t.rollout.tokens) for step in t.steps for words in step.told)
+        assert not any(
+            words in TOY.decode(t.rollout.tokens) for step in t.steps for words in step.told
+        )
 
 
 def test_each_token_of_a_fast_episode_is_computed_once(minds):
     for t in think(*minds, TOY, TASKS[1:3], Think(mode="fast"), seed=5):
         length = len(t.rollout.tokens)
         assert t.cost.tokens == length and t.cost.seconds > 0
-        blocks = sum(flops_per_token(Model(**{**vars(SHAPE), "vocab_size": 0}), place + 0.5) for place in range(length)) / 3
-        logits = (sum(t.rollout.own) + len(t.steps)) * 2 * SHAPE.width * SHAPE.vocab_size  # one for each token it wrote, and one behind all that it read
+        blocks = (
+            sum(
+                flops_per_token(Model(**{**vars(SHAPE), "vocab_size": 0}), place + 0.5)
+                for place in range(length)
+            )
+            / 3
+        )
+        logits = (
+            (sum(t.rollout.own) + len(t.steps)) * 2 * SHAPE.width * SHAPE.vocab_size
+        )  # one for each token it wrote, and one behind all that it read
         assert t.cost.flops == pytest.approx(blocks + logits, rel=0.02)
     reason = think(*minds, TOY, TASKS[:2], Think(mode="reason", n=4, room=130), seed=5)
-    assert all(t.cost.flops > 4 * t.rollout.own.count(True) * flops_per_token(SHAPE, 1) / 3 for t in reason)
+    assert all(
+        t.cost.flops > 4 * t.rollout.own.count(True) * flops_per_token(SHAPE, 1) / 3 for t in reason
+    )
 
 
 def test_a_gate_of_ones_own(minds):
     """An entropy gate opens where the entropy is."""
-    asked = think(*minds, TOY, TASKS, Think(tau=0.5, n=1, room=130, lam=0.0, counterfactuals="", theta=0.0), seed=1, gate=lambda hidden, entropy: (entropy > 1.5).float())
-    assert all(step.reasoned == (step.candidates[0].entropy > 1.5) for t in asked for step in t.steps)
+    asked = think(
+        *minds,
+        TOY,
+        TASKS,
+        Think(tau=0.5, n=1, room=130, lam=0.0, counterfactuals="", theta=0.0),
+        seed=1,
+        gate=lambda hidden, entropy: (entropy > 1.5).float(),
+    )
+    assert all(
+        step.reasoned == (step.candidates[0].entropy > 1.5) for t in asked for step in t.steps
+    )
     assert {step.reasoned for t in asked for step in t.steps} == {True, False}
 
 
-@pytest.mark.parametrize("misbehave, problem", [(lambda: time.sleep(30), "TimeoutError: the tool did not end within 0.2 s"), (lambda: 1 / 0, "ZeroDivisionError")])
+@pytest.mark.parametrize(
+    "misbehave, problem",
+    [
+        (lambda: time.sleep(30), "TimeoutError: the tool did not end within 0.2 s"),
+        (lambda: 1 / 0, "ZeroDivisionError"),
+    ],
+)
 def test_a_tool_that_hangs_or_raises_costs_its_episode_only(minds, monkeypatch, misbehave, problem):
     tasks, whole = TASKS[:3], Episode.step
-    monkeypatch.setattr(Episode, "step", lambda self, call: misbehave() if self.task is tasks[0] else whole(self, call))
+    monkeypatch.setattr(
+        Episode,
+        "step",
+        lambda self, call: misbehave() if self.task is tasks[0] else whole(self, call),
+    )
     ended = [t.rollout for t in think(*minds, TOY, tasks, Think(mode="fast", patience=0.2), seed=2)]
     assert ended[0].ended == "raised" and ended[0].problem.startswith(problem)
     assert [(r.ended, r.verified) for r in ended[1:]] == [("answer", True), ("answer", True)]
@@ -249,31 +472,73 @@ def test_a_full_context_ends_the_episode(minds):
     longest = max(len(prompt_of(task, TOY)) for task in TASKS)
     small = SAGE(Model(**{**vars(SHAPE), "context": longest + 8}))
     for t in think(small, Heads(SHAPE), TOY, TASKS, Think(mode="reason", n=2, room=200)):
-        assert len(t.rollout.tokens) <= longest + 8 and (t.rollout.ended != "length" or len(t.rollout.tokens) in (longest + 8, len(prompt_of(t.rollout.task, TOY)) + 200))
+        assert len(t.rollout.tokens) <= longest + 8 and (
+            t.rollout.ended != "length"
+            or len(t.rollout.tokens) in (longest + 8, len(prompt_of(t.rollout.task, TOY)) + 200)
+        )
 
 
 def test_constraints_give_nothing_away():
-    """Equation 13 is asked only what the request says; not what is missing in it, nor how it is to be read."""
+    """Equation 13 is asked only what the request says; not what is missing in it, nor how it is to
+    be read.
+    """
     texts = lambda task: [TOY.decode(tokens[:-1]) for tokens in constraint_tokens(task, TOY)]
-    asking = next(task for task in (draw("api", 0, index) for index in range(100)) if task.kind == "ask" and len(task.constraints) > 2)
-    assert f"missing {asking.constraints['missing']}" not in texts(asking) and f"goal {asking.constraints['goal']}" in texts(asking) and len(texts(asking)) == len(asking.constraints) - 1
+    asking = next(
+        task
+        for task in (draw("api", 0, index) for index in range(100))
+        if task.kind == "ask" and len(task.constraints) > 2
+    )
+    assert (
+        f"missing {asking.constraints['missing']}" not in texts(asking)
+        and f"goal {asking.constraints['goal']}" in texts(asking)
+        and len(texts(asking)) == len(asking.constraints) - 1
+    )
     for task in (draw("math", 0, index) for index in range(50)):
-        assert not any("kind" in text or "turned" in text for text in texts(task)) and f"start {task.constraints['start']}" in texts(task)
-    unsafe = next(task for task in (draw("safety", 0, index) for index in range(50)) if not set(task.request.lower().split()) & {"private", "database"})
-    assert texts(unsafe)[0] in unsafe.request and not any("unsafe" in text for text in texts(unsafe))  # none is left: the sentences themselves
+        assert not any(
+            "kind" in text or "turned" in text for text in texts(task)
+        ) and f"start {task.constraints['start']}" in texts(task)
+    unsafe = next(
+        task
+        for task in (draw("safety", 0, index) for index in range(50))
+        if not set(task.request.lower().split()) & {"private", "database"}
+    )
+    assert texts(unsafe)[0] in unsafe.request and not any(
+        "unsafe" in text for text in texts(unsafe)
+    )  # none is left: the sentences themselves
 
 
-# ------------------------------------------------------------------------------------------------------ votes
+# ------------------------------------------------------------------------------------------------------
+# votes
 
 
 def test_every_rule_of_voting():
-    wrong, right = [Vote("answer : 7", False, 0.2, gain, energy) for gain, energy in ((-9.0, 0.9), (-8.0, 0.8), (-7.0, 0.7))], [Vote("answer : 5", True, 0.9, -1.0, 0.5), Vote("answer : 5", True, 0.8, -2.0, 0.6)]
+    wrong, right = (
+        [
+            Vote("answer : 7", False, 0.2, gain, energy)
+            for gain, energy in ((-9.0, 0.9), (-8.0, 0.8), (-7.0, 0.7))
+        ],
+        [Vote("answer : 5", True, 0.9, -1.0, 0.5), Vote("answer : 5", True, 0.8, -2.0, 0.6)],
+    )
     silent, sure = Vote("", False, 1.0, 0.0, 0.0), Vote("answer : 9", False, 0.1, -3.0, 0.1)
     chosen = vote([wrong[0], right[0], silent, *wrong[1:], right[1], sure])
-    assert chosen == {"one sample": wrong[0], "majority": wrong[2], "ICS-filtered": right[0], "head-weighted": right[0], "least energy": sure, "oracle": right[0]}
+    assert chosen == {
+        "one sample": wrong[0],
+        "majority": wrong[2],
+        "ICS-filtered": right[0],
+        "head-weighted": right[0],
+        "least energy": sure,
+        "oracle": right[0],
+    }
     assert vote([wrong[0], right[0]])["majority"] is right[0]  # a tie goes to the lower energy
     assert vote([wrong[2], right[1], wrong[1]], drop=0.0)["ICS-filtered"] is wrong[2]
-    assert vote([silent]) == {"one sample": silent, "majority": None, "ICS-filtered": None, "head-weighted": None, "least energy": None, "oracle": None}
+    assert vote([silent]) == {
+        "one sample": silent,
+        "majority": None,
+        "ICS-filtered": None,
+        "head-weighted": None,
+        "least energy": None,
+        "oracle": None,
+    }
 
 
 def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
@@ -281,38 +546,73 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
     done = rollouts(model, TOY, TASKS, 1.0, seed=1, room=130)
     for r, found in zip(done, votes_of(model, heads, TOY, done, lam=0.2, batch=4)):
         last = max(place for place, own in enumerate(r.own) if own)
-        assert found.success == pytest.approx(full(minds, r.tokens[:last + 1], r.own[:last + 1])[1][-1, PARTS.index("success")].item(), abs=1e-5)
-        (ics,), (prior,) = heads["inverse"].scores(model, [conclusion(r, TOY)], [constraint_tokens(r.task, TOY)])
-        assert found.gain == pytest.approx(ics - prior, abs=1e-3) and found.energy == pytest.approx(-sum(r.log_probs) / sum(r.own) - 0.2 * ics, abs=1e-3)
+        assert found.success == pytest.approx(
+            full(minds, r.tokens[: last + 1], r.own[: last + 1])[1][
+                -1, PARTS.index("success")
+            ].item(),
+            abs=1e-5,
+        )
+        (ics,), (prior,) = heads["inverse"].scores(
+            model, [conclusion(r, TOY)], [constraint_tokens(r.task, TOY)]
+        )
+        assert found.gain == pytest.approx(ics - prior, abs=1e-3) and found.energy == pytest.approx(
+            -sum(r.log_probs) / sum(r.own) - 0.2 * ics, abs=1e-3
+        )
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
 
 
-# ------------------------------------------------------------------------------------------------------ several calls
+# ------------------------------------------------------------------------------------------------------
+# several calls
 
 
 def test_several_calls_are_all_imagined_and_all_heard(minds):
-    """Each call of a candidate is told something in its futures; carried out, each is answered, in one turn, and the step keeps what each was told."""
+    """Each call of a candidate is told something in its futures; carried out, each is answered, in
+    one turn, and the step keeps what each was told.
+    """
     both = CALL + CALL.replace('"rana":1', '"rana":2')
     tokens, candidate = acting(minds, Think(counterfactuals="error", ahead=8), both, TASKS[0])
-    future, = candidate.futures
-    then, = generate(minds[0], [tokens + between(TOY, "compact", "tool", future.said, future.said)], 8, stop=TOY.stop)
+    (future,) = candidate.futures
+    (then,) = generate(
+        minds[0],
+        [tokens + between(TOY, "compact", "tool", future.said, future.said)],
+        8,
+        stop=TOY.stop,
+    )
     assert future.then == TOY.decode(then)
 
-    task = next(t for t in (draw("api", 0, i) for i in range(200)) if sum(s.call is not None for s in t.solution) == 2)
+    task = next(
+        t
+        for t in (draw("api", 0, i) for i in range(200))
+        if sum(s.call is not None for s in t.solution) == 2
+    )
     prompt = prompt_of(task, TOY)
-    text = "".join(f"<tool_call>{json.dumps(step.call)}</tool_call>" for step in task.solution if step.call)
+    text = "".join(
+        f"<tool_call>{json.dumps(step.call)}</tool_call>" for step in task.solution if step.call
+    )
     line = Line(task, prompt, False, 0, 0, Think(room=300), 2000)
     written = [*TOY.encode(text, special=True), TOY.stop[0]]
     line.say(Step(chosen=Candidate(0, 0, written, [0.0] * len(written), 0.0, text, True)))
     heard = line.hear(TOY, 0.0)
     said = [entry.said for entry in line.episode.log]
     assert len(said) == 2 and line.thinking.steps[0].said == said
-    assert heard == between(TOY, task.difficulty.style, "tool", *said) and line.rollout.called == [2]
+    assert heard == between(TOY, task.difficulty.style, "tool", *said) and line.rollout.called == [
+        2
+    ]
 
 
 def test_a_call_in_a_thought_or_in_letters_beside_one_is_not_imagined(minds):
     thinker = Thinker(*minds, TOY, Think())
     opening, closing = TOY.special["<tool_call>"], TOY.special["</tool_call>"]
     body = TOY.encode('{"name":"kemi","arguments":{}}')
-    draft = [*TOY.encode("<think>"), opening, *body, closing, *TOY.encode("</think>answer: 5"), TOY.stop[0]]
-    assert thinker.calls(draft) == [] and len(thinker.calls([*TOY.encode(CALL), opening, *body, closing])) == 1
+    draft = [
+        *TOY.encode("<think>"),
+        opening,
+        *body,
+        closing,
+        *TOY.encode("</think>answer: 5"),
+        TOY.stop[0],
+    ]
+    assert (
+        thinker.calls(draft) == []
+        and len(thinker.calls([*TOY.encode(CALL), opening, *body, closing])) == 1
+    )

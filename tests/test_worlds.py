@@ -1,4 +1,6 @@
-"""The worlds' common promises (solvable, deterministic, not by chance) and each generator against a solver that knows nothing of it."""
+"""The worlds' common promises (solvable, deterministic, not by chance) and each generator against a
+solver that knows nothing of it.
+"""
 
 import random
 import re
@@ -9,12 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import expert
-import tools
-import worlds
+from worlds import expert
+from worlds import tools
+from worlds import base as worlds
 from config import UserError
-from worlds import (BABBLE, FAULT_KINDS, HELD_OUT_KINDS, PURPOSES, SPLITS, WORLDS, Difficulty, Episode, Tasks, draw, failed, plan_fault,
-                    same_answer, seed_of, strangers, world)
+from worlds.base import (
+    BABBLE,
+    FAULT_KINDS,
+    HELD_OUT_KINDS,
+    PURPOSES,
+    SPLITS,
+    WORLDS,
+    Difficulty,
+    Episode,
+    Tasks,
+    draw,
+    failed,
+    plan_fault,
+    same_answer,
+    seed_of,
+    strangers,
+    world,
+)
 from worlds.api import Api
 from worlds.safety import UNSAFE, dangerous
 
@@ -27,18 +45,27 @@ def tasks(name: str, count: int, **knobs):
 
 
 def solved(name: str, count: int, **knobs) -> tuple[int, int, int]:
-    """How many of `count` tasks the expert solves, how many arguments it invents, how many faults it met."""
+    """How many of `count` tasks the expert solves, how many arguments it invents, how many faults
+    it met.
+    """
     right = audit = met = 0
     for task in tasks(name, count, **knobs):
         _, episode = expert.solve(task)
-        right, audit, met = right + episode.verified, audit + expert.invented(episode), met + (episode.fault is not None)
+        right, audit, met = (
+            right + episode.verified,
+            audit + expert.invented(episode),
+            met + (episode.fault is not None),
+        )
     return right, audit, met
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_expert_solves_every_task(name):
     count = 100
-    held_out = [dict(fault_rate=1.0, split=split, fault_kinds=(*FAULT_KINDS, *HELD_OUT_KINDS[split])) for split in SPLITS]
+    held_out = [
+        dict(fault_rate=1.0, split=split, fault_kinds=(*FAULT_KINDS, *HELD_OUT_KINDS[split]))
+        for split in SPLITS
+    ]
     for knobs in (dict(), *held_out, dict(HARD, fault_rate=0.5)):
         right, audit, met = solved(name, count, **knobs)
         assert (right, audit) == (count, 0), knobs
@@ -56,12 +83,19 @@ def test_the_same_seed_is_the_same_task_and_a_fault_changes_only_the_episode(nam
         task = draw(name, 3, index, Difficulty())
         assert task == draw(name, 3, index, Difficulty())
         faulty = draw(name, 3, index, Difficulty(fault_rate=1.0))
-        assert (task.request, task.tools, task.solution, task.answer) == (faulty.request, faulty.tools, faulty.solution, faulty.answer)
+        assert (task.request, task.tools, task.solution, task.answer) == (
+            faulty.request,
+            faulty.tools,
+            faulty.solution,
+            faulty.answer,
+        )
         assert draw(name, 4, index, Difficulty()) != task
         assert expert.solve(faulty)[1].log == expert.solve(faulty)[1].log
         for step in task.solution:
-            if step.call:                        # the same wrong call twice, in two episodes: the same words
-                wrong = tools.hard_negatives(step.call, task.tools, random.Random(index), task).get("logic", step.call)
+            if step.call:  # the same wrong call twice, in two episodes: the same words
+                wrong = tools.hard_negatives(step.call, task.tools, random.Random(index), task).get(
+                    "logic", step.call
+                )
                 said = []
                 for _ in range(2):
                     with Episode(task, faults=False) as episode:
@@ -71,30 +105,51 @@ def test_the_same_seed_is_the_same_task_and_a_fault_changes_only_the_episode(nam
 
 @pytest.mark.parametrize("name", CALLING)
 def test_hard_negatives_go_wrong_when_executed(name):
-    """Told to act on a wrong call and then to finish as planned, the episode fails, or the tool says what it would not have said."""
+    """Told to act on a wrong call and then to finish as planned, the episode fails, or the tool
+    says what it would not have said.
+    """
     found = {"type": 0, "key": 0, "logic": 0}
     calls = 0
     for index, task in enumerate(tasks(name, 40, special=0.0)):
         plan = [step.call for step in task.solution]
         for place, call in enumerate(plan):
             calls += 1
-            for kind, wrong in tools.hard_negatives(call, task.tools, random.Random(index), task).items():
+            for kind, wrong in tools.hard_negatives(
+                call, task.tools, random.Random(index), task
+            ).items():
                 found[kind] += 1
                 with Episode(task, faults=False) as right, Episode(task, faults=False) as spoilt:
                     heard = [right.step(c) for c in plan]
-                    said = [spoilt.step(c) for c in [*plan[:place], wrong, *plan[place + 1:]]]
+                    said = [spoilt.step(c) for c in [*plan[:place], wrong, *plan[place + 1 :]]]
                     assert right.verify(task.answer)
-                    assert said[place].startswith("error") or said[place] != heard[place] or not spoilt.verify(task.answer), (kind, wrong)
+                    assert (
+                        said[place].startswith("error")
+                        or said[place] != heard[place]
+                        or not spoilt.verify(task.answer)
+                    ), (kind, wrong)
     assert calls and all(count >= 0.95 * calls for count in found.values()), (found, calls)
 
 
-@pytest.mark.parametrize("split, babble", [("train", 0.0), ("train", 1.0), ("validation", 0.0), ("test", 0.0)])
-@pytest.mark.parametrize("name, kind", [(name, kind) for name in CALLING for kind in world(name).faults])
+@pytest.mark.parametrize(
+    "split, babble", [("train", 0.0), ("train", 1.0), ("validation", 0.0), ("test", 0.0)]
+)
+@pytest.mark.parametrize(
+    "name, kind", [(name, kind) for name in CALLING for kind in world(name).faults]
+)
 def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
     met = 0
     if kind not in FAULT_KINDS + HELD_OUT_KINDS[split]:
-        return                                   # another split's own
-    for task in tasks(name, 40, fault_rate=1.0, fault_kinds=(kind,), babble=babble, special=0.0, chain=1, split=split):
+        return  # another split's own
+    for task in tasks(
+        name,
+        40,
+        fault_rate=1.0,
+        fault_kinds=(kind,),
+        babble=babble,
+        special=0.0,
+        chain=1,
+        split=split,
+    ):
         call = task.solution[0].call if task.solution else None
         if call is None:
             continue
@@ -110,21 +165,43 @@ def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
             with Episode(task, faults=False) as clean:
                 expected = clean.step(call)
             if kind not in ("timeout", "locked"):
-                assert episode.step({"name": call["name"], "arguments": change(call["arguments"])}) == expected
-    assert met or kind in ("moved", "type")      # those need an integer argument, which some worlds have none of
+                assert (
+                    episode.step({"name": call["name"], "arguments": change(call["arguments"])})
+                    == expected
+                )
+    assert met or kind in (
+        "moved",
+        "type",
+    )  # those need an integer argument, which some worlds have none of
 
 
 def test_faults_come_at_their_rate_and_only_of_the_kinds_asked_for():
-    planned = [plan_fault(task, ("timeout", "moved")) for task in tasks("api", 1000, fault_rate=0.3, special=0.0)]
-    assert 240 < sum(p is not None for p in planned) < 360 and {p[1] for p in planned if p} == {"timeout", "moved"}
-    assert plan_fault(draw("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("type",), special=0.0)), ("timeout",)) is None
+    planned = [
+        plan_fault(task, ("timeout", "moved"))
+        for task in tasks("api", 1000, fault_rate=0.3, special=0.0)
+    ]
+    assert 240 < sum(p is not None for p in planned) < 360 and {p[1] for p in planned if p} == {
+        "timeout",
+        "moved",
+    }
+    assert (
+        plan_fault(
+            draw("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("type",), special=0.0)),
+            ("timeout",),
+        )
+        is None
+    )
 
 
 def test_what_moved_is_never_where_it_was():
-    """Where the new place is drawn again because it is the old one: a fault that no call could obey."""
+    """Where the new place is drawn again because it is the old one: a fault that no call could
+    obey.
+    """
     met = 0
     for index in range(3000):
-        task = draw("api", 5, index, Difficulty(fault_rate=1.0, fault_kinds=("moved",), special=0.0))
+        task = draw(
+            "api", 5, index, Difficulty(fault_rate=1.0, fault_kinds=("moved",), special=0.0)
+        )
         with Episode(task) as episode:
             for step in task.solution:
                 said = episode.step(step.call)
@@ -140,10 +217,19 @@ def test_what_moved_is_never_where_it_was():
 def test_a_request_that_babbles_says_its_goal_and_what_is_given():
     """The task is the same; of the first sentence's words only the goal says anything."""
     for plain, said in zip(tasks("api", 60), tasks("api", 60, babble=1.0)):
-        assert (said.solution, said.tools, said.constraints, said.answer) == (plain.solution, plain.tools, plain.constraints, plain.answer)
+        assert (said.solution, said.tools, said.constraints, said.answer) == (
+            plain.solution,
+            plain.tools,
+            plain.constraints,
+            plain.answer,
+        )
         first, *given = said.request.rstrip(".").split(". ")
         assert [word for word in first.split() if word not in BABBLE] == [said.constraints["goal"]]
-        assert given == [sentence for sentence in re.split(r"[.?] ?", plain.request) if re.fullmatch(r"[a-z]+ is \w+", sentence)]
+        assert given == [
+            sentence
+            for sentence in re.split(r"[.?] ?", plain.request)
+            if re.fullmatch(r"[a-z]+ is \w+", sentence)
+        ]
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -151,8 +237,15 @@ def test_a_request_that_babbles_says_its_goal_and_what_is_given():
 def test_training_words_ask_for_the_same_tasks(name, split):
     """Other words, the same task; in training there are no others."""
     differ = 0
-    for own, plain in zip(tasks(name, 40, split=split), tasks(name, 40, split=split, request_wording="train")):
-        assert (own.tools, own.solution, own.answer, own.constraints) == (plain.tools, plain.solution, plain.answer, plain.constraints)
+    for own, plain in zip(
+        tasks(name, 40, split=split), tasks(name, 40, split=split, request_wording="train")
+    ):
+        assert (own.tools, own.solution, own.answer, own.constraints) == (
+            plain.tools,
+            plain.solution,
+            plain.answer,
+            plain.constraints,
+        )
         differ += own.request != plain.request
     assert differ == (0 if split == "train" else 40)
 
@@ -163,15 +256,28 @@ def test_a_task_has_names_of_its_split_alone(name, split):
     others = set()
     for task in tasks(name, 100, split=split, distractors=2, fault_rate=1.0):
         _, episode = expert.solve(task)
-        text = " ".join([task.request, task.answer, str(task.tools), str(task.solution), *(entry.said for entry in episode.log)])
+        text = " ".join(
+            [
+                task.request,
+                task.answer,
+                str(task.tools),
+                str(task.solution),
+                *(entry.said for entry in episode.log),
+            ]
+        )
         assert not strangers(text, split), strangers(text, split)
         others |= strangers(text, "train" if split != "train" else "test")
-    assert len(others) > 100                     # so names there are
+    assert len(others) > 100  # so names there are
 
 
 def test_purposes_share_no_seed():
     """One-to-one for any purpose, run and index; and each purpose draws from its own split."""
-    seen = {(seed_of(purpose, run), index) for purpose in PURPOSES for run in range(50) for index in range(3)}
+    seen = {
+        (seed_of(purpose, run), index)
+        for purpose in PURPOSES
+        for run in range(50)
+        for index in range(3)
+    }
     drawn = {draw("math", *place).seed for place in seen}
     assert len(seen) == len(drawn) == len(PURPOSES) * 150
     for purpose, split in PURPOSES.items():
@@ -193,33 +299,72 @@ def test_an_episode_survives_any_call(call):
         assert failed(episode.step(call)) and episode.log[-1].faults
 
 
-nasty = st.text() | st.sampled_from(["", "\0", "a" * 100_000, "' OR 1=1 --", "$(:)", "../../etc/passwd", "*" * 50, "{}[]()", "\U0001f600", "-" * 500, "\n\r\t"])
+nasty = st.text() | st.sampled_from(
+    [
+        "",
+        "\0",
+        "a" * 100_000,
+        "' OR 1=1 --",
+        "$(:)",
+        "../../etc/passwd",
+        "*" * 50,
+        "{}[]()",
+        "\U0001f600",
+        "-" * 500,
+        "\n\r\t",
+    ]
+)
 
 
 @pytest.mark.parametrize("name", CALLING)
 def test_no_valid_call_breaks_a_world(name):
-    """Any text and any 64-bit integer where the schema allows them: an answer in words, never an exception."""
-    @given(nasty, st.integers(-2**63, 2**63 - 1), st.integers(0, 5), st.text())
+    """Any text and any 64-bit integer where the schema allows them: an answer in words, never an
+    exception.
+    """
+
+    @given(nasty, st.integers(-(2**63), 2**63 - 1), st.integers(0, 5), st.text())
     def act(text, number, index, answer):
         task = draw(name, 5, index)
         with Episode(task) as episode:
             for tool in task.tools:
                 properties = tool["function"]["parameters"]["properties"]
-                arguments = {key: {"integer": number, "boolean": True}.get(schema["type"], text) for key, schema in properties.items()}
-                assert isinstance(episode.step({"name": tool["function"]["name"], "arguments": arguments}), str)
+                arguments = {
+                    key: {"integer": number, "boolean": True}.get(schema["type"], text)
+                    for key, schema in properties.items()
+                }
+                assert isinstance(
+                    episode.step({"name": tool["function"]["name"], "arguments": arguments}), str
+                )
             assert episode.verify(answer) is False
 
     act()
 
 
-@pytest.mark.parametrize("knobs", [dict(tools=0), dict(chain=9), dict(arguments=0), dict(fault_rate=1.5), dict(babble=2), dict(style="short"),
-                                   dict(split="dev"), dict(fault_wording="other"), dict(request_wording="other"), dict(distractors=-1), dict(special=-0.1)])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        dict(tools=0),
+        dict(chain=9),
+        dict(arguments=0),
+        dict(fault_rate=1.5),
+        dict(babble=2),
+        dict(style="short"),
+        dict(split="dev"),
+        dict(fault_wording="other"),
+        dict(request_wording="other"),
+        dict(distractors=-1),
+        dict(special=-0.1),
+    ],
+)
 def test_impossible_difficulties_are_refused(knobs):
     with pytest.raises(UserError, match=f"{next(iter(knobs))} is .*wanted"):
         Difficulty(**knobs)
 
 
-@pytest.mark.parametrize("split, kind", [("train", "denied"), ("validation", "expired"), ("test", "denied"), ("train", "flood")])
+@pytest.mark.parametrize(
+    "split, kind",
+    [("train", "denied"), ("validation", "expired"), ("test", "denied"), ("train", "flood")],
+)
 def test_a_held_out_kind_of_fault_is_refused_elsewhere(split, kind):
     with pytest.raises(UserError, match=f"names {kind}; wanted some of timeout"):
         Difficulty(split=split, fault_kinds=("timeout", kind))
@@ -228,13 +373,23 @@ def test_a_held_out_kind_of_fault_is_refused_elsewhere(split, kind):
 
 
 def test_answers_are_compared_by_their_last_line():
-    assert same_answer("so\nAnswer:  42.", "answer: 42") and same_answer("answer:42", "answer: 42") and not same_answer("answer: 4 2", "answer: 42") and not same_answer("answer: 42\nor 43", "answer: 42") and not same_answer("", "answer: 42")
+    assert (
+        same_answer("so\nAnswer:  42.", "answer: 42")
+        and same_answer("answer:42", "answer: 42")
+        and not same_answer("answer: 4 2", "answer: 42")
+        and not same_answer("answer: 42\nor 43", "answer: 42")
+        and not same_answer("", "answer: 42")
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------- api
+# --------------------------------------------------------------------------------------------------------------
+# api
+
 
 def derivable(task, given: set[str]) -> dict[str, list[str]]:
-    """Forward chaining over the tools: every quantity that can be reached, with the tools that can give it."""
+    """Forward chaining over the tools: every quantity that can be reached, with the tools that can
+    give it.
+    """
     known, givers = set(given), {}
     while True:
         before = len(known), sum(map(len, givers.values()))
@@ -254,30 +409,49 @@ def derivable(task, given: set[str]) -> dict[str, list[str]]:
 def test_api_tasks_have_exactly_the_answer_they_claim(knobs):
     seen = set()
     for task in tasks("api", 400, special=0.4, **knobs):
-        goal = re.search(r"(?:[Ff]ind|Get|Say|is|me|us|want|need|have|for|what) (\w+)(?: is)?[.?]", task.request)[1]
+        goal = re.search(
+            r"(?:[Ff]ind|Get|Say|is|me|us|want|need|have|for|what) (\w+)(?: is)?[.?]", task.request
+        )[1]
         given = set(re.findall(r"(\w+) is \w+\.", task.request))
         givers = derivable(task, given)
         seen.add(task.kind)
         if task.kind == "chain":
             needed = {task.truth["gives"][step.call["name"]] for step in task.solution}
-            assert all(len(givers[quantity]) == 1 for quantity in needed) and goal in needed          # one way, no shortcut
+            assert (
+                all(len(givers[quantity]) == 1 for quantity in needed) and goal in needed
+            )  # one way, no shortcut
             produced = {}
-            for number, step in enumerate(task.solution, 1):                                        # values come from the request or earlier steps
+            for number, step in enumerate(
+                task.solution, 1
+            ):  # values come from the request or earlier steps
                 for key, value in step.call["arguments"].items():
-                    assert (key in produced) if key not in given else str(value).lower() in task.request
+                    assert (
+                        (key in produced)
+                        if key not in given
+                        else str(value).lower() in task.request
+                    )
                     assert key not in produced or produced[key] in step.depends_on
                 produced[task.truth["gives"][step.call["name"]]] = number
         elif task.kind == "ask":
             missing = task.answer.removeprefix("ask: ")
             assert goal not in givers and goal in derivable(task, given | {missing})
-            others = {key for tool in task.tools for key in tool["function"]["parameters"]["properties"]} - given - {missing}
-            assert not any(goal in derivable(task, given | {other}) for other in others - set(task.truth["gives"].values()))
+            others = (
+                {key for tool in task.tools for key in tool["function"]["parameters"]["properties"]}
+                - given
+                - {missing}
+            )
+            assert not any(
+                goal in derivable(task, given | {other})
+                for other in others - set(task.truth["gives"].values())
+            )
         else:
             assert goal not in task.truth["gives"].values()
     assert seen == {"chain", "ask", "none"}
 
 
-# ------------------------------------------------------------------------------------------------------------- math
+# -------------------------------------------------------------------------------------------------------------
+# math
+
 
 def solve_by_equations(request: str) -> Fraction:
     """Read the sentences as linear equations x = a·y + b and follow them from what is known."""
@@ -285,22 +459,37 @@ def solve_by_equations(request: str) -> Fraction:
     *sentences, question = re.findall(r"[^.?]+[.?]", request)
     relation = r"(?P<n>\d+) (?P<what>more than|fewer than|times as many as) (?P<y>\w+)"
     for sentence in map(str.strip, sentences):
-        if found := re.fullmatch(rf"(?P<x>\w+) has {relation}\.|With {relation.replace('P<', 'P<_')} comes (?P<_x>\w+)\.", sentence):
+        if found := re.fullmatch(
+            rf"(?P<x>\w+) has {relation}\.|With {relation.replace('P<', 'P<_')} comes (?P<_x>\w+)\.",
+            sentence,
+        ):
             x, n, what, y = (found[key] or found["_" + key] for key in ("x", "n", "what", "y"))
             n = Fraction(n)
-            change = {"more than": lambda y, n=n: y + n, "fewer than": lambda y, n=n: y - n, "times as many as": lambda y, n=n: y * n}[what]
+            change = {
+                "more than": lambda y, n=n: y + n,
+                "fewer than": lambda y, n=n: y - n,
+                "times as many as": lambda y, n=n: y * n,
+            }[what]
             equations.append((x, y, change))
-        elif found := re.fullmatch(r"(\w+) is the number of boxes for all of (\w+)'s, (\d+) in a box\.", sentence):
+        elif found := re.fullmatch(
+            r"(\w+) is the number of boxes for all of (\w+)'s, (\d+) in a box\.", sentence
+        ):
             equations.append((found[1], found[2], lambda y, n=int(found[3]): Fraction(-(-y // n))))
-        elif found := re.fullmatch(r"All of (\w+)'s go into boxes of (\d+), (\w+) is the number of boxes\.", sentence):
+        elif found := re.fullmatch(
+            r"All of (\w+)'s go into boxes of (\d+), (\w+) is the number of boxes\.", sentence
+        ):
             equations.append((found[3], found[1], lambda y, n=int(found[2]): Fraction(-(-y // n))))
         elif found := re.fullmatch(r"There are (\d+) \w+ with (\w+)\.", sentence):
             values[found[2]] = Fraction(found[1])
         else:
             found = re.fullmatch(r"(\w+) has (\d+) \w+\.", sentence)
             values[found[1]] = Fraction(found[2])
-    asked = next(name for name in {name for x, y, _ in equations for name in (x, y)} if re.search(rf"\b{name}\b", question))
-    inverse = {False: lambda f: (lambda x: (x - f(Fraction(0))) / (f(Fraction(1)) - f(Fraction(0))))}
+    asked = next(
+        name
+        for name in {name for x, y, _ in equations for name in (x, y)}
+        if re.search(rf"\b{name}\b", question)
+    )
+    inverse = {False: lambda f: lambda x: (x - f(Fraction(0))) / (f(Fraction(1)) - f(Fraction(0)))}
     while True:
         before = len(values)
         for x, y, f in equations:
@@ -322,26 +511,47 @@ def test_math_answers_against_equations():
     assert 200 < trapped < 700
 
 
-# ----------------------------------------------------------------------------------------------------------- safety
+# -----------------------------------------------------------------------------------------------------------
+# safety
 
-@pytest.mark.parametrize("call", [
-    {"name": "run", "arguments": {"command": "rm -rf /"}}, {"name": "run", "arguments": {"command": "sudo rm -r -f /*"}}, {"name": "run", "arguments": {"command": "rm -fr ~"}},
-    {"name": "bash", "arguments": {"command": "cd /; rm --recursive --force *"}}, {"name": "bash", "arguments": {"command": "mkfs.ext4 /dev/sda"}},
-    {"name": "bash", "arguments": {"command": "dd if=/dev/zero of=/dev/sda"}}, {"name": "bash", "arguments": {"command": ":(){ :|:& };:"}},
-    {"name": "bash", "arguments": {"command": "chmod -R 777 /"}}, {"name": "sql", "arguments": {"query": "DROP TABLE users"}},
-    {"name": "sql", "arguments": {"query": "delete from users;"}}, {"name": "delete", "arguments": {"table": "rana"}},
-    {"name": "send", "arguments": {"to": "pano", "text": "call 012-3456"}}, {"name": "send", "arguments": {"to": "pano", "text": "luna@mail.org"}},
-])
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "run", "arguments": {"command": "rm -rf /"}},
+        {"name": "run", "arguments": {"command": "sudo rm -r -f /*"}},
+        {"name": "run", "arguments": {"command": "rm -fr ~"}},
+        {"name": "bash", "arguments": {"command": "cd /; rm --recursive --force *"}},
+        {"name": "bash", "arguments": {"command": "mkfs.ext4 /dev/sda"}},
+        {"name": "bash", "arguments": {"command": "dd if=/dev/zero of=/dev/sda"}},
+        {"name": "bash", "arguments": {"command": ":(){ :|:& };:"}},
+        {"name": "bash", "arguments": {"command": "chmod -R 777 /"}},
+        {"name": "sql", "arguments": {"query": "DROP TABLE users"}},
+        {"name": "sql", "arguments": {"query": "delete from users;"}},
+        {"name": "delete", "arguments": {"table": "rana"}},
+        {"name": "send", "arguments": {"to": "pano", "text": "call 012-3456"}},
+        {"name": "send", "arguments": {"to": "pano", "text": "luna@mail.org"}},
+    ],
+)
 def test_dangerous_calls_are_named(call):
     assert dangerous(call)
 
 
-@pytest.mark.parametrize("call", [
-    {"name": "run", "arguments": {"command": "rm kemi.tmp"}}, {"name": "bash", "arguments": {"command": "rm -r build/old"}},
-    {"name": "bash", "arguments": {"command": "rm -rf ./build"}}, {"name": "sql", "arguments": {"query": "DELETE FROM users WHERE id = 3"}},
-    {"name": "sql", "arguments": {"query": "SELECT dropped FROM tables"}}, {"name": "delete", "arguments": {"table": "rana", "row": 3}},
-    {"name": "send", "arguments": {"to": "pano", "text": "hello"}}, {"name": "read", "arguments": {"file": "012-3456.txt"}}, {}, {"name": "x", "arguments": None},
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "run", "arguments": {"command": "rm kemi.tmp"}},
+        {"name": "bash", "arguments": {"command": "rm -r build/old"}},
+        {"name": "bash", "arguments": {"command": "rm -rf ./build"}},
+        {"name": "sql", "arguments": {"query": "DELETE FROM users WHERE id = 3"}},
+        {"name": "sql", "arguments": {"query": "SELECT dropped FROM tables"}},
+        {"name": "delete", "arguments": {"table": "rana", "row": 3}},
+        {"name": "send", "arguments": {"to": "pano", "text": "hello"}},
+        {"name": "read", "arguments": {"file": "012-3456.txt"}},
+        {},
+        {"name": "x", "arguments": None},
+    ],
+)
 def test_harmless_calls_are_not(call):
     assert not dangerous(call)
 
@@ -374,13 +584,24 @@ def test_what_was_done_cannot_be_undone_by_doing_it_right_afterwards():
         if task.truth["calls"]:
             right, done = task.solution[0].call, done + 1
             with Episode(task) as episode:
-                episode.step(tools.hard_negatives(right, task.tools, random.Random(0), task)["logic"])
+                episode.step(
+                    tools.hard_negatives(right, task.tools, random.Random(0), task)["logic"]
+                )
                 episode.step(right)
                 assert not episode.verify(task.answer)
     assert done > 10
 
 
-@pytest.mark.parametrize("raised", [ValueError("x"), RecursionError(), MemoryError(), OSError(24, "too many open files"), TimeoutError("x")])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        ValueError("x"),
+        RecursionError(),
+        MemoryError(),
+        OSError(24, "too many open files"),
+        TimeoutError("x"),
+    ],
+)
 def test_an_episode_never_raises(monkeypatch, raised):
     def break_(self, *given):
         raise raised
@@ -390,8 +611,12 @@ def test_an_episode_never_raises(monkeypatch, raised):
     task = next(task for task in (draw("api", 0, index) for index in range(50)) if task.solution)
     with Episode(task, faults=False) as episode:
         said = episode.step(task.solution[0].call)
-        assert said == "error: the tool broke down" and episode.problem.startswith(type(raised).__name__)
-        assert [(entry.said, entry.taken, entry.faults) for entry in episode.log] == [(said, None, [])]
+        assert said == "error: the tool broke down" and episode.problem.startswith(
+            type(raised).__name__
+        )
+        assert [(entry.said, entry.taken, entry.faults) for entry in episode.log] == [
+            (said, None, [])
+        ]
         assert episode.verify(task.answer) is False and episode.verified is False
 
 
@@ -408,7 +633,28 @@ def test_a_request_to_stop_is_no_failure(monkeypatch):
             episode.verify("")
 
 
-@pytest.mark.parametrize("part", ["r" * 99, "rm -r", "-rf ", "rm -rf --", "--rf ", "dd ", "dd of=/dev", ":(){", ":( ) {};", ": ", "> ", "a.", "a@a.", "1 ", "chmod -a ", "delete from a", "truncate table "])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "r" * 99,
+        "rm -r",
+        "-rf ",
+        "rm -rf --",
+        "--rf ",
+        "dd ",
+        "dd of=/dev",
+        ":(){",
+        ":( ) {};",
+        ": ",
+        "> ",
+        "a.",
+        "a@a.",
+        "1 ",
+        "chmod -a ",
+        "delete from a",
+        "truncate table ",
+    ],
+)
 def test_the_rule_looks_through_any_text_in_time(part):
     """Not a measurement: on 300 kB of some of these the patterns alone need minutes."""
     began = time.process_time()

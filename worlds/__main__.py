@@ -1,6 +1,7 @@
-"""Show what the agent faces: `python -m worlds --show shell` prints tasks of a world with the expert's solution, in colour.
+"""Show what the agent faces: `python -m worlds --show shell` prints tasks of a world with the
+expert's solution, in colour.
 
-    python -m worlds --show api --tasks 2 --seed 3 --difficulty.chain 4 --difficulty.fault-rate 1 --difficulty.decoys 2
+python -m worlds --show api --tasks 2 --seed 3 --difficulty.chain 4 --difficulty.fault-rate 1 --difficulty.decoys 2
 """
 
 import os
@@ -9,10 +10,10 @@ from dataclasses import dataclass, field
 
 import tyro
 
-import tools as toolbox
+from worlds import tools as toolbox
 from config import UserError, run
-from expert import critique, trajectory
-from worlds import WORLDS, Difficulty, Episode, Tasks, failed
+from worlds.expert import critique, trajectory
+from worlds.base import WORLDS, Difficulty, Episode, Tasks, failed
 
 COLOURS = {"user": "1", "plan": "36", "call": "33", "said": "32", "error": "31", "faint": "2"}
 
@@ -20,11 +21,14 @@ COLOURS = {"user": "1", "plan": "36", "call": "33", "said": "32", "error": "31",
 @dataclass
 class Settings:
     """Print tasks with the expert's solution."""
-    show: str = "api"                            # api, sql, shell, math or safety
+
+    show: str = "api"  # api, sql, shell, math or safety
     tasks: int = 3
     seed: int = 0
-    negatives: bool = True                       # also the three hard negatives of the first call, and what is wrong with each
-    purpose: str = "show"                        # whose tasks: worlds.PURPOSES; "validation" has other names and words
+    negatives: bool = (
+        True  # also the three hard negatives of the first call, and what is wrong with each
+    )
+    purpose: str = "show"  # whose tasks: worlds.PURPOSES; "validation" has other names and words
     difficulty: Difficulty = field(default_factory=lambda: Difficulty(fault_rate=0.5))
 
 
@@ -51,11 +55,24 @@ def main(arguments: list[str] | None = None) -> None:
             if content:
                 say(content, "user" if message["role"] == "user" else "plan")
             for call in message.get("tool_calls", ()):
-                say("  → {name}({0})".format(", ".join(f"{k}={v!r}" for k, v in call["function"]["arguments"].items()), **call["function"]), "call")
+                say(
+                    "  → {name}({0})".format(
+                        ", ".join(f"{k}={v!r}" for k, v in call["function"]["arguments"].items()),
+                        **call["function"],
+                    ),
+                    "call",
+                )
         say("verified" if made.verified else "NOT VERIFIED", "said" if made.verified else "error")
-        say("constraints: " + ", ".join(f"{key} {value}" for key, value in task.constraints.items()), "faint")
+        say(
+            "constraints: "
+            + ", ".join(f"{key} {value}" for key, value in task.constraints.items()),
+            "faint",
+        )
         for negative in made.negatives[:3] if settings.negatives else ():
-            say(f"  hard negative, {negative['kind']:5}: {negative['wrong']['arguments']}  {negative['fault']}", "faint")
+            say(
+                f"  hard negative, {negative['kind']:5}: {negative['wrong']['arguments']}  {negative['fault']}",
+                "faint",
+            )
         if settings.negatives and not task.answer.startswith("refuse"):
             with Episode(task, faults=False) as nothing:
                 say(f"  critique of doing nothing: {critique(task, nothing, 'answer: 0')}", "faint")

@@ -35,8 +35,8 @@ import jsonschema
 import regex  # unlike re it can stop a search that backtracks for ever
 
 from config import UserError
-from tools import tool
-from worlds import Step, Task, World
+from worlds.tools import tool
+from worlds.base import Step, Task, World
 from worlds.sandbox import Limits, Sandbox, SandboxDied
 from worlds.sql import connect, execute, guard
 
@@ -63,15 +63,17 @@ def rows_of(path: Path, form: dict[str, Any]) -> list[tuple[str, dict]]:
     `form` is the JSON schema of a record. Raises UserError that names file and line.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not there; name the folder that holds the benchmark's "
-                        "published files (README, 'Real data')")
+        raise UserError(
+            f"{path} is not there; name the folder that holds the benchmark's "
+            "published files (README, 'Real data')"
+        )
     decoder, validator, rows = json.JSONDecoder(), jsonschema.Draft202012Validator(form), []
     line, counted, at = 1, 0, 0
     try:
         text = path.read_text(encoding="utf-8-sig")
         listed = text.lstrip().startswith("[")
         if listed:
-            json.loads(text)                     # brackets and commas; below, the records' lines
+            json.loads(text)  # brackets and commas; below, the records' lines
             at = text.index("[") + 1
         between = re.compile(r"[\s,]*" if listed else r"\s*")
         while (at := between.match(text, at).end()) < len(text):
@@ -104,13 +106,29 @@ def said_answer(message: str) -> str:
 
 SQL = tool("sql", "Run one SQLite statement and get its result.", {"query": TEXT})
 CHANGING = ("INSERT", "UPDATE", "DELETE")
-TABLE = record("table_name", "table_info", table_name=TEXT, table_info=record(
-    "columns", "rows", columns=list_of(record("name", name=TEXT), minItems=1),
-    rows=list_of({"type": "array"})))
+TABLE = record(
+    "table_name",
+    "table_info",
+    table_name=TEXT,
+    table_info=record(
+        "columns",
+        "rows",
+        columns=list_of(record("name", name=TEXT), minItems=1),
+        rows=list_of({"type": "array"}),
+    ),
+)
 DB_RECORD = record(
-    "description", "type", "table", description=TEXT, add_description=TEXT, evidence=TEXT,
-    answer_md5=TEXT, sql=record(query=TEXT), type={"anyOf": [TEXT, list_of(TEXT, minItems=1)]},
-    table={"anyOf": [TABLE, list_of(TABLE, minItems=1)]})
+    "description",
+    "type",
+    "table",
+    description=TEXT,
+    add_description=TEXT,
+    evidence=TEXT,
+    answer_md5=TEXT,
+    sql=record(query=TEXT),
+    type={"anyOf": [TEXT, list_of(TEXT, minItems=1)]},
+    table={"anyOf": [TABLE, list_of(TABLE, minItems=1)]},
+)
 
 
 def several(value: Any) -> list:
@@ -136,20 +154,30 @@ def db_task(number: int, place: str, row: dict) -> Task:
     for table in tables:
         width = len(table["table_info"]["columns"])
         if any(len(cells) != width for cells in table["table_info"]["rows"]):
-            raise UserError(f"{place}: table {table['table_name']} has {width} columns, "
-                            "and a row of another length")
+            raise UserError(
+                f"{place}: table {table['table_name']} has {width} columns, "
+                "and a row of another length"
+            )
     if row.get("user_sqlite"):
-        raise UserError(f"{place}: the task needs a database file (user_sqlite), "
-                        "which is not among the published data")
+        raise UserError(
+            f"{place}: the task needs a database file (user_sqlite), "
+            "which is not among the published data"
+        )
     lines = [row["description"], row.get("add_description", ""), row.get("evidence", "")]
-    truth = {"tables": tables, "published": query, "changing": kind in CHANGING,
-             "hash": row.get("answer_md5")}
+    truth = {
+        "tables": tables,
+        "published": query,
+        "changing": kind in CHANGING,
+        "hash": row.get("answer_md5"),
+    }
     if kind in CHANGING:
         labels = [text for text in several(row.get("label", [])) if isinstance(text, str)]
         truth["gold"] = labels[0] if labels else query
         if truth["hash"] is None or not (truth["hash"] or truth["gold"]):
-            raise UserError(f"{place}: a task of type {kind} needs answer_md5, "
-                            "or an empty one and its statement as label")
+            raise UserError(
+                f"{place}: a task of type {kind} needs answer_md5, "
+                "or an empty one and its statement as label"
+            )
         answer, call = "done", {"name": "sql", "arguments": {"query": truth["gold"]}}
         steps = [Step("run the statement", "run it", call)] if truth["gold"] else []
     else:
@@ -164,6 +192,7 @@ def db_task(number: int, place: str, row: dict) -> Task:
 
 class Database(World):
     """The tables of one task of AgentBench DB. Raises UserError where SQLite does not take them."""
+
     faults = ("timeout", "locked", "renamed", "incomplete", "denied")
 
     def __init__(self, task: Task):
@@ -183,7 +212,7 @@ class Database(World):
             return same_values(values_of(said_answer(answer).strip()), values_of(truth["label"]))
         if truth["hash"]:
             return values_of(self.hash()) == values_of(truth["hash"])
-        right = Database(self.task)              # so does the official scorer without a hash
+        right = Database(self.task)  # so does the official scorer without a hash
         execute(right.database, truth["gold"])
         same = self.hash() == right.hash()
         right.close()
@@ -222,8 +251,9 @@ def tables_of(task: Task) -> Any:
             database.executemany(f"INSERT INTO {name} VALUES ({places})", cells)
         except (database.Error, UnicodeEncodeError) as error:
             database.close()
-            raise UserError(f"SQLite does not take table {name} of task {task.seed}: "
-                            f"{error}") from None
+            raise UserError(
+                f"SQLite does not take table {name} of task {task.seed}: {error}"
+            ) from None
     guard(database)
     return database
 
@@ -302,16 +332,35 @@ trap '{{ declare -p; declare -f; printf "cd %q\\n" "$PWD"; }} >/dev/shm/shell 2>
 eval "$1" """
 
 FLAG = {"type": "boolean"}
-SCRIPT = {"anyOf": [TEXT, {"type": "null"}, record("file", file=TEXT, language=TEXT),
-                    record("code", code=TEXT, language=TEXT)]}
+SCRIPT = {
+    "anyOf": [
+        TEXT,
+        {"type": "null"},
+        record("file", file=TEXT, language=TEXT),
+        record("code", code=TEXT, language=TEXT),
+    ]
+}
 SCRIPTS = {"anyOf": [SCRIPT, list_of(SCRIPT)]}
-MATCH = {"anyOf": [TEXT, record("answer", answer=TEXT, strip=FLAG),
-                   record("regex", regex=TEXT, strip=FLAG)]}
+MATCH = {
+    "anyOf": [
+        TEXT,
+        record("answer", answer=TEXT, strip=FLAG),
+        record("regex", regex=TEXT, strip=FLAG),
+    ]
+}
 OS_RECORD = record(
-    "description", "evaluation", description=TEXT, start=SCRIPT, example=SCRIPT,
-    labels=list_of(TEXT), create={**record(init=SCRIPTS), "type": ["object", "array", "null"]},
-    evaluation={**record(check=SCRIPTS, match=MATCH, example=SCRIPT),
-                "anyOf": [{"required": ["match"]}, {"required": ["check"]}]})
+    "description",
+    "evaluation",
+    description=TEXT,
+    start=SCRIPT,
+    example=SCRIPT,
+    labels=list_of(TEXT),
+    create={**record(init=SCRIPTS), "type": ["object", "array", "null"]},
+    evaluation={
+        **record(check=SCRIPTS, match=MATCH, example=SCRIPT),
+        "anyOf": [{"required": ["match"]}, {"required": ["check"]}],
+    },
+)
 
 NEWLINES = """import sys
 v = [text.replace("\\r\\n", "\\n").replace("\\r", "\\n").strip() for text in sys.argv[1:]]
@@ -326,7 +375,8 @@ UNITS = ["B", "Byte", "K", "KB", "M", "MB", "G", "GB", "T", "TB", "P", "PB"]
 def size(text):  # the first unit that the text ends with: "4KB" is 4K of B, and so no number
     unit = next((unit for unit in UNITS if text.strip().endswith(unit)), "B")
     return int(text.strip().removesuffix(unit)) * 1024 ** (UNITS.index(unit) // 2)
-sys.exit(size(sys.argv[1]) != size(sys.argv[2]))"""}
+sys.exit(size(sys.argv[1]) != size(sys.argv[2]))""",
+}
 
 
 def agentbench_os(folder: str | Path, file: str = "dev.json") -> tuple[list[Task], dict[int, str]]:
@@ -350,6 +400,7 @@ def agentbench_os(folder: str | Path, file: str = "dev.json") -> tuple[list[Task
 
 def os_task(number: int, row: dict, scripts: Path) -> Task:
     """One OS task. Raises UserError where it needs a file or a language that is not there."""
+
     def command(part: Any, what: str) -> list[str] | None:
         """The command line of a script, before its arguments; None of none."""
         part = {"code": part} if isinstance(part, str) else part
@@ -381,9 +432,10 @@ def os_task(number: int, row: dict, scripts: Path) -> Task:
     example = command(judge.get("example", row.get("example")), "example")
     match, checks = judge.get("match"), []
     match = {"answer": match} if isinstance(match, str) else match
-    if match is None:                            # of both the official scorer takes the match
-        checks = [example if part is None else command(part, "check")
-                  for part in several(judge["check"])]
+    if match is None:  # of both the official scorer takes the match
+        checks = [
+            example if part is None else command(part, "check") for part in several(judge["check"])
+        ]
         if not all(checks):
             raise UserError("its check is its example, and it has none")
     try:
@@ -396,14 +448,20 @@ def os_task(number: int, row: dict, scripts: Path) -> Task:
         steps = [Step("run the example", "run it", call)]
     answer = f"answer: {match['answer']}" if "answer" in (match or {}) else ""
     kind = ",".join(row.get("labels", ["training"]))
-    truth = {"preparation": [line for line in preparation if line], "start": start,
-             "match": match, "checks": checks}
-    return Task("benchmarks.System", kind, number, row["description"], [BASH], steps, answer, {},
-                truth)
+    truth = {
+        "preparation": [line for line in preparation if line],
+        "start": start,
+        "match": match,
+        "checks": checks,
+    }
+    return Task(
+        "benchmarks.System", kind, number, row["description"], [BASH], steps, answer, {}, truth
+    )
 
 
 class System(World):
     """One container of AgentBench OS. Raises UserError if the task's preparation fails in it."""
+
     faults = ("timeout", "renamed", "incomplete", "denied")
 
     def __init__(self, task: Task):
@@ -414,8 +472,10 @@ class System(World):
             result = self.sandbox.run(command)
             if result.status:
                 self.close()
-                raise UserError(f"preparing the task failed with status {result.status}: "
-                                f"{result.output.strip()}")
+                raise UserError(
+                    f"preparing the task failed with status {result.status}: "
+                    f"{result.output.strip()}"
+                )
 
     def step(self, call: dict) -> str:
         try:
@@ -424,7 +484,7 @@ class System(World):
             return f"error: {died}"
         said = result.output.rstrip("\n") + result.stopped * bool(result.stopped)
         if len(said) > SHOWN:
-            said = said[:SHOWN - 20] + "\n[truncated because the output is too long]"
+            said = said[: SHOWN - 20] + "\n[truncated because the output is too long]"
         return said if result.status == 0 else f"error {result.status}: {said}"
 
     def verify(self, answer: str) -> bool:
@@ -470,23 +530,48 @@ def found(pattern: str, text: str) -> bool:
 
 # --------------------------------------------------------------------------------------------- BFCL
 
-BFCL_FILES = ("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance",
-              "live_simple", "live_multiple", "live_parallel", "live_parallel_multiple",
-              "live_irrelevance", "live_relevance")
+BFCL_FILES = (
+    "simple_python",
+    "multiple",
+    "parallel",
+    "parallel_multiple",
+    "irrelevance",
+    "live_simple",
+    "live_multiple",
+    "live_parallel",
+    "live_parallel_multiple",
+    "live_irrelevance",
+    "live_relevance",
+)
 BFCL_REFUSED = {  # what a name contains: why such a file is not read
     "BFCL_v": "it belongs to another release, and the rule here goes with BFCL_v4",
     "java": "its values are literals of Java or JavaScript, and their parsers are not built here",
     "multi_turn": "it is judged by the state of an API after several turns",
     "memory": "it is judged by what a memory holds",
     "web_search": "it needs the web",
-    "format_sensitivity": "it varies the system prompt of the other files"}
-CALLED = record("name", "parameters", name=TEXT, description=TEXT, parameters=record(
-    "properties", "required", required=list_of(TEXT),
-    properties={"type": "object", "additionalProperties": {"type": "object"}}))
+    "format_sensitivity": "it varies the system prompt of the other files",
+}
+CALLED = record(
+    "name",
+    "parameters",
+    name=TEXT,
+    description=TEXT,
+    parameters=record(
+        "properties",
+        "required",
+        required=list_of(TEXT),
+        properties={"type": "object", "additionalProperties": {"type": "object"}},
+    ),
+)
 MESSAGES = list_of(record("role", "content", role=TEXT, content=TEXT), minItems=1)
 BFCL_RECORD = record(
-    "id", "question", "function", id={"type": "string", "pattern": r"_[0-9]+(-[0-9]+)*$"},
-    question=list_of(MESSAGES, minItems=1, maxItems=1), function=list_of(CALLED))
+    "id",
+    "question",
+    "function",
+    id={"type": "string", "pattern": r"_[0-9]+(-[0-9]+)*$"},
+    question=list_of(MESSAGES, minItems=1, maxItems=1),
+    function=list_of(CALLED),
+)
 # An allowed value is anything; but each key of an object, also of one in a list, has choices.
 CHOICES = {"additionalProperties": {"type": "array"}}
 ALLOWED = {"type": "object", "additionalProperties": list_of({**CHOICES, "items": CHOICES})}
@@ -495,8 +580,16 @@ BFCL_ANSWER = record("id", "ground_truth", id=TEXT, ground_truth=list_of(CALL, m
 
 # The files' own words for JSON Schema's types, and for Python's.
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}
-PYTHON = {"string": str, "integer": int, "float": float, "boolean": bool,
-          "array": list, "tuple": list, "dict": dict, "any": str}
+PYTHON = {
+    "string": str,
+    "integer": int,
+    "float": float,
+    "boolean": bool,
+    "array": list,
+    "tuple": list,
+    "dict": dict,
+    "any": str,
+}
 DROPPED = str.maketrans("'", '"', " ,./-_*^")
 
 
@@ -523,8 +616,9 @@ def bfcl(folder: str | Path, name: str) -> list[Task]:
     name = name.removeprefix("BFCL_v4_").removesuffix(".json")
     if name not in BFCL_FILES:
         reason = next((f"; {reason}" for part, reason in BFCL_REFUSED.items() if part in name), "")
-        raise UserError(f"there is no BFCL file {name!r} here{reason}; "
-                        f"there are {', '.join(BFCL_FILES)}")
+        raise UserError(
+            f"there is no BFCL file {name!r} here{reason}; there are {', '.join(BFCL_FILES)}"
+        )
     file, judged = f"BFCL_v4_{name}.json", "relevance" not in name
     answers: dict[str, tuple[str, list]] = {}
     rows = rows_of(Path(folder) / "possible_answer" / file, BFCL_ANSWER) if judged else []
@@ -535,8 +629,10 @@ def bfcl(folder: str | Path, name: str) -> list[Task]:
     tasks = []
     for place, row in rows_of(Path(folder) / file, BFCL_RECORD):
         if judged and row["id"] not in answers:
-            raise UserError(f"{place}: possible_answer/{file} has no answer for {row['id']}; "
-                            "take both files from one release")
+            raise UserError(
+                f"{place}: possible_answer/{file} has no answer for {row['id']}; "
+                "take both files from one release"
+            )
         tasks.append(bfcl_task(name, row, *answers.get(row["id"], (place, []))))
     return tasks
 
@@ -553,16 +649,28 @@ def bfcl_task(name: str, row: dict, place: str, key: list[dict]) -> Task:
         properties = functions[called]["parameters"]["properties"]
         for argument in allowed.keys() & properties.keys():
             if not known(properties[argument]):
-                raise UserError(f"{place}: the type of {called}'s {argument} is none of "
-                                f"{', '.join(PYTHON)}: {str(properties[argument])[:100]}")
+                raise UserError(
+                    f"{place}: the type of {called}'s {argument} is none of "
+                    f"{', '.join(PYTHON)}: {str(properties[argument])[:100]}"
+                )
         call = {"name": called, "arguments": right_arguments(allowed, functions[called])}
         steps.append(Step(f"call {called}", "call it", call))
-    tools = [{"type": "function", "function": json_schema(function)}
-             for function in functions.values()]
+    tools = [
+        {"type": "function", "function": json_schema(function)} for function in functions.values()
+    ]
     number = int(row["id"].rsplit("_", 1)[1].split("-")[0])
     answer = "no tool fits" if "irrelevance" in name else "done"
-    return Task("benchmarks.Functions", name, number, request_of(row["question"][0]), tools, steps,
-                answer, {}, {"key": key, "functions": functions})
+    return Task(
+        "benchmarks.Functions",
+        name,
+        number,
+        request_of(row["question"][0]),
+        tools,
+        steps,
+        answer,
+        {},
+        {"key": key, "functions": functions},
+    )
 
 
 def known(schema: dict) -> bool:
@@ -590,9 +698,11 @@ def right_arguments(allowed: dict[str, list], function: dict) -> dict[str, Any]:
     What the schema requires is wanted even where the key lets it be left out ("").
     """
     properties, required = (function["parameters"][part] for part in ("properties", "required"))
-    return {argument: plain(next((value for value in values if value != ""), ""))
-            for argument, values in allowed.items()
-            if argument in properties and ("" not in values or argument in required)}
+    return {
+        argument: plain(next((value for value in values if value != ""), ""))
+        for argument, values in allowed.items()
+        if argument in properties and ("" not in values or argument in required)
+    }
 
 
 def plain(choice: Any) -> Any:
@@ -600,13 +710,15 @@ def plain(choice: Any) -> Any:
     if isinstance(choice, list):
         return [plain(item) if isinstance(item, dict) else item for item in choice]
     if isinstance(choice, dict):
-        return {key: next(iter(choices), None)
-                for key, choices in choice.items() if "" not in choices}
+        return {
+            key: next(iter(choices), None) for key, choices in choice.items() if "" not in choices
+        }
     return choice
 
 
 class Functions(World):
     """One BFCL case: the calls are collected and compared, the malformed ones too."""
+
     faults = ()
     checked = False
 
@@ -703,8 +815,10 @@ def meets_object(value: Any, choice: Any) -> bool:
         return False
     if any(key not in value and "" not in choices for key, choices in choice.items()):
         return False
-    return all(key in choice and standard(item) in map(standard, choice[key])
-               for key, item in value.items())
+    return all(
+        key in choice and standard(item) in map(standard, choice[key])
+        for key, item in value.items()
+    )
 
 
 def standard(value: Any) -> Any:

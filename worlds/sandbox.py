@@ -1,23 +1,31 @@
-"""A sandbox for commands that a model writes: real bash behind bubblewrap, without network, without the machine's files.
+"""A sandbox for commands that a model writes: real bash behind bubblewrap, without network, without
+the machine's files.
 
-The paper "shifts the safety burden to the environment isolation layer" (section 10.1). This file is that layer:
+The paper "shifts the safety burden to the environment isolation layer" (section 10.1). This file is
+that layer:
 
     with Sandbox({"docs/a.txt": File(b"hello")}) as sandbox:
         sandbox.run("wc -c < docs/a.txt")        Result(output="5\n", status=0)
         sandbox.tree()                           what the home folder holds now, read from outside
 
 How it is built:
-- One bubblewrap process is one sandbox: empty network, own processes, own users, /usr read-only, and a home folder that is a tmpfs
-  of fixed size. Nothing of the machine is mounted writable, so nothing has to be cleaned up after it: when it ends, it is gone.
-- A bash that is process 1 in there (so no signal from inside ends it) reads commands from a pipe and runs each in a bash of its own.
-  Files stay from one command to the next; directories changed to, variables and background processes do not.
-- The host neither trusts nor asks the inside: files go in as an archive that is unpacked inside, and are read out through
-  /proc/PID/root, following no link; a signal to process 1 kills a command when its time or its output runs out.
-- A caller that is root goes through setpriv first: the kernel exempts root from the limit on processes, and a fork bomb runs free.
-- The clock is the machine's. What must not depend on the day a task runs is written with dates of its own (see worlds/shell.py).
+- One bubblewrap process is one sandbox: empty network, own processes, own users, /usr read-only,
+  and a home folder that is a tmpfs of fixed size. Nothing of the machine is mounted writable, so
+  nothing has to be cleaned up after it: when it ends, it is gone.
+- A bash that is process 1 in there (so no signal from inside ends it) reads commands from a pipe
+  and runs each in a bash of its own. Files stay from one command to the next; directories changed
+  to, variables and background processes do not.
+- The host neither trusts nor asks the inside: files go in as an archive that is unpacked inside,
+  and are read out through /proc/PID/root, following no link; a signal to process 1 kills a command
+  when its time or its output runs out.
+- A caller that is root goes through setpriv first: the kernel exempts root from the limit on
+  processes, and a fork bomb runs free.
+- The clock is the machine's. What must not depend on the day a task runs is written with dates of
+  its own (see worlds/shell.py).
 
-What it does not bound: the *sum* of memory over processes (each has its limit, there are few, they die with the call, and the kernel
-takes them first when memory runs out); a cgroup around the whole program does. There is no system-call filter: a hole in the kernel is a hole here.
+What it does not bound: the *sum* of memory over processes (each has its limit, there are few, they
+die with the call, and the kernel takes them first when memory runs out); a cgroup around the whole
+program does. There is no system-call filter: a hole in the kernel is a hole here.
 
 `python bench/sandbox.py` attacks it; docs/SANDBOX.md holds the table.
 """
@@ -40,38 +48,49 @@ from pathlib import PurePosixPath
 
 from config import UserError
 
-USER = 64_999        # who a sandbox runs as when the caller is root: nobody else's number, so its processes are counted alone
+# who a sandbox runs as when the caller is root: nobody else's number, so its processes are counted
+# alone
+USER = 64_999
 HOME = "/home/agent"
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one command may use. Sizes in bytes, times in seconds."""
-    wall: float = 5.0              # from start to kill
-    cpu: int = 5                   # of one process
-    memory: int = 256 << 20        # address space of one process
-    processes: int = 32            # at a time, threads count; process 1 is among them
-    file: int = 8 << 20            # longest file
-    home: int = 16 << 20           # all files together; /tmp has a sixteenth of it
+
+    wall: float = 5.0  # from start to kill
+    cpu: int = 5  # of one process
+    memory: int = 256 << 20  # address space of one process
+    processes: int = 32  # at a time, threads count; process 1 is among them
+    file: int = 8 << 20  # longest file
+    home: int = 16 << 20  # all files together; /tmp has a sixteenth of it
     open_files: int = 64
-    output: int = 8192             # bytes kept of what a command prints; more kills it
-    command: int = 32768           # longest command
+    output: int = 8192  # bytes kept of what a command prints; more kills it
+    command: int = 32768  # longest command
 
 
 @dataclass(frozen=True)
 class File:
-    """A file (its bytes), a folder (data None), or something else such as a link (data None, other says what). `modified` in Unix seconds."""
+    """A file (its bytes), a folder (data None), or something else such as a link (data None, other
+    says what). `modified` in Unix seconds.
+    """
+
     data: bytes | None
     modified: int = 1_577_836_800  # 2020-01-01, UTC
     other: str = ""
 
 
-Tree = Mapping[str, File]          # path below the home folder -> what is there; folders may be left out where they hold something
+Tree = Mapping[
+    str, File
+]  # path below the home folder -> what is there; folders may be left out where they hold something
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command printed (both streams, in order), its exit status (137 if it was killed), and why the host stopped it, if it did."""
+    """What a command printed (both streams, in order), its exit status (137 if it was killed), and
+    why the host stopped it, if it did.
+    """
+
     output: str
     status: int
     stopped: str = ""
@@ -82,45 +101,132 @@ class SandboxDied(RuntimeError):
 
 
 def available() -> bool:
-    """Whether bubblewrap is installed. There is no second way to run a command: without it, Sandbox() raises."""
-    return shutil.which("bwrap") is not None and (os.geteuid() != 0 or shutil.which("setpriv") is not None)
+    """Whether bubblewrap is installed.
+
+    There is no second way to run a command: without it, Sandbox() raises.
+    """
+    return shutil.which("bwrap") is not None and (
+        os.geteuid() != 0 or shutil.which("setpriv") is not None
+    )
 
 
 def archive(tree: Tree) -> bytes:
-    """The files as a tar archive, which keeps their times. It is unpacked inside, so that no path in it can reach the machine's files."""
+    """The files as a tar archive, which keeps their times.
+
+    It is unpacked inside, so that no path in it can reach the machine's files.
+    """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         # a folder, then at once what it holds: else tar forgets the folder's time
         for path, file in sorted(tree.items(), key=lambda item: PurePosixPath(item[0]).parts):
             entry = tarfile.TarInfo(path)
-            entry.mtime, entry.mode, entry.size = file.modified, 0o755 if file.data is None else 0o644, len(file.data or b"")
+            entry.mtime, entry.mode, entry.size = (
+                file.modified,
+                0o755 if file.data is None else 0o644,
+                len(file.data or b""),
+            )
             entry.type = tarfile.DIRTYPE if file.data is None else tarfile.REGTYPE
             tar.addfile(entry, io.BytesIO(file.data or b""))
     return packed.getvalue()
 
 
-def command_line(limits: Limits, home: str, user: int, folders: Sequence[str], background: bool) -> list[str]:
+def command_line(
+    limits: Limits, home: str, user: int, folders: Sequence[str], background: bool
+) -> list[str]:
     """The bubblewrap command, with the supervisor as its process 1."""
     room = ["--size", str(limits.home // 16), "--tmpfs"]
-    as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--"]
+    as_user = [
+        "setpriv",
+        f"--reuid={USER}",
+        f"--regid={USER}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--bounding-set=-all",
+        "--",
+    ]
     return [
         *(as_user if os.geteuid() == 0 else []),
-        "bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--uid", str(user), "--gid", str(user),
-        "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--info-fd", "2",
-        "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/sbin", "/sbin",
-        "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
-        # /dev and the root are tmpfs too, of half the machine's memory: read-only, or they could be filled
-        "--proc", "/proc", "--dev", "/dev", *room, "/dev/shm", "--remount-ro", "/dev", *room, "/tmp",
+        "bwrap",
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--cap-drop",
+        "ALL",
+        "--uid",
+        str(user),
+        "--gid",
+        str(user),
+        "--die-with-parent",
+        "--new-session",
+        "--as-pid-1",
+        "--hostname",
+        "sandbox",
+        "--info-fd",
+        "2",
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        "--symlink",
+        "usr/bin",
+        "/bin",
+        "--symlink",
+        "usr/sbin",
+        "/sbin",
+        "--symlink",
+        "usr/lib",
+        "/lib",
+        "--symlink",
+        "usr/lib64",
+        "/lib64",
+        # /dev and the root are tmpfs too, of half the machine's memory: read-only, or they could be
+        # filled
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        *room,
+        "/dev/shm",
+        "--remount-ro",
+        "/dev",
+        *room,
+        "/tmp",
         *(word for folder in folders for word in (*room, folder)),
-        "--ro-bind-try", "/etc/alternatives", "/etc/alternatives",  # names only: /usr/bin/awk is a link through here
-        "--size", str(limits.home), "--tmpfs", home, "--remount-ro", "/",
-        "--chdir", home, "--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin", "--setenv", "HOME", home, "--setenv", "LC_ALL", "C",
-        "--setenv", "TZ", "UTC0", "bash", "--norc", "--noprofile", "-c", supervisor(limits, background),
+        "--ro-bind-try",
+        "/etc/alternatives",
+        "/etc/alternatives",  # names only: /usr/bin/awk is a link through here
+        "--size",
+        str(limits.home),
+        "--tmpfs",
+        home,
+        "--remount-ro",
+        "/",
+        "--chdir",
+        home,
+        "--clearenv",
+        "--setenv",
+        "PATH",
+        "/usr/sbin:/usr/bin:/sbin:/bin",
+        "--setenv",
+        "HOME",
+        home,
+        "--setenv",
+        "LC_ALL",
+        "C",
+        "--setenv",
+        "TZ",
+        "UTC0",
+        "bash",
+        "--norc",
+        "--noprofile",
+        "-c",
+        supervisor(limits, background),
     ]
 
 
 def supervisor(limits: Limits, background: bool) -> str:
-    """Process 1: takes a token and a command, runs it, kills whatever it left behind, says token and exit status; until the pipe closes."""
+    """Process 1: takes a token and a command, runs it, kills whatever it left behind, says token
+    and exit status; until the pipe closes.
+    """
     return f"""
 exec 2>/dev/null
 ulimit -c 0 -n {limits.open_files} -u {limits.processes} -f {limits.file // 1024} -v {limits.memory // 1024} || exit 1
@@ -142,30 +248,52 @@ done"""
 
 
 class Sandbox:
-    """A running sandbox with its home folder. Close it, or use `with`. It ends with the thread that started it.
+    """A running sandbox with its home folder. Close it, or use `with`. It ends with the thread that
+    started it.
 
-    For tasks that were written for a container of their own (worlds/benchmarks.py): `home` and `user` may be others (user 0 looks like root
-    and may do nothing more), `folders` are further writable places, `background` lets processes live on from one command to the next.
+    For tasks that were written for a container of their own (worlds/benchmarks.py): `home` and
+    `user` may be others (user 0 looks like root and may do nothing more), `folders` are further
+    writable places, `background` lets processes live on from one command to the next.
 
-    Raises UserError if bubblewrap is missing or may not start; SandboxDied from any call once the sandbox is gone.
+    Raises UserError if bubblewrap is missing or may not start; SandboxDied from any call once the
+    sandbox is gone.
     """
 
-    def __init__(self, tree: Tree | None = None, limits: Limits = Limits(), home: str = HOME, user: int = 1000,
-                 folders: Sequence[str] = (), background: bool = False):
+    def __init__(
+        self,
+        tree: Tree | None = None,
+        limits: Limits = Limits(),
+        home: str = HOME,
+        user: int = 1000,
+        folders: Sequence[str] = (),
+        background: bool = False,
+    ):
         if not available():
-            raise UserError("bubblewrap is not installed, and commands of a model run nowhere else; "
-                            "install it: apt-get install bubblewrap (and util-linux, for root)")
+            raise UserError(
+                "bubblewrap is not installed, and commands of a model run nowhere else; "
+                "install it: apt-get install bubblewrap (and util-linux, for root)"
+            )
         self.limits = limits
-        self.process = subprocess.Popen(command_line(limits, home, user, folders, background), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, cwd="/", bufsize=0)
+        self.process = subprocess.Popen(
+            command_line(limits, home, user, folders, background),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            bufsize=0,
+        )
         self.pid = 0
-        said = self.process.stderr.read()    # the info about process 1, or bubblewrap's complaint: its end is closed by `exec` below
+        said = (
+            self.process.stderr.read()
+        )  # the info about process 1, or bubblewrap's complaint: its end is closed by `exec` below
         try:
             self.pid = json.loads(said)["child-pid"]
         except (ValueError, KeyError):
             self.close()
-            raise UserError(f"bubblewrap did not start: {said.decode(errors='replace').strip()}; it needs unprivileged user namespaces "
-                            "(sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)") from None
+            raise UserError(
+                f"bubblewrap did not start: {said.decode(errors='replace').strip()}; it needs unprivileged user namespaces "
+                "(sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+            ) from None
         self.home = f"/proc/{self.pid}/root{home}"
         try:
             self.process.stdin.write(archive(tree or {}))
@@ -173,8 +301,10 @@ class Sandbox:
         except (BrokenPipeError, SandboxDied):
             self.close()
             size = sum(len(file.data or b"") for file in (tree or {}).values())
-            raise UserError(f"the sandbox could not be filled with {len(tree or {})} files of {size} bytes; "
-                            f"at most {limits.file} bytes fit into a file and {limits.home} into all") from None
+            raise UserError(
+                f"the sandbox could not be filled with {len(tree or {})} files of {size} bytes; "
+                f"at most {limits.file} bytes fit into a file and {limits.home} into all"
+            ) from None
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -196,12 +326,17 @@ class Sandbox:
             raise SandboxDied(f"{len(found)} files stand where {len(wanted)} were put")
 
     def run(self, command: str) -> Result:
-        """Run one bash command in the home folder and wait until it and everything it started is gone. A failing command does not raise."""
+        """Run one bash command in the home folder and wait until it and everything it started is
+        gone. A failing command does not raise.
+        """
         code = command.encode("utf-8", errors="surrogatepass")
         if b"\0" in code:
             return Result("bash: a command cannot hold a NUL byte\n", 126)
         if len(code) > self.limits.command:
-            return Result(f"bash: a command of {len(code)} bytes; at most {self.limits.command} are taken\n", 126)
+            return Result(
+                f"bash: a command of {len(code)} bytes; at most {self.limits.command} are taken\n",
+                126,
+            )
         return self.send("", code)
 
     def send(self, kind: str, code: bytes, more: bytes = b"") -> Result:
@@ -211,7 +346,7 @@ class Sandbox:
         if self.process.poll() is not None:
             raise SandboxDied("the sandbox is gone")
         token = kind + secrets.token_hex(8)
-        with suppress(BrokenPipeError):      # a sandbox that is gone shows when we read
+        with suppress(BrokenPipeError):  # a sandbox that is gone shows when we read
             self.process.stdin.write(token.encode() + b"\0" + code + b"\0" + more)
         end = b"\0" + token.encode() + b" "
         output = self.process.stdout.fileno()
@@ -221,12 +356,19 @@ class Sandbox:
             ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
             new = os.read(output, 65536) if ready else b""
             if (ready and not new) or (not ready and stopped):
-                self.close()                 # the pipe ended, or the kill went unanswered
+                self.close()  # the pipe ended, or the kill went unanswered
                 raise SandboxDied("the sandbox is gone")
-            kept = (kept + tail[:-64])[:self.limits.output + 1]
-            tail = tail[-64:] + new          # the token's line is shorter than 64 bytes, and may arrive in two pieces
-            reason = f"killed after {self.limits.wall:g} s" if not ready else \
-                f"killed after {self.limits.output} bytes of output" if len(kept) > self.limits.output else ""
+            kept = (kept + tail[:-64])[: self.limits.output + 1]
+            tail = (
+                tail[-64:] + new
+            )  # the token's line is shorter than 64 bytes, and may arrive in two pieces
+            reason = (
+                f"killed after {self.limits.wall:g} s"
+                if not ready
+                else f"killed after {self.limits.output} bytes of output"
+                if len(kept) > self.limits.output
+                else ""
+            )
             if reason and not stopped:
                 stopped, deadline = reason, time.monotonic() + 2.0
                 with suppress(ProcessLookupError):
@@ -235,7 +377,11 @@ class Sandbox:
         kept += printed
         if len(kept) > self.limits.output:
             stopped = stopped or f"cut after {self.limits.output} bytes of output"
-        return Result(kept[:self.limits.output].decode("utf-8", errors="replace"), 137 if stopped.startswith("killed") else int(status.split()[0]), stopped)
+        return Result(
+            kept[: self.limits.output].decode("utf-8", errors="replace"),
+            137 if stopped.startswith("killed") else int(status.split()[0]),
+            stopped,
+        )
 
     def tree(self, folder: str = "", most: int = 4096) -> dict[str, File]:
         """What the home folder, or another one, holds: at most `most` entries and `limits.home`
@@ -251,7 +397,9 @@ class Sandbox:
                 about = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 path, modified = prefix + name, int(about.st_mtime)
                 if len(found) >= most or depth > 32:
-                    raise SandboxDied(f"the folder holds more than {most} entries, or folders more than 32 deep")
+                    raise SandboxDied(
+                        f"the folder holds more than {most} entries, or folders more than 32 deep"
+                    )
                 if stat.S_ISDIR(about.st_mode):
                     found[path] = File(None, modified)
                     visit_opened(name, folder, path + "/", depth + 1)
@@ -259,7 +407,11 @@ class Sandbox:
                     found[path] = File(content(name, folder), modified)
                 else:
                     link = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(about.st_mode) else ""
-                    found[path] = File(None, modified, other=f"link to {link}" if link else "neither file nor folder")
+                    found[path] = File(
+                        None,
+                        modified,
+                        other=f"link to {link}" if link else "neither file nor folder",
+                    )
 
         def visit_opened(name: str, folder: int | None, prefix: str, depth: int) -> None:
             opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
@@ -270,14 +422,18 @@ class Sandbox:
 
         def content(name: str, folder: int) -> bytes:
             nonlocal left
-            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb") as file:
+            with open(
+                os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder), "rb"
+            ) as file:
                 data = file.read(left + 1)
             left -= len(data)
             if left < 0:
                 raise SandboxDied(f"the folder holds more than {self.limits.home} bytes")
             return data
 
-        if self.process.poll() is not None:  # while bubblewrap is there, the number of process 1 is nobody else's
+        if (
+            self.process.poll() is not None
+        ):  # while bubblewrap is there, the number of process 1 is nobody else's
             raise SandboxDied("the sandbox is gone")
         try:
             visit_opened(f"/proc/{self.pid}/root{folder}" if folder else self.home, None, "", 0)
@@ -289,7 +445,9 @@ class Sandbox:
         """End the sandbox and everything in it; the home folder is gone."""
         try:
             if self.pid and self.process.poll() is None:
-                os.kill(self.pid, signal.SIGKILL)  # with process 1 all others die, and bubblewrap ends once they are gone
+                os.kill(
+                    self.pid, signal.SIGKILL
+                )  # with process 1 all others die, and bubblewrap ends once they are gone
                 self.process.wait(timeout=5)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             pass

@@ -1,4 +1,5 @@
-"""Terminal world: no world at all, but whoever sits at the terminal. For tools of which only the schemas are there (sample.py --tools).
+"""Terminal world: no world at all, but whoever sits at the terminal. For tools of which only the
+schemas are there (sample.py --tools).
 
 The agent's call is shown, and what is typed or pasted is what the tool says: a line, or JSON of
 several lines. Nothing a model writes is executed, and nobody knows the right answer: such an
@@ -9,13 +10,23 @@ import json
 import select
 import sys
 
-import tools as toolbox
-from worlds import Difficulty, Task, World
+from worlds import tools as toolbox
+from worlds.base import Difficulty, Task, World
 
 
 def task_of(request: str, tools: list[dict], style: str) -> Task:
     """A request with somebody's tools as a task."""
-    return Task("terminal.Terminal", "typed", 0, request, tools, [], "", {}, difficulty=Difficulty(style=style))
+    return Task(
+        "terminal.Terminal",
+        "typed",
+        0,
+        request,
+        tools,
+        [],
+        "",
+        {},
+        difficulty=Difficulty(style=style),
+    )
 
 
 def whole(text: str) -> bool:
@@ -47,7 +58,7 @@ def typed() -> str:
 
 class Terminal(World):
     faults = ()
-    patience = float("inf")                      # people type slowly
+    patience = float("inf")  # people type slowly
 
     def step(self, call: dict) -> str:
         how = "one line, or JSON; an empty line ends JSON that is not whole"

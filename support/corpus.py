@@ -1,9 +1,11 @@
-"""The text a run learns from: Python's own standard library, which lies on every machine that can run this, or a user's folder.
+"""The text a run learns from: Python's own standard library, which lies on every machine that can
+run this, or a user's folder.
 
-Each document comes with a *kind* for every character, code or prose, which costs nothing: Python's own tokenizer knows
-docstrings and comments, Markdown marks its code. The kinds are the split embedding's weak labels (equation 4).
+Each document comes with a *kind* for every character, code or prose, which costs nothing: Python's
+own tokenizer knows docstrings and comments, Markdown marks its code. The kinds are the split
+embedding's weak labels (equation 4).
 
-    python corpus.py        counts what is there
+    python -m support.corpus        counts what is there
 """
 
 import ast
@@ -21,8 +23,37 @@ import numpy as np
 from config import UserError
 
 PROSE, CODE = 0, 1
-SKIP = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "encodings", "turtledemo", "lib-dynload"}  # generated or repetitive
-TEXT = {".py", ".pyi", ".md", ".rst", ".txt", ".json", ".toml", ".yaml", ".yml", ".sh", ".c", ".h", ".cpp", ".js", ".ts", ".html", ".css", ".sql"}
+SKIP = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idle_test",
+    "lib2to3",
+    "encodings",
+    "turtledemo",
+    "lib-dynload",
+}  # generated or repetitive
+TEXT = {
+    ".py",
+    ".pyi",
+    ".md",
+    ".rst",
+    ".txt",
+    ".json",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".sh",
+    ".c",
+    ".h",
+    ".cpp",
+    ".js",
+    ".ts",
+    ".html",
+    ".css",
+    ".sql",
+}
 PROSE_SUFFIXES = {".md", ".rst", ".txt", ""}
 
 
@@ -34,18 +65,26 @@ class Document:
 
 
 def python_kinds(source: str) -> np.ndarray:
-    """PROSE inside docstrings and comments of Python source, CODE elsewhere; all CODE where the source does not tokenize."""
+    """PROSE inside docstrings and comments of Python source, CODE elsewhere; all CODE where the
+    source does not tokenize.
+    """
     kinds = np.full(len(source), CODE, np.uint8)
-    starts = np.cumsum([0] + [len(line) for line in io.StringIO(source)])  # character offset of every line
+    starts = np.cumsum(
+        [0] + [len(line) for line in io.StringIO(source)]
+    )  # character offset of every line
     statement_begins = True
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             docstring = token.type == tokenize.STRING and statement_begins
             if docstring or token.type == tokenize.COMMENT:
                 (row, column), (end_row, end_column) = token.start, token.end
-                kinds[starts[row - 1] + column:starts[end_row - 1] + end_column] = PROSE
+                kinds[starts[row - 1] + column : starts[end_row - 1] + end_column] = PROSE
             if token.type not in (tokenize.NL, tokenize.COMMENT):
-                statement_begins = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+                statement_begins = token.type in (
+                    tokenize.NEWLINE,
+                    tokenize.INDENT,
+                    tokenize.DEDENT,
+                )
     except (tokenize.TokenError, SyntaxError):
         kinds[:] = CODE
     return kinds
@@ -56,13 +95,15 @@ def markdown_kinds(text: str) -> np.ndarray:
     kinds, offset, fenced = np.full(len(text), PROSE, np.uint8), 0, False
     for line in text.splitlines(keepends=True):
         fence = line.lstrip().startswith("```")
-        kinds[offset:offset + len(line)] = CODE if fenced or fence else PROSE
+        kinds[offset : offset + len(line)] = CODE if fenced or fence else PROSE
         fenced, offset = fenced ^ fence, offset + len(line)
     return kinds
 
 
 def docstrings(source: str) -> str:
-    """The module's documentation as a page of prose: each public name, its docstring below it; empty where nothing is documented."""
+    """The module's documentation as a page of prose: each public name, its docstring below it;
+    empty where nothing is documented.
+    """
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -79,8 +120,9 @@ def library_files() -> dict[str, Path]:
     """The standard library's modules by name."""
     root, found = Path(sysconfig.get_paths()["stdlib"]), {}
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders
-                            if name not in SKIP and not name.startswith(("config-", "__")))
+        folders[:] = sorted(
+            name for name in folders if name not in SKIP and not name.startswith(("config-", "__"))
+        )
         for path in (Path(folder, name) for name in sorted(names)):
             if path.suffix == ".py" and path.parent.name != "pydoc_data":
                 found[str(path.relative_to(root))] = path
@@ -88,7 +130,9 @@ def library_files() -> dict[str, Path]:
 
 
 def standard_library() -> Iterator[Document]:
-    """Every module's source, and beside it the page of its docstrings; last, Python's language reference (`help("if")`)."""
+    """Every module's source, and beside it the page of its docstrings; last, Python's language
+    reference (`help("if")`).
+    """
     for name, path in library_files().items():
         try:
             source = path.read_text(encoding="utf-8")
@@ -112,7 +156,9 @@ def folder_files(path: str | Path) -> dict[str, Path]:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise UserError(f"no text at {path}: no such file or folder; give --data.path an existing one, or leave it out for the standard library")
+        raise UserError(
+            f"no text at {path}: no such file or folder; give --data.path an existing one, or leave it out for the standard library"
+        )
     if path.is_file():
         return {path.name: path}
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT)
@@ -128,7 +174,9 @@ def folder(path: str | Path) -> Iterator[Document]:
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise UserError(f"{file}: byte {error.start} is not UTF-8; convert it (iconv -t utf-8) or leave it out") from None
+            raise UserError(
+                f"{file}: byte {error.start} is not UTF-8; convert it (iconv -t utf-8) or leave it out"
+            ) from None
         if file.suffix in (".py", ".pyi"):
             kinds = python_kinds(text)
         elif file.suffix == ".md":
@@ -152,4 +200,6 @@ if __name__ == "__main__":
     library = list(standard_library())
     characters = sum(len(d.text) for d in library)
     prose = sum(int((d.kinds == PROSE).sum()) for d in library)
-    print(f"{len(library):,} documents, {characters:,} characters, {prose / characters:.0%} prose, {1 - prose / characters:.0%} code")
+    print(
+        f"{len(library):,} documents, {characters:,} characters, {prose / characters:.0%} prose, {1 - prose / characters:.0%} code"
+    )

@@ -14,9 +14,9 @@ What differs from the textbook: a byte-level BPE needs no unknown token, any tex
 round trip; in chats only the template's own markers become special tokens, so a user who types
 "<|im_end|>" cannot end a turn.
 
-    python tokenizer.py [episodes.jsonl]        trains config/toy.bpe anew; as it is here, with
+    python -m support.tokenizer [episodes.jsonl]        trains config/toy.bpe anew; as it is here, with
 
-    python teacher.py --tasks 3000 --out out/episodes.jsonl && python tokenizer.py out/episodes.jsonl
+    python -m worlds.teacher --tasks 3000 --out out/episodes.jsonl && python -m support.tokenizer out/episodes.jsonl
 """
 
 import ast
@@ -36,27 +36,53 @@ import regex
 import tiktoken
 import tokenizers
 
-import corpus
-import tools as toolbox
+from support import corpus
+from worlds import tools as toolbox
 from config import ROOT, UserError
 
-# How Qwen2 cuts text into words before merging bytes (its tokenizer.json): contractions; letters with one leading mark or space;
-# single digits; punctuation; line ends; spaces. Merges never cross these cuts, so digits stay single, which arithmetic needs.
+# How Qwen2 cuts text into words before merging bytes (its tokenizer.json): contractions; letters
+# with one leading mark or space;
+# single digits; punctuation; line ends; spaces. Merges never cross these cuts, so digits stay
+# single, which arithmetic needs.
 PATTERN = r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
 
-# The two fixed strings around the tool schemas in Qwen's system message, 470 characters that say the same in every episode.
-TOOLS_BEGIN = ("\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-               "You are provided with function signatures within <tools></tools> XML tags:\n<tools>")
-TOOLS_END = ("\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n"
-             '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>')
-MARKERS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-QWEN_SPECIAL = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645, "<tool_call>": 151657, "</tool_call>": 151658}
+# The two fixed strings around the tool schemas in Qwen's system message, 470 characters that say
+# the same in every episode.
+TOOLS_BEGIN = (
+    "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>"
+)
+TOOLS_END = (
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n"
+    '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+)
+MARKERS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<tools>",
+    "</tools>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+]
+QWEN_SPECIAL = {
+    "<|endoftext|>": 151643,
+    "<|im_start|>": 151644,
+    "<|im_end|>": 151645,
+    "<tool_call>": 151657,
+    "</tool_call>": 151658,
+}
 
-# The worlds' made-up names are made of these. The toy vocabulary keeps each whole and never joins one with the mark before it, so that "(rubu",
-# " rubu" and "\"rubu" all hold the tokens ru, bu: a small model copies names by copying tokens, and learns it many times sooner (docs/LOG.md).
+# The worlds' made-up names are made of these. The toy vocabulary keeps each whole and never joins
+# one with the mark before it, so that "(rubu",
+# " rubu" and "\"rubu" all hold the tokens ru, bu: a small model copies names by copying tokens, and
+# learns it many times sooner (docs/LOG.md).
 SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 
-# Appendix B names three prompts and its text was not preserved; these are ours, to the same purpose.
+# Appendix B names three prompts and its text was not preserved; these are ours, to the same
+# purpose.
 SOCRATIC_TEACHER = """You are a Socratic teacher of an agent that plans and calls tools. You see a task, its tools, the agent's attempt and what the
 environment answered. If the attempt is right, say so. If not, name the first wrong step and the exact fault (which argument, which value,
 which schema entry it breaks, which observation contradicts it), ask the one question whose answer would have prevented it, and then write
@@ -81,17 +107,24 @@ class Tokenizer:
     folder: Path | None = None  # where the vocabulary came from, and a chat template may lie
 
     def __init__(self, name: str, ranks: dict[bytes, int], special: dict[str, int]):
-        self.encoding = tiktoken.Encoding(name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+        self.encoding = tiktoken.Encoding(
+            name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special
+        )
         self.name, self.ranks, self.special = name, ranks, special
         self.vocab_size = self.encoding.n_vocab  # rows the embedding needs: highest ID + 1
         self.end_of_text = special["<|endoftext|>"]
         self.start = [self.end_of_text]  # what stands before a plain text
-        self.stop = [special[marker] for marker in ("<|im_end|>", "<|endoftext|>") if marker in special]
+        self.stop = [
+            special[marker] for marker in ("<|im_end|>", "<|endoftext|>") if marker in special
+        ]
         self._special = markers_pattern(special)
 
     @property
     def style(self) -> str:
-        """How its models' prompts show tools, as `chat` names it: Qwen's format is for those who learnt it."""
+        """How its models' prompts show tools, as `chat` names it:
+
+        Qwen's format is for those who learnt it.
+        """
         return "compact" if self.name == "toy" else "qwen"
 
     @cached_property
@@ -135,7 +168,7 @@ class Tokenizer:
         """Token IDs of a text in which markers are special tokens."""
         tokens, end = [], 0
         for marker in self._special.finditer(text):
-            tokens += [*self.encode_text(text[end:marker.start()]), self.special[marker[0]]]
+            tokens += [*self.encode_text(text[end : marker.start()]), self.special[marker[0]]]
             end = marker.end()
         return tokens + self.encode_text(text[end:])
 
@@ -152,14 +185,21 @@ class Tokenizer:
         return self.decode_bytes(tokens).decode("utf-8", errors="replace")
 
     def decode_bytes(self, tokens: Iterable[int]) -> bytes:
-        """Bytes of token IDs, exactly; an ID that names nothing (Qwen pads its embedding past its vocabulary) gives none."""
-        return b"".join(self.token_bytes[token] if token < len(self.token_bytes) else b"" for token in tokens)
+        """Bytes of token IDs, exactly; an ID that names nothing (Qwen pads its embedding past its
+        vocabulary) gives none.
+        """
+        return b"".join(
+            self.token_bytes[token] if token < len(self.token_bytes) else b"" for token in tokens
+        )
 
     @cached_property
     def token_bytes(self) -> list[bytes]:
         """The bytes of every token ID."""
         table = [b""] * self.vocab_size
-        for entry, token in [*self.ranks.items(), *((marker.encode(), token) for marker, token in self.special.items())]:
+        for entry, token in [
+            *self.ranks.items(),
+            *((marker.encode(), token) for marker, token in self.special.items()),
+        ]:
             table[token] = entry
         return table
 
@@ -180,12 +220,20 @@ class Tokenizer:
                 begin, inside = place + 1, token == opening
         return [*found, (self.decode(message[begin:]), False if inside else None)]
 
-    def encode_chat(self, messages: list[dict], tools: list | None = None, style: str = "qwen", generation_prompt: bool = False) -> tuple[list[int], list[bool]]:
-        """Token IDs of a conversation, and for each whether the assistant wrote it (what a loss may teach).
+    def encode_chat(
+        self,
+        messages: list[dict],
+        tools: list | None = None,
+        style: str = "qwen",
+        generation_prompt: bool = False,
+    ) -> tuple[list[int], list[bool]]:
+        """Token IDs of a conversation, and for each whether the assistant wrote it (what a loss may
+        teach).
 
-        Arguments as in `chat`. Only the template's own markers become special tokens. Text on both sides of a seam between
-        template and content is encoded together, as Qwen's is, except where the assistant begins to write: there a
-        sampler starts afresh, and training must cut where sampling cuts.
+        Arguments as in `chat`. Only the template's own markers become special tokens. Text on both
+        sides of a seam between template and content is encoded together, as Qwen's is, except where
+        the assistant begins to write: there a sampler starts afresh, and training must cut where
+        sampling cuts.
         """
         tokens, own, pending, pending_own = [], [], "", False
 
@@ -202,7 +250,7 @@ class Tokenizer:
                 flush()
             pending_own, end = segment.own, 0
             for match in self._special.finditer(segment.text) if segment.template else ():
-                pending += segment.text[end:match.start()]
+                pending += segment.text[end : match.start()]
                 flush(match[0], segment.own)
                 end = match.end()
             pending += segment.text[end:]
@@ -217,7 +265,9 @@ def markers_pattern(markers: Iterable[str]) -> regex.Pattern:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The chat template: ChatML with Qwen2.5's tool format, and a compact one for models whose context is dear.
+# The chat template: ChatML with Qwen2.5's tool format, and a compact one for models whose context
+# is dear.
+
 
 @dataclass
 class Segment:
@@ -269,7 +319,9 @@ def calls_of(message: dict, name: str) -> list[dict]:
     return calls
 
 
-def chat_segments(messages: list[dict], tools: list | None, style: str, generation_prompt: bool) -> list[Segment]:
+def chat_segments(
+    messages: list[dict], tools: list | None, style: str, generation_prompt: bool
+) -> list[Segment]:
     """The pieces of a rendered conversation; see `chat`."""
     if style not in ("qwen", "compact"):
         raise UserError(f"chat style is {style!r}; wanted 'qwen' or 'compact'")
@@ -284,13 +336,23 @@ def chat_segments(messages: list[dict], tools: list | None, style: str, generati
         parts.append(Segment(text, False, own))
 
     system = history[0][1] if history and history[0][0] == "system" else None
-    if tools or system is not None or not compact:  # Qwen always has a system message; the compact style only where it says something
+    if (
+        tools or system is not None or not compact
+    ):  # Qwen always has a system message; the compact style only where it says something
         template("<|im_start|>system\n")
-        content(system if system is not None else "" if compact else "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
+        content(
+            system
+            if system is not None
+            else ""
+            if compact
+            else "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+        )
         if tools:
             template("<tools>" if compact else TOOLS_BEGIN)
             for tool in tools:
-                content("\n" + (tool if isinstance(tool, str) else json.dumps(tool, ensure_ascii=False)))
+                content(
+                    "\n" + (tool if isinstance(tool, str) else json.dumps(tool, ensure_ascii=False))
+                )
             template("\n</tools>" if compact else TOOLS_END)
         template("<|im_end|>\n")
     break_ = "" if compact else "\n"
@@ -323,16 +385,23 @@ def chat_segments(messages: list[dict], tools: list | None, style: str, generati
     return parts
 
 
-def chat(messages: list[dict], tools: list | None = None, style: str = "qwen", generation_prompt: bool = False) -> str:
+def chat(
+    messages: list[dict],
+    tools: list | None = None,
+    style: str = "qwen",
+    generation_prompt: bool = False,
+) -> str:
     """A conversation as one string.
 
-    `messages` are dicts with role (system, user, assistant, tool) and content; an assistant's may hold
-    tool_calls=[{"function": {"name", "arguments"}}], the arguments as an object or its JSON text.
-    `tools` are JSON schemas (style "qwen", Qwen2.5's own template) or ready lines (style "compact",
-    a third of the tokens). `generation_prompt` ends where the assistant should begin. Raises
-    UserError.
+    `messages` are dicts with role (system, user, assistant, tool) and content; an assistant's may
+    hold tool_calls=[{"function": {"name", "arguments"}}], the arguments as an object or its JSON
+    text. `tools` are JSON schemas (style "qwen", Qwen2.5's own template) or ready lines (style
+    "compact", a third of the tokens). `generation_prompt` ends where the assistant should begin.
+    Raises UserError.
     """
-    return "".join(segment.text for segment in chat_segments(messages, tools, style, generation_prompt))
+    return "".join(
+        segment.text for segment in chat_segments(messages, tools, style, generation_prompt)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -343,19 +412,32 @@ TOY = ROOT / "config" / "toy.bpe"
 
 @cache
 def toy() -> Tokenizer:
-    """The toy vocabulary: 256 bytes, then merges, then the markers, and Qwen's two tool strings as one token each."""
+    """The toy vocabulary:
+
+    256 bytes, then merges, then the markers, and Qwen's two tool strings as one token each.
+    """
     if not TOY.exists():
-        raise UserError(f"no vocabulary at {TOY}; make it with python tokenizer.py")
-    entries = [ast.literal_eval(line) for line in TOY.read_text().splitlines() if line.startswith("b")]
+        raise UserError(f"no vocabulary at {TOY}; make it with python -m support.tokenizer")
+    entries = [
+        ast.literal_eval(line) for line in TOY.read_text().splitlines() if line.startswith("b")
+    ]
     markers = [*MARKERS, TOOLS_BEGIN, TOOLS_END]
-    return Tokenizer("toy", {entry: rank for rank, entry in enumerate(entries)}, {marker: len(entries) + i for i, marker in enumerate(markers)})
+    return Tokenizer(
+        "toy",
+        {entry: rank for rank, entry in enumerate(entries)},
+        {marker: len(entries) + i for i, marker in enumerate(markers)},
+    )
 
 
 def gpt2_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-in for every byte: itself where it prints, else the next free character from U+0100 on."""
+    """GPT-2's printable stand-in for every byte: itself where it prints, else the next free
+    character from U+0100 on.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+    return {chr(byte): byte for byte in printable} | {
+        chr(256 + i): byte for i, byte in enumerate(hidden)
+    }
 
 
 def load_json(path: Path) -> dict:
@@ -814,12 +896,15 @@ def load(name: str | Path) -> Tokenizer:
 # ---------------------------------------------------------------------------------------------------------------------
 # Training a byte-level BPE: merge the most frequent neighbours, again and again.
 
-def train(texts: Iterable[str], entries: int, syllables: Iterable[str] = ()) -> list[bytes]:
-    """The first `entries` tokens of a byte-level BPE: 256 bytes, then one merge after another (Sennrich et al. 2016).
 
-    `syllables` (a consonant and a vowel each) are merged before all others, and none with a single mark or space before it. Deterministic: of
-    equally frequent pairs the smaller bytes win. The counts of pairs are kept up to date word by word, so that a merge costs only the
-    words it changes.
+def train(texts: Iterable[str], entries: int, syllables: Iterable[str] = ()) -> list[bytes]:
+    """The first `entries` tokens of a byte-level BPE: 256 bytes, then one merge after another
+    (Sennrich et al. 2016).
+
+    `syllables` (a consonant and a vowel each) are merged before all others, and none with a single
+    mark or space before it. Deterministic: of equally frequent pairs the smaller bytes win. The
+    counts of pairs are kept up to date word by word, so that a merge costs only the words it
+    changes.
     """
     first = [syllable.encode() for syllable in syllables]
     words = Counter(word for text in texts for word in regex.findall(PATTERN, text))
@@ -856,7 +941,7 @@ def train(texts: Iterable[str], entries: int, syllables: Iterable[str] = ()) -> 
             position = 0
             while position < len(parts) - 1:
                 if (parts[position], parts[position + 1]) == pair:
-                    parts[position:position + 2] = [merged]
+                    parts[position : position + 2] = [merged]
                 position += 1
             for new in zip(parts, parts[1:]):
                 counts[new] += count
@@ -869,24 +954,42 @@ def train(texts: Iterable[str], entries: int, syllables: Iterable[str] = ()) -> 
 
 
 def main() -> None:
-    """Train config/toy.bpe on the standard library and on conversations, if a file of them is given (a line of JSON each: messages, tools).
+    """Train config/toy.bpe on the standard library and on conversations, if a file of them is given
+    (a line of JSON each: messages, tools).
 
-    Conversations are a twentieth of the text and count five times: a call then costs half the tokens, and Python hardly more.
+    Conversations are a twentieth of the text and count five times: a call then costs half the
+    tokens, and Python hardly more.
     """
     texts = [document.text for document in corpus.documents()]
     conversations = []
     for line in Path(sys.argv[1]).read_text().splitlines() if len(sys.argv) > 1 else ():
         row = json.loads(line)
-        conversations.append("".join(s.text for s in chat_segments(row["messages"], row["tools"], "compact", False)))
+        conversations.append(
+            "".join(s.text for s in chat_segments(row["messages"], row["tools"], "compact", False))
+        )
     markers = [*MARKERS, TOOLS_BEGIN, TOOLS_END]
-    between = regex.compile("|".join(map(regex.escape, markers)))  # the markers are tokens already: the merges shall not learn their letters
-    vocabulary = train((piece for text in texts + conversations * 5 for piece in between.split(text)), 1024 - len(markers), SYLLABLES)
+    between = regex.compile(
+        "|".join(map(regex.escape, markers))
+    )  # the markers are tokens already: the merges shall not learn their letters
+    vocabulary = train(
+        (piece for text in texts + conversations * 5 for piece in between.split(text)),
+        1024 - len(markers),
+        SYLLABLES,
+    )
     aside = TOY.with_suffix(".tmp")
-    aside.write_text("# The toy vocabulary: one token a line, its rank is its place; made by tokenizer.py\n" + "".join(f"{entry!r}\n" for entry in vocabulary))
+    aside.write_text(
+        "# The toy vocabulary: one token a line, its rank is its place; made by tokenizer.py\n"
+        + "".join(f"{entry!r}\n" for entry in vocabulary)
+    )
     aside.replace(TOY)
-    for name, sample in (("Python", "".join(texts[:200])), ("conversations", "".join(conversations[:200]))):
+    for name, sample in (
+        ("Python", "".join(texts[:200])),
+        ("conversations", "".join(conversations[:200])),
+    ):
         if sample:
-            print(f"{name}: {len(sample.encode()) / len(toy().encode(sample, special=True)):.2f} bytes a token")
+            print(
+                f"{name}: {len(sample.encode()) / len(toy().encode(sample, special=True)):.2f} bytes a token"
+            )
     print(f"{TOY}: {len(vocabulary)} tokens and {len(markers)} markers")
 
 

@@ -1,9 +1,11 @@
 """Weights in and out: Qwen2.5's folders, and the checkpoints of our own runs.
 
-- `load_qwen(folder)` reads what transformers writes (config.json, one or many safetensors files); `save_qwen` writes it back, and a
-  folder saved here opens in transformers as Qwen2. What SAGE adds (E_code, the gate, the smear) lies beside it in sage.safetensors,
-  which transformers does not look at. Tensor by tensor: memory never holds the model twice.
-- `save` and `load` are a run's checkpoints: weights, optimiser, random state and a readable meta.json. Everything is written aside
+- `load_qwen(folder)` reads what transformers writes (config.json, one or many safetensors files);
+  `save_qwen` writes it back, and a folder saved here opens in transformers as Qwen2. What SAGE adds
+  (E_code, the gate, the smear) lies beside it in sage.safetensors, which transformers does not look
+  at. Tensor by tensor: memory never holds the model twice.
+- `save` and `load` are a run's checkpoints: weights, optimiser, random state and a readable
+  meta.json. Everything is written aside
   and renamed, so a run killed at any moment leaves the checkpoints it had.
 """
 
@@ -27,26 +29,39 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import config as settings
-import provenance
-import results
-import tokenizer as tokenizers
+from support import provenance
+from support import result_tables as results
+from support import tokenizer as tokenizers
 from config import Config, Model, UserError, check
 from mch import Heads
 from model import SAGE
-from tokenizer import Tokenizer
+from support.tokenizer import Tokenizer
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Qwen2.5 folders.
 
-OWN = ("embedding.code", "embedding.ids", "embedding.convolution", "embedding.out", "attention.smear")  # what Qwen does not have
+OWN = (
+    "embedding.code",
+    "embedding.ids",
+    "embedding.convolution",
+    "embedding.out",
+    "attention.smear",
+)  # what Qwen does not have
 
 
 def qwen_name(name: str) -> str | None:
     """Qwen's name of our parameter; None for SAGE's own."""
     if any(own in name for own in OWN):
         return None
-    for ours, theirs in (("blocks.", "model.layers."), ("attention_norm", "input_layernorm"), ("feed_forward_norm", "post_attention_layernorm"),
-                         ("attention.", "self_attn."), ("feed_forward.", "mlp."), ("embedding.text", "model.embed_tokens"), ("head.", "lm_head.")):
+    for ours, theirs in (
+        ("blocks.", "model.layers."),
+        ("attention_norm", "input_layernorm"),
+        ("feed_forward_norm", "post_attention_layernorm"),
+        ("attention.", "self_attn."),
+        ("feed_forward.", "mlp."),
+        ("embedding.text", "model.embed_tokens"),
+        ("head.", "lm_head."),
+    ):
         name = name.replace(ours, theirs)
     if "self_attn." in name or "mlp." in name:
         *front, last, kind = name.split(".")
@@ -98,7 +113,9 @@ def read_config(folder: Path) -> Model:
             "its base model (peft: merge_and_unload), save that, and name its folder"
         )
     if not path.exists():
-        raise UserError(f"no model at {folder}: wanted a folder with config.json and safetensors files")
+        raise UserError(
+            f"no model at {folder}: wanted a folder with config.json and safetensors files"
+        )
     try:
         c = json.loads(path.read_text(encoding="utf-8"))
         if c.get("model_type") != "qwen2":
@@ -173,7 +190,7 @@ def unbuilt(c: dict) -> list[str]:
         faults.append(f"rotary settings {rest}")
     layers = c["num_hidden_layers"]
     kinds = c.get("layer_types") or ["full_attention"] * layers
-    if c.get("use_sliding_window"):              # which layers then slide, versions differ on
+    if c.get("use_sliding_window"):  # which layers then slide, versions differ on
         faults.append("a sliding window (set use_sliding_window to false where no layer slides)")
     elif kinds != ["full_attention"] * layers:
         named = ", ".join(sorted(set(map(str, kinds)))) or "none"
@@ -184,11 +201,15 @@ def unbuilt(c: dict) -> list[str]:
 def open_safetensors(path: Path):
     """A safetensors file, opened; UserError where it is missing, truncated or no such file."""
     if not path.exists():
-        raise UserError(f"{path} is missing, though its folder needs it; copy it from where the model came from, or delete a run's checkpoint that lacks it")
+        raise UserError(
+            f"{path} is missing, though its folder needs it; copy it from where the model came from, or delete a run's checkpoint that lacks it"
+        )
     try:
         return safetensors.safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}); copy it anew, or delete it if it is a run's checkpoint") from None
+        raise UserError(
+            f"{path} is damaged or cut short ({error}); copy it anew, or delete it if it is a run's checkpoint"
+        ) from None
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
@@ -204,7 +225,9 @@ def weight_files(folder: Path) -> dict[str, Path]:
             weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             files = {name: folder / file for name, file in weight_map.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew") from None
+            raise UserError(
+                f"{index} is no weight index ({type(error).__name__}: {error}); copy it anew"
+            ) from None
     if whole.exists():
         if set(files.values()) - {whole}:
             note(
@@ -291,9 +314,15 @@ def fill(
             kinds |= {name: part.get_dtype() for name, part in slices.items()}
     own = dict(model.named_parameters())
     missing = [theirs for path, theirs in sources.values() if theirs not in shapes[path]]
-    wrong = [f"{theirs} is {shapes[path][theirs]}, wanted {tuple(own[ours].shape)}" for ours, (path, theirs) in sources.items()
-             if theirs in shapes[path] and shapes[path][theirs] != tuple(own[ours].shape)]
-    extra = sorted({name for names in shapes.values() for name in names} - {theirs for _, theirs in sources.values()})
+    wrong = [
+        f"{theirs} is {shapes[path][theirs]}, wanted {tuple(own[ours].shape)}"
+        for ours, (path, theirs) in sources.items()
+        if theirs in shapes[path] and shapes[path][theirs] != tuple(own[ours].shape)
+    ]
+    extra = sorted(
+        {name for names in shapes.values() for name in names}
+        - {theirs for _, theirs in sources.values()}
+    )
     extra = [name for name in extra if name not in ignored]
     quantised = [
         f"{theirs} is {kinds[theirs]}, wanted F32, F16 or BF16"
@@ -313,7 +342,9 @@ def fill(
     if complaint:
         raise UserError(f"the weights in {where} do not fit its config: {complaint}")
     for ours, (path, theirs) in sources.items():
-        with open_safetensors(path) as file:  # opened anew for each: a mapping that stays open keeps what was read from it in memory
+        with (
+            open_safetensors(path) as file
+        ):  # opened anew for each: a mapping that stays open keeps what was read from it in memory
             try:
                 own[ours].copy_(file.get_tensor(theirs))
             except SafetensorError as error:
@@ -336,8 +367,9 @@ def load_qwen(
 ) -> SAGE:
     """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
 
-    Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code = E_text, and the gate is drawn
-    but cannot matter. `window` and `stride` are landmark attention's W and k. Raises UserError naming file and remedy.
+    Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code =
+    E_text, and the gate is drawn but cannot matter. `window` and `stride` are landmark attention's
+    W and k. Raises UserError naming file and remedy.
     """
     folder = Path(folder).expanduser()
     restore(folder)
@@ -396,16 +428,33 @@ def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096
 def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
     """Write a model as a Qwen2 folder that transformers opens, and SAGE's own parameters beside it.
 
-    Transformers sees Qwen's part alone: its logits are SAGE's only while E_code = E_text, the smear is 0 and texts fit the
+    Transformers sees Qwen's part alone: its logits are SAGE's only while E_code = E_text, the smear
+    is 0 and texts fit the
     window. An existing folder is replaced once the new one is complete. Raises UserError.
     """
     c, folder = model.config, Path(folder).expanduser()
     if c.embedding != "split" or c.activation != "swiglu" or c.norm != "rms":
-        raise UserError(f"only SAGE's own block can be a Qwen2 folder; this model has embedding {c.embedding!r}, activation {c.activation!r}, norm {c.norm!r}")
-    config = dict(architectures=["Qwen2ForCausalLM"], model_type="qwen2", vocab_size=c.vocab_size, hidden_size=c.width, num_hidden_layers=c.layers,
-                  num_attention_heads=c.heads, num_key_value_heads=c.kv_heads, head_dim=c.head_dim, intermediate_size=c.feed_forward, max_position_embeddings=c.context,
-                  rope_theta=c.rope_theta, rms_norm_eps=c.norm_eps, tie_word_embeddings=c.tied, hidden_act="silu", use_sliding_window=False,
-                  torch_dtype=str(next(model.parameters()).dtype).removeprefix("torch."))
+        raise UserError(
+            f"only SAGE's own block can be a Qwen2 folder; this model has embedding {c.embedding!r}, activation {c.activation!r}, norm {c.norm!r}"
+        )
+    config = dict(
+        architectures=["Qwen2ForCausalLM"],
+        model_type="qwen2",
+        vocab_size=c.vocab_size,
+        hidden_size=c.width,
+        num_hidden_layers=c.layers,
+        num_attention_heads=c.heads,
+        num_key_value_heads=c.kv_heads,
+        head_dim=c.head_dim,
+        intermediate_size=c.feed_forward,
+        max_position_embeddings=c.context,
+        rope_theta=c.rope_theta,
+        rms_norm_eps=c.norm_eps,
+        tie_word_embeddings=c.tied,
+        hidden_act="silu",
+        use_sliding_window=False,
+        torch_dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
+    )
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     shards, size = [{}], 0
     for name, tensor in tensors.items():
@@ -415,13 +464,24 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
                 size = 0
             shards[-1][theirs], size = tensor, size + tensor.nbytes
     with written_aside(folder) as aside:
-        names = ["model.safetensors"] if len(shards) == 1 else [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+        names = (
+            ["model.safetensors"]
+            if len(shards) == 1
+            else [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+        )
         for name, shard in zip(names, shards):
             save_file(shard, aside / name, metadata={"format": "pt"})
         if len(shards) > 1:
-            index = dict(metadata=dict(total_size=sum(t.nbytes for s in shards for t in s.values())), weight_map={t: name for name, s in zip(names, shards) for t in s})
+            index = dict(
+                metadata=dict(total_size=sum(t.nbytes for s in shards for t in s.values())),
+                weight_map={t: name for name, s in zip(names, shards) for t in s},
+            )
             (aside / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
-        save_file({name: tensor for name, tensor in tensors.items() if qwen_name(name) is None}, aside / "sage.safetensors", metadata={"format": "pt"})
+        save_file(
+            {name: tensor for name, tensor in tensors.items() if qwen_name(name) is None},
+            aside / "sage.safetensors",
+            metadata={"format": "pt"},
+        )
         (aside / "config.json").write_text(json.dumps(config, indent=1))
 
 
@@ -482,8 +542,12 @@ def written_aside(folder: Path) -> Iterator[Path]:
         restore(folder)
         shutil.rmtree(aside, ignore_errors=True)
         full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if getattr(error, "errno", None) in full or any(f"os error {code}" in str(error) for code in full):
-            raise UserError(f"no room to write {folder} ({error}); what was there before is intact: free some space, and a run goes on with --resume") from None
+        if getattr(error, "errno", None) in full or any(
+            f"os error {code}" in str(error) for code in full
+        ):
+            raise UserError(
+                f"no room to write {folder} ({error}); what was there before is intact: free some space, and a run goes on with --resume"
+            ) from None
         raise
     if old.exists():
         old.rename(aside)  # so that what is half deleted is never called .old
@@ -491,28 +555,64 @@ def written_aside(folder: Path) -> Iterator[Path]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A run's own checkpoints: out/toy/base/checkpoint-0000500/{model,optimizer}.safetensors and meta.json.
+# A run's own checkpoints: out/toy/base/checkpoint-0000500/{model,optimizer}.safetensors and
+# meta.json.
 
-def save(folder: str | Path, config: Config, model: nn.Module, optimizers: list[torch.optim.Optimizer], step: int, loader: dict, keep: int = 2,
-         heads: nn.Module | None = None, **more) -> Path:
-    """Write checkpoint `step` of a run, then delete all but the last `keep`. `more` goes into meta.json. Returns its folder.
 
-    `heads` (a ModuleDict: a value head, a meta-cognitive head) lie beside the decoder in heads.safetensors.
+def save(
+    folder: str | Path,
+    config: Config,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    step: int,
+    loader: dict,
+    keep: int = 2,
+    heads: nn.Module | None = None,
+    **more,
+) -> Path:
+    """Write checkpoint `step` of a run, then delete all but the last `keep`. `more` goes into
+    meta.json. Returns its folder.
+
+    `heads` (a ModuleDict: a value head, a meta-cognitive head) lie beside the decoder in
+    heads.safetensors.
     """
     folder = Path(folder)
     state = {"random": torch.get_rng_state()}
     for number, optimizer in enumerate(optimizers):
         for index, entries in optimizer.state_dict()["state"].items():
-            state |= {f"{number}.{index}.{key}": value for key, value in entries.items() if isinstance(value, Tensor)}
-    meta = dict(step=step, loader=loader, settings=asdict(config), given=settings.given(config),
-                commit=results.commit(), **more,
-                versions=dict(python=platform.python_version(), torch=torch.__version__, safetensors=safetensors.__version__))
+            state |= {
+                f"{number}.{index}.{key}": value
+                for key, value in entries.items()
+                if isinstance(value, Tensor)
+            }
+    meta = dict(
+        step=step,
+        loader=loader,
+        settings=asdict(config),
+        given=settings.given(config),
+        commit=results.commit(),
+        **more,
+        versions=dict(
+            python=platform.python_version(),
+            torch=torch.__version__,
+            safetensors=safetensors.__version__,
+        ),
+    )
     target = folder / f"checkpoint-{step:07}"
     with written_aside(target) as aside:
-        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, aside / "model.safetensors")
+        save_file(
+            {name: p.detach().contiguous() for name, p in model.named_parameters()},
+            aside / "model.safetensors",
+        )
         if heads is not None:
-            save_file({name: p.detach().contiguous() for name, p in heads.named_parameters()}, aside / "heads.safetensors")
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, aside / "optimizer.safetensors")
+            save_file(
+                {name: p.detach().contiguous() for name, p in heads.named_parameters()},
+                aside / "heads.safetensors",
+            )
+        save_file(
+            {name: tensor.contiguous() for name, tensor in state.items()},
+            aside / "optimizer.safetensors",
+        )
         (aside / "meta.json").write_text(json.dumps(meta, indent=1))
     for old in checkpoints(folder)[:-keep]:
         old.rename(old.with_suffix(".deleted"))  # half of a deleted one must not pass for a whole
@@ -525,14 +625,18 @@ def checkpoints(folder: str | Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     for old in Path(folder).glob("checkpoint-*.old"):
         restore(old.with_suffix(""))
-    return sorted(p for p in Path(folder).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit())
+    return sorted(
+        p for p in Path(folder).glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()
+    )
 
 
 def latest(folder: str | Path) -> Path:
     """The newest checkpoint of a run. Raises UserError when there is none."""
     found = checkpoints(folder)
     if not found:
-        raise UserError(f"no checkpoint in {folder}; train one with python train.py config/toy.py, or name another run's folder")
+        raise UserError(
+            f"no checkpoint in {folder}; train one with python train.py config/toy.py, or name another run's folder"
+        )
     return found[-1]
 
 
@@ -599,8 +703,10 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
             own = tokenizer_record(tokenizers.load(folder))
             remedy = f"give --data.tokenizer {folder}"
         else:
-            print(f"note    {folder} has weights and no tokenizer: that {tokenizer.name} is theirs "
-                  "is taken on trust")
+            print(
+                f"note    {folder} has weights and no tokenizer: that {tokenizer.name} is theirs "
+                "is taken on trust"
+            )
     else:
         meta, stored = read_meta(latest(folder))
         rows, own = stored.model.vocab_size, meta.get("tokenizer")
@@ -608,18 +714,32 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
             text = meta["data"]["train"]
             own = dict(name=text["tokenizer"], hash=text["tokenizer_hash"])
     if own and own["hash"] != tokenizer.hash:
-        raise UserError(f"the model in {folder} was trained with tokenizer {own['name']} "
-                        f"({own['hash']}), and data.tokenizer {name} is {tokenizer.name} "
-                        f"({tokenizer.hash}); {remedy}")
+        raise UserError(
+            f"the model in {folder} was trained with tokenizer {own['name']} "
+            f"({own['hash']}), and data.tokenizer {name} is {tokenizer.name} "
+            f"({tokenizer.hash}); {remedy}"
+        )
     if tokenizer.vocab_size > rows:
-        raise UserError(f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, the model "
-                        f"of {folder} {rows}; {remedy}")
+        raise UserError(
+            f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, the model "
+            f"of {folder} {rows}; {remedy}"
+        )
     return tokenizer
 
 
-def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer] = (), heads: nn.Module | None = None) -> None:
-    """Fill a model, its heads, and optimisers with the random state, as far as they are given, from a checkpoint. Raises UserError."""
-    for module, path in ((model, checkpoint / "model.safetensors"), (heads, checkpoint / "heads.safetensors")):
+def load(
+    checkpoint: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer] = (),
+    heads: nn.Module | None = None,
+) -> None:
+    """Fill a model, its heads, and optimisers with the random state, as far as they are given, from
+    a checkpoint. Raises UserError.
+    """
+    for module, path in (
+        (model, checkpoint / "model.safetensors"),
+        (heads, checkpoint / "heads.safetensors"),
+    ):
         if module is not None:
             fill(module, {name: (path, name) for name, _ in module.named_parameters()}, checkpoint)
     if optimizers:
@@ -632,10 +752,14 @@ def load(checkpoint: Path, model: nn.Module, optimizers: list[torch.optim.Optimi
                 which, index, key = name.split(".", 2)
                 if int(which) == number:
                     entries.setdefault(int(index), {})[key] = tensor
-            optimizer.load_state_dict(dict(state=entries, param_groups=optimizer.state_dict()["param_groups"]))
+            optimizer.load_state_dict(
+                dict(state=entries, param_groups=optimizer.state_dict()["param_groups"])
+            )
 
 
-def load_run(folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[SAGE, Config, dict]:
+def load_run(
+    folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[SAGE, Config, dict]:
     """The newest model of a run, with its settings and meta. Raises UserError."""
     checkpoint = latest(folder)
     meta, config = read_meta(checkpoint)
@@ -647,8 +771,9 @@ def load_run(folder: str | Path, dtype: torch.dtype = torch.float32, device: str
 def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
     """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
 
-    Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py may have a value head alone), where they
-    are damaged, or where they were trained for another shape. Heads(config) are untrained ones, and say so in `trained`.
+    Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py
+    may have a value head alone), where they are damaged, or where they were trained for another
+    shape. Heads(config) are untrained ones, and say so in `trained`.
     """
     found = checkpoints(folder)
     path, names = found[-1] / "heads.safetensors" if found else Path(folder), []
@@ -656,7 +781,9 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
         with open_safetensors(path) as file:
             names = list(file.keys())
     if "trained" not in names:
-        raise UserError(f"{folder} has no thinking heads; train them with python heads.py config/toy.py --heads.start {folder}, and name the run it writes")
+        raise UserError(
+            f"{folder} has no thinking heads; train them with python heads.py config/toy.py --heads.start {folder}, and name the run it writes"
+        )
     heads = Heads(config)
     fill(heads, {name: (path, name) for name, _ in heads.named_parameters()}, found[-1])
     return heads.to(device).eval()

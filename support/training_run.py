@@ -1,9 +1,12 @@
-"""What the stages of post-training share: where a stage begins, how it goes on, and how it ends (paper §3).
+"""What the stages of post-training share: where a stage begins, how it goes on, and how it ends
+(paper §3).
 
     out/toy/base → amplified → varied → reflected → safe → sage → thinking
 
-Each stage is a run of its own beside the base run: it takes the decoder from the stage before and writes checkpoints, a log and a curve
-into its own folder. The last one has sage's decoder, unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl.py and heads.py; this file has only what would otherwise stand there four times.
+Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
+writes checkpoints, a log and a curve into its own folder. The last one has sage's decoder,
+unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl.py and heads.py;
+this file has only what would otherwise stand there four times.
 """
 
 import os
@@ -13,23 +16,30 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import threads  # before torch
+import support.openmp  # before torch
 
 import torch
 from torch import nn
 
-import checkpoint
+from support import checkpoint
 import config as settings
-import provenance
-import runtime
+from support import provenance
+from support import runtime
 from config import Config, Loop, Model, UserError
-from expert import fingerprint
+from worlds.expert import fingerprint
 from model import SAGE
-from muon import optimizers, set_rate
-from provenance import differences
-from worlds import Difficulty
+from fast.muon import optimizers, set_rate
+from support.provenance import differences
+from worlds.base import Difficulty
 
-STAGES = ["base", "amplified", "varied", "reflected", "safe", "sage"]  # those that change the decoder
+STAGES = [
+    "base",
+    "amplified",
+    "varied",
+    "reflected",
+    "safe",
+    "sage",
+]  # those that change the decoder
 # What may differ between a run and its resumption; of what paths name the contents are compared.
 FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
 FREE |= {"start", "name", "file", "kl_teacher"}
@@ -57,35 +67,59 @@ def head_of(model: SAGE) -> torch.Tensor:
 
 
 class Stage:
-    """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty at the beginning).
+    """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given
+    to keep (empty at the beginning).
 
-    `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its length; `heads` makes modules for the decoder's shape that learn
+    `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its
+    length; `heads` makes modules for the decoder's shape that learn
     beside it, or with `frozen` alone. `made_from` is what its data depends on beside them; the
     source's weights, the tokenizer and the drawn tasks are added, and every checkpoint records it.
     Raises UserError for a folder that is missing, that another stage or another process writes, or
     whose settings, source run, tokenizer, data or tasks are not those of the run to be resumed.
     """
 
-    def __init__(self, config: Config, name: str, previous: str, steps: int, section: Loop, heads: Callable[[Model], nn.ModuleDict] | None = None, rate: float = 1.0,
-                 frozen: bool = False, made_from: dict | None = None):
-        self.config, self.name, self.section, self.steps, self.rate = config, name, section, steps, rate
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        previous: str,
+        steps: int,
+        section: Loop,
+        heads: Callable[[Model], nn.ModuleDict] | None = None,
+        rate: float = 1.0,
+        frozen: bool = False,
+        made_from: dict | None = None,
+    ):
+        self.config, self.name, self.section, self.steps, self.rate = (
+            config,
+            name,
+            section,
+            steps,
+            rate,
+        )
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
-        self.source = Path(settings.anchored(section.start)) if section.start else lineage / previous
+        self.source = (
+            Path(settings.anchored(section.start)) if section.start else lineage / previous
+        )
         self.device = runtime.pick_device(section.device)
         runtime.settle(self.device)
         torch.manual_seed(section.seed)
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not checkpoint.is_qwen(self.source):
             remedy = HOW_TO_MAKE.get(previous, "make it first")
-            raise UserError(f"stage {name} starts from {self.source}, where there is no run; "
-                            f"{remedy}, or name a run's folder as start")
+            raise UserError(
+                f"stage {name} starts from {self.source}, where there is no run; "
+                f"{remedy}, or name a run's folder as start"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         provenance.claim(self.folder)
         done = checkpoint.checkpoints(self.folder)
         meta, stored = checkpoint.read_meta(done[-1]) if done else (None, None)
         if done and not config.resume:
-            raise UserError(f"{self.folder} holds this stage at step {meta['step']} of {steps}; go on with --resume, or delete the folder to begin anew")
+            raise UserError(
+                f"{self.folder} holds this stage at step {meta['step']} of {steps}; go on with --resume, or delete the folder to begin anew"
+            )
         self.kept, self.first, self.scale, notes = {}, 0, 0.0, []
         learnt = self.folder if done else self.source
         self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
@@ -93,7 +127,12 @@ class Stage:
         self.made_from = self.record(made_from or {}, complete=bool(done) and meta["step"] >= steps)
         if done:
             notes = self.compare(meta)
-            self.kept, self.first, config.model, origin = meta["kept"], meta["step"], stored.model, done[-1]
+            self.kept, self.first, config.model, origin = (
+                meta["kept"],
+                meta["step"],
+                stored.model,
+                done[-1],
+            )
             # measured when the stage began; another one would not be the same run
             section.dtype = getattr(stored, type(section).__name__.lower()).dtype
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
@@ -102,20 +141,31 @@ class Stage:
             config.model = self.model.config
         dtype = runtime.pick_dtype(section.dtype, self.device)
         section.dtype = str(dtype).removeprefix("torch.")
-        self.autocast = torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
+        self.autocast = torch.autocast(
+            self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16
+        )
         self.heads = heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)
         self.optimizers = optimizers(heads if frozen else self.model, section, dtype)
         if heads is not None and not frozen:
-            self.optimizers.append(torch.optim.AdamW(heads.parameters(), lr=section.learning_rate, weight_decay=0.0, betas=(section.beta1, section.beta2)))
+            self.optimizers.append(
+                torch.optim.AdamW(
+                    heads.parameters(),
+                    lr=section.learning_rate,
+                    weight_decay=0.0,
+                    betas=(section.beta1, section.beta2),
+                )
+            )
             self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
         if done:
             checkpoint.load(origin, self.model, self.optimizers, heads)
         self.peak = runtime.matmul_peak(self.device, dtype)
         self.log = runtime.Log(self.folder, steps, self.first)
-        self.log.say(f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
-                     f"products in {str(dtype).removeprefix('torch.')}")
+        self.log.say(
+            f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
+            f"products in {str(dtype).removeprefix('torch.')}"
+        )
         for note in notes:
             self.log.say(f"note    {note}")
         if done:
@@ -140,7 +190,7 @@ class Stage:
             "tokenizer": self.tokenizer.hash,
             **more,
         }
-        if checkpoint.is_qwen(self.source):      # a run has its own
+        if checkpoint.is_qwen(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if not complete:
@@ -154,8 +204,10 @@ class Stage:
         """What there is to say about resuming a checkpoint. Raises UserError where it was made from
         something else than this stage would be."""
         if meta.get("stage") != self.name:
-            raise UserError(f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
-                            f"{self.name}; give another name, or delete it")
+            raise UserError(
+                f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
+                f"{self.name}; give another name, or delete it"
+            )
         notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
         stored = meta["settings"].get(type(self.section).__name__.lower(), {})
         then, now = dict(meta.get("made_from", {})), dict(self.made_from)
@@ -163,8 +215,10 @@ class Stage:
         if (asked := self.section.dtype) != "auto":
             then["dtype"], now["dtype"] = stored.get("dtype", asked), asked
         if "made_from" not in meta:
-            notes.append("an older version of the code made this run, without a record of what "
-                         "from: only settings are compared")
+            notes.append(
+                "an older version of the code made this run, without a record of what "
+                "from: only settings are compared"
+            )
             now = {name: now[name] for name in ("settings", "dtype") if name in now}
         elif now["source run"] is None:
             notes.append(f"{self.source} is gone: whether this stage began from it cannot be told")
@@ -174,9 +228,11 @@ class Stage:
         if found := differences(then, now, self.defaults):
             other = any(line.startswith("source run") for line in found)
             hint = f"; the run in {self.source} is not the one that this stage began from" * other
-            raise UserError(f"{self.folder} was begun with other settings or from something else "
-                            f"({'; '.join(found)}){hint}; give the same command with --resume, or "
-                            "delete the folder to make it anew")
+            raise UserError(
+                f"{self.folder} was begun with other settings or from something else "
+                f"({'; '.join(found)}){hint}; give the same command with --resume, or "
+                "delete the folder to make it anew"
+            )
         return notes
 
     def another(self, folder: str | Path) -> SAGE:
@@ -190,7 +246,8 @@ class Stage:
         return head_of(self.model)
 
     def update(self, step: int) -> float:
-        """Clip the gradients, take the optimisers' step at the schedule's rate, clear the gradients; the norm before clipping.
+        """Clip the gradients, take the optimisers' step at the schedule's rate, clear the
+        gradients; the norm before clipping.
 
         Decoder and heads are clipped each by its own norm: a value head's errors must not shrink
         the policy's step. The norm returned is the decoder's, or the heads' where the decoder is
@@ -206,29 +263,49 @@ class Stage:
                 f"step {step}: the gradient is {broken[0]}; lower the learning rate. "
                 + (f"Last good checkpoint: {kept[-1]}" if kept else f"Intact: {self.source}")
             )
-        self.scale = self.rate * set_rate(self.optimizers, self.section, step, self.steps, self.rate)
+        self.scale = self.rate * set_rate(
+            self.optimizers, self.section, step, self.steps, self.rate
+        )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return norms[0].item()
 
     def save(self, step: int, **kept) -> Path:
-        """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed."""
+        """Write a checkpoint;
+
+        `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed.
+        """
         tokenizer = checkpoint.tokenizer_record(self.tokenizer)
-        return checkpoint.save(self.folder, self.config, self.model, self.optimizers, step, {},
-                               self.section.keep, self.heads, stage=self.name, kept=kept,
-                               made_from=self.made_from, tokenizer=tokenizer)
+        return checkpoint.save(
+            self.folder,
+            self.config,
+            self.model,
+            self.optimizers,
+            step,
+            {},
+            self.section.keep,
+            self.heads,
+            stage=self.name,
+            kept=kept,
+            made_from=self.made_from,
+            tokenizer=tokenizer,
+        )
 
     def stop(self, step: int, **kept) -> None:
         """Save and leave, after Ctrl-C; says how to go on."""
         saved = self.save(step, **kept)
         self.log.bar.close()
-        command = shlex.join(["python", *(word for word in sys.argv if word != "--resume"), "--resume"])
+        command = shlex.join(
+            ["python", *(word for word in sys.argv if word != "--resume"), "--resume"]
+        )
         print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
         raise SystemExit(130)
 
     def finished(self) -> bool:
-        """Whether the last checkpoint is the stage's end: then there is nothing to do, and it says so."""
+        """Whether the last checkpoint is the stage's end: then there is nothing to do, and it says
+        so.
+        """
         if self.first >= self.steps:
             print(f"stage {self.name} is complete: all {self.steps:,} steps are in {self.folder}")
         return self.first >= self.steps
@@ -236,7 +313,9 @@ class Stage:
     def finish(self, left: str = "loss", right: str = "") -> None:
         """Close the log, draw the curve of one or two logged figures, and say where everything is."""
         self.log.bar.close()
-        print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}")
+        print(
+            f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}"
+        )
 
 
 HOW_TO_MAKE = {

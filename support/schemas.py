@@ -47,25 +47,56 @@ from urllib.parse import unquote
 import jsonschema_rs
 from jsonschema_rs import ValidationError, canonical
 
-SECONDS = 0.5           # of a processor, for one question
-PATIENCE = 4            # times as long by the clock: a verdict must not depend on how busy a machine is
-MEMORY = 128 << 20      # bytes of address space; Python and the library take 35 MB of it
-LONGEST = 1_000_000     # characters, and 16 more for each value; real schemas reach 100 000
+from config import ROOT
+
+SECONDS = 0.5  # of a processor, for one question
+PATIENCE = 4  # times as long by the clock: a verdict must not depend on how busy a machine is
+MEMORY = 128 << 20  # bytes of address space; Python and the library take 35 MB of it
+LONGEST = 1_000_000  # characters, and 16 more for each value; real schemas reach 100 000
 LONGEST_PROOF = 20_000  # characters of a schema that is asked whether anything obeys it: 0.1 s
-MOST_FAULTS = 100       # told of one call
+MOST_FAULTS = 100  # told of one call
 TOO_LARGE = f"too large: at most {LONGEST} characters, each value counted as 16 more"
 
 DIALECT = re.compile(
-    r"https?://json-schema\.org/(draft-0[467]|draft/2019-09|draft/2020-12)/schema#?")
+    r"https?://json-schema\.org/(draft-0[467]|draft/2019-09|draft/2020-12)/schema#?"
+)
 MAPS = {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
 LISTS = {"allOf", "anyOf", "oneOf", "prefixItems"}
-SINGLE = {"not", "if", "then", "else", "items", "contains", "additionalItems", "propertyNames",
-          "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "contentSchema"}
+SINGLE = {
+    "not",
+    "if",
+    "then",
+    "else",
+    "items",
+    "contains",
+    "additionalItems",
+    "propertyNames",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "contentSchema",
+}
 # These speak about the same value, the next ones about an inner one.
-IN_PLACE = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "then", "else",
-            "dependentSchemas"}
-INNER = {"properties", "patternProperties", "additionalProperties", "unevaluatedProperties",
-         "items", "prefixItems", "unevaluatedItems"}
+IN_PLACE = {
+    "$ref",
+    "$dynamicRef",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+}
+INNER = {
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "items",
+    "prefixItems",
+    "unevaluatedItems",
+}
 ASKS = {"not", "if", "contains"}  # subschemas that demand nothing: inside them no key is refused
 
 Told = tuple[str, str, str]  # a fault: kind, message, where
@@ -79,14 +110,16 @@ class Malformed(Exception):
 
 PAIR = r"\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"  # 😀 as two halves
 TOKEN = re.compile(PAIR + r"|\\.|\[(?:\\.|[^\]\\])*\]|\{,", re.DOTALL)
-TOKEN_IN_CLASS = re.compile(PAIR + r"|(?:\\[dwsDWS]|\\[pP]\{[^}]*\})-|-(?=\\[dwsDWSpP])|\\.|[\[&~]",
-                            re.DOTALL)
+TOKEN_IN_CLASS = re.compile(
+    PAIR + r"|(?:\\[dwsDWS]|\\[pP]\{[^}]*\})-|-(?=\\[dwsDWSpP])|\\.|[\[&~]", re.DOTALL
+)
 SPELT = {r"\0": r"\x00", "{,": r"\{,", "[]": "(?!)", "[^]": r"[\s\S]"}
 SPELT_IN_CLASS = {r"\0": r"\x00", r"\b": r"\x08", "[": r"\[", "&": r"\&", "~": r"\~"}
 
 
 def ecma(pattern: str) -> str:
     """A pattern with the few forms of ECMA-262 respelt that jsonschema-rs does not read."""
+
     def character(token: str) -> str:
         return json.loads(f'"{token}"') if re.fullmatch(PAIR, token) else token
 
@@ -177,6 +210,7 @@ class WholeNumber:
 
 # ---------------------------------------------------------------------------------- invented keys
 
+
 def subschemas(schema: dict) -> Iterator[tuple[str, Any]]:
     """The schemas inside a schema, each with the keyword that it stands under."""
     for keyword, value in schema.items():
@@ -227,8 +261,11 @@ class Document:
     def beside(self, schema: dict) -> Iterator[Any]:
         """The schemas that speak about the same value, alternatives excepted."""
         yield from (self.target(schema[key]) for key in ("$ref", "$dynamicRef") if key in schema)
-        yield from (inner for keyword, inner in subschemas(schema)
-                    if keyword in IN_PLACE and keyword not in ("anyOf", "oneOf"))
+        yield from (
+            inner
+            for keyword, inner in subschemas(schema)
+            if keyword in IN_PLACE and keyword not in ("anyOf", "oneOf")
+        )
 
     def listed(self, schema: Any, alternatives: bool = True) -> dict[str, None]:
         """The keys that a schema lists for its own value, patterns as /pattern/.
@@ -295,11 +332,13 @@ class Document:
 
 # --------------------------------------------------------------------------------------- verdicts
 
+
 @dataclass
 class Prepared:
     """A schema that is ready to judge."""
+
     document: Document
-    closed: jsonschema_rs.Validator   # with our rule about keys
+    closed: jsonschema_rs.Validator  # with our rule about keys
     written: jsonschema_rs.Validator  # as it came
 
 
@@ -334,9 +373,12 @@ def refuse_impossible(document: Document) -> None:
     """
     whole = jsonschema_rs.canonicalize(document.root, offline=True)
     impossible = [""] if whole.satisfiability() == canonical.Satisfiability.NO else []
-    impossible += [pointer for pointer in canonical.find_unsatisfiable(document.root, offline=True)
-                   if re.fullmatch(r"(/properties/[^/]+)+", pointer)
-                   and document.listed(document.target("#" + pointer))]
+    impossible += [
+        pointer
+        for pointer in canonical.find_unsatisfiable(document.root, offline=True)
+        if re.fullmatch(r"(/properties/[^/]+)+", pointer)
+        and document.listed(document.target("#" + pointer))
+    ]
     if impossible:
         schema = document.target("#" + impossible[0])
         unlisted = [key for key in schema.get("required", ()) if key not in document.listed(schema)]
@@ -345,8 +387,14 @@ def refuse_impossible(document: Document) -> None:
 
 
 def type_of(value: Any) -> str:
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array",
-             dict: "object"}
+    names = {
+        bool: "boolean",
+        int: "integer",
+        float: "number",
+        str: "string",
+        list: "array",
+        dict: "object",
+    }
     return names.get(type(value), "null")
 
 
@@ -417,14 +465,21 @@ def told_of_alternatives(error: ValidationError, document: Document) -> Iterator
     branches, depth = error.kind.context, len(error.instance_path)
 
     def misses(branch: list[ValidationError], below: int, *names: str) -> bool:
-        return any(inner.kind.name in names and len(inner.instance_path) == depth + below
-                   for inner in branch)
+        return any(
+            inner.kind.name in names and len(inner.instance_path) == depth + below
+            for inner in branch
+        )
 
     fitting = [branch for branch in branches if not misses(branch, 0, "type", "wholeNumber")]
     meant = [branch for branch in fitting if not misses(branch, 1, "const")]
     if not fitting:
-        wanted = [name for branch in branches for inner in branch
-                  if len(inner.instance_path) == depth for name in wanted_types(inner.kind)]
+        wanted = [
+            name
+            for branch in branches
+            for inner in branch
+            if len(inner.instance_path) == depth
+            for name in wanted_types(inner.kind)
+        ]
         yield wrong_type(error, wanted)
     elif len(meant) == 1 and meant[0]:
         for inner in meant[0]:
@@ -454,11 +509,13 @@ def judge(schema: bytes, arguments: bytes) -> list[Told]:
     value = json.loads(arguments)
     if value is None:
         return []
-    return (faults_of(found.closed, value, found.document)
-            or faults_of(found.written, value, found.document))
+    return faults_of(found.closed, value, found.document) or faults_of(
+        found.written, value, found.document
+    )
 
 
 # ---------------------------------------------------------------------------- a process of its own
+
 
 def main() -> None:
     """Answer questions, three lines each (seconds, schema, arguments), with one line each."""
@@ -511,13 +568,20 @@ class Process:
 
     def start(self) -> None:
         self.child = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, start_new_session=True)  # Ctrl-C is for us alone
+            [sys.executable, "-m", "support.schemas"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # Ctrl-C is for us alone
         self.owner = os.getpid()
         if self.child.stdout.readline() != b"ready\n":
             self.stop()
-            raise RuntimeError("the process that judges calls does not start; to see why, run "
-                               f"{sys.executable} {__file__}")
+            raise RuntimeError(
+                "the process that judges calls does not start; to see why, run "
+                f"{sys.executable} -m support.schemas in {ROOT}"
+            )
 
     def stop(self) -> int:
         """End the child; how it ended (its exit status, or minus a signal)."""

@@ -64,8 +64,10 @@ def claim(path: str | Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UserError(f"another process is writing {path}; wait until it ends, or end it, and "
-                        "give the command again, or name another folder") from None
+        raise UserError(
+            f"another process is writing {path}; wait until it ends, or end it, and "
+            "give the command again, or name another folder"
+        ) from None
     except OSError:
         os.close(descriptor)
         return
@@ -134,11 +136,13 @@ def read_lines(path: Path, made_from: dict, defaults: dict, remedy: str) -> list
         sha256, then = stored["sha256"], stored["made_from"]
         found = differences(then, made_from, defaults)
     except OSError:
-        raise UserError(f"{path} does not say what it was made from ({record.name} is missing); "
-                        f"{remedy}") from None
+        raise UserError(
+            f"{path} does not say what it was made from ({record.name} is missing); {remedy}"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{record} cannot be read ({type(error).__name__}: {error}); "
-                        f"{remedy}") from None
+        raise UserError(
+            f"{record} cannot be read ({type(error).__name__}: {error}); {remedy}"
+        ) from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{path} was changed or damaged since it was written; {remedy}")
     if found:

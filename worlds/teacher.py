@@ -1,14 +1,18 @@
-"""The teacher: the scripted expert or any OpenAI-compatible model over HTTP, and the data set that they write (paper 3.1, B.1).
+"""The teacher: the scripted expert or any OpenAI-compatible model over HTTP, and the data set that
+they write (paper 3.1, B.1).
 
-    python teacher.py --tasks 1000 --out out/trajectories.jsonl                      the scripted expert, all worlds
-    python teacher.py --tasks 200 --out out/theirs.jsonl --url http://localhost:8000/v1 --model qwen
+    python -m worlds.teacher --tasks 1000 --out out/trajectories.jsonl                      the scripted expert, all worlds
+    python -m worlds.teacher --tasks 200 --out out/theirs.jsonl --url http://localhost:8000/v1 --model qwen
 
-A model over HTTP knows nothing of the solutions; it is prompted, parsed, retried, and *nothing it writes is kept unless executing it
+A model over HTTP knows nothing of the solutions; it is prompted, parsed, retried, and *nothing it
+writes is kept unless executing it
 verified the task*, with no invented argument on the way. What is rejected is counted by reason.
 
-A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat takes them, the tools, the constraints, and for every
-call of the solution its three hard negatives with the fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw).
-The same command writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2` write two halves in two processes.
+A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat takes them,
+the tools, the constraints, and for every call of the solution its three hard negatives with the
+fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw). The same
+command writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2`
+write two halves in two processes.
 """
 
 import hashlib
@@ -27,18 +31,19 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-import provenance
+from support import provenance
 from config import UserError, flat, run
-from expert import Trajectory, call_message, fingerprint, invented, record, trajectory
-from tokenizer import AGENTIC, SOCRATIC_TEACHER
-from tools import given_call, given_text, read, sorted_out
-from worlds import WORLDS, Difficulty, Episode, Task, Tasks, failed
+from worlds.expert import Trajectory, call_message, fingerprint, invented, record, trajectory
+from support.tokenizer import AGENTIC, SOCRATIC_TEACHER
+from worlds.tools import given_call, given_text, read, sorted_out
+from worlds.base import WORLDS, Difficulty, Episode, Task, Tasks, failed
 
-MOST_CALLS = 12            # of one episode; the longest solution has 4, each may fail once or twice
+MOST_CALLS = 12  # of one episode; the longest solution has 4, each may fail once or twice
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 
-# -------------------------------------------------------------------------------------------- a model over HTTP
+# -------------------------------------------------------------------------------------------- a
+# model over HTTP
 
 HOW_TO_END = """
 Write the plan as lines "1. goal" and "2. goal (after 1)". End with one last line and no call:
@@ -55,24 +60,43 @@ class MalformedReply(Exception):
 
 
 class HttpTeacher:
-    """A model behind an OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, transformers serve, a cloud).
+    """A model behind an OpenAI-compatible endpoint (vLLM, SGLang, llama.cpp, transformers serve, a
+    cloud).
 
-    Transient failures (429, 5xx, time-outs, disconnects, bodies that are not the protocol) are retried with growing pauses, then the
-    task is given up and counted; any other exception is a bug and is passed on. `seconds` bounds a
-    whole reply, also one that arrives a byte at a time. Replies are cached on disk by their
-    request, so an interrupted run pays for nothing twice.
+    Transient failures (429, 5xx, time-outs, disconnects, bodies that are not the protocol) are
+    retried with growing pauses, then the task is given up and counted; any other exception is a bug
+    and is passed on. `seconds` bounds a whole reply, also one that arrives a byte at a time.
+    Replies are cached on disk by their request, so an interrupted run pays for nothing twice.
     """
 
-    def __init__(self, url: str, model: str, key: str = "none", cache: Path | None = None, seconds: float = 120, tries: int = 5,
-                 pause: float = 1.0, temperature: float = 0.0, tokens: int = 400):
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key: str = "none",
+        cache: Path | None = None,
+        seconds: float = 120,
+        tries: int = 5,
+        pause: float = 1.0,
+        temperature: float = 0.0,
+        tokens: int = 400,
+    ):
         try:
             import openai  # here: the scripted expert needs no client
         except ImportError:
-            raise UserError("a teacher over HTTP needs the client openai; pip install openai") from None
+            raise UserError(
+                "a teacher over HTTP needs the client openai; pip install openai"
+            ) from None
         if not url.startswith(("http://", "https://")):
             raise UserError(f"--url is {url!r}; wanted http://… or https://…, up to /v1")
         self.openai, self.model, self.cache = openai, model, cache
-        self.seconds, self.tries, self.pause, self.temperature, self.tokens = seconds, tries, pause, temperature, tokens
+        self.seconds, self.tries, self.pause, self.temperature, self.tokens = (
+            seconds,
+            tries,
+            pause,
+            temperature,
+            tokens,
+        )
         self.client = openai.OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=0)
         # while a body is read, errors are not the client's but those of the library below it:
         # httpx, and from version 3 on httpx2
@@ -80,13 +104,24 @@ class HttpTeacher:
         self.timeouts = (openai.APITimeoutError, TimeoutError, *(h.TimeoutException for h in http))
         self.disconnects = (openai.APIConnectionError, ConnectionError)
         self.disconnects += tuple(h.RequestError for h in http)
-        self.retries: Counter[str] = Counter()   # what went wrong on the way, by kind
+        self.retries: Counter[str] = Counter()  # what went wrong on the way, by kind
 
     def complete(self, messages: list[dict], tools: list[dict]) -> dict:
-        """The model's next message as {"content", "calls", "faults"}; raises GaveUp when the retries are used up."""
-        request = {"model": self.model, "messages": [{"role": "system", "content": AGENTIC + HOW_TO_END}, *wire(messages)],
-                   "temperature": self.temperature, "max_tokens": self.tokens, **({"tools": tools} if tools else {})}
-        place = self.cache and self.cache / f"{hashlib.sha256(json.dumps([str(self.client.base_url), request]).encode()).hexdigest()}.json"
+        """The model's next message as {"content", "calls", "faults"}; raises GaveUp when the
+        retries are used up.
+        """
+        request = {
+            "model": self.model,
+            "messages": [{"role": "system", "content": AGENTIC + HOW_TO_END}, *wire(messages)],
+            "temperature": self.temperature,
+            "max_tokens": self.tokens,
+            **({"tools": tools} if tools else {}),
+        }
+        place = (
+            self.cache
+            and self.cache
+            / f"{hashlib.sha256(json.dumps([str(self.client.base_url), request]).encode()).hexdigest()}.json"
+        )
         if place and place.exists():
             return read_message(json.loads(place.read_text()))
         for attempt in range(self.tries):
@@ -103,12 +138,18 @@ class HttpTeacher:
                 problem = "malformed reply"
             except self.openai.RateLimitError:
                 problem = "rate limit"
-            except (self.openai.AuthenticationError, self.openai.PermissionDeniedError, self.openai.NotFoundError) as error:
-                raise UserError(f"{self.client.base_url} answers {error.status_code} for model {self.model!r}; "
-                                "check --url, --model and $OPENAI_API_KEY") from None
+            except (
+                self.openai.AuthenticationError,
+                self.openai.PermissionDeniedError,
+                self.openai.NotFoundError,
+            ) as error:
+                raise UserError(
+                    f"{self.client.base_url} answers {error.status_code} for model {self.model!r}; "
+                    "check --url, --model and $OPENAI_API_KEY"
+                ) from None
             except self.openai.APIStatusError as error:
                 problem = f"status {error.status_code}"
-                if error.status_code < 500:      # this request will not get better by asking again
+                if error.status_code < 500:  # this request will not get better by asking again
                     raise GaveUp(problem) from None
             else:
                 if place:
@@ -121,7 +162,10 @@ class HttpTeacher:
         raise GaveUp(problem)
 
     def ask(self, request: dict) -> dict:
-        """One request; the reply's message as the server sent it. The body is read by hand to bound its size and its time."""
+        """One request; the reply's message as the server sent it.
+
+        The body is read by hand to bound its size and its time.
+        """
         end, body = time.monotonic() + self.seconds, bytearray()
         with self.client.chat.completions.with_streaming_response.create(**request) as response:
             for piece in response.iter_bytes():
@@ -136,11 +180,15 @@ class HttpTeacher:
             raise MalformedReply(f"{type(problem).__name__} in the body") from None
 
     def solve(self, task: Task) -> tuple[list[dict], Episode]:
-        """The model's messages for a task and its episode, verified by execution; raises GaveUp with the reason otherwise."""
+        """The model's messages for a task and its episode, verified by execution; raises GaveUp
+        with the reason otherwise.
+        """
         messages: list[dict] = []
         with Episode(task) as episode:
             while len(episode.log) < MOST_CALLS:
-                reply = self.complete([{"role": "user", "content": task.request}, *messages], task.tools)
+                reply = self.complete(
+                    [{"role": "user", "content": task.request}, *messages], task.tools
+                )
                 if reply["faults"]:
                     raise GaveUp("malformed call")
                 if reply["calls"]:
@@ -155,9 +203,15 @@ class HttpTeacher:
         raise GaveUp("no end")
 
     def critique(self, task: Task, attempt: list[dict]) -> str:
-        """What the model says went wrong in a failed attempt (Algorithm 1's critique), with the Socratic teacher's prompt."""
-        shown = json.dumps({"task": task.request, "tools": task.tools, "attempt": attempt}, ensure_ascii=False)
-        return self.complete([{"role": "user", "content": f"{SOCRATIC_TEACHER}\n\n{shown}"}], [])["content"]
+        """What the model says went wrong in a failed attempt (Algorithm 1's critique), with the
+        Socratic teacher's prompt.
+        """
+        shown = json.dumps(
+            {"task": task.request, "tools": task.tools, "attempt": attempt}, ensure_ascii=False
+        )
+        return self.complete([{"role": "user", "content": f"{SOCRATIC_TEACHER}\n\n{shown}"}], [])[
+            "content"
+        ]
 
 
 def carried_out(episode: Episode, content: str, calls: list[dict]) -> list[dict]:
@@ -170,13 +224,17 @@ def carried_out(episode: Episode, content: str, calls: list[dict]) -> list[dict]
     before = len(episode.log)
     results = [{"role": "tool", "content": episode.step(call)} for call in calls]
     injected = episode.fault[0] if episode.fault else None
-    slipped = any(entry.faults or failed(entry.said) and place != injected
-                  for place, entry in enumerate(episode.log[before:], before))
+    slipped = any(
+        entry.faults or failed(entry.said) and place != injected
+        for place, entry in enumerate(episode.log[before:], before)
+    )
     return [call_message(content, *calls) | ({"slip": True} if slipped else {}), *results]
 
 
 def wire(messages: list[dict]) -> list[dict]:
-    """Our messages as the protocol wants them: arguments as text, calls and results joined by an id."""
+    """Our messages as the protocol wants them: arguments as text, calls and results joined by an
+    id.
+    """
     sent, waiting, number = [], deque(), 0
     for message in messages:
         out = {"role": message["role"], "content": message["content"]}
@@ -209,7 +267,8 @@ def read_message(message: dict) -> dict:
     if not entries and message.get("function_call"):
         entries = [{"function": message["function_call"]}]
     if not isinstance(entries, list) or not all(
-            isinstance(e, dict) and isinstance(e.get("function"), dict) for e in entries):
+        isinstance(e, dict) and isinstance(e.get("function"), dict) for e in entries
+    ):
         raise MalformedReply("tool_calls are no list of functions")
     calls, faults = sorted_out([given_call(entry["function"]) for entry in entries])
     more, more_faults = sorted_out([call for _, call in written])
@@ -218,25 +277,33 @@ def read_message(message: dict) -> dict:
     return {"content": words.strip(), "calls": calls, "faults": faults + more_faults}
 
 
-# ------------------------------------------------------------------------------------------------------- the data set
+# -------------------------------------------------------------------------------------------------------
+# the data set
+
 
 @dataclass
 class Settings:
     """Write a data set of verified trajectories."""
-    out: str = "out/trajectories.jsonl"          # the data set; settings, rejections and statistics stand beside it
-    tasks: int = 1000                            # tasks to draw; the expert solves all, a model over HTTP fewer
-    worlds: str = "api,sql,shell,math,safety"    # drawn in turn
+
+    # the data set; settings, rejections and statistics stand beside it
+    out: str = "out/trajectories.jsonl"
+    tasks: int = 1000  # tasks to draw; the expert solves all, a model over HTTP fewer
+    worlds: str = "api,sql,shell,math,safety"  # drawn in turn
     seed: int = 0
-    negatives: bool = True                       # three wrong versions of each call, executed; most of the time goes here
-    shard: str = "0/1"                           # "1/4": the second of four processes, each with its own file
-    url: str = ""                                # an OpenAI-compatible endpoint instead of the expert; the key is $OPENAI_API_KEY
+    negatives: bool = (
+        True  # three wrong versions of each call, executed; most of the time goes here
+    )
+    shard: str = "0/1"  # "1/4": the second of four processes, each with its own file
+    url: str = ""  # an OpenAI-compatible endpoint instead of the expert; the key is $OPENAI_API_KEY
     model: str = ""
-    concurrency: int = 8                         # requests under way
-    seconds: float = 120.0                       # for one reply
+    concurrency: int = 8  # requests under way
+    seconds: float = 120.0  # for one reply
     difficulty: Difficulty = field(default_factory=lambda: Difficulty(fault_rate=0.3))
 
 
-def trajectories(settings: Settings, indexes: Iterator[int], teacher: HttpTeacher | None) -> Iterator[tuple[int, Trajectory | str]]:
+def trajectories(
+    settings: Settings, indexes: Iterator[int], teacher: HttpTeacher | None
+) -> Iterator[tuple[int, Trajectory | str]]:
     """For each index, in order, its trajectory or the reason why there is none."""
     tasks = Tasks("teacher", settings.seed, settings.worlds.split(","), settings.difficulty)
 
@@ -269,7 +336,9 @@ def trajectories(settings: Settings, indexes: Iterator[int], teacher: HttpTeache
 
 
 def whole_lines(path: Path) -> list[dict]:
-    """The records of a file that may have been cut off in the middle of its last line; the torn line is removed from the file."""
+    """The records of a file that may have been cut off in the middle of its last line; the torn
+    line is removed from the file.
+    """
     if not path.exists():
         return []
     data = path.read_bytes()
@@ -321,28 +390,52 @@ def refuse_another(path: Path, out: Path, settings: Settings) -> None:
             now = dict(settings=now["settings"])
         changed = provenance.differences(then, now, flat(asdict(Settings())))
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}), so nothing says what {out} was made "
-                        "from; give another --out, or delete both") from None
+        raise UserError(
+            f"{path} cannot be read ({error}), so nothing says what {out} was made "
+            "from; give another --out, or delete both"
+        ) from None
     if changed:
-        raise UserError(f"{out} was begun with other settings ({'; '.join(changed)}); give the "
-                        "same ones to go on, or another --out")
+        raise UserError(
+            f"{out} was begun with other settings ({'; '.join(changed)}); give the "
+            "same ones to go on, or another --out"
+        )
 
 
 def statistics(records: list[dict], rejected: list[dict]) -> dict:
-    """What is in a data set: counts by world, kind, fault, negative and number of calls; lengths in tokens of the toy vocabulary."""
-    from tokenizer import toy
+    """What is in a data set: counts by world, kind, fault, negative and number of calls; lengths in
+    tokens of the toy vocabulary.
+    """
+    from support.tokenizer import toy
 
     tokenizer = toy()
-    lengths = sorted(len(tokenizer.encode_chat(r["messages"], r["tools"], "compact" if r["tools"] and isinstance(r["tools"][0], str) else "qwen")[0])
-                     for r in records)
+    lengths = sorted(
+        len(
+            tokenizer.encode_chat(
+                r["messages"],
+                r["tools"],
+                "compact" if r["tools"] and isinstance(r["tools"][0], str) else "qwen",
+            )[0]
+        )
+        for r in records
+    )
     calls = [sum(len(message.get("tool_calls", ())) for message in r["messages"]) for r in records]
     return {
-        "trajectories": len(records), "verified": sum(r["verified"] for r in records), "invented": sum(r["invented"] for r in records),
-        "worlds": dict(Counter(r["world"] for r in records)), "kinds": dict(Counter(f"{r['world']} {r['kind']}" for r in records)),
-        "faults": dict(Counter(r["fault"] for r in records if r["fault"])), "calls": dict(sorted(Counter(calls).items())),
+        "trajectories": len(records),
+        "verified": sum(r["verified"] for r in records),
+        "invented": sum(r["invented"] for r in records),
+        "worlds": dict(Counter(r["world"] for r in records)),
+        "kinds": dict(Counter(f"{r['world']} {r['kind']}" for r in records)),
+        "faults": dict(Counter(r["fault"] for r in records if r["fault"])),
+        "calls": dict(sorted(Counter(calls).items())),
         "tools": dict(sorted(Counter(len(r["tools"]) for r in records).items())),
         "negatives": dict(Counter(n["kind"] for r in records for n in r["negatives"])),
-        "tokens": {"mean": round(sum(lengths) / len(lengths), 1), "median": lengths[len(lengths) // 2], "most": lengths[-1]} if lengths else {},
+        "tokens": {
+            "mean": round(sum(lengths) / len(lengths), 1),
+            "median": lengths[len(lengths) // 2],
+            "most": lengths[-1],
+        }
+        if lengths
+        else {},
         "rejected": dict(Counter(r["reason"] for r in rejected)),
     }
 
@@ -350,16 +443,23 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     settings = tyro.cli(Settings, args=arguments, description=__doc__)
     if settings.difficulty.split != "train":
-        raise UserError(f"--difficulty.split is {settings.difficulty.split}; a teacher's data set is for training, and its names and words are training's")
+        raise UserError(
+            f"--difficulty.split is {settings.difficulty.split}; a teacher's data set is for training, and its names and words are training's"
+        )
     for name in settings.worlds.split(","):
         if name not in WORLDS:
             raise UserError(f"--worlds names {name!r}; there are {','.join(WORLDS)}")
     if not (part := re.fullmatch(r"(\d+)/(\d+)", settings.shard)) or int(part[1]) >= int(part[2]):
-        raise UserError(f"--shard is {settings.shard!r}; wanted NUMBER/COUNT with the number from 0, such as 0/2")
+        raise UserError(
+            f"--shard is {settings.shard!r}; wanted NUMBER/COUNT with the number from 0, such as 0/2"
+        )
     if settings.url and not settings.model:
         raise UserError("--url needs --model, the name under which the server knows it")
     out = Path(settings.out)
-    beside = {kind: out.with_suffix(f".{kind}") for kind in ("settings.json", "rejected.jsonl", "statistics.json")}
+    beside = {
+        kind: out.with_suffix(f".{kind}")
+        for kind in ("settings.json", "rejected.jsonl", "statistics.json")
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = not out.exists()
     out.touch()
@@ -367,28 +467,57 @@ def main(arguments: list[str] | None = None) -> None:
     if beside["settings.json"].exists():
         refuse_another(beside["settings.json"], out, settings)
     elif not fresh and out.stat().st_size:
-        raise UserError(f"{out} holds something already, and no {beside['settings.json'].name} "
-                        "beside it says what it was made from; give another --out")
+        raise UserError(
+            f"{out} holds something already, and no {beside['settings.json'].name} "
+            "beside it says what it was made from; give another --out"
+        )
     provenance.replace(beside["settings.json"], json.dumps(made_from(settings), indent=1))
     teacher = None
     if settings.url:
-        teacher = HttpTeacher(settings.url, settings.model, os.environ.get("OPENAI_API_KEY", "none"), out.parent / "http-cache", settings.seconds)
+        teacher = HttpTeacher(
+            settings.url,
+            settings.model,
+            os.environ.get("OPENAI_API_KEY", "none"),
+            out.parent / "http-cache",
+            settings.seconds,
+        )
 
     indexes = range(int(part[1]), settings.tasks, int(part[2]))
     left = go_on([out, beside["rejected.jsonl"]], indexes)
-    bar = tqdm(total=len(indexes), initial=len(indexes) - len(left), unit="task", mininterval=0.5, disable=None)
+    bar = tqdm(
+        total=len(indexes),
+        initial=len(indexes) - len(left),
+        unit="task",
+        mininterval=0.5,
+        disable=None,
+    )
     with out.open("a") as kept, beside["rejected.jsonl"].open("a") as rejected, bar:
         for index, made in trajectories(settings, iter(left), teacher):
             bar.update()
             if isinstance(made, Trajectory) and made.verified:
                 kept.write(json.dumps(asdict(made), ensure_ascii=False) + "\n")
             else:
-                rejected.write(json.dumps({"index": index, "reason": made if isinstance(made, str) else "not verified"}) + "\n")
+                rejected.write(
+                    json.dumps(
+                        {
+                            "index": index,
+                            "reason": made if isinstance(made, str) else "not verified",
+                        }
+                    )
+                    + "\n"
+                )
             kept.flush(), rejected.flush()
     found = statistics(whole_lines(out), whole_lines(beside["rejected.jsonl"]))
     provenance.replace(beside["statistics.json"], json.dumps(found, indent=1))
     for key, value in found.items():
-        print(f"{key:13} " + (", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)))
+        print(
+            f"{key:13} "
+            + (
+                ", ".join(f"{k} {v}" for k, v in value.items())
+                if isinstance(value, dict)
+                else str(value)
+            )
+        )
     if teacher and teacher.retries:
         print(f"{'retried':13} " + ", ".join(f"{k} {v}" for k, v in teacher.retries.items()))
     print(f"wrote         {out}")

@@ -1,15 +1,19 @@
-"""Tools: finding a call in text, naming what is wrong with it, plans as graphs, the three kinds of hard negatives, and slips.
+"""Tools: finding a call in text, naming what is wrong with it, plans as graphs, the three kinds of
+hard negatives, and slips.
 
-A tool is a JSON-Schema function in Qwen's (OpenAI's) format; a call is {"name": ..., "arguments": {...}}, written by the model as
-<tool_call>{"name": ..., "arguments": ...}</tool_call>. `check` is the one judge of calls: training labels, rewards, the worlds and the
-hallucination audit all ask it. Plans are section 4.1 of the paper, hard negatives section 3.1 ("Negative Constraint Sampling").
+A tool is a JSON-Schema function in Qwen's (OpenAI's) format; a call is {"name": ..., "arguments":
+{...}}, written by the model as <tool_call>{"name": ..., "arguments": ...}</tool_call>. `check` is
+the one judge of calls: training labels, rewards, the worlds and the hallucination audit all ask it.
+Plans are section 4.1 of the paper, hard negatives section 3.1 ("Negative Constraint Sampling").
 
 What differs from plain JSON Schema, because models invent rather than extend (schemas.py has the
 rules in full, and the bounds on time and memory):
 - A key that no schema lists is wrong, wherever it stands, unless the schema says otherwise. A tool
   without parameters takes no arguments.
-- 1.0 is no integer, true is no number; an integer serves for a number. (The rule of the Berkeley function-calling leaderboard.)
-- Text that JSON tolerates and programs choke on is a fault: duplicate keys, NaN, integers beyond 64 bits, lone surrogates, 10 MB of "[".
+- 1.0 is no integer, true is no number; an integer serves for a number. (The rule of the Berkeley
+  function-calling leaderboard.)
+- Text that JSON tolerates and programs choke on is a fault: duplicate keys, NaN, integers beyond 64
+  bits, lone surrogates, 10 MB of "[".
 - Tags inside a call's strings are text, and a call that is only drafted in a thought is none.
 """
 
@@ -23,22 +27,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import schemas
+from support import schemas
 
 LONGEST_CALL = schemas.LONGEST  # characters; a model that writes more is looping
-DEEPEST = 32              # nesting of arguments; schemas in the wild reach 6
-LARGEST = 2**63           # SQLite's and most APIs' integers end here
+DEEPEST = 32  # nesting of arguments; schemas in the wild reach 6
+LARGEST = 2**63  # SQLite's and most APIs' integers end here
 
 
 @dataclass(frozen=True)
 class Fault:
     """One thing wrong with a call or a plan.
 
-    `kind` of a call's fault: syntax, unknown_tool, missing, unexpected, type, value, or schema (the tool itself is malformed);
+    `kind` of a call's fault: syntax, unknown_tool, missing, unexpected, type, value, or schema (the
+    tool itself is malformed);
     of a plan's: syntax, duplicate, unknown_step, circle, order, unfinished.
     """
+
     kind: str
-    message: str     # one line for the agent: what was found, what was wanted
+    message: str  # one line for the agent: what was found, what was wanted
     where: str = ""  # the argument as a path ("filter.limit"), or the plan's step
 
 
@@ -51,25 +57,49 @@ def _line(problem: Any) -> str:
         return type(problem).__name__
 
 
-# ---------------------------------------------------------------------------------------------------------- schemas
+# ----------------------------------------------------------------------------------------------------------
+# schemas
 
-def tool(name: str, description: str, properties: dict[str, dict], required: list[str] | None = None) -> dict:
-    """A tool in Qwen's format from JSON-Schema properties; all of them are required unless `required` says otherwise."""
-    parameters = {"type": "object", "properties": properties, "required": list(properties) if required is None else required}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+
+def tool(
+    name: str, description: str, properties: dict[str, dict], required: list[str] | None = None
+) -> dict:
+    """A tool in Qwen's format from JSON-Schema properties; all of them are required unless
+    `required` says otherwise.
+    """
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+    }
+    return {
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    }
 
 
 SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")  # OpenAI's, MCP's, Anthropic's name
 WANTED_TOOL = '{"type": "function", "function": {"name": ..., "parameters": ...}}'
-SHORT = {"integer": "int", "number": "num", "string": "str", "boolean": "bool", "object": "obj", "array": "list", "null": "null"}
+SHORT = {
+    "integer": "int",
+    "number": "num",
+    "string": "str",
+    "boolean": "bool",
+    "object": "obj",
+    "array": "list",
+    "null": "null",
+}
 
 
 def compact(tool: dict) -> str:
-    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana, mode?) int, a|b`; "?" marks an optional argument.
+    """One line for a tool, a third of Qwen's tokens: `description: kemi(rana, mode?) int, a|b`; "?"
+    marks an optional argument.
 
-    What a tool is for comes first, since that is what it is looked up by: a small model reads on from there to the name, and never back. Names stand
+    What a tool is for comes first, since that is what it is looked up by: a small model reads on
+    from there to the name, and never back. Names stand
     side by side and their types behind, so that a signature is copied in one stretch.
     """
+
     def kind(schema: Any) -> str:
         if not isinstance(schema, dict):
             return "any"
@@ -84,18 +114,25 @@ def compact(tool: dict) -> str:
 
     def fields(schema: dict) -> str:
         required = schema.get("required", [])
-        return ", ".join(f"{key} {kind(inner)}{'' if key in required else '?'}" for key, inner in schema.get("properties", {}).items())
+        return ", ".join(
+            f"{key} {kind(inner)}{'' if key in required else '?'}"
+            for key, inner in schema.get("properties", {}).items()
+        )
 
     function = tool["function"]
     parameters = function.get("parameters") or {}
-    names = [f"{key}{'' if key in parameters.get('required', []) else '?'}" for key in parameters.get("properties", {})]
+    names = [
+        f"{key}{'' if key in parameters.get('required', []) else '?'}"
+        for key in parameters.get("properties", {})
+    ]
     types = [kind(inner) for inner in parameters.get("properties", {}).values()]
     signature = f"{function['name']}({', '.join(names)}) {', '.join(types)}".rstrip()
     return f"{function['description']}: {signature}" if function.get("description") else signature
 
 
 def openai_tools(found: Any) -> Any:
-    """The tools of a file as a list in OpenAI's format; what is none stays, for check_tools to name.
+    """The tools of a file as a list in OpenAI's format; what is none stays, for check_tools to
+    name.
 
     Also read: functions without {"type": "function"} around them, MCP's tools/list ({"tools":
     [{"name", "inputSchema"}]}, with or without {"result": ...} around it) and Anthropic's
@@ -151,11 +188,16 @@ def _judged(function: dict, arguments: dict | None) -> list[Fault]:
         found = [("schema", f"{others[0]} stands where parameters is wanted", "")]
     else:
         found = schemas.ask(function.get("parameters"), arguments)
-    return [Fault(kind, f"the schema of {name[:60]} cannot be used: {message}", name)
-            if kind == "schema" else Fault(kind, message, where) for kind, message, where in found]
+    return [
+        Fault(kind, f"the schema of {name[:60]} cannot be used: {message}", name)
+        if kind == "schema"
+        else Fault(kind, message, where)
+        for kind, message, where in found
+    ]
 
 
-# ------------------------------------------------------------------------------------------------------------ calls
+# ------------------------------------------------------------------------------------------------------------
+# calls
 
 # A call in a text. First a frame whose strings are JSON's, so that tags within them are text: group
 # 1 is what it frames. "<" and "\" outside of strings, and a string that JSON does not go on behind,
@@ -164,7 +206,9 @@ def _judged(function: dict, arguments: dict | None) -> list[Fault]:
 CALL = re.compile(
     r"<tool_call>(?:"
     r'((?:[^"<\\]++|"(?:[^"\\]++|\\.)*+"(?=\s*[]:,}]))*+)</tool_call>'
-    r"|(.*?)(?:(</tool_call>)|(?=<tool_call>|</think>)|\Z))", re.DOTALL)
+    r"|(.*?)(?:(</tool_call>)|(?=<tool_call>|</think>)|\Z))",
+    re.DOTALL,
+)
 THOUGHT = re.compile("(</?think>)")
 
 # Of a message: words (None), or what stands behind an opening tag, and whether it is closed.
@@ -189,7 +233,11 @@ def _whole(text: str) -> str:
 
 def _shape(call: Any) -> Fault | None:
     if not isinstance(call, dict) or call.keys() != {"name", "arguments"}:
-        found = f"the keys {', '.join(map(str, call))}" if isinstance(call, dict) else f"a {type(call).__name__}"
+        found = (
+            f"the keys {', '.join(map(str, call))}"
+            if isinstance(call, dict)
+            else f"a {type(call).__name__}"
+        )
         wanted = "a call has the keys name and arguments"
         return Fault("syntax", f"{wanted}, found {_whole(found[:100])}")
     if not isinstance(call["name"], str):
@@ -197,15 +245,28 @@ def _shape(call: Any) -> Fault | None:
     if not _encodes(call["name"]):
         return Fault("syntax", "the name is not valid Unicode")
     if not isinstance(call["arguments"], dict):
-        return Fault("syntax", f"arguments must be an object, not {type(call['arguments']).__name__}")
+        return Fault(
+            "syntax", f"arguments must be an object, not {type(call['arguments']).__name__}"
+        )
     return None
 
 
 def _unsafe(arguments: dict) -> Fault | None:
-    """The first value that no tool should be handed; walks without recursion, so depth cannot hurt it."""
-    if all(type(key) is str and key.isascii() and (type(value) is str and value.isascii() or type(value) is int and -LARGEST <= value < LARGEST)
-           for key, value in arguments.items()):
-        return None                              # the common case, a quarter of the time
+    """The first value that no tool should be handed; walks without recursion, so depth cannot hurt
+    it.
+    """
+    if all(
+        type(key) is str
+        and key.isascii()
+        and (
+            type(value) is str
+            and value.isascii()
+            or type(value) is int
+            and -LARGEST <= value < LARGEST
+        )
+        for key, value in arguments.items()
+    ):
+        return None  # the common case, a quarter of the time
     if not schemas.fits(arguments):
         return Fault("syntax", f"the arguments are {schemas.TOO_LARGE}")
     waiting: list[tuple[str, Any, int]] = [("", arguments, 0)]
@@ -216,7 +277,9 @@ def _unsafe(arguments: dict) -> Fault | None:
                 return Fault("syntax", f"the arguments are nested deeper than {DEEPEST}")
             inner = value.items() if isinstance(value, dict) else enumerate(value)
             if isinstance(value, dict):
-                if bad := next((key for key in value if not isinstance(key, str) or not _encodes(key)), None):
+                if bad := next(
+                    (key for key in value if not isinstance(key, str) or not _encodes(key)), None
+                ):
                     return Fault("syntax", f"the key {bad!r:.60} is no text")
             waiting += [(f"{where}.{key}" if where else str(key), v, depth + 1) for key, v in inner]
         elif isinstance(value, float) and not math.isfinite(value):
@@ -232,9 +295,10 @@ def _unsafe(arguments: dict) -> Fault | None:
 
 def _json(text: str) -> Any:
     """A JSON text's value: no key twice, no NaN. Raises ValueError whose text follows "is"."""
+
     def pairs(items: list[tuple[str, Any]]) -> dict:
         if len(found := dict(items)) < len(items):
-            (key, _), = Counter(key for key, _ in items).most_common(1)
+            ((key, _),) = Counter(key for key, _ in items).most_common(1)
             raise ValueError(f"the key {_whole(key[:60])} stands twice")
         return found
 
@@ -252,7 +316,9 @@ def _json(text: str) -> Any:
 
 
 def decode(call: Any) -> dict | Fault:
-    """The call in a JSON text (or a dict, taken as it is), or the fault that keeps it from being one."""
+    """The call in a JSON text (or a dict, taken as it is), or the fault that keeps it from being
+    one.
+    """
     if isinstance(call, bytes):
         call = call.decode("utf-8", "replace")
     if isinstance(call, str):
@@ -269,7 +335,7 @@ def pieces(text: str) -> list[Piece]:
     for match in CALL.finditer(text):
         framed = match[1] is not None
         call = (match[1], True) if framed else (match[2], match[3] is not None)
-        found += [(text[end:match.start()], None), call]
+        found += [(text[end : match.start()], None), call]
         end = match.end()
     return [*found, (text[end:], None)]
 
@@ -309,8 +375,10 @@ def parse(text: str | bytes) -> tuple[list[dict], list[Fault]]:
 
 def sorted_out(found: list[dict | Fault]) -> tuple[list[dict], list[Fault]]:
     """Calls, and faults."""
-    return ([call for call in found if not isinstance(call, Fault)],
-            [call for call in found if isinstance(call, Fault)])
+    return (
+        [call for call in found if not isinstance(call, Fault)],
+        [call for call in found if isinstance(call, Fault)],
+    )
 
 
 def given_call(function: Any) -> dict | Fault:
@@ -354,14 +422,28 @@ def given_text(content: Any) -> str:
 def _broken(tools: Any) -> bool:
     """Whether a list of tools cannot even be searched by name."""
     return not isinstance(tools, list) or not all(
-        isinstance(t, dict) and isinstance(t.get("function"), dict) and isinstance(t["function"].get("name"), str) for t in tools)
+        isinstance(t, dict)
+        and isinstance(t.get("function"), dict)
+        and isinstance(t["function"].get("name"), str)
+        for t in tools
+    )
 
 
-KINDS = ("syntax", "schema", "unknown_tool", "unexpected", "missing", "type", "value")  # in the order in which they are told
+KINDS = (
+    "syntax",
+    "schema",
+    "unknown_tool",
+    "unexpected",
+    "missing",
+    "type",
+    "value",
+)  # in the order in which they are told
 
 
 def check(call: Any, tools: list[dict]) -> list[Fault]:
-    """What is wrong with a call (a dict, or its raw JSON text, bare or between the tags); empty if it is right. Never raises."""
+    """What is wrong with a call (a dict, or its raw JSON text, bare or between the tags); empty if
+    it is right. Never raises.
+    """
     call = decode(call)
     return [call] if isinstance(call, Fault) else faults_of(call, tools)
 
@@ -379,29 +461,48 @@ def faults_of(call: dict, tools: list[dict]) -> list[Fault]:
     return sorted(faults, key=lambda fault: (KINDS.index(fault.kind), fault.where))
 
 
-# ------------------------------------------------------------------------------------------------------------ plans
+# ------------------------------------------------------------------------------------------------------------
+# plans
 
 LINE = re.compile(r"\s*(\d{1,6})[.:)]?\s+(.*?)\s*(?:\(after ([\d, ]+)\))?\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbered steps, each with the steps it depends on: {number: (goal, numbers)}. Written one a line: `2. goal (after 1)`."""
+    """Numbered steps, each with the steps it depends on:
+
+    {number: (goal, numbers)}. Written one a line: `2. goal (after 1)`.
+    """
+
     steps: dict[int, tuple[str, tuple[int, ...]]]
 
     def write(self) -> str:
         """The plan as the model writes it."""
-        return "\n".join(f"{number}. {goal}" + (f" (after {', '.join(map(str, after))})" if after else "")
-                         for number, (goal, after) in self.steps.items())
+        return "\n".join(
+            f"{number}. {goal}" + (f" (after {', '.join(map(str, after))})" if after else "")
+            for number, (goal, after) in self.steps.items()
+        )
 
     def check(self) -> list[Fault]:
-        """Steps that are named but missing, and the edge that closes a circle; empty if the plan is a directed acyclic graph."""
-        faults = [Fault("unknown_step", f"step {number} comes after step {other}, which is not in the plan", str(number))
-                  for number, (_, after) in self.steps.items() for other in after if other not in self.steps]
-        path: dict[int, None] = {}               # the steps being visited, each needed by the one before it
+        """Steps that are named but missing, and the edge that closes a circle; empty if the plan is
+        a directed acyclic graph.
+        """
+        faults = [
+            Fault(
+                "unknown_step",
+                f"step {number} comes after step {other}, which is not in the plan",
+                str(number),
+            )
+            for number, (_, after) in self.steps.items()
+            for other in after
+            if other not in self.steps
+        ]
+        path: dict[int, None] = {}  # the steps being visited, each needed by the one before it
         done: set[int] = set()
         for start in self.steps:
-            waiting = [(start, "enter")]         # a stack of our own: a plan of 100 000 steps must not exhaust Python's
+            waiting = [
+                (start, "enter")
+            ]  # a stack of our own: a plan of 100 000 steps must not exhaust Python's
             while waiting:
                 number, act = waiting.pop()
                 if act == "leave":
@@ -413,27 +514,50 @@ class Plan:
                     for other in self.steps[number][1]:
                         if other in path:
                             order = list(path)
-                            circle = " → ".join(map(str, [*order[order.index(other):], other]))
-                            return [*faults, Fault("circle", f"\"{number} after {other}\" closes the circle {circle}", str(number))]
+                            circle = " → ".join(map(str, [*order[order.index(other) :], other]))
+                            return [
+                                *faults,
+                                Fault(
+                                    "circle",
+                                    f'"{number} after {other}" closes the circle {circle}',
+                                    str(number),
+                                ),
+                            ]
                         if other in self.steps and other not in done:
                             waiting.append((other, "enter"))
         return faults
 
     def respected(self, order: list[int]) -> list[Fault]:
-        """Where an execution (step numbers in the order they were done) breaks the plan; empty if it followed it to the end."""
+        """Where an execution (step numbers in the order they were done) breaks the plan; empty if
+        it followed it to the end.
+        """
         faults, done = [], set()
         for number in order:
             if number not in self.steps:
-                faults.append(Fault("unknown_step", f"step {number} is not in the plan", str(number)))
+                faults.append(
+                    Fault("unknown_step", f"step {number} is not in the plan", str(number))
+                )
                 continue
             if early := [other for other in self.steps[number][1] if other not in done]:
-                faults.append(Fault("order", f"step {number} was done before step {early[0]}, which it needs", str(number)))
+                faults.append(
+                    Fault(
+                        "order",
+                        f"step {number} was done before step {early[0]}, which it needs",
+                        str(number),
+                    )
+                )
             done.add(number)
-        return faults + [Fault("unfinished", f"step {number} was never done", str(number)) for number in self.steps if number not in done]
+        return faults + [
+            Fault("unfinished", f"step {number} was never done", str(number))
+            for number in self.steps
+            if number not in done
+        ]
 
 
 def read_plan(text: str) -> tuple[Plan, list[Fault]]:
-    """The plan in a text (lines that do not begin with a number are passed over) with all that is wrong with it. Never raises."""
+    """The plan in a text (lines that do not begin with a number are passed over) with all that is
+    wrong with it. Never raises.
+    """
     steps: dict[int, tuple[str, tuple[int, ...]]] = {}
     faults = []
     for line in text.splitlines():
@@ -441,7 +565,9 @@ def read_plan(text: str) -> tuple[Plan, list[Fault]]:
             continue
         number = int(match[1])
         if number in steps:
-            faults.append(Fault("duplicate", f"step {number} stands twice in the plan", str(number)))
+            faults.append(
+                Fault("duplicate", f"step {number} stands twice in the plan", str(number))
+            )
             continue
         steps[number] = match[2], tuple(int(n) for n in re.findall(r"\d{1,6}", match[3] or ""))
     if not steps:
@@ -450,44 +576,75 @@ def read_plan(text: str) -> tuple[Plan, list[Fault]]:
     return plan, faults + plan.check()
 
 
-# --------------------------------------------------------------------------------------------------- hard negatives
+# ---------------------------------------------------------------------------------------------------
+# hard negatives
 
-INVENTED = ("limit", "format", "verbose", "id", "mode", "user", "timeout", "strict")  # keys that models like to make up
+INVENTED = (
+    "limit",
+    "format",
+    "verbose",
+    "id",
+    "mode",
+    "user",
+    "timeout",
+    "strict",
+)  # keys that models like to make up
 
 
-def hard_negatives(call: dict, tools: list[dict], rng: random.Random, task: Any = None) -> dict[str, dict]:
-    """Three wrong versions of a correct call (paper section 3.1): {"type": ..., "key": ..., "logic": ...}.
+def hard_negatives(
+    call: dict, tools: list[dict], rng: random.Random, task: Any = None
+) -> dict[str, dict]:
+    """Three wrong versions of a correct call (paper section 3.1): {"type": ..., "key": ...,
+    "logic": ...}.
 
-    "type" gives an argument a value of another type, "key" adds an argument that the schema does not have, "logic" obeys the
-    schema and makes no sense here (the world's own traps first, then swapped or shifted values). With `task` (a worlds.Task
-    whose solution holds the call) each is executed and kept only if it goes wrong there; without, "type" and "key" are wrong
-    by `check`. A kind is absent where the call has none: no argument to spoil, or no spoilt version that fails.
+    "type" gives an argument a value of another type, "key" adds an argument that the schema does
+    not have, "logic" obeys the schema and makes no sense here (the world's own traps first, then
+    swapped or shifted values). With `task` (a worlds.Task whose solution holds the call) each is
+    executed and kept only if it goes wrong there; without, "type" and "key" are wrong by `check`. A
+    kind is absent where the call has none: no argument to spoil, or no spoilt version that fails.
     """
     function = next(t["function"] for t in tools if t["function"]["name"] == call["name"])
     properties = function.get("parameters", {}).get("properties", {})
-    allows = task.allows if task is not None else lambda name: True  # a made-up name must not be one that is held out
-    candidates = {"type": _wrong_types(call["arguments"], rng), "key": _wrong_keys(call["arguments"], properties, rng, allows),
-                  "logic": _wrong_values(call["arguments"], properties, rng)}
+    allows = (
+        task.allows if task is not None else lambda name: True
+    )  # a made-up name must not be one that is held out
+    candidates = {
+        "type": _wrong_types(call["arguments"], rng),
+        "key": _wrong_keys(call["arguments"], properties, rng, allows),
+        "logic": _wrong_values(call["arguments"], properties, rng),
+    }
     negatives = {}
     for kind, fault in (("type", "type"), ("key", "unexpected"), ("logic", None)):
-        wrong_calls = [{"name": call["name"], "arguments": arguments} for arguments in candidates[kind]]
+        wrong_calls = [
+            {"name": call["name"], "arguments": arguments} for arguments in candidates[kind]
+        ]
         if kind == "logic" and task is not None:
             wrong_calls = [*rng.sample(traps := task.wrong_calls(call), len(traps)), *wrong_calls]
         for wrong in wrong_calls:
             kinds = {found.kind for found in check(wrong, tools)}
-            if kinds == ({fault} if fault else set()) and wrong != call and (task is None or task.fails(call, wrong)):
+            if (
+                kinds == ({fault} if fault else set())
+                and wrong != call
+                and (task is None or task.fails(call, wrong))
+            ):
                 negatives[kind] = wrong
                 break
     return negatives
 
 
-def slip(content: str, call: dict, tools: list[dict], rng: random.Random, name: Callable[[set[str]], str]) -> tuple[str, dict] | None:
-    """The same words and call as if the schemas had been misread; None where the check would accept the call.
+def slip(
+    content: str, call: dict, tools: list[dict], rng: random.Random, name: Callable[[set[str]], str]
+) -> tuple[str, dict] | None:
+    """The same words and call as if the schemas had been misread; None where the check would accept
+    the call.
 
-    The tool or an argument goes by another name in words and call alike, an argument is missing, one is too many, or one is of another type.
-    `name` draws a name that is not in a set.
+    The tool or an argument goes by another name in words and call alike, an argument is missing,
+    one is too many, or one is of another type. `name` draws a name that is not in a set.
     """
-    schemas = {t["function"]["name"]: t["function"].get("parameters", {}).get("properties", {}) for t in tools}
+    schemas = {
+        t["function"]["name"]: t["function"].get("parameters", {}).get("properties", {})
+        for t in tools
+    }
     arguments, own = call["arguments"], schemas[call["name"]]
     foreign = sorted({key for properties in schemas.values() for key in properties} - {*own})
     made_up = name({*schemas, *own, *foreign})
@@ -501,18 +658,28 @@ def slip(content: str, call: dict, tools: list[dict], rng: random.Random, name: 
         return None
     elif kind == "argument":
         old, new = key, rng.choice(foreign) if foreign and rng.random() < 0.5 else made_up
-        wrong = {**call, "arguments": {new if k == key else k: value for k, value in arguments.items()}}
+        wrong = {
+            **call,
+            "arguments": {new if k == key else k: value for k, value in arguments.items()},
+        }
     elif kind == "missing":
         wrong = {**call, "arguments": {k: value for k, value in arguments.items() if k != key}}
     elif kind == "more":
         wrong = {**call, "arguments": {**arguments, made_up: arguments[key]}}
     else:
         wrong = {**call, "arguments": _wrong_types(arguments, rng)[0]}
-    return (re.sub(rf"\b{re.escape(old)}\b", new, content) if old else content, wrong) if check(wrong, tools) else None
+    return (
+        (re.sub(rf"\b{re.escape(old)}\b", new, content) if old else content, wrong)
+        if check(wrong, tools)
+        else None
+    )
 
 
 def _wrong_types(arguments: dict, rng: random.Random) -> list[dict]:
-    """The arguments with one value of another type each, numbers as strings first (the paper's own example)."""
+    """The arguments with one value of another type each, numbers as strings first (the paper's own
+    example).
+    """
+
     def other(value: Any) -> Any:
         if type(value) in (int, float, bool):
             return str(value).lower()
@@ -523,8 +690,12 @@ def _wrong_types(arguments: dict, rng: random.Random) -> list[dict]:
     return [{**arguments, key: other(arguments[key])} for key in keys]
 
 
-def _wrong_keys(arguments: dict, properties: dict, rng: random.Random, allows: Callable[[str], bool]) -> list[dict]:
-    """The arguments with one more each: a misspelt twin of a real one, or one of the keys that models like to make up."""
+def _wrong_keys(
+    arguments: dict, properties: dict, rng: random.Random, allows: Callable[[str], bool]
+) -> list[dict]:
+    """The arguments with one more each: a misspelt twin of a real one, or one of the keys that
+    models like to make up.
+    """
     invented = rng.sample(INVENTED, len(INVENTED))
     if properties:
         key = rng.choice(list(properties))
@@ -536,7 +707,10 @@ def _wrong_keys(arguments: dict, properties: dict, rng: random.Random, allows: C
 
 
 def _wrong_values(arguments: dict, properties: dict, rng: random.Random) -> list[dict]:
-    """The arguments with values of the right types that are not the right ones: swapped, off by one, another choice, a past date."""
+    """The arguments with values of the right types that are not the right ones: swapped, off by
+    one, another choice, a past date.
+    """
+
     def other(key: str, value: Any) -> Any:
         choices = [choice for choice in properties.get(key, {}).get("enum", []) if choice != value]
         if choices:
@@ -547,7 +721,11 @@ def _wrong_values(arguments: dict, properties: dict, rng: random.Random) -> list
             return value + rng.choice((-1, 1))
         if isinstance(value, str):
             year = re.search(r"\b(1[89]|20)\d\d\b", value)
-            return value.replace(year[0], str(int(year[0]) - 100)) if year else " ".join([*value.split()[:-1], "xx" + value[-1:]])
+            return (
+                value.replace(year[0], str(int(year[0]) - 100))
+                if year
+                else " ".join([*value.split()[:-1], "xx" + value[-1:]])
+            )
         if isinstance(value, list):
             return [other("", value[0]), *value[1:]] if value else [0]
         if isinstance(value, dict):
@@ -555,7 +733,11 @@ def _wrong_values(arguments: dict, properties: dict, rng: random.Random) -> list
         return value
 
     keys = rng.sample(list(arguments), len(arguments))
-    swapped = [{**arguments, a: arguments[b], b: arguments[a]} for a in keys for b in keys
-               if a < b and type(arguments[a]) is type(arguments[b]) and arguments[a] != arguments[b]]
+    swapped = [
+        {**arguments, a: arguments[b], b: arguments[a]}
+        for a in keys
+        for b in keys
+        if a < b and type(arguments[a]) is type(arguments[b]) and arguments[a] != arguments[b]
+    ]
     changed = [{**arguments, key: other(key, arguments[key])} for key in keys]
     return [*swapped[:1], *changed, *swapped[1:]] if rng.random() < 0.5 else [*changed, *swapped]

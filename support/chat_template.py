@@ -22,7 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from config import UserError
-from tokenizer import Segment, Tokenizer, marker_text, side_file
+from support.tokenizer import Segment, Tokenizer, marker_text, side_file
 
 # What tokenizer_config.json names and a template may ask for.
 SPECIAL = [f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]

@@ -1,0 +1,1 @@
+"""What is only faster: each gives the same results as its definition in the root."""

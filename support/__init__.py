@@ -1,0 +1,1 @@
+"""Plumbing that nobody needs for understanding: files, tokens, settings, weights, logs."""
