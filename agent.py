@@ -35,11 +35,13 @@ TURNS = 10  # calls of one episode at most; the longest solution has 4, each may
 
 @dataclass
 class Rollout:
-    """One episode as the model lived it. `own`, `log_probs` run beside `tokens`."""
+    """One episode as the model lived it. `action_mask`, `log_probs` run beside `tokens`."""
 
     task: Task
     tokens: list[int]  # the whole conversation: prompt, the model's messages, what tools said
-    own: list[bool]  # which tokens the model drew itself, the <|im_end|> of its messages included
+    action_mask: list[
+        bool
+    ]  # which tokens the model drew itself, the <|im_end|> of its messages included
     log_probs: list[
         float
     ]  # of its own tokens under the distribution they were drawn from; 0 elsewhere
@@ -96,7 +98,7 @@ class Rollout:
         )
 
 
-def between(tokenizer: Tokenizer, style: str, role: str, *contents: str) -> list[int]:
+def message_tokens(tokenizer: Tokenizer, style: str, role: str, *contents: str) -> list[int]:
     """The tokens from the <|im_end|> of a message of the model's to its next: what others say."""
     messages = [{"role": "assistant", "content": ""}]
     messages += [{"role": role, "content": content} for content in contents]
@@ -107,7 +109,7 @@ def between(tokenizer: Tokenizer, style: str, role: str, *contents: str) -> list
 AGAIN = "again"  # the user's word behind a failed attempt
 
 
-def again(tokenizer: Tokenizer, style: str, attempt: list[int], told: str) -> list[int]:
+def revision_prefix(tokenizer: Tokenizer, style: str, attempt: list[int], told: str) -> list[int]:
     """What a revision begins with: the failed attempt, "again", and what was wrong with it, in the
     model's own mouth.
     """
@@ -115,7 +117,7 @@ def again(tokenizer: Tokenizer, style: str, attempt: list[int], told: str) -> li
     return [
         *attempt,
         *end,
-        *between(tokenizer, style, "user", AGAIN),
+        *message_tokens(tokenizer, style, "user", AGAIN),
         *tokenizer.encode(f"{told}\n"),
     ]
 
@@ -191,7 +193,7 @@ class Row:
             return self.end("raised")
         finally:
             r.called.append(len(self.episode.log) - before)
-        self.queue.extend(between(tokenizer, r.task.difficulty.style, "tool", *said))
+        self.queue.extend(message_tokens(tokenizer, r.task.difficulty.style, "tool", *said))
 
     @property
     def late(self) -> bool:
@@ -349,7 +351,7 @@ def play(
                 fed[index] = row.queue.popleft()
             (
                 r.tokens.append(fed[index]),
-                r.own.append(writing),
+                r.action_mask.append(writing),
                 r.log_probs.append(log_probs[index] if writing else 0.0),
             )
             row.drawn += writing
@@ -390,7 +392,7 @@ def play(
             rows = rows + fresh
 
 
-def figures(done: list[Rollout]) -> dict[str, float]:
+def episode_rates(done: list[Rollout]) -> dict[str, float]:
     """Rates over episodes: success, refused calls, invented arguments per call and per task,
     recovery from injected faults.
     """
@@ -402,7 +404,7 @@ def figures(done: list[Rollout]) -> dict[str, float]:
         invented_per_call=sum(r.invented for r in done) / max(calls, 1),
         invented_per_task=sum(r.invented > 0 for r in done) / len(done),
         invalid_per_call=sum(r.invalid for r in done) / max(calls, 1),
-        tokens=sum(sum(r.own) for r in done) / len(done),
+        tokens=sum(sum(r.action_mask) for r in done) / len(done),
     )
     if met:
         rates |= dict(

@@ -39,7 +39,7 @@ from support.data import Rows
 from worlds.expert import critique, solve, trajectory
 from losses import cross_entropy
 from model import flops_per_token
-from agent import AGAIN, Rollout, again, figures, prompt_of, rollouts
+from agent import AGAIN, Rollout, revision_prefix, episode_rates, prompt_of, rollouts
 from support.training_run import Stage
 from worlds.labels import WORDS, first_wrong, spans_of
 from support.tokenizer import Tokenizer, chat
@@ -87,8 +87,10 @@ def success(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Exa
 
     A call that the check refused on the way is masked; that it was put right is learnt.
     """
-    tokens, weights = lesson(attempt.tokens, attempt.own, prompt_weight)
-    for group, (first, last) in zip(attempt.groups, spans_of(tokens, attempt.own, tokenizer.stop)):
+    tokens, weights = lesson(attempt.tokens, attempt.action_mask, prompt_weight)
+    for group, (first, last) in zip(
+        attempt.groups, spans_of(tokens, attempt.action_mask, tokenizer.stop)
+    ):
         if any(attempt.log[place].faults for place in group):
             weights[first : last + 1] = [0.0] * (last + 1 - first)
     return tokens, weights
@@ -132,7 +134,7 @@ def equation_5(
     `attempt` are the tokens of the conversation up to what failed; `revised` those behind the
     critique, with which of them the model is to write.
     """
-    before = again(tokenizer, style, attempt, told)
+    before = revision_prefix(tokenizer, style, attempt, told)
     words = len(tokenizer.encode(f"{told}\n"))
     return before + revised, [0.0] * (len(before) - words) + [weight * critique_weight] * words + [
         weight * mine for mine in revised_own
@@ -321,7 +323,7 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
         tokens.
         """
         hidden = model.hidden(tokens, documents)
-        loss = cross_entropy(hidden, stage.head, targets, weights=weights)
+        loss = cross_entropy(hidden, stage.model.unembedding, targets, weights=weights)
         if teacher is None:
             return loss
         with torch.no_grad():
@@ -421,7 +423,7 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
     tasks = [drawn[number * c.tasks + i] for i in range(c.tasks)]
     began = time.perf_counter()
     attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
-    rates = figures(attempts)
+    rates = episode_rates(attempts)
     lines, counts, rng = [], Counter(), random.Random(f"reflect {seed}")
 
     def keep(source: str, task: Task, example: Example, **more) -> None:
@@ -483,7 +485,7 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
         if not open_:
             break
         prompts = [
-            again(tokenizer, task.difficulty.style, attempt.tokens, told)
+            revision_prefix(tokenizer, task.difficulty.style, attempt.tokens, told)
             for attempt, task, told in open_
         ]
         revisions = rollouts(
@@ -499,7 +501,7 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
                 left.append((attempt, task, told))
                 continue
             weight = 1 + (attempt_number - 1) / c.tries
-            tokens, own = revision.tokens[len(prompt) :], revision.own[len(prompt) :]
+            tokens, own = revision.tokens[len(prompt) :], revision.action_mask[len(prompt) :]
             keep(
                 "revised",
                 task,

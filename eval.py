@@ -37,7 +37,7 @@ from support import provenance
 from support import runtime
 from config import Config, UserError
 from worlds.expert import fingerprint
-from agent import Rollout, figures, rollouts
+from agent import Rollout, episode_rates, rollouts
 from support.training_run import STAGES, open_model
 from worlds.base import HELD_OUT_KINDS, Difficulty, Tasks, playable
 
@@ -104,7 +104,7 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
             [r.verified for r in play([world], 0.0, request_wording="train")],
         )
     if sampled:
-        rates, calls = figures(sampled), sum(len(r.log) for r in sampled)
+        rates, calls = episode_rates(sampled), sum(len(r.log) for r in sampled)
         for name, key, count in (
             ("invented/per call", "invented_per_call", calls),
             ("invented/per task", "invented_per_task", len(sampled)),

@@ -354,7 +354,7 @@ def main() -> None:
                 confidence = confidence_loss(logits, labels.to(device))
                 inverse = cross_entropy(
                     heads["inverse"](model, asked.tokens.to(device), asked.documents.to(device)),
-                    stage.head,
+                    stage.model.unembedding,
                     asked.targets.to(device),
                 )
             (confidence + inverse).backward()

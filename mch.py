@@ -96,7 +96,7 @@ def surprise_of(model: SAGE, tokens: Tensor, hidden: Tensor, own: Tensor) -> Ten
     While decoding, these numbers are there anyway.
     """
     wanted = torch.where(own[:, 1:], tokens[:, 1:], IGNORE)
-    weight = model.embedding.text.weight if model.head is None else model.head.weight
+    weight = model.unembedding
     return F.pad(torch.stack(token_log_probs(hidden[:, :-1], weight, wanted), -1), (0, 0, 1, 0))
 
 

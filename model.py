@@ -478,6 +478,11 @@ class SAGE(nn.Module):
             state.cache.advance(positions)
         return self.norm(x)
 
+    @property
+    def unembedding(self) -> Tensor:
+        """The matrix (V, D) that maps hidden states to logits."""
+        return self.embedding.text.weight if self.head is None else self.head.weight
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, D) → (…, V)."""
         if self.head is not None:

@@ -62,8 +62,8 @@ from losses import (
     whiten,
 )
 from model import SAGE, flops_per_token
-from agent import Rollout, figures, rollouts
-from support.training_run import Stage, head_of
+from agent import Rollout, episode_rates, rollouts
+from support.training_run import Stage
 from support.tokenizer import Tokenizer
 from worlds.base import Difficulty, Task, Tasks
 
@@ -115,7 +115,7 @@ def total_log_probs(
             packed.targets.to(device),
             packed.documents.to(device),
         )
-        log_probs, _ = token_log_probs(model.hidden(tokens, documents), head_of(model), targets)
+        log_probs, _ = token_log_probs(model.hidden(tokens, documents), model.unembedding, targets)
         sums.append(per_document(log_probs, documents, len(part)))
     return torch.cat(sums)
 
@@ -143,7 +143,9 @@ def replay_loss(stage: Stage, replay: Rows) -> Tensor:
     """Mean cross-entropy of the next rows' taught tokens."""
     tokens, targets, _, documents = (tensor.to(stage.device) for tensor in replay.next())
     with stage.autocast:
-        log_probs = token_log_probs(stage.model.hidden(tokens, documents), stage.head, targets)[0]
+        log_probs = token_log_probs(
+            stage.model.hidden(tokens, documents), stage.model.unembedding, targets
+        )[0]
     return -log_probs.sum() / (targets != IGNORE).sum()
 
 
@@ -177,7 +179,7 @@ def dpo(config: Config) -> None:
         with stage.autocast:
             return token_log_probs(
                 model.hidden(tokens.to(device), documents.to(device)),
-                stage.head,
+                stage.model.unembedding,
                 targets.to(device),
             )[0]
 
@@ -289,7 +291,7 @@ def interval_figures(episodes: list[Rollout], seen: dict[str, list[float]]) -> d
     A mean is over the numbers that there are (a skipped step has no approx_kl, and NaN is none); a
     figure without any is left out. `mismatch` is the largest.
     """
-    rates = figures(episodes)
+    rates = episode_rates(episodes)
     found = {name: rates.get(f"ended_{why}", 0.0) for name, why in ENDS.items()}
     found |= dict(success=rates["success"], calls=rates["calls"])
     found |= dict(invented=rates["invented_per_call"])
@@ -327,7 +329,7 @@ def ppo(config: Config) -> None:
         with stage.autocast:
             hidden = model.hidden(tokens[rows], documents[rows])
             log_probs, entropy = token_log_probs(
-                hidden, head_of(model), targets[rows], temperature=c.temperature
+                hidden, model.unembedding, targets[rows], temperature=c.temperature
             )
             if not stage.heads:
                 return log_probs, entropy, torch.zeros_like(log_probs)
@@ -380,7 +382,7 @@ def ppo(config: Config) -> None:
             taught = (telling if signal else fits).nonzero().flatten().tolist()
 
             # -- as packed rows, short ones: attention's cost is their square
-            examples = [(episodes[i].tokens, episodes[i].own) for i in taught]
+            examples = [(episodes[i].tokens, episodes[i].action_mask) for i in taught]
             packed = pack(examples, max(len(ids) for ids, _ in examples), config.model)
             tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
             documents, action_mask = packed.documents.to(device), targets != IGNORE
@@ -398,7 +400,9 @@ def ppo(config: Config) -> None:
             if c.advantage == "gae":
                 token_rewards = torch.zeros_like(values)
                 for (row, column), i in zip(packed.positions, taught):
-                    last_own = len(episodes[i].own) - 1 - episodes[i].own[::-1].index(True)
+                    last_own = (
+                        len(episodes[i].action_mask) - 1 - episodes[i].action_mask[::-1].index(True)
+                    )
                     token_rewards[row, column + last_own - 1] = centred_rewards[i]
                 advantages, returns = generalized_advantages(
                     token_rewards, values, action_mask, c.gamma, c.lam, documents
@@ -451,7 +455,7 @@ def ppo(config: Config) -> None:
                 now, steps = time.perf_counter(), step - logged
                 seconds, found = now - began, interval_figures(drawn, seen)
                 rate = sum(len(episode.tokens) for episode in drawn) / seconds
-                own = sum(sum(episode.own) for episode in drawn) / steps
+                own = sum(sum(episode.action_mask) for episode in drawn) / steps
                 shown = {name: found.pop(name) for name in SHOWN if name in found}
                 shown |= dict(skipped=skipped, lr=c.learning_rate * stage.scale)
                 shown |= dict(norm=found.pop("norm")) if "norm" in found else {}

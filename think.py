@@ -34,7 +34,7 @@ from config import Think
 from generate import pad
 from mch import PARTS, Heads, constraint_texts, surprise_of
 from model import SAGE
-from agent import Rollout, Row, again, between, check_room, prompt_of
+from agent import Rollout, Row, revision_prefix, message_tokens, check_room, prompt_of
 from support.runtime import time_limit
 from worlds.labels import WORDS
 from talk import Cost, Talk, forward_flops
@@ -181,7 +181,7 @@ class Line(Row):
         r, chosen = self.rollout, step.chosen
         self.start = len(r.tokens)
         r.tokens += chosen.tokens
-        r.own += [True] * len(chosen.tokens)
+        r.action_mask += [True] * len(chosen.tokens)
         r.log_probs += chosen.log_probs
         self.drawn += len(chosen.tokens)
         self.thinking.steps.append(step)
@@ -196,7 +196,7 @@ class Line(Row):
         said = list(self.queue)[: self.left]
         self.queue.clear()
         r.tokens += said
-        r.own += [False] * len(said)
+        r.action_mask += [False] * len(said)
         r.log_probs += [0.0] * len(said)
         if not r.ended and self.left == 0:
             self.end("length")
@@ -374,7 +374,9 @@ class Thinker:
         if any(future.success < confidence for future in best.futures):
             part = "success"
         step.told.append(WORDS[part])
-        return again(self.tokenizer, line.rollout.task.difficulty.style, best.tokens, WORDS[part])
+        return revision_prefix(
+            self.tokenizer, line.rollout.task.difficulty.style, best.tokens, WORDS[part]
+        )
 
     def weigh(self, talk: Talk, candidates: list[Candidate], lines: list[Line]) -> None:
         """Equations 6, 13 and 14, and Look-Ahead Simulation: what speaks for each candidate, and
@@ -427,7 +429,7 @@ class Thinker:
         future = talk.select(rows)
         future.read(
             [
-                between(self.tokenizer, styles[row], "tool", *[text] * calls[row])
+                message_tokens(self.tokenizer, styles[row], "tool", *[text] * calls[row])
                 for row, text in zip(rows, said)
             ]
         )
@@ -449,7 +451,7 @@ class Thinker:
 
     def expected(self, talk: Talk, style: str) -> list[str]:
         """What the model itself expects a tool to say to each row's call."""
-        zero, one = (between(self.tokenizer, style, "tool", text) for text in "01")
+        zero, one = (message_tokens(self.tokenizer, style, "tool", text) for text in "01")
         cut = next(place for place, (a, b) in enumerate(zip(zero, one)) if a != b)
         talk.read([zero[:cut]] * len(talk.bills))
         stop = [zero[cut + 1], *self.tokenizer.stop]
@@ -526,7 +528,7 @@ def conclusion(rollout: Rollout, tokenizer: Tokenizer, more: list[int] = ()) -> 
     """Z and Y as the inverse head reads them: the agent's own words of an episode, closed by
     <|im_end|>.
     """
-    words = [token for token, own in zip(rollout.tokens, rollout.own) if own] + list(more)
+    words = [token for token, own in zip(rollout.tokens, rollout.action_mask) if own] + list(more)
     return words if words[-1:] == tokenizer.stop[:1] else [*words, tokenizer.stop[0]]
 
 
@@ -635,12 +637,12 @@ def votes_of(
         some = done[start : start + batch]
         tokens, _ = pad([r.tokens for r in some], next(model.parameters()).device)
         last = torch.tensor(
-            [max(place for place, own in enumerate(r.own) if own) for r in some],
+            [max(place for place, own in enumerate(r.action_mask) if own) for r in some],
             device=tokens.device,
         )
         hidden, own = (
             model.hidden(tokens),
-            pad([list(map(int, r.own)) for r in some], tokens.device)[0].bool(),
+            pad([list(map(int, r.action_mask)) for r in some], tokens.device)[0].bool(),
         )
         confidence = heads["meta"].confidence(
             heads["meta"](hidden, surprise_of(model, tokens, hidden, own))[
@@ -664,7 +666,7 @@ def votes_of(
                     r.verified,
                     success,
                     ics - prior,
-                    -sum(r.log_probs) / max(sum(r.own), 1) - lam * ics,
+                    -sum(r.log_probs) / max(sum(r.action_mask), 1) - lam * ics,
                 )
             )
     return votes

@@ -163,7 +163,7 @@ def main() -> None:
     else:
         model = SAGE(config.model, seed=c.seed).to(device)
     model.train()
-    head = model.embedding.text.weight if model.head is None else model.head.weight
+    head = model.unembedding
 
     optimizers = make_optimizers(model, c, dtype)
 

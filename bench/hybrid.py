@@ -703,7 +703,9 @@ def main() -> None:
             shown["horizon"][0] if "horizon" in shown else None,
             results.ROOT / "docs" / "hybrid.png",
         )
-        print("drawn: docs/hybrid.png; python -m support.result_tables puts the records into the tables")
+        print(
+            "drawn: docs/hybrid.png; python -m support.result_tables puts the records into the tables"
+        )
 
 
 if __name__ == "__main__":

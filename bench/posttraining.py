@@ -202,7 +202,9 @@ def record(lineages: Path) -> None:
                 note=f"trained at {', '.join(sorted(commits[stage]))}",
                 command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS),
             )
-    print("recorded docs/results/posttraining.json; python -m support.result_tables puts it into the tables")
+    print(
+        "recorded docs/results/posttraining.json; python -m support.result_tables puts it into the tables"
+    )
 
 
 def main() -> None:

@@ -124,11 +124,11 @@ def by_generate(model, tokenizer, tasks, batch: int) -> list:
                 )
                 message = message[: min(end, ROOM - len(row.rollout.tokens) + begun[id(row)])]
                 row.rollout.tokens += message
-                row.rollout.own += [True] * len(message)
+                row.rollout.action_mask += [True] * len(message)
                 if message and message[-1] in stop:
                     row.act(tokenizer, 2, False)
                     row.rollout.tokens += row.queue
-                    row.rollout.own += [False] * len(row.queue)
+                    row.rollout.action_mask += [False] * len(row.queue)
                     row.queue.clear()
                     row.start = len(row.rollout.tokens)
                 if not row.rollout.ended and len(row.rollout.tokens) - begun[id(row)] >= ROOM:
@@ -153,7 +153,7 @@ def compare(ours, theirs, tokenizer, tasks, batch: int, rounds: int, note) -> No
         f"{len(tasks)} episodes, batch {batch}, {torch.get_num_threads()} threads, {rounds} rounds taken in turns; {dict(Counter(r.ended for r in played['rollouts']))}"
     )
     for name, seconds in times.items():
-        own, median = sum(sum(r.own) for r in played[name]), statistics.median(seconds)
+        own, median = sum(sum(r.action_mask) for r in played[name]), statistics.median(seconds)
         ratios = [theirs / mine for theirs, mine in zip(seconds, times["rollouts"])]
         same = sum(a.tokens == b.tokens for a, b in zip(played[name], played["rollouts"])) / len(
             tasks

@@ -102,7 +102,7 @@ def record(
     r, task = thinking.rollout, thinking.rollout.task
     tokens = torch.tensor([r.tokens], device=next(model.parameters()).device)
     hidden = model.hidden(tokens)
-    known = surprise_of(model, tokens, hidden, torch.tensor([r.own], device=tokens.device))
+    known = surprise_of(model, tokens, hidden, torch.tensor([r.action_mask], device=tokens.device))
     confidence = heads["meta"].confidence(heads["meta"](hidden, known))[0]
     gates = (
         torch.sigmoid(model.embedding.gate_logits(tokens))[0].tolist()
@@ -110,9 +110,11 @@ def record(
         else [0.5] * len(r.tokens)
     )
     ends = []  # the last token of each step
-    for place, own in enumerate(r.own):
+    for place, own in enumerate(r.action_mask):
         if own and (
-            place + 1 == len(r.own) or not r.own[place + 1] or r.tokens[place] in tokenizer.stop
+            place + 1 == len(r.action_mask)
+            or not r.action_mask[place + 1]
+            or r.tokens[place] in tokenizer.stop
         ):
             ends.append(place)
     looks = (

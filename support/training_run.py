@@ -61,11 +61,6 @@ def open_model(
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
-def head_of(model: SAGE) -> torch.Tensor:
-    """The matrix (V, D) that maps a model's hidden states to logits."""
-    return model.embedding.text.weight if model.head is None else model.head.weight
-
-
 class Stage:
     """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given
     to keep (empty at the beginning).
@@ -239,11 +234,6 @@ class Stage:
         """A folder's model on this stage's device; Qwen's weights get this stage's window."""
         shape = self.config.model
         return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
-
-    @property
-    def head(self) -> torch.Tensor:
-        """The matrix (V, D) that maps hidden states to logits."""
-        return head_of(self.model)
 
     def update(self, step: int) -> float:
         """Clip the gradients, take the optimisers' step at the schedule's rate, clear the

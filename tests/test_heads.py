@@ -299,7 +299,7 @@ def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place
     ]
     calls = [message["tool_calls"][0]["function"] for message in said if "tool_calls" in message]
     rollout = played(task, [*calls, task.answer])
-    rollout.tokens, rollout.own = TOY.encode_chat(
+    rollout.tokens, rollout.action_mask = TOY.encode_chat(
         [{"role": "user", "content": task.request}, *said], task.shown_tools(), "compact"
     )
     before, part, right = first_wrong(rollout, TOY)
@@ -323,7 +323,7 @@ def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place
         and TOY.decode(right).count("<|im_end|>") == 1
     )
     rollout = played(task, [*(step.call for step in task.solution), task.answer])
-    rollout.tokens, rollout.own = TOY.encode_chat(
+    rollout.tokens, rollout.action_mask = TOY.encode_chat(
         [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
     )
     assert first_wrong(rollout, TOY) is None
@@ -755,7 +755,7 @@ def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_foun
                 called=[*map(len, groups), 0],
             )
         messages.append({"role": "assistant", "content": task.answer})
-        rollout.tokens, rollout.own = TOY.encode_chat(
+        rollout.tokens, rollout.action_mask = TOY.encode_chat(
             [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
         )
         return rollout

@@ -32,7 +32,9 @@ PACKAGES = ("fast", "support", "worlds")
 
 def modules():
     """Every module of the project but tests and benches: its name → its file."""
-    found = {path.stem: path for path in ROOT.glob("*.py")} | {"config": ROOT / "config/__init__.py"}
+    found = {path.stem: path for path in ROOT.glob("*.py")} | {
+        "config": ROOT / "config/__init__.py"
+    }
     for package in PACKAGES:
         for path in (ROOT / package).glob("*.py"):
             found[f"{package}.{path.stem}".removesuffix(".__init__")] = path

@@ -357,7 +357,7 @@ def test_an_episode_over_the_sequence_moves_nobody(started, monkeypatch, advanta
             more = config.ppo.sequence + 1 - len(done[2].tokens)
             for row, filler in (
                 (done[2].tokens, 0),
-                (done[2].own, True),
+                (done[2].action_mask, True),
                 (done[2].log_probs, -1.0),
             ):
                 row += [filler] * more
@@ -480,15 +480,15 @@ def test_advantages_are_centred_where_the_loss_averages(started, updates, monkey
     def uneven(stage, step):
         done = draw_(stage, step)
         for episode in done[::2]:
-            last = len(episode.own) - 1 - episode.own[::-1].index(True)
-            episode.own[: last - 4] = [False] * (last - 4)
+            last = len(episode.action_mask) - 1 - episode.action_mask[::-1].index(True)
+            episode.action_mask[: last - 4] = [False] * (last - 4)
         return done
 
     def watched(new, old, advantages, weights, clip, ppo_loss=rl.ppo_loss):
         seen.append((advantages, weights, (weights > 0).float()))
         return ppo_loss(new, old, advantages, weights, clip)
 
-    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.own) < 6))
+    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.action_mask) < 6))
     monkeypatch.setattr(rl, "draw_episodes", uneven)
     monkeypatch.setattr(rl, "ppo_loss", watched)
     rl.ppo(config)
@@ -638,7 +638,9 @@ def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
         advantage=advantage,
     ).items():
         setattr(config.ppo, name, value)
-    half = lambda episode: [token < 512 for token, mine in zip(episode.tokens, episode.own) if mine]
+    half = lambda episode: [
+        token < 512 for token, mine in zip(episode.tokens, episode.action_mask) if mine
+    ]
     monkeypatch.setattr(rl, "reward", lambda episode, c: sum(half(episode)) / len(half(episode)))
     rl.ppo(config)
     rewards = [r["reward"] for r in records(folder / "sage") if "reward" in r]

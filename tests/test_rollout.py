@@ -14,7 +14,7 @@ from support import tokenizer as tokenizers
 from config import Model, UserError
 from worlds.expert import solve
 from model import SAGE
-from agent import Rollout, Row, figures, prompt_of, rollouts
+from agent import Rollout, Row, episode_rates, prompt_of, rollouts
 from worlds.base import Difficulty, Entry, Episode, draw
 from worlds.benchmarks import bfcl
 
@@ -79,7 +79,7 @@ def test_the_experts_words_give_the_experts_conversation(world):
         )  # the template puts a line end behind the last message, which nobody writes
         assert (
             done.tokens == tokens[:length]
-            and done.own == own[:length]
+            and done.action_mask == own[:length]
             and length == len(tokens) - 1
         )
         assert done.recovered in (None, True)
@@ -95,7 +95,7 @@ def test_log_probabilities_are_the_trainers():
     for done in rollouts(model, TOY, tasks, seed=5, room=60):
         log_probs = model(torch.tensor([done.tokens]))[0].log_softmax(-1)
         for place in range(1, len(done.tokens)):
-            if done.own[place]:
+            if done.action_mask[place]:
                 assert (
                     abs(log_probs[place - 1, done.tokens[place]].item() - done.log_probs[place])
                     <= 1e-5
@@ -146,7 +146,7 @@ def test_rows_that_come_and_go_at_different_times_all_get_their_due(batch):
     left = [
         (1 - len(prompt_of(task, TOY))) % 37 + 1 for task in tasks
     ]  # tokens up to the end of the message
-    assert [r.task for r in done] == tasks and [sum(r.own) for r in done] == [
+    assert [r.task for r in done] == tasks and [sum(r.action_mask) for r in done] == [
         min(30, n) for n in left
     ]
     assert [r.ended for r in done] == ["answer" if n <= 30 else "length" for n in left] and {
@@ -237,7 +237,7 @@ def test_recovery_and_invention_are_counted():
         False,
         None,
     ]
-    assert figures([recovered, too_late])["recovery"] == 0.5
+    assert episode_rates([recovered, too_late])["recovery"] == 0.5
 
 
 def test_a_prompt_without_room_is_an_error():

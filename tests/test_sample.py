@@ -174,7 +174,10 @@ def test_confidences_of_the_record_are_the_heads(run):
     (thinking,) = think(model, heads, TOY, [TASKS[1]], Think(mode="fast"))
     data = traces.record(thinking, model, heads, TOY, Think(mode="fast"))
     with torch.no_grad():
-        tokens, own = torch.tensor([thinking.rollout.tokens]), torch.tensor([thinking.rollout.own])
+        tokens, own = (
+            torch.tensor([thinking.rollout.tokens]),
+            torch.tensor([thinking.rollout.action_mask]),
+        )
         hidden = model.hidden(tokens)
         confidence = heads["meta"].confidence(
             heads["meta"](hidden, surprise_of(model, tokens, hidden, own))

@@ -13,7 +13,7 @@ from generate import generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
-from agent import AGAIN, Rollout, between, prompt_of, rollouts
+from agent import AGAIN, Rollout, message_tokens, prompt_of, rollouts
 from talk import Cost, Talk
 from think import (
     Candidate,
@@ -48,9 +48,15 @@ def test_a_gate_that_never_opens_is_the_plain_rollout(minds):
                 plain, think(*minds, TOY, TASKS, settings, seed=5, batch=4)
             ):
                 done = thinking.rollout
-                assert (done.tokens, done.own, done.messages, done.ended, done.verified) == (
+                assert (
+                    done.tokens,
+                    done.action_mask,
+                    done.messages,
+                    done.ended,
+                    done.verified,
+                ) == (
                     wanted.tokens,
-                    wanted.own,
+                    wanted.action_mask,
                     wanted.messages,
                     wanted.ended,
                     wanted.verified,
@@ -185,10 +191,12 @@ def test_what_is_recorded_is_what_the_model_says(minds):
     else:
         pytest.fail("no draw with a revised step and an episode of several steps")
     for t in thinking:
-        log_p, _ = full(minds, t.rollout.tokens, t.rollout.own)
+        log_p, _ = full(minds, t.rollout.tokens, t.rollout.action_mask)
         for place in range(1, len(t.rollout.tokens)):
             wanted = (
-                log_p[place - 1, t.rollout.tokens[place]].item() if t.rollout.own[place] else 0.0
+                log_p[place - 1, t.rollout.tokens[place]].item()
+                if t.rollout.action_mask[place]
+                else 0.0
             )
             assert abs(t.rollout.log_probs[place] - wanted) <= 1e-4
         step = t.steps[0]
@@ -251,14 +259,14 @@ def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
         and texts[0] != texts[1]
         and texts[2] == "no result"
     )
-    opening = between(TOY, "compact", "tool", "")
+    opening = message_tokens(TOY, "compact", "tool", "")
     opening = opening[: opening.index(TOY.special["<tool_response>"]) + 1]
     (imagined,) = generate(
         minds[0], [tokens + opening], 12, stop=[TOY.special["</tool_response>"], *TOY.stop]
     )
     assert texts[3] == TOY.decode(imagined)
     for future in candidate.futures:
-        before = tokens + between(TOY, "compact", "tool", future.said)
+        before = tokens + message_tokens(TOY, "compact", "tool", future.said)
         (then,) = generate(minds[0], [before], 12, stop=TOY.stop)
         assert future.then == TOY.decode(then)
         ended, said = len(then) < 12, len(candidate.tokens)
@@ -399,7 +407,7 @@ def test_rejected_steps_leave_no_trace_in_the_episode(minds):
             assert step.chosen.energy == min(
                 c.energy for c in step.candidates if c.ended or not step.chosen.ended
             )
-        own = [token for token, mine in zip(t.rollout.tokens, t.rollout.own) if mine]
+        own = [token for token, mine in zip(t.rollout.tokens, t.rollout.action_mask) if mine]
         assert own == [token for step in t.steps for token in step.chosen.tokens]
         assert not any(
             words in TOY.decode(t.rollout.tokens) for step in t.steps for words in step.told
@@ -418,12 +426,13 @@ def test_each_token_of_a_fast_episode_is_computed_once(minds):
             / 3
         )
         logits = (
-            (sum(t.rollout.own) + len(t.steps)) * 2 * SHAPE.width * SHAPE.vocab_size
+            (sum(t.rollout.action_mask) + len(t.steps)) * 2 * SHAPE.width * SHAPE.vocab_size
         )  # one for each token it wrote, and one behind all that it read
         assert t.cost.flops == pytest.approx(blocks + logits, rel=0.02)
     reason = think(*minds, TOY, TASKS[:2], Think(mode="reason", n=4, room=130), seed=5)
     assert all(
-        t.cost.flops > 4 * t.rollout.own.count(True) * flops_per_token(SHAPE, 1) / 3 for t in reason
+        t.cost.flops > 4 * t.rollout.action_mask.count(True) * flops_per_token(SHAPE, 1) / 3
+        for t in reason
     )
 
 
@@ -545,9 +554,9 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
     model, heads = minds
     done = rollouts(model, TOY, TASKS, 1.0, seed=1, room=130)
     for r, found in zip(done, votes_of(model, heads, TOY, done, lam=0.2, batch=4)):
-        last = max(place for place, own in enumerate(r.own) if own)
+        last = max(place for place, own in enumerate(r.action_mask) if own)
         assert found.success == pytest.approx(
-            full(minds, r.tokens[: last + 1], r.own[: last + 1])[1][
+            full(minds, r.tokens[: last + 1], r.action_mask[: last + 1])[1][
                 -1, PARTS.index("success")
             ].item(),
             abs=1e-5,
@@ -556,7 +565,7 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
             model, [conclusion(r, TOY)], [constraint_tokens(r.task, TOY)]
         )
         assert found.gain == pytest.approx(ics - prior, abs=1e-3) and found.energy == pytest.approx(
-            -sum(r.log_probs) / sum(r.own) - 0.2 * ics, abs=1e-3
+            -sum(r.log_probs) / sum(r.action_mask) - 0.2 * ics, abs=1e-3
         )
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
 
@@ -574,7 +583,7 @@ def test_several_calls_are_all_imagined_and_all_heard(minds):
     (future,) = candidate.futures
     (then,) = generate(
         minds[0],
-        [tokens + between(TOY, "compact", "tool", future.said, future.said)],
+        [tokens + message_tokens(TOY, "compact", "tool", future.said, future.said)],
         8,
         stop=TOY.stop,
     )
@@ -595,9 +604,9 @@ def test_several_calls_are_all_imagined_and_all_heard(minds):
     heard = line.hear(TOY, 0.0)
     said = [entry.said for entry in line.episode.log]
     assert len(said) == 2 and line.thinking.steps[0].said == said
-    assert heard == between(TOY, task.difficulty.style, "tool", *said) and line.rollout.called == [
-        2
-    ]
+    assert heard == message_tokens(
+        TOY, task.difficulty.style, "tool", *said
+    ) and line.rollout.called == [2]
 
 
 def test_a_call_in_a_thought_or_in_letters_beside_one_is_not_imagined(minds):

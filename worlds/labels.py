@@ -157,7 +157,7 @@ def of_episode(episode: Rollout, tokenizer: Tokenizer) -> dict:
         "own",
         episode.task,
         episode.tokens,
-        episode.own,
+        episode.action_mask,
         labels,
         calls,
         tokenizer.stop,
@@ -236,7 +236,7 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
     messages, _ = solve(episode.task)
     tokens, own = encoded(episode.task, messages, tokenizer)
     written, experts = (
-        spans_of(episode.tokens, episode.own, tokenizer.stop),
+        spans_of(episode.tokens, episode.action_mask, tokenizer.stop),
         spans_of(tokens, own, tokenizer.stop),
     )
     calls = [
