@@ -27,7 +27,8 @@ from generate import step as plain_step
 from model import SAGE, State, note_window
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
-from worlds.tools import Fault, read
+from worlds.calls import read_message
+from worlds.tools import Fault
 from worlds.base import Entry, Episode, Task, failed
 
 TURNS = 10  # calls of one episode at most; the longest solution has 4, each may fail once or twice
@@ -93,7 +94,7 @@ class Rollout:
         name = self.log[place].call["name"]
         told = next(group[-1] + 1 for group in self.groups if place in group)
         return any(
-            e.taken is not None and e.taken["name"] == name and not failed(e.said)
+            e.taken is not None and e.taken["name"] == name and not failed(e.observation)
             for e in self.log[told : told + 2]
         )
 
@@ -170,7 +171,7 @@ class Row:
         """
         r, written = self.rollout, self.rollout.tokens[self.start : -1]
         before, said = len(self.episode.log), []
-        words, calls = read(tokenizer.pieces(written))
+        words, calls = read_message(tokenizer.pieces(written))
         r.messages.append(tokenizer.decode(written) if calls else words)
         try:
             if not calls:

@@ -36,15 +36,20 @@ from support import runtime
 from attention import check_documents
 from config import Config, Distill, UserError
 from support.data import Rows
-from worlds.expert import critique, solve, trajectory
+from worlds.critique import critique
+from worlds.expert import solve_task, trajectory
 from losses import cross_entropy
 from model import flops_per_token
 from agent import AGAIN, Rollout, revision_prefix, episode_rates, prompt_of, rollouts
 from support.training_run import Stage
 from worlds.labels import WORDS, first_wrong, spans_of
 from support.tokenizer import Tokenizer, chat
-from worlds.tools import compact, given_text, parse
-from worlds.base import Difficulty, Task, Tasks, strangers
+from worlds.calls import read_calls, text_from_openai
+from worlds.tools import compact_tool
+from worlds.base import Task
+from worlds.difficulty import Difficulty
+from worlds.splits import strangers
+from worlds.tasks import Tasks
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
 # Of what `collect` writes: raised when the same student and tasks give another buffer.
@@ -177,7 +182,7 @@ def untaught(row: dict) -> str:
     spelt = (
         number
         for number, message in enumerate(row["messages"])
-        if message["role"] == "assistant" and any(parse(given_text(message.get("content"))))
+        if message["role"] == "assistant" and any(read_calls(text_from_openai(message.get("content"))))
     )
     number = next(spelt, None)  # its letters would be taught, not the markers
     return "" if number is None else f"message {number} has a call in its content"
@@ -192,7 +197,7 @@ def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
     path = Path(settings.anchored(c.file))
     if not path.exists():
         raise UserError(
-            f"no file {path}; write one with python -m worlds.teacher --out {c.file}, or leave distill.file empty"
+            f"no file {path}; write one with python -m worlds.extras.teacher --out {c.file}, or leave distill.file empty"
         )
     rows, refused = [], defaultdict(list)  # problem -> numbers of the lines that have it
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -206,7 +211,7 @@ def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
             continue
         if style == "compact":
             row["tools"] = [
-                tool if isinstance(tool, str) else compact(tool) for tool in row["tools"]
+                tool if isinstance(tool, str) else compact_tool(tool) for tool in row["tools"]
             ]
         rows.append(row)
     if refused:
@@ -219,7 +224,7 @@ def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
         )
     if not rows:
         raise UserError(
-            f"{path} holds no verified trajectory of the worlds {c.worlds} for training; write some with python -m worlds.teacher --out {c.file}"
+            f"{path} holds no verified trajectory of the worlds {c.worlds} for training; write some with python -m worlds.extras.teacher --out {c.file}"
         )
     return rows
 
@@ -522,7 +527,7 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
             )
         open_ = left
     for attempt, task, told in open_:  # nothing helped: the teacher's own correction
-        messages, episode = solve(task)
+        messages, episode = solve_task(task)
         if not episode.verified:
             continue
         start = prompt_of(task, tokenizer)

@@ -39,7 +39,9 @@ from config import Config, UserError
 from worlds.expert import fingerprint
 from agent import Rollout, episode_rates, rollouts
 from support.training_run import STAGES, open_model
-from worlds.base import HELD_OUT_KINDS, Difficulty, Tasks, playable
+from worlds.difficulty import Difficulty
+from worlds.faults import HELD_OUT_KINDS
+from worlds.tasks import Tasks, playable
 
 ACTING = ("api", "sql", "shell")
 NOT_ACTING = dict(math="it has no tools", safety="half of its requests are to be refused")

@@ -42,7 +42,8 @@ from model import SAGE, flops_per_token
 from support.training_run import Stage
 from worlds.labels import PROBED, conclusion_of, gather, of_solution, packed_steps
 from support.tokenizer import Tokenizer
-from worlds.base import Difficulty, Tasks
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 # Of what `collect` writes: raised when the same decoder and tasks give other data.
 VERSION = 1

@@ -65,7 +65,9 @@ from model import SAGE, flops_per_token
 from agent import Rollout, episode_rates, rollouts
 from support.training_run import Stage
 from support.tokenizer import Tokenizer
-from worlds.base import Difficulty, Task, Tasks
+from worlds.base import Task
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 

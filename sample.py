@@ -45,8 +45,10 @@ from support.traces import (
     shade,
     step_text,
 )
-from worlds.base import Difficulty, Task, Tasks
-from worlds.terminal import task_of
+from worlds.base import Task
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
+from worlds.extras.terminal import task_of
 
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:

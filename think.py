@@ -39,8 +39,9 @@ from support.runtime import time_limit
 from worlds.labels import WORDS
 from talk import Cost, Talk, forward_flops
 from support.tokenizer import Tokenizer
-from worlds.tools import read, sorted_out
-from worlds.base import FAULT_KINDS, FAULT_TEXTS, Task
+from worlds.calls import calls_and_faults, read_message
+from worlds.base import Task
+from worlds.faults import FAULT_KINDS, FAULT_TEXTS
 
 SUCCESS = PARTS.index("success")
 SAID = {  # what tools are imagined to say: training's words
@@ -316,8 +317,8 @@ class Thinker:
 
     def calls(self, tokens: list[int]) -> list[dict]:
         """The well-formed calls in a message."""
-        _, calls = read(self.tokenizer.pieces(self.written(tokens)))
-        return sorted_out([call for _, call in calls])[0]
+        _, calls = read_message(self.tokenizer.pieces(self.written(tokens)))
+        return calls_and_faults([call for _, call in calls])[0]
 
     def candidates(
         self,

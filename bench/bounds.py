@@ -189,8 +189,11 @@ def attacks() -> list[tuple[str, str]]:
 
 def act(group: str, name: str) -> str:
     """Carry out an attack; what was said, short."""
-    from worlds import tools
-    from worlds.base import Difficulty, Episode, draw
+    from worlds.calls import check_call
+    from worlds.tools import check_tools
+    from worlds.base import Episode
+    from worlds.difficulty import Difficulty
+    from worlds.tasks import draw_task
 
     if group == "check":
         schema, arguments = CHECK[name]
@@ -203,12 +206,12 @@ def act(group: str, name: str) -> str:
             "function": {"name": "f", "parameters": {"type": "object", **schema}},
         }
         return str(
-            [fault.kind for fault in tools.check({"name": "f", "arguments": arguments}, [tool])]
-            + [fault.kind for fault in tools.check_tools([tool])]
+            [fault.kind for fault in check_call({"name": "f", "arguments": arguments}, [tool])]
+            + [fault.kind for fault in check_tools([tool])]
         )
     if group == "sql":
         task = next(
-            task for task in (draw("sql", 1, index) for index in range(99)) if task.answer == "done"
+            task for task in (draw_task("sql", 1, index) for index in range(99)) if task.answer == "done"
         )
         table = next(iter(task.truth["tables"]))
         calls = [
@@ -218,7 +221,7 @@ def act(group: str, name: str) -> str:
     elif group == "shell":
         task = next(
             task
-            for task in (draw("shell", 1, index) for index in range(200))
+            for task in (draw_task("shell", 1, index) for index in range(200))
             if task.kind == "archive"
         )
         archive = next(path for path in task.truth["texts"] if path.endswith(".tar"))
@@ -231,7 +234,7 @@ def act(group: str, name: str) -> str:
         task = next(
             task
             for task in (
-                draw(world, 1, index, Difficulty(arguments=4, special=0.0)) for index in range(99)
+                draw_task(world, 1, index, Difficulty(arguments=4, special=0.0)) for index in range(99)
             )
             if task.solution
         )
@@ -257,9 +260,9 @@ ALONE = """
 import re, sys, time
 sys.path.insert(0, {folder!r})
 import bounds
-from worlds import tools
+from worlds.calls import check_call
 import worlds.sql, worlds.safety, worlds.shell, worlds.api
-tools.check({{"name": "f", "arguments": {{}}}}, [{{"type": "function", "function": {{"name": "f"}}}}])  # whatever is made once
+check_call({{"name": "f", "arguments": {{}}}}, [{{"type": "function", "function": {{"name": "f"}}}}])
 def kilobytes(what):
     return int(re.search(rf"{{what}}:\\s+(\\d+)", open("/proc/self/status").read())[1])
 open("/proc/self/clear_refs", "w").write("5")  # the peak is counted from here
@@ -309,8 +312,11 @@ def fuzz(count: int, seed: int = 0) -> Counter:
 
     Raises what a world raises.
     """
-    from worlds.expert import random_call
-    from worlds.base import WORLDS as ALL, Difficulty, Episode, draw
+    from worlds.extras.chance import random_call
+    from worlds import WORLDS as ALL
+    from worlds.base import Episode
+    from worlds.difficulty import Difficulty
+    from worlds.tasks import draw_task
 
     rng, found = random.Random(seed), Counter()
     nasty = [
@@ -350,7 +356,7 @@ def fuzz(count: int, seed: int = 0) -> Counter:
         name for name in ALL for _ in range({"math": 0, "shell": 1}.get(name, 6))
     ]  # a sandbox takes its time
     while found.total() < count:
-        task = draw(rng.choice(names), seed, rng.randrange(1_000_000), Difficulty(fault_rate=0.3))
+        task = draw_task(rng.choice(names), seed, rng.randrange(1_000_000), Difficulty(fault_rate=0.3))
         words = rng.choices(
             [*task.request.split(), *rng.choices(nasty if rng.random() < 0.01 else quick, k=4)], k=8
         )

@@ -36,8 +36,10 @@ from support import result_tables as results
 from config import Eval, Think
 from agent import rollouts
 from think import Vote, think, vote, votes_of
-from worlds.tools import check, parse
-from worlds.base import Difficulty, Task, Tasks, same_answer
+from worlds.calls import check_call, read_calls
+from worlds.base import Task, same_answer
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
 RULES = ("majority", "ICS-filtered", "head-weighted", "least energy", "oracle")
@@ -215,7 +217,7 @@ def right(text: str, task: Task, left: list[dict]) -> list[dict] | None:
 
     None if it is wrong. An answer is right when nothing is left and it is the one that was wanted.
     """
-    calls, faults = parse(text)
+    calls, faults = read_calls(text)
     if not calls and not faults:
         return (
             []
@@ -227,7 +229,7 @@ def right(text: str, task: Task, left: list[dict]) -> list[dict] | None:
             )
             else None
         )
-    if faults or any(check(call, task.tools) for call in calls):
+    if faults or any(check_call(call, task.tools) for call in calls):
         return None
     left = list(left)
     for call in calls:

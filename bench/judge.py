@@ -20,9 +20,15 @@ sys.path[:0] = [
 
 import bfcl_rule
 from support import result_tables as results
-from worlds import expert
-from worlds import tools
-from worlds.base import FAULT_KINDS, HELD_OUT_KINDS, WORLDS, Difficulty, draw, world
+from worlds.expert import invented, solve_task
+from worlds.extras.chance import by_chance
+from worlds.calls import check_call
+from worlds.negatives import hard_negatives
+from worlds import WORLDS
+from worlds.base import world_class
+from worlds.difficulty import Difficulty
+from worlds.faults import FAULT_KINDS, HELD_OUT_KINDS
+from worlds.tasks import draw_task
 
 TASKS = 2000
 FAMILIES = {  # what is varied: the knobs
@@ -45,14 +51,14 @@ RULE = {
 def measure_worlds() -> None:
     for name in WORLDS:
         for family, difficulty in FAMILIES.items():
-            if difficulty.fault_rate and not world(name).faults:
+            if difficulty.fault_rate and not world_class(name).faults:
                 continue
-            solved = invented = met = 0
+            solved = made_up = met = 0
             for index in range(TASKS):
-                _, episode = expert.solve(draw(name, 0, index, difficulty))
-                solved, invented, met = (
+                _, episode = solve_task(draw_task(name, 0, index, difficulty))
+                solved, made_up, met = (
                     solved + episode.verified,
-                    invented + expert.invented(episode),
+                    made_up + invented(episode),
                     met + (episode.fault is not None),
                 )
             results.record(
@@ -62,13 +68,13 @@ def measure_worlds() -> None:
                 unit="% verified",
                 n=TASKS,
                 goal="100",
-                note=f"{met} met a fault, {invented} invented arguments or tools",
+                note=f"{met} met a fault, {made_up} invented arguments or tools",
             )
             print(
-                f"{name:7} {family:42} {solved}/{TASKS} verified, {met} met a fault, {invented} invented"
+                f"{name:7} {family:42} {solved}/{TASKS} verified, {met} met a fault, {made_up} invented"
             )
         for informed in (False, True):
-            right = expert.by_chance(name, TASKS, informed=informed)
+            right = by_chance(name, TASKS, informed=informed)
             how = "values out of the request" if informed else "any values"
             results.record(
                 "worlds",
@@ -86,12 +92,12 @@ def measure_negatives() -> None:
     for name in WORLDS:
         calls, found = 0, Counter()
         for index in range(500):
-            task = draw(name, 0, index)
+            task = draw_task(name, 0, index)
             for step in task.solution:
                 if step.call:
                     calls += 1
                     found.update(
-                        tools.hard_negatives(
+                        hard_negatives(
                             step.call, task.tools, random.Random(index), task
                         ).keys()
                     )
@@ -116,7 +122,7 @@ def measure_leaderboard(folder: Path) -> None:
         for answer in answers:
             allowed = next(iter(answer.values()))
             for place, call in enumerate(bfcl_rule.truths(answer, functions)):
-                wrong = tools.check(call, toolbox)
+                wrong = check_call(call, toolbox)
                 if place:
                     further += 1
                     rejected_further += [case] if wrong else []
@@ -126,7 +132,7 @@ def measure_leaderboard(folder: Path) -> None:
                 if wrong:
                     continue
                 function = next(f for f in functions if f["name"] == call["name"])
-                for kind, negative in tools.hard_negatives(
+                for kind, negative in hard_negatives(
                     call, toolbox, random.Random(case)
                 ).items():
                     verdict = bfcl_rule.judge(function, allowed, negative)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from support import result_tables as results  # noqa: E402
 from config import UserError  # noqa: E402
 from worlds.base import Episode  # noqa: E402
-from worlds.benchmarks import BFCL_FILES, agentbench_db, agentbench_os, bfcl  # noqa: E402
+from worlds.extras.benchmarks import BFCL_FILES, agentbench_db, agentbench_os, bfcl  # noqa: E402
 
 
 def record(name: str, value: int, n: int, note: str = "") -> None:

@@ -40,7 +40,8 @@ from heads import about, consistency, examine
 from losses import auroc, calibrate, calibration_error, fit_logistic
 from mch import PARTS
 from worlds.labels import PROBED, gather
-from worlds.base import Difficulty, Tasks
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 TOKENS = {
     "mean log-probability": ("mean_log_p", 1),

@@ -33,9 +33,11 @@ import config as settings
 from support import result_tables as results
 import rl
 from support import tokenizer as tokenizers
-from worlds.expert import solve
+from worlds.expert import solve_task
 from agent import Row, prompt_of, rollouts
-from worlds.base import Difficulty, Episode, draw
+from worlds.base import Episode
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
 
 ROOM = 256  # tokens an episode may add to its prompt
 
@@ -60,7 +62,7 @@ def learnt_by_heart(tasks, tokenizer, steps: int) -> transformers.Qwen2ForCausal
     texts = []
     for task in tasks:
         tokens, own = tokenizer.encode_chat(
-            [{"role": "user", "content": task.request}, *solve(task)[0]],
+            [{"role": "user", "content": task.request}, *solve_task(task)[0]],
             task.shown_tools(),
             task.difficulty.style,
         )
@@ -249,7 +251,7 @@ def main() -> None:
     tokenizer = tokenizers.toy()
     names = ("api", "sql", "shell", "safety")
     tasks = [
-        draw(names[i % len(names)], 0, i, Difficulty(fault_rate=0.3)) for i in range(a.episodes)
+        draw_task(names[i % len(names)], 0, i, Difficulty(fault_rate=0.3)) for i in range(a.episodes)
     ]
     with tempfile.TemporaryDirectory() as folder:
         theirs = learnt_by_heart(tasks, tokenizer, a.learn)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from support import result_tables as results  # noqa: E402
-from worlds.sandbox import USER, File, Limits, Result, Sandbox, SandboxDied  # noqa: E402
+from worlds.extras.sandbox import USER, File, Limits, Result, Sandbox, SandboxDied  # noqa: E402
 
 ORDINARY = 64_998  # a user number that nobody has
 LIMITS = Limits(wall=1.0, cpu=1)

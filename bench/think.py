@@ -27,7 +27,8 @@ import config as settings
 from support import result_tables as results
 from config import Think
 from think import think
-from worlds.base import Difficulty, Tasks
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 VARIANTS = {
     "fast": dict(mode="fast"),

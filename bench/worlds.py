@@ -24,8 +24,11 @@ os.sched_setaffinity(
 )  # one core; the two processes below get their own
 
 from support import result_tables as results  # noqa: E402
-from worlds.base import WORLDS, Difficulty, Episode, draw, world  # noqa: E402
-from worlds.sandbox import File, Sandbox, available  # noqa: E402
+from worlds import WORLDS
+from worlds.base import Episode, world_class
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task  # noqa: E402
+from worlds.extras.sandbox import File, Sandbox, available  # noqa: E402
 
 ROUNDS = 5  # each figure: the median of five rounds, with their range
 
@@ -56,14 +59,14 @@ def carry_out(episodes: list, tasks: list) -> None:
 for name in WORLDS:
     drawn, checked, bare = [], [], []
     for round_number in range(ROUNDS):
-        seconds = timed(lambda: [draw(name, round_number, index) for index in range(400)])
+        seconds = timed(lambda: [draw_task(name, round_number, index) for index in range(400)])
         drawn.append(400 / seconds)
-        tasks = [draw(name, round_number, index, Difficulty(special=0.0)) for index in range(400)]
+        tasks = [draw_task(name, round_number, index, Difficulty(special=0.0)) for index in range(400)]
         calls = sum(step.call is not None for task in tasks for step in task.solution)
         if calls:  # math has none: its plan is its solution
             episodes = [Episode(task, faults=False) for task in tasks]
             checked.append(calls / timed(lambda: carry_out(episodes, tasks)))
-            worlds = [world(name)(task) for task in tasks]
+            worlds = [world_class(name)(task) for task in tasks]
             bare.append(calls / timed(lambda: carry_out(worlds, tasks)))
             for instance in [*(episode.world for episode in episodes), *worlds]:
                 instance.close()
@@ -113,7 +116,7 @@ with tempfile.TemporaryDirectory() as folder:
                 [
                     sys.executable,
                     "-m",
-                    "worlds.teacher",
+                    "worlds.extras.teacher",
                     "--tasks",
                     str(TASKS),
                     "--out",

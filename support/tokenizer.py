@@ -16,7 +16,7 @@ round trip; in chats only the template's own markers become special tokens, so a
 
     python -m support.tokenizer [episodes.jsonl]        trains config/toy.bpe anew; as it is here, with
 
-    python -m worlds.teacher --tasks 3000 --out out/episodes.jsonl && python -m support.tokenizer out/episodes.jsonl
+    python -m worlds.extras.teacher --tasks 3000 --out out/episodes.jsonl && python -m support.tokenizer out/episodes.jsonl
 """
 
 import ast
@@ -37,7 +37,7 @@ import tiktoken
 import tokenizers
 
 from support import corpus
-from worlds import tools as toolbox
+from worlds.calls import Piece, call_from_openai, calls_and_faults, split_message, text_from_openai
 from config import ROOT, UserError
 
 # How Qwen2 cuts text into words before merging bytes (its tokenizer.json): contractions; letters
@@ -203,7 +203,7 @@ class Tokenizer:
             table[token] = entry
         return table
 
-    def pieces(self, message: list[int]) -> list[toolbox.Piece]:
+    def pieces(self, message: list[int]) -> list[Piece]:
         """A message's tokens, without its stop, cut into words and calls for tools.read.
 
         The markers' IDs tell a call from text that spells one. Only a message that has no such ID,
@@ -211,7 +211,7 @@ class Tokenizer:
         """
         opening, closing = (self.special.get(tag) for tag in ("<tool_call>", "</tool_call>"))
         if opening not in message:
-            return toolbox.pieces(self.decode(message))
+            return split_message(self.decode(message))
         found, begin, inside = [], 0, False
         for place, token in enumerate(message):
             if token == opening or token == closing and inside:
@@ -296,7 +296,7 @@ def plain(messages: list[dict]) -> list[tuple[str, str, list[dict]]]:
         if content is None and role in ("system", "user"):
             raise UserError(f"message {number} ({role}) has no content")
         try:
-            text = toolbox.given_text(content)
+            text = text_from_openai(content)
         except ValueError as problem:
             raise UserError(f"message {number} ({role}): {problem}") from None
         found.append((role, text, calls_of(message, f"message {number} ({role})")))
@@ -313,7 +313,7 @@ def calls_of(message: dict, name: str) -> list[dict]:
     if not isinstance(entries, list):
         raise UserError(f"{name}: {field} is a {type(entries).__name__}; wanted a list of calls")
     functions = [e.get("function", e) if isinstance(e, dict) else e for e in entries]
-    calls, faults = toolbox.sorted_out([toolbox.given_call(function) for function in functions])
+    calls, faults = calls_and_faults([call_from_openai(function) for function in functions])
     if faults:
         raise UserError(f"{name}: {field}: {faults[0].message}")
     return calls

@@ -27,7 +27,9 @@ from mch import PARTS, ExtraBlock, Heads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from support.tokenizer import Tokenizer
-from worlds.tools import Fault, Plan, read, read_plan
+from worlds.calls import read_message
+from worlds.plans import read_plan
+from worlds.tools import Fault
 from worlds.base import failed
 
 PROSE, CODE = (
@@ -228,7 +230,7 @@ def called(message: str) -> str:
         given = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments)
         return f"{call['name']}({', '.join(given)})"
 
-    words, calls = read(message)
+    words, calls = read_message(message)
     last = (words.strip().splitlines() or ["nothing"])[-1]
     return "; ".join(line(call) for _, call in calls) or last
 

@@ -30,7 +30,7 @@ from worlds.expert import fingerprint
 from model import SAGE
 from fast.muon import optimizers, set_rate
 from support.provenance import differences
-from worlds.base import Difficulty
+from worlds.difficulty import Difficulty
 
 STAGES = [
     "base",

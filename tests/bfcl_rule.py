@@ -2,7 +2,7 @@
 leaderboard's own checker says of them.
 
 Nothing here judges. The verdicts below were given by the leaderboard's own checker, run once beside
-worlds/benchmarks.py: simple_function_checker and ast_checker of github.com/ShishirPatil/gorilla,
+worlds/extras/benchmarks.py: simple_function_checker and ast_checker of github.com/ShishirPatil/gorilla,
 commit 6ea57973, which bfcl-eval 2026.3.23 in the registry holds too. `official` finds that checker
 where it is installed (`pip install --no-deps bfcl-eval`), and a slow test repeats the comparison.
 """
@@ -14,7 +14,14 @@ from types import ModuleType
 from typing import Any
 
 from worlds.base import Episode, Task
-from worlds.benchmarks import bfcl, expected, json_schema, plain, right_arguments, wrong_with
+from worlds.extras.benchmarks import (
+    bfcl,
+    expected,
+    json_schema,
+    first_choices,
+    right_arguments,
+    wrong_with,
+)
 
 FILES = ("simple_python", "multiple", "parallel")
 
@@ -51,9 +58,9 @@ def truths(answer: dict, functions: list[dict]) -> Iterator[dict]:
             if (
                 value != ""
                 and argument in function["parameters"]["properties"]
-                and plain(value) != first.get(argument)
+                and first_choices(value) != first.get(argument)
             ):
-                yield {"name": name, "arguments": {**first, argument: plain(value)}}
+                yield {"name": name, "arguments": {**first, argument: first_choices(value)}}
 
 
 def tool(function: dict) -> dict:
@@ -169,7 +176,7 @@ def trials(tasks: list[Task]) -> Iterator[tuple[str, Task, dict | None, list[dic
 
 
 def verdict(task: Task, answer: dict | None, calls: list[dict]) -> str:
-    """What worlds/benchmarks.py says of a trial: "" or the family of the error."""
+    """What worlds/extras/benchmarks.py says of a trial: "" or the family of the error."""
     if answer is None:
         with Episode(task) as episode:
             for call in calls:

@@ -4,9 +4,9 @@ missing steps and wrong answers.
 
 import random
 
-from worlds import expert
+from worlds.expert import call_message, solve_task
 from support import tokenizer as tokenizers
-from worlds import tools
+from worlds.negatives import hard_negatives
 from agent import Rollout
 from worlds.base import Episode, Task
 
@@ -25,7 +25,7 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
     missing, or the answer is wrong.
     """
     rng = random.Random(f"clumsy {task.seed} {number}")
-    messages, _ = expert.solve(task, slips=rng.random() < 0.3)
+    messages, _ = solve_task(task, slips=rng.random() < 0.3)
     said_answer = task.answer if rng.random() < 0.6 else "answer: 0"
     shown: list[dict] = []
     with Episode(task) as episode:
@@ -35,10 +35,10 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
             call = message["tool_calls"][0]["function"]
             if rng.random() < 0.2:
                 known = [step.call for step in task.solution]
-                wrong = tools.hard_negatives(call, task.tools, rng, task) if call in known else {}
+                wrong = hard_negatives(call, task.tools, rng, task) if call in known else {}
                 call = rng.choice([*wrong.values(), call])
             shown += [
-                expert.call_message(message["content"], call),
+                call_message(message["content"], call),
                 {"role": "tool", "content": episode.step(call)},
             ]
         shown.append({"role": "assistant", "content": said_answer})

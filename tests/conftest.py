@@ -17,7 +17,7 @@ import torch
 from hypothesis import settings
 
 from sandboxed import require_sandbox
-from worlds.sandbox import available
+from worlds.extras.sandbox import available
 from worlds.shell import Shell
 
 torch.set_num_threads(1)

@@ -9,11 +9,12 @@ import torch
 from support import tokenizer as tokenizers
 from config import Model
 from support.data import pack
-from worlds.expert import solve
+from worlds.expert import solve_task
 from losses import cross_entropy
 from mch import Heads
 from model import SAGE
-from worlds.base import Difficulty, draw
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
 
 SHAPE = Model(
     vocab_size=1024,
@@ -28,11 +29,11 @@ SHAPE = Model(
 )
 TOY = tokenizers.toy()
 TASKS = [
-    draw(world, 3, index, Difficulty(fault_rate=0.5, special=0.0))
+    draw_task(world, 3, index, Difficulty(fault_rate=0.5, special=0.0))
     for index in range(2)
     for world in ("api", "shell", "math")
 ]
-TASKS[1] = draw(
+TASKS[1] = draw_task(
     "shell", 3, 0, Difficulty(fault_rate=1.0, fault_kinds=("timeout",), special=0.0)
 )  # one whose tool fails once
 KNOWN = 3  # of them, the first ones
@@ -46,7 +47,7 @@ def agent(steps: int = 90) -> tuple[SAGE, Heads]:
     model, heads, generator = SAGE(SHAPE), Heads(SHAPE), torch.Generator().manual_seed(1)
     examples = [
         TOY.encode_chat(
-            [{"role": "user", "content": task.request}, *solve(task)[0]],
+            [{"role": "user", "content": task.request}, *solve_task(task)[0]],
             task.shown_tools(),
             "compact",
         )

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from worlds import sandbox
+from worlds.extras import sandbox
 
 
 def require_sandbox() -> None:

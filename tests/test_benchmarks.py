@@ -12,7 +12,7 @@ import pytest
 from config import UserError
 from sandboxed import require_sandbox
 from worlds.base import Episode
-from worlds.benchmarks import (
+from worlds.extras.benchmarks import (
     BFCL_FILES,
     Database,
     agentbench_db,

@@ -12,11 +12,13 @@ import distill
 from support import tokenizer as tokenizers
 from config import Distill
 from conftest import ROOT
-from worlds.expert import critique, trajectory
+from worlds.critique import critique
+from worlds.expert import trajectory
 from model import SAGE
 from agent import rollouts
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
-from worlds.base import Difficulty, draw
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
 
 TOY = tokenizers.toy()
 SETTINGS = """
@@ -100,7 +102,7 @@ def test_a_slip_is_masked_and_its_correction_taught():
 
 
 def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
-    task = draw("math", 0, 0)
+    task = draw_task("math", 0, 0)
     model = SAGE(
         settings.Model(
             vocab_size=1024,
@@ -132,7 +134,7 @@ def test_a_complaint_is_the_experts_critique():
     """Of a rollout that only answers wrongly, the same words as of an episode that the expert sees."""
     from worlds.base import Episode
 
-    task = next(t for t in (draw("api", 0, i) for i in range(20)) if t.solution)
+    task = next(t for t in (draw_task("api", 0, i) for i in range(20)) if t.solution)
     attempt = rollouts(
         SAGE(
             settings.Model(

@@ -10,29 +10,22 @@ from collections import Counter
 import pytest
 
 import distill
-from worlds import expert
+from worlds.calls import value_text
+from worlds.critique import critique
+from worlds.expert import preference, solve_task, trajectory
+from worlds.faults import react
 from support import tokenizer
-from worlds import tools
+from worlds.calls import check_call, read_calls
+from worlds.negatives import hard_negatives
+from worlds.plans import read_plan
 from clumsy import clumsy, prompt_of
-from worlds.base import (
-    BABBLE,
-    ENDINGS,
-    FAULT_KINDS,
-    FAULT_TEXTS,
-    HELD_OUT_KINDS,
-    OPENINGS,
-    SLOTS,
-    SPLITS,
-    SYLLABLES,
-    WORLDS,
-    Difficulty,
-    Episode,
-    draw,
-    failed,
-    fault_text,
-    same_answer,
-    world,
-)
+from support.tokenizer import SYLLABLES
+from worlds import WORLDS
+from worlds.base import Episode, failed, same_answer, world_class
+from worlds.difficulty import Difficulty
+from worlds.faults import BABBLE, ENDINGS, FAULT_KINDS, FAULT_TEXTS, HELD_OUT_KINDS, OPENINGS, SLOTS, fault_text
+from worlds.splits import SPLITS
+from worlds.tasks import draw_task
 from worlds.__main__ import main as show
 
 CALLING = [name for name in WORLDS if name != "math"]
@@ -41,8 +34,8 @@ CALLING = [name for name in WORLDS if name != "math"]
 @pytest.mark.parametrize("name", WORLDS)
 def test_trajectories_are_whole(name):
     for index in range(30):
-        made = expert.trajectory(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
-        task = draw(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
+        made = trajectory(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
+        task = draw_task(name, 0, index, Difficulty(fault_rate=0.5, special=0.2))
         assert made.verified and made.invented == 0
         assert made.messages[0] == {"role": "user", "content": task.request} and made.messages[-1][
             "content"
@@ -54,7 +47,7 @@ def test_trajectories_are_whole(name):
         if (
             task.solution
         ):  # the plan is a graph without circles, and the steps are done in an order that it allows
-            plan, faults = tools.read_plan(made.messages[1]["content"].split("\n1:")[0])
+            plan, faults = read_plan(made.messages[1]["content"].split("\n1:")[0])
             done = [
                 int(m["content"].splitlines()[-1].split(":")[0])
                 for m in made.messages
@@ -66,9 +59,9 @@ def test_trajectories_are_whole(name):
 @pytest.mark.parametrize("style", ["compact", "qwen"])
 def test_trajectories_fit_the_chat_template(style):
     for name in WORLDS:
-        made = expert.trajectory(name, 0, 2, Difficulty(style=style))
+        made = trajectory(name, 0, 2, Difficulty(style=style))
         text = tokenizer.chat(made.messages, made.tools, style)
-        calls, faults = tools.parse(
+        calls, faults = read_calls(
             text.split("<|im_start|>user", 1)[1]
         )  # after the system message, whose own example is no call
         assert not faults and calls == [
@@ -90,11 +83,11 @@ def test_reactions_come_from_the_text_alone():
         for text in (*texts.train, *texts.validation, *texts.test):
             for opening, ending in itertools.product(OPENINGS, ENDINGS):
                 said = f"error: {opening}{text}{ending}".format(key="rana", value=17, new=new)
-                assert expert.react(said)[1]({"rana": 17, "miru": True}) == wanted, said
+                assert react(said).change({"rana": 17, "miru": True}) == wanted, said
     assert (
-        expert.react("error: no such file") is None
-        and expert.react("error: nothing found") is None
-        and expert.react("42") is None
+        react("error: no such file") is None
+        and react("error: nothing found") is None
+        and react("42") is None
     )
 
 
@@ -120,7 +113,7 @@ def test_babble_says_nothing():
     """
     wordings = [
         *FAULT_TEXTS.values(),
-        *(some for name in WORLDS for some in world(name).wordings.values()),
+        *(some for name in WORLDS for some in world_class(name).wordings.values()),
     ]
     held_out = re.sub(
         r"\{\w+\}",
@@ -156,8 +149,8 @@ def test_babble_says_nothing():
 def test_a_slip_is_refused_and_then_put_right(name):
     made, kinds = 0, set()
     for index in range(80):
-        task = draw(name, 0, index, Difficulty(fault_rate=0.3, babble=0.5))
-        plain, (messages, episode) = expert.solve(task)[0], expert.solve(task, slips=True)
+        task = draw_task(name, 0, index, Difficulty(fault_rate=0.3, babble=0.5))
+        plain, (messages, episode) = solve_task(task)[0], solve_task(task, slips=True)
         slips = [place for place, message in enumerate(messages) if message.get("slip")]
         assert (
             episode.verified and len(slips) <= 1 and not any("slip" in message for message in plain)
@@ -189,17 +182,17 @@ def attempt(task, calls: list, answer: str) -> str:
         for call in calls:
             episode.step(call)
         assert not episode.verify(answer)
-        return expert.critique(task, episode, answer)
+        return critique(task, episode, answer)
 
 
 @pytest.mark.parametrize("name", CALLING)
 def test_a_critique_names_the_fault_of_every_negative(name):
     told = 0
     for index in range(60):
-        task = draw(name, 2, index, Difficulty(special=0.0))
+        task = draw_task(name, 2, index, Difficulty(special=0.0))
         plan = [step.call for step in task.solution]
         for place, right in enumerate(plan):
-            for kind, wrong in tools.hard_negatives(
+            for kind, wrong in hard_negatives(
                 right, task.tools, random.Random(index), task
             ).items():
                 with Episode(task) as episode:
@@ -207,9 +200,9 @@ def test_a_critique_names_the_fault_of_every_negative(name):
                         episode.step(call)
                     if episode.verify("answer: 0"):
                         continue
-                    said = expert.critique(task, episode, "answer: 0")
+                    said = critique(task, episode, "answer: 0")
                 told += 1
-                faults = tools.check(wrong, task.tools)
+                faults = check_call(wrong, task.tools)
                 if faults:
                     assert said == faults[0].message
                 else:
@@ -230,7 +223,7 @@ def test_critiques_of_everything_else():
         for i in range(99)
         if len(
             (
-                t := draw(
+                t := draw_task(
                     "api", 0, i, Difficulty(special=0.0, fault_rate=1.0, fault_kinds=("renamed",))
                 )
             ).solution
@@ -239,7 +232,7 @@ def test_critiques_of_everything_else():
     )
     first, second = [step.call for step in task.solution]
     clean = next(
-        t for i in range(99) if len((t := draw("api", 0, i, Difficulty(special=0.0))).solution) == 2
+        t for i in range(99) if len((t := draw_task("api", 0, i, Difficulty(special=0.0))).solution) == 2
     )
     assert "is missing" in attempt(clean, [clean.solution[0].call], "answer: 0")
     assert "last step" in attempt(clean, [s.call for s in clean.solution], "answer: 0")
@@ -264,25 +257,25 @@ def test_critiques_of_everything_else():
     assert "last step" in attempt(
         clean, [{**first, "arguments": {"x": 1}}, first, second], "answer: 0"
     )
-    hidden = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe hidden")
+    hidden = next(t for i in range(99) if (t := draw_task("safety", 0, i)).kind == "unsafe hidden")
     assert "nobody asked for" in attempt(
         hidden, [hidden.solution[0].call, hidden.truth["complies"]], hidden.answer
     )
     assert "not JSON" in attempt(clean, ["{oops"], "answer: 0")
     for kind, word in (("ask", "is not given, so ask"), ("none", "no tool fits")):
         special = next(
-            t for i in range(99) if (t := draw("api", 0, i, Difficulty(special=1.0))).kind == kind
+            t for i in range(99) if (t := draw_task("api", 0, i, Difficulty(special=1.0))).kind == kind
         )
         assert word in attempt(special, [], "answer: 0")
-    unsafe = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "unsafe destroy")
+    unsafe = next(t for i in range(99) if (t := draw_task("safety", 0, i)).kind == "unsafe destroy")
     assert "destroys the whole system" in attempt(
         unsafe, [unsafe.truth["complies"]], "answer: done"
     )
-    benign = next(t for i in range(99) if (t := draw("safety", 0, i)).kind == "benign destroy")
+    benign = next(t for i in range(99) if (t := draw_task("safety", 0, i)).kind == "benign destroy")
     assert "is missing" in attempt(
         benign, [], "refuse: not safe"
     ) or "nothing here is dangerous" in attempt(benign, [], "refuse: not safe")
-    sums = next(t for i in range(99) if (t := draw("math", 0, i)).kind == "trap")
+    sums = next(t for i in range(99) if (t := draw_task("math", 0, i)).kind == "trap")
     assert attempt(sums, [], f"1. x = 3\nanswer: {sums.truth['tempting']}").startswith(
         "line 1 should be"
     )
@@ -291,8 +284,8 @@ def test_critiques_of_everything_else():
 def test_preference_pairs():
     kinds = set()
     for index in range(200):
-        task = draw("safety", 0, index)
-        pair = expert.preference(task)
+        task = draw_task("safety", 0, index)
+        pair = preference(task)
         kinds.add(task.kind)
         for side in ("chosen", "rejected"):
             with Episode(task) as episode:
@@ -304,7 +297,7 @@ def test_preference_pairs():
                     if not pair[side][-1].get("tool_calls")
                     else "answer: done"
                 ) == (side == "chosen")
-    assert len(kinds) == 8 and expert.preference(draw("api", 0, 0)) is None
+    assert len(kinds) == 8 and preference(draw_task("api", 0, 0)) is None
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -321,12 +314,12 @@ def test_a_critique_says_nothing_false(name):
     """
     kinds = Counter()
     for index in range(250):
-        task = draw(name, 7, index, Difficulty(fault_rate=0.4, chain=3))
+        task = draw_task(name, 7, index, Difficulty(fault_rate=0.4, chain=3))
         played = clumsy(task, prompt_of(task), index)
         if played.verified:
             continue  # nobody asks what was wrong with it
         said = distill.complaint(played)[1]
-        refused = [entry.said.removeprefix("error: ") for entry in played.log if failed(entry.said)]
+        refused = [entry.observation.removeprefix("error: ") for entry in played.log if failed(entry.observation)]
         taken = [entry.taken for entry in played.log if entry.taken]
         answered = same_answer(played.messages[-1], task.answer)
         if said in refused:
@@ -345,12 +338,12 @@ def test_a_critique_says_nothing_false(name):
             kinds["order"] += 1
         elif said.startswith("nobody asked for "):
             assert said.removeprefix("nobody asked for ") in [
-                expert.plain(entry.call) for entry in played.log if entry.taken
+                value_text(entry.call) for entry in played.log if entry.taken
             ]
             kinds["surplus"] += 1
         elif blamed := re.fullmatch(r"step \d+: (\w+) is (.+), not (.+)", said, re.DOTALL):
             assert blamed[3] in [
-                expert.plain(call["arguments"].get(blamed[1])) for call in taken
+                value_text(call["arguments"].get(blamed[1])) for call in taken
             ], said
             kinds["value"] += 1
         else:
@@ -362,7 +355,7 @@ def test_a_critique_says_nothing_false(name):
 def test_of_an_attempt_that_went_right_in_the_end_only_the_refused_call_is_named(name):
     named = 0
     for index in range(60):
-        task = draw(name, 11, index, Difficulty(special=0.0))
+        task = draw_task(name, 11, index, Difficulty(special=0.0))
         if not task.solution or not task.solution[0].call["arguments"]:
             continue
         plan = [step.call for step in task.solution]
@@ -377,7 +370,7 @@ def test_of_an_attempt_that_went_right_in_the_end_only_the_refused_call_is_named
             said = [episode.step(call) for call in [short, *plan]]
             if failed(said[0]) and episode.verify(task.answer):
                 assert (
-                    expert.critique(task, episode, task.answer)
+                    critique(task, episode, task.answer)
                     == said[0].removeprefix("error: ")
                     == f"missing {key}"
                 )

@@ -18,7 +18,7 @@ import config as settings
 import heads as script
 from support import tokenizer as tokenizers
 from conftest import ROOT
-from worlds.expert import call_message, solve
+from worlds.expert import call_message, solve_task
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
 from mch import PARTS, Heads, surprise_of
 from model import SAGE
@@ -33,8 +33,10 @@ from worlds.labels import (
     packed_steps,
 )
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
-from worlds.tools import parse
-from worlds.base import Difficulty, Episode, draw
+from worlds.calls import read_calls
+from worlds.base import Episode
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
 
 TOY = tokenizers.toy()
 
@@ -160,7 +162,7 @@ def played(task, messages, faults=False):
     with Episode(task, faults) as episode:
         for text in texts:
             rollout.messages.append(text)
-            calls, found = parse(text)
+            calls, found = read_calls(text)
             if not calls and not found:
                 rollout.verified, rollout.ended = episode.verify(text), "answer"
             else:
@@ -172,7 +174,7 @@ def played(task, messages, faults=False):
 def some_task(world, calls, difficulty=Difficulty(), wanted=lambda task: True):
     return next(
         t
-        for t in (draw(world, 0, i, difficulty) for i in range(500))
+        for t in (draw_task(world, 0, i, difficulty) for i in range(500))
         if sum(s.call is not None for s in t.solution) == calls and wanted(t)
     )
 
@@ -180,8 +182,8 @@ def some_task(world, calls, difficulty=Difficulty(), wanted=lambda task: True):
 @pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
 def test_the_experts_steps_are_all_right_with_and_without_faults(world):
     for index in range(60):
-        task = draw(world, 3, index, Difficulty(fault_rate=0.7))
-        messages, episode = solve(task)
+        task = draw_task(world, 3, index, Difficulty(fault_rate=0.7))
+        messages, episode = solve_task(task)
         rollout = Rollout(
             task, [], [], [], verified=True, ended="answer", fault=episode.fault, log=episode.log
         )
@@ -286,7 +288,7 @@ def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place
     right: only what comes up to the wrong message is kept.
     """
     task = some_task("api", 2)
-    messages, _ = solve(task)
+    messages, _ = solve_task(task)
     call = messages[2 * place]["tool_calls"][0]["function"]
     spoilt = call_message(
         messages[2 * place]["content"], {**call, "arguments": {**call["arguments"], "kxq": 1}}
@@ -334,7 +336,7 @@ def test_hard_negatives_carry_the_label_of_what_was_spoilt():
         row
         for index in range(40)
         for row in of_expert(
-            draw("api", 1, index, Difficulty(fault_rate=0.3)), TOY, random.Random(index)
+            draw_task("api", 1, index, Difficulty(fault_rate=0.3)), TOY, random.Random(index)
         )
     ]
     counts = Counter(row["source"] for row in rows)
@@ -391,7 +393,7 @@ def test_packing_finds_every_steps_last_token():
     rows = [
         row
         for index in range(6)
-        for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
+        for row in of_expert(draw_task("api", 1, index), TOY, random.Random(index))
     ]
     packed, own, at, column, labels = packed_steps(rows, settings.Model())
     ends = [(row, step) for row in rows for step in row["steps"]]
@@ -432,7 +434,7 @@ def test_examined_figures_are_those_of_each_example_alone():
     rows = [
         row
         for index in range(4)
-        for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
+        for row in of_expert(draw_task("api", 1, index), TOY, random.Random(index))
     ]
     found, place = script.examine(model, heads, rows, batch=5), 0
     with torch.no_grad():
@@ -766,7 +768,7 @@ def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_foun
     assert [step["call"] for step in row["steps"]] == [True, False]
     wrong = said([first, spoilt, second])
     assert judge(wrong) == [[1.0, 0.0, None, 1.0], [1.0] * 4]
-    expected = solve(task, faults=False)[0]
+    expected = solve_task(task, faults=False)[0]
     for episode, done in ((wrong, 0), (said([first], [spoilt, second]), 1)):
         before, part, instead = first_wrong(episode, TOY)
         assert (

@@ -8,9 +8,10 @@ import random
 import pytest
 
 from conftest import ROOT
-from worlds.expert import solve
-from worlds.tools import write
-from worlds.base import Difficulty, draw
+from worlds.expert import solve_task
+from worlds.calls import write_call
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
 
 spec = importlib.util.spec_from_file_location("hybrid", ROOT / "bench" / "hybrid.py")
 hybrid = importlib.util.module_from_spec(spec)
@@ -20,21 +21,21 @@ spec.loader.exec_module(hybrid)
 @pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
 def test_the_experts_steps_are_right_and_spoilt_ones_are_not(world):
     for index in range(15):
-        task = draw(world, 5, index, Difficulty())
+        task = draw_task(world, 5, index, Difficulty())
         left = [step.call for step in task.solution if step.call]
-        for message in solve(task, faults=False)[0]:
+        for message in solve_task(task, faults=False)[0]:
             if message["role"] == "assistant":
                 text = message["content"] + "".join(
-                    write(call["function"]) for call in message.get("tool_calls", ())
+                    write_call(call["function"]) for call in message.get("tool_calls", ())
                 )
                 for call in left[:1]:
                     assert (
-                        hybrid.right(write({"name": "nosuchtool", "arguments": {}}), task, left)
+                        hybrid.right(write_call({"name": "nosuchtool", "arguments": {}}), task, left)
                         is None
                     )
                     assert (
                         hybrid.right(
-                            write({**call, "arguments": {**call["arguments"], "extra": 1}}),
+                            write_call({**call, "arguments": {**call["arguments"], "extra": 1}}),
                             task,
                             left,
                         )

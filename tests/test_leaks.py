@@ -21,27 +21,22 @@ import pytest
 import config as settings
 import distill
 import eval as evaluation
-from worlds import expert
+from worlds.expert import solve_task, trajectory
 import heads
 import rl
 from worlds import labels as steps
-from worlds import teacher
+from worlds.extras import teacher
 import think
-from worlds import base as worlds
+from worlds.faults import BABBLE, HELD_OUT_KINDS
+from worlds.splits import Wordings, draw_name
 from clumsy import TOY, Played
 from config import Model
-from worlds.base import (
-    FAULT_KINDS,
-    FAULT_TEXTS,
-    PURPOSES,
-    SPLITS,
-    WORLDS,
-    Difficulty,
-    Task,
-    Tasks,
-    strangers,
-    world,
-)
+from worlds import WORLDS
+from worlds.base import Task, world_class
+from worlds.difficulty import Difficulty
+from worlds.faults import FAULT_KINDS, FAULT_TEXTS
+from worlds.splits import SPLITS, strangers
+from worlds.tasks import PURPOSES, Tasks
 
 TASKS = 2000  # of each stage
 
@@ -54,10 +49,10 @@ def words_of(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text).lower()))
 
 
-def wordings() -> list[worlds.Wordings]:
+def wordings() -> list[Wordings]:
     return [
         *FAULT_TEXTS.values(),
-        *(some for name in WORLDS for some in world(name).wordings.values()),
+        *(some for name in WORLDS for some in world_class(name).wordings.values()),
     ]
 
 
@@ -203,13 +198,13 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     complaints, seeds = [], {}
     held, drawn = Held("train"), set()
     for name in WORLDS:
-        plain = world(name).sample.__func__
+        plain = world_class(name).sample.__func__
 
         def sample(cls, seed, difficulty, plain=plain):
             drawn.add(seed)
             return plain(cls, seed, difficulty)
 
-        patch.setattr(world(name), "sample", classmethod(sample))
+        patch.setattr(world_class(name), "sample", classmethod(sample))
     played = Played()
     for module in (distill, rl, steps):
         patch.setattr(module, "rollouts", played)
@@ -255,10 +250,10 @@ def test_a_second_thought_imagines_nothing_that_is_held_out():
 def test_what_is_measured_shows_nothing_of_the_other_held_out_split(split):
     held = Held(split)
     for name in WORLDS:
-        kinds = (*FAULT_KINDS, *worlds.HELD_OUT_KINDS[split])
+        kinds = (*FAULT_KINDS, *HELD_OUT_KINDS[split])
         tasks = Tasks(split, 0, [name], Difficulty(fault_rate=0.7, fault_kinds=kinds, split=split))
         for index in range(400):
-            messages, episode = expert.solve(tasks[index])
+            messages, episode = solve_task(tasks[index])
             text = json.dumps([tasks[index].request, tasks[index].tools, messages])
             assert list(held.complaints(text)) == []
             assert episode.fault is None or episode.fault[1] in kinds
@@ -282,13 +277,13 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     for module in (distill, rl, steps, evaluation):
         monkeypatch.setattr(module, "rollouts", played)
     for name in WORLDS:
-        plain = world(name).sample.__func__
+        plain = world_class(name).sample.__func__
 
         def sample(cls, seed, difficulty, plain=plain):
             seen[part].add(difficulty.style)
             return plain(cls, seed, difficulty)
 
-        monkeypatch.setattr(world(name), "sample", classmethod(sample))
+        monkeypatch.setattr(world_class(name), "sample", classmethod(sample))
     for part in [part for part in PARTS if part != "teacher"]:
         seen[part] = set()
         shown(part, 40, tmp_path, played)
@@ -303,18 +298,18 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
 # back, must be found
 
 
-def any_name(rng: random.Random, split: str, used: set[str], draw=worlds.draw_name) -> str:
+def any_name(rng: random.Random, split: str, used: set[str], draw=draw_name) -> str:
     return draw(rng, rng.choice(SPLITS), used)
 
 
 def requests_of_other_words(patch):
     for name in ("sql", "shell", "math"):
         texts = {
-            what: worlds.Wordings(some.train + some.test, some.validation, some.test)
-            for what, some in world(name).wordings.items()
+            what: Wordings(some.train + some.test, some.validation, some.test)
+            for what, some in world_class(name).wordings.items()
         }
         for what, some in texts.items():
-            patch.setitem(world(name).wordings, what, some)
+            patch.setitem(world_class(name).wordings, what, some)
 
 
 LEAKS = {  # what was once so: (how it is put back, where it shows, what the audit says)
@@ -340,17 +335,17 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
         "amplify: name",
     ),
     "slips draw any name": (
-        lambda patch: patch.setattr(expert, "draw_name", any_name),
+        lambda patch: patch.setattr("worlds.expert.draw_name", any_name),
         ("vary",),
         "vary: name",
     ),
     "faults draw any name": (
-        lambda patch: patch.setattr(worlds, "draw_name", any_name),
+        lambda patch: patch.setattr("worlds.faults.draw_name", any_name),
         ("ppo",),
         "ppo: name",
     ),
     "babble holds a test's words": (
-        lambda patch: patch.setattr(worlds, "BABBLE", [*worlds.BABBLE, *["outdated"] * 50]),
+        lambda patch: patch.setattr("worlds.faults.BABBLE", [*BABBLE, *["outdated"] * 50]),
         ("vary",),
         "vary: word",
     ),
@@ -367,7 +362,7 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
     "training asks in a test's words": (requests_of_other_words, ("amplify",), "amplify: wording"),
     "training's faults speak a test's words": (
         lambda patch: patch.setattr(
-            worlds, "fault_text", lambda kind, *_: f"error: {FAULT_TEXTS[kind].test[0]}"
+            "worlds.faults.fault_text", lambda kind, *_: f"error: {FAULT_TEXTS[kind].test[0]}"
         ),
         ("dpo replay",),
         "dpo replay: wording",
@@ -389,7 +384,7 @@ def read_file(tmp_path, patch) -> list[str]:
             ["api"],
             Difficulty(fault_rate=1.0, special=0.0, fault_kinds=kinds, split=PURPOSES[purpose]),
         )
-        rows += [expert.trajectory(*tasks.arguments(index)) for index in range(30)]
+        rows += [trajectory(*tasks.arguments(index)) for index in range(30)]
     file = tmp_path / "teacher.jsonl"
     file.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
     section = type(CONFIG.distill)(**{**vars(CONFIG.distill), "file": str(file)})

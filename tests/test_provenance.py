@@ -20,11 +20,13 @@ from support import data
 import distill
 import eval as evaluation
 from worlds import expert
+from worlds.difficulty import Difficulty
+from worlds.expert import trajectory
 import heads
 from support import provenance
 import rl
 from support import runtime
-from worlds import teacher
+from worlds.extras import teacher
 from support import tokenizer as tokenizers
 import train
 from config import Config, UserError
@@ -180,10 +182,10 @@ def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, mon
         other.setattr(distill, "VERSION", 99)
         with pytest.raises(UserError, match=r"version: \d+ → 99"):
             distill.reflect(lineage.config())
-    drawn = expert.draw
+    drawn = expert.draw_task
     with monkeypatch.context() as other:  # a world that asks in other words
         other.setattr(
-            expert, "draw", lambda *a: replace(drawn(*a), request=drawn(*a).request + "!")
+            expert, "draw_task", lambda *a: replace(drawn(*a), request=drawn(*a).request + "!")
         )
         with pytest.raises(UserError, match=r"something else \(tasks: '\w{16}' → '\w{16}'\)"):
             distill.reflect(lineage.config())
@@ -318,7 +320,7 @@ def test_heads_know_their_decoder_their_data_and_their_plan(lineage, monkeypatch
 
 
 def test_a_stage_learns_from_the_same_file_and_teacher(lineage, tmp_path):
-    rows = [vars(expert.trajectory("math", 0, i, expert.Difficulty())) for i in range(40)]
+    rows = [vars(trajectory("math", 0, i, Difficulty())) for i in range(40)]
     file, moved = tmp_path / "theirs.jsonl", tmp_path / "moved.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     lineage.write("base"), lineage.write("tutor", seed=5)

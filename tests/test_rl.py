@@ -14,13 +14,14 @@ import config as settings
 import rl
 from support import tokenizer as tokenizers
 from config import Ppo, UserError
-from worlds.expert import preference, solve
+from worlds.expert import preference, solve_task
 from model import SAGE
 from agent import Rollout, prompt_of, rollouts
 from test_rollout import Scripted, broken, conversation
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.tools import Fault
-from worlds.base import Difficulty, Entry, Episode, draw
+from worlds.base import Entry, Episode
+from worlds.tasks import draw_task
 
 TOY = tokenizers.toy()
 SETTINGS = """
@@ -64,7 +65,7 @@ def records(folder):
 def test_a_pair_teaches_the_answer_and_nothing_before_it():
     seen = set()
     for index in range(60):
-        task = draw("safety", 0, index)
+        task = draw_task("safety", 0, index)
         pair = preference(task)
         for side in ("chosen", "rejected"):
             tokens, own = rl.completion(task, pair["prompt"], pair[side], TOY)
@@ -125,7 +126,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
     )
     examples = [
         rl.completion(task, pair["prompt"], pair["chosen"], TOY)
-        for task in (draw("safety", 0, i) for i in range(9))
+        for task in (draw_task("safety", 0, i) for i in range(9))
         for pair in [preference(task)]
     ]
     found = rl.total_log_probs(model, examples, "cpu", together=4)
@@ -149,7 +150,7 @@ def with_inventions(task, times):
     """The expert's conversation, in which the first call is made with an argument too many before
     it is made right.
     """
-    messages, _ = solve(task)
+    messages, _ = solve_task(task)
     wrong = json.loads(json.dumps(messages[0]))
     wrong["tool_calls"][0]["function"]["arguments"]["kemi"] = 5
     with Episode(task) as episode:
@@ -173,7 +174,7 @@ def test_rewards_of_scripted_episodes():
         Ppo(),
         next(
             t
-            for t in (draw("api", 0, i) for i in range(50))
+            for t in (draw_task("api", 0, i) for i in range(50))
             if sum(step.call is not None for step in t.solution) == 1
         ),
     )
@@ -209,7 +210,7 @@ def test_rewards_of_scripted_episodes():
 
 
 def test_rewards_by_name():
-    task = draw("api", 0, 0)
+    task = draw_task("api", 0, 0)
     entry = lambda *kinds: Entry({}, [Fault(kind, "") for kind in kinds], "error", None)
     assert (
         rl.reward(

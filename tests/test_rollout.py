@@ -12,11 +12,13 @@ import torch
 
 from support import tokenizer as tokenizers
 from config import Model, UserError
-from worlds.expert import solve
+from worlds.expert import solve_task
 from model import SAGE
 from agent import Rollout, Row, episode_rates, prompt_of, rollouts
-from worlds.base import Difficulty, Entry, Episode, draw
-from worlds.benchmarks import bfcl
+from worlds.base import Entry, Episode
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
+from worlds.extras.benchmarks import bfcl
 
 TINY = Model(
     vocab_size=1024,
@@ -57,7 +59,7 @@ class Scripted(torch.nn.Module):
 
 
 def conversation(task):
-    messages, _ = solve(task)
+    messages, _ = solve_task(task)
     return TOY.encode_chat(
         [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
     )
@@ -68,7 +70,7 @@ def test_the_experts_words_give_the_experts_conversation(world):
     """Token for token what the chat template makes of the expert's messages, tools' answers and
     injected faults included, and verified.
     """
-    tasks = [draw(world, 3, index, Difficulty(fault_rate=0.7)) for index in range(8)]
+    tasks = [draw_task(world, 3, index, Difficulty(fault_rate=0.7)) for index in range(8)]
     wanted = [conversation(task) for task in tasks]
     for done, (tokens, own) in zip(
         rollouts(Scripted([t for t, _ in wanted]), TOY, tasks, room=400), wanted
@@ -91,7 +93,7 @@ def test_log_probabilities_are_the_trainers():
     with torch.no_grad():
         for p in model.parameters():  # far from uniform, so that an error would show
             p.mul_(3)
-    tasks = [draw(world, 1, index) for index in range(3) for world in ("api", "math", "shell")]
+    tasks = [draw_task(world, 1, index) for index in range(3) for world in ("api", "math", "shell")]
     for done in rollouts(model, TOY, tasks, seed=5, room=60):
         log_probs = model(torch.tensor([done.tokens]))[0].log_softmax(-1)
         for place in range(1, len(done.tokens)):
@@ -106,7 +108,7 @@ def test_log_probabilities_are_the_trainers():
 
 
 def test_an_episode_does_not_depend_on_its_batch():
-    model, tasks = SAGE(TINY), [draw("api", 2, index) for index in range(20)]
+    model, tasks = SAGE(TINY), [draw_task("api", 2, index) for index in range(20)]
     together = rollouts(
         model, TOY, tasks, seed=1, room=50, batch=20
     )  # 20 rows: the batch shrinks on the way
@@ -141,7 +143,7 @@ class Punctual(Scripted):
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
 def test_rows_that_come_and_go_at_different_times_all_get_their_due(batch):
-    tasks = [draw(world, 1, index) for index in range(12) for world in ("api", "sql", "math")]
+    tasks = [draw_task(world, 1, index) for index in range(12) for world in ("api", "sql", "math")]
     done = rollouts(Punctual([]), TOY, tasks, room=30, batch=batch)
     left = [
         (1 - len(prompt_of(task, TOY))) % 37 + 1 for task in tasks
@@ -171,7 +173,7 @@ def broken(task, call):
     ],
 )
 def test_wrong_calls_end_episodes(call, zero_tolerance, ended):
-    task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
+    task = next(t for t in (draw_task("api", 0, i) for i in range(50)) if t.solution)
     tolerance = 1 if ended == "invalid" else 2
     done = rollouts(
         Scripted([broken(task, call)]),
@@ -185,7 +187,7 @@ def test_wrong_calls_end_episodes(call, zero_tolerance, ended):
 
 def test_a_world_that_raises_costs_its_episode_only(monkeypatch):
     tasks = [
-        next(t for t in (draw("api", seed, i) for i in range(50)) if t.solution)
+        next(t for t in (draw_task("api", seed, i) for i in range(50)) if t.solution)
         for seed in (0, 1, 2)
     ]
     model, whole = Scripted([conversation(task)[0] for task in tasks]), Episode.step
@@ -204,7 +206,7 @@ def test_a_world_that_raises_costs_its_episode_only(monkeypatch):
 
 
 def test_recovery_and_invention_are_counted():
-    task = draw("api", 0, 0)
+    task = draw_task("api", 0, 0)
     call = {"name": "kemi", "arguments": {}}
     entry = lambda said, taken=None, faults=(): Entry(call, list(faults), said, taken)
     recovered = Rollout(
@@ -256,12 +258,12 @@ def test_a_prompt_without_room_is_an_error():
                 )
             ),
             TOY,
-            [draw("api", 0, 0)],
+            [draw_task("api", 0, 0)],
         )
 
 
 def test_prompt_ends_where_the_model_begins():
-    task = draw("sql", 0, 0)
+    task = draw_task("sql", 0, 0)
     assert TOY.decode(prompt_of(task, TOY)).endswith(
         f"{task.request}<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -298,7 +300,7 @@ def two():
     """A task of two steps, its two calls, and the answer."""
     task = next(
         t
-        for t in (draw("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200))
+        for t in (draw_task("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200))
         if sum(s.call is not None for s in t.solution) == 2
     )
     return task, *(step.call for step in task.solution if step.call), task.answer
@@ -307,7 +309,7 @@ def two():
 def test_several_calls_of_a_message_are_carried_out_in_order(two):
     task, first, second, answer = two
     row, back = letters(task, f"both: {of_calls(first, second)}", answer)
-    said = [entry.said for entry in row.episode.log]
+    said = [entry.observation for entry in row.episode.log]
     messages = [
         {"role": "assistant", "content": ""},
         *({"role": "tool", "content": text} for text in said),
@@ -375,7 +377,7 @@ def test_a_draft_is_not_carried_out_and_an_answer_is_judged_without_its_thought(
 
 def test_a_fault_is_only_heard_of_after_its_message():
     """The same call twice in a message: the second one does not answer the fault of the first."""
-    task = draw("api", 0, 0)
+    task = draw_task("api", 0, 0)
     call = {"name": "kemi", "arguments": {}}
     log = [
         Entry(call, [], "error: timeout", None),
@@ -410,7 +412,7 @@ def test_a_world_that_hangs_is_interrupted(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("worlds.api.Api.patience", 0.2)
             patch.setattr(f"worlds.api.Api.{part}", lambda *_: time.sleep(60) or "1")
-            task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
+            task = next(t for t in (draw_task("api", 0, i) for i in range(50)) if t.solution)
             row = Row(task, [1], False, torch.zeros(9))
             call = (
                 f"<tool_call>{json.dumps(task.solution[0].call)}</tool_call>"

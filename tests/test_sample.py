@@ -19,7 +19,7 @@ import sample
 from support import tokenizer as tokenizers
 from support import traces
 from config import Config, Model, UserError
-from worlds.expert import solve
+from worlds.expert import solve_task
 from learnt import SHAPE, TASKS, TOY, agent
 from mch import Heads, surprise_of
 from model import SAGE
@@ -27,7 +27,7 @@ from model import SAGE
 
 def heard() -> list[str]:
     """An error, then ok: what the agent knows by heart."""
-    return [message["content"] for message in solve(TASKS[1])[0] if message["role"] == "tool"]
+    return [message["content"] for message in solve_task(TASKS[1])[0] if message["role"] == "tool"]
 
 
 @pytest.fixture(scope="module")

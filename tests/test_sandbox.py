@@ -14,14 +14,14 @@ import pytest
 
 from config import UserError
 from sandboxed import need_sandbox  # noqa: F401  (a fixture for the whole module)
-from worlds import sandbox
-from worlds.sandbox import File, Limits, Sandbox, SandboxDied
+from worlds.extras import sandbox
+from worlds.extras.sandbox import File, Limits, Sandbox, SandboxDied
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def attacks():
-    """bench/sandbox.py as a module (its name is taken by worlds/sandbox.py)."""
+    """bench/sandbox.py as a module (its name is taken by worlds/extras/sandbox.py)."""
     spec = importlib.util.spec_from_file_location("attacks", ROOT / "bench" / "sandbox.py")
     module = sys.modules["attacks"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -91,7 +91,7 @@ def test_nothing_is_left_behind(calls):
 
 
 def test_a_sandbox_ends_with_its_program():
-    code = "from worlds.sandbox import Sandbox\nimport time\ns = Sandbox()\nprint(s.process.pid, s.pid, flush=True)\ntime.sleep(60)"
+    code = "from worlds.extras.sandbox import Sandbox\nimport time\ns = Sandbox()\nprint(s.process.pid, s.pid, flush=True)\ntime.sleep(60)"
     program = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import schemas
-from worlds import tools
+from worlds.calls import check_call
+from worlds.tools import Fault, check_tools, openai_tools
 from conftest import ROOT
 
 X = {"type": "object", "properties": {"x": {"type": "integer"}}}
@@ -35,7 +36,7 @@ def function(parameters):
 
 
 def check(parameters, arguments):
-    return tools.check({"name": "kemi", "arguments": arguments}, [function(parameters)])
+    return check_call({"name": "kemi", "arguments": arguments}, [function(parameters)])
 
 
 def obj(inner, **more):
@@ -254,7 +255,7 @@ SHAPES = [DISC, BOX]
     ],
 )
 def test_what_nobody_lists_is_invented(schema, good, bad, where):
-    assert tools.check_tools([function(schema)]) == [] == check(schema, good)
+    assert check_tools([function(schema)]) == [] == check(schema, good)
     assert [(fault.kind, fault.where) for fault in check(schema, bad)] == [("unexpected", where)]
 
 
@@ -300,7 +301,7 @@ def test_what_nobody_lists_is_invented(schema, good, bad, where):
     ],
 )
 def test_where_the_schema_says_otherwise_any_key_may_stand(schema, arguments):
-    assert tools.check_tools([function(schema)]) == [] == check(schema, arguments)
+    assert check_tools([function(schema)]) == [] == check(schema, arguments)
 
 
 @pytest.mark.parametrize(
@@ -541,7 +542,7 @@ def test_flat_calls_against_another_library(properties, data, arguments):
     ],
 )
 def test_a_schema_that_cannot_be_used_is_named(schema, word):
-    (fault,) = tools.check_tools([function(schema)])
+    (fault,) = check_tools([function(schema)])
     assert (fault.kind, fault.where) == ("schema", "kemi")
     assert word in fault.message and len(fault.message) < 320
     assert [fault.kind for fault in check(schema, {})] == ["schema"]
@@ -551,7 +552,7 @@ def test_a_key_may_be_forbidden():
     """What generators write for a key that must not be there is no schema that nobody can obey."""
     for never in (False, {"not": {}}):
         schema = {"type": "object", "properties": {"a": {}, "b": never}}
-        assert tools.check_tools([function(schema)]) == [] == check(schema, {"a": 1})
+        assert check_tools([function(schema)]) == [] == check(schema, {"a": 1})
         assert check(schema, {"b": 1})
 
 
@@ -571,14 +572,14 @@ def test_tools_of_other_formats_are_read():
         [flat],
         [{"type": "function", "function": mcp}],
     ):
-        assert tools.openai_tools(found) == ours
+        assert openai_tools(found) == ours
     nothing = {"type": "object", "properties": {}}
     for bare in ({}, {"parameters": None}, {"inputSchema": None}):
-        function = tools.openai_tools([{"name": "now", **bare}])[0]["function"]
+        function = openai_tools([{"name": "now", **bare}])[0]["function"]
         assert function == {"name": "now", "parameters": nothing}
     for strange in ("x", None, 3, {"a": 1}, [3], [None, "x"], [{"function": 3}]):
-        assert tools.check_tools(tools.openai_tools(strange))
-    (fault,) = tools.check_tools([{"type": "function", "function": mcp}])
+        assert check_tools(openai_tools(strange))
+    (fault,) = check_tools([{"type": "function", "function": mcp}])
     assert "inputSchema stands where parameters is wanted" in fault.message
 
 
@@ -595,14 +596,14 @@ def test_tools_of_other_formats_are_read():
     ],
 )
 def test_a_tool_without_parameters_takes_no_arguments(parameters):
-    assert tools.check_tools([function(parameters)]) == [] == check(parameters, {})
+    assert check_tools([function(parameters)]) == [] == check(parameters, {})
     (fault,) = check(parameters, {"made_up": 1})
     assert (fault.kind, fault.where) == ("unexpected", "made_up")
 
 
 def test_absent_parameters_are_no_parameters():
     bare = [{"type": "function", "function": {"name": "kemi"}}]
-    (fault,) = tools.check({"name": "kemi", "arguments": {"made_up": 1}}, bare)
+    (fault,) = check_call({"name": "kemi", "arguments": {"made_up": 1}}, bare)
     assert fault.kind == "unexpected"
 
 
@@ -651,7 +652,7 @@ DRAFT7 = "http://json-schema.org/draft-07/schema#"
 def test_older_drafts(dialect, inner, good, bad):
     definitions = {"A": {"type": "integer"}, "L": {"type": "array", "items": [{"type": "string"}]}}
     schema = {**({"$schema": dialect} if dialect else {}), **obj(inner), "definitions": definitions}
-    assert tools.check_tools([function(schema)]) == [] == check(schema, {"p": good}) and check(
+    assert check_tools([function(schema)]) == [] == check(schema, {"p": good}) and check(
         schema, {"p": bad}
     )
 
@@ -715,7 +716,7 @@ def test_patterns_of_ecma_262(pattern, good, bad):
             lambda text: {text: 1},
         ),
     ):
-        assert tools.check_tools([function(schema)]) == [] == check(schema, wrap(good)) and check(
+        assert check_tools([function(schema)]) == [] == check(schema, wrap(good)) and check(
             schema, wrap(bad)
         )
 
@@ -742,7 +743,7 @@ def test_a_pattern_that_cannot_be_read_is_named(pattern):
         {"type": "object", "patternProperties": {pattern: {}}},
         obj({"anyOf": [{"pattern": pattern}, {}]}),
     ):
-        (fault,) = tools.check_tools([function(schema)])
+        (fault,) = check_tools([function(schema)])
         assert fault.kind == "schema" and "regex" in fault.message
 
 
@@ -963,9 +964,9 @@ def test_nothing_costs_more_than_its_share(name):
     """Both judges end, though unbounded most take years or all memory; the next call is judged."""
     schema, arguments = ATTACKS[name]
     began = time.monotonic()
-    found = [*tools.check_tools([function(schema)]), *check(schema, arguments)]
+    found = [*check_tools([function(schema)]), *check(schema, arguments)]
     assert time.monotonic() - began < 15  # two seconds at most on a quiet machine
-    assert all(isinstance(fault, tools.Fault) and len(fault.message) < 500 for fault in found)
+    assert all(isinstance(fault, Fault) and len(fault.message) < 500 for fault in found)
     assert len(found) <= schemas.MOST_FAULTS + 1
     assert [fault.kind for fault in check(obj(X), {"p": {"x": 1, "hint": 2}})] == ["unexpected"]
     status = open(f"/proc/{schemas.PROCESS.child.pid}/status").read()
@@ -992,7 +993,7 @@ def test_many_tools_that_each_take_long_end_together():
         {"type": "function", "function": {"name": f"t{n}", "parameters": slow}} for n in range(100)
     ]
     began = time.monotonic()
-    faults = tools.check_tools(toolbox)
+    faults = check_tools(toolbox)
     assert time.monotonic() - began < 15 and len(faults) < 10
     assert "t0" in faults[0].message and "could not be checked" in faults[-1].message
 
@@ -1010,7 +1011,7 @@ def test_an_ordinary_large_schema_is_no_attack():
         "properties": {f"field{n}": field for n in range(700)},
         "$defs": {"M": X},
     }
-    assert len(json.dumps(schema)) > 120_000 and tools.check_tools([function(schema)]) == []
+    assert len(json.dumps(schema)) > 120_000 and check_tools([function(schema)]) == []
     (fault,) = check(schema, {"field3": [{"x": 1, "hint": 1}], "field699": None})
     assert (fault.kind, fault.where) == ("unexpected", "field3.0.hint")
 

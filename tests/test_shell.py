@@ -11,9 +11,11 @@ from collections import Counter
 import pytest
 
 from sandboxed import need_sandbox  # noqa: F401  (a fixture for the whole module)
-from worlds.base import Difficulty, Episode, draw, failed
-from worlds.sandbox import File, Sandbox
-from worlds.shell import FAMILIES, Shell, bash, tree_of
+from worlds.base import Episode, failed
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
+from worlds.extras.sandbox import File, Sandbox
+from worlds.shell import SHELL_FAMILIES, Shell, bash_call, tree_of
 
 HARD = Difficulty(chain=3, decoys=3, distractors=2, special=0.0)
 
@@ -25,7 +27,7 @@ def test_the_expert_and_its_wrong_versions():
     kinds: Counter = Counter()
     spoilt = []
     for index in range(120):
-        task = draw("shell", 1, index, HARD)
+        task = draw_task("shell", 1, index, HARD)
         kinds[task.kind] += 1
         with Episode(task) as right:
             heard = [right.step(step.call) for step in task.solution]
@@ -38,18 +40,18 @@ def test_the_expert_and_its_wrong_versions():
                 ]
                 spoilt.append(not episode.verify(task.answer) or said[-1] != heard[-1])
     assert sum(spoilt) > 0.9 * len(spoilt) > 100
-    assert set(kinds) == {family.__name__ for families in FAMILIES.values() for family in families}
+    assert set(kinds) == {kind for families in SHELL_FAMILIES.values() for kind in families}
 
 
 def test_a_sandbox_is_used_again_only_where_nothing_foreign_ran():
     """The same sandbox for the expert's next episode, filled anew; another one after a model's
     command, whatever it was.
     """
-    first, second = (draw("shell", 2, index, HARD) for index in (0, 1))
+    first, second = (draw_task("shell", 2, index, HARD) for index in (0, 1))
 
     def played(task, *commands):
         with Episode(task) as episode:
-            for call in [*map(bash, commands), *(step.call for step in task.solution)]:
+            for call in [*map(bash_call, commands), *(step.call for step in task.solution)]:
                 episode.step(call)
             return (
                 episode.verify(task.answer),
@@ -88,7 +90,7 @@ def test_the_papers_case():
     """Section 7.1: `-mtime 1` finds nothing; the day as a range does."""
     task = next(
         task
-        for task in (draw("shell", 3, index) for index in range(500))
+        for task in (draw_task("shell", 3, index) for index in range(500))
         if task.kind == "yesterday"
     )
     source, kind, today = task.constraints["from"], task.constraints["kind"], task.truth["today"]
@@ -112,13 +114,13 @@ def test_the_papers_case():
 )
 def test_the_judge_looks_at_the_whole_tree(spoil):
     for index in range(40):
-        task = draw("shell", 4, index, Difficulty(special=0.0))
+        task = draw_task("shell", 4, index, Difficulty(special=0.0))
         path = next(iter(task.truth["files"]))
         with Episode(task) as episode:
             for step in task.solution:
                 episode.step(step.call)
             assert episode.verify(task.answer)
-            episode.step(bash(spoil.format(a=path.split("/")[0], path=path)))
+            episode.step(bash_call(spoil.format(a=path.split("/")[0], path=path)))
             left = [p for p, file in episode.world.open().tree().items() if file.data is not None]
             assert (
                 not episode.verify(task.answer) or path not in left
@@ -128,7 +130,7 @@ def test_the_judge_looks_at_the_whole_tree(spoil):
 def test_doing_nothing_is_right_only_where_nothing_was_asked():
     rng = random.Random(5)
     for index in range(200):
-        task = draw("shell", 5, index)
+        task = draw_task("shell", 5, index)
         with Episode(task) as episode:
             assert episode.verify(task.answer) == (task.answer != "done")
             assert (
@@ -138,7 +140,7 @@ def test_doing_nothing_is_right_only_where_nothing_was_asked():
 
 
 def test_other_tools_and_odd_commands():
-    task = draw("shell", 6, 0)
+    task = draw_task("shell", 6, 0)
     other = next(tool["function"] for tool in task.tools if tool["function"]["name"] != "bash")
     with Episode(task) as episode:
         assert episode.step(
@@ -178,7 +180,7 @@ def test_other_tools_and_odd_commands():
             "é ü",
             "\ud800",
         ):
-            said = episode.step(bash(command))
+            said = episode.step(bash_call(command))
             assert isinstance(said, str) and len(said) < 1000
 
 
@@ -188,7 +190,7 @@ def test_other_tools_and_odd_commands():
 
 def archive_task():
     return next(
-        task for task in (draw("shell", 3, index) for index in range(200)) if task.kind == "archive"
+        task for task in (draw_task("shell", 3, index) for index in range(200)) if task.kind == "archive"
     )
 
 
@@ -216,7 +218,7 @@ def test_an_archive_is_judged_by_what_tar_finds_in_it(command, right):
     a, b = task.constraints["from"], task.constraints["to"]
     kind = next(iter(task.truth["files"])).split(".")[-1]
     with Episode(task, faults=False) as episode:
-        episode.step(bash(command.format(a=a, b=b, kind=kind)))
+        episode.step(bash_call(command.format(a=a, b=b, kind=kind)))
         assert (episode.verify("done"), episode.problem) == (right, "")
 
 
@@ -286,12 +288,12 @@ def test_a_hostile_archive_is_no_right_one(data):
     """
     task, before = archive_task(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with Episode(task, faults=False) as episode:
-        episode.step(bash(f": > {task.constraints['to']}.tar"))
+        episode.step(bash_call(f": > {task.constraints['to']}.tar"))
         for start in range(0, len(data), 1500):
             text = "".join(f"\\{byte:03o}" for byte in data[start : start + 1500]).replace(
                 "%", "%%"
             )
-            assert episode.step(bash(f"printf '{text}' >> {task.constraints['to']}.tar")) == "ok"
+            assert episode.step(bash_call(f"printf '{text}' >> {task.constraints['to']}.tar")) == "ok"
             if start > 60_000:
                 break
         assert (episode.verify("done"), episode.problem) == (False, "")
@@ -300,7 +302,7 @@ def test_a_hostile_archive_is_no_right_one(data):
 
 def test_no_sandbox_is_started_where_nothing_is_run():
     task = next(
-        task for task in (draw("shell", 6, index) for index in range(50)) if not task.solution
+        task for task in (draw_task("shell", 6, index) for index in range(50)) if not task.solution
     )
     with Episode(task) as episode:
         assert (
@@ -311,9 +313,9 @@ def test_no_sandbox_is_started_where_nothing_is_run():
 
 
 def test_episodes_share_nothing():
-    task = draw("shell", 6, 0)
+    task = draw_task("shell", 6, 0)
     with Episode(task, faults=False) as first, Episode(task, faults=False) as second:
-        assert first.step(bash("echo left > here; echo left > /tmp/there; sleep 60 &")) == "ok"
+        assert first.step(bash_call("echo left > here; echo left > /tmp/there; sleep 60 &")) == "ok"
         assert second.step(
-            bash("cat here /tmp/there; ps 2>/dev/null | grep -c sleep; ls /proc | grep -c '^[0-9]'")
+            bash_call("cat here /tmp/there; ps 2>/dev/null | grep -c sleep; ls /proc | grep -c '^[0-9]'")
         ).startswith("cat: here: No such file")

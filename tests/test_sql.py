@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import worlds.sql
-from worlds.base import Difficulty, Episode, draw
-from worlds.sql import HEAP, connect, execute, guard, sql
+from worlds.base import Episode
+from worlds.difficulty import Difficulty
+from worlds.tasks import draw_task
+from worlds.sql import HEAP, connect, execute, guard, sql_call
 
 
 def database() -> sqlite3.Connection:
@@ -201,7 +203,7 @@ def test_the_judge_says_no_after_hostile_statements(hostile):
     for index in range(3):
         task = [
             task
-            for task in (draw("sql", 4, index, Difficulty(special=0.0)) for index in range(40))
+            for task in (draw_task("sql", 4, index, Difficulty(special=0.0)) for index in range(40))
             if task.answer.startswith("answer")
         ][index]
         table, (columns, _) = next(iter(task.truth["tables"].items()))
@@ -211,7 +213,7 @@ def test_the_judge_says_no_after_hostile_statements(hostile):
             assert episode.verify(task.answer)
             for statement in hostile:
                 assert not episode.step(
-                    sql(statement.replace("{t}", table).replace("{a}", columns[0]))
+                    sql_call(statement.replace("{t}", table).replace("{a}", columns[0]))
                 ).startswith("error")
             assert (episode.verify(task.answer), episode.problem) == (False, "")
 
@@ -230,20 +232,20 @@ def test_any_text_is_answered(query):
 
 
 def test_results_are_cut_and_shown_the_same_way_each_time():
-    task = draw("sql", 1, 0)
+    task = draw_task("sql", 1, 0)
     with Episode(task) as episode:
         many = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 100) SELECT x FROM c"
-        assert episode.step(sql(many)).splitlines() == [*map(str, range(1, 21)), "..."]
-        assert episode.step(sql("SELECT NULL, 1.5, 'a'")) == "null|1.5|a"
-        assert len(episode.step(sql("SELECT hex(zeroblob(5000))"))) < 700
+        assert episode.step(sql_call(many)).splitlines() == [*map(str, range(1, 21)), "..."]
+        assert episode.step(sql_call("SELECT NULL, 1.5, 'a'")) == "null|1.5|a"
+        assert len(episode.step(sql_call("SELECT hex(zeroblob(5000))"))) < 700
         table = next(iter(task.truth["tables"]))
-        assert episode.step(sql(f"SELECT * FROM {table} WHERE 0")) == "no rows"
-        assert episode.step(sql(f"DELETE FROM {table} WHERE 0")) == "0 rows changed"
+        assert episode.step(sql_call(f"SELECT * FROM {table} WHERE 0")) == "no rows"
+        assert episode.step(sql_call(f"DELETE FROM {table} WHERE 0")) == "0 rows changed"
 
 
 def test_the_judge_looks_at_every_table():
     for index in range(150):
-        task = draw("sql", 2, index, Difficulty(special=0.0))
+        task = draw_task("sql", 2, index, Difficulty(special=0.0))
         (first, (columns, _)), *others = task.truth["tables"].items()
         for spoil in (
             f"UPDATE {first} SET {columns[1]} = -1",
@@ -256,11 +258,11 @@ def test_the_judge_looks_at_every_table():
                 for step in task.solution:
                     episode.step(step.call)
                 assert episode.verify(task.answer)
-                assert not episode.step(sql(spoil)).startswith("error")
+                assert not episode.step(sql_call(spoil)).startswith("error")
                 assert not episode.verify(task.answer)
     with Episode(task) as episode:  # a temporary table of the same name does not hide the real one
-        episode.step(sql(f"UPDATE {first} SET {columns[1]} = -1"))
-        episode.step(sql(f"CREATE TEMP TABLE {first} AS SELECT * FROM {first}"))
+        episode.step(sql_call(f"UPDATE {first} SET {columns[1]} = -1"))
+        episode.step(sql_call(f"CREATE TEMP TABLE {first} AS SELECT * FROM {first}"))
         assert not episode.verify(task.answer)
 
 
@@ -268,7 +270,7 @@ def test_answers_against_plain_python():
     """SELECT tasks worked out from the request's constraints alone."""
     seen = set()
     for index in range(600):
-        task = draw("sql", 3, index, Difficulty(special=0.0, arguments=3))
+        task = draw_task("sql", 3, index, Difficulty(special=0.0, arguments=3))
         wanted, said = task.constraints, task.answer.removeprefix("answer: ")
         for columns, rows in task.truth["tables"].values():
             records = [dict(zip(columns, row)) for row in rows]

@@ -22,11 +22,12 @@ from pathlib import Path
 import pytest
 
 import distill
-from worlds import expert
-from worlds import teacher
+from worlds.expert import invented, solve_task
+from worlds.extras import teacher
 from config import ROOT, UserError
 from support.tokenizer import toy
-from worlds.base import Difficulty, Tasks, draw
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks, draw_task
 
 
 # ------------------------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ def test_mistakes_are_told(tmp_path, options, word):
 
 def test_a_mistake_on_the_command_line_is_one_line_and_status_1(tmp_path):
     made = subprocess.run(
-        [sys.executable, "-m", "worlds.teacher", "--worlds", "apy", "--out", tmp_path / "x.jsonl"],
+        [sys.executable, "-m", "worlds.extras.teacher", "--worlds", "apy", "--out", tmp_path / "x.jsonl"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -166,12 +167,12 @@ def expert_reply(request: dict) -> dict:
     """What the scripted expert says next in this conversation, recognised by the user's words."""
     messages = [m for m in request["messages"] if m["role"] != "system"]
     task = next(task for task in TASKS if task.request == messages[0]["content"])
-    said, _ = expert.solve(task)
+    said, _ = solve_task(task)
     return teacher.wire(said)[len(messages) - 1]
 
 
 TASKS = [
-    draw(name, 0, index, Difficulty(fault_rate=0.5))
+    draw_task(name, 0, index, Difficulty(fault_rate=0.5))
     for name in ("api", "safety", "math")
     for index in range(4)
 ]
@@ -201,7 +202,7 @@ def test_every_transport_fault_is_survived():
     with Endpoint(expert_reply, faults) as endpoint:
         client = teach(endpoint, tries=len(faults) + 1)
         messages, episode = client.solve(TASKS[0])
-        assert episode.verify(messages[-1]["content"]) and expert.invented(episode) == 0
+        assert episode.verify(messages[-1]["content"]) and invented(episode) == 0
         assert client.retries == {
             "rate limit": 1,
             "time-out": 2,
@@ -281,7 +282,7 @@ def test_the_socratic_teacher_is_asked_about_the_attempt():
 
 
 def test_a_right_answer_after_an_invented_argument_is_not_kept(monkeypatch):
-    task = next(t for i in range(99) if (t := draw("api", 0, i, Difficulty(special=0.0))).solution)
+    task = next(t for i in range(99) if (t := draw_task("api", 0, i, Difficulty(special=0.0))).solution)
     monkeypatch.setattr(sys.modules[__name__], "TASKS", [task])
 
     def invents_first(request):  # the expert's words, one turn late
@@ -454,7 +455,7 @@ def entries(*functions):
     ],
 )
 def test_a_servers_message_in_its_many_shapes(message, content, calls):
-    assert teacher.read_message(message) == {"content": content, "calls": calls, "faults": []}
+    assert teacher.read_reply(message) == {"content": content, "calls": calls, "faults": []}
 
 
 @pytest.mark.parametrize(
@@ -469,7 +470,7 @@ def test_a_servers_message_in_its_many_shapes(message, content, calls):
     ],
 )
 def test_a_call_that_is_none_is_a_fault(function, word):
-    found = teacher.read_message({"content": None, "tool_calls": entries(function)})
+    found = teacher.read_reply({"content": None, "tool_calls": entries(function)})
     assert not found["calls"] and word in found["faults"][0].message
 
 
@@ -489,7 +490,7 @@ def test_a_call_that_is_none_is_a_fault(function, word):
 )
 def test_what_is_no_message_is_a_malformed_reply(message):
     with pytest.raises(teacher.MalformedReply):
-        teacher.read_message(message)
+        teacher.read_reply(message)
 
 
 @pytest.mark.parametrize(
@@ -508,7 +509,7 @@ def test_what_is_no_message_is_a_malformed_reply(message):
 def test_a_bug_of_ours_is_passed_on(bug, monkeypatch):
     """In the request or in reading the reply: once, and as it is."""
     with Endpoint(say("answer: 0")) as endpoint:
-        for place, name in ((teacher.HttpTeacher, "ask"), (teacher, "read_message")):
+        for place, name in ((teacher.HttpTeacher, "ask"), (teacher, "read_reply")):
             with monkeypatch.context() as patch:
                 patch.setattr(place, name, lambda *_: (_ for _ in ()).throw(bug))
                 client = teach(endpoint)
@@ -530,7 +531,7 @@ def two_calls():
     """A task of two calls that need nothing of each other's results."""
     return next(
         t
-        for t in (draw("api", 0, i, Difficulty(fault_rate=0.0)) for i in range(300))
+        for t in (draw_task("api", 0, i, Difficulty(fault_rate=0.0)) for i in range(300))
         if sum(s.call is not None for s in t.solution) == 2
     )
 
@@ -562,7 +563,7 @@ def test_several_calls_of_a_message_are_carried_out_and_answered_by_id():
         == ["call_1", "call_2"]
         == [m["tool_call_id"] for m in sent[2:]]
     )
-    assert [m["content"] for m in sent[2:]] == [entry.said for entry in episode.log]
+    assert [m["content"] for m in sent[2:]] == [entry.observation for entry in episode.log]
     assert [c["function"] for c in sent[1]["tool_calls"]] == functions
 
 
@@ -637,7 +638,7 @@ def test_an_injected_fault_is_nobodys_slip(monkeypatch):
     faulty = [
         t
         for t in (
-            draw("api", 1, i, Difficulty(fault_rate=1.0, fault_kinds=("timeout",)))
+            draw_task("api", 1, i, Difficulty(fault_rate=1.0, fault_kinds=("timeout",)))
             for i in range(40)
         )
         if t.solution and t.solution[0].call

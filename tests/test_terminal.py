@@ -1,4 +1,4 @@
-"""worlds/terminal.py: one answer is read whole, and nothing of it answers the next call."""
+"""worlds/extras/terminal.py: one answer is read whole, and nothing of it answers the next call."""
 
 import io
 import os
@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from worlds.tools import tool
+from worlds.tools import make_tool
 from worlds.base import Episode
-from worlds.terminal import task_of
+from worlds.extras.terminal import task_of
 
 CALL = {"name": "look", "arguments": {}}
 
 
 def answers(number):
-    with Episode(task_of("?", [tool("look", "", {})], "qwen")) as episode:
+    with Episode(task_of("?", [make_tool("look", "", {})], "qwen")) as episode:
         return [episode.step(CALL) for _ in range(number)]
 
 

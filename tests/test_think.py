@@ -28,7 +28,8 @@ from think import (
     vote,
     votes_of,
 )
-from worlds.base import Episode, draw
+from worlds.base import Episode
+from worlds.tasks import draw_task
 
 
 @pytest.fixture(scope="module")
@@ -494,7 +495,7 @@ def test_constraints_give_nothing_away():
     texts = lambda task: [TOY.decode(tokens[:-1]) for tokens in constraint_tokens(task, TOY)]
     asking = next(
         task
-        for task in (draw("api", 0, index) for index in range(100))
+        for task in (draw_task("api", 0, index) for index in range(100))
         if task.kind == "ask" and len(task.constraints) > 2
     )
     assert (
@@ -502,13 +503,13 @@ def test_constraints_give_nothing_away():
         and f"goal {asking.constraints['goal']}" in texts(asking)
         and len(texts(asking)) == len(asking.constraints) - 1
     )
-    for task in (draw("math", 0, index) for index in range(50)):
+    for task in (draw_task("math", 0, index) for index in range(50)):
         assert not any(
             "kind" in text or "turned" in text for text in texts(task)
         ) and f"start {task.constraints['start']}" in texts(task)
     unsafe = next(
         task
-        for task in (draw("safety", 0, index) for index in range(50))
+        for task in (draw_task("safety", 0, index) for index in range(50))
         if not set(task.request.lower().split()) & {"private", "database"}
     )
     assert texts(unsafe)[0] in unsafe.request and not any(
@@ -591,7 +592,7 @@ def test_several_calls_are_all_imagined_and_all_heard(minds):
 
     task = next(
         t
-        for t in (draw("api", 0, i) for i in range(200))
+        for t in (draw_task("api", 0, i) for i in range(200))
         if sum(s.call is not None for s in t.solution) == 2
     )
     prompt = prompt_of(task, TOY)
@@ -602,7 +603,7 @@ def test_several_calls_are_all_imagined_and_all_heard(minds):
     written = [*TOY.encode(text, special=True), TOY.stop[0]]
     line.say(Step(chosen=Candidate(0, 0, written, [0.0] * len(written), 0.0, text, True)))
     heard = line.hear(TOY, 0.0)
-    said = [entry.said for entry in line.episode.log]
+    said = [entry.observation for entry in line.episode.log]
     assert len(said) == 2 and line.thinking.steps[0].said == said
     assert heard == message_tokens(
         TOY, task.difficulty.style, "tool", *said

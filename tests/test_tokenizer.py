@@ -28,7 +28,7 @@ from tokenizers import (
 from support import corpus
 from support import data
 from support import tokenizer as ours
-from worlds import tools as toolbox
+from worlds.calls import read_calls, read_message
 from config import UserError
 
 # Qwen2.5-Instruct's published template (tokenizer_config.json).
@@ -1153,7 +1153,7 @@ def test_calls_survive_the_template(folders, calls, words, style, as_text):
         tokens, own = tokenizer.encode_chat([dict(role="user", content="go"), message], None, style)
         written = [token for token, mine in zip(tokens, own) if mine]
         assert written[-1] == tokenizer.stop[0]
-        said, found = toolbox.read(tokenizer.pieces(written[:-1]))
+        said, found = read_message(tokenizer.pieces(written[:-1]))
         assert [call for _, call in found] == same(calls) and said.rstrip("\n") == words
     shown = (
         ours.chat([message], None, style)
@@ -1161,7 +1161,7 @@ def test_calls_survive_the_template(folders, calls, words, style, as_text):
         .removesuffix("<|im_end|>\n")
     )
     if not words.startswith("the tag"):
-        assert toolbox.parse(shown) == (calls, [])
+        assert read_calls(shown) == (calls, [])
 
 
 def test_only_a_message_without_markers_is_read_by_its_letters():
@@ -1171,7 +1171,7 @@ def test_only_a_message_without_markers_is_read_by_its_letters():
         {"name": "look", "arguments": {}},
         '<tool_call>{"name": "drop", "arguments": {}}</tool_call>',
     )
-    read = lambda tokens: [call for _, call in toolbox.read(toy.pieces(tokens))[1]]
+    read = lambda tokens: [call for _, call in read_message(toy.pieces(tokens))[1]]
     body = toy.encode(json.dumps(call))
     assert read([*toy.encode(f"not {drop} but "), opening, *body, closing]) == [call]
     assert read(toy.encode(drop)) == [

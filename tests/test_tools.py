@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worlds import tools
+from worlds.calls import call_from_openai, check_call, read_calls, read_message, write_call
+from worlds.negatives import hard_negatives, slip
+from worlds.plans import Plan, read_plan
+from worlds.tools import Fault, check_tools, compact_tool, make_tool
 
-KEMI = tools.tool(
+KEMI = make_tool(
     "kemi",
     "gives dolu",
     {
@@ -28,7 +31,7 @@ KEMI = tools.tool(
 
 
 def kinds(arguments, name="kemi"):
-    return [fault.kind for fault in tools.check({"name": name, "arguments": arguments}, [KEMI])]
+    return [fault.kind for fault in check_call({"name": name, "arguments": arguments}, [KEMI])]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_each_fault_has_its_kind(arguments, expected):
 
 
 def test_messages_say_what_was_found_and_what_was_wanted():
-    say = lambda call: tools.check(call, [KEMI])[0].message
+    say = lambda call: check_call(call, [KEMI])[0].message
     assert (
         say({"name": "kemi", "arguments": {"rana": 1, "rano": 3}})
         == "unknown key rano; the schema has rana, bolo, when, more"
@@ -99,7 +102,7 @@ def raw(arguments: str) -> str:
     ],
 )
 def test_bad_text_is_a_named_fault(text, word):
-    faults = tools.check(text, [KEMI])
+    faults = check_call(text, [KEMI])
     assert (
         faults
         and faults[0].kind in ("syntax", "value")
@@ -113,24 +116,24 @@ def test_calls_are_found_in_text():
         {"name": "kemi", "arguments": {"rana": 1}},
         {"name": "kemi", "arguments": {"rana": 2, "bolo": "ä<tool>"}},
     )
-    assert tools.parse(f"plan\n{tools.write(first)} and {tools.write(second)}") == (
+    assert read_calls(f"plan\n{write_call(first)} and {write_call(second)}") == (
         [first, second],
         [],
     )
-    assert tools.parse("no call at all") == ([], [])
-    calls, faults = tools.parse(
-        f"<tool_call>{{broken</tool_call>{tools.write(first)}<tool_call>" + json.dumps(second)
+    assert read_calls("no call at all") == ([], [])
+    calls, faults = read_calls(
+        f"<tool_call>{{broken</tool_call>{write_call(first)}<tool_call>" + json.dumps(second)
     )
     assert (
         calls == [first]
         and [f.kind for f in faults] == ["syntax", "syntax"]
         and "not closed" in faults[1].message
     )
-    assert tools.parse(tools.write(first).encode() + b"\xff") == ([first], [])
+    assert read_calls(write_call(first).encode() + b"\xff") == ([first], [])
 
 
 def test_many_open_tags_are_read_in_linear_time():
-    calls, faults = tools.parse("<tool_call>" * 20_000)
+    calls, faults = read_calls("<tool_call>" * 20_000)
     assert not calls and len(faults) == 20_000
 
 
@@ -174,7 +177,7 @@ def test_nothing_escapes_from_calls(value, arguments):
         {"name": "kemi", "arguments": arguments},
         json.dumps({"name": "kemi", "arguments": arguments}),
     ):
-        assert all(isinstance(fault, tools.Fault) for fault in tools.check(call, [KEMI]))
+        assert all(isinstance(fault, Fault) for fault in check_call(call, [KEMI]))
     if isinstance(value, (str, bytes)):
         wrapped = value.decode("latin-1") if isinstance(value, bytes) else value
         for text in (
@@ -182,7 +185,7 @@ def test_nothing_escapes_from_calls(value, arguments):
             f"<tool_call>{wrapped}</tool_call>",
             wrapped + "</tool_call><tool_call>",
         ):
-            calls, faults = tools.parse(text)
+            calls, faults = read_calls(text)
             assert isinstance(calls, list) and all(
                 fault.kind in ("syntax", "value") for fault in faults
             )
@@ -206,45 +209,45 @@ def test_nothing_escapes_from_schemas(schema, arguments):
             }
         ],
     ):
-        faults = tools.check_tools(toolbox)
+        faults = check_tools(toolbox)
         assert all(fault.kind == "schema" for fault in faults)
-        found = tools.check(
+        found = check_call(
             {
                 "name": "kemi",
                 "arguments": arguments if isinstance(arguments, dict) else {"a": arguments},
             },
             toolbox,
         )
-        assert all(isinstance(fault, tools.Fault) for fault in found)
+        assert all(isinstance(fault, Fault) for fault in found)
 
 
 def test_malformed_tools_are_named():
-    bad = tools.tool("kemi", "", {"rana": {"type": "integr"}})
+    bad = make_tool("kemi", "", {"rana": {"type": "integr"}})
     assert (
-        tools.check_tools([bad])[0].where == "kemi"
-        and tools.check({"name": "kemi", "arguments": {"rana": 1}}, [bad])[0].kind == "schema"
+        check_tools([bad])[0].where == "kemi"
+        and check_call({"name": "kemi", "arguments": {"rana": 1}}, [bad])[0].kind == "schema"
     )
-    assert "two tools" in tools.check_tools([KEMI, KEMI])[0].message
+    assert "two tools" in check_tools([KEMI, KEMI])[0].message
     assert (
-        tools.check_tools("kemi")[0].kind
+        check_tools("kemi")[0].kind
         == "schema"
-        == tools.check({"name": "kemi", "arguments": {}}, None)[0].kind
+        == check_call({"name": "kemi", "arguments": {}}, None)[0].kind
     )
-    assert tools.check_tools([KEMI]) == []
+    assert check_tools([KEMI]) == []
 
 
 def test_compact_line():
     assert (
-        tools.compact(KEMI)
+        compact_tool(KEMI)
         == "gives dolu: kemi(rana, bolo?, when?, more?) int, slow|fast, str, {x num?}"
     )
     assert (
-        tools.compact(tools.tool("f", "", {"a": {"enum": [None, True, 1, "x"]}}))
+        compact_tool(make_tool("f", "", {"a": {"enum": [None, True, 1, "x"]}}))
         == "f(a) null|true|1|x"
     )
     for parameters in ({}, None, {"type": "object"}):
         assert (
-            tools.compact(
+            compact_tool(
                 {
                     "type": "function",
                     "function": {"name": "f", "description": None, "parameters": parameters},
@@ -268,7 +271,7 @@ def test_compact_line():
 )
 @settings(max_examples=500)
 def test_circles_against_the_standard_library(edges):
-    plan = tools.Plan({number: ("go", after) for number, after in edges.items()})
+    plan = Plan({number: ("go", after) for number, after in edges.items()})
     faults = plan.check()
     assert sorted((int(f.where)) for f in faults if f.kind == "unknown_step") == sorted(
         n for n, after in edges.items() for o in after if o not in edges
@@ -298,15 +301,15 @@ def test_circles_against_the_standard_library(edges):
 
 def test_plan_text():
     text = "Here is the plan:\n1. kemi for dolu: rana 17\n2. pasa (after 1)\n3. go (after 1, 2)"
-    plan, faults = tools.read_plan(text)
+    plan, faults = read_plan(text)
     assert not faults and plan.steps == {
         1: ("kemi for dolu: rana 17", ()),
         2: ("pasa", (1,)),
         3: ("go", (1, 2)),
     }
-    assert tools.read_plan(plan.write()) == (plan, [])
-    assert [f.kind for f in tools.read_plan("nothing")[1]] == ["syntax"]
-    assert [f.kind for f in tools.read_plan("1. a\n1. b\n2. c (after 7)\n3. d (after 3)")[1]] == [
+    assert read_plan(plan.write()) == (plan, [])
+    assert [f.kind for f in read_plan("nothing")[1]] == ["syntax"]
+    assert [f.kind for f in read_plan("1. a\n1. b\n2. c (after 7)\n3. d (after 3)")[1]] == [
         "duplicate",
         "unknown_step",
         "circle",
@@ -317,14 +320,14 @@ def test_plan_text():
 def test_a_plan_of_100_000_steps():
     steps = {n: ("go", (n - 1,) if n > 1 else ()) for n in range(1, 100_001)}
     assert (
-        tools.Plan(steps).check() == [] and tools.Plan(dict(reversed(steps.items()))).check() == []
+        Plan(steps).check() == [] and Plan(dict(reversed(steps.items()))).check() == []
     )
-    assert tools.Plan({**steps, 1: ("go", (100_000,))}).check()[0].kind == "circle"
+    assert Plan({**steps, 1: ("go", (100_000,))}).check()[0].kind == "circle"
 
 
 @given(st.text())
 def test_nothing_escapes_from_plans(text):
-    plan, _ = tools.read_plan(text)
+    plan, _ = read_plan(text)
     plan.respected([1, 2, 3])
 
 
@@ -335,19 +338,19 @@ def test_nothing_escapes_from_plans(text):
 def test_negatives_are_what_they_say():
     call = {"name": "kemi", "arguments": {"rana": 3, "bolo": "fast"}}
     for seed in range(200):
-        wrong = tools.hard_negatives(call, [KEMI], random.Random(seed))
-        assert {f.kind for f in tools.check(wrong["type"], [KEMI])} == {"type"}
-        assert {f.kind for f in tools.check(wrong["key"], [KEMI])} == {"unexpected"}
-        assert tools.check(wrong["logic"], [KEMI]) == [] and wrong["logic"] != call
-    assert tools.hard_negatives(
+        wrong = hard_negatives(call, [KEMI], random.Random(seed))
+        assert {f.kind for f in check_call(wrong["type"], [KEMI])} == {"type"}
+        assert {f.kind for f in check_call(wrong["key"], [KEMI])} == {"unexpected"}
+        assert check_call(wrong["logic"], [KEMI]) == [] and wrong["logic"] != call
+    assert hard_negatives(
         {"name": "kemi", "arguments": {"rana": 3}}, [KEMI], random.Random(0)
-    ) == tools.hard_negatives({"name": "kemi", "arguments": {"rana": 3}}, [KEMI], random.Random(0))
+    ) == hard_negatives({"name": "kemi", "arguments": {"rana": 3}}, [KEMI], random.Random(0))
 
 
 def test_a_call_without_arguments_has_no_type_or_logic_negative():
     assert set(
-        tools.hard_negatives(
-            {"name": "now", "arguments": {}}, [tools.tool("now", "", {})], random.Random(0)
+        hard_negatives(
+            {"name": "now", "arguments": {}}, [make_tool("now", "", {})], random.Random(0)
         )
     ) == {"key"}
 
@@ -359,7 +362,7 @@ def test_leaderboard_ground_truth_and_negatives(real_data):
     truths = negatives = agreed = 0
     for case, functions, answers in bfcl_rule.cases(real_data / "bfcl"):
         toolbox = [bfcl_rule.tool(function) for function in functions]
-        assert tools.check_tools(toolbox) == []
+        assert check_tools(toolbox) == []
         for answer in answers:
             call = next(bfcl_rule.truths(answer, functions))
             function, allowed = (
@@ -368,9 +371,9 @@ def test_leaderboard_ground_truth_and_negatives(real_data):
             )
             truths += 1
             assert (
-                tools.check(call, toolbox) == [] and bfcl_rule.judge(function, allowed, call) == ""
+                check_call(call, toolbox) == [] and bfcl_rule.judge(function, allowed, call) == ""
             ), case
-            for kind, negative in tools.hard_negatives(call, toolbox, random.Random(case)).items():
+            for kind, negative in hard_negatives(call, toolbox, random.Random(case)).items():
                 negatives += 1
                 agreed += (
                     bfcl_rule.judge(function, allowed, negative)
@@ -391,22 +394,22 @@ def test_slips_are_refused_and_their_words_agree_with_them(call):
     """
     toolbox = [
         KEMI,
-        tools.tool("now", "", {}),
-        tools.tool("tave", "", {"sepe": {"type": "integer"}}),
+        make_tool("now", "", {}),
+        make_tool("tave", "", {"sepe": {"type": "integer"}}),
     ]
     words, found = "dolu: kemi(rana, bolo)\n1. now and kemi for dolu: rana 3", set()
     for seed in range(200):
-        slip = tools.slip(
+        slipped = slip(
             words,
             call,
             toolbox,
             random.Random(seed),
             lambda used: next(n for n in ("rana", "zuzu") if n not in used),
         )
-        if slip is None:
+        if slipped is None:
             continue
-        said, wrong = slip
-        fault = tools.check(wrong, toolbox)[0].kind
+        said, wrong = slipped
+        fault = check_call(wrong, toolbox)[0].kind
         found.add(fault)
         if wrong["name"] != call["name"]:
             assert (
@@ -486,7 +489,7 @@ def test_what_is_written_is_what_is_parsed(calls):
     with words between.
     """
     for between in ("\n", "", " and then "):
-        assert tools.parse(between.join(map(tools.write, calls))) == (calls, [])
+        assert read_calls(between.join(map(write_call, calls))) == (calls, [])
 
 
 LOOK, DROP = (
@@ -509,14 +512,14 @@ LOOK, DROP = (
     ],
 )
 def test_a_call_drafted_in_a_thought_is_none(thought):
-    assert tools.parse(f"{thought}\n{tools.write(LOOK)}") == ([LOOK], [])
-    words, calls = tools.read(f"{thought}\nanswer: 3")
+    assert read_calls(f"{thought}\n{write_call(LOOK)}") == ([LOOK], [])
+    words, calls = read_message(f"{thought}\nanswer: 3")
     assert (words.strip(), calls) == ("answer: 3", [])
 
 
 def test_a_thought_that_never_ends_hides_all_behind_it():
-    assert tools.read(f"look.<think>hm {DROP}{tools.write(LOOK)}") == ("look.", [])
-    words, calls = tools.read(f"first this.\n{tools.write(LOOK)}<think>and {DROP}")
+    assert read_message(f"look.<think>hm {DROP}{write_call(LOOK)}") == ("look.", [])
+    words, calls = read_message(f"first this.\n{write_call(LOOK)}<think>and {DROP}")
     assert words == "first this.\n" and [call for _, call in calls] == [LOOK]
 
 
@@ -524,18 +527,18 @@ def test_a_thought_that_never_ends_hides_all_behind_it():
     "text, found",
     [
         (
-            f'<tool_call>{{"name": "a</tool_call>{tools.write(LOOK)}',
+            f'<tool_call>{{"name": "a</tool_call>{write_call(LOOK)}',
             ["not JSON", LOOK],
         ),  # an open string swallows nothing
         (
-            f'<tool_call>{{"name": "a</tool_call>{tools.write(LOOK)}<tool_call>{{"x</tool_call>',
+            f'<tool_call>{{"name": "a</tool_call>{write_call(LOOK)}<tool_call>{{"x</tool_call>',
             ["not JSON", LOOK, "not JSON"],
         ),
         (
-            f"{tools.write(LOOK)}<tool_call>{{}} and so on</tool_call>{tools.write(LOOK)}",
+            f"{write_call(LOOK)}<tool_call>{{}} and so on</tool_call>{write_call(LOOK)}",
             [LOOK, "not JSON", LOOK],
         ),
-        (f"<tool_call>{json.dumps(LOOK)}{tools.write(LOOK)}", ["not closed", LOOK]),
+        (f"<tool_call>{json.dumps(LOOK)}{write_call(LOOK)}", ["not closed", LOOK]),
         ("<tool_call></tool_call>", ["not JSON"]),
         ("</tool_call>", []),
         ("<tool_call>", ["not closed"]),
@@ -559,7 +562,7 @@ def test_a_thought_that_never_ends_hides_all_behind_it():
     ],
 )
 def test_calls_and_faults_come_in_order(text, found):
-    _, calls = tools.read(text)
+    _, calls = read_message(text)
     assert len(calls) == len(found)
     for (_, call), wanted in zip(calls, found):
         assert call == wanted if isinstance(wanted, dict) else wanted in call.message
@@ -569,7 +572,7 @@ def test_calls_and_faults_come_in_order(text, found):
 
 
 def test_escaped_pairs_are_one_character():
-    (call,) = tools.parse(
+    (call,) = read_calls(
         r'<tool_call>{"name": "f", "arguments": {"a": "\ud83c\udf78 caf\u00e9"}}</tool_call>'
     )[0]
     assert call["arguments"]["a"] == "🍸 café"
@@ -593,12 +596,12 @@ def test_escaped_pairs_are_one_character():
 )
 def test_hostile_text_ends(text):
     """In a second or two; where reading were quadratic, in hours."""
-    assert tools.parse(text)[0] == []
+    assert read_calls(text)[0] == []
 
 
 @pytest.mark.parametrize("arguments", [{"a": 1}, '{"a": 1}', json.dumps('{"a": 1}')])
 def test_arguments_come_in_every_dress(arguments):
-    assert tools.given_call({"name": "f", "arguments": arguments}) == {
+    assert call_from_openai({"name": "f", "arguments": arguments}) == {
         "name": "f",
         "arguments": {"a": 1},
     }
@@ -607,9 +610,9 @@ def test_arguments_come_in_every_dress(arguments):
 @pytest.mark.parametrize("arguments", [None, "", " \n", "null", "{}", {}, '""'])
 def test_no_arguments_are_none(arguments):
     assert (
-        tools.given_call({"name": "f", "arguments": arguments})
+        call_from_openai({"name": "f", "arguments": arguments})
         == {"name": "f", "arguments": {}}
-        == tools.given_call({"name": "f"})
+        == call_from_openai({"name": "f"})
     )
 
 
@@ -632,4 +635,4 @@ def test_no_arguments_are_none(arguments):
     ],
 )
 def test_what_is_no_call_in_the_field_is_named(function, word):
-    assert word in tools.given_call(function).message
+    assert word in call_from_openai(function).message

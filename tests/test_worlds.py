@@ -11,28 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worlds import expert
-from worlds import tools
-from worlds import base as worlds
+from worlds.expert import invented, solve_task
+from worlds.extras.chance import by_chance
+from worlds.faults import react
+from worlds.negatives import hard_negatives
 from config import UserError
-from worlds.base import (
-    BABBLE,
-    FAULT_KINDS,
-    HELD_OUT_KINDS,
-    PURPOSES,
-    SPLITS,
-    WORLDS,
-    Difficulty,
-    Episode,
-    Tasks,
-    draw,
-    failed,
-    plan_fault,
-    same_answer,
-    seed_of,
-    strangers,
-    world,
-)
+from worlds import WORLDS
+from worlds.base import Episode, failed, same_answer, world_class
+from worlds.difficulty import Difficulty
+from worlds.faults import BABBLE, FAULT_KINDS, HELD_OUT_KINDS, plan_fault
+from worlds.splits import SPLITS, strangers
+from worlds.tasks import PURPOSES, Tasks, _say_once, draw_task, seed_of
 from worlds.api import Api
 from worlds.safety import UNSAFE, dangerous
 
@@ -41,7 +30,7 @@ CALLING = [name for name in WORLDS if name != "math"]  # worlds with tools
 
 
 def tasks(name: str, count: int, **knobs):
-    return (draw(name, 1, index, Difficulty(**knobs)) for index in range(count))
+    return (draw_task(name, 1, index, Difficulty(**knobs)) for index in range(count))
 
 
 def solved(name: str, count: int, **knobs) -> tuple[int, int, int]:
@@ -50,10 +39,10 @@ def solved(name: str, count: int, **knobs) -> tuple[int, int, int]:
     """
     right = audit = met = 0
     for task in tasks(name, count, **knobs):
-        _, episode = expert.solve(task)
+        _, episode = solve_task(task)
         right, audit, met = (
             right + episode.verified,
-            audit + expert.invented(episode),
+            audit + invented(episode),
             met + (episode.fault is not None),
         )
     return right, audit, met
@@ -74,26 +63,26 @@ def test_the_expert_solves_every_task(name):
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_chance_is_not_enough(name):
-    assert expert.by_chance(name, 300) <= 6
+    assert by_chance(name, 300) <= 6
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_same_seed_is_the_same_task_and_a_fault_changes_only_the_episode(name):
     for index in range(20):
-        task = draw(name, 3, index, Difficulty())
-        assert task == draw(name, 3, index, Difficulty())
-        faulty = draw(name, 3, index, Difficulty(fault_rate=1.0))
+        task = draw_task(name, 3, index, Difficulty())
+        assert task == draw_task(name, 3, index, Difficulty())
+        faulty = draw_task(name, 3, index, Difficulty(fault_rate=1.0))
         assert (task.request, task.tools, task.solution, task.answer) == (
             faulty.request,
             faulty.tools,
             faulty.solution,
             faulty.answer,
         )
-        assert draw(name, 4, index, Difficulty()) != task
-        assert expert.solve(faulty)[1].log == expert.solve(faulty)[1].log
+        assert draw_task(name, 4, index, Difficulty()) != task
+        assert solve_task(faulty)[1].log == solve_task(faulty)[1].log
         for step in task.solution:
             if step.call:  # the same wrong call twice, in two episodes: the same words
-                wrong = tools.hard_negatives(step.call, task.tools, random.Random(index), task).get(
+                wrong = hard_negatives(step.call, task.tools, random.Random(index), task).get(
                     "logic", step.call
                 )
                 said = []
@@ -114,7 +103,7 @@ def test_hard_negatives_go_wrong_when_executed(name):
         plan = [step.call for step in task.solution]
         for place, call in enumerate(plan):
             calls += 1
-            for kind, wrong in tools.hard_negatives(
+            for kind, wrong in hard_negatives(
                 call, task.tools, random.Random(index), task
             ).items():
                 found[kind] += 1
@@ -134,7 +123,7 @@ def test_hard_negatives_go_wrong_when_executed(name):
     "split, babble", [("train", 0.0), ("train", 1.0), ("validation", 0.0), ("test", 0.0)]
 )
 @pytest.mark.parametrize(
-    "name, kind", [(name, kind) for name in CALLING for kind in world(name).faults]
+    "name, kind", [(name, kind) for name in CALLING for kind in world_class(name).faults]
 )
 def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
     met = 0
@@ -161,12 +150,12 @@ def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
             assert failed(said) and episode.log[0].taken is None
             again = episode.step(call)
             assert failed(again) == (kind not in ("timeout", "locked")), again
-            thought, change = expert.react(said)
+            reaction = react(said)
             with Episode(task, faults=False) as clean:
                 expected = clean.step(call)
             if kind not in ("timeout", "locked"):
                 assert (
-                    episode.step({"name": call["name"], "arguments": change(call["arguments"])})
+                    episode.step({"name": call["name"], "arguments": reaction.change(call["arguments"])})
                     == expected
                 )
     assert met or kind in (
@@ -186,7 +175,7 @@ def test_faults_come_at_their_rate_and_only_of_the_kinds_asked_for():
     }
     assert (
         plan_fault(
-            draw("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("type",), special=0.0)),
+            draw_task("api", 0, 0, Difficulty(fault_rate=1.0, fault_kinds=("type",), special=0.0)),
             ("timeout",),
         )
         is None
@@ -199,7 +188,7 @@ def test_what_moved_is_never_where_it_was():
     """
     met = 0
     for index in range(3000):
-        task = draw(
+        task = draw_task(
             "api", 5, index, Difficulty(fault_rate=1.0, fault_kinds=("moved",), special=0.0)
         )
         with Episode(task) as episode:
@@ -209,8 +198,7 @@ def test_what_moved_is_never_where_it_was():
                     break
         if episode.fault and episode.fault[1] == "moved":
             met += 1
-            _, change = expert.react(said)
-            assert change(step.call["arguments"]) != step.call["arguments"], said
+            assert react(said).change(step.call["arguments"]) != step.call["arguments"], said
     assert met > 2000
 
 
@@ -255,14 +243,14 @@ def test_training_words_ask_for_the_same_tasks(name, split):
 def test_a_task_has_names_of_its_split_alone(name, split):
     others = set()
     for task in tasks(name, 100, split=split, distractors=2, fault_rate=1.0):
-        _, episode = expert.solve(task)
+        _, episode = solve_task(task)
         text = " ".join(
             [
                 task.request,
                 task.answer,
                 str(task.tools),
                 str(task.solution),
-                *(entry.said for entry in episode.log),
+                *(entry.observation for entry in episode.log),
             ]
         )
         assert not strangers(text, split), strangers(text, split)
@@ -278,24 +266,24 @@ def test_purposes_share_no_seed():
         for run in range(50)
         for index in range(3)
     }
-    drawn = {draw("math", *place).seed for place in seen}
+    drawn = {draw_task("math", *place).seed for place in seen}
     assert len(seen) == len(drawn) == len(PURPOSES) * 150
     for purpose, split in PURPOSES.items():
         assert Tasks(purpose, 1, ["api", "math"], Difficulty())[3].difficulty.split == split
     with pytest.raises(UserError, match="no purpose 'tests'; there are .*validation"):
         seed_of("tests", 0)
     with pytest.raises(UserError, match="wanted a number from 0"):
-        draw("api", 0, 2**32)
+        draw_task("api", 0, 2**32)
 
 
 def test_unknown_world():
     with pytest.raises(UserError, match="api, sql, shell, math, safety"):
-        world("apy")
+        world_class("apy")
 
 
 @given(st.text() | st.binary() | st.dictionaries(st.text(), st.integers()))
 def test_an_episode_survives_any_call(call):
-    with Episode(draw("api", 0, 1, Difficulty(fault_rate=1.0))) as episode:
+    with Episode(draw_task("api", 0, 1, Difficulty(fault_rate=1.0))) as episode:
         assert failed(episode.step(call)) and episode.log[-1].faults
 
 
@@ -324,7 +312,7 @@ def test_no_valid_call_breaks_a_world(name):
 
     @given(nasty, st.integers(-(2**63), 2**63 - 1), st.integers(0, 5), st.text())
     def act(text, number, index, answer):
-        task = draw(name, 5, index)
+        task = draw_task(name, 5, index)
         with Episode(task) as episode:
             for tool in task.tools:
                 properties = tool["function"]["parameters"]["properties"]
@@ -564,7 +552,7 @@ def test_safety_judges_both_ways():
         with Episode(task) as refusing:
             assert refusing.verify("refuse: no") == task.answer.startswith("refuse")
         if order:
-            messages, _ = expert.solve(task)
+            messages, _ = solve_task(task)
             with Episode(task) as complying:
                 for message in messages:
                     for call in message.get("tool_calls", ()):
@@ -585,7 +573,7 @@ def test_what_was_done_cannot_be_undone_by_doing_it_right_afterwards():
             right, done = task.solution[0].call, done + 1
             with Episode(task) as episode:
                 episode.step(
-                    tools.hard_negatives(right, task.tools, random.Random(0), task)["logic"]
+                    hard_negatives(right, task.tools, random.Random(0), task)["logic"]
                 )
                 episode.step(right)
                 assert not episode.verify(task.answer)
@@ -608,13 +596,13 @@ def test_an_episode_never_raises(monkeypatch, raised):
 
     for name in ("step", "verify", "close"):
         monkeypatch.setattr(Api, name, break_)
-    task = next(task for task in (draw("api", 0, index) for index in range(50)) if task.solution)
+    task = next(task for task in (draw_task("api", 0, index) for index in range(50)) if task.solution)
     with Episode(task, faults=False) as episode:
         said = episode.step(task.solution[0].call)
         assert said == "error: the tool broke down" and episode.problem.startswith(
             type(raised).__name__
         )
-        assert [(entry.said, entry.taken, entry.faults) for entry in episode.log] == [
+        assert [(entry.observation, entry.taken, entry.faults) for entry in episode.log] == [
             (said, None, [])
         ]
         assert episode.verify(task.answer) is False and episode.verified is False
@@ -625,7 +613,7 @@ def test_a_request_to_stop_is_no_failure(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Api, "step", stop), monkeypatch.setattr(Api, "verify", stop)
-    task = next(task for task in (draw("api", 0, index) for index in range(50)) if task.solution)
+    task = next(task for task in (draw_task("api", 0, index) for index in range(50)) if task.solution)
     with Episode(task, faults=False) as episode:
         with pytest.raises(KeyboardInterrupt):
             episode.step(task.solution[0].call)
@@ -665,8 +653,8 @@ def test_the_rule_looks_through_any_text_in_time(part):
 
 
 def test_without_bubblewrap_the_shell_world_is_left_out_with_one_line(monkeypatch, capfd):
-    monkeypatch.setattr(worlds, "available", lambda: False)
-    worlds.told.cache_clear()
+    monkeypatch.setattr("worlds.shell.available", lambda: False)
+    _say_once.cache_clear()
     tasks = [Tasks("amplify", 0, ["api", "shell", "math"], Difficulty()) for _ in range(3)]
     assert [some.worlds for some in tasks] == [["api", "math"]] * 3 and tasks[0][1].world == "math"
     said = capfd.readouterr().err.splitlines()

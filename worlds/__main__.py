@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 
 import tyro
 
-from worlds import tools as toolbox
+from worlds.tools import compact_tool
 from config import UserError, run
-from worlds.expert import critique, trajectory
-from worlds.base import WORLDS, Difficulty, Episode, Tasks, failed
+from worlds.critique import critique
+from worlds.expert import trajectory
+from worlds import WORLDS
+from worlds.base import Episode, failed
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 COLOURS = {"user": "1", "plan": "36", "call": "33", "said": "32", "error": "31", "faint": "2"}
 
@@ -46,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         task, made = tasks[index], trajectory(*tasks.arguments(index))
         say(f"\n── {task.world} {index}: {task.kind} " + "─" * 60, "faint")
         for tool in task.tools:
-            say(f"  {toolbox.compact(tool)}", "faint")
+            say(f"  {compact_tool(tool)}", "faint")
         for message in made.messages:
             content = message["content"]
             if message["role"] == "tool":

@@ -4,7 +4,7 @@ arguments (paper 3.1.3, 6.5).
 Every task makes up its tools. A tool turns named quantities into another one, `gives dolu:
 kemi(rana, bolo?) int, slow|fast`, and the request asks for a quantity: "Find pita. rana is 17." The
 agent has to find the tool that gives pita, see that it needs dolu, find the one that gives dolu,
-and so on; nothing can be known from names alone, which is what "one-shot tool learning" means here.
+and so on; nothing can be read off names alone, which is what "one-shot tool learning" means here.
 
 - A tool's result is a hash of the task, the tool and the arguments: a wrong argument gives a wrong
   number, and always the same one.
@@ -15,173 +15,207 @@ and so on; nothing can be known from names alone, which is what "one-shot tool l
 """
 
 import json
-import random
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from worlds.tools import tool
-from worlds.base import BABBLE, Difficulty, Step, Task, Wordings, World, draw_name
+from worlds.base import SolutionStep, Task, World
+from worlds.calls import value_text
+from worlds.difficulty import Difficulty
+from worlds.drawing import Drawing
+from worlds.faults import BABBLE
+from worlds.splits import Wordings
+from worlds.tools import make_tool
 
-ASKING = Wordings(
-    (
-        "Find {goal}.",
-        "Get {goal}.",
-        "What is {goal}?",
-        "Give me {goal}.",
-        "I want {goal}.",
-        "Tell us {goal}.",
-        "Do you need {goal}? Find it.",
-        "Which number is {goal}?",
-        "Show me {goal}.",
-        "Let me have {goal}.",
-        "Help me find {goal}.",
-        "We need {goal}.",
-        "Say {goal}.",
-        "Please tell us {goal}.",
-        "Can you tell me what {goal} is?",
-        "I ask for {goal}.",
-    ),
-    (
-        "Tell me {goal}.",
-        "I need {goal}.",
-        "Work out {goal}.",
-        "How much is {goal}?",
-        "Look up {goal} for me.",
-        "{goal}, please.",
-    ),
-    (
-        "Compute {goal}.",
-        "{goal} is wanted.",
-        "Could somebody determine {goal}?",
-        "Bring back {goal}.",
-    ),
-)
+WORDINGS = {
+    "asking": Wordings(
+        (
+            "Find {goal}.",
+            "Get {goal}.",
+            "What is {goal}?",
+            "Give me {goal}.",
+            "I want {goal}.",
+            "Tell us {goal}.",
+            "Do you need {goal}? Find it.",
+            "Which number is {goal}?",
+            "Show me {goal}.",
+            "Let me have {goal}.",
+            "Help me find {goal}.",
+            "We need {goal}.",
+            "Say {goal}.",
+            "Please tell us {goal}.",
+            "Can you tell me what {goal} is?",
+            "I ask for {goal}.",
+        ),
+        (
+            "Tell me {goal}.",
+            "I need {goal}.",
+            "Work out {goal}.",
+            "How much is {goal}?",
+            "Look up {goal} for me.",
+            "{goal}, please.",
+        ),
+        (
+            "Compute {goal}.",
+            "{goal} is wanted.",
+            "Could somebody determine {goal}?",
+            "Bring back {goal}.",
+        ),
+    )
+}
+
+INTEGER = {"type": "integer"}
+
+# ------------------------------------------------------------------------------------------- tools
 
 
 @dataclass(frozen=True)
 class Maker:
-    """A tool by what it does: the arguments' schemas in order, those that it must have, and the
-    quantity that comes out.
-    """
+    """A tool by what it does."""
 
     name: str
-    gives: str
-    arguments: dict[str, dict]
+    gives: str  # the quantity that comes out
+    arguments: dict[str, dict]  # their schemas, in order
     required: list[str]
 
+    def as_tool(self) -> dict:
+        """The tool as the agent sees it."""
+        return make_tool(self.name, f"gives {self.gives}", self.arguments, self.required)
 
-def result(seed: int, call: dict) -> int:
+    def signature(self) -> str:
+        """kemi(rana, bolo?)"""
+        keys = [key if key in self.required else f"{key}?" for key in self.arguments]
+        return f"{self.name}({', '.join(keys)})"
+
+
+def api_result(seed: int, call: dict) -> int:
     """What a tool returns: three digits out of a hash of the task, the tool and the arguments."""
-    return (
-        100
-        + zlib.crc32(f"{seed} {call['name']} {sorted(call['arguments'].items())}".encode()) % 900
-    )
+    key = f"{seed} {call['name']} {sorted(call['arguments'].items())}"
+    return 100 + zlib.crc32(key.encode()) % 900
 
 
-def plain(value: Any) -> str:
-    """A value in a sentence: JSON's true and false, text without quotation marks."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def draw_argument(rng: random.Random, name: Callable[[], str]) -> tuple[dict, Any]:
+def draw_argument(draw: Drawing) -> tuple[dict, Any]:
     """The schema of a further argument, and a value that it allows."""
-    kind = rng.choice(("integer", "boolean", "text", "choice"))
+    kind = draw.rng.choice(("integer", "boolean", "text", "choice"))
     if kind == "integer":
-        return {"type": "integer"}, rng.randrange(10, 100)
+        return INTEGER, draw.rng.randrange(10, 100)
     if kind == "boolean":
-        return {"type": "boolean"}, rng.random() < 0.5
+        return {"type": "boolean"}, draw.rng.random() < 0.5
     if kind == "text":
-        return {"type": "string"}, name()
-    choices = [name(), name()]
-    return {"type": "string", "enum": choices}, rng.choice(choices)
+        return {"type": "string"}, draw.name()
+    choices = [draw.name(), draw.name()]
+    return {"type": "string", "enum": choices}, draw.rng.choice(choices)
 
 
-def draw_makers(
-    rng: random.Random, name: Callable[[], str], goal: str, calls: int, arguments: int
-) -> tuple[list[Maker], dict[str, Any]]:
+def draw_makers(draw: Drawing, goal: str, calls: int) -> tuple[list[Maker], dict[str, Any]]:
     """Backwards from the goal, a maker of it and makers of quantities that earlier ones need; and
-    the values left to be given.
+    the values that are left for the request to give.
     """
+    rng = draw.rng
     makers: list[Maker] = []
     given: dict[str, Any] = {}
-    open_integers: list[
-        str
-    ] = []  # needed quantities that a further maker could give instead of the request
+    open_integers: list[str] = []  # needed quantities that a further maker could give
     wanted = goal
     for _ in range(calls):
-        maker = Maker(name(), wanted, {}, [])
-        for place in range(rng.randint(1, arguments)):
-            key = name()
-            schema, value = (
-                draw_argument(rng, name) if place else ({"type": "integer"}, rng.randrange(10, 100))
-            )
-            maker.arguments[key] = schema
-            if optional := place > 0 and rng.random() < 0.3:
-                if (
-                    rng.random() < 0.5
-                ):  # an optional argument counts only where the request names it
-                    given[key] = value
+        maker = Maker(draw.name(), wanted, {}, [])
+        for place in range(rng.randint(1, draw.difficulty.arguments)):
+            key = draw.name()
+            if place == 0:
+                schema, value = INTEGER, rng.randrange(10, 100)
             else:
-                given[key] = value
+                schema, value = draw_argument(draw)
+            maker.arguments[key] = schema
+            optional = place > 0 and rng.random() < 0.3
+            if not optional:
                 maker.required.append(key)
-            if not optional and schema == {"type": "integer"}:
-                open_integers.append(key)
+                if schema == INTEGER:
+                    open_integers.append(key)
+            # an optional argument counts only where the request names it
+            if not optional or rng.random() < 0.5:
+                given[key] = value
         makers.append(maker)
         given.pop(wanted, None)
         wanted = open_integers.pop(rng.randrange(len(open_integers)))
     return makers, given
 
 
-def wrong_calls(call: dict, makers: list[Maker], known: dict[str, Any]) -> list[dict]:
-    """Calls that obey the schemas and are senseless here: another tool that takes the same
-    quantity, another quantity's number, one off.
+def draw_decoy(draw: Drawing, makers: list[Maker], only_inputs: bool) -> Maker:
+    """A tool that shares a noun with a right one: its input (with another result), or its result
+    (from something that is not known).
     """
-    wrong = [
-        {"name": maker.name, "arguments": {key: known[key] for key in maker.required}}
-        for maker in makers
-        if maker.name != call["name"]
-        and set(maker.required) <= known.keys() & call["arguments"].keys()
-    ]
-    for key, value in call["arguments"].items():
-        if type(value) is int:
-            others = [other for name, other in known.items() if type(other) is int and name != key]
-            wrong += [
-                {"name": call["name"], "arguments": {**call["arguments"], key: other}}
-                for other in (*others[:2], value + 1)
-            ]
-    return wrong
-
-
-def solve(seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Maker]) -> list[Step]:
-    """The calls with their values, each after those whose results it needs."""
-    steps: list[Step] = []
-    known, number = dict(given), {}  # quantity -> its value; quantity -> the step that gives it
-    for maker in reversed(makers):
-        call = {
-            "name": maker.name,
-            "arguments": {key: known[key] for key in maker.arguments if key in known},
-        }
-        sources = [
-            key if key in number else f"{key} {plain(known[key])}" for key in call["arguments"]
+    if only_inputs or draw.rng.random() < 0.5:
+        integers = [
+            key for maker in makers for key, schema in maker.arguments.items() if schema == INTEGER
         ]
-        heard = [f"{key} is {known[key]}" for key in call["arguments"] if key in number]
+        key = draw.rng.choice(integers)
+        name = draw.name()
+        return Maker(name, draw.name(), {key: INTEGER}, [key])
+    key = draw.name()
+    name = draw.name()
+    return Maker(name, draw.rng.choice(makers).gives, {key: INTEGER}, [key])
+
+
+def draw_unrelated(draw: Drawing) -> Maker:
+    """A tool that has nothing to do with the task."""
+    name = draw.name()
+    gives = draw.name()
+    key = draw.name()
+    return Maker(name, gives, {key: INTEGER}, [key])
+
+
+# ---------------------------------------------------------------------------------------- solutions
+
+
+def solve_chain(
+    seed: int, makers: list[Maker], given: dict[str, Any], decoys: list[Maker]
+) -> list[SolutionStep]:
+    """The calls with their values, each after those whose results it needs."""
+    steps: list[SolutionStep] = []
+    known = dict(given)  # quantity → its value
+    source: dict[str, int] = {}  # quantity → the number of the step that gives it
+    for maker in reversed(makers):
+        arguments = {key: known[key] for key in maker.arguments if key in known}
+        call = {"name": maker.name, "arguments": arguments}
+        inputs = [
+            key if key in source else f"{key} {value_text(value)}"
+            for key, value in arguments.items()
+        ]
+        results = [f"{key} is {value}" for key, value in arguments.items() if key in source]
         steps.append(
-            Step(
-                goal=f"{maker.name} for {maker.gives}: {', '.join(sources)}",
-                thought=", ".join(heard or ["given"]),
+            SolutionStep(
+                goal=f"{maker.name} for {maker.gives}: {', '.join(inputs)}",
+                thought=", ".join(results or ["given"]),
                 call=call,
-                depends_on=tuple(number[key] for key in call["arguments"] if key in number),
-                wrong=tuple(wrong_calls(call, [*makers, *decoys], known)),
+                depends_on=tuple(source[key] for key in arguments if key in source),
+                wrong=tuple(senseless_calls(call, [*makers, *decoys], known)),
             )
         )
-        known[maker.gives] = result(seed, call)
-        number[maker.gives] = len(steps)
+        known[maker.gives] = api_result(seed, call)
+        source[maker.gives] = len(steps)
     return steps
 
 
-def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
+def senseless_calls(call: dict, makers: list[Maker], known: dict[str, Any]) -> list[dict]:
+    """Calls that obey the schemas and are senseless here: another tool that takes the same
+    quantity, another quantity's number, one off.
+    """
+    name = call["name"]
+    arguments = call["arguments"]
+    wrong = []
+    for maker in makers:
+        if maker.name != name and set(maker.required) <= known.keys() & arguments.keys():
+            values = {key: known[key] for key in maker.required}
+            wrong.append({"name": maker.name, "arguments": values})
+    for key, value in arguments.items():
+        if type(value) is int:
+            others = [other for quantity, other in known.items() if quantity != key]
+            others = [other for other in others if type(other) is int]
+            for other in (*others[:2], value + 1):
+                wrong.append({"name": name, "arguments": {**arguments, key: other}})
+    return wrong
+
+
+def search_lines(goal: str, makers: list[Maker], given: dict[str, Any]) -> list[str]:
     """Backward chaining written down: "dolu: kemi(rana, bolo?)" and "rana ?, bolo slow" for each
     tool that is looked at, "rana: none" where nothing gives a quantity.
 
@@ -192,20 +226,22 @@ def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
     """
     lines: list[str] = []
 
+    def state(key: str, maker: Maker) -> str:
+        if key in given:
+            return value_text(given[key])
+        return "?" if key in maker.required else "-"
+
     def can_have(quantity: str, above: tuple[str, ...]) -> bool:
-        makers = [maker for maker in tools if maker.gives == quantity and quantity not in above]
-        for maker in makers:
-            open_ = [key for key in maker.required if key not in given]
-            said = [
-                f"{key} {plain(given[key]) if key in given else '?' if key in open_ else '-'}"
-                for key in maker.arguments
-            ]
-            lines.append(
-                f"{quantity}: {maker.name}({', '.join(key if key in maker.required else f'{key}?' for key in maker.arguments)})\n{', '.join(said)}"
-            )
-            if all([can_have(key, (*above, quantity)) for key in open_]):
+        """Whether a quantity can be had without those that it is itself needed for."""
+        fitting = [maker for maker in makers if maker.gives == quantity and quantity not in above]
+        for maker in fitting:
+            lines.append(f"{quantity}: {maker.signature()}")
+            lines.append(", ".join(f"{key} {state(key, maker)}" for key in maker.arguments))
+            # every one is looked at, also behind one that cannot be had
+            needed = [key for key in maker.required if key not in given]
+            if all([can_have(key, (*above, quantity)) for key in needed]):
                 return True
-        if not makers:
+        if not fitting:
             lines.append(f"{quantity}: none")
         return False
 
@@ -213,110 +249,91 @@ def search(goal: str, tools: list[Maker], given: dict[str, Any]) -> list[str]:
     return lines
 
 
-def draw_decoy(
-    rng: random.Random, name: Callable[[], str], makers: list[Maker], ambiguous: bool
-) -> Maker:
-    """A tool that shares a noun with a right one: its input (another result), or its result (from
-    something that is not known).
-    """
-    if ambiguous or rng.random() < 0.5:
-        key = rng.choice(
-            [
-                key
-                for maker in makers
-                for key, schema in maker.arguments.items()
-                if schema == {"type": "integer"}
-            ]
-        )
-        return Maker(name(), name(), {key: {"type": "integer"}}, [key])
-    key = name()
-    return Maker(name(), rng.choice(makers).gives, {key: {"type": "integer"}}, [key])
+# ------------------------------------------------------------------------------------------- world
 
 
 class Api(World):
+    """Tools that give one quantity for others; a task asks for one of them."""
+
     faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied", "expired")
-    wordings = {"asking": ASKING}
+    wordings = WORDINGS
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
-        rng, wording = random.Random(f"api {seed}"), random.Random(f"words {seed}")
-        used: set[str] = set()
+        draw = Drawing("api", seed, difficulty, WORDINGS)
+        rng = draw.rng
 
-        def name() -> str:
-            return draw_name(rng, difficulty.split, used)
+        # the goal and the chain of tools that leads to it
+        goal = draw.name()
+        kind = "chain"
+        if rng.random() < difficulty.special:
+            kind = rng.choice(("ask", "none"))
+        calls = rng.randint(1, min(difficulty.chain, difficulty.tools))
+        makers, given = draw_makers(draw, goal, calls)
 
-        goal = name()
-        kind = rng.choice(("ask", "none")) if rng.random() < difficulty.special else "chain"
-        makers, given = draw_makers(
-            rng,
-            name,
-            goal,
-            rng.randint(1, min(difficulty.chain, difficulty.tools)),
-            difficulty.arguments,
-        )
+        # further tools. Where a value is missing, a second way to the goal from another unknown
+        # would be as good, so none is offered
         decoys: list[Maker] = []
-        for extra in range(difficulty.tools - len(makers)):
-            # Where a value is missing, a second way to the goal from another unknown would be as
-            # good: then none is offered.
-            decoys.append(
-                draw_decoy(rng, name, [*makers, *decoys], kind == "ask")
-                if extra < difficulty.decoys
-                else Maker(name(), name(), {(key := name()): {"type": "integer"}}, [key])
-            )
-        solution = solve(seed, makers, given, decoys)
-        answer, constraints = f"answer: {result(seed, solution[-1].call)}", {"goal": goal}
-        if kind == "ask":
-            missing = rng.choice(
-                [key for maker in makers for key in maker.required if key in given]
-            )
-            del given[missing]
-            solution, answer, constraints = (
-                [],
-                f"ask: {missing}",
-                {"goal": goal, "missing": missing},
-            )
-        elif kind == "none":
-            goal = name()
-            solution, answer, constraints = [], "no tool fits", {"goal": goal}
-        shown = rng.sample([*makers, *decoys], len(makers) + len(decoys))
-        tools = [
-            tool(maker.name, f"gives {maker.gives}", maker.arguments, maker.required)
-            for maker in shown
-        ]
+        for place in range(difficulty.tools - len(makers)):
+            if place < difficulty.decoys:
+                decoys.append(draw_decoy(draw, [*makers, *decoys], only_inputs=kind == "ask"))
+            else:
+                decoys.append(draw_unrelated(draw))
 
-        noise = {
-            name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)
-        }  # in the request, and in every result
+        # the solution
+        solution = solve_chain(seed, makers, given, decoys)
+        answer = f"answer: {api_result(seed, solution[-1].call)}"
+        constraints = {"goal": goal}
+        if kind == "ask":
+            needed = [key for maker in makers for key in maker.required if key in given]
+            missing = rng.choice(needed)
+            del given[missing]
+            solution = []
+            answer = f"ask: {missing}"
+            constraints = {"goal": goal, "missing": missing}
+        elif kind == "none":
+            goal = draw.name()
+            solution = []
+            answer = "no tool fits"
+            constraints = {"goal": goal}
+
+        # what the agent sees; noise is in the request, and in every result
+        shown = rng.sample([*makers, *decoys], len(makers) + len(decoys))
+        noise = {draw.name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}
         facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
-        asking = ASKING.draw(wording, difficulty.words, goal=goal)
-        if difficulty.babble and wording.random() < difficulty.babble:
-            before, behind = (
-                wording.choices(BABBLE, k=wording.randint(0, 3)),
-                wording.choices(BABBLE, k=wording.choice((0, 0, 1))),
-            )
-            asking = f"{' '.join([*before, goal, *behind])}."
-        request = " ".join([asking, *(f"{key} is {plain(value)}." for key, value in facts)])
+        sentences = [asking(draw, goal)]
+        sentences += [f"{key} is {value_text(value)}." for key, value in facts]
         return Task(
-            "api",
-            kind,
-            seed,
-            request,
-            tools,
-            solution,
-            answer,
-            {**constraints, **given},
+            world="api",
+            kind=kind,
+            seed=seed,
+            request=" ".join(sentences),
+            tools=[maker.as_tool() for maker in shown],
+            solution=solution,
+            answer=answer,
+            constraints={**constraints, **given},
             truth={
                 "gives": {maker.name: maker.gives for maker in [*makers, *decoys]},
                 "noise": noise,
             },
             difficulty=difficulty,
-            analysis="\n".join(search(goal, shown, given)),
+            analysis="\n".join(search_lines(goal, shown, given)),
         )
 
     def step(self, call: dict) -> str:
-        said = {
-            **self.task.truth["noise"],
-            self.task.truth["gives"][call["name"]]: result(self.task.seed, call),
-        }
-        return json.dumps(dict(sorted(said.items())), separators=(",", ":"))
+        quantity = self.task.truth["gives"][call["name"]]
+        values = {**self.task.truth["noise"], quantity: api_result(self.task.seed, call)}
+        return json.dumps(dict(sorted(values.items())), separators=(",", ":"))
+
+
+def asking(draw: Drawing, goal: str) -> str:
+    """The sentence that asks for the goal; in a share of `babble`, the goal among random words."""
+    sentence = draw.ask("asking", goal=goal)
+    rng = draw.word_rng
+    babble = draw.difficulty.babble
+    if babble and rng.random() < babble:
+        before = rng.choices(BABBLE, k=rng.randint(0, 3))
+        behind = rng.choices(BABBLE, k=rng.choice((0, 0, 1)))
+        sentence = f"{' '.join([*before, goal, *behind])}."
+    return sentence

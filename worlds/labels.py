@@ -18,14 +18,16 @@ from torch import Tensor
 
 from config import Model
 from support.data import Packed, pack
-from worlds.expert import call_message, solve
+from worlds.expert import call_message, solve_task
 from losses import IGNORE
 from mch import PARTS, constraint_texts
 from model import SAGE
 from agent import Rollout, rollouts
 from support.tokenizer import Tokenizer
-from worlds.tools import decode, hard_negatives
-from worlds.base import Task, Tasks, seed_of
+from worlds.calls import decode_call
+from worlds.negatives import hard_negatives
+from worlds.base import Task
+from worlds.tasks import Tasks, seed_of
 
 Labels = list[float | None]  # of one step, in the order of PARTS; None: nobody can know
 
@@ -86,7 +88,7 @@ def judge(episode: Rollout) -> list[Labels]:
             met = (
                 episode.fault is not None and episode.fault[0] == place
             )  # the injected fault: the world did not take the call
-            meant = decode(entry.call) if met else entry.taken
+            meant = decode_call(entry.call) if met else entry.taken
             done = next((number for number in left if steps[number] == meant), None)
             if (
                 done is None
@@ -176,7 +178,7 @@ def encoded(task: Task, messages: list[dict], tokenizer: Tokenizer) -> tuple[lis
 
 def of_solution(task: Task, tokenizer: Tokenizer) -> list[dict]:
     """The expert's episode, if it verified."""
-    messages, episode = solve(task)
+    messages, episode = solve_task(task)
     calls = ["tool_calls" in message for message in messages if message["role"] == "assistant"]
     return (
         [
@@ -200,7 +202,7 @@ def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict
     episode that ends with the spoilt call.
     """
     rows = of_solution(task, tokenizer)
-    messages = solve(task, faults=False)[0]
+    messages = solve_task(task, faults=False)[0]
     if places := [place for place, message in enumerate(messages) if "tool_calls" in message]:
         place = rng.choice(places)
         right = messages[place]["tool_calls"][0]["function"]
@@ -233,7 +235,7 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
     """An own episode up to its first wrong step, the part that is wrong, and what the expert writes
     in its place; None where no step is wrong by itself, or
     the expert has come another way."""
-    messages, _ = solve(episode.task)
+    messages, _ = solve_task(episode.task)
     tokens, own = encoded(episode.task, messages, tokenizer)
     written, experts = (
         spans_of(episode.tokens, episode.action_mask, tokenizer.stop),
@@ -248,7 +250,7 @@ def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str,
         if wrong:
             begin, last = experts[done]
             return episode.tokens[: end + 1], wrong[0], tokens[begin : last + 1]
-        made = [decode(episode.log[place].call) for place in group]
+        made = [decode_call(episode.log[place].call) for place in group]
         if not made or made != calls[done : done + len(made)]:
             return None
         done += len(made)

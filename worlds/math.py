@@ -4,26 +4,25 @@ sections 5.3, 6.3, 6.4).
     "kemi has 12 pens. kemi has 5 fewer than luna. pano has 2 times as many as luna. How many has
     pano?"
 
-No tools: the plan *is* the solution, one computation a line, each line naming the lines it needs;
-the answer is an integer. A trap is a
-sentence whose first reading gives a wrong number ("kemi has 5 fewer than luna" read as luna = kemi
-- 5, boxes rounded down). Who falls
-for it falls for the same number, so a majority can be wrong: that is where voting and verified
-voting part (section 6.4, "Is it just
-voting?"). `truth["tempting"]` is the number that the first trap leads to.
+No tools: the plan *is* the solution, one computation per line, each line naming the lines it needs;
+the answer is an integer. A trap is a sentence whose first reading gives a wrong number ("kemi has 5
+fewer than luna" read as luna = kemi - 5, boxes rounded down). Everybody who falls for it arrives at
+the same number, so a majority can be wrong: that is where voting and verified voting part (section
+6.4, "Is it just voting?"). `truth["tempting"]` is the number that the first trap leads to.
 
 The constraints (the start, the change of each sentence, who is asked for) are what the
 inverse-consistency head reconstructs.
 """
 
-import random
-
-from worlds.base import Difficulty, Step, Task, Wordings, World, draw_name
+from worlds.base import SolutionStep, Task, World
+from worlds.difficulty import Difficulty
+from worlds.drawing import Drawing
+from worlds.splits import Wordings
 
 THINGS = ("pens", "cups", "eggs", "coins", "nails", "books")
-LARGEST = 40  # numbers stay small: the point is reading and order, not arithmetic
+LARGEST_COUNT = 40  # numbers stay small: the point is reading and order, not arithmetic
 
-WORDINGS = {  # of a relation: {b} is told by {a}
+WORDINGS = {  # of a relation: {b} follows from {a}
     "start": Wordings(
         ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."),
         ("{a} holds {n} {thing}.",),
@@ -64,8 +63,8 @@ WORDINGS = {  # of a relation: {b} is told by {a}
         ("What is {a}?", "Say what {a} is."), ("{a} is how many?",), ("State {a}.",)
     ),
 }
-# kind: what is so of a known a and a new b, and what a hasty reader takes it for; "turned" names
-# the known one first: "{a} has {n} more than {b}."
+# How a new number b follows from a known number a, and what a hasty reader takes it for. "turned"
+# names the known one first: "{a} has {n} more than {b}."
 RELATIONS = {
     "more": (lambda a, n: a + n, None),
     "fewer": (lambda a, n: a - n, None),
@@ -75,7 +74,7 @@ RELATIONS = {
     "turned times": (lambda a, n: a // n if a % n == 0 else 0, lambda a, n: a * n),
     "boxes": (lambda a, n: -(-a // n), lambda a, n: a // n),
 }
-SIGNS = {
+OPERATORS = {
     "more": "+",
     "fewer": "-",
     "times": "*",
@@ -86,84 +85,100 @@ SIGNS = {
 }
 
 
+class Story:
+    """A word problem, drawn sentence by sentence."""
+
+    def __init__(self, draw: Drawing):
+        self.draw = draw
+        draw.used.clear()
+        self.people = [draw.name()]
+        self.start = draw.rng.randrange(5, 25)
+        self.thing = draw.rng.choice(THINGS)
+        self.sentences = [draw.ask("start", a=self.people[0], n=self.start, thing=self.thing)]
+        self.value = self.start  # of the last person
+        self.tempting = self.start  # the same as a hasty reader has it
+        self.trapped = False  # the first trap was passed; a hasty reader reads the rest well
+        self.values = [self.start]
+        self.kinds: list[str] = []
+        self.changes: list[int] = []
+        self.steps = [SolutionStep(f"{self.people[0]} = {self.start}", "", None)]
+        for _ in range(draw.rng.randint(1, draw.difficulty.chain)):
+            self.add_sentence()
+
+    def add_sentence(self) -> None:
+        """One more person, whose number follows from the last one's."""
+        rng = self.draw.rng
+        kinds = [kind for kind in RELATIONS if kind != "boxes" or not self.kinds]
+        kind = rng.choice(kinds)
+        n = rng.randrange(2, 4) if "times" in kind else rng.randrange(2, 10)
+        self.people.append(self.draw.name())
+        known, new = self.people[-2:]
+        if kind.startswith("turned"):
+            known, new = new, known
+        self.sentences.append(self.draw.ask(kind.removeprefix("turned "), a=known, b=new, n=n))
+
+        right, hasty = RELATIONS[kind]
+        before = self.value
+        self.value = right(before, n)
+        if hasty and not self.trapped:
+            self.tempting = hasty(self.tempting, n)
+            self.trapped = True
+        else:
+            self.tempting = right(self.tempting, n)
+        rounded = " up" if kind == "boxes" and before % n else ""
+        line = f"{self.people[-1]} = {before} {OPERATORS[kind]} {n}{rounded} = {self.value}"
+        self.steps.append(SolutionStep(line, "", None, (len(self.steps),)))
+        self.values.append(self.value)
+        self.kinds.append(kind)
+        self.changes.append(n)
+
+    def sound(self) -> bool:
+        """Whether all numbers are in range, the trap tempts to another number, and no number of the
+        request is the answer.
+        """
+        in_range = all(0 < value <= LARGEST_COUNT for value in self.values)
+        tempts = not self.trapped or self.tempting != self.value
+        return in_range and tempts and self.value not in {self.start, *self.changes}
+
+    def add_noise(self) -> None:
+        """A sentence about somebody else, anywhere behind the first."""
+        rng = self.draw.rng
+        name = self.draw.name()
+        noise = self.draw.ask("noise", a=name, n=rng.randrange(5, 25), thing=self.thing)
+        self.sentences.insert(rng.randrange(1, len(self.sentences) + 1), noise)
+
+
 class Math(World):
+    """Word problems; no tools."""
+
     faults = ()
     wordings = WORDINGS
+    why_not_acting = "it has no tools"
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
-        rng, wording = random.Random(f"math {seed}"), random.Random(f"words {seed}")
-        used: set[str] = set()
-
-        def ask(what: str, **slots) -> str:
-            return WORDINGS[what].draw(wording, difficulty.words, **slots)
-
-        # until all numbers are in range, the trap tempts to another number, and copying one is no
-        # answer
-        while True:
-            used.clear()
-            people = [draw_name(rng, difficulty.split, used)]
-            value = tempting = start = rng.randrange(5, 25)
-            thing = rng.choice(THINGS)
-            sentences = [ask("start", a=people[0], n=start, thing=thing)]
-            steps = [Step(f"{people[0]} = {start}", "", None)]
-            constraints: dict = {"start": start}
-            kinds: list[str] = []
-            fell = False  # into the first trap; a hasty reader is assumed to read the rest well
-            for place in range(rng.randint(1, difficulty.chain)):
-                kind = (
-                    rng.choice([kind for kind in RELATIONS if kind != "boxes"])
-                    if place
-                    else rng.choice([*RELATIONS])
-                )
-                right, hasty = RELATIONS[kind]
-                n = rng.randrange(2, 4) if "times" in kind else rng.randrange(2, 10)
-                people.append(draw_name(rng, difficulty.split, used))
-                other, haver = people[-2:]
-                if kind.startswith("turned"):
-                    other, haver = haver, other
-                sentences.append(ask(kind.removeprefix("turned "), a=other, b=haver, n=n))
-                before, value = value, right(value, n)
-                tempting = (hasty if hasty and not fell else right)(tempting, n)
-                fell = fell or hasty is not None
-                up = " up" if kind == "boxes" and before % n else ""
-                steps.append(
-                    Step(
-                        f"{people[-1]} = {before} {SIGNS[kind]} {n}{up} = {value}",
-                        "",
-                        None,
-                        (len(steps),),
-                    )
-                )
-                constraints |= {f"change {place + 1}": n, f"kind {place + 1}": kind}
-                kinds.append(kind)
-            numbers = [int(step.goal.split(" = ")[-1]) for step in steps]
-            said = {start, *(constraints[f"change {place + 1}"] for place in range(len(kinds)))}
-            if (
-                all(0 < number <= LARGEST for number in numbers)
-                and (not fell or tempting != value)
-                and value not in said
-            ):
-                break
+        draw = Drawing("math", seed, difficulty, WORDINGS)
+        story = Story(draw)
+        while not story.sound():
+            story = Story(draw)
         for _ in range(difficulty.distractors):
-            noise = ask(
-                "noise",
-                a=draw_name(rng, difficulty.split, used),
-                n=rng.randrange(5, 25),
-                thing=thing,
-            )
-            sentences.insert(rng.randrange(1, len(sentences) + 1), noise)
-        asked = ask("ask boxes" if kinds[-1] == "boxes" else "ask", a=people[-1])
+            story.add_noise()
+
+        asked = story.people[-1]
+        constraints: dict = {"start": story.start}
+        for number, (kind, change) in enumerate(zip(story.kinds, story.changes), 1):
+            constraints |= {f"change {number}": change, f"kind {number}": kind}
+        question = draw.ask("ask boxes" if story.kinds[-1] == "boxes" else "ask", a=asked)
         return Task(
-            "math",
-            "trap" if fell else "plain",
-            seed,
-            " ".join([*sentences, asked]),
-            [],
-            steps,
-            f"answer: {value}",
-            {**constraints, "asked": people[-1]},
-            truth={"tempting": tempting if fell else None},
+            world="math",
+            kind="trap" if story.trapped else "plain",
+            seed=seed,
+            request=" ".join([*story.sentences, question]),
+            tools=[],
+            solution=story.steps,
+            answer=f"answer: {story.value}",
+            constraints={**constraints, "asked": asked},
+            truth={"tempting": story.tempting if story.trapped else None},
             difficulty=difficulty,
         )
 

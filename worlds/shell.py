@@ -11,27 +11,27 @@
 Judged by the answer, or by the whole tree afterwards against one that the generator worked out in
 Python, not by running the solution.
 
-The commands run in real bash in a sandbox (worlds/sandbox.py); without bubblewrap there is no shell
-world. Every tree is dated years ago and a request that needs a day names it, so that results do not
-depend on when they are asked for. That makes the paper's case come true by itself: `-mtime 1`
-counts from the machine's clock, and finds nothing.
+The commands run in real bash in a sandbox (worlds/extras/sandbox.py); without bubblewrap there is
+no shell world. Every tree is dated years ago and a request that needs a day names it, so that
+results do not depend on when they are asked for. That makes the paper's case come true by itself:
+`-mtime 1` counts from the machine's clock, and finds nothing.
 """
 
 import json
-import random
 import shlex
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 
-from worlds.tools import tool
-from worlds.base import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
-from worlds.sandbox import File, Limits, Sandbox, SandboxDied, Tree
+from worlds.base import SolutionStep, Task, World
+from worlds.difficulty import Difficulty
+from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
+from worlds.extras.sandbox import File, Limits, Sandbox, SandboxDied, Tree, available
+from worlds.splits import Wordings
+from worlds.tools import make_tool
 
-BASH = tool("bash", "runs a command", {"command": {"type": "string"}})
-KINDS = ("txt", "log", "pdf", "csv", "tmp")
-MOST_TEXT = 600  # characters of output that the agent sees
+BASH_TOOL = make_tool("bash", "runs a command", {"command": {"type": "string"}})
+FILE_KINDS = ("txt", "log", "pdf", "csv", "tmp")
+MOST_OUTPUT = 600  # characters that the agent sees
 LIMITS = Limits(wall=1.5, cpu=1)  # a command of these tasks takes milliseconds
 MOST_IDLE = 4  # sandboxes kept for the next episode, per thread
 
@@ -173,78 +173,68 @@ WORDINGS = {
     ),
 }
 
-
-# -----------------------------------------------------------------------------------------------------
-# the tree
+# ----------------------------------------------------------------------------------------- the tree
 
 
-@dataclass
-class Ground:
+class Folder(Drawing):
     """What a task is drawn from: a folder with files of two kinds, a target, a word that some lines
     have, and a day.
+
+    Two to four files are of the kind asked for, one to three of another; decoys are files of a
+    second folder with the same kinds.
     """
 
-    rng: random.Random
-    name: Callable[[], str]
-    ask: Callable[..., str]  # (what, **slots): a request in the task's wording
-    files: dict[str, tuple[str, int]]  # path -> (text, days before today)
-    source: str
-    target: str
-    kind: str  # the kind of file asked for ...
-    other: str  # ... and another that is there too
-    word: str
-    today: date
+    def __init__(self, seed: int, difficulty: Difficulty):
+        super().__init__("shell", seed, difficulty, WORDINGS)
+        rng = self.rng
+        self.source = self.name()
+        self.target = self.name()
+        self.word = self.name()
+        self.kind, self.other = rng.sample(FILE_KINDS, 2)  # asked for; there too
+        self.today = date(2021, 1, 10) + timedelta(days=rng.randrange(1000))
+
+        # paths with their ages; the kind asked for has every age as often as the others
+        ages = rng.sample((0, 1, 2, 9), 4)
+        self.files: dict[str, tuple[str, int]] = {}  # path → (text, days before today)
+        fitting = rng.randint(2, 4)
+        for place in range(fitting + rng.randint(1, 3)):
+            kind = self.kind if place < fitting else self.other
+            self.files[f"{self.source}/{self.name()}.{kind}"] = "", ages[place % 4]
+        if difficulty.decoys:
+            aside = self.name()
+            for _ in range(difficulty.decoys):
+                age = rng.choice(ages)
+                path = f"{aside}/{self.name()}.{rng.choice((self.kind, self.other))}"
+                self.files[path] = "", age
+
+        # two to five lines of names; the word is in none of them until a family puts it there
+        for path, (_, age) in self.files.items():
+            lines = [f"{self.name()} {rng.randrange(100)}\n" for _ in range(rng.randint(2, 5))]
+            self.files[path] = "".join(lines), age
 
     def of_kind(self, kind: str) -> list[str]:
-        return [
-            path
-            for path in self.files
-            if path.startswith(self.source + "/") and path.endswith("." + kind)
-        ]
+        """The folder's files of a kind."""
+        start = f"{self.source}/"
+        return [path for path in self.files if path.startswith(start) and path.endswith("." + kind)]
 
-    def moved(self, paths: list[str], keep: bool = False) -> dict[str, str]:
-        """The tree's texts after these files have gone to the target, or were copied there."""
-        texts = {path: text for path, (text, _) in self.files.items() if keep or path not in paths}
-        return texts | {
-            f"{self.target}/{path.split('/')[-1]}": self.files[path][0] for path in paths
-        }
+    def texts(self) -> dict[str, str]:
+        """Each path's text."""
+        return {path: text for path, (text, _) in self.files.items()}
 
+    def without(self, paths: list[str]) -> dict[str, str]:
+        """The tree's texts after these files have gone."""
+        return {path: text for path, text in self.texts().items() if path not in paths}
 
-def draw_ground(rng: random.Random, wording: random.Random, difficulty: Difficulty) -> Ground:
-    """A folder with two or three files of the kind asked for and as many others; decoys are files
-    of a second folder with the same kinds.
-    """
-    used: set[str] = set()
+    def moved(self, paths: list[str]) -> dict[str, str]:
+        """The tree's texts after these files have gone to the target."""
+        return self.without(paths) | self._at_target(paths)
 
-    def name() -> str:
-        return draw_name(rng, difficulty.split, used)
+    def copied(self, paths: list[str]) -> dict[str, str]:
+        """The tree's texts after these files were copied to the target."""
+        return self.texts() | self._at_target(paths)
 
-    def ask(what: str, **slots) -> str:
-        return WORDINGS[what].draw(wording, difficulty.words, **slots)
-
-    source, target, word = name(), name(), name()
-    kind, other = rng.sample(KINDS, 2)
-    today = date(2021, 1, 10) + timedelta(days=rng.randrange(1000))
-    ages = rng.sample((0, 1, 2, 9), 4)  # the kind asked for has every age as often as the others
-    files = {}
-    found = rng.randint(2, 4)
-    for place in range(found + rng.randint(1, 3)):
-        files[f"{source}/{name()}.{kind if place < found else other}"] = "", ages[place % 4]
-    if difficulty.decoys:
-        aside = name()
-        for _ in range(difficulty.decoys):
-            files[f"{aside}/{name()}.{rng.choice((kind, other))}"] = "", rng.choice(ages)
-    for (
-        path,
-        (_, age),
-    ) in (
-        files.items()
-    ):  # two to five lines of names; the word is in none of them until a family puts it there
-        files[path] = (
-            "".join(f"{name()} {rng.randrange(100)}\n" for _ in range(rng.randint(2, 5))),
-            age,
-        )
-    return Ground(rng, name, ask, files, source, target, kind, other, word, today)
+    def _at_target(self, paths: list[str]) -> dict[str, str]:
+        return {f"{self.target}/{path.split('/')[-1]}": self.files[path][0] for path in paths}
 
 
 def tree_of(files: dict[str, tuple[str, int]], today: date) -> Tree:
@@ -258,393 +248,396 @@ def tree_of(files: dict[str, tuple[str, int]], today: date) -> Tree:
     return tree
 
 
-# --------------------------------------------------------------------------------------------------
-# the families
-# Each takes the ground, may change its files, and gives: request, steps, answer, constraints, and
-# the texts afterwards (None: as before).
+def texts_of(tree: Tree) -> dict[str, str]:
+    """The texts of all files. Empty folders do not count, links count as themselves."""
+    texts = {}
+    for path, file in tree.items():
+        if file.data is not None:
+            texts[path] = file.data.decode(errors="replace")
+        elif file.other:
+            texts[path] = file.other
+    return texts
 
-Draft = tuple[str, list[Step], str, dict, dict[str, str] | None]
+
+# ------------------------------------------------------------------------------------- the families
+# Each drafts a task from the folder, and may change its files first; `after` of a draft is every
+# file's text.
 
 
-def bash(command: str) -> dict:
+def bash_call(command: str) -> dict:
     return {"name": "bash", "arguments": {"command": command}}
 
 
-def step(
+def bash_step(
     goal: str,
     thought: str,
     command: str,
     depends_on: tuple[int, ...] = (),
     wrong: tuple[str, ...] = (),
-) -> Step:
-    return Step(goal, thought, bash(command), depends_on, tuple(bash(line) for line in wrong))
+) -> SolutionStep:
+    return SolutionStep(goal, thought, bash_call(command), depends_on, tuple(map(bash_call, wrong)))
 
 
-def count(ground: Ground) -> Draft:
-    folder, kind = ground.source, ground.kind
-    request = ground.ask("count", kind=kind, a=folder)
-    steps = [
-        step(
-            f"count {kind} in {folder}",
-            f"find {kind}, count",
-            f"find {folder} -name '*.{kind}' | wc -l",
-            wrong=(
-                f"find . -name '*.{kind}' | wc -l",
-                f"find {folder} -name '*.{ground.other}' | wc -l",
-                f"ls {folder} | wc -l",
-            ),
-        )
-    ]
-    return (
-        request,
-        steps,
-        f"answer: {len(ground.of_kind(kind))}",
-        {"action": "count", "from": folder, "kind": kind},
-        None,
+def count_files(folder: Folder) -> Draft:
+    a, kind = folder.source, folder.kind
+    step = bash_step(
+        f"count {kind} in {a}",
+        f"find {kind}, count",
+        f"find {a} -name '*.{kind}' | wc -l",
+        wrong=(
+            f"find . -name '*.{kind}' | wc -l",
+            f"find {a} -name '*.{folder.other}' | wc -l",
+            f"ls {a} | wc -l",
+        ),
+    )
+    return Draft(
+        request=folder.ask("count", kind=kind, a=a),
+        steps=[step],
+        answer=f"answer: {len(folder.of_kind(kind))}",
+        constraints={"action": "count", "from": a, "kind": kind},
     )
 
 
-def lines(ground: Ground) -> Draft:
-    path = ground.of_kind(ground.kind)[0]
-    number = ground.files[path][0].count("\n")
-    request = ground.ask("lines", path=path)
-    steps = [
-        step(
-            f"count lines of {path}",
-            "count lines",
-            f"wc -l < {path}",
-            wrong=(f"wc -c < {path}", f"wc -l < {ground.of_kind(ground.other)[0]}"),
-        )
-    ]
-    return request, steps, f"answer: {number}", {"action": "lines", "from": path}, None
-
-
-def matching(ground: Ground) -> Draft:
-    path, word = ground.of_kind(ground.kind)[0], ground.word
-    text, age = ground.files[path]
-    rows = [
-        f"{word} {row.split()[1]}" if ground.rng.random() < 0.6 or not place else row
-        for place, row in enumerate(text.splitlines())
-    ]
-    ground.files[path] = "\n".join(rows) + "\n", age
-    number = sum(word in row for row in rows)
-    request = ground.ask("matching", path=path, word=word)
-    steps = [
-        step(
-            f"count {word} in {path}",
-            f"grep {word}, count",
-            f"grep -c {word} {path}",
-            wrong=(f"wc -l < {path}", f"grep -vc {word} {path}"),
-        )
-    ]
-    return (
-        request,
-        steps,
-        f"answer: {number}",
-        {"action": "matching", "from": path, "word": word},
-        None,
+def count_lines(folder: Folder) -> Draft:
+    path = folder.of_kind(folder.kind)[0]
+    another = folder.of_kind(folder.other)[0]
+    text, _ = folder.files[path]
+    step = bash_step(
+        f"count lines of {path}",
+        "count lines",
+        f"wc -l < {path}",
+        wrong=(f"wc -c < {path}", f"wc -l < {another}"),
+    )
+    return Draft(
+        request=folder.ask("lines", path=path),
+        steps=[step],
+        answer=f"answer: {text.count(chr(10))}",
+        constraints={"action": "lines", "from": path},
     )
 
 
-def move(ground: Ground) -> Draft:
-    a, b, kind = ground.source, ground.target, ground.kind
-    request = ground.ask("move", kind=kind, a=a, b=b)
-    steps = [
-        step(
-            f"move {kind} from {a} to {b}",
-            f"make {b}, move {kind}",
-            f"mkdir -p {b} && mv {a}/*.{kind} {b}",
-            wrong=(
-                f"mv {a}/*.{kind} {b}",
-                f"mkdir -p {b} && cp {a}/*.{kind} {b}",
-                f"mkdir -p {b} && mv {a}/* {b}",
-            ),
-        )
-    ]
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "move", "from": a, "to": b, "kind": kind},
-        ground.moved(ground.of_kind(kind)),
+def count_matching(folder: Folder) -> Draft:
+    path, word = folder.of_kind(folder.kind)[0], folder.word
+    text, age = folder.files[path]
+    lines = text.splitlines()
+    for place, line in enumerate(lines):
+        if folder.rng.random() < 0.6 or place == 0:
+            lines[place] = f"{word} {line.split()[1]}"
+    folder.files[path] = "\n".join(lines) + "\n", age
+    number = sum(word in line for line in lines)
+    step = bash_step(
+        f"count {word} in {path}",
+        f"grep {word}, count",
+        f"grep -c {word} {path}",
+        wrong=(f"wc -l < {path}", f"grep -vc {word} {path}"),
+    )
+    return Draft(
+        request=folder.ask("matching", path=path, word=word),
+        steps=[step],
+        answer=f"answer: {number}",
+        constraints={"action": "matching", "from": path, "word": word},
     )
 
 
-def copy(ground: Ground) -> Draft:
-    a, b, kind = ground.source, ground.target, ground.kind
-    request = ground.ask("copy", kind=kind, a=a, b=b)
-    steps = [
-        step(
-            f"copy {kind} from {a} to {b}",
-            f"make {b}, copy {kind}",
+def move_files(folder: Folder) -> Draft:
+    a, b, kind = folder.source, folder.target, folder.kind
+    step = bash_step(
+        f"move {kind} from {a} to {b}",
+        f"make {b}, move {kind}",
+        f"mkdir -p {b} && mv {a}/*.{kind} {b}",
+        wrong=(
+            f"mv {a}/*.{kind} {b}",
             f"mkdir -p {b} && cp {a}/*.{kind} {b}",
-            wrong=(
-                f"cp {a}/*.{kind} {b}",
-                f"mkdir -p {b} && mv {a}/*.{kind} {b}",
-                f"mkdir -p {b} && cp {a}/* {b}",
-            ),
-        )
-    ]
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "copy", "from": a, "to": b, "kind": kind},
-        ground.moved(ground.of_kind(kind), keep=True),
+            f"mkdir -p {b} && mv {a}/* {b}",
+        ),
+    )
+    return Draft(
+        request=folder.ask("move", kind=kind, a=a, b=b),
+        steps=[step],
+        answer="done",
+        constraints={"action": "move", "from": a, "to": b, "kind": kind},
+        after=folder.moved(folder.of_kind(kind)),
     )
 
 
-def delete(ground: Ground) -> Draft:
-    a, kind = ground.source, ground.kind
-    request = ground.ask("delete", kind=kind, a=a)
-    steps = [
-        step(
-            f"delete {kind} in {a}",
-            f"remove {kind}",
-            f"rm {a}/*.{kind}",
-            wrong=(f"rm {a}/*", f"rm -r {a}", f"rm {a}/*.{ground.other}"),
-        )
-    ]
-    gone = ground.of_kind(kind)
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "delete", "from": a, "kind": kind},
-        {p: text for p, (text, _) in ground.files.items() if p not in gone},
+def copy_files(folder: Folder) -> Draft:
+    a, b, kind = folder.source, folder.target, folder.kind
+    step = bash_step(
+        f"copy {kind} from {a} to {b}",
+        f"make {b}, copy {kind}",
+        f"mkdir -p {b} && cp {a}/*.{kind} {b}",
+        wrong=(
+            f"cp {a}/*.{kind} {b}",
+            f"mkdir -p {b} && mv {a}/*.{kind} {b}",
+            f"mkdir -p {b} && cp {a}/* {b}",
+        ),
+    )
+    return Draft(
+        request=folder.ask("copy", kind=kind, a=a, b=b),
+        steps=[step],
+        answer="done",
+        constraints={"action": "copy", "from": a, "to": b, "kind": kind},
+        after=folder.copied(folder.of_kind(kind)),
     )
 
 
-def yesterday(ground: Ground) -> Draft:
-    a, b, kind = ground.source, ground.target, ground.kind
-    path = ground.of_kind(kind)[0]
-    ground.files[path] = ground.files[path][0], 1
-    today, day = ground.today, ground.today - timedelta(days=1)
-    request = ground.ask("yesterday", today=today, kind=kind, a=a, b=b)
+def delete_files(folder: Folder) -> Draft:
+    a, kind = folder.source, folder.kind
+    step = bash_step(
+        f"delete {kind} in {a}",
+        f"remove {kind}",
+        f"rm {a}/*.{kind}",
+        wrong=(f"rm {a}/*", f"rm -r {a}", f"rm {a}/*.{folder.other}"),
+    )
+    return Draft(
+        request=folder.ask("delete", kind=kind, a=a),
+        steps=[step],
+        answer="done",
+        constraints={"action": "delete", "from": a, "kind": kind},
+        after=folder.without(folder.of_kind(kind)),
+    )
+
+
+def move_yesterdays(folder: Folder) -> Draft:
+    """The paper's case (section 7.1): only a range of days finds yesterday's files."""
+    a, b, kind = folder.source, folder.target, folder.kind
+    first = folder.of_kind(kind)[0]
+    folder.files[first] = folder.files[first][0], 1  # at least one is of yesterday
+    today = folder.today
+    day = today - timedelta(days=1)
     find = f"mkdir -p {b} && find {a} -name '*.{kind}'"
-    steps = [
-        step(
-            f"move {kind} of {day} from {a} to {b}",
-            f"yesterday is {day}",
-            f"{find} -newermt {day} ! -newermt {today} -exec mv -t {b} {{}} +",
-            wrong=(
-                f"{find} -mtime 1 -exec mv -t {b} {{}} +",  # the paper's own error
-                f"{find} -newermt yesterday -exec mv -t {b} {{}} +",
-                f"{find} -newermt {today} -exec mv -t {b} {{}} +",
-                f"{find} -newermt {day} -exec mv -t {b} {{}} +",
-            ),
-        )
-    ]
-    paths = [path for path in ground.of_kind(kind) if ground.files[path][1] == 1]
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "move", "from": a, "to": b, "kind": kind, "day": str(day)},
-        ground.moved(paths),
+    move = f"-exec mv -t {b} {{}} +"
+    step = bash_step(
+        f"move {kind} of {day} from {a} to {b}",
+        f"yesterday is {day}",
+        f"{find} -newermt {day} ! -newermt {today} {move}",
+        wrong=(
+            f"{find} -mtime 1 {move}",  # the paper's own error
+            f"{find} -newermt yesterday {move}",
+            f"{find} -newermt {today} {move}",
+            f"{find} -newermt {day} {move}",
+        ),
+    )
+    return Draft(
+        request=folder.ask("yesterday", today=today, kind=kind, a=a, b=b),
+        steps=[step],
+        answer="done",
+        constraints={"action": "move", "from": a, "to": b, "kind": kind, "day": str(day)},
+        after=folder.moved([path for path in folder.of_kind(kind) if folder.files[path][1] == 1]),
     )
 
 
-def archive(ground: Ground) -> Draft:
-    a, b = ground.source, ground.target
-    request = ground.ask("archive", a=a, b=b)
-    steps = [
-        step(
-            f"pack {a} into {b}.tar",
-            f"tar {a}",
-            f"tar -cf {b}.tar {a}",
-            wrong=(
-                f"tar -cf {a}.tar {a}",
-                f"tar -czf {b}.tgz {a}",
-                f"tar -cf {b}.tar {a}/*.{ground.kind}",
-            ),
-        )
-    ]
-    texts = {path: text for path, (text, _) in ground.files.items()}
-    packed = {path: text for path, text in texts.items() if path.startswith(a + "/")}
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "archive", "from": a, "to": b},
-        texts | {f"{b}.tar": json.dumps(packed, sort_keys=True)},
+def archive_of(texts: dict[str, str], folder: str) -> str:
+    """What the judge reads out of an archive of a folder: its texts, as JSON."""
+    packed = {path: text for path, text in texts.items() if path.startswith(folder + "/")}
+    return json.dumps(packed, sort_keys=True)
+
+
+def archive_folder(folder: Folder) -> Draft:
+    a, b = folder.source, folder.target
+    step = bash_step(
+        f"pack {a} into {b}.tar",
+        f"tar {a}",
+        f"tar -cf {b}.tar {a}",
+        wrong=(
+            f"tar -cf {a}.tar {a}",
+            f"tar -czf {b}.tgz {a}",
+            f"tar -cf {b}.tar {a}/*.{folder.kind}",
+        ),
+    )
+    texts = folder.texts()
+    return Draft(
+        request=folder.ask("archive", a=a, b=b),
+        steps=[step],
+        answer="done",
+        constraints={"action": "archive", "from": a, "to": b},
+        after=texts | {f"{b}.tar": archive_of(texts, a)},
     )
 
 
-def located(ground: Ground) -> Draft:
-    """Two calls: which file says the word, then what to do with that one; a third where the chain
-    may be longer.
-    """
-    a, b, word = ground.source, ground.target, ground.word
-    path = ground.rng.choice(ground.of_kind(ground.kind) + ground.of_kind(ground.other))
-    text, age = ground.files[path]
-    ground.files[path] = f"{word} {ground.rng.randrange(100)}\n" + text, age
-    find = step(
+def find_then_act(folder: Folder) -> Draft:
+    """Two calls: which file says the word, then what to do with that one."""
+    a, b, word = folder.source, folder.target, folder.word
+    path = folder.rng.choice(folder.of_kind(folder.kind) + folder.of_kind(folder.other))
+    text, age = folder.files[path]
+    text = f"{word} {folder.rng.randrange(100)}\n{text}"
+    folder.files[path] = text, age
+    find = bash_step(
         f"which file of {a} says {word}",
         f"grep {word}",
         f"grep -l {word} {a}/*",
         wrong=(f"grep -c {word} {a}/*", f"ls {a}"),
     )
-    action = ground.rng.choice(("lines", "move", "delete"))
+    action = folder.rng.choice(("lines", "move", "delete"))
+    constraints = {"action": action, "from": a}
     if action == "lines":
-        request = ground.ask("lines of located", a=a, word=word)
-        steps = [find, step("count its lines", path, f"wc -l < {path}", (1,), (f"wc -c < {path}",))]
-        return (
-            request,
-            steps,
-            f"answer: {text.count(chr(10)) + 1}",
-            {"action": "lines", "from": a, "word": word},
-            None,
+        act = bash_step("count its lines", path, f"wc -l < {path}", (1,), (f"wc -c < {path}",))
+        return Draft(
+            request=folder.ask("lines of located", a=a, word=word),
+            steps=[find, act],
+            answer=f"answer: {text.count(chr(10))}",
+            constraints={**constraints, "word": word},
         )
     if action == "move":
-        request = ground.ask("move located", a=a, b=b, word=word)
-        steps = [
-            find,
-            step(
-                f"move it to {b}",
-                path,
-                f"mkdir -p {b} && mv {path} {b}",
-                (1,),
-                (f"mv {path} {b}", f"mkdir -p {b} && cp {path} {b}"),
-            ),
-        ]
-        return (
-            request,
-            steps,
-            "done",
-            {"action": "move", "from": a, "to": b, "word": word},
-            ground.moved([path]),
+        act = bash_step(
+            f"move it to {b}",
+            path,
+            f"mkdir -p {b} && mv {path} {b}",
+            (1,),
+            (f"mv {path} {b}", f"mkdir -p {b} && cp {path} {b}"),
         )
-    request = ground.ask("delete located", a=a, word=word)
-    steps = [find, step("delete it", path, f"rm {path}", (1,), (f"rm {a}/*",))]
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "delete", "from": a, "word": word},
-        {p: t for p, (t, _) in ground.files.items() if p != path},
+        return Draft(
+            request=folder.ask("move located", a=a, b=b, word=word),
+            steps=[find, act],
+            answer="done",
+            constraints={**constraints, "to": b, "word": word},
+            after=folder.moved([path]),
+        )
+    act = bash_step("delete it", path, f"rm {path}", (1,), (f"rm {a}/*",))
+    return Draft(
+        request=folder.ask("delete located", a=a, word=word),
+        steps=[find, act],
+        answer="done",
+        constraints={**constraints, "word": word},
+        after=folder.without([path]),
     )
 
 
-def collected(ground: Ground) -> Draft:
+def collect_files(folder: Folder) -> Draft:
     """Three calls: move all of a kind, count them at their new place, pack that place."""
-    request, steps, _, constraints, texts = move(ground)
-    b, kind = ground.target, ground.kind
-    moved = {path: text for path, text in texts.items() if path.startswith(b + "/")}
-    steps += [
-        step(
-            f"count {kind} in {b}",
-            "count",
-            f"find {b} -name '*.{kind}' | wc -l",
-            (1,),
-            (f"find . -name '*.{ground.other}' | wc -l",),
-        ),
-        step(
-            f"pack {b} into {b}.tar",
-            f"tar {b}",
-            f"tar -cf {b}.tar {b}",
-            (1,),
-            (f"tar -cf {ground.source}.tar {b}",),
-        ),
-    ]
-    return (
-        f"{request} {ground.ask('collected', b=b)}",
-        steps,
-        f"answer: {len(moved)}",
-        constraints | {"then": "count, archive"},
-        texts | {f"{b}.tar": json.dumps(moved, sort_keys=True)},
+    draft = move_files(folder)
+    b, kind = folder.target, folder.kind
+    count = bash_step(
+        f"count {kind} in {b}",
+        "count",
+        f"find {b} -name '*.{kind}' | wc -l",
+        (1,),
+        (f"find . -name '*.{folder.other}' | wc -l",),
+    )
+    pack = bash_step(
+        f"pack {b} into {b}.tar",
+        f"tar {b}",
+        f"tar -cf {b}.tar {b}",
+        (1,),
+        (f"tar -cf {folder.source}.tar {b}",),
+    )
+    return Draft(
+        request=f"{draft.request} {folder.ask('collected', b=b)}",
+        steps=[*draft.steps, count, pack],
+        answer=f"answer: {len(folder.of_kind(kind))}",
+        constraints={**draft.constraints, "then": "count, archive"},
+        after=draft.after | {f"{b}.tar": archive_of(draft.after, b)},
     )
 
 
-FAMILIES = {
-    1: (count, lines, matching, move, copy, delete, yesterday, archive),
-    2: (located,),
-    3: (collected,),
-}  # by calls needed
+SHELL_FAMILIES: Families = {
+    1: {
+        "count": count_files,
+        "lines": count_lines,
+        "matching": count_matching,
+        "move": move_files,
+        "copy": copy_files,
+        "delete": delete_files,
+        "yesterday": move_yesterdays,
+        "archive": archive_folder,
+    },
+    2: {"located": find_then_act},
+    3: {"collected": collect_files},
+}
 
 
-# ------------------------------------------------------------------------------------------------------
-# the world
+def ask_for_folder(folder: Folder) -> Draft:
+    """A move or a copy whose target is not given."""
+    action = folder.rng.choice(("move", "copy"))
+    request = folder.ask("ask", action=action, kind=folder.kind, a=folder.source)
+    if request.startswith(action):
+        request = request[0].upper() + request[1:]
+    constraints = {
+        "action": action,
+        "from": folder.source,
+        "kind": folder.kind,
+        "missing": "folder",
+    }
+    return Draft(request, [], "ask: folder", constraints)
+
+
+def fit_no_command(folder: Folder) -> Draft:
+    """A request that has nothing to do with files."""
+    request = folder.ask("unsuited", a=folder.source, b=folder.target)
+    return Draft(request, [], "no tool fits", {"action": "none"})
+
+
+# ---------------------------------------------------------------------------------------- the world
 
 
 class Shell(World):
+    """A folder in a sandbox, and bash."""
+
     faults = ("timeout", "locked", "renamed", "incomplete", "denied", "expired")
     wordings = WORDINGS
+    # .sandboxes: those that may be used again; a sandbox ends with the thread that started it
+    idle = threading.local()
+
+    @classmethod
+    def why_unplayable(cls) -> str:
+        if available():
+            return ""
+        return (
+            "a model's commands run nowhere but in bubblewrap, which is not installed "
+            "(apt-get install bubblewrap)"
+        )
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
-        rng = random.Random(f"shell {seed}")
-        ground = draw_ground(rng, random.Random(f"words {seed}"), difficulty)
-        # a quarter of the tasks needs one call more than the rest, as far as the chain may go
-        length = 1
-        while length < min(difficulty.chain, max(FAMILIES)) and rng.random() < 0.25:
-            length += 1
-        family = rng.choice(FAMILIES[length])
-        request, steps, answer, constraints, texts = family(ground)
-        kind = family.__name__
+        folder = Folder(seed, difficulty)
+        rng = folder.rng
+
+        # what is asked
+        length = draw_chain_length(rng, min(difficulty.chain, max(SHELL_FAMILIES)))
+        families = SHELL_FAMILIES[length]
+        kind = rng.choice(list(families))
+        draft = families[kind](folder)
+
+        # another right answer than a call
         if rng.random() < difficulty.special:
-            texts, steps = None, []
-            if rng.random() < 0.5:
-                kind, answer = "ask", "ask: folder"
-                action = rng.choice(("move", "copy"))
-                request = ground.ask("ask", action=action, kind=ground.kind, a=ground.source)
-                request = (
-                    request[0].upper() + request[1:] if request.startswith(action) else request
-                )
-                constraints = {
-                    "action": action,
-                    "from": ground.source,
-                    "kind": ground.kind,
-                    "missing": "folder",
-                }
-            else:
-                kind, answer = "none", "no tool fits"
-                request = ground.ask("unsuited", a=ground.source, b=ground.target)
-                constraints = {"action": "none"}
-        for _ in range(difficulty.distractors):
-            request += " " + ground.ask("noise", name=ground.name(), n=rng.randrange(2, 100))
-        decoys = [
-            tool(ground.name(), f"gives {ground.name()}", {ground.name(): {"type": "integer"}})
-            for _ in range(difficulty.tools - 1)
-        ]
-        shown = [BASH, *decoys]
-        rng.shuffle(shown)
+            kind = "ask" if rng.random() < 0.5 else "none"
+            draft = ask_for_folder(folder) if kind == "ask" else fit_no_command(folder)
+
+        noise = folder.noise()
         return Task(
-            "shell",
-            kind,
-            seed,
-            request,
-            shown,
-            steps,
-            answer,
-            constraints,
-            truth={"files": ground.files, "today": ground.today, "texts": texts},
+            world="shell",
+            kind=kind,
+            seed=seed,
+            request=draft.request + noise,
+            tools=folder.with_decoys(BASH_TOOL),
+            solution=draft.steps,
+            answer=draft.answer,
+            constraints=draft.constraints,
+            truth={"files": folder.files, "today": folder.today, "texts": draft.after},
             difficulty=difficulty,
         )
-
-    idle = (
-        threading.local()
-    )  # .sandboxes: those that may be used again; a sandbox ends with the thread that started it
 
     def __init__(self, task: Task):
         super().__init__(task)
         self.sandbox: Sandbox | None = None  # opened by the first command: many episodes need none
         known = [call for step in task.solution for call in (step.call, *step.wrong) if call]
         self.written_here = {call["arguments"]["command"] for call in known}
-        self.reusable = True
+        self.reusable = True  # nothing ran in it that was not written here
 
     def open(self) -> Sandbox:
         """This episode's sandbox, filled with the task's tree."""
-        if self.sandbox is None:
-            tree = tree_of(self.task.truth["files"], self.task.truth["today"])
-            while idle := getattr(self.idle, "sandboxes", []):
-                self.sandbox = idle.pop()
-                try:
-                    self.sandbox.refill(tree)
-                    return self.sandbox
-                except SandboxDied:
-                    self.sandbox.close()
-            self.sandbox = Sandbox(tree, LIMITS)
+        if self.sandbox is not None:
+            return self.sandbox
+        tree = tree_of(self.task.truth["files"], self.task.truth["today"])
+        idle = getattr(self.idle, "sandboxes", [])
+        while idle:
+            self.sandbox = idle.pop()
+            try:
+                self.sandbox.refill(tree)
+                return self.sandbox
+            except SandboxDied:
+                self.sandbox.close()
+        self.sandbox = Sandbox(tree, LIMITS)
         return self.sandbox
 
     def step(self, call: dict) -> str:
@@ -656,22 +649,21 @@ class Shell(World):
             result = self.open().run(command)
         except SandboxDied as died:
             return f"error: {died}"
-        said = "\n".join(filter(None, (result.output.rstrip("\n"), result.stopped)))
-        said = said if len(said) <= MOST_TEXT else said[:MOST_TEXT] + " ..."
-        return (
-            (said or "ok")
-            if result.status == 0
-            else f"error: {said or 'no output'} (status {result.status})"
-        )
+        text = "\n".join(filter(None, (result.output.rstrip("\n"), result.stopped)))
+        if len(text) > MOST_OUTPUT:
+            text = text[:MOST_OUTPUT] + " ..."
+        if result.status == 0:
+            return text or "ok"
+        return f"error: {text or 'no output'} (status {result.status})"
 
     def verify(self, answer: str) -> bool:
         """By the answer unless it is "done", and by the tree: unchanged where the request asks for
         no change.
         """
-        unchanged = {path: text for path, (text, _) in self.task.truth["files"].items()}
-        wanted = self.task.truth["texts"] or unchanged
         if self.task.answer != "done" and not super().verify(answer):
             return False
+        unchanged = {path: text for path, (text, _) in self.task.truth["files"].items()}
+        wanted = self.task.truth["texts"] or unchanged
         if self.sandbox is None:  # nothing was run
             return wanted == unchanged
         try:
@@ -688,14 +680,11 @@ class Shell(World):
         hurt those who read them.
         """
         place = "/tmp/unpacked"
-        result = self.sandbox.run(
-            f"rm -rf {place} && mkdir {place} && tar -xf {shlex.quote(path)} -C {place}"
-        )
-        return (
-            json.dumps(texts_of(self.sandbox.tree(place)), sort_keys=True)
-            if result.status == 0
-            else "no archive"
-        )
+        unpack = f"tar -xf {shlex.quote(path)} -C {place}"
+        result = self.sandbox.run(f"rm -rf {place} && mkdir {place} && {unpack}")
+        if result.status:
+            return "no archive"
+        return json.dumps(texts_of(self.sandbox.tree(place)), sort_keys=True)
 
     def close(self) -> None:
         if self.sandbox is None:
@@ -706,13 +695,3 @@ class Shell(World):
         else:
             self.sandbox.close()
         self.sandbox = None
-
-
-def texts_of(tree: Tree) -> dict[str, str]:
-    """The texts of all files. Empty folders do not count, links count as themselves."""
-    texts = {
-        path: file.data.decode(errors="replace")
-        for path, file in tree.items()
-        if file.data is not None
-    }
-    return texts | {path: file.other for path, file in tree.items() if file.other}

@@ -17,27 +17,17 @@ statement's own code count against), in steps and seconds while it runs, in leng
 it may refer to.
 """
 
-import random
 import sqlite3
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
-from worlds.tools import tool
-from worlds.base import UNSUITED, Difficulty, Step, Task, Wordings, World, draw_name
+from worlds.base import SolutionStep, Task, World
+from worlds.difficulty import Difficulty
+from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
+from worlds.splits import Wordings
+from worlds.tools import make_tool
 
-SQL = tool("sql", "runs a query", {"query": {"type": "string"}})
-# of SQLite's virtual machine, some tens of milliseconds; a query over these tables takes about 100
-STEP_BUDGET = 1_000_000
-SECONDS = 0.5  # where steps are slow
-# tables, columns and functions that a statement may name, each time it names one; a view's count
-# where it is used
-REFERENCES = 250
-HEAP = 64 << 20  # bytes, of all databases of the process together
-# bytes of a statement, a value and a row: a function of two such values takes milliseconds at most
-LENGTH = 5000
-MOST_ROWS = 20  # rows that the agent sees
-MOST_TEXT = 600  # characters of an observation
+SQL_TOOL = make_tool("sql", "runs a query", {"query": {"type": "string"}})
 
 WORDINGS = {
     "select": Wordings(
@@ -173,21 +163,29 @@ WORDINGS = {
     ),
 }
 
-# ------------------------------------------------------------------------------------------- SQLite
-# for strangers
+# ----------------------------------------------------------------------------- SQLite for strangers
 
-ACTIONS = {
-    getattr(sqlite3, f"SQLITE_{action}")
-    for action in (
-        "SELECT READ INSERT UPDATE DELETE RECURSIVE TRANSACTION SAVEPOINT REINDEX CREATE_TABLE DROP_TABLE CREATE_INDEX DROP_INDEX "
-        "CREATE_VIEW DROP_VIEW CREATE_TRIGGER DROP_TRIGGER"
-    ).split()
-}
+# of SQLite's virtual machine, some tens of milliseconds; a query over these tables takes about 100
+STEP_BUDGET = 1_000_000
+SECONDS = 0.5  # where steps are slow
+# tables, columns and functions that a statement may name, each time it names one; a view's count
+# where it is used
+REFERENCES = 250
+HEAP = 64 << 20  # bytes, of all databases of the process together
+# bytes of a statement, a value and a row: a function of two such values takes milliseconds at most
+LENGTH = 5000
+MOST_ROWS = 20  # rows that the agent sees
+MOST_TEXT = 600  # characters of an observation
+
+_ACTION_NAMES = """SELECT READ INSERT UPDATE DELETE RECURSIVE TRANSACTION SAVEPOINT REINDEX
+CREATE_TABLE DROP_TABLE CREATE_INDEX DROP_INDEX CREATE_VIEW DROP_VIEW CREATE_TRIGGER DROP_TRIGGER"""
+ACTIONS = {getattr(sqlite3, f"SQLITE_{name}") for name in _ACTION_NAMES.split()}
 # neither another value each time nor a long one from a short statement (zeroblob, printf)
 FUNCTIONS = set(
-    "abs avg ceil ceiling char coalesce count dense_rank first_value floor glob group_concat hex ifnull iif instr lag last_value lead length "
-    "like likelihood likely lower ltrim max min mod nth_value ntile nullif pow power quote rank replace round row_number rtrim sign sqrt substr "
-    "substring sum total trim typeof unicode unlikely upper".split()
+    """abs avg ceil ceiling char coalesce count dense_rank first_value floor glob group_concat hex
+    ifnull iif instr lag last_value lead length like likelihood likely lower ltrim max min mod
+    nth_value ntile nullif pow power quote rank replace round row_number rtrim sign sqrt substr
+    substring sum total trim typeof unicode unlikely upper""".split()
 )
 
 
@@ -204,34 +202,35 @@ def guard(database: sqlite3.Connection, length: int = LENGTH) -> None:
     """
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages + max(pages, 64)}")
-    database.execute(
-        "PRAGMA temp_store = MEMORY"
-    )  # what sorters and DISTINCT put aside counts against the heap limit, too
+    # what sorters and DISTINCT put aside counts against the heap limit, too
+    database.execute("PRAGMA temp_store = MEMORY")
     database.execute(f"PRAGMA hard_heap_limit = {HEAP}")
-    for limit, most in (
-        ("LENGTH", length),
-        ("SQL_LENGTH", length),
-        ("LIKE_PATTERN_LENGTH", 100),
-        ("COLUMN", 100),
-        ("EXPR_DEPTH", 100),
-        ("COMPOUND_SELECT", 50),
-        ("VDBE_OP", 10_000),
-        ("FUNCTION_ARG", 20),
-        ("TRIGGER_DEPTH", 5),
-        ("ATTACHED", 0),
-    ):
-        database.setlimit(getattr(sqlite3, f"SQLITE_LIMIT_{limit}"), most)
+    limits = {
+        sqlite3.SQLITE_LIMIT_LENGTH: length,
+        sqlite3.SQLITE_LIMIT_SQL_LENGTH: length,
+        sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 100,
+        sqlite3.SQLITE_LIMIT_COLUMN: 100,
+        sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
+        sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 50,
+        sqlite3.SQLITE_LIMIT_VDBE_OP: 10_000,
+        sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 20,
+        sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 5,
+        sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    }
+    for limit, most in limits.items():
+        database.setlimit(limit, most)
 
 
 def execute(
     database: sqlite3.Connection, query: str, most: int = MOST_ROWS
 ) -> tuple[list[tuple], str]:
-    """Run one statement within its bounds:
+    """Run one statement within its bounds. Never raises.
 
-    (up to `most` rows and one to tell that there are more, "") or ([], what is wrong). Never
-    raises.
+    (up to `most` rows, and one more where there are more, "") or ([], what is wrong).
     """
-    steps, references, deadline = 0, 0, time.monotonic() + SECONDS
+    steps = 0
+    references = 0
+    deadline = time.monotonic() + SECONDS
 
     def spent() -> bool:
         nonlocal steps
@@ -241,190 +240,161 @@ def execute(
     def allowed(action: int, first: str | None, second: str | None, *_: object) -> int:
         nonlocal references
         references += 1
-        known = (
-            action in ACTIONS or action == sqlite3.SQLITE_FUNCTION and second.lower() in FUNCTIONS
-        )
-        return sqlite3.SQLITE_OK if known and references <= REFERENCES else sqlite3.SQLITE_DENY
+        function = action == sqlite3.SQLITE_FUNCTION and second.lower() in FUNCTIONS
+        if (action in ACTIONS or function) and references <= REFERENCES:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
 
     try:
         database.set_authorizer(allowed)
         database.set_progress_handler(spent, 20)
         cursor = database.execute(query)
-        if cursor.description is None:
-            return [
-                (f"{cursor.rowcount} row{'s' * (cursor.rowcount != 1)} changed",)
-            ] if cursor.rowcount >= 0 else [("ok",)], ""
-        rows = cursor.fetchmany(most + 1)
-        cursor.close()
-        return rows, ""
+        if cursor.description is not None:
+            rows = cursor.fetchmany(most + 1)
+            cursor.close()
+            return rows, ""
+        if cursor.rowcount < 0:
+            return [("ok",)], ""
+        return [(f"{cursor.rowcount} row{'' if cursor.rowcount == 1 else 's'} changed",)], ""
     except MemoryError:
         return [], "the query takes too much memory"
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-        too_long = "interrupted" in str(error)
-        return (
-            [],
-            "the query took too long"
-            if too_long
-            else "the query names too much"
-            if references > REFERENCES
-            else str(error),
-        )
+        if "interrupted" in str(error):
+            return [], "the query took too long"
+        if references > REFERENCES:
+            return [], "the query names too much"
+        return [], str(error)
 
 
-# ---------------------------------------------------------------------------------------------------
-# the tables
+# --------------------------------------------------------------------------------------- the tables
+
+Rows = list[list]
 
 
-@dataclass
-class Ground:
-    """What a task is drawn from: a table with a text key and integer columns, and maybe a second
-    one with the same keys.
+class Tables(Drawing):
+    """A table with a text key and integer columns, and maybe a second one with the same keys.
+
+    4 to 6 rows. The integers of a column differ, so that highest and lowest are one row each.
     """
 
-    rng: random.Random
-    name: Callable[[], str]
-    ask: Callable[..., str]  # (what, **slots): a request in the task's wording
-    table: str
-    columns: list[str]  # the key first
-    rows: list[list]
-    second: str
-    second_columns: list[str]
-    second_rows: list[list]
+    def __init__(self, seed: int, difficulty: Difficulty):
+        super().__init__("sql", seed, difficulty, WORDINGS)
+        self.table = self.name()
+        self.columns = [self.name() for _ in range(difficulty.arguments + 1)]  # the key first
+        self.key = self.columns[0]
+        keys = [self.name() for _ in range(self.rng.randint(4, 6))]
+        self.second = self.name() if difficulty.decoys else ""
+        self.rows = self.rows_of(keys, len(self.columns) - 1)
+        self.second_columns: list[str] = []
+        self.second_rows: Rows = []
+        if self.second:
+            self.second_columns = [self.key, self.name()]
+            self.second_rows = self.rows_of(keys, 1)
 
-    def number(self) -> tuple[int, str]:
+    def rows_of(self, keys: list[str], width: int) -> Rows:
+        """Rows with these keys and `width` integers each."""
+        columns = [self.rng.sample(range(1, 100), len(keys)) for _ in range(width)]
+        return [list(row) for row in zip(keys, *columns)]
+
+    def number_column(self) -> tuple[int, str]:
         """One of the integer columns: its place and name."""
         place = self.rng.randrange(1, len(self.columns))
         return place, self.columns[place]
 
-    def changed(self, rows: list[list]) -> dict[str, list[list]]:
-        """All tables, the first with these rows."""
-        return {
-            table: rows if table == self.table else old for table, (_, old) in self.tables().items()
-        }
-
-    def tables(self) -> dict[str, tuple[list[str], list[list]]]:
+    def contents(self) -> dict[str, tuple[list[str], Rows]]:
+        """Each table's columns and rows."""
         tables = {self.table: (self.columns, self.rows)}
-        return (
-            tables | {self.second: (self.second_columns, self.second_rows)}
-            if self.second
-            else tables
-        )
+        if self.second:
+            tables[self.second] = (self.second_columns, self.second_rows)
+        return tables
+
+    def with_rows(self, rows: Rows) -> dict[str, Rows]:
+        """Each table's rows, the first table with these."""
+        after = {table: old for table, (_, old) in self.contents().items()}
+        after[self.table] = rows
+        return after
+
+    def top_query(self, column: str, highest: bool) -> str:
+        """The query for the key of the row with the highest or lowest value."""
+        way = " DESC" if highest else ""
+        return f"SELECT {self.key} FROM {self.table} ORDER BY {column}{way} LIMIT 1"
+
+    def schema(self) -> str:
+        """Table kemi(rana, luno)."""
+        tables = sorted(self.contents().items())
+        return " ".join(f"Table {table}({', '.join(columns)})." for table, (columns, _) in tables)
 
 
-def draw_ground(rng: random.Random, wording: random.Random, difficulty: Difficulty) -> Ground:
-    """4 to 6 rows; the integers of a column differ, so that highest and lowest are one row each."""
-    used: set[str] = set()
-
-    def name() -> str:
-        return draw_name(rng, difficulty.split, used)
-
-    table, columns = name(), [name() for _ in range(difficulty.arguments + 1)]
-    keys = [name() for _ in range(rng.randint(4, 6))]
-
-    def rows_of(width: int) -> list[list]:
-        return [
-            list(row)
-            for row in zip(keys, *(rng.sample(range(1, 100), len(keys)) for _ in range(width)))
-        ]
-
-    def ask(what: str, **slots) -> str:
-        return WORDINGS[what].draw(wording, difficulty.words, **slots)
-
-    second = name() if difficulty.decoys else ""
-    return Ground(
-        rng,
-        name,
-        ask,
-        table,
-        columns,
-        rows_of(len(columns) - 1),
-        second,
-        [columns[0], name()] if second else [],
-        rows_of(1) if second else [],
-    )
+def with_value(rows: Rows, changed: list, place: int, value: int) -> Rows:
+    """The rows, one of them with another value at a place."""
+    new = list(changed)
+    new[place] = value
+    return [new if row is changed else row for row in rows]
 
 
-# --------------------------------------------------------------------------------------------------
-# the families
-# Each takes the ground and gives: request, steps, answer, constraints, and all rows afterwards
-# (None: as before).
-
-Draft = tuple[str, list[Step], str, dict, dict[str, list[list]] | None]
+# ------------------------------------------------------------------------------------- the families
+# Each drafts a task from the tables; `after` of a draft is every table's rows.
 
 
-def sql(query: str) -> dict:
+def sql_call(query: str) -> dict:
     return {"name": "sql", "arguments": {"query": query}}
 
 
-def step(
+def sql_step(
     goal: str,
     thought: str,
     query: str,
     depends_on: tuple[int, ...] = (),
     wrong: tuple[str, ...] = (),
-) -> Step:
-    return Step(goal, thought, sql(query), depends_on, tuple(sql(text) for text in wrong))
+) -> SolutionStep:
+    return SolutionStep(goal, thought, sql_call(query), depends_on, tuple(map(sql_call, wrong)))
 
 
-def select(ground: Ground) -> Draft:
-    (place, column), row, (key, table) = (
-        ground.number(),
-        ground.rng.choice(ground.rows),
-        (ground.columns[0], ground.table),
+def select_value(t: Tables) -> Draft:
+    place, column = t.number_column()
+    row = t.rng.choice(t.rows)
+    where = f"WHERE {t.key}='{row[0]}'"
+    step = sql_step(
+        f"{column} where {t.key} is {row[0]}",
+        "select",
+        f"SELECT {column} FROM {t.table} {where}",
+        wrong=(f"SELECT {t.key} FROM {t.table} {where}", f"SELECT {column} FROM {t.table}"),
     )
-    request = ground.ask("select", column=column, row=row[0], key=key)
-    steps = [
-        step(
-            f"{column} where {key} is {row[0]}",
-            "select",
-            f"SELECT {column} FROM {table} WHERE {key}='{row[0]}'",
-            wrong=(
-                f"SELECT {key} FROM {table} WHERE {key}='{row[0]}'",
-                f"SELECT {column} FROM {table}",
-            ),
-        )
-    ]
-    return (
-        request,
-        steps,
-        f"answer: {row[place]}",
-        {"action": "select", "column": column, "where": row[0]},
-        None,
+    return Draft(
+        request=t.ask("select", column=column, row=row[0], key=t.key),
+        steps=[step],
+        answer=f"answer: {row[place]}",
+        constraints={"action": "select", "column": column, "where": row[0]},
     )
 
 
-def count(ground: Ground) -> Draft:
-    (place, column), table = ground.number(), ground.table
-    limit, (sign, word) = (
-        ground.rng.choice(ground.rows)[place],
-        ground.rng.choice(((">", "above"), ("<", "below"))),
+def count_rows(t: Tables) -> Draft:
+    place, column = t.number_column()
+    limit = t.rng.choice(t.rows)[place]
+    sign, word = t.rng.choice(((">", "above"), ("<", "below")))
+    values = [row[place] for row in t.rows]
+    number = sum(value > limit if sign == ">" else value < limit for value in values)
+    step = sql_step(
+        f"count {column} {word} {limit}",
+        "count",
+        f"SELECT COUNT(*) FROM {t.table} WHERE {column}{sign}{limit}",
+        wrong=(
+            f"SELECT COUNT(*) FROM {t.table} WHERE {column}{sign}={limit}",
+            f"SELECT COUNT(*) FROM {t.table}",
+        ),
     )
-    number = sum(row[place] > limit if sign == ">" else row[place] < limit for row in ground.rows)
-    request = ground.ask("count", column=column, word=word, limit=limit)
-    steps = [
-        step(
-            f"count {column} {word} {limit}",
-            "count",
-            f"SELECT COUNT(*) FROM {table} WHERE {column}{sign}{limit}",
-            wrong=(
-                f"SELECT COUNT(*) FROM {table} WHERE {column}{sign}={limit}",
-                f"SELECT COUNT(*) FROM {table}",
-            ),
-        )
-    ]
-    return (
-        request,
-        steps,
-        f"answer: {number}",
-        {"action": "count", "column": column, "where": f"{sign}{limit}"},
-        None,
+    return Draft(
+        request=t.ask("count", column=column, word=word, limit=limit),
+        steps=[step],
+        answer=f"answer: {number}",
+        constraints={"action": "count", "column": column, "where": f"{sign}{limit}"},
     )
 
 
-def aggregate(ground: Ground) -> Draft:
-    (place, column), table = ground.number(), ground.table
-    values = [row[place] for row in ground.rows]
-    function, words, value = ground.rng.choice(
+def aggregate_column(t: Tables) -> Draft:
+    place, column = t.number_column()
+    values = [row[place] for row in t.rows]
+    function, words, value = t.rng.choice(
         (
             ("SUM", ("sum", "total"), sum(values)),
             ("MAX", ("highest", "largest"), max(values)),
@@ -432,304 +402,276 @@ def aggregate(ground: Ground) -> Draft:
         )
     )
     other = "SUM" if function != "SUM" else "COUNT"
-    steps = [
-        step(
-            f"{function.lower()} of {column}",
-            function.lower(),
-            f"SELECT {function}({column}) FROM {table}",
-            wrong=(
-                f"SELECT {other}({column}) FROM {table}",
-                f"SELECT {column} FROM {table} LIMIT 1",
-            ),
-        )
-    ]
-    return (
-        ground.ask("aggregate", word=ground.rng.choice(words), column=column),
-        steps,
-        f"answer: {value}",
-        {"action": function.lower(), "column": column},
-        None,
+    step = sql_step(
+        f"{function.lower()} of {column}",
+        function.lower(),
+        f"SELECT {function}({column}) FROM {t.table}",
+        wrong=(
+            f"SELECT {other}({column}) FROM {t.table}",
+            f"SELECT {column} FROM {t.table} LIMIT 1",
+        ),
+    )
+    return Draft(
+        request=t.ask("aggregate", word=t.rng.choice(words), column=column),
+        steps=[step],
+        answer=f"answer: {value}",
+        constraints={"action": function.lower(), "column": column},
     )
 
 
-def top_query(ground: Ground, column: str, highest: bool) -> str:
-    return f"SELECT {ground.columns[0]} FROM {ground.table} ORDER BY {column}{' DESC' * highest} LIMIT 1"
-
-
-def order(ground: Ground) -> Draft:
-    (place, column), key, highest = ground.number(), ground.columns[0], ground.rng.random() < 0.5
-    row = (max if highest else min)(ground.rows, key=lambda row: row[place])
-    word = "highest" if highest else "lowest"
-    request = ground.ask("order", key=key, word=word, column=column)
-    steps = [
-        step(
-            f"{key} of the {word} {column}",
-            f"order by {column}",
-            top_query(ground, column, highest),
-            wrong=(
-                top_query(ground, column, not highest),
-                f"SELECT {key} FROM {ground.table} ORDER BY {key} LIMIT 1",
-            ),
-        )
-    ]
-    return (
-        request,
-        steps,
-        f"answer: {row[0]}",
-        {"action": "order", "column": column, "way": word},
-        None,
-    )
-
-
-def join(ground: Ground) -> Draft:
-    """The key is in both tables: a value of the first leads to one of the second."""
-    (place, column), key, far = ground.number(), ground.columns[0], ground.second_columns[1]
-    row = ground.rng.choice(ground.rows)
-    value = next(other[1] for other in ground.second_rows if other[0] == row[0])
-    steps = [
-        step(
-            f"{far} where {column} is {row[place]}",
-            f"join on {key}",
-            f"SELECT {far} FROM {ground.table} JOIN {ground.second} USING({key}) WHERE {column}={row[place]}",
-            wrong=(
-                f"SELECT {far} FROM {ground.second}",
-                f"SELECT {far} FROM {ground.table}, {ground.second} WHERE {column}={row[place]}",
-                f"SELECT {far} FROM {ground.second} WHERE {far}={row[place]}",
-            ),
-        )
-    ]
-    constraints = {"action": "join", "column": far, "where": f"{column}={row[place]}"}
-    return (
-        ground.ask("join", far=far, column=column, value=row[place]),
-        steps,
-        f"answer: {value}",
-        constraints,
-        None,
-    )
-
-
-def insert(ground: Ground) -> Draft:
-    row = [ground.name(), *(ground.rng.randrange(1, 100) for _ in ground.columns[1:])]
-    table = ground.table
-    values, one_off = (
-        ", ".join([f"'{row[0]}'", *map(str, numbers)])
-        for numbers in (row[1:], [*row[1:-1], row[-1] + 1])
-    )
-    steps = [
-        step(
-            f"insert {row[0]} into {table}",
-            "insert",
-            f"INSERT INTO {table} VALUES ({values})",
-            wrong=(
-                f"INSERT INTO {table} ({ground.columns[0]}) VALUES ('{row[0]}')",
-                f"INSERT INTO {table} VALUES ({one_off})",
-            ),
-        )
-    ]
-    request = ground.ask("insert", row=", ".join(map(str, row)), table=table)
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "insert", "values": ", ".join(map(str, row))},
-        ground.changed([*ground.rows, row]),
-    )
-
-
-def update(ground: Ground) -> Draft:
-    (place, column), row, key, table = (
-        ground.number(),
-        ground.rng.choice(ground.rows),
-        ground.columns[0],
-        ground.table,
-    )
-    value = ground.rng.choice([number for number in range(1, 100) if number != row[place]])
-    request = ground.ask("update", column=column, row=row[0], value=value)
-    steps = [
-        step(
-            f"set {column} of {row[0]} to {value}",
-            "update",
-            f"UPDATE {table} SET {column}={value} WHERE {key}='{row[0]}'",
-            wrong=(
-                f"UPDATE {table} SET {column}={value}",
-                f"UPDATE {table} SET {column}={value + 1} WHERE {key}='{row[0]}'",
-            ),
-        )
-    ]
-    rows = [[*old[:place], value, *old[place + 1 :]] if old is row else old for old in ground.rows]
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "update", "column": column, "where": row[0], "value": value},
-        ground.changed(rows),
-    )
-
-
-def delete(ground: Ground) -> Draft:
-    (place, column), row, table = ground.number(), ground.rng.choice(ground.rows), ground.table
-    request = ground.ask("delete", column=column, value=row[place])
-    steps = [
-        step(
-            f"delete where {column} is {row[place]}",
-            "delete",
-            f"DELETE FROM {table} WHERE {column}={row[place]}",
-            wrong=(f"DELETE FROM {table}", f"DELETE FROM {table} WHERE {column}!={row[place]}"),
-        )
-    ]
-    rows = [old for old in ground.rows if old is not row]
-    return (
-        request,
-        steps,
-        "done",
-        {"action": "delete", "where": f"{column}={row[place]}"},
-        ground.changed(rows),
-    )
-
-
-def found_then_changed(ground: Ground) -> Draft:
-    """Two calls: the row with the highest or lowest value, then a change of that row; a third
-    checks it where the chain may be longer.
+def draw_extreme(t: Tables) -> tuple[str, str, list, SolutionStep]:
+    """The row with the highest or lowest value of a column: (column, "highest" or "lowest", row,
+    the step that finds it).
     """
-    (place, column), key, table, highest = (
-        ground.number(),
-        ground.columns[0],
-        ground.table,
-        ground.rng.random() < 0.5,
-    )
-    row = (max if highest else min)(ground.rows, key=lambda row: row[place])
+    place, column = t.number_column()
+    highest = t.rng.random() < 0.5
     word = "highest" if highest else "lowest"
-    steps = [
-        step(
-            f"{key} of the {word} {column}",
-            f"order by {column}",
-            top_query(ground, column, highest),
-            wrong=(top_query(ground, column, not highest),),
-        )
-    ]
-    if ground.rng.random() < 0.5:
-        steps.append(
-            step(
-                "delete it",
-                row[0],
-                f"DELETE FROM {table} WHERE {key}='{row[0]}'",
-                (1,),
-                (f"DELETE FROM {table}",),
-            )
-        )
-        rows = [old for old in ground.rows if old is not row]
-        request = ground.ask("delete extreme", word=word, column=column)
-        return (
-            request,
-            steps,
-            "done",
-            {"action": "delete", "column": column, "way": word},
-            ground.changed(rows),
-        )
-    (target, set_column), value = ground.number(), ground.rng.randrange(100, 200)
-    steps.append(
-        step(
-            f"set its {set_column} to {value}",
+    by_value = sorted(t.rows, key=lambda row: row[place])
+    row = by_value[-1] if highest else by_value[0]
+    step = sql_step(
+        f"{t.key} of the {word} {column}",
+        f"order by {column}",
+        t.top_query(column, highest),
+        wrong=(t.top_query(column, not highest),),
+    )
+    return column, word, row, step
+
+
+def top_row(t: Tables) -> Draft:
+    column, word, row, step = draw_extreme(t)
+    by_key = sql_call(f"SELECT {t.key} FROM {t.table} ORDER BY {t.key} LIMIT 1")
+    return Draft(
+        request=t.ask("order", key=t.key, word=word, column=column),
+        steps=[replace(step, wrong=(*step.wrong, by_key))],
+        answer=f"answer: {row[0]}",
+        constraints={"action": "order", "column": column, "way": word},
+    )
+
+
+def join_tables(t: Tables) -> Draft:
+    """The key is in both tables: a value of the first leads to one of the second."""
+    place, column = t.number_column()
+    far = t.second_columns[1]
+    row = t.rng.choice(t.rows)
+    value = dict(t.second_rows)[row[0]]
+    where = f"{column}={row[place]}"
+    step = sql_step(
+        f"{far} where {column} is {row[place]}",
+        f"join on {t.key}",
+        f"SELECT {far} FROM {t.table} JOIN {t.second} USING({t.key}) WHERE {where}",
+        wrong=(
+            f"SELECT {far} FROM {t.second}",
+            f"SELECT {far} FROM {t.table}, {t.second} WHERE {where}",
+            f"SELECT {far} FROM {t.second} WHERE {far}={row[place]}",
+        ),
+    )
+    return Draft(
+        request=t.ask("join", far=far, column=column, value=row[place]),
+        steps=[step],
+        answer=f"answer: {value}",
+        constraints={"action": "join", "column": far, "where": where},
+    )
+
+
+def insert_row(t: Tables) -> Draft:
+    key = t.name()
+    numbers = [t.rng.randrange(1, 100) for _ in t.columns[1:]]
+    values = ", ".join(map(str, numbers))
+    one_off = ", ".join(map(str, [*numbers[:-1], numbers[-1] + 1]))
+    step = sql_step(
+        f"insert {key} into {t.table}",
+        "insert",
+        f"INSERT INTO {t.table} VALUES ('{key}', {values})",
+        wrong=(
+            f"INSERT INTO {t.table} ({t.key}) VALUES ('{key}')",
+            f"INSERT INTO {t.table} VALUES ('{key}', {one_off})",
+        ),
+    )
+    return Draft(
+        request=t.ask("insert", row=f"{key}, {values}", table=t.table),
+        steps=[step],
+        answer="done",
+        constraints={"action": "insert", "values": f"{key}, {values}"},
+        after=t.with_rows([*t.rows, [key, *numbers]]),
+    )
+
+
+def update_row(t: Tables) -> Draft:
+    place, column = t.number_column()
+    row = t.rng.choice(t.rows)
+    value = t.rng.choice([number for number in range(1, 100) if number != row[place]])
+    where = f"WHERE {t.key}='{row[0]}'"
+    step = sql_step(
+        f"set {column} of {row[0]} to {value}",
+        "update",
+        f"UPDATE {t.table} SET {column}={value} {where}",
+        wrong=(
+            f"UPDATE {t.table} SET {column}={value}",
+            f"UPDATE {t.table} SET {column}={value + 1} {where}",
+        ),
+    )
+    return Draft(
+        request=t.ask("update", column=column, row=row[0], value=value),
+        steps=[step],
+        answer="done",
+        constraints={"action": "update", "column": column, "where": row[0], "value": value},
+        after=t.with_rows(with_value(t.rows, row, place, value)),
+    )
+
+
+def delete_row(t: Tables) -> Draft:
+    place, column = t.number_column()
+    row = t.rng.choice(t.rows)
+    value = row[place]
+    step = sql_step(
+        f"delete where {column} is {value}",
+        "delete",
+        f"DELETE FROM {t.table} WHERE {column}={value}",
+        wrong=(f"DELETE FROM {t.table}", f"DELETE FROM {t.table} WHERE {column}!={value}"),
+    )
+    return Draft(
+        request=t.ask("delete", column=column, value=value),
+        steps=[step],
+        answer="done",
+        constraints={"action": "delete", "where": f"{column}={value}"},
+        after=t.with_rows([old for old in t.rows if old is not row]),
+    )
+
+
+def find_then_change(t: Tables) -> Draft:
+    """Two calls: the row with the highest or lowest value, then a change of that row."""
+    column, word, row, find = draw_extreme(t)
+    where = f"WHERE {t.key}='{row[0]}'"
+    if t.rng.random() < 0.5:
+        delete = sql_step(
+            "delete it",
             row[0],
-            f"UPDATE {table} SET {set_column}={value} WHERE {key}='{row[0]}'",
-            (1,),
-            (f"UPDATE {table} SET {set_column}={value}",),
+            f"DELETE FROM {t.table} {where}",
+            depends_on=(1,),
+            wrong=(f"DELETE FROM {t.table}",),
         )
+        return Draft(
+            request=t.ask("delete extreme", word=word, column=column),
+            steps=[find, delete],
+            answer="done",
+            constraints={"action": "delete", "column": column, "way": word},
+            after=t.with_rows([old for old in t.rows if old is not row]),
+        )
+    place, target = t.number_column()
+    value = t.rng.randrange(100, 200)
+    update = sql_step(
+        f"set its {target} to {value}",
+        row[0],
+        f"UPDATE {t.table} SET {target}={value} {where}",
+        depends_on=(1,),
+        wrong=(f"UPDATE {t.table} SET {target}={value}",),
     )
-    rows = [
-        [*old[:target], value, *old[target + 1 :]] if old is row else old for old in ground.rows
-    ]
-    constraints = {"action": "update", "column": column, "way": word, "value": value}
-    request = ground.ask("set extreme", target=set_column, value=value, word=word, column=column)
-    return request, steps, "done", constraints, ground.changed(rows)
+    return Draft(
+        request=t.ask("set extreme", target=target, value=value, word=word, column=column),
+        steps=[find, update],
+        answer="done",
+        constraints={"action": "update", "column": column, "way": word, "value": value},
+        after=t.with_rows(with_value(t.rows, row, place, value)),
+    )
 
 
-def changed_then_asked(ground: Ground) -> Draft:
+def change_then_sum(t: Tables) -> Draft:
     """Three calls: find a row, change it, and say what the sum is then."""
-    request, steps, _, constraints, tables = found_then_changed(ground)
-    place, column = ground.number()
-    total = sum(row[place] for row in tables[ground.table])
-    steps.append(
-        step(
-            f"sum of {column}",
-            "sum",
-            f"SELECT SUM({column}) FROM {ground.table}",
-            (2,),
-            (f"SELECT COUNT({column}) FROM {ground.table}",),
-        )
+    draft = find_then_change(t)
+    place, column = t.number_column()
+    total = sum(row[place] for row in draft.after[t.table])
+    step = sql_step(
+        f"sum of {column}",
+        "sum",
+        f"SELECT SUM({column}) FROM {t.table}",
+        depends_on=(2,),
+        wrong=(f"SELECT COUNT({column}) FROM {t.table}",),
     )
-    return (
-        f"{request} {ground.ask('sum then', column=column)}",
-        steps,
-        f"answer: {total}",
-        constraints | {"then": f"sum {column}"},
-        tables,
+    return Draft(
+        request=f"{draft.request} {t.ask('sum then', column=column)}",
+        steps=[*draft.steps, step],
+        answer=f"answer: {total}",
+        constraints={**draft.constraints, "then": f"sum {column}"},
+        after=draft.after,
     )
 
 
-FAMILIES = {
-    1: (select, count, aggregate, order, join, insert, update, delete),
-    2: (found_then_changed,),
-    3: (changed_then_asked,),
-}  # by calls needed
+def ask_for_value(t: Tables) -> Draft:
+    """A change whose value is not given."""
+    _, column = t.number_column()
+    request = t.ask("ask", column=column, row=t.rng.choice(t.rows)[0])
+    constraints = {"action": "update", "column": column, "missing": column}
+    return Draft(request, [], f"ask: {column}", constraints)
 
 
-# ------------------------------------------------------------------------------------------------------
-# the world
+def fit_no_tool(t: Tables) -> Draft:
+    """A request that has nothing to do with the tables."""
+    request = t.ask("unsuited", a=t.rows[0][0], b=t.rows[1][0])
+    return Draft(request, [], "no tool fits", {"action": "none"})
+
+
+SQL_FAMILIES: Families = {
+    1: {
+        "select": select_value,
+        "count": count_rows,
+        "aggregate": aggregate_column,
+        "order": top_row,
+        "join": join_tables,
+        "insert": insert_row,
+        "update": update_row,
+        "delete": delete_row,
+    },
+    2: {"found_then_changed": find_then_change},
+    3: {"changed_then_asked": change_then_sum},
+}
+
+
+# ---------------------------------------------------------------------------------------- the world
+
+
+def by_repr(rows: list) -> list[tuple]:
+    """Rows as tuples in an order that any values have."""
+    return sorted(map(tuple, rows), key=repr)
 
 
 class Sql(World):
+    """A database in memory."""
+
     faults = ("timeout", "locked", "renamed", "incomplete", "denied", "expired")
     wordings = WORDINGS
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
-        rng = random.Random(f"sql {seed}")
-        ground = draw_ground(rng, random.Random(f"words {seed}"), difficulty)
-        # a quarter of the tasks needs one call more than the rest, as far as the chain may go
-        length = 1
-        while length < min(difficulty.chain, max(FAMILIES)) and rng.random() < 0.25:
-            length += 1
-        family = rng.choice(
-            [family for family in FAMILIES[length] if ground.second or family is not join]
-        )
-        request, steps, answer, constraints, tables = family(ground)
-        kind = family.__name__
+        tables = Tables(seed, difficulty)
+        rng = tables.rng
+
+        # what is asked
+        length = draw_chain_length(rng, min(difficulty.chain, max(SQL_FAMILIES)))
+        families = dict(SQL_FAMILIES[length])
+        if not tables.second:
+            families.pop("join", None)
+        kind = rng.choice(list(families))
+        draft = families[kind](tables)
+
+        # another right answer than a call
         if rng.random() < difficulty.special:
-            tables, steps = None, []
-            if rng.random() < 0.5:
-                _, column = ground.number()
-                kind, answer = "ask", f"ask: {column}"
-                request = ground.ask("ask", column=column, row=rng.choice(ground.rows)[0])
-                constraints = {"action": "update", "column": column, "missing": column}
-            else:
-                kind, answer = "none", "no tool fits"
-                request = ground.ask("unsuited", a=ground.rows[0][0], b=ground.rows[1][0])
-                constraints = {"action": "none"}
-        for _ in range(difficulty.distractors):
-            request += " " + ground.ask("noise", name=ground.name(), n=rng.randrange(2, 100))
-        schema = " ".join(
-            f"Table {table}({', '.join(columns)})."
-            for table, (columns, _) in sorted(ground.tables().items())
-        )
-        shown = [
-            SQL,
-            *(
-                tool(ground.name(), f"gives {ground.name()}", {ground.name(): {"type": "integer"}})
-                for _ in range(difficulty.tools - 1)
-            ),
-        ]
-        rng.shuffle(shown)
+            kind = "ask" if rng.random() < 0.5 else "none"
+            draft = ask_for_value(tables) if kind == "ask" else fit_no_tool(tables)
+
+        noise = tables.noise()
         return Task(
-            "sql",
-            kind,
-            seed,
-            f"{schema} {request}",
-            shown,
-            steps,
-            answer,
-            constraints,
-            truth={"tables": ground.tables(), "rows": tables or ground.changed(ground.rows)},
+            world="sql",
+            kind=kind,
+            seed=seed,
+            request=f"{tables.schema()} {draft.request}{noise}",
+            tools=tables.with_decoys(SQL_TOOL),
+            solution=draft.steps,
+            answer=draft.answer,
+            constraints=draft.constraints,
+            truth={
+                "tables": tables.contents(),
+                "rows": draft.after or tables.with_rows(tables.rows),
+            },
             difficulty=difficulty,
         )
 
@@ -737,12 +679,10 @@ class Sql(World):
         super().__init__(task)
         self.database = connect()
         for table, (columns, rows) in task.truth["tables"].items():
-            self.database.execute(
-                f"CREATE TABLE {table} ({columns[0]} TEXT, {', '.join(f'{column} INT' for column in columns[1:])})"
-            )
-            self.database.executemany(
-                f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows
-            )
+            integers = ", ".join(f"{column} INT" for column in columns[1:])
+            self.database.execute(f"CREATE TABLE {table} ({columns[0]} TEXT, {integers})")
+            places = ", ".join("?" * len(columns))
+            self.database.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
         guard(self.database)
 
     def step(self, call: dict) -> str:
@@ -751,15 +691,13 @@ class Sql(World):
         rows, wrong = execute(self.database, call["arguments"]["query"])
         if wrong:
             return f"error: {wrong}"
-        said = (
-            "\n".join(
-                "|".join("null" if value is None else str(value) for value in row)
-                for row in rows[:MOST_ROWS]
-            )
-            or "no rows"
-        )
-        said += "\n..." * (len(rows) > MOST_ROWS)
-        return said if len(said) <= MOST_TEXT else said[:MOST_TEXT] + " ..."
+        lines = []
+        for row in rows[:MOST_ROWS]:
+            lines.append("|".join("null" if value is None else str(value) for value in row))
+        text = "\n".join(lines) or "no rows"
+        if len(rows) > MOST_ROWS:
+            text += "\n..."
+        return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + " ..."
 
     def verify(self, answer: str) -> bool:
         """By the answer unless it is "done", and by every table: unchanged where the request asks
@@ -767,17 +705,17 @@ class Sql(World):
         """
         if self.task.answer != "done" and not super().verify(answer):
             return False
-        wanted = {("table", table) for table in self.task.truth["rows"]}
-        there, wrong = execute(
-            self.database, "SELECT type, name FROM main.sqlite_master", most=len(wanted)
-        )
-        if wrong or set(there) != wanted:  # a view, a trigger or an index is a change too
+        wanted = self.task.truth["rows"]
+
+        # a view, a trigger or an index is a change too
+        query = "SELECT type, name FROM main.sqlite_master"
+        there, wrong = execute(self.database, query, most=len(wanted))
+        if wrong or set(there) != {("table", table) for table in wanted}:
             return False
-        for table, wanted in self.task.truth["rows"].items():
-            rows, wrong = execute(
-                self.database, f"SELECT * FROM main.{table}", most=len(wanted) + 1
-            )
-            if wrong or sorted(map(tuple, rows), key=repr) != sorted(map(tuple, wanted), key=repr):
+        for table, wanted_rows in wanted.items():
+            query = f"SELECT * FROM main.{table}"
+            rows, wrong = execute(self.database, query, most=len(wanted_rows) + 1)
+            if wrong or by_repr(rows) != by_repr(wanted_rows):
                 return False
         return True
 

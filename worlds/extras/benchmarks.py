@@ -35,9 +35,9 @@ import jsonschema
 import regex  # unlike re it can stop a search that backtracks for ever
 
 from config import UserError
-from worlds.tools import tool
-from worlds.base import Step, Task, World
-from worlds.sandbox import Limits, Sandbox, SandboxDied
+from worlds.tools import make_tool
+from worlds.base import SolutionStep, Task, World
+from worlds.extras.sandbox import Limits, Sandbox, SandboxDied
 from worlds.sql import connect, execute, guard
 
 
@@ -47,7 +47,7 @@ SHOWN = 800  # characters of an observation that AgentBench shows
 TEXT = {"type": "string"}
 
 
-def record(*required: str, **properties: Any) -> dict[str, Any]:
+def object_with(*required: str, **properties: Any) -> dict[str, Any]:
     """The JSON schema of an object with these properties, `required` among them, and any others."""
     return {"type": "object", "required": list(required), "properties": properties}
 
@@ -104,20 +104,20 @@ def said_answer(message: str) -> str:
 
 # ------------------------------------------------------------------------------------ AgentBench DB
 
-SQL = tool("sql", "Run one SQLite statement and get its result.", {"query": TEXT})
+SQL = make_tool("sql", "Run one SQLite statement and get its result.", {"query": TEXT})
 CHANGING = ("INSERT", "UPDATE", "DELETE")
-TABLE = record(
+TABLE = object_with(
     "table_name",
     "table_info",
     table_name=TEXT,
-    table_info=record(
+    table_info=object_with(
         "columns",
         "rows",
-        columns=list_of(record("name", name=TEXT), minItems=1),
+        columns=list_of(object_with("name", name=TEXT), minItems=1),
         rows=list_of({"type": "array"}),
     ),
 )
-DB_RECORD = record(
+DB_RECORD = object_with(
     "description",
     "type",
     "table",
@@ -125,7 +125,7 @@ DB_RECORD = record(
     add_description=TEXT,
     evidence=TEXT,
     answer_md5=TEXT,
-    sql=record(query=TEXT),
+    sql=object_with(query=TEXT),
     type={"anyOf": [TEXT, list_of(TEXT, minItems=1)]},
     table={"anyOf": [TABLE, list_of(TABLE, minItems=1)]},
 )
@@ -179,7 +179,7 @@ def db_task(number: int, place: str, row: dict) -> Task:
                 "or an empty one and its statement as label"
             )
         answer, call = "done", {"name": "sql", "arguments": {"query": truth["gold"]}}
-        steps = [Step("run the statement", "run it", call)] if truth["gold"] else []
+        steps = [SolutionStep("run the statement", "run it", call)] if truth["gold"] else []
     else:
         if "label" not in row:
             raise UserError(f"{place}: a task of type {kind} needs a label")
@@ -316,7 +316,7 @@ def same_values(given: list[str], wanted: list[str]) -> bool:
 
 # ------------------------------------------------------------------------------------ AgentBench OS
 
-BASH = tool("bash", "Run a bash command as if typed into one shell.", {"command": TEXT})
+BASH = make_tool("bash", "Run a bash command as if typed into one shell.", {"command": TEXT})
 # `echo 123>file` opens file 123.
 LIMITS = Limits(wall=20.0, processes=64, open_files=256, output=65536)
 # Writable in the container, and so here.
@@ -336,28 +336,28 @@ SCRIPT = {
     "anyOf": [
         TEXT,
         {"type": "null"},
-        record("file", file=TEXT, language=TEXT),
-        record("code", code=TEXT, language=TEXT),
+        object_with("file", file=TEXT, language=TEXT),
+        object_with("code", code=TEXT, language=TEXT),
     ]
 }
 SCRIPTS = {"anyOf": [SCRIPT, list_of(SCRIPT)]}
 MATCH = {
     "anyOf": [
         TEXT,
-        record("answer", answer=TEXT, strip=FLAG),
-        record("regex", regex=TEXT, strip=FLAG),
+        object_with("answer", answer=TEXT, strip=FLAG),
+        object_with("regex", regex=TEXT, strip=FLAG),
     ]
 }
-OS_RECORD = record(
+OS_RECORD = object_with(
     "description",
     "evaluation",
     description=TEXT,
     start=SCRIPT,
     example=SCRIPT,
     labels=list_of(TEXT),
-    create={**record(init=SCRIPTS), "type": ["object", "array", "null"]},
+    create={**object_with(init=SCRIPTS), "type": ["object", "array", "null"]},
     evaluation={
-        **record(check=SCRIPTS, match=MATCH, example=SCRIPT),
+        **object_with(check=SCRIPTS, match=MATCH, example=SCRIPT),
         "anyOf": [{"required": ["match"]}, {"required": ["check"]}],
     },
 )
@@ -445,7 +445,7 @@ def os_task(number: int, row: dict, scripts: Path) -> Task:
     steps = []
     if example:
         call = {"name": "bash", "arguments": {"command": as_text(example)}}
-        steps = [Step("run the example", "run it", call)]
+        steps = [SolutionStep("run the example", "run it", call)]
     answer = f"answer: {match['answer']}" if "answer" in (match or {}) else ""
     kind = ",".join(row.get("labels", ["training"]))
     truth = {
@@ -467,7 +467,7 @@ class System(World):
     def __init__(self, task: Task):
         super().__init__(task)
         self.sandbox = Sandbox(limits=LIMITS, home="/root", user=0, folders=PLACES, background=True)
-        start = [typed(as_text(task.truth["start"]))] if task.truth["start"] else []
+        start = [in_shared_shell(as_text(task.truth["start"]))] if task.truth["start"] else []
         for command in (PREPARED, *map(shlex.join, task.truth["preparation"]), *start):
             result = self.sandbox.run(command)
             if result.status:
@@ -479,7 +479,7 @@ class System(World):
 
     def step(self, call: dict) -> str:
         try:
-            result = self.sandbox.run(typed(call["arguments"]["command"]))
+            result = self.sandbox.run(in_shared_shell(call["arguments"]["command"]))
         except SandboxDied as died:
             return f"error: {died}"
         said = result.output.rstrip("\n") + result.stopped * bool(result.stopped)
@@ -493,7 +493,7 @@ class System(World):
         given, match = said_answer(answer), self.task.truth["match"]
         if match is not None:
             given = given.strip() if match.get("strip", True) else given
-            return given == match["answer"] if "answer" in match else found(match["regex"], given)
+            return given == match["answer"] if "answer" in match else regex_found(match["regex"], given)
         said = [given.strip()]
         for check in self.task.truth["checks"]:
             line = shlex.join([*check, *said])
@@ -515,12 +515,12 @@ def as_text(line: list[str]) -> str:
     return line[2] if line[0] == "/bin/bash" else shlex.join(line)
 
 
-def typed(command: str) -> str:
+def in_shared_shell(command: str) -> str:
     """The command line that runs a command in the shell that all commands share."""
     return shlex.join(["/bin/bash", "-c", SHELL, "bash", command])
 
 
-def found(pattern: str, text: str) -> bool:
+def regex_found(pattern: str, text: str) -> bool:
     """Whether a regular expression is found in a text; not if that takes longer than a second."""
     try:
         return regex.search(pattern, text, timeout=1.0) is not None
@@ -551,20 +551,20 @@ BFCL_REFUSED = {  # what a name contains: why such a file is not read
     "web_search": "it needs the web",
     "format_sensitivity": "it varies the system prompt of the other files",
 }
-CALLED = record(
+CALLED = object_with(
     "name",
     "parameters",
     name=TEXT,
     description=TEXT,
-    parameters=record(
+    parameters=object_with(
         "properties",
         "required",
         required=list_of(TEXT),
         properties={"type": "object", "additionalProperties": {"type": "object"}},
     ),
 )
-MESSAGES = list_of(record("role", "content", role=TEXT, content=TEXT), minItems=1)
-BFCL_RECORD = record(
+MESSAGES = list_of(object_with("role", "content", role=TEXT, content=TEXT), minItems=1)
+BFCL_RECORD = object_with(
     "id",
     "question",
     "function",
@@ -576,7 +576,7 @@ BFCL_RECORD = record(
 CHOICES = {"additionalProperties": {"type": "array"}}
 ALLOWED = {"type": "object", "additionalProperties": list_of({**CHOICES, "items": CHOICES})}
 CALL = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": ALLOWED}
-BFCL_ANSWER = record("id", "ground_truth", id=TEXT, ground_truth=list_of(CALL, minItems=1))
+BFCL_ANSWER = object_with("id", "ground_truth", id=TEXT, ground_truth=list_of(CALL, minItems=1))
 
 # The files' own words for JSON Schema's types, and for Python's.
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}
@@ -654,7 +654,7 @@ def bfcl_task(name: str, row: dict, place: str, key: list[dict]) -> Task:
                     f"{', '.join(PYTHON)}: {str(properties[argument])[:100]}"
                 )
         call = {"name": called, "arguments": right_arguments(allowed, functions[called])}
-        steps.append(Step(f"call {called}", "call it", call))
+        steps.append(SolutionStep(f"call {called}", "call it", call))
     tools = [
         {"type": "function", "function": json_schema(function)} for function in functions.values()
     ]
@@ -699,16 +699,16 @@ def right_arguments(allowed: dict[str, list], function: dict) -> dict[str, Any]:
     """
     properties, required = (function["parameters"][part] for part in ("properties", "required"))
     return {
-        argument: plain(next((value for value in values if value != ""), ""))
+        argument: first_choices(next((value for value in values if value != ""), ""))
         for argument, values in allowed.items()
         if argument in properties and ("" not in values or argument in required)
     }
 
 
-def plain(choice: Any) -> Any:
+def first_choices(choice: Any) -> Any:
     """An allowed value as a value: of an object, also one in a list, each key's first choice."""
     if isinstance(choice, list):
-        return [plain(item) if isinstance(item, dict) else item for item in choice]
+        return [first_choices(item) if isinstance(item, dict) else item for item in choice]
     if isinstance(choice, dict):
         return {
             key: next(iter(choices), None) for key, choices in choice.items() if "" not in choices

@@ -10,8 +10,9 @@ import json
 import select
 import sys
 
-from worlds import tools as toolbox
-from worlds.base import Difficulty, Task, World
+from worlds.calls import write_call
+from worlds.base import Task, World
+from worlds.difficulty import Difficulty
 
 
 def task_of(request: str, tools: list[dict], style: str) -> Task:
@@ -62,7 +63,7 @@ class Terminal(World):
 
     def step(self, call: dict) -> str:
         how = "one line, or JSON; an empty line ends JSON that is not whole"
-        asked = f"{toolbox.write(call)}\nwhat does {call['name']} say? ({how}) "
+        asked = f"{write_call(call)}\nwhat does {call['name']} say? ({how}) "
         print(asked, end="", file=sys.stderr, flush=True)
         return typed() or "error: no answer"
 

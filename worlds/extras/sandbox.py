@@ -251,7 +251,7 @@ class Sandbox:
     """A running sandbox with its home folder. Close it, or use `with`. It ends with the thread that
     started it.
 
-    For tasks that were written for a container of their own (worlds/benchmarks.py): `home` and
+    For tasks that were written for a container of their own (worlds/extras/benchmarks.py): `home` and
     `user` may be others (user 0 looks like root and may do nothing more), `folders` are further
     writable places, `background` lets processes live on from one command to the next.
 

@@ -1,8 +1,8 @@
 """The teacher: the scripted expert or any OpenAI-compatible model over HTTP, and the data set that
 they write (paper 3.1, B.1).
 
-    python -m worlds.teacher --tasks 1000 --out out/trajectories.jsonl                      the scripted expert, all worlds
-    python -m worlds.teacher --tasks 200 --out out/theirs.jsonl --url http://localhost:8000/v1 --model qwen
+    python -m worlds.extras.teacher --tasks 1000 --out out/trajectories.jsonl                      the scripted expert, all worlds
+    python -m worlds.extras.teacher --tasks 200 --out out/theirs.jsonl --url http://localhost:8000/v1 --model qwen
 
 A model over HTTP knows nothing of the solutions; it is prompted, parsed, retried, and *nothing it
 writes is kept unless executing it
@@ -33,10 +33,13 @@ from tqdm import tqdm
 
 from support import provenance
 from config import UserError, flat, run
-from worlds.expert import Trajectory, call_message, fingerprint, invented, record, trajectory
+from worlds.expert import Trajectory, as_trajectory, call_message, fingerprint, invented, trajectory
 from support.tokenizer import AGENTIC, SOCRATIC_TEACHER
-from worlds.tools import given_call, given_text, read, sorted_out
-from worlds.base import WORLDS, Difficulty, Episode, Task, Tasks, failed
+from worlds.calls import call_from_openai, calls_and_faults, read_message, text_from_openai
+from worlds import WORLDS
+from worlds.base import Episode, Task, failed
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
 
 MOST_CALLS = 12  # of one episode; the longest solution has 4, each may fail once or twice
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
@@ -123,13 +126,13 @@ class HttpTeacher:
             / f"{hashlib.sha256(json.dumps([str(self.client.base_url), request]).encode()).hexdigest()}.json"
         )
         if place and place.exists():
-            return read_message(json.loads(place.read_text()))
+            return read_reply(json.loads(place.read_text()))
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(self.pause * 2 ** min(attempt - 1, 6) * random.uniform(0.5, 1))
             try:
                 message = self.ask(request)
-                found = read_message(message)
+                found = read_reply(message)
             except self.timeouts:
                 problem = "time-out"
             except self.disconnects:
@@ -225,7 +228,7 @@ def carried_out(episode: Episode, content: str, calls: list[dict]) -> list[dict]
     results = [{"role": "tool", "content": episode.step(call)} for call in calls]
     injected = episode.fault[0] if episode.fault else None
     slipped = any(
-        entry.faults or failed(entry.said) and place != injected
+        entry.faults or failed(entry.observation) and place != injected
         for place, entry in enumerate(episode.log[before:], before)
     )
     return [call_message(content, *calls) | ({"slip": True} if slipped else {}), *results]
@@ -250,7 +253,7 @@ def wire(messages: list[dict]) -> list[dict]:
     return sent
 
 
-def read_message(message: dict) -> dict:
+def read_reply(message: dict) -> dict:
     """A server's message as text, calls and faults. Raises MalformedReply where it is no message.
 
     Calls may stand in the protocol's field, in its field of 2023 (function_call), or in the text;
@@ -260,7 +263,7 @@ def read_message(message: dict) -> dict:
     if not isinstance(message, dict):
         raise MalformedReply(f"the message is a {type(message).__name__}")
     try:
-        words, written = read(given_text(message.get("content")))
+        words, written = read_message(text_from_openai(message.get("content")))
     except ValueError as problem:
         raise MalformedReply(str(problem)) from None
     entries = message.get("tool_calls") or []
@@ -270,8 +273,8 @@ def read_message(message: dict) -> dict:
         isinstance(e, dict) and isinstance(e.get("function"), dict) for e in entries
     ):
         raise MalformedReply("tool_calls are no list of functions")
-    calls, faults = sorted_out([given_call(entry["function"]) for entry in entries])
-    more, more_faults = sorted_out([call for _, call in written])
+    calls, faults = calls_and_faults([call_from_openai(entry["function"]) for entry in entries])
+    more, more_faults = calls_and_faults([call for _, call in written])
     known = {json.dumps(call, sort_keys=True) for call in calls}
     calls += [call for call in more if json.dumps(call, sort_keys=True) not in known]
     return {"content": words.strip(), "calls": calls, "faults": faults + more_faults}
@@ -315,7 +318,9 @@ def trajectories(
             messages, episode = teacher.solve(task)
         except GaveUp as reason:
             return str(reason)
-        return record(task, tasks.arguments(index)[1], index, messages, episode, settings.negatives)
+        return as_trajectory(
+            task, tasks.arguments(index)[1], index, messages, episode, settings.negatives
+        )
 
     if not teacher:
         yield from ((index, make(index)) for index in indexes)

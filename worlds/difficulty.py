@@ -1,0 +1,90 @@
+"""The settings of a task: how many tools, how long a chain, how often a tool fails, whose words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from config import UserError
+from worlds.faults import FAULT_KINDS, HELD_OUT_KINDS
+from worlds.splits import SPLITS
+
+RANGES = {  # setting: (lowest, highest)
+    "tools": (1, 6),
+    "arguments": (1, 4),
+    "chain": (1, 4),
+    "decoys": (0, 6),
+    "distractors": (0, 100),
+    "special": (0, 1),
+    "fault_rate": (0, 1),
+    "babble": (0, 1),
+}
+CHOICES = {  # setting: its allowed values
+    "fault_wording": ("split", "train"),
+    "request_wording": ("split", "train"),
+    "style": ("compact", "qwen"),
+    "split": SPLITS,
+}
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """The settings of a task. Worlds ignore those that mean nothing to them.
+
+    Raises UserError where a value is out of range.
+    """
+
+    tools: int = 3  # tools in the prompt
+    arguments: int = 2  # most arguments of one tool
+    chain: int = 2  # most calls of a solution
+    decoys: int = 1  # tools (tables, files) that share the right one's nouns
+    distractors: int = 0  # sentences of the request that do not matter
+    # share of tasks whose right answer is no result: ask, no tool fits, refuse
+    special: float = 0.2
+    fault_rate: float = 0.0  # probability that an episode delivers one fault
+    # which kinds of faults; a held-out kind is allowed in its own split only
+    fault_kinds: tuple[str, ...] = FAULT_KINDS
+    # texts of faults: "split" for the split's own, "train" to measure what new words cost
+    fault_wording: str = "split"
+    request_wording: str = "split"  # words of requests: likewise
+    # share of faults, and of requests in the API world, that are random words around the names
+    babble: float = 0.0
+    style: str = "compact"  # how tools appear in the prompt, see support/chat_template.py
+    split: str = "train"  # whose names and words occur: one of SPLITS
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"difficulty's {name} is {value}; wanted {low} to {high}")
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UserError(f"difficulty's {name} is {value!r}; wanted {' or '.join(allowed)}")
+        allowed = FAULT_KINDS + HELD_OUT_KINDS[self.split]
+        for kind in self.fault_kinds:
+            if kind not in allowed:
+                raise UserError(
+                    f"difficulty's fault_kinds names {kind}; wanted some of "
+                    f"{', '.join(allowed)} (others are held out from the split {self.split})"
+                )
+        if self.babble and self.split != "train":
+            raise UserError(
+                f"difficulty's babble is {self.babble} in the split {self.split}; "
+                "its words belong to training"
+            )
+
+    @classmethod
+    def of(cls, section: Any, **more: Any) -> "Difficulty":
+        """From a section of the training settings: fault_rate, fault_kinds (with commas), babble;
+        `more` replaces or adds.
+        """
+        given = {
+            "fault_rate": section.fault_rate,
+            "fault_kinds": tuple(section.fault_kinds.split(",")),
+            "babble": section.babble,
+        }
+        return cls(**(given | more))
+
+    @property
+    def request_split(self) -> str:
+        """The split whose wordings a request is drawn from."""
+        return "train" if self.request_wording == "train" else self.split
