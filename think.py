@@ -193,7 +193,7 @@ class Line(Row):
         if step.chosen.ended:
             with time_limit(patience, "the tool"):
                 self.act(tokenizer, 2, False)
-            step.said = [entry.said for entry in self.episode.log[calls:]]
+            step.said = [entry.observation for entry in self.episode.log[calls:]]
         said = list(self.queue)[: self.left]
         self.queue.clear()
         r.tokens += said
