@@ -41,7 +41,7 @@ from losses import cross_entropy
 from model import flops_per_token
 from agent import AGAIN, Rollout, revision_prefix, episode_rates, prompt_of, rollouts
 from support.training_run import Stage
-from worlds.labels import WORDS, first_wrong, spans_of
+from worlds.labels import PART_NAMES, PARTS, first_wrong_step, message_spans
 from support.tokenizer import Tokenizer, chat
 from worlds.tools import compact, given_text, parse
 from worlds.base import Difficulty, Task, Tasks, strangers
@@ -74,7 +74,7 @@ def conversation(
     _, weights = lesson(tokens, own, prompt_weight)
     for message, (first, last) in zip(
         (m for m in messages if m["role"] == "assistant"),
-        spans_of(tokens, own, tokenizer.stop),
+        message_spans(tokens, own, tokenizer.stop),
         strict=True,
     ):
         if message.get("slip"):
@@ -89,7 +89,7 @@ def success(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Exa
     """
     tokens, weights = lesson(attempt.tokens, attempt.action_mask, prompt_weight)
     for group, (first, last) in zip(
-        attempt.groups, spans_of(tokens, attempt.action_mask, tokenizer.stop)
+        attempt.groups, message_spans(tokens, attempt.action_mask, tokenizer.stop)
     ):
         if any(attempt.log[place].faults for place in group):
             weights[first : last + 1] = [0.0] * (last + 1 - first)
@@ -453,12 +453,12 @@ def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) 
             failures.append(attempt)
         if attempt.ended != "raised" and (attempt.invalid or not attempt.verified):
             if c.step_weight and (
-                found := first_wrong(attempt, tokenizer)
+                found := first_wrong_step(attempt, tokenizer)
             ):  # the same for one step, told no more than a head can tell: think.py asks like that
                 before, part, right = found
-                told = WORDS[
-                    "success" if part == "logic" and rng.random() < 0.5 else part
-                ]  # what leads nowhere is not always told apart
+                if part.name == "logic" and rng.random() < 0.5:
+                    part = PARTS[PART_NAMES.index("success")]  # not always told apart
+                told = part.critique
                 keep(
                     "step",
                     attempt.task,

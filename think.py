@@ -32,17 +32,17 @@ from torch import Tensor
 
 from config import Think
 from generate import pad
-from mch import PARTS, Heads, constraint_texts, surprise_of
+from mch import Heads, constraint_texts, surprise_of
 from model import SAGE
 from agent import Rollout, Row, revision_prefix, message_tokens, check_room, prompt_of
 from support.runtime import time_limit
-from worlds.labels import WORDS
+from worlds.labels import PART_NAMES, PARTS
 from talk import Cost, Talk, forward_flops
 from support.tokenizer import Tokenizer
 from worlds.tools import read, sorted_out
 from worlds.base import FAULT_KINDS, FAULT_TEXTS, Task
 
-SUCCESS = PARTS.index("success")
+SUCCESS = PART_NAMES.index("success")
 SAID = {  # what tools are imagined to say: training's words
     "error": [
         f"error: {FAULT_TEXTS[kind].train[0]}".format(key="id", value=1, new=2)
@@ -83,7 +83,7 @@ class Candidate:
     text: str
     ended: bool  # by <|im_end|>, not for want of room
     times: int = 1  # how often it was drawn
-    confidence: list[float] | None = None  # in the order of mch.PARTS
+    confidence: list[float] | None = None  # in the order of worlds.labels.PARTS
     futures: list[Future] = field(default_factory=list)
     coherence: float = 0.0  # S
     spread: float = 0.0
@@ -370,12 +370,13 @@ class Thinker:
         wrong with it, in the words that stage reflect teaches the agent to heed.
         """
         best = least(step.candidates)
-        part, confidence = min(zip(PARTS, best.confidence), key=lambda pair: pair[1])
+        confidence = min(best.confidence)
+        part = PARTS[best.confidence.index(confidence)]
         if any(future.success < confidence for future in best.futures):
-            part = "success"
-        step.told.append(WORDS[part])
+            part = PARTS[SUCCESS]
+        step.told.append(part.critique)
         return revision_prefix(
-            self.tokenizer, line.rollout.task.difficulty.style, best.tokens, WORDS[part]
+            self.tokenizer, line.rollout.task.difficulty.style, best.tokens, part.critique
         )
 
     def weigh(self, talk: Talk, candidates: list[Candidate], lines: list[Line]) -> None:

@@ -24,7 +24,6 @@ import eval as evaluation
 from worlds import expert
 import heads
 import rl
-from worlds import labels as steps
 from worlds import teacher
 import think
 from worlds import base as worlds
@@ -211,7 +210,7 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
 
         patch.setattr(world(name), "sample", classmethod(sample))
     played = Played()
-    for module in (distill, rl, steps):
+    for module in (distill, rl, heads):
         patch.setattr(module, "rollouts", played)
     for part in parts:
         drawn.clear()
@@ -279,7 +278,7 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     monkeypatch.setattr(sys.modules[__name__], "STYLE", style)
     seen: dict[str, set[str]] = {}
     played = Played()
-    for module in (distill, rl, steps, evaluation):
+    for module in (distill, rl, heads, evaluation):
         monkeypatch.setattr(module, "rollouts", played)
     for name in WORLDS:
         plain = world(name).sample.__func__
