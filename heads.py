@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from config import UserError
@@ -443,4 +443,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)
