@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from attention import check_documents
@@ -189,7 +189,7 @@ def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
 
     Raises UserError where none is left.
     """
-    path = Path(settings.anchored(c.file))
+    path = Path(settings.absolute(c.file))
     if not path.exists():
         raise UserError(
             f"no file {path}; write one with python -m worlds.teacher --out {c.file}, or leave distill.file empty"
@@ -243,14 +243,14 @@ def unfit(row: dict, c: Distill, style: str) -> str:
 
 def tutor(c: Distill) -> dict:
     """Whose logits a stage learns from, by the hash of its weights."""
-    run = settings.anchored(c.kl_teacher) if c.kl and c.kl_teacher else None
+    run = settings.absolute(c.kl_teacher) if c.kl and c.kl_teacher else None
     return {"distill.kl_teacher": run and checkpoint.identity(run)}
 
 
 def amplify(config: Config) -> None:
     """Stage 1: supervised learning on teacher trajectories and on corrections of hard negatives."""
     c = config.distill
-    file = Path(settings.anchored(c.file))
+    file = Path(settings.absolute(c.file))
     read = {"distill.file": provenance.digest(file) if c.file and file.is_file() else None}
     stage = Stage(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
     if not stage.finished():
@@ -310,7 +310,7 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
     request.
     """
     c, config, model = stage.section, stage.config, stage.model
-    teacher = stage.another(settings.anchored(c.kl_teacher)) if c.kl and c.kl_teacher else None
+    teacher = stage.another(settings.absolute(c.kl_teacher)) if c.kl and c.kl_teacher else None
     if teacher and teacher.config.vocab_size != config.model.vocab_size:
         raise UserError(
             f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student {config.model.vocab_size}; their logits cannot be compared"
@@ -601,4 +601,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

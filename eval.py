@@ -32,7 +32,7 @@ import support.openmp  # before torch
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from config import Config, UserError
@@ -212,7 +212,7 @@ def main() -> None:
     device = runtime.pick_device(config.eval.device)
     torch.set_float32_matmul_precision("medium")
     lineage = Path(config.out).parent
-    runs = [Path(settings.anchored(name)) for name in config.eval.runs.split(",") if name] or [
+    runs = [Path(settings.absolute(name)) for name in config.eval.runs.split(",") if name] or [
         lineage / stage for stage in STAGES if checkpoint.checkpoints(lineage / stage)
     ]
     if not runs:
@@ -228,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

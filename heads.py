@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from config import Model, UserError
@@ -655,4 +655,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

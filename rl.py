@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import config as settings
+from support import settings
 from support import runtime
 from config import Config, Dpo, Ppo, UserError
 from support.data import Rows, pack
@@ -486,4 +486,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

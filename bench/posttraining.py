@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import result_tables as results
 from eval import VERSION
 from support.training_run import STAGES
@@ -71,7 +71,7 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     base, out, c = (
         lineages / f"seed{seed}" / "base",
         words(seed, lineages),
-        settings.read("config/toy.py"),
+        settings.from_file("config/toy.py"),
     )
     if (
         not checkpoint.checkpoints(base)
@@ -164,7 +164,7 @@ def record(lineages: Path) -> None:
         str, dict[str, list[tuple[float, int]]]
     ] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
-    wanted = settings.read("config/toy.py").eval.tasks, "test", VERSION
+    wanted = settings.from_file("config/toy.py").eval.tasks, "test", VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
             if not (measured := checkpoint.latest(run) / "eval.json").exists():

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import result_tables as results
 from config import UserError
 from heads import about, consistency, examine, first_tasks, sample_examples
@@ -335,4 +335,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 import transformers
 
-import config as settings
+from support import settings
 from support import result_tables as results
 
 # random weights earn nothing, and a step without a difference is skipped
@@ -67,7 +67,7 @@ STAGES = {  # stage -> script, section and what makes it short
 
 def weights(folder: Path, tiny: bool) -> int:
     """Random weights of the shape, written by transformers; returns how many there are."""
-    m = settings.read("config/05b.py").model
+    m = settings.from_file("config/05b.py").model
     size = (
         dict(
             hidden_size=64,

@@ -28,11 +28,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import config as settings
+from support import settings
 from support import provenance
 from support import result_tables as results
 from support import tokenizer as tokenizers
-from config import Config, Model, UserError, check
+from config import Config, Model, UserError
 from mch import Heads
 from model import SAGE
 from support.tokenizer import Tokenizer
@@ -141,7 +141,7 @@ def read_config(folder: Path) -> Model:
             norm_eps=c.get("rms_norm_eps", 1e-6),
             tied=c.get("tie_word_embeddings", False),
         )
-        check(model, "model.")
+        settings.validate(model, "model.")
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
@@ -589,7 +589,7 @@ def save(
         step=step,
         loader=loader,
         settings=asdict(config),
-        given=settings.given(config),
+        given=settings.not_default(config),
         commit=results.commit(),
         **more,
         versions=dict(
@@ -650,7 +650,7 @@ def read_meta(checkpoint: Path) -> tuple[dict, Config]:
         meta = json.loads(path.read_text())
         if not isinstance(meta["step"], int):
             raise ValueError(f"its step is {meta['step']!r}")
-        return meta, settings.restored(meta["settings"])
+        return meta, settings.from_dict(meta["settings"])
     except FileNotFoundError:
         problem = "it is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
@@ -664,7 +664,7 @@ def read_meta(checkpoint: Path) -> tuple[dict, Config]:
 
 def gone(meta: dict) -> list[str]:
     """Settings of a run that this version of the code does not have, as "name = value"."""
-    known, stored = settings.flat(asdict(Config())), settings.flat(meta["settings"])
+    known, stored = settings.flatten(asdict(Config())), settings.flatten(meta["settings"])
     return [f"{name} = {value!r}" for name, value in stored.items() if name not in known]
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from config import Config, Loop, Model, UserError
@@ -159,7 +159,7 @@ class Stage:
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
         self.source = (
-            Path(settings.anchored(section.start)) if section.start else lineage / previous
+            Path(settings.absolute(section.start)) if section.start else lineage / previous
         )
         self.device = runtime.pick_device(section.device)
         runtime.settle(self.device)

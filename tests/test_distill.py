@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 import distill
 from support import tokenizer as tokenizers
 from config import Distill
@@ -38,7 +38,7 @@ def lineage(tmp_path):
         out = tmp_path / name / "base"
         file = tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out), more=", " + more if more else ""))
-        config = settings.read(file)
+        config = settings.from_file(file)
         checkpoint.save(out, config, SAGE(config.model, seed=1), [], 1, {})
         return str(file), tmp_path / name
 

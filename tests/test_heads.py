@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from support import checkpoint
-import config as settings
+from support import settings
 import heads as script
 from support import tokenizer as tokenizers
 from conftest import ROOT
@@ -610,7 +610,7 @@ def lineage(tmp_path):
     def write(name="toy"):
         out, file = tmp_path / name / "base", tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out)))
-        config = settings.read(file)
+        config = settings.from_file(file)
         config.model.tied = False
         model = SAGE(config.model, seed=1)
         with torch.no_grad():
@@ -637,7 +637,7 @@ def call(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["heads.py", *words])
         status = 0
         try:
-            settings.run(script.main)
+            settings.run_script(script.main)
         except SystemExit as end:
             status = end.code
         return status, capsys.readouterr().out

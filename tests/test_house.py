@@ -12,12 +12,12 @@ import sys
 
 import pytest
 
-import config as settings
+from support import settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  config  support.provenance  support.result_tables  support.runtime
+    support.openmp  config  support.settings  support.provenance  support.result_tables  support.runtime
     support.corpus  support.schemas  worlds  worlds.tools  support.tokenizer
     support.chat_template  losses  fast.muon  fast.kernels  attention  model
     worlds.sandbox  worlds.base

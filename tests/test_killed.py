@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from conftest import ROOT
 from model import SAGE
 from test_train import weights_and_state
@@ -103,7 +103,7 @@ def lineage(tmp_path):
         if not (
             tmp_path / "ender"
         ).exists():  # a model that likes to end its messages: heads need whole ones
-            config = settings.read(file)
+            config = settings.from_file(file)
             config.model.tied = False
             model = SAGE(config.model, seed=1)
             with torch.no_grad():

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import config as settings
+from support import settings
 import distill
 import eval as evaluation
 from worlds import expert
@@ -99,7 +99,7 @@ class Held:
 # ------------------------------------------------------------------------------------------ what
 # each stage's parts show
 
-CONFIG = settings.read("config/toy.py")
+CONFIG = settings.from_file("config/toy.py")
 EVERY = "api,sql,shell,math,safety"
 
 
@@ -292,7 +292,7 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
         seen[part] = set()
         shown(part, 40, tmp_path, played)
     seen[part := "eval"] = set()
-    config = settings.read("config/toy.py")
+    config = settings.from_file("config/toy.py")
     config.eval.tasks = 5
     evaluation.measure(None, SimpleNamespace(style=style), config)
     assert seen == {part: {style} for part in seen} and len(seen) == len(PARTS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import data
 import distill
 import heads as heads_script

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import data
 import distill
 import eval as evaluation
@@ -81,7 +81,7 @@ def lineage(tmp_path, monkeypatch):
 
         def config(self, changed={}, resume=False):
             file.write_text(SETTINGS.format(out=str(self.folder / "base"), text=str(text)))
-            config = settings.read(file)
+            config = settings.from_file(file)
             config.resume = resume
             for name, value in changed.items():
                 section, _, setting = name.partition(".")
@@ -918,5 +918,5 @@ def test_differences_are_named_and_lenient_with_settings_alone():
 def test_given_are_the_settings_that_are_not_at_their_defaults():
     config = Config(out="elsewhere")
     config.dpo.beta = 0.7
-    assert settings.given(config) == ["out", "dpo.beta"]
-    assert settings.restored(json.loads(json.dumps(asdict(config)))) == config
+    assert settings.not_default(config) == ["out", "dpo.beta"]
+    assert settings.from_dict(json.loads(json.dumps(asdict(config)))) == config

@@ -24,7 +24,8 @@ import pytest
 import distill
 from worlds import expert
 from worlds import teacher
-from config import ROOT, UserError
+from config import UserError
+from conftest import ROOT
 from support.tokenizer import toy
 from worlds.base import Difficulty, Tasks, draw
 
