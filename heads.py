@@ -2,7 +2,7 @@
 equations 6, 7 and 13), as one straight read.
 
     python heads.py config/toy.py                                   out/toy/sage → out/toy/thinking: the same decoder, and its heads
-    python heads.py config/toy.py --heads.start out/toy/amplified   the heads of another stage's decoder
+    python heads.py config/toy.py --heads.start out/toy/distilled   the heads of another stage's decoder
     python heads.py config/toy.py --resume                          goes on where a stopped run was, to the bit
 
 The confidence head learns from labelled steps (steps.py): of the agent's own episodes, sampled with

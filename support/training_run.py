@@ -1,7 +1,7 @@
 """What the stages of post-training share: where a stage begins, how it goes on, and how it ends
 (paper §3).
 
-    out/toy/base → amplified → varied → reflected → safe → sage → thinking
+    out/toy/base → distilled → reflected → safe → sage → thinking
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
 writes checkpoints, a log and a curve into its own folder. The last one has sage's decoder,
@@ -38,8 +38,7 @@ from worlds.base import Difficulty
 
 STAGES = [
     "base",
-    "amplified",
-    "varied",
+    "distilled",
     "reflected",
     "safe",
     "sage",
@@ -166,7 +165,8 @@ class Stage:
         torch.manual_seed(section.seed)
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not checkpoint.is_qwen(self.source):
-            remedy = HOW_TO_MAKE.get(previous, "make it first")
+            command = checkpoint.COMMANDS.get(previous)
+            remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
                 f"stage {name} starts from {self.source}, where there is no run; "
                 f"{remedy}, or name a run's folder as start"
@@ -403,14 +403,3 @@ class Stage:
         print(
             f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}"
         )
-
-
-HOW_TO_MAKE = {
-    "base": "make it with python train.py config/toy.py",
-    "amplified": "make it with python distill.py config/toy.py --stage amplify",
-    "varied": "make it with python distill.py config/toy.py --stage vary",
-    "reflected": "make it with python distill.py config/toy.py --stage reflect",
-    "safe": "make it with python rl.py config/toy.py --stage dpo",
-    "sage": "make it with python rl.py config/toy.py --stage ppo",
-    "thinking": "make it with python heads.py config/toy.py",
-}

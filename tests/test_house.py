@@ -22,7 +22,7 @@ ORDER = """
     support.chat_template  losses  fast.muon  fast.kernels  attention  model
     worlds.sandbox  worlds.base
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
-    worlds.benchmarks  worlds.expert  worlds.teacher  worlds.labels
+    worlds.benchmarks  worlds.expert  worlds.teacher  worlds.teacher_file  worlds.labels
     mch  support.checkpoint  support.data  support.training_run
     generate  agent  talk  think  support.traces
 """.split()

@@ -187,7 +187,7 @@ def matching_call(task: Task, open_calls: list[dict], call: dict | None) -> int 
 
 
 def label_of_message(call_labels: tuple[float | None, ...]) -> float | None:
-    """One label for the calls of a message: wrong if one is wrong, else unknown if one is unknown."""
+    """A message's label from those of its calls: wrong if one is, else unknown if one is."""
     if 0.0 in call_labels:
         return 0.0
     return None if None in call_labels else 1.0
