@@ -390,7 +390,6 @@ class SAGE(nn.Module):
         None leaves them as they are allocated, for a caller that fills them.
         """
         super().__init__()
-        config.check()
         self.config = config
         self.embedding = (
             SplitEmbedding(config) if config.embedding == "split" else PlainEmbedding(config)

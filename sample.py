@@ -25,7 +25,7 @@ import torch
 
 from support import chat_template
 from support import checkpoint
-import config as settings
+from support import settings
 from support import runtime
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
@@ -165,7 +165,7 @@ def task_for(sample: Sample, style: str) -> Task:
             [sample.world or "api"],
             Difficulty(style=style, fault_rate=sample.fault_rate),
         )[sample.task]
-    path = Path(settings.anchored(sample.tools))
+    path = Path(settings.absolute(sample.tools))
     try:
         tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
@@ -290,4 +290,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

@@ -30,15 +30,15 @@ from torch import Tensor
 from agent import EpisodeRow, Rollout, chances_of, message_tokens, prompt_of, revision_prefix
 from config import Think
 from generate import Conversations, Row, decode, pad
-from mch import PARTS, Heads, constraint_texts, surprise_of
+from mch import Heads, constraint_texts, surprise_of
 from model import SAGE
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import FAULT_KINDS, FAULT_TEXTS, Task
-from worlds.labels import WORDS
+from worlds.labels import PART_NAMES, PARTS
 from worlds.tools import read, sorted_out
 
-SUCCESS = PARTS.index("success")
+SUCCESS = PART_NAMES.index("success")
 FAULTS_IMAGINED = [  # in training's words
     f"error: {FAULT_TEXTS[kind].train[0]}".format(key="id", value=1, new=2) for kind in FAULT_KINDS
 ]
@@ -87,7 +87,7 @@ class Candidate:
     text: str
     ended: bool  # by <|im_end|>, not for want of room
     times: int = 1  # how often it was drawn
-    confidence: list[float] | None = None  # in the order of PARTS
+    confidence: list[float] | None = None  # in the order of worlds.labels.PARTS
     futures: list[Future] = field(default_factory=list)
     coherence: float = 0.0  # S
     spread: float = 0.0
@@ -244,9 +244,9 @@ def criticise(decision: Decision) -> tuple[Candidate, str]:
     best = least(decision.candidates)
     part, confidence = min(zip(PARTS, best.confidence, strict=True), key=lambda pair: pair[1])
     if any(future.success < confidence for future in best.futures):
-        part = "success"
-    decision.critiques.append(WORDS[part])
-    return best, WORDS[part]
+        part = PARTS[SUCCESS]
+    decision.critiques.append(part.critique)
+    return best, part.critique
 
 
 def imagined_kinds(s: Think) -> list[str]:

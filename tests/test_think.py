@@ -12,7 +12,7 @@ import torch
 from config import Model, Think, UserError
 from generate import Row, generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
-from mch import PARTS, Heads, surprise_of
+from mch import Heads, surprise_of
 from model import SAGE, flops_per_token
 from agent import AGAIN, Rollout, message_tokens, prompt_of, rollouts
 from fast.thinking import BatchedThinker, JudgedConversations, think
@@ -33,6 +33,7 @@ from think import (
     vote,
     votes_of,
 )
+from worlds.labels import PART_NAMES
 from worlds.base import Episode, draw
 
 
@@ -274,7 +275,7 @@ def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
             + [True] * (len(then) + 1)
         )
         assert future.success == pytest.approx(
-            full(minds, before + then + TOY.stop[:1], own)[1][-1, PARTS.index("success")].item()
+            full(minds, before + then + TOY.stop[:1], own)[1][-1, PART_NAMES.index("success")].item()
             if ended
             else 0.0,
             abs=1e-5,
@@ -293,7 +294,7 @@ def test_nothing_follows_an_answer_and_nothing_is_imagined_without_counterfactua
         _, candidate = acting(minds, settings, text, TASKS[0])
         assert (
             candidate.futures == []
-            and candidate.coherence == candidate.confidence[PARTS.index("success")]
+            and candidate.coherence == candidate.confidence[PART_NAMES.index("success")]
             and candidate.spread == 0
         )
 
@@ -552,7 +553,7 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
         last = max(place for place, own in enumerate(r.action_mask) if own)
         assert found.success == pytest.approx(
             full(minds, r.tokens[: last + 1], r.action_mask[: last + 1])[1][
-                -1, PARTS.index("success")
+                -1, PART_NAMES.index("success")
             ].item(),
             abs=1e-5,
         )
