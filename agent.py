@@ -24,7 +24,8 @@ from torch import Tensor
 from config import UserError
 from generate import choose, pad
 from generate import step as plain_step
-from model import SAGE, State, note_window
+from model import SAGE, State
+from support.model_checks import note_window
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
 from worlds.tools import Fault, read

@@ -33,7 +33,7 @@ from support import checkpoint
 import config as settings
 from support import provenance
 from support import runtime
-from attention import check_documents
+from support.model_checks import check_documents
 from config import Config, Distill, UserError
 from support.data import Rows
 from worlds.expert import critique, solve, trajectory
@@ -316,7 +316,7 @@ def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
             f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student {config.model.vocab_size}; their logits cannot be compared"
         )
     if teacher:  # rows were packed for the student
-        check_documents(packed.tensors[3], teacher.config.window, teacher.config.landmark_stride)
+        check_documents(packed.tensors[3], teacher.config)
 
     def loss_of(tokens, targets, weights, documents):
         """Weighted cross-entropy, and the divergence from the teacher's distribution at the taught

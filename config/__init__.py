@@ -35,7 +35,7 @@ class UserError(Exception):
 
 @dataclass
 class Model:
-    """The decoder's shape. The defaults are a toy's; every Qwen2.5 size is in model.SIZES."""
+    """The decoder's shape. The defaults are a toy's; every Qwen2.5 size is in support/qwen_sizes.py."""
 
     vocab_size: int = 1024  # rows of the embedding; must be at least the tokenizer's
     width: int = 128  # D, the residual stream
