@@ -109,6 +109,11 @@ class State:
         chosen.last_keys = [keys[rows] for keys in self.last_keys]
         return chosen
 
+    def tensors(self) -> list[Tensor]:
+        """All that is remembered of a row, each (B, …)."""
+        cache = self.cache
+        return [self.tokens, cache.lengths, *self.last_keys, *cache.keys, *cache.values]
+
     @staticmethod
     def join(states: list["State"]) -> "State":
         """The rows of several states of one size, in this order, as one."""

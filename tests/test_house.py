@@ -25,7 +25,7 @@ ORDER = """
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
     worlds.benchmarks  worlds.expert  worlds.teacher
     mch  support.checkpoint  support.data  support.training_run
-    generate  agent  worlds.labels  talk  think  support.traces
+    generate  agent  worlds.labels  think  fast.thinking  support.traces
 """.split()
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds")

@@ -8,7 +8,7 @@ import torch
 from config import Model, UserError
 from support.data import pack
 from fast.decoding import compiled_step
-from generate import choose, generate, pad
+from generate import choose_token as choose, generate, pad
 from model import SAGE, State, flops_per_token
 
 SHAPES = {
