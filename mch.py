@@ -31,15 +31,7 @@ from torch.nn.utils.rnn import pad_sequence
 from config import Model
 from losses import IGNORE, token_log_probs
 from model import SAGE, Block, State, rotary
-
-PARTS = (
-    "syntax",
-    "grounded",
-    "logic",
-    "success",
-    # the call parses and its types fit; nothing is invented; it is the right thing to do; the episode
-    # will verify
-)
+from worlds.labels import PARTS
 
 
 class ExtraBlock(nn.Module):
@@ -49,7 +41,8 @@ class ExtraBlock(nn.Module):
 
     def __init__(self, config: Model):
         super().__init__()
-        self.config, self.block = replace(config, layers=1), Block(config)
+        self.config = replace(config, layers=1)
+        self.block = Block(self.config, layer=0)
 
     def new_state(self, batch: int, max_tokens: int, device="cpu") -> State:
         """An empty cache for `batch` rows of at most `max_tokens`;
@@ -73,14 +66,8 @@ class ExtraBlock(nn.Module):
                 0 if state is None else state.cache.lengths[:, None]
             )
         plan = None if state is None else state.cache.plan(positions)
-        x = self.block(
-            hidden.float(),
-            *rotary(positions, self.config.head_dim, self.config.rope_theta),
-            documents,
-            state,
-            plan,
-            0,
-        )
+        rotation = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        x = self.block(hidden.float(), rotation, documents, state, plan)
         if state is not None:
             state.cache.advance(positions)
         return x

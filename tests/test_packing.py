@@ -1,18 +1,19 @@
 """Packed rows longer than the window: in every stage a document is read as if it stood alone."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import data
 import distill
 import heads as heads_script
 import rl
 from support import tokenizer as tokenizers
-from attention import check_documents
+from support.model_checks import check_documents
 from config import Config, Distill, Dpo, Heads, Model, Ppo, UserError
 from mch import ExtraBlock
 from model import SAGE
@@ -137,7 +138,7 @@ def without_chance(monkeypatch):
 
 
 STAGES = [
-    (distill.amplify, [("SAGE", "loss_of")]),
+    (distill.distill, [("SAGE", "loss_of")]),
     (distill.reflect, [("SAGE", "loss_of")]),
     (rl.dpo, [("SAGE", "total_log_probs"), ("SAGE", "taught_log_probs"), ("SAGE", "replay_loss")]),
     (rl.ppo, [("SAGE", "evaluate"), ("SAGE", "replay_loss")]),
@@ -216,10 +217,10 @@ def test_rows_that_were_packed_for_another_model_are_refused():
 def test_where_documents_may_begin(documents, window, fits):
     rows = torch.tensor([[0] * 8, documents])
     if fits:
-        check_documents(rows, window, 4)
+        check_documents(rows, replace(NARROW, window=window, landmark_stride=4))
         return
     with pytest.raises(UserError, match="of row 1 does not begin"):
-        check_documents(rows, window, 4)
+        check_documents(rows, replace(NARROW, window=window, landmark_stride=4))
 
 
 def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
@@ -228,7 +229,7 @@ def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
     checkpoint.save(tmp_path / "teacher", config, lively(teacher), [], 1, {})
     lineage.distill.kl, lineage.distill.kl_teacher = 1.0, str(tmp_path / "teacher")
     with pytest.raises(UserError, match="landmark_stride 32"):
-        distill.amplify(lineage)
+        distill.distill(lineage)
 
 
 def test_the_check_leaves_a_compiled_step_whole():

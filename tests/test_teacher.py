@@ -24,7 +24,8 @@ import pytest
 import distill
 from worlds.expert import invented, solve_task
 from worlds.extras import teacher
-from config import ROOT, UserError
+from config import UserError
+from conftest import ROOT
 from support.tokenizer import toy
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks, draw_task
@@ -621,7 +622,7 @@ def test_refused_calls_are_marked_and_not_taught():
         None,
         None,
     ] and episode.verified
-    tokens, weights = distill.conversation(
+    tokens, weights = distill.teacher_example(
         [{"role": "user", "content": task.request}, *messages], task.tools, toy(), "qwen", 0.1
     )
     taught = toy().decode([token for token, weight in zip(tokens, weights) if weight == 1.0])

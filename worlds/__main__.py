@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import tyro
 
 from worlds.tools import compact_tool
-from config import UserError, run
+from config import UserError
+from support.settings import run_script
 from worlds.critique import critique
 from worlds.expert import trajectory
 from worlds import WORLDS
@@ -83,4 +84,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)
