@@ -48,7 +48,7 @@ from support.training_run import Meter, Stage
 from worlds.critique import critique
 from worlds.expert import call_message, solve_task, trajectory
 from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks
+from worlds.tasks import Tasks, world_names
 from worlds.labels import PART_NAMES, PARTS, encode_episode, first_wrong_step, message_spans
 from worlds.teacher_file import read_teacher_file
 
@@ -212,7 +212,7 @@ def learn(stage: Stage, rows: Rows, first: int, last: int, **kept) -> None:
 
 def drawn_trajectories(c: Distill, style: str) -> list[dict]:
     """The scripted expert's verified trajectories, in the form of a teacher's file."""
-    tasks = Tasks("distill", c.seed, c.worlds.split(","), Difficulty.of(c, style=style))
+    tasks = Tasks("distill", c.seed, world_names(c.worlds), Difficulty.of(c, style=style))
     negatives_rng = random.Random(f"negatives distill {c.seed}")
     slips_rng = random.Random(f"slips distill {c.seed}")
     rows = []
@@ -398,7 +398,7 @@ def reflection_round(stage: Stage, number: int) -> tuple[list[dict], dict]:
     tokenizer = stage.tokenizer
     seed = c.seed * 1000 + 17 * (number + 1)
     rng = random.Random(f"reflect {seed}")
-    worlds = c.worlds.split(",")
+    worlds = world_names(c.worlds)
     difficulty = Difficulty.of(c, style=stage.style)
     drawn = Tasks("reflect", c.seed, worlds, difficulty)
     tasks = [drawn[number * c.tasks + index] for index in range(c.tasks)]

@@ -39,12 +39,11 @@ from config import Config, UserError
 from worlds.expert import fingerprint
 from agent import Rollout, episode_rates, rollouts
 from support.training_run import STAGES, open_model
+from worlds.base import world_class
 from worlds.difficulty import Difficulty
 from worlds.faults import HELD_OUT_KINDS
-from worlds.tasks import Tasks, playable
+from worlds.tasks import Tasks, playable, world_names
 
-ACTING = ("api", "sql", "shell")
-NOT_ACTING = dict(math="it has no tools", safety="half of its requests are to be refused")
 # of what is measured: raised when tasks or figures change, so that no older eval.json passes for
 # the same
 VERSION = 4
@@ -82,8 +81,8 @@ def measure(model, tokenizer, config: Config) -> tuple[dict[str, float | None], 
             len(seen),
         )  # None: base makes no call, so nothing can fail that it could recover from
 
-    worlds = playable(e.worlds.split(","))
-    acting = [world for world in worlds if world in ACTING]
+    worlds = playable(world_names(e.worlds))
+    acting = [world for world in worlds if not world_class(world).why_not_acting]
     sampled: list[Rollout] = []
     for world in worlds:
         for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
@@ -150,7 +149,7 @@ def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
     )
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     tasks = fingerprint(
-        config.eval.worlds.split(","), config.eval.seed, Difficulty(split=config.eval.split)
+        world_names(config.eval.worlds), config.eval.seed, Difficulty(split=config.eval.split)
     )
     made_from = dict(run=checkpoint.identity(run), tokenizer=tokenizer.hash, tasks=tasks)
     if qwen:  # a run has its own window
@@ -183,8 +182,9 @@ def labels(runs: list[Path]) -> list[str]:
 
 def missing(measured: list[dict[str, float | None]], worlds: list[str]) -> list[str]:
     """Why some figures are not there, a line each."""
-    acting = [world for world in worlds if world in ACTING]
-    others = [f"{world} ({NOT_ACTING[world]})" for world in worlds if world in NOT_ACTING]
+    acting = [world for world in worlds if not world_class(world).why_not_acting]
+    reasons = {world: world_class(world).why_not_acting for world in worlds}
+    others = [f"{world} ({reason})" for world, reason in reasons.items() if reason]
     lines = []
     if others:
         measured_in = ", ".join(acting) or "no world, so not measured"
@@ -226,7 +226,7 @@ def main() -> None:
     print(
         f"\n{config.eval.tasks} {config.eval.split} tasks per figure and world, seed {config.eval.seed}; percent\n"
     )
-    print(table(runs, measured, playable(config.eval.worlds.split(","))))
+    print(table(runs, measured, playable(world_names(config.eval.worlds))))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ from worlds.labels import (
 from support.tokenizer import Tokenizer
 from worlds.base import Task
 from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks, seed_of
+from worlds.tasks import Tasks, seed_of, world_names
 from worlds.negatives import hard_negatives
 
 # Of what `collect` writes: raised when the same decoder and tasks give other data.
@@ -257,7 +257,7 @@ def collect(stage: Stage, file: Path, made_from: dict) -> None:
     the expert's solutions for the inverse head.
     A resumed run reads it instead of sampling again."""
     c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
-    worlds, difficulty = c.worlds.split(","), Difficulty.of(d, style=stage.style, babble=0.0)
+    worlds, difficulty = world_names(c.worlds), Difficulty.of(d, style=stage.style, babble=0.0)
     parts = (
         ("train", "heads", "heads expert", c.tasks, c.trajectories, 1.0),
         (

@@ -67,7 +67,7 @@ from support.training_run import Stage
 from support.tokenizer import Tokenizer
 from worlds.base import Task
 from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks
+from worlds.tasks import Tasks, world_names
 
 Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 
@@ -133,7 +133,7 @@ def replayed(stage: Stage, worlds: str) -> Rows | None:
     purpose = {"safe": "dpo replay", "sage": "ppo replay"}[
         stage.name
     ]  # nothing that is rewarded is also recited
-    tasks = Tasks(purpose, c.seed, worlds.split(","), Difficulty.of(c, style=stage.style))
+    tasks = Tasks(purpose, c.seed, world_names(worlds), Difficulty.of(c, style=stage.style))
     rows = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     examples = [stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows]
     replay = Rows(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
@@ -267,7 +267,7 @@ def draw_episodes(stage: Stage, step: int) -> list[Rollout]:
     the weights, the seed and the step.
     """
     c = stage.section
-    drawn = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=stage.style))
+    drawn = Tasks("ppo", c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
     first = (step - 1) * c.prompts
     tasks = [task for i in range(first, first + c.prompts) for task in [drawn[i]] * c.samples]
     return rollouts(

@@ -40,7 +40,7 @@ from heads import about, consistency, examine, first_tasks, sample_examples
 from losses import auroc, calibrate, calibration_error, fit_logistic
 from worlds.labels import PART_NAMES, PARTS
 from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks, seed_of
+from worlds.tasks import Tasks, seed_of, world_names
 
 TOKENS = {
     "mean log-probability": ("mean_log_p", 1),
@@ -78,7 +78,7 @@ class Judged:
         )
         difficulty = Difficulty.of(d, babble=0.0, style=tokenizer.style)
         own, expert = (
-            Tasks(purpose, 0, c.worlds.split(","), difficulty)
+            Tasks(purpose, 0, world_names(c.worlds), difficulty)
             for purpose in ("test", "test expert")
         )
         drawn = sample_examples(

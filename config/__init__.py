@@ -128,7 +128,7 @@ class Distill(Loop):
     batch: Positive = 8
     # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     sequence: Length = 512
-    worlds: str = "api,sql,shell,math,safety"  # drawn in turn
+    worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
     # stage distill: read teacher episodes from this file of teacher.py instead of drawing them
@@ -263,7 +263,7 @@ class Heads(Loop):
     batch: Positive = 128  # episodes played together
     muon_learning_rate: NonNegative = 0.01
     learning_rate: NonNegative = 4e-3
-    worlds: str = "api,sql,shell,math,safety"  # drawn in turn; faults come as in distill
+    worlds: str = "all"  # drawn in turn; faults come as in distill
     tasks: Positive = 1500  # of the model's own episodes, sampled at temperature 1
     # expert's episodes, each with up to three hard negatives of one of its calls
     trajectories: Positive = 450
@@ -314,7 +314,7 @@ class Eval:
     runs: str = ""  # runs to measure, with commas; empty: all stages beside `out`
     # tasks of each world for one figure; the standard error of a rate is then at most 2.9 points
     tasks: Positive = 300
-    worlds: str = "api,sql,shell,math,safety"
+    worlds: str = "all"
     batch: Positive = 64  # episodes played together
     room: Positive = 384  # tokens that an episode may add to its prompt
     # recipes are chosen by validation tasks and reported on test tasks

@@ -35,6 +35,7 @@ from model import SAGE
 from fast.muon import optimizers, set_rate
 from support.provenance import differences
 from worlds.difficulty import Difficulty
+from worlds.tasks import world_names
 
 STAGES = [
     "base",
@@ -254,7 +255,7 @@ class Stage:
             found["window"] = [shape.window, shape.landmark_stride]
         if not complete:
             faults = self.section if hasattr(self.section, "fault_rate") else self.config.distill
-            worlds = [*self.section.worlds.split(","), "safety"]  # dpo's pairs are always safety's
+            worlds = [*world_names(self.section.worlds), "safety"]  # dpo's pairs are always safety's
             difficulty = Difficulty.of(faults, style=self.style)
             found["tasks"] = fingerprint(worlds, self.section.seed, difficulty)
         return found

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 import distill
+from worlds import WORLDS
 from worlds.expert import invented, solve_task
 from worlds.extras import teacher
 from config import UserError
@@ -64,7 +65,7 @@ def test_a_data_set_is_the_same_however_it_was_written(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options, word",
     [
-        (["--worlds", "apy"], "api,sql,shell,math,safety"),
+        (["--worlds", "apy"], ",".join(WORLDS)),
         (["--shard", "2/2"], "NUMBER/COUNT"),
         (["--url", "http://x"], "--model"),
     ],

@@ -26,7 +26,7 @@ from worlds.api import Api
 from worlds.safety import UNSAFE, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
-CALLING = [name for name in WORLDS if name != "math"]  # worlds with tools
+CALLING = [name for name in WORLDS if world_class(name).faults]  # worlds with tools
 
 
 def tasks(name: str, count: int, **knobs):

@@ -1,11 +1,16 @@
 """The worlds: where the agent acts, is trained and is judged (paper sections 3.1, 4.1, 6, 10.1).
 
-Adding a world is its file and one line here; worlds/base.py says what a world must do.
+In reading order: base.py (a task, a world, an episode), api.py (one world), expert.py (who solves
+every task), critique.py (what went wrong). Below base.py: tools.py, calls.py, plans.py and
+negatives.py (tool calls, right and wrong), splits.py (names and wordings), faults.py (what tools
+get wrong on purpose), difficulty.py. tasks.py draws tasks. extras/ is not needed to understand the
+rest.
 
-    python -m worlds --show shell       a few tasks with the expert's solution
+Adding a world is its file and one line here. `python -m worlds --show shell` prints a few tasks
+with the expert's solution.
 """
 
-WORLDS = {  # module in this folder -> its class
+WORLDS = {  # module in this folder: its class
     "api": "Api",
     "sql": "Sql",
     "shell": "Shell",

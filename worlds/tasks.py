@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from config import UserError
+from worlds import WORLDS
 from worlds.base import Task, world_class
 from worlds.difficulty import Difficulty
 
@@ -51,6 +52,11 @@ def seed_of(purpose: str, seed: int) -> int:
 
 
 # ------------------------------------------------------------------------------------------- worlds
+
+
+def world_names(setting: str) -> list[str]:
+    """The worlds that a setting names: "all", or names with commas, which take turns."""
+    return list(WORLDS) if setting == "all" else setting.split(",")
 
 
 def playable(names: Sequence[str]) -> list[str]:

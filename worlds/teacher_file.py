@@ -13,6 +13,7 @@ from config import Distill, UserError
 from support import settings
 from support.tokenizer import chat
 from worlds.splits import strangers
+from worlds.tasks import world_names
 from worlds.calls import read_calls, text_from_openai
 from worlds.tools import compact_tool
 
@@ -59,7 +60,7 @@ def read_teacher_file(c: Distill, say: Callable[[str], None], style: str = "comp
 
 def why_unfit(row: dict, c: Distill, style: str) -> str:
     """Why a trajectory is not to be learnt from; "" if it is."""
-    if not row["messages"] or row["tools"] is None or row["world"] not in c.worlds.split(","):
+    if not row["messages"] or row["tools"] is None or row["world"] not in world_names(c.worlds):
         return "of other worlds"
     if not row["verified"]:
         return "not verified"

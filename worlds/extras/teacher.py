@@ -40,7 +40,7 @@ from worlds.calls import call_from_openai, calls_and_faults, read_message, text_
 from worlds import WORLDS
 from worlds.base import Episode, Task, failed
 from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks
+from worlds.tasks import Tasks, world_names
 
 MOST_CALLS = 12  # of one episode; the longest solution has 4, each may fail once or twice
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
@@ -292,7 +292,7 @@ class Settings:
     # the data set; settings, rejections and statistics stand beside it
     out: str = "out/trajectories.jsonl"
     tasks: int = 1000  # tasks to draw; the expert solves all, a model over HTTP fewer
-    worlds: str = "api,sql,shell,math,safety"  # drawn in turn
+    worlds: str = "all"  # drawn in turn; or names with commas
     seed: int = 0
     negatives: bool = (
         True  # three wrong versions of each call, executed; most of the time goes here
@@ -309,7 +309,7 @@ def trajectories(
     settings: Settings, indexes: Iterator[int], teacher: HttpTeacher | None
 ) -> Iterator[tuple[int, Trajectory | str]]:
     """For each index, in order, its trajectory or the reason why there is none."""
-    tasks = Tasks("teacher", settings.seed, settings.worlds.split(","), settings.difficulty)
+    tasks = Tasks("teacher", settings.seed, world_names(settings.worlds), settings.difficulty)
 
     def make(index: int) -> Trajectory | str:
         if not teacher:
@@ -379,7 +379,7 @@ def made_from(settings: Settings) -> dict:
     defaults, names = flatten(asdict(Settings())), flatten(asdict(settings))
     names = {name: value for name, value in names.items() if name not in FREE}
     given = [name for name, value in names.items() if value != defaults[name]]
-    tasks = fingerprint(settings.worlds.split(","), settings.seed, settings.difficulty)
+    tasks = fingerprint(world_names(settings.worlds), settings.seed, settings.difficulty)
     prompt = hashlib.sha256((AGENTIC + HOW_TO_END).encode()).hexdigest()[:16]
     return dict(settings=names, given=given, tasks=tasks, prompt=prompt if settings.url else None)
 
@@ -452,7 +452,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(
             f"--difficulty.split is {settings.difficulty.split}; a teacher's data set is for training, and its names and words are training's"
         )
-    for name in settings.worlds.split(","):
+    for name in world_names(settings.worlds):
         if name not in WORLDS:
             raise UserError(f"--worlds names {name!r}; there are {','.join(WORLDS)}")
     if not (part := re.fullmatch(r"(\d+)/(\d+)", settings.shard)) or int(part[1]) >= int(part[2]):
