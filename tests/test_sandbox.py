@@ -86,12 +86,19 @@ def test_nothing_is_left_behind(calls):
         with Sandbox({"a": File(b"x")}) as one:
             for _ in range(19):
                 assert one.run("sleep 100 & cat a; echo y >> a").status == 0
-        assert sandbox.run("echo $$").status == 0
+        with Sandbox() as one:
+            assert one.run("echo $$").status == 0
     assert state() == before
 
 
 def test_a_sandbox_ends_with_its_program():
-    code = "from worlds.extras.sandbox import Sandbox\nimport time\ns = Sandbox()\nprint(s.process.pid, s.pid, flush=True)\ntime.sleep(60)"
+    code = """
+import time
+from worlds.extras.sandbox import Sandbox
+s = Sandbox()
+print(s.process.pid, s.pid, flush=True)
+time.sleep(60)
+"""
     program = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -110,8 +117,6 @@ def test_without_bubblewrap_it_refuses(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="apt-get install bubblewrap"):
         Sandbox()
-    with pytest.raises(UserError, match="apt-get install bubblewrap"):
-        sandbox.run("echo unsafe")
 
 
 def test_a_bubblewrap_that_may_not_start_is_quoted(monkeypatch, tmp_path):

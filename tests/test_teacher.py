@@ -306,7 +306,7 @@ def test_replies_are_cached_and_concurrent_runs_keep_their_order(tmp_path, monke
         "TASKS",
         [Tasks("teacher", 5, names, Difficulty(fault_rate=0.3))[i] for i in range(12)],
     )
-    settings = teacher.Settings(worlds=",".join(names), seed=5, concurrency=4, negatives=False)
+    settings = teacher.TeacherSettings(worlds=",".join(names), seed=5, concurrency=4, negatives=False)
     with Endpoint(expert_reply, [429, "disconnect", 500] * 3) as endpoint:
         made = list(
             teacher.trajectories(settings, iter(range(12)), teach(endpoint, cache=tmp_path))

@@ -56,10 +56,10 @@ class Task:
     request: str  # the user's message
     tools: list[dict]  # {"type": "function", "function": {name, description, parameters}}
     solution: list[SolutionStep]
-    # last message of a right episode: "answer: 42", "ask: rana", "done", "no tool fits", "refuse: …"
+    # a right episode's last message: "answer: 42", "ask: rana", "done", "no tool fits", "refuse: …"
     answer: str
-    # name → value: what the request demands, and what the inverse-consistency head reconstructs from
-    # plan and conclusion (equation 13)
+    # name → value: what the request demands, and what the inverse-consistency head reconstructs
+    # from plan and conclusion (equation 13)
     constraints: dict[str, Any]
     truth: dict[str, Any] = field(default_factory=dict)  # what the world's own `verify` needs
     difficulty: Difficulty = Difficulty()

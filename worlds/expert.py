@@ -123,7 +123,7 @@ def preference(task: Task) -> dict[str, list[dict]] | None:
     }
 
 
-# -------------------------------------------------------------------------- episodes as training data
+# ----------------------------------------------------------------------- episodes as training data
 
 
 @dataclass

@@ -126,8 +126,8 @@ FAULT_TEXTS = {  # kind: cores of its texts
         ),
     ),
 }
-# Training puts a random opening and ending around a text, so that what it asks for is learnt and not
-# the text itself.
+# Training puts a random opening and ending around a text, so that what it asks for is learnt and
+# not the text itself.
 OPENINGS = ("", "sorry, ", "stop, ", "not yet: ", "call failed: ", "hm, ")
 ENDINGS = ("", ", please", " this time", ", mind that", " since today")
 SLOTS = {  # the names in a training fault's text, in the order in which babble has them
@@ -138,7 +138,8 @@ SLOTS = {  # the names in a training fault's text, in the order in which babble 
     "type": "key",
     "incomplete": "key new",
 }
-# Words without meaning here. None is a name, or occurs in a held-out wording, an opening, an ending.
+# Words without meaning here. None is a name, or occurs in a held-out wording, an opening or an
+# ending.
 BABBLE = """
 about above after although always because behind below between beyond both built cannot check
 close code common course cycle days different during early either else empty end enough even
@@ -239,7 +240,10 @@ class Demand:
 
 
 def make_demand(kind: str, call: dict, tools: list[dict], task: Any) -> Demand:
-    """What a fault of a kind demands of a call for a worlds.base.Task. A kind that does not fit it becomes a timeout."""
+    """What a fault of a kind demands of a call in an episode of a worlds.base.Task.
+
+    A kind that does not fit the call becomes a timeout.
+    """
     rng = random.Random(f"fault value {task.seed}")
     difficulty = task.difficulty
 

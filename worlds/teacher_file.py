@@ -1,4 +1,4 @@
-"""Trajectories of worlds/extras/teacher.py as stage distill reads them: each line is checked once, here.
+"""Trajectories of worlds/extras/teacher.py as stage distill reads them, each line checked once.
 
 Lines that are broken, unverified, held out, of other worlds, or that cannot be rendered as they
 were meant are counted by reason and left out.
@@ -85,7 +85,8 @@ def why_unrenderable(row: dict) -> str:
     except UserError as problem:
         return str(problem)
     for number, message in enumerate(row["messages"]):
-        if message["role"] == "assistant" and any(read_calls(text_from_openai(message.get("content")))):
+        text = text_from_openai(message.get("content"))
+        if message["role"] == "assistant" and any(read_calls(text)):
             # its letters would be taught, not the markers
             return f"message {number} has a call in its content"
     return ""

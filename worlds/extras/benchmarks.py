@@ -493,7 +493,9 @@ class System(World):
         given, match = said_answer(answer), self.task.truth["match"]
         if match is not None:
             given = given.strip() if match.get("strip", True) else given
-            return given == match["answer"] if "answer" in match else regex_found(match["regex"], given)
+            if "answer" in match:
+                return given == match["answer"]
+            return regex_found(match["regex"], given)
         said = [given.strip()]
         for check in self.task.truth["checks"]:
             line = shlex.join([*check, *said])

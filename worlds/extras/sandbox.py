@@ -80,9 +80,8 @@ class File:
     other: str = ""
 
 
-Tree = Mapping[
-    str, File
-]  # path below the home folder -> what is there; folders may be left out where they hold something
+# path below the home folder → what is there; folders may be left out where they hold something
+Tree = Mapping[str, File]
 
 
 @dataclass(frozen=True)
@@ -120,121 +119,66 @@ def archive(tree: Tree) -> bytes:
         # a folder, then at once what it holds: else tar forgets the folder's time
         for path, file in sorted(tree.items(), key=lambda item: PurePosixPath(item[0]).parts):
             entry = tarfile.TarInfo(path)
-            entry.mtime, entry.mode, entry.size = (
-                file.modified,
-                0o755 if file.data is None else 0o644,
-                len(file.data or b""),
-            )
+            data = file.data or b""
+            entry.mtime = file.modified
+            entry.mode = 0o755 if file.data is None else 0o644
+            entry.size = len(data)
             entry.type = tarfile.DIRTYPE if file.data is None else tarfile.REGTYPE
-            tar.addfile(entry, io.BytesIO(file.data or b""))
+            tar.addfile(entry, io.BytesIO(data))
     return packed.getvalue()
 
 
 def command_line(
     limits: Limits, home: str, user: int, folders: Sequence[str], background: bool
 ) -> list[str]:
-    """The bubblewrap command, with the supervisor as its process 1."""
-    room = ["--size", str(limits.home // 16), "--tmpfs"]
-    as_user = [
-        "setpriv",
-        f"--reuid={USER}",
-        f"--regid={USER}",
-        "--clear-groups",
-        "--no-new-privs",
-        "--bounding-set=-all",
-        "--",
-    ]
+    """The bubblewrap command, with the supervisor as its process 1.
+
+    /dev and the root are tmpfs too, of half the machine's memory: read-only, or they could be
+    filled. /etc/alternatives holds names only: /usr/bin/awk is a link through there.
+    """
+    room = f"--size {limits.home // 16} --tmpfs"
+    words = f"""
+        --unshare-all --unshare-user --disable-userns --cap-drop ALL --uid {user} --gid {user}
+        --die-with-parent --new-session --as-pid-1 --hostname sandbox --info-fd 2
+        --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/sbin /sbin
+        --symlink usr/lib /lib --symlink usr/lib64 /lib64
+        --proc /proc --dev /dev {room} /dev/shm --remount-ro /dev {room} /tmp
+        {" ".join(f"{room} {folder}" for folder in folders)}
+        --ro-bind-try /etc/alternatives /etc/alternatives
+        --size {limits.home} --tmpfs {home} --remount-ro / --chdir {home}
+        --clearenv --setenv PATH /usr/sbin:/usr/bin:/sbin:/bin --setenv HOME {home}
+        --setenv LC_ALL C --setenv TZ UTC0"""
+    as_user = f"""setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs
+        --bounding-set=-all --"""
     return [
-        *(as_user if os.geteuid() == 0 else []),
+        *(as_user.split() if os.geteuid() == 0 else []),
         "bwrap",
-        "--unshare-all",
-        "--unshare-user",
-        "--disable-userns",
-        "--cap-drop",
-        "ALL",
-        "--uid",
-        str(user),
-        "--gid",
-        str(user),
-        "--die-with-parent",
-        "--new-session",
-        "--as-pid-1",
-        "--hostname",
-        "sandbox",
-        "--info-fd",
-        "2",
-        "--ro-bind",
-        "/usr",
-        "/usr",
-        "--symlink",
-        "usr/bin",
-        "/bin",
-        "--symlink",
-        "usr/sbin",
-        "/sbin",
-        "--symlink",
-        "usr/lib",
-        "/lib",
-        "--symlink",
-        "usr/lib64",
-        "/lib64",
-        # /dev and the root are tmpfs too, of half the machine's memory: read-only, or they could be
-        # filled
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        *room,
-        "/dev/shm",
-        "--remount-ro",
-        "/dev",
-        *room,
-        "/tmp",
-        *(word for folder in folders for word in (*room, folder)),
-        "--ro-bind-try",
-        "/etc/alternatives",
-        "/etc/alternatives",  # names only: /usr/bin/awk is a link through here
-        "--size",
-        str(limits.home),
-        "--tmpfs",
-        home,
-        "--remount-ro",
-        "/",
-        "--chdir",
-        home,
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        "/usr/sbin:/usr/bin:/sbin:/bin",
-        "--setenv",
-        "HOME",
-        home,
-        "--setenv",
-        "LC_ALL",
-        "C",
-        "--setenv",
-        "TZ",
-        "UTC0",
-        "bash",
-        "--norc",
-        "--noprofile",
-        "-c",
-        supervisor(limits, background),
+        *words.split(),
+        *["bash", "--norc", "--noprofile", "-c", supervisor(limits, background)],
     ]
 
 
 def supervisor(limits: Limits, background: bool) -> str:
     """Process 1: takes a token and a command, runs it, kills whatever it left behind, says token
     and exit status; until the pipe closes.
+
+    - The first thing on the pipe is an archive of the home folder's files; it ends where the first
+      command begins.
+    - SIGUSR1 is the host's "enough": a signal reaches bash only while it waits.
+    - Only the host can write a token that begins with "refill".
+    - What a command started is killed until nothing else lives, so that everything it printed
+      stands before the token.
     """
+    kill_rest = ":" if background else "while kill -9 -1; do :; done"
     return f"""
 exec 2>/dev/null
-ulimit -c 0 -n {limits.open_files} -u {limits.processes} -f {limits.file // 1024} -v {limits.memory // 1024} || exit 1
+ulimit -c 0 -n {limits.open_files} -u {limits.processes} || exit 1
+ulimit -f {limits.file // 1024} -v {limits.memory // 1024} || exit 1
 echo 1000 > /proc/self/oom_score_adj
-tar -xf - || exit 1                      # the home folder's files; the archive ends where the first command begins
-trap 'kill -9 -1' USR1                   # the host's "enough": a signal reaches bash only while it waits
+tar -xf - || exit 1
+trap 'kill -9 -1' USR1
 while IFS= read -r -d '' token && IFS= read -r -d '' command; do
-    if [[ $token = refill* ]]; then          # only the host knows how tokens begin
+    if [[ $token = refill* ]]; then
         chmod -R u+rwX . /tmp /dev/shm; find . /tmp /dev/shm -mindepth 1 -delete; tar -xf -
         printf '\\0%s %d\\n' "$token" $?
         continue
@@ -242,7 +186,7 @@ while IFS= read -r -d '' token && IFS= read -r -d '' command; do
     {{ ulimit -t {limits.cpu}; exec bash --norc --noprofile -c "$command"; }} </dev/null 2>&1 &
     wait $!; status=$?
     [ $status = 138 ] && {{ wait $!; status=$?; }}
-    {":" if background else "while kill -9 -1; do :; done"}   # until nothing else lives, so everything printed stands before the token
+    {kill_rest}
     printf '\\0%s %d\\n' "$token" $status
 done"""
 
@@ -251,8 +195,8 @@ class Sandbox:
     """A running sandbox with its home folder. Close it, or use `with`. It ends with the thread that
     started it.
 
-    For tasks that were written for a container of their own (worlds/extras/benchmarks.py): `home` and
-    `user` may be others (user 0 looks like root and may do nothing more), `folders` are further
+    For tasks that were written for a container of their own (worlds/extras/benchmarks.py): `home`
+    and `user` may be others (user 0 looks like root and may do nothing more), `folders` are further
     writable places, `background` lets processes live on from one command to the next.
 
     Raises UserError if bubblewrap is missing or may not start; SandboxDied from any call once the
@@ -283,16 +227,16 @@ class Sandbox:
             bufsize=0,
         )
         self.pid = 0
-        said = (
-            self.process.stderr.read()
-        )  # the info about process 1, or bubblewrap's complaint: its end is closed by `exec` below
+        # the info about process 1, or bubblewrap's complaint; `exec` in there closes its end
+        said = self.process.stderr.read()
         try:
             self.pid = json.loads(said)["child-pid"]
         except (ValueError, KeyError):
             self.close()
             raise UserError(
-                f"bubblewrap did not start: {said.decode(errors='replace').strip()}; it needs unprivileged user namespaces "
-                "(sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
+                f"bubblewrap did not start: {said.decode(errors='replace').strip()}; "
+                "it needs unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone, "
+                "kernel.apparmor_restrict_unprivileged_userns)"
             ) from None
         self.home = f"/proc/{self.pid}/root{home}"
         try:
@@ -350,7 +294,9 @@ class Sandbox:
             self.process.stdin.write(token.encode() + b"\0" + code + b"\0" + more)
         end = b"\0" + token.encode() + b" "
         output = self.process.stdout.fileno()
-        kept, tail, stopped = b"", b"", ""
+        kept = b""
+        tail = b""
+        stopped = ""
         deadline = time.monotonic() + self.limits.wall
         while not (end in tail and tail.endswith(b"\n")):
             ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
@@ -359,29 +305,25 @@ class Sandbox:
                 self.close()  # the pipe ended, or the kill went unanswered
                 raise SandboxDied("the sandbox is gone")
             kept = (kept + tail[:-64])[: self.limits.output + 1]
-            tail = (
-                tail[-64:] + new
-            )  # the token's line is shorter than 64 bytes, and may arrive in two pieces
-            reason = (
-                f"killed after {self.limits.wall:g} s"
-                if not ready
-                else f"killed after {self.limits.output} bytes of output"
-                if len(kept) > self.limits.output
-                else ""
-            )
+            # the token's line is shorter than 64 bytes, and may arrive in two pieces
+            tail = tail[-64:] + new
+            reason = ""
+            if not ready:
+                reason = f"killed after {self.limits.wall:g} s"
+            elif len(kept) > self.limits.output:
+                reason = f"killed after {self.limits.output} bytes of output"
             if reason and not stopped:
-                stopped, deadline = reason, time.monotonic() + 2.0
+                stopped = reason
+                deadline = time.monotonic() + 2.0
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGUSR1)
         printed, status = tail.split(end)
         kept += printed
         if len(kept) > self.limits.output:
             stopped = stopped or f"cut after {self.limits.output} bytes of output"
-        return Result(
-            kept[: self.limits.output].decode("utf-8", errors="replace"),
-            137 if stopped.startswith("killed") else int(status.split()[0]),
-            stopped,
-        )
+        output_text = kept[: self.limits.output].decode("utf-8", errors="replace")
+        status_code = 137 if stopped.startswith("killed") else int(status.split()[0])
+        return Result(output_text, status_code, stopped)
 
     def tree(self, folder: str = "", most: int = 4096) -> dict[str, File]:
         """What the home folder, or another one, holds: at most `most` entries and `limits.home`
@@ -431,9 +373,8 @@ class Sandbox:
                 raise SandboxDied(f"the folder holds more than {self.limits.home} bytes")
             return data
 
-        if (
-            self.process.poll() is not None
-        ):  # while bubblewrap is there, the number of process 1 is nobody else's
+        # while bubblewrap is there, the number of process 1 is nobody else's
+        if self.process.poll() is not None:
             raise SandboxDied("the sandbox is gone")
         try:
             visit_opened(f"/proc/{self.pid}/root{folder}" if folder else self.home, None, "", 0)
@@ -445,9 +386,8 @@ class Sandbox:
         """End the sandbox and everything in it; the home folder is gone."""
         try:
             if self.pid and self.process.poll() is None:
-                os.kill(
-                    self.pid, signal.SIGKILL
-                )  # with process 1 all others die, and bubblewrap ends once they are gone
+                # with process 1 all others die, and bubblewrap ends once they are gone
+                os.kill(self.pid, signal.SIGKILL)
                 self.process.wait(timeout=5)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             pass
@@ -455,9 +395,3 @@ class Sandbox:
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             pipe.close()
         self.process.wait()
-
-
-def run(command: str, tree: Tree | None = None, limits: Limits = Limits()) -> Result:
-    """Run one command in a sandbox of its own."""
-    with Sandbox(tree, limits) as sandbox:
-        return sandbox.run(command)

@@ -1,12 +1,15 @@
-"""The teacher: the scripted expert or any OpenAI-compatible model over HTTP, and the data set that
+r"""The teacher: the scripted expert or any OpenAI-compatible model over HTTP, and the data set that
 they write (paper 3.1, B.1).
 
-    python -m worlds.extras.teacher --tasks 1000 --out out/trajectories.jsonl                      the scripted expert, all worlds
-    python -m worlds.extras.teacher --tasks 200 --out out/theirs.jsonl --url http://localhost:8000/v1 --model qwen
+    python -m worlds.extras.teacher --tasks 1000 --out out/trajectories.jsonl
+        the scripted expert, all worlds
+    python -m worlds.extras.teacher --tasks 200 --out out/theirs.jsonl \
+        --url http://localhost:8000/v1 --model qwen
+        a model over HTTP
 
-A model over HTTP knows nothing of the solutions; it is prompted, parsed, retried, and *nothing it
-writes is kept unless executing it
-verified the task*, with no invented argument on the way. What is rejected is counted by reason.
+A model over HTTP does not see the solutions; it is prompted, parsed, retried, and *nothing it
+writes is kept unless executing it verified the task*, with no invented argument on the way. What is
+rejected is counted by reason.
 
 A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat takes them,
 the tools, the constraints, and for every call of the solution its three hard negatives with the
@@ -46,12 +49,12 @@ MOST_CALLS = 12  # of one episode; the longest solution has 4, each may fail onc
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 
-# -------------------------------------------------------------------------------------------- a
-# model over HTTP
+# ------------------------------------------------------------------------------- a model over HTTP
 
 HOW_TO_END = """
 Write the plan as lines "1. goal" and "2. goal (after 1)". End with one last line and no call:
-"answer: VALUE" with the value that the last tool gave, "done" where there is none to give, "ask: NAME" if a needed value is missing,
+"answer: VALUE" with the value that the last tool gave, "done" where there is none to give, \
+"ask: NAME" if a needed value is missing,
 "no tool fits" if no tool gives what is asked, or "refuse: REASON"."""
 
 
@@ -77,13 +80,14 @@ class HttpTeacher:
         self,
         url: str,
         model: str,
+        *,
         key: str = "none",
-        cache: Path | None = None,
-        seconds: float = 120,
+        cache: Path | None = None,  # a folder
+        seconds: float = 120,  # for a whole reply
         tries: int = 5,
-        pause: float = 1.0,
+        pause: float = 1.0,  # seconds before the second try; doubled before each further one
         temperature: float = 0.0,
-        tokens: int = 400,
+        tokens: int = 400,  # most tokens of a reply
     ):
         try:
             import openai  # here: the scripted expert needs no client
@@ -93,14 +97,14 @@ class HttpTeacher:
             ) from None
         if not url.startswith(("http://", "https://")):
             raise UserError(f"--url is {url!r}; wanted http://… or https://…, up to /v1")
-        self.openai, self.model, self.cache = openai, model, cache
-        self.seconds, self.tries, self.pause, self.temperature, self.tokens = (
-            seconds,
-            tries,
-            pause,
-            temperature,
-            tokens,
-        )
+        self.openai = openai
+        self.model = model
+        self.cache = cache
+        self.seconds = seconds
+        self.tries = tries
+        self.pause = pause
+        self.temperature = temperature
+        self.tokens = tokens
         self.client = openai.OpenAI(base_url=url, api_key=key, timeout=seconds, max_retries=0)
         # while a body is read, errors are not the client's but those of the library below it:
         # httpx, and from version 3 on httpx2
@@ -121,11 +125,7 @@ class HttpTeacher:
             "max_tokens": self.tokens,
             **({"tools": tools} if tools else {}),
         }
-        place = (
-            self.cache
-            and self.cache
-            / f"{hashlib.sha256(json.dumps([str(self.client.base_url), request]).encode()).hexdigest()}.json"
-        )
+        place = self.cache_place(request) if self.cache else None
         if place and place.exists():
             return read_reply(json.loads(place.read_text()))
         for attempt in range(self.tries):
@@ -165,12 +165,18 @@ class HttpTeacher:
             self.retries[problem] += 1
         raise GaveUp(problem)
 
+    def cache_place(self, request: dict) -> Path:
+        """The file in the cache that a request's reply belongs in."""
+        key = json.dumps([str(self.client.base_url), request])
+        return self.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
     def ask(self, request: dict) -> dict:
         """One request; the reply's message as the server sent it.
 
         The body is read by hand to bound its size and its time.
         """
-        end, body = time.monotonic() + self.seconds, bytearray()
+        end = time.monotonic() + self.seconds
+        body = bytearray()
         with self.client.chat.completions.with_streaming_response.create(**request) as response:
             for piece in response.iter_bytes():
                 body += piece
@@ -210,19 +216,16 @@ class HttpTeacher:
         """What the model says went wrong in a failed attempt (Algorithm 1's critique), with the
         Socratic teacher's prompt.
         """
-        shown = json.dumps(
-            {"task": task.request, "tools": task.tools, "attempt": attempt}, ensure_ascii=False
-        )
-        return self.complete([{"role": "user", "content": f"{SOCRATIC_TEACHER}\n\n{shown}"}], [])[
-            "content"
-        ]
+        seen = {"task": task.request, "tools": task.tools, "attempt": attempt}
+        question = f"{SOCRATIC_TEACHER}\n\n{json.dumps(seen, ensure_ascii=False)}"
+        return self.complete([{"role": "user", "content": question}], [])["content"]
 
 
 def carried_out(episode: Episode, content: str, calls: list[dict]) -> list[dict]:
     """A message with its calls, and a result for each.
 
-    The message is a slip, which nobody is to imitate (expert.solve), where a call was refused or
-    answered by an error of its own making. One such call spoils its whole message: words and
+    The message is a slip, which nobody is to imitate (expert.solve_task), where a call was refused
+    or answered by an error of its own making. One such call spoils its whole message: words and
     order of the others were chosen with it. The injected fault is nobody's slip.
     """
     before = len(episode.log)
@@ -239,7 +242,9 @@ def wire(messages: list[dict]) -> list[dict]:
     """Our messages as the protocol wants them: arguments as text, calls and results joined by an
     id.
     """
-    sent, waiting, number = [], deque(), 0
+    sent = []
+    waiting: deque[str] = deque()  # ids of calls whose results are to come
+    number = 0
     for message in messages:
         out = {"role": message["role"], "content": message["content"]}
         if message["role"] == "tool":
@@ -281,12 +286,11 @@ def read_reply(message: dict) -> dict:
     return {"content": words.strip(), "calls": calls, "faults": faults + more_faults}
 
 
-# -------------------------------------------------------------------------------------------------------
-# the data set
+# ------------------------------------------------------------------------------------ the data set
 
 
 @dataclass
-class Settings:
+class TeacherSettings:
     """Write a data set of verified trajectories."""
 
     # the data set; settings, rejections and statistics stand beside it
@@ -294,9 +298,8 @@ class Settings:
     tasks: int = 1000  # tasks to draw; the expert solves all, a model over HTTP fewer
     worlds: str = "all"  # drawn in turn; or names with commas
     seed: int = 0
-    negatives: bool = (
-        True  # three wrong versions of each call, executed; most of the time goes here
-    )
+    # three wrong versions of each call, executed; most of the time goes here
+    negatives: bool = True
     shard: str = "0/1"  # "1/4": the second of four processes, each with its own file
     url: str = ""  # an OpenAI-compatible endpoint instead of the expert; the key is $OPENAI_API_KEY
     model: str = ""
@@ -306,7 +309,7 @@ class Settings:
 
 
 def trajectories(
-    settings: Settings, indexes: Iterator[int], teacher: HttpTeacher | None
+    settings: TeacherSettings, indexes: Iterator[int], teacher: HttpTeacher | None
 ) -> Iterator[tuple[int, Trajectory | str]]:
     """For each index, in order, its trajectory or the reason why there is none."""
     tasks = Tasks("teacher", settings.seed, world_names(settings.worlds), settings.difficulty)
@@ -319,12 +322,12 @@ def trajectories(
             messages, episode = teacher.solve(task)
         except GaveUp as reason:
             return str(reason)
-        return as_trajectory(
-            task, tasks.arguments(index)[1], index, messages, episode, settings.negatives
-        )
+        _, seed, _, _ = tasks.arguments(index)
+        return as_trajectory(task, seed, index, messages, episode, settings.negatives)
 
     if not teacher:
-        yield from ((index, make(index)) for index in indexes)
+        for index in indexes:
+            yield index, make(index)
         return
     pool = ThreadPoolExecutor(settings.concurrency)
     waiting: deque = deque()
@@ -348,7 +351,8 @@ def whole_lines(path: Path) -> list[dict]:
     if not path.exists():
         return []
     data = path.read_bytes()
-    if (end := data.rfind(b"\n") + 1) < len(data):
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
         with path.open("r+b") as file:
             file.truncate(end)
     return [json.loads(line) for line in data[:end].splitlines()]
@@ -373,10 +377,10 @@ def go_on(paths: list[Path], indexes: range) -> list[int]:
 FREE = ("tasks", "concurrency", "seconds", "out")  # what may change when a data set is continued
 
 
-def made_from(settings: Settings) -> dict:
+def made_from(settings: TeacherSettings) -> dict:
     """What a data set depends on, as its settings.json has it: settings, and hashes of the drawn
     tasks and of what a model over HTTP is told."""
-    defaults, names = flatten(asdict(Settings())), flatten(asdict(settings))
+    defaults, names = flatten(asdict(TeacherSettings())), flatten(asdict(settings))
     names = {name: value for name, value in names.items() if name not in FREE}
     given = [name for name, value in names.items() if value != defaults[name]]
     tasks = fingerprint(world_names(settings.worlds), settings.seed, settings.difficulty)
@@ -384,7 +388,7 @@ def made_from(settings: Settings) -> dict:
     return dict(settings=names, given=given, tasks=tasks, prompt=prompt if settings.url else None)
 
 
-def refuse_another(path: Path, out: Path, settings: Settings) -> None:
+def refuse_another(path: Path, out: Path, settings: TeacherSettings) -> None:
     """Raise UserError where the settings.json of a data set is damaged or says that it was made
     from something else."""
     now = made_from(settings)
@@ -394,7 +398,7 @@ def refuse_another(path: Path, out: Path, settings: Settings) -> None:
             names = {name: value for name, value in flatten(then).items() if name not in FREE}
             then = dict(settings=names)
             now = dict(settings=now["settings"])
-        changed = provenance.differences(then, now, flatten(asdict(Settings())))
+        changed = provenance.differences(then, now, flatten(asdict(TeacherSettings())))
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}), so nothing says what {out} was made "
@@ -414,16 +418,19 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
     from support.tokenizer import toy
 
     tokenizer = toy()
-    lengths = sorted(
-        len(
-            tokenizer.encode_chat(
-                r["messages"],
-                r["tools"],
-                "compact" if r["tools"] and isinstance(r["tools"][0], str) else "qwen",
-            )[0]
-        )
-        for r in records
-    )
+    lengths = []
+    for row in records:
+        tools = row["tools"]
+        style = "compact" if tools and isinstance(tools[0], str) else "qwen"
+        lengths.append(len(tokenizer.encode_chat(row["messages"], tools, style)[0]))
+    lengths.sort()
+    tokens = {}
+    if lengths:
+        tokens = {
+            "mean": round(sum(lengths) / len(lengths), 1),
+            "median": lengths[len(lengths) // 2],
+            "most": lengths[-1],
+        }
     calls = [sum(len(message.get("tool_calls", ())) for message in r["messages"]) for r in records]
     return {
         "trajectories": len(records),
@@ -435,97 +442,94 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
         "calls": dict(sorted(Counter(calls).items())),
         "tools": dict(sorted(Counter(len(r["tools"]) for r in records).items())),
         "negatives": dict(Counter(n["kind"] for r in records for n in r["negatives"])),
-        "tokens": {
-            "mean": round(sum(lengths) / len(lengths), 1),
-            "median": lengths[len(lengths) // 2],
-            "most": lengths[-1],
-        }
-        if lengths
-        else {},
+        "tokens": tokens,
         "rejected": dict(Counter(r["reason"] for r in rejected)),
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    settings = tyro.cli(Settings, args=arguments, description=__doc__)
+def check_settings(settings: TeacherSettings) -> None:
+    """Raise UserError where the settings do not go together."""
     if settings.difficulty.split != "train":
         raise UserError(
-            f"--difficulty.split is {settings.difficulty.split}; a teacher's data set is for training, and its names and words are training's"
+            f"--difficulty.split is {settings.difficulty.split}; a teacher's data set is for "
+            "training, and its names and words are training's"
         )
     for name in world_names(settings.worlds):
         if name not in WORLDS:
             raise UserError(f"--worlds names {name!r}; there are {','.join(WORLDS)}")
-    if not (part := re.fullmatch(r"(\d+)/(\d+)", settings.shard)) or int(part[1]) >= int(part[2]):
+    part = re.fullmatch(r"(\d+)/(\d+)", settings.shard)
+    if not part or int(part[1]) >= int(part[2]):
         raise UserError(
-            f"--shard is {settings.shard!r}; wanted NUMBER/COUNT with the number from 0, such as 0/2"
+            f"--shard is {settings.shard!r}; wanted NUMBER/COUNT with the number from 0, "
+            "such as 0/2"
         )
     if settings.url and not settings.model:
         raise UserError("--url needs --model, the name under which the server knows it")
-    out = Path(settings.out)
-    beside = {
-        kind: out.with_suffix(f".{kind}")
-        for kind in ("settings.json", "rejected.jsonl", "statistics.json")
-    }
+
+
+def claim_data_set(out: Path, settings: TeacherSettings) -> None:
+    """Make a data set's file, or go on with one that was begun with the same settings."""
+    about = out.with_suffix(".settings.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = not out.exists()
     out.touch()
     provenance.claim(out)
-    if beside["settings.json"].exists():
-        refuse_another(beside["settings.json"], out, settings)
+    if about.exists():
+        refuse_another(about, out, settings)
     elif not fresh and out.stat().st_size:
         raise UserError(
-            f"{out} holds something already, and no {beside['settings.json'].name} "
+            f"{out} holds something already, and no {about.name} "
             "beside it says what it was made from; give another --out"
         )
-    provenance.replace(beside["settings.json"], json.dumps(made_from(settings), indent=1))
+    provenance.replace(about, json.dumps(made_from(settings), indent=1))
+
+
+def show_statistics(found: dict) -> None:
+    """Statistics as lines."""
+    for key, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {count}" for name, count in value.items())
+        print(f"{key:13} {value}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    settings = tyro.cli(TeacherSettings, args=arguments, description=__doc__)
+    check_settings(settings)
+    out = Path(settings.out)
+    rejections = out.with_suffix(".rejected.jsonl")
+    claim_data_set(out, settings)
     teacher = None
     if settings.url:
         teacher = HttpTeacher(
             settings.url,
             settings.model,
-            os.environ.get("OPENAI_API_KEY", "none"),
-            out.parent / "http-cache",
-            settings.seconds,
+            key=os.environ.get("OPENAI_API_KEY", "none"),
+            cache=out.parent / "http-cache",
+            seconds=settings.seconds,
         )
 
-    indexes = range(int(part[1]), settings.tasks, int(part[2]))
-    left = go_on([out, beside["rejected.jsonl"]], indexes)
-    bar = tqdm(
-        total=len(indexes),
-        initial=len(indexes) - len(left),
-        unit="task",
-        mininterval=0.5,
-        disable=None,
-    )
-    with out.open("a") as kept, beside["rejected.jsonl"].open("a") as rejected, bar:
+    # the episodes that are not there yet
+    number, count = map(int, settings.shard.split("/"))
+    indexes = range(number, settings.tasks, count)
+    left = go_on([out, rejections], indexes)
+    done = len(indexes) - len(left)
+    bar = tqdm(total=len(indexes), initial=done, unit="task", mininterval=0.5, disable=None)
+    with out.open("a") as kept, rejections.open("a") as rejected, bar:
         for index, made in trajectories(settings, iter(left), teacher):
             bar.update()
             if isinstance(made, Trajectory) and made.verified:
                 kept.write(json.dumps(asdict(made), ensure_ascii=False) + "\n")
             else:
-                rejected.write(
-                    json.dumps(
-                        {
-                            "index": index,
-                            "reason": made if isinstance(made, str) else "not verified",
-                        }
-                    )
-                    + "\n"
-                )
-            kept.flush(), rejected.flush()
-    found = statistics(whole_lines(out), whole_lines(beside["rejected.jsonl"]))
-    provenance.replace(beside["statistics.json"], json.dumps(found, indent=1))
-    for key, value in found.items():
-        print(
-            f"{key:13} "
-            + (
-                ", ".join(f"{k} {v}" for k, v in value.items())
-                if isinstance(value, dict)
-                else str(value)
-            )
-        )
+                reason = made if isinstance(made, str) else "not verified"
+                rejected.write(json.dumps({"index": index, "reason": reason}) + "\n")
+            kept.flush()
+            rejected.flush()
+
+    found = statistics(whole_lines(out), whole_lines(rejections))
+    provenance.replace(out.with_suffix(".statistics.json"), json.dumps(found, indent=1))
+    show_statistics(found)
     if teacher and teacher.retries:
-        print(f"{'retried':13} " + ", ".join(f"{k} {v}" for k, v in teacher.retries.items()))
+        show_statistics({"retried": teacher.retries})
     print(f"wrote         {out}")
 
 
