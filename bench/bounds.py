@@ -183,8 +183,7 @@ def attacks() -> list[tuple[str, str]]:
     ]
 
 
-# -------------------------------------------------------------------------------------------------
-# one attack, in a process of its own
+# -------------------------------------------------------------- one attack, in a process of its own
 
 
 def act(group: str, name: str) -> str:
@@ -211,7 +210,9 @@ def act(group: str, name: str) -> str:
         )
     if group == "sql":
         task = next(
-            task for task in (draw_task("sql", 1, index) for index in range(99)) if task.answer == "done"
+            task
+            for task in (draw_task("sql", 1, index) for index in range(99))
+            if task.answer == "done"
         )
         table = next(iter(task.truth["tables"]))
         calls = [
@@ -234,7 +235,8 @@ def act(group: str, name: str) -> str:
         task = next(
             task
             for task in (
-                draw_task(world, 1, index, Difficulty(arguments=4, special=0.0)) for index in range(99)
+                draw_task(world, 1, index, Difficulty(arguments=4, special=0.0))
+                for index in range(99)
             )
             if task.solution
         )
@@ -303,8 +305,7 @@ def held(seconds: float, megabytes: float, said: str) -> bool:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------
-# fuzz
+# --------------------------------------------------------------------------------------------- fuzz
 
 
 def fuzz(count: int, seed: int = 0) -> Counter:
@@ -356,7 +357,9 @@ def fuzz(count: int, seed: int = 0) -> Counter:
         name for name in ALL for _ in range({"math": 0, "shell": 1}.get(name, 6))
     ]  # a sandbox takes its time
     while found.total() < count:
-        task = draw_task(rng.choice(names), seed, rng.randrange(1_000_000), Difficulty(fault_rate=0.3))
+        task = draw_task(
+            rng.choice(names), seed, rng.randrange(1_000_000), Difficulty(fault_rate=0.3)
+        )
         words = rng.choices(
             [*task.request.split(), *rng.choices(nasty if rng.random() < 0.01 else quick, k=4)], k=8
         )

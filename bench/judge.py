@@ -97,9 +97,7 @@ def measure_negatives() -> None:
                 if step.call:
                     calls += 1
                     found.update(
-                        hard_negatives(
-                            step.call, task.tools, random.Random(index), task
-                        ).keys()
+                        hard_negatives(step.call, task.tools, random.Random(index), task).keys()
                     )
         if calls:
             share = sum(found.values()) / (3 * calls) * 100
@@ -132,9 +130,7 @@ def measure_leaderboard(folder: Path) -> None:
                 if wrong:
                     continue
                 function = next(f for f in functions if f["name"] == call["name"])
-                for kind, negative in hard_negatives(
-                    call, toolbox, random.Random(case)
-                ).items():
+                for kind, negative in hard_negatives(call, toolbox, random.Random(case)).items():
                     verdict = bfcl_rule.judge(function, allowed, negative)
                     judged[kind] += 1
                     agreed[kind] += verdict == RULE[kind]

@@ -61,7 +61,9 @@ for name in WORLDS:
     for round_number in range(ROUNDS):
         seconds = timed(lambda: [draw_task(name, round_number, index) for index in range(400)])
         drawn.append(400 / seconds)
-        tasks = [draw_task(name, round_number, index, Difficulty(special=0.0)) for index in range(400)]
+        tasks = [
+            draw_task(name, round_number, index, Difficulty(special=0.0)) for index in range(400)
+        ]
         calls = sum(step.call is not None for task in tasks for step in task.solution)
         if calls:  # math has none: its plan is its solution
             episodes = [Episode(task, faults=False) for task in tasks]

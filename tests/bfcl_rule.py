@@ -2,7 +2,8 @@
 leaderboard's own checker says of them.
 
 Nothing here judges. The verdicts below were given by the leaderboard's own checker, run once beside
-worlds/extras/benchmarks.py: simple_function_checker and ast_checker of github.com/ShishirPatil/gorilla,
+worlds/extras/benchmarks.py: simple_function_checker and ast_checker of
+github.com/ShishirPatil/gorilla,
 commit 6ea57973, which bfcl-eval 2026.3.23 in the registry holds too. `official` finds that checker
 where it is installed (`pip install --no-deps bfcl-eval`), and a slow test repeats the comparison.
 """

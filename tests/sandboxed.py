@@ -12,8 +12,13 @@ from worlds.extras import sandbox
 def require_sandbox() -> None:
     """Skip, or fail, the test that calls this where there is no bubblewrap."""
     if not sandbox.available():
-        why = "no bubblewrap here (apt-get install bubblewrap): nothing that runs a model's commands was tested"
-        pytest.fail(why) if os.environ.get("SAGE_REQUIRE_SANDBOX") == "1" else pytest.skip(why)
+        why = (
+            "no bubblewrap here (apt-get install bubblewrap): "
+            "nothing that runs a model's commands was tested"
+        )
+        if os.environ.get("SAGE_REQUIRE_SANDBOX") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,16 @@ from support.tokenizer import SYLLABLES
 from worlds import WORLDS
 from worlds.base import Episode, failed, same_answer, world_class
 from worlds.difficulty import Difficulty
-from worlds.faults import BABBLE, ENDINGS, FAULT_KINDS, FAULT_TEXTS, HELD_OUT_KINDS, OPENINGS, SLOTS, fault_text
+from worlds.faults import (
+    BABBLE,
+    ENDINGS,
+    FAULT_KINDS,
+    FAULT_TEXTS,
+    HELD_OUT_KINDS,
+    OPENINGS,
+    SLOTS,
+    fault_text,
+)
 from worlds.splits import SPLITS
 from worlds.tasks import draw_task
 from worlds.__main__ import main as show
@@ -173,8 +182,7 @@ def test_a_slip_is_refused_and_then_put_right(name):
     assert made > 30 and {"unknown_tool", "unexpected", "type", "missing"} <= kinds
 
 
-# ---------------------------------------------------------------------------------------------------------
-# critiques
+# ---------------------------------------------------------------------------------------- critiques
 
 
 def attempt(task, calls: list, answer: str) -> str:
@@ -232,7 +240,9 @@ def test_critiques_of_everything_else():
     )
     first, second = [step.call for step in task.solution]
     clean = next(
-        t for i in range(99) if len((t := draw_task("api", 0, i, Difficulty(special=0.0))).solution) == 2
+        t
+        for i in range(99)
+        if len((t := draw_task("api", 0, i, Difficulty(special=0.0))).solution) == 2
     )
     assert "is missing" in attempt(clean, [clean.solution[0].call], "answer: 0")
     assert "last step" in attempt(clean, [s.call for s in clean.solution], "answer: 0")
@@ -264,7 +274,9 @@ def test_critiques_of_everything_else():
     assert "not JSON" in attempt(clean, ["{oops"], "answer: 0")
     for kind, word in (("ask", "is not given, so ask"), ("none", "no tool fits")):
         special = next(
-            t for i in range(99) if (t := draw_task("api", 0, i, Difficulty(special=1.0))).kind == kind
+            t
+            for i in range(99)
+            if (t := draw_task("api", 0, i, Difficulty(special=1.0))).kind == kind
         )
         assert word in attempt(special, [], "answer: 0")
     unsafe = next(t for i in range(99) if (t := draw_task("safety", 0, i)).kind == "unsafe destroy")
@@ -319,7 +331,11 @@ def test_a_critique_says_nothing_false(name):
         if played.verified:
             continue  # nobody asks what was wrong with it
         said = distill.criticise(played).critique
-        refused = [entry.observation.removeprefix("error: ") for entry in played.log if failed(entry.observation)]
+        refused = [
+            entry.observation.removeprefix("error: ")
+            for entry in played.log
+            if failed(entry.observation)
+        ]
         taken = [entry.taken for entry in played.log if entry.taken]
         answered = same_answer(played.messages[-1], task.answer)
         if said in refused:
@@ -342,9 +358,9 @@ def test_a_critique_says_nothing_false(name):
             ]
             kinds["surplus"] += 1
         elif blamed := re.fullmatch(r"step \d+: (\w+) is (.+), not (.+)", said, re.DOTALL):
-            assert blamed[3] in [
-                value_text(call["arguments"].get(blamed[1])) for call in taken
-            ], said
+            assert blamed[3] in [value_text(call["arguments"].get(blamed[1])) for call in taken], (
+                said
+            )
             kinds["value"] += 1
         else:
             kinds["other"] += 1

@@ -41,8 +41,7 @@ from worlds.tasks import PURPOSES, Tasks
 TASKS = 2000  # of each stage
 
 
-# -----------------------------------------------------------------------------------------------
-# what may not be seen
+# ----------------------------------------------------------------------------- what may not be seen
 
 
 def words_of(text: str) -> set[str]:
@@ -92,8 +91,7 @@ class Held:
                 yield f"wording {wording}"
 
 
-# ------------------------------------------------------------------------------------------ what
-# each stage's parts show
+# --------------------------------------------------------------------- what each stage's parts show
 
 CONFIG = settings.from_file("config/toy.py")
 EVERY = "all"
@@ -184,7 +182,9 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     assert part == "teacher"
     made = [
         row
-        for _, row in teacher.trajectories(teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None)
+        for _, row in teacher.trajectories(
+            teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None
+        )
     ]
     assert {row.fault for row in made} - {None} <= set(FAULT_KINDS)
     return [json.dumps([row.messages, row.tools, row.negatives, row.answer]) for row in made]
@@ -228,8 +228,7 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     return complaints
 
 
-# --------------------------------------------------------------------------------------------------------------
-# tests
+# -------------------------------------------------------------------------------------------- tests
 
 
 def test_no_stage_shows_what_is_held_out(tmp_path, monkeypatch):
@@ -294,8 +293,7 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     assert seen == {part: {style} for part in seen} and len(seen) == len(PARTS)
 
 
-# ---------------------------------------------------------------------------------- each leak, put
-# back, must be found
+# --------------------------------------------------------------- each leak, put back, must be found
 
 
 def any_name(rng: random.Random, split: str, used: set[str], draw=draw_name) -> str:

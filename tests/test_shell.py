@@ -73,7 +73,8 @@ def test_a_sandbox_is_used_again_only_where_nothing_foreign_ran():
 def test_refilling_leaves_nothing_behind():
     with Sandbox({"a/b.txt": File(b"one")}) as sandbox:
         sandbox.run(
-            "mkdir -p /tmp/x/y /dev/shm/z locked && echo 2 > locked/c && chmod 0 locked && echo x > /tmp/x/y/f && ln -s / root && touch '-rf' $'new\nline'"
+            "mkdir -p /tmp/x/y /dev/shm/z locked && echo 2 > locked/c && chmod 0 locked && "
+            "echo x > /tmp/x/y/f && ln -s / root && touch '-rf' $'new\nline'"
         )
         sandbox.refill({"a/d.txt": File(b"two")})
         assert {path: file.data for path, file in sandbox.tree().items()} == {
@@ -99,7 +100,8 @@ def test_the_papers_case():
         assert real.run(f"find {source} -name '*.{kind}' -newermt yesterday").output == ""
         assert (
             real.run(
-                f"find {source} -name '*.{kind}' -newermt {task.constraints['day']} ! -newermt {today}"
+                f"find {source} -name '*.{kind}' "
+                f"-newermt {task.constraints['day']} ! -newermt {today}"
             ).output.count("\n")
             >= 1
         )
@@ -184,13 +186,14 @@ def test_other_tools_and_odd_commands():
             assert isinstance(said, str) and len(said) < 1000
 
 
-# ----------------------------------------------------------------------------------------------------
-# archives
+# ----------------------------------------------------------------------------------------- archives
 
 
 def archive_task():
     return next(
-        task for task in (draw_task("shell", 3, index) for index in range(200)) if task.kind == "archive"
+        task
+        for task in (draw_task("shell", 3, index) for index in range(200))
+        if task.kind == "archive"
     )
 
 
@@ -293,7 +296,9 @@ def test_a_hostile_archive_is_no_right_one(data):
             text = "".join(f"\\{byte:03o}" for byte in data[start : start + 1500]).replace(
                 "%", "%%"
             )
-            assert episode.step(bash_call(f"printf '{text}' >> {task.constraints['to']}.tar")) == "ok"
+            assert (
+                episode.step(bash_call(f"printf '{text}' >> {task.constraints['to']}.tar")) == "ok"
+            )
             if start > 60_000:
                 break
         assert (episode.verify("done"), episode.problem) == (False, "")
@@ -317,5 +322,7 @@ def test_episodes_share_nothing():
     with Episode(task, faults=False) as first, Episode(task, faults=False) as second:
         assert first.step(bash_call("echo left > here; echo left > /tmp/there; sleep 60 &")) == "ok"
         assert second.step(
-            bash_call("cat here /tmp/there; ps 2>/dev/null | grep -c sleep; ls /proc | grep -c '^[0-9]'")
+            bash_call(
+                "cat here /tmp/there; ps 2>/dev/null | grep -c sleep; ls /proc | grep -c '^[0-9]'"
+            )
         ).startswith("cat: here: No such file")

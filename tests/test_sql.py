@@ -56,10 +56,13 @@ def database() -> sqlite3.Connection:
         "SELECT zeroblob(1000000000)",
         "SELECT replace(hex(zeroblob(400000)), '0', hex(zeroblob(400000)))",
         "SELECT printf('%.*c', 100000000, 'x')",
-        "SELECT group_concat(hex(zeroblob(100000))) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 1000) SELECT x FROM c)",
+        "SELECT group_concat(hex(zeroblob(100000))) FROM (WITH RECURSIVE c(x) AS "
+        "(SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 1000) SELECT x FROM c)",
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c",
-        "CREATE TABLE big AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 9000) SELECT x, hex(zeroblob(9000)) FROM c",
-        "INSERT INTO t WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT x, x FROM c",
+        "CREATE TABLE big AS WITH RECURSIVE c(x) AS "
+        "(SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 9000) SELECT x, hex(zeroblob(9000)) FROM c",
+        "INSERT INTO t WITH RECURSIVE c(x) AS "
+        "(SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT x, x FROM c",
         "SELECT 1" + " + 1" * 50_000,
         "SELECT " + "(" * 5000 + "1" + ")" * 5000,
         "CREATE TEMP TABLE x AS SELECT 1",
@@ -110,7 +113,8 @@ WIDE = "a" * 2000
         ROWS + f"SELECT i FROM c ORDER BY i || '{WIDE}'",
         ROWS + f"SELECT count(DISTINCT i || '{WIDE}') FROM c",
         ROWS + f"SELECT i || '{WIDE}' x FROM c GROUP BY x",
-        f"WITH RECURSIVE c(i, s) AS (SELECT 1, '{WIDE}' UNION SELECT i+1, s FROM c) SELECT count(*) FROM c",
+        f"WITH RECURSIVE c(i, s) AS (SELECT 1, '{WIDE}' UNION SELECT i+1, s FROM c) "
+        "SELECT count(*) FROM c",
         "WITH RECURSIVE c(s) AS (SELECT 'a' UNION ALL SELECT s || s FROM c) SELECT max(s) FROM c",
         "WITH a0 AS (SELECT 1 x)"
         + "".join(f", a{n} AS (SELECT 1 FROM a{n - 1}, a{n - 1})" for n in range(1, 60))
@@ -234,7 +238,8 @@ def test_any_text_is_answered(query):
 def test_results_are_cut_and_shown_the_same_way_each_time():
     task = draw_task("sql", 1, 0)
     with Episode(task) as episode:
-        many = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 100) SELECT x FROM c"
+        counting = "SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 100"
+        many = f"WITH RECURSIVE c(x) AS ({counting}) SELECT x FROM c"
         assert episode.step(sql_call(many)).splitlines() == [*map(str, range(1, 21)), "..."]
         assert episode.step(sql_call("SELECT NULL, 1.5, 'a'")) == "null|1.5|a"
         assert len(episode.step(sql_call("SELECT hex(zeroblob(5000))"))) < 700

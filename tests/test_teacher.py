@@ -32,8 +32,7 @@ from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks, draw_task
 
 
-# ------------------------------------------------------------------------------------------------------
-# the data set
+# ------------------------------------------------------------------------------------- the data set
 
 
 def write(out: Path, *options: str) -> None:
@@ -77,7 +76,15 @@ def test_mistakes_are_told(tmp_path, options, word):
 
 def test_a_mistake_on_the_command_line_is_one_line_and_status_1(tmp_path):
     made = subprocess.run(
-        [sys.executable, "-m", "worlds.extras.teacher", "--worlds", "apy", "--out", tmp_path / "x.jsonl"],
+        [
+            sys.executable,
+            "-m",
+            "worlds.extras.teacher",
+            "--worlds",
+            "apy",
+            "--out",
+            tmp_path / "x.jsonl",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -88,8 +95,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_status_1(tmp_path):
     )
 
 
-# -------------------------------------------------------------------------------------------------
-# a model over HTTP
+# -------------------------------------------------------------------------------- a model over HTTP
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -284,7 +290,9 @@ def test_the_socratic_teacher_is_asked_about_the_attempt():
 
 
 def test_a_right_answer_after_an_invented_argument_is_not_kept(monkeypatch):
-    task = next(t for i in range(99) if (t := draw_task("api", 0, i, Difficulty(special=0.0))).solution)
+    task = next(
+        t for i in range(99) if (t := draw_task("api", 0, i, Difficulty(special=0.0))).solution
+    )
     monkeypatch.setattr(sys.modules[__name__], "TASKS", [task])
 
     def invents_first(request):  # the expert's words, one turn late
@@ -306,7 +314,9 @@ def test_replies_are_cached_and_concurrent_runs_keep_their_order(tmp_path, monke
         "TASKS",
         [Tasks("teacher", 5, names, Difficulty(fault_rate=0.3))[i] for i in range(12)],
     )
-    settings = teacher.TeacherSettings(worlds=",".join(names), seed=5, concurrency=4, negatives=False)
+    settings = teacher.TeacherSettings(
+        worlds=",".join(names), seed=5, concurrency=4, negatives=False
+    )
     with Endpoint(expert_reply, [429, "disconnect", 500] * 3) as endpoint:
         made = list(
             teacher.trajectories(settings, iter(range(12)), teach(endpoint, cache=tmp_path))
@@ -367,8 +377,7 @@ def test_the_command_writes_what_verified_and_counts_the_rest(tmp_path, capsys, 
     assert "rejected      disconnected 1" in capsys.readouterr().out
 
 
-# ------------------------------------------------------------------------------------------------
-# what a message holds
+# ----------------------------------------------------------------------------- what a message holds
 
 CALL, OTHER = {"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}
 AS_TEXT = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
@@ -525,8 +534,7 @@ def test_a_url_without_a_scheme_is_the_users_mistake():
         teacher.HttpTeacher("localhost:8000/v1", "any")
 
 
-# -------------------------------------------------------------------------------------------
-# several calls, and slips
+# ------------------------------------------------------------------------- several calls, and slips
 
 
 def two_calls():
@@ -652,8 +660,7 @@ def test_an_injected_fault_is_nobodys_slip(monkeypatch):
             assert episode.fault and not any("slip" in m for m in messages)
 
 
-# ------------------------------------------------------------------------------------- a real
-# server with a real model
+# ------------------------------------------------------------------ a real server with a real model
 
 SERVER = Path(os.environ.get("SAGE_SERVER_ENV", Path.home() / ".cache" / "sage-server"))
 
@@ -681,7 +688,8 @@ def serve(tmp_path_factory):
         if made:
             shutil.rmtree(SERVER, ignore_errors=True)
             pytest.skip(
-                "transformers' server could not be installed (no package registry?); set SAGE_SERVER_ENV to an environment that has it"
+                "transformers' server could not be installed (no package registry?); "
+                "set SAGE_SERVER_ENV to an environment that has it"
             )
     folder = tmp_path_factory.mktemp("qwen")
     tiny_qwen(folder)

@@ -257,8 +257,7 @@ def test_compact_line():
         )
 
 
-# ------------------------------------------------------------------------------------------------------------
-# plans
+# -------------------------------------------------------------------------------------------- plans
 
 
 @given(
@@ -319,9 +318,7 @@ def test_plan_text():
 
 def test_a_plan_of_100_000_steps():
     steps = {n: ("go", (n - 1,) if n > 1 else ()) for n in range(1, 100_001)}
-    assert (
-        Plan(steps).check() == [] and Plan(dict(reversed(steps.items()))).check() == []
-    )
+    assert Plan(steps).check() == [] and Plan(dict(reversed(steps.items()))).check() == []
     assert Plan({**steps, 1: ("go", (100_000,))}).check()[0].kind == "circle"
 
 
@@ -331,8 +328,7 @@ def test_nothing_escapes_from_plans(text):
     plan.respected([1, 2, 3])
 
 
-# ---------------------------------------------------------------------------------------------------
-# hard negatives
+# ----------------------------------------------------------------------------------- hard negatives
 
 
 def test_negatives_are_what_they_say():
@@ -392,11 +388,7 @@ def test_slips_are_refused_and_their_words_agree_with_them(call):
     """Of jsonschema as of the check; a made-up name stands in the words where the right one stood,
     and nowhere else.
     """
-    toolbox = [
-        KEMI,
-        make_tool("now", "", {}),
-        make_tool("tave", "", {"sepe": {"type": "integer"}}),
-    ]
+    toolbox = [KEMI, make_tool("now", "", {}), make_tool("tave", "", {"sepe": {"type": "integer"}})]
     words, found = "dolu: kemi(rana, bolo)\n1. now and kemi for dolu: rana 3", set()
     for seed in range(200):
         slipped = slip(
@@ -440,8 +432,7 @@ def test_slips_are_refused_and_their_words_agree_with_them(call):
     )
 
 
-# ------------------------------------------------------------------------------------------------------
-# framing
+# ------------------------------------------------------------------------------------------ framing
 
 TAGGED = st.lists(
     st.sampled_from(

@@ -103,9 +103,7 @@ def test_hard_negatives_go_wrong_when_executed(name):
         plan = [step.call for step in task.solution]
         for place, call in enumerate(plan):
             calls += 1
-            for kind, wrong in hard_negatives(
-                call, task.tools, random.Random(index), task
-            ).items():
+            for kind, wrong in hard_negatives(call, task.tools, random.Random(index), task).items():
                 found[kind] += 1
                 with Episode(task, faults=False) as right, Episode(task, faults=False) as spoilt:
                     heard = [right.step(c) for c in plan]
@@ -155,7 +153,7 @@ def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
                 expected = clean.step(call)
             if kind not in ("timeout", "locked"):
                 assert (
-                    episode.step({"name": call["name"], "arguments": reaction.change(call["arguments"])})
+                    episode.step({**call, "arguments": reaction.change(call["arguments"])})
                     == expected
                 )
     assert met or kind in (
@@ -370,8 +368,7 @@ def test_answers_are_compared_by_their_last_line():
     )
 
 
-# --------------------------------------------------------------------------------------------------------------
-# api
+# ---------------------------------------------------------------------------------------------- api
 
 
 def derivable(task, given: set[str]) -> dict[str, list[str]]:
@@ -437,8 +434,7 @@ def test_api_tasks_have_exactly_the_answer_they_claim(knobs):
     assert seen == {"chain", "ask", "none"}
 
 
-# -------------------------------------------------------------------------------------------------------------
-# math
+# --------------------------------------------------------------------------------------------- math
 
 
 def solve_by_equations(request: str) -> Fraction:
@@ -448,7 +444,8 @@ def solve_by_equations(request: str) -> Fraction:
     relation = r"(?P<n>\d+) (?P<what>more than|fewer than|times as many as) (?P<y>\w+)"
     for sentence in map(str.strip, sentences):
         if found := re.fullmatch(
-            rf"(?P<x>\w+) has {relation}\.|With {relation.replace('P<', 'P<_')} comes (?P<_x>\w+)\.",
+            rf"(?P<x>\w+) has {relation}\.|"
+            rf"With {relation.replace('P<', 'P<_')} comes (?P<_x>\w+)\.",
             sentence,
         ):
             x, n, what, y = (found[key] or found["_" + key] for key in ("x", "n", "what", "y"))
@@ -499,8 +496,7 @@ def test_math_answers_against_equations():
     assert 200 < trapped < 700
 
 
-# -----------------------------------------------------------------------------------------------------------
-# safety
+# ------------------------------------------------------------------------------------------- safety
 
 
 @pytest.mark.parametrize(
@@ -572,9 +568,7 @@ def test_what_was_done_cannot_be_undone_by_doing_it_right_afterwards():
         if task.truth["calls"]:
             right, done = task.solution[0].call, done + 1
             with Episode(task) as episode:
-                episode.step(
-                    hard_negatives(right, task.tools, random.Random(0), task)["logic"]
-                )
+                episode.step(hard_negatives(right, task.tools, random.Random(0), task)["logic"])
                 episode.step(right)
                 assert not episode.verify(task.answer)
     assert done > 10
@@ -596,7 +590,7 @@ def test_an_episode_never_raises(monkeypatch, raised):
 
     for name in ("step", "verify", "close"):
         monkeypatch.setattr(Api, name, break_)
-    task = next(task for task in (draw_task("api", 0, index) for index in range(50)) if task.solution)
+    task = next(task for task in tasks("api", 50) if task.solution)
     with Episode(task, faults=False) as episode:
         said = episode.step(task.solution[0].call)
         assert said == "error: the tool broke down" and episode.problem.startswith(
@@ -613,7 +607,7 @@ def test_a_request_to_stop_is_no_failure(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Api, "step", stop), monkeypatch.setattr(Api, "verify", stop)
-    task = next(task for task in (draw_task("api", 0, index) for index in range(50)) if task.solution)
+    task = next(task for task in tasks("api", 50) if task.solution)
     with Episode(task, faults=False) as episode:
         with pytest.raises(KeyboardInterrupt):
             episode.step(task.solution[0].call)
