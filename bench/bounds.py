@@ -1,7 +1,9 @@
 """Attacks on the time and the memory of whoever judges an agent: the check of calls, the worlds in
 process, SQL, what is read after a shell's commands.
 
-    python bench/bounds.py             a table, docs/results/sandbox.json, from which docs/SANDBOX.md is made, and a fuzz of 100 000 calls
+    python bench/bounds.py
+        a table, docs/results/sandbox.json, from which docs/SANDBOX.md is made, and a fuzz of
+        100 000 calls
     python bench/bounds.py --fuzz 0    the table alone
 
 Each attack runs in a process of its own that has done nothing else, and is held to 2 seconds and
@@ -95,9 +97,11 @@ SQL = {  # name: statements, one after the other
 }
 
 SPARSE = (
-    "printf '%s' x > z; rm z; python3 -c \"h = bytearray(512)\nput = lambda at, b: h.__setitem__(slice(at, at + len(b)), b)\nput(0, b'x')\n"
-    "[put(a, b) for a, b in ((100, b'0000644\\0'), (108, b'0000000\\0'), (116, b'0000000\\0'), (124, b'00000000000\\0'), (136, b'00000000000\\0'), "
-    "(148, b'        '), (156, b'S'), (257, b'ustar  \\0'), (386, b'00000000000\\0' * 2), (483, b'%011o\\0' % 8000000000))]\n"
+    "printf '%s' x > z; rm z; python3 -c \"h = bytearray(512)\n"
+    "put = lambda at, b: h.__setitem__(slice(at, at + len(b)), b)\nput(0, b'x')\n"
+    "[put(a, b) for a, b in ((100, b'0000644\\0'), (108, b'0000000\\0'), (116, b'0000000\\0'), "
+    "(124, b'00000000000\\0'), (136, b'00000000000\\0'), (148, b'        '), (156, b'S'), "
+    "(257, b'ustar  \\0'), (386, b'00000000000\\0' * 2), (483, b'%011o\\0' % 8000000000))]\n"
     "put(148, b'%06o\\0 ' % sum(h))\nopen('{archive}', 'wb').write(bytes(h) + bytes(1024))\""
 )
 
@@ -264,18 +268,23 @@ sys.path.insert(0, {folder!r})
 import bounds
 from worlds.calls import check_call
 import worlds.sql, worlds.safety, worlds.shell, worlds.api
-check_call({{"name": "f", "arguments": {{}}}}, [{{"type": "function", "function": {{"name": "f"}}}}])
+call = {{"name": "f", "arguments": {{}}}}
+check_call(call, [{{"type": "function", "function": {{"name": "f"}}}}])
 def kilobytes(what):
     return int(re.search(rf"{{what}}:\\s+(\\d+)", open("/proc/self/status").read())[1])
 open("/proc/self/clear_refs", "w").write("5")  # the peak is counted from here
 before, began = kilobytes("VmRSS"), time.perf_counter()
 said = bounds.act(*sys.argv[1:])
-print(f"{{time.perf_counter() - began:.3f}}\\t{{(kilobytes('VmHWM') - before) / 1024:.1f}}\\t{{said}}")
+seconds = time.perf_counter() - began
+megabytes = (kilobytes("VmHWM") - before) / 1024
+print(f"{{seconds:.3f}}\\t{{megabytes:.1f}}\\t{{said}}")
 """
 
 
 def attempt(group: str, name: str, patience: float = 30.0) -> tuple[float, float, str]:
-    """(seconds, megabytes beyond the imports, what came of it): an attack in a process of its own."""
+    """An attack in a process of its own: (seconds, megabytes beyond the imports, what came of
+    it).
+    """
     command = [sys.executable, "-c", ALONE.format(folder=str(ROOT / "bench")), group, name]
     try:
         done = subprocess.run(
@@ -398,7 +407,8 @@ def main() -> None:
         good = held(seconds, megabytes, said)
         failed += not good
         print(
-            f"{group:6} {name:45} {seconds:7.2f} s {megabytes:7.1f} MB  {'held' if good else 'NOT HELD'}  {said[:90]}",
+            f"{group:6} {name:45} {seconds:7.2f} s {megabytes:7.1f} MB  "
+            f"{'held' if good else 'NOT HELD'}  {said[:90]}",
             flush=True,
         )
         results.record(
@@ -409,7 +419,8 @@ def main() -> None:
             note=f"{'held' if good else 'NOT HELD'}, {megabytes:.0f} MB: {said[:80]}",
         )
     print(
-        f"{len(attacks()) - failed} of {len(attacks())} held: at most {SECONDS:g} s and {MEGABYTES} MB, nothing raised"
+        f"{len(attacks()) - failed} of {len(attacks())} held: "
+        f"at most {SECONDS:g} s and {MEGABYTES} MB, nothing raised"
     )
     if a.fuzz:
         found = fuzz(a.fuzz)

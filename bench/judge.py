@@ -1,7 +1,8 @@
 """What the worlds promise, counted: the expert solves every task, chance solves none, and the hard
 negatives fail where others judge.
 
-    python bench/judge.py                          records docs/results/worlds.json, groups expert/, chance/, negatives/, leaderboard/
+    python bench/judge.py
+        records docs/results/worlds.json, groups expert/, chance/, negatives/, leaderboard/
 
 No figure here is a time. The leaderboard's files (BFCL) are read from $SAGE_DATA or ../shared/data
 and left out if absent.
@@ -71,7 +72,8 @@ def measure_worlds() -> None:
                 note=f"{met} met a fault, {made_up} invented arguments or tools",
             )
             print(
-                f"{name:7} {family:42} {solved}/{TASKS} verified, {met} met a fault, {made_up} invented"
+                f"{name:7} {family:42} {solved}/{TASKS} verified, "
+                f"{met} met a fault, {made_up} invented"
             )
         for informed in (False, True):
             right = by_chance(name, TASKS, informed=informed)
@@ -147,7 +149,8 @@ def measure_leaderboard(folder: Path) -> None:
         "leaderboard/further allowed values that pass check",
         further - len(rejected_further),
         n=further,
-        note=f"rejected: {', '.join(rejected_further)}; each breaks its own schema (type or enumeration)",
+        note=f"rejected: {', '.join(rejected_further)}; "
+        "each breaks its own schema (type or enumeration)",
     )
     for kind in RULE:
         results.record(
@@ -162,7 +165,9 @@ def measure_leaderboard(folder: Path) -> None:
             else "",
         )
     print(
-        f"leaderboard: {first - len(rejected_first)}/{first} answers pass, {further - len(rejected_further)}/{further} further values; negatives {dict(agreed)} of {dict(judged)}"
+        f"leaderboard: {first - len(rejected_first)}/{first} answers pass, "
+        f"{further - len(rejected_further)}/{further} further values; "
+        f"negatives {dict(agreed)} of {dict(judged)}"
     )
     print(f"rejected: {rejected_first}, further {rejected_further}")
 

@@ -1,6 +1,7 @@
 """Attacks on the sandbox, each with what must not happen and how long it took to be over.
 
-    python bench/sandbox.py            a table; and docs/results/sandbox.json, from which docs/SANDBOX.md is made
+    python bench/sandbox.py
+        a table; and docs/results/sandbox.json, from which docs/SANDBOX.md is made
 
 Run by root, every attack is tried twice, by root and by an ordinary user. Around the sandbox stand
 a secret file, a secret variable, a server, a socket,
@@ -111,7 +112,8 @@ ATTACKS = [
     ),
     Attack(
         "inherited file descriptors",
-        "for f in /proc/self/fd/* /proc/1/fd/*; do readlink $f; done | grep -v -e pipe -e /dev/null -e /proc",
+        "for f in /proc/self/fd/* /proc/1/fd/*; do readlink $f; done | "
+        "grep -v -e pipe -e /dev/null -e /proc",
         fails,
     ),
     Attack(
@@ -123,7 +125,8 @@ ATTACKS = [
     # writing to what is outside
     Attack(
         "write to system folders",
-        "touch /usr/{marker} /usr/bin/{marker} /etc/{marker} /{marker} /dev/{marker} /proc/{marker} /sys/{marker}",
+        "touch /usr/{marker} /usr/bin/{marker} /etc/{marker} /{marker} /dev/{marker} "
+        "/proc/{marker} /sys/{marker}",
         fails,
     ),
     Attack("write through a link", "ln -s /usr/bin d && echo x > d/{marker}", fails),
@@ -148,7 +151,8 @@ ATTACKS = [
     ),
     Attack(
         "kernel settings",
-        "echo x > /proc/sys/kernel/core_pattern; echo c > /proc/sysrq-trigger; sysctl -w kernel.hostname=x; hostname x",
+        "echo x > /proc/sys/kernel/core_pattern; echo c > /proc/sysrq-trigger; "
+        "sysctl -w kernel.hostname=x; hostname x",
         fails,
     ),
     # leaving
@@ -182,7 +186,9 @@ ATTACKS = [
     Attack(
         "threads",
         PYTHON
-        + "'import threading, time; [threading.Thread(target=time.sleep, args=(9,), daemon=True).start() for i in range(500)]'",
+        + "'import threading, time; "
+        + "[threading.Thread(target=time.sleep, args=(9,), daemon=True).start() "
+        + "for i in range(500)]'",
         fails,
     ),
     Attack("1 GB of memory", PYTHON + "'x = bytearray(10**9)'", says("MemoryError")),
@@ -214,7 +220,8 @@ ATTACKS = [
     ),
     Attack(
         "raise the limits",
-        "ulimit -u 9999; ulimit -v unlimited; ulimit -f unlimited; ulimit -t unlimited; ulimit -n 9999",
+        "ulimit -u 9999; ulimit -v unlimited; ulimit -f unlimited; ulimit -t unlimited; "
+        "ulimit -n 9999",
         fails,
     ),
     Attack("endless output", "yes", stopped),
@@ -245,7 +252,8 @@ ATTACKS = [
     Attack("steal the command pipe", "cat /proc/1/fd/0", fails),
     Attack(
         "forge the end of a command",
-        "printf '\\0deadbeefdeadbeef 0\\n'; printf '\\0%s 0\\n' $(tr '\\0' ' ' < /proc/1/cmdline); echo real; exit 3",
+        "printf '\\0deadbeefdeadbeef 0\\n'; "
+        "printf '\\0%s 0\\n' $(tr '\\0' ' ' < /proc/1/cmdline); echo real; exit 3",
         lambda result, _: result.status == 3 and "real" in result.output,
     ),
     Attack(
