@@ -30,7 +30,7 @@ from torch import Tensor
 
 from config import Model
 from fast.attention import SlotMask, cached_attention, fastest_attention, slot_mask
-from support.model_checks import check_room
+from support.model_checks import check_cache_room
 
 
 def visible(query: Tensor, key: Tensor, window: int, stride: int) -> Tensor:
@@ -288,7 +288,7 @@ class LandmarkCache:
         layer. Raises UserError past max_tokens.
         """
         self.lengths += (positions >= 0).sum(1)
-        check_room(self.lengths, self.max_tokens)
+        check_cache_room(self.lengths, self.max_tokens)
 
     def select(self, rows: list[int] | Tensor) -> "LandmarkCache":
         """A copy of the chosen rows in this order; select([0] * n) gives n candidates that share

@@ -36,8 +36,15 @@ from support import provenance
 from support import runtime
 from config import UserError
 from support.data import pack
-from losses import auroc, calibrate, calibration_error, confidence_loss, cross_entropy, fit_logistic
-from mch import PARTS, Heads, surprise_of
+from losses import auroc, calibration_error, cross_entropy
+from mch import (
+    PARTS,
+    ThinkingHeads,
+    calibrate,
+    confidence_loss,
+    fit_logistic,
+    surprise_of,
+)
 from model import SAGE, flops_per_token
 from support.training_run import Stage
 from worlds.labels import PROBED, conclusion_of, gather, of_solution, packed_steps
@@ -127,7 +134,7 @@ def told(
 
 
 @torch.no_grad()
-def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dict[str, Tensor]:
+def examine(model: SAGE, heads: ThinkingHeads, rows: list[dict], batch: int = 32) -> dict[str, Tensor]:
     """Every step of some examples, in order: the confidence head's `logits` (S, 4), `labels` (S, 4)
     with NaN where missing, the decoder's `hidden` (S, D) at the step's
     last token, the number of its example in `row` (S,), whether it is a `call` (S,); and of its own
@@ -200,7 +207,7 @@ def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> d
 
 @torch.no_grad()
 def fit(
-    heads: Heads,
+    heads: ThinkingHeads,
     found: dict[str, Tensor],
     validation: dict[str, Tensor],
     greedy: dict[str, Tensor],
@@ -250,7 +257,7 @@ def fit(
 
 
 def consistency(
-    model: SAGE, heads: Heads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
+    model: SAGE, heads: ThinkingHeads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
 ) -> tuple[Tensor, Tensor]:
     """ICS of examples and its prior, each (N,) in nats a constraint."""
     pairs = []
@@ -287,7 +294,7 @@ def main() -> None:
         "sage",
         c.steps,
         c,
-        lambda shape: Heads(shape, c.seed),
+        lambda shape: ThinkingHeads(shape, c.seed),
         frozen=True,
         made_from=faults,
     )

@@ -380,75 +380,7 @@ def kl_k3(new: Tensor, reference: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Heads that say how sure a step is (equations 6 and 7): their loss, their calibration, and what
-# their probabilities are worth.
-
-
-def confidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over known labels of −[y·log c + (1 − y)·log(1 − c)], c = σ(z): logits z and labels y
-    (…, parts), NaN where a label is missing.
-
-    Each part is one Bernoulli's likelihood, so the loss is least where c is the part's probability.
-    ∂/∂z = (c − y)/known: a missing
-    label's gradient is exactly zero, and 0 is the loss where nothing is known.
-    """
-    known = ~labels.isnan()
-    each = F.binary_cross_entropy_with_logits(
-        logits.float(), labels.nan_to_num().float(), reduction="none"
-    )
-    return each.masked_fill(~known, 0).sum() / known.sum().clamp(min=1)
-
-
-def fit_logistic(features: Tensor, labels: Tensor, ridge: float = 1.0) -> tuple[Tensor, Tensor]:
-    """w (F,) and b of the σ(w·x + b) that makes labels (N,) in [0, 1] likeliest from features (N,
-    F), with ½·ridge·|w|² against it.
-
-    Convex, so there is one answer and nothing to tune; found by L-BFGS in float64.
-    """
-    x, y = features.double(), labels.double()
-    w, b = (
-        torch.zeros(x.shape[1], dtype=torch.float64, device=x.device, requires_grad=True),
-        torch.zeros((), dtype=torch.float64, device=x.device, requires_grad=True),
-    )
-    optimizer = torch.optim.LBFGS(
-        [w, b],
-        max_iter=500,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        total = (
-            F.binary_cross_entropy_with_logits(x @ w + b, y, reduction="sum")
-            + 0.5 * ridge * w.square().sum()
-        ) / len(y)
-        total.backward()
-        return total
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    return w.detach().to(features.dtype), b.detach().to(features.dtype)
-
-
-def calibrate(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Temperature and offset for σ(z/temperature + offset) from logits and labels (N,) that
-    training has not seen (Platt 1999).
-
-    Logistic regression on the one feature z. Platt's targets (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) keep
-    the slope finite where a head makes no mistake. A head that orders its steps the wrong way round
-    gets an infinite temperature: it says the base rate. (1, 0) where a class is absent.
-    """
-    positive = labels.sum()
-    negative = len(labels) - positive
-    if not positive or not negative:
-        return 1.0, 0.0
-    targets = torch.where(labels > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    slope, offset = fit_logistic(logits[:, None], targets, ridge=0.0)
-    if slope <= 0:
-        return float("inf"), torch.logit(targets.mean()).item()
-    return 1 / slope.item(), offset.item()
+# What a probability is worth.
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:

@@ -32,6 +32,7 @@ from config import Config, UserError
 from generate import generate
 from losses import cross_entropy, gate_loss
 from model import SAGE, flops_per_token
+from fast.compiling import compile_training
 from fast.muon import optimizers as make_optimizers
 from fast.muon import set_rate
 
@@ -208,7 +209,7 @@ def main() -> None:
     c.compile = "on" if compiled else "off"
     if compiled:
         print("compiling, up to a minute the first time on a machine", flush=True)
-        losses = torch.compile(losses)
+        losses = compile_training(losses)
     if (
         c.minutes and not config.resume
     ):  # two steps on blank tokens, the second timed; they leave no trace

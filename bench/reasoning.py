@@ -37,8 +37,8 @@ import config as settings
 from support import result_tables as results
 from config import UserError
 from heads import about, consistency, examine
-from losses import auroc, calibrate, calibration_error, fit_logistic
-from mch import PARTS
+from losses import auroc, calibration_error
+from mch import PARTS, calibrate, fit_logistic
 from worlds.labels import PROBED, gather
 from worlds.base import Difficulty, Tasks
 

@@ -26,6 +26,7 @@ from support import result_tables as results
 from support import runtime
 from losses import cross_entropy
 from model import SAGE, flops_per_token
+from fast.compiling import compile_training
 from fast.muon import Muon
 
 BATCH, SEQUENCE, ROUNDS, STEPS = 16, 256, 7, 4
@@ -74,7 +75,7 @@ def ours(shape, dtype, compiled: bool, muon: bool):
     loss = lambda tokens: cross_entropy(
         model.hidden(tokens[:, :-1]), model.embedding.text.weight, tokens[:, 1:]
     )
-    loss = torch.compile(loss) if compiled else loss
+    loss = compile_training(loss) if compiled else loss
 
     def step(tokens):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import UserError
-from fast.decoding import written_once
+from fast.compiling import written_once
 
 IMPLEMENTATIONS = ("auto", "causal", "short", "blocked", "triton")
 LOG2_E = 1.4426950408889634

@@ -17,7 +17,7 @@ from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  config  support.provenance  support.result_tables  support.runtime
+    support.openmp  fast.compiling  config  support.provenance  support.result_tables  support.runtime
     support.corpus  support.schemas  worlds  worlds.tools  support.tokenizer
     support.chat_template  support.model_checks  support.qwen_sizes  losses
     fast.muon  fast.decoding  fast.kernels  fast.attention  attention  model

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from support import checkpoint
 from config import Config, Model, UserError
-from mch import PARTS, Gate, Heads, constraint_texts, surprise_of
+from mch import PARTS, ThinkingGate, ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE, State
 
 SHAPE = Model(
@@ -36,7 +36,7 @@ def trained(config=SHAPE, seed=0):
     """A decoder and heads whose every weight is drawn, so that nothing hides behind a zero."""
     model, heads, generator = (
         SAGE(config, seed=1).eval(),
-        Heads(config),
+        ThinkingHeads(config),
         torch.Generator().manual_seed(seed),
     )
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_untrained_heads_know_nothing():
     """Every confidence is ½, the gate is undecided, and the inverse head is the decoder itself, to
     the bit.
     """
-    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), Heads(SHAPE), draw(2, 20)
+    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), ThinkingHeads(SHAPE), draw(2, 20)
     assert heads.trained == 0
     hidden = model.hidden(tokens)
     assert (heads["meta"].confidence(heads["meta"](hidden, torch.ones(2, 20, 2))) == 0.5).all()
@@ -289,7 +289,7 @@ def test_the_inverse_head_is_a_distribution():
 
 
 def test_the_gate_is_equation_7():
-    gate, generator = Gate(SHAPE), torch.Generator().manual_seed(0)
+    gate, generator = ThinkingGate(SHAPE), torch.Generator().manual_seed(0)
     hidden, entropy = (
         torch.randn(5, SHAPE.width, generator=generator),
         torch.rand(5, generator=generator),
