@@ -30,7 +30,7 @@ from support import runtime
 from support import tokenizer as tokenizers
 from config import Config, UserError
 from generate import generate
-from losses import cross_entropy, gate_loss
+from losses import cross_entropy, prose_loss
 from model import SAGE, flops_per_token
 from fast.compiling import compile_training
 from fast.muon import optimizers as make_optimizers
@@ -198,7 +198,7 @@ def main() -> None:
         loss = cross_entropy(model.hidden(inputs), head, targets, c.z_loss)
         gated = config.model.embedding == "split" and c.gate_weight > 0
         return loss, (
-            gate_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
+            prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
             if gated
             else torch.zeros((), device=loss.device)
         )

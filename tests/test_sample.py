@@ -213,8 +213,8 @@ def test_attention_shown_is_attention_used():
         shares = traces.attention_of(head, hidden, [5, 29])  # (S, H, T)
         x = head.block.attention_norm(hidden[None])
         values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
-        cos_sin = traces.rotary(torch.arange(30)[None], 32, shape.rope_theta)
-        wanted = attention(x, *cos_sin, None, None, None, 0)[0, [5, 29]]
+        rotation = traces.rotary(torch.arange(30)[None], 32, shape.rope_theta)
+        wanted = attention(x, rotation)[0, [5, 29]]
         assert (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64).sub(
             wanted
         ).abs().max() < 1e-5
