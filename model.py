@@ -300,7 +300,6 @@ class SAGE(nn.Module):
         them.
         """
         super().__init__()
-        config.check()
         self.config = config
         split = config.embedding == "split"
         self.embedding = SplitEmbedding(config) if split else PlainEmbedding(config)

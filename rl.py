@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import config as settings
+from support import settings
 from support import runtime
 from config import Config, Dpo, Ppo, UserError
 from support.data import Rows, pack
@@ -477,7 +477,7 @@ def main() -> None:
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
         raise UserError(
-            f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify, vary and reflect are distill.py's)"
+            f"--stage is {config.stage!r}; rl.py has dpo and ppo (distill and reflect are distill.py's)"
         )
     if config.stage in ("", "dpo"):
         dpo(config)
@@ -486,4 +486,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

@@ -25,12 +25,12 @@ import torch
 
 from support import chat_template
 from support import checkpoint
-import config as settings
+from support import settings
 from support import runtime
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from fast.decoding import compiled_step
-from generate import generate, step
+from generate import generate, next_logits
 from mch import ThinkingHeads
 from model import SAGE
 from fast.thinking import think
@@ -166,7 +166,7 @@ def task_for(sample: Sample, style: str) -> Task:
             [sample.world or "api"],
             Difficulty(style=style, fault_rate=sample.fault_rate),
         )[sample.task]
-    path = Path(settings.anchored(sample.tools))
+    path = Path(settings.absolute(sample.tools))
     try:
         tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
@@ -276,7 +276,7 @@ def main() -> None:
         sample.top_p,
         tokenizer.stop,
         sample.seed,
-        compiled_step(model) if compiled else step,
+        compiled_step(model) if compiled else next_logits,
         stream,
     )
     seconds = time.perf_counter() - began
@@ -291,4 +291,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

@@ -30,15 +30,15 @@ from torch import Tensor
 from agent import EpisodeRow, Rollout, chances_of, message_tokens, prompt_of, revision_prefix
 from config import Think
 from generate import Conversations, Row, decode, pad
-from mch import PARTS, ThinkingHeads, constraint_texts, surprise_of
+from mch import ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import FAULT_KINDS, FAULT_TEXTS, Task
-from worlds.labels import WORDS
+from worlds.labels import PART_NAMES, PARTS
 from worlds.tools import read, sorted_out
 
-SUCCESS = PARTS.index("success")
+SUCCESS = PART_NAMES.index("success")
 FAULTS_IMAGINED = [  # in training's words
     f"error: {FAULT_TEXTS[kind].train[0]}".format(key="id", value=1, new=2) for kind in FAULT_KINDS
 ]
@@ -87,7 +87,7 @@ class Candidate:
     text: str
     ended: bool  # by <|im_end|>, not for want of room
     times: int = 1  # how often it was drawn
-    confidence: list[float] | None = None  # in the order of PARTS
+    confidence: list[float] | None = None  # in the order of worlds.labels.PARTS
     futures: list[Future] = field(default_factory=list)
     coherence: float = 0.0  # S
     spread: float = 0.0
@@ -220,7 +220,7 @@ def least(candidates: list[Candidate]) -> Candidate:
     return min(ended or candidates, key=lambda c: c.energy)
 
 
-def settle(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
+def decide(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
     """Commit to the least energy among the good candidates; if none is good and nothing more will
     be drawn (`last`), among all. Returns whether the step is decided.
     """
@@ -237,16 +237,16 @@ def settle(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
     return True
 
 
-def criticise(decision: Decision) -> tuple[Candidate, str]:
+def critique_best(decision: Decision) -> tuple[Candidate, str]:
     """The best of the rejected candidates, and a critique: the least part of its confidence, in the
     words that stage reflect teaches the agent to heed.
     """
     best = least(decision.candidates)
     part, confidence = min(zip(PARTS, best.confidence, strict=True), key=lambda pair: pair[1])
     if any(future.success < confidence for future in best.futures):
-        part = "success"
-    decision.critiques.append(WORDS[part])
-    return best, WORDS[part]
+        part = PARTS[SUCCESS]
+    decision.critiques.append(part.critique)
+    return best, part.critique
 
 
 def imagined_kinds(s: Think) -> list[str]:
@@ -300,7 +300,7 @@ def constraint_tokens(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
 
 
 class Thinker:
-    """The hybrid step of §4.2, one conversation at a time, every number from a whole forward pass."""
+    """The hybrid step of §4.2 for one conversation, every number from a whole forward pass."""
 
     def __init__(self, model: SAGE, heads: ThinkingHeads, tokenizer: Tokenizer, settings: Think):
         self.model, self.heads, self.tokenizer, self.settings = model, heads, tokenizer, settings
@@ -325,14 +325,14 @@ class Thinker:
         for round in range(1 + s.resamples):
             prefix = []
             if round and s.critique:
-                best, critique = criticise(decision)
+                best, critique = critique_best(decision)
                 prefix = revision_prefix(self.tokenizer, episode.style, best.tokens, critique)
             for place in range(s.n):
                 candidate = self.draft(episode, prefix, round, place)
                 self.examine(episode, candidate)
                 weigh(candidate, s)
                 pool.append(candidate)
-            if settle(decision, pool, last=round == s.resamples):
+            if decide(decision, pool, last=round == s.resamples):
                 return decision
 
     def examine(self, episode: ThinkingEpisode, c: Candidate) -> None:

@@ -23,7 +23,7 @@ import support.openmp  # before torch
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import data
 from support import provenance
 from support import runtime
@@ -71,7 +71,7 @@ def differences(
     `meta` is its checkpoint's; `steps` are asked for now (the run may have planned fewer), `text`
     are the headers of the token files, `start` is checkpoint.identity.
     """
-    then, now = compared(settings.flat(meta["settings"])), compared(settings.flat(asdict(config)))
+    then, now = compared(settings.flatten(meta["settings"])), compared(settings.flatten(asdict(config)))
     now["train.steps"] = steps
     if "asked_steps" in meta:
         then["train.steps"] = meta["asked_steps"]
@@ -85,7 +85,7 @@ def differences(
         settings=then, given=meta.get("given", []), text=before, start=meta.get("start", start)
     )
     return provenance.differences(
-        run, dict(settings=now, text=after, start=start), compared(settings.flat(asdict(Config())))
+        run, dict(settings=now, text=after, start=start), compared(settings.flatten(asdict(Config())))
     )
 
 
@@ -99,7 +99,7 @@ def main() -> None:
             window=config.model.window,
             landmark_stride=config.model.landmark_stride,
         )
-        settings.check(config)
+        settings.validate(config)
 
     # -- resume, or a new run; what was decided when the run began (dtype, compile, steps) holds to
     # its end
@@ -385,11 +385,11 @@ def main() -> None:
     print(
         f"saved     {checkpoint.latest(config.out)}\ncurve     {runtime.draw_curve(config.out, f'{run}: {bits:.3f} bits a byte held out')}"
     )
-    flag = "" if run == settings.Config().out else f" --run {run}"
+    flag = "" if run == Config().out else f" --run {run}"
     print(
         f'next      python sample.py{flag} --prompt "def "\n          python sample.py{flag} --show-gate --prompt "# words, then x = 1"'
     )
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

@@ -23,10 +23,11 @@ from torch import Tensor
 from support import provenance
 from attention import visible
 from config import Think
-from mch import PARTS, ExtraBlock, ThinkingHeads, surprise_of
+from mch import ExtraBlock, ThinkingHeads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from support.tokenizer import Tokenizer
+from worlds.labels import PART_NAMES
 from worlds.tools import Fault, Plan, read, read_plan
 from worlds.base import failed
 
@@ -155,7 +156,7 @@ def record(
         note=note,
         settings=asdict(settings),
         trained=bool(heads.trained),
-        parts=list(PARTS),
+        parts=list(PART_NAMES),
         tau=settings.tau if settings.tau >= 0 else float(heads.tau),
         plan=plan,
         steps=steps,

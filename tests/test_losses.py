@@ -53,7 +53,7 @@ def test_chunked_log_probs_equal_the_definition(rows_per_chunk):
         hidden, weight, targets, temperature=0.7, chunk_elements=33 * rows_per_chunk
     )
     for a, b in zip(found, wanted):
-        assert torch.allclose(a[taught], b, rtol=1e-6) and (a[~taught] == 0).all()
+        assert torch.allclose(a[taught], b, rtol=1e-5, atol=1e-6) and (a[~taught] == 0).all()
         gradients = (
             torch.autograd.grad(x.sum(), (hidden, weight), retain_graph=True) for x in (a, b)
         )

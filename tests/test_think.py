@@ -12,7 +12,7 @@ import torch
 from config import Model, Think, UserError
 from generate import Row, generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
-from mch import PARTS, ThinkingHeads, surprise_of
+from mch import ThinkingHeads, surprise_of
 from model import SAGE, flops_per_token
 from agent import AGAIN, Rollout, message_tokens, prompt_of, rollouts
 from fast.thinking import BatchedThinker, JudgedConversations, think
@@ -27,12 +27,13 @@ from think import (
     calls_in,
     conclusion,
     constraint_tokens,
-    criticise,
-    settle,
+    critique_best,
+    decide,
     think_slowly,
     vote,
     votes_of,
 )
+from worlds.labels import PART_NAMES
 from worlds.base import Episode, draw
 
 
@@ -274,7 +275,7 @@ def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
             + [True] * (len(then) + 1)
         )
         assert future.success == pytest.approx(
-            full(minds, before + then + TOY.stop[:1], own)[1][-1, PARTS.index("success")].item()
+            full(minds, before + then + TOY.stop[:1], own)[1][-1, PART_NAMES.index("success")].item()
             if ended
             else 0.0,
             abs=1e-5,
@@ -293,7 +294,7 @@ def test_nothing_follows_an_answer_and_nothing_is_imagined_without_counterfactua
         _, candidate = acting(minds, settings, text, TASKS[0])
         assert (
             candidate.futures == []
-            and candidate.coherence == candidate.confidence[PARTS.index("success")]
+            and candidate.coherence == candidate.confidence[PART_NAMES.index("success")]
             and candidate.spread == 0
         )
 
@@ -322,7 +323,7 @@ def test_the_least_energy_among_the_good_is_committed(minds):
         candidate(0.3),
         candidate(-1.0, "it does not end", ended=False),
     ]
-    assert settle(step, some, last=False)
+    assert decide(step, some, last=False)
     assert step.chosen is some[2] and [c.fate for c in some] == [
         "rejected",
         "rejected",
@@ -343,8 +344,8 @@ def test_where_nothing_is_good_more_is_drawn_and_then_the_trace_says_so(minds):
         candidate(0.2, "unsteady"),
         candidate(0.1, "it does not end", ended=False),
     ]
-    assert not settle(step, some, last=False) and step.chosen is None
-    assert settle(step, some, last=True)
+    assert not decide(step, some, last=False) and step.chosen is None
+    assert decide(step, some, last=True)
     assert (
         step.chosen is some[1]
         and step.chosen.fate == "fallback"
@@ -552,7 +553,7 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
         last = max(place for place, own in enumerate(r.action_mask) if own)
         assert found.success == pytest.approx(
             full(minds, r.tokens[: last + 1], r.action_mask[: last + 1])[1][
-                -1, PARTS.index("success")
+                -1, PART_NAMES.index("success")
             ].item(),
             abs=1e-5,
         )
