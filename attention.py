@@ -12,14 +12,15 @@ T/stride) instead of O(T).
     visible               the mask
     definition            landmark attention with the mask written out: every other form equals it
     linear_memory         the same, one block of queries at a time
-    landmark_attention    what the model calls: the same, by the fastest way here (fast/attention.py)
+    landmark_attention    what the model calls: the same, by the fastest way (fast/attention.py)
     LandmarkCache         keys and values of the window and the landmarks, for decoding
 
 Keys are counted from index 0 of the row and rotated before they come here. Legend: B batch, T
 tokens, H query heads, K key-value heads, G = H / K queries that share a key, d head width, n new
 tokens, R ring slots, M landmark slots.
 
-    python bench/attention.py     speed and memory          python bench/retrieval.py     needle test
+    python bench/attention.py     speed and memory
+    python bench/retrieval.py     facts that are asked for many windows later
 """
 
 import copy

@@ -1,5 +1,5 @@
-"""Losses over a vocabulary without the V logits of all tokens at once: the same values and gradients
-as losses.cross_entropy_of_logits and log_probs_of_logits (tests/test_losses.py).
+"""Losses over a vocabulary without the V logits of all tokens at once: the same values and
+gradients as losses.cross_entropy_of_logits and log_probs_of_logits (tests/test_losses.py).
 """
 
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Σ over tokens of counted · (−log softmax(h Wᵀ)[target] + z·(log Σ exp)²), chunk by chunk. Each
-    chunk's gradient is taken at once, in the forward pass, and only sums are kept.
+    """Σ over tokens of counted · (−log softmax(h Wᵀ)[target] + z·(log Σ exp)²), chunk by chunk.
+
+    Each chunk's gradient is taken at once, in the forward pass, and only sums are kept.
 
     With p = softmax(ℓ) and Z = log Σ exp ℓ:  ∂/∂ℓ = p − onehot + 2z·Z·p.  The upstream gradient is
     one number, so it scales what forward has already computed.

@@ -39,8 +39,8 @@ def one_token(model: nn.Module, state, tokens: Tensor, positions: Tensor) -> Ten
 
 
 def compiled_step(model: nn.Module | None = None) -> Callable[..., Tensor]:
-    """`generate.next_logits` under torch.compile: shapes are static, so it compiles once for each batch
-    size and cache length.
+    """`generate.next_logits` under torch.compile: shapes are static, so it compiles once for each
+    batch size and cache length.
 
     Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one
     thread.

@@ -69,7 +69,7 @@ def test_nothing_taught_is_zero():
 
 
 def test_chunks_never_hold_all_logits():
-    """The largest tensor that autograd or the forward makes has chunk × V elements, not tokens × V."""
+    """The largest tensor of forward and backward has chunk × V elements, not tokens × V."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Largest(TorchDispatchMode):
