@@ -196,7 +196,7 @@ def main() -> None:
         """Mean cross-entropy of tokens (B, T + 1), and the gate's of their kinds."""
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         loss = cross_entropy(model.hidden(inputs), head, targets, c.z_loss)
-        gated = config.model.embedding == "split" and c.gate_weight > 0
+        gated = config.model.embedding == "split" and c.prose_weight > 0
         return loss, (
             prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
             if gated
@@ -317,7 +317,7 @@ def main() -> None:
                 tokens, kinds = (x.to(device) for x in loader.next())
                 with autocast:
                     parts = losses(tokens, kinds)
-                ((parts[0] + c.gate_weight * parts[1]) / c.accumulation).backward()
+                ((parts[0] + c.prose_weight * parts[1]) / c.accumulation).backward()
                 loss, gate = (
                     total + part.detach() / c.accumulation
                     for total, part in zip((loss, gate), parts)

@@ -35,11 +35,9 @@ END = 63
 
 def trained(config=SHAPE, seed=0):
     """A decoder and heads whose every weight is drawn, so that nothing hides behind a zero."""
-    model, heads, generator = (
-        SAGE(config, seed=1).eval(),
-        ThinkingHeads(config),
-        torch.Generator().manual_seed(seed),
-    )
+    model = SAGE(config, seed=1).eval()
+    heads = ThinkingHeads(config)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in heads.named_parameters():
             if p.requires_grad and p.ndim:
@@ -301,12 +299,11 @@ def test_the_gate_is_equation_7():
 
 def test_calibration_is_monotone_and_per_part():
     _, heads = trained()
-    meta, logits = heads["meta"], torch.linspace(-4, 4, 9)[:, None].expand(-1, len(PARTS))
+    meta = heads["meta"]
+    logits = torch.linspace(-4, 4, 9)[:, None].expand(-1, len(PARTS))
     with torch.no_grad():
-        (
-            meta.temperature.copy_(torch.tensor([1.0, 2.0, 0.5, float("inf")])),
-            meta.offset.copy_(torch.tensor([0.0, 1.0, 0.0, -1.0])),
-        )
+        meta.temperature[:4] = torch.tensor([1.0, 2.0, 0.5, float("inf")])
+        meta.offset[:4] = torch.tensor([0.0, 1.0, 0.0, -1.0])
     sure = meta.confidence(logits)
     assert (sure[1:, :3] > sure[:-1, :3]).all() and torch.allclose(
         sure[:, 3], torch.sigmoid(torch.tensor(-1.0))
@@ -328,12 +325,10 @@ def saved(folder, heads, model=None, config=SHAPE):
 def test_heads_come_back_whole(tmp_path):
     model, heads = trained()
     with torch.no_grad():
-        (
-            heads.tau.fill_(0.37),
-            heads.trained.fill_(1),
-            heads["meta"].temperature.copy_(torch.tensor([1.0, 2.0, float("inf"), 0.5])),
-            heads["meta"].offset.fill_(-0.2),
-        )
+        heads.tau.fill_(0.37)
+        heads.trained.fill_(1)
+        heads["meta"].temperature[:4] = torch.tensor([1.0, 2.0, float("inf"), 0.5])
+        heads["meta"].offset.fill_(-0.2)
     again = checkpoint.load_heads(saved(tmp_path / "run", heads, model), SHAPE)
     assert again.tau == torch.tensor(0.37) and again.trained == 1
     assert all(

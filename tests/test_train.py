@@ -248,7 +248,7 @@ def test_gate_labels_teach_the_gate(tmp_path, settings):
         settings("run"),
         "--train.steps",
         "60",
-        "--train.gate-weight",
+        "--train.prose-weight",
         "1",
         "--train.save-every",
         "0",
