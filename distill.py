@@ -40,7 +40,7 @@ from worlds.expert import critique, solve, trajectory
 from losses import cross_entropy
 from model import flops_per_token
 from agent import AGAIN, Rollout, revision_prefix, episode_rates, prompt_of, rollouts
-from support.training_run import Stage
+from support.training_run import TrainingRun
 from worlds.labels import WORDS, first_wrong, spans_of
 from support.tokenizer import Tokenizer, chat
 from worlds.tools import compact, given_text, parse
@@ -252,7 +252,7 @@ def amplify(config: Config) -> None:
     c = config.distill
     file = Path(settings.anchored(c.file))
     read = {"distill.file": provenance.digest(file) if c.file and file.is_file() else None}
-    stage = Stage(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
+    stage = TrainingRun(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
     if not stage.finished():
         drawn = (
             rows_of_file(c, stage.log.say, stage.style)
@@ -267,7 +267,7 @@ def vary(config: Config) -> None:
     the teacher errs.
     """
     c = config.distill
-    stage = Stage(
+    stage = TrainingRun(
         config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate, made_from=tutor(c)
     )
     if not stage.finished():
@@ -287,7 +287,7 @@ def examples_of(rows: list[dict], c: Distill, tokenizer: Tokenizer, style: str) 
     return examples
 
 
-def teach(stage: Stage, rows: list[dict]) -> None:
+def teach(stage: TrainingRun, rows: list[dict]) -> None:
     """All steps of a stage on teacher's trajectories."""
     c, examples = stage.section, examples_of(rows, stage.section, stage.tokenizer, stage.style)
     random.Random(c.seed).shuffle(examples)
@@ -305,7 +305,7 @@ def teach(stage: Stage, rows: list[dict]) -> None:
 # learning from rows
 
 
-def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
+def learn(stage: TrainingRun, packed: Rows, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage on packed rows; logs, saves, and stops on
     request.
     """
@@ -375,7 +375,7 @@ def reflect(config: Config) -> None:
     out, and begin anew with the better student.
     """
     c = config.distill
-    stage = Stage(
+    stage = TrainingRun(
         config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate, made_from=tutor(c)
     )
     if stage.finished():
@@ -414,7 +414,7 @@ def reflect(config: Config) -> None:
     stage.finish()
 
 
-def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) -> None:
+def collect(stage: TrainingRun, number: int, begin: int, file: Path, made_from: dict) -> None:
     """One round of Algorithm 1, from step `begin`, with the present student: writes the buffer, one
     example per line, with the texts it was made of."""
     c, tokenizer = stage.section, stage.tokenizer

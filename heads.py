@@ -39,7 +39,7 @@ from support.data import pack
 from losses import auroc, calibrate, calibration_error, confidence_loss, cross_entropy, fit_logistic
 from mch import PARTS, Heads, surprise_of
 from model import SAGE, flops_per_token
-from support.training_run import Stage
+from support.training_run import TrainingRun
 from worlds.labels import PROBED, conclusion_of, gather, of_solution, packed_steps
 from support.tokenizer import Tokenizer
 from worlds.base import Difficulty, Tasks
@@ -51,7 +51,7 @@ VERSION = 1
 # data
 
 
-def collect(stage: Stage, file: Path, made_from: dict) -> None:
+def collect(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """Write the data, readable, an example a line: for training, for validation, greedy episodes,
     as the fast mode plays them, for the gate's threshold, and
     the expert's solutions for the inverse head.
@@ -281,13 +281,13 @@ def main() -> None:
         "distill.fault_rate": config.distill.fault_rate,
         "distill.fault_kinds": config.distill.fault_kinds,
     }
-    stage = Stage(
+    stage = TrainingRun(
         config,
         "thinking",
         "sage",
         c.steps,
         c,
-        lambda shape: Heads(shape, c.seed),
+        heads=lambda shape: Heads(shape, c.seed),
         frozen=True,
         made_from=faults,
     )

@@ -125,7 +125,7 @@ class Meter:
         self.restart(step)
 
 
-class Stage:
+class TrainingRun:
     """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given
     to keep (empty at the beginning).
 
@@ -144,7 +144,9 @@ class Stage:
         previous: str,
         steps: int,
         section: Loop,
+        *,
         heads: Callable[[Model], nn.ModuleDict] | None = None,
+        heads_rate: float = 0.0,
         rate: float = 1.0,
         frozen: bool = False,
         made_from: dict | None = None,
@@ -216,7 +218,7 @@ class Stage:
                     betas=(section.beta1, section.beta2),
                 )
             )
-            self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
+            self.optimizers[-1].param_groups[0]["peak"] = heads_rate
         if done:
             checkpoint.load(origin, self.model, self.optimizers, heads)
         self.peak = runtime.matmul_peak(self.device, dtype)

@@ -128,7 +128,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
         for task in (draw("safety", 0, i) for i in range(9))
         for pair in [preference(task)]
     ]
-    found = rl.total_log_probs(model, examples, "cpu", together=4)
+    found = rl.completion_log_probs(model, examples, together=4)
     for (tokens, own), value in zip(examples, found):
         log_probs = (
             model(torch.tensor([tokens]))[0, :-1]
@@ -266,7 +266,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
         {
             k: v
             for k, v in r.items()
-            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_share")
+            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_ms")
         }
         for r in records
     ]
@@ -464,7 +464,7 @@ def updates(monkeypatch):
         return 1.0
 
     monkeypatch.setattr(rl, "reward", varied)
-    monkeypatch.setattr(rl.Stage, "update", update)
+    monkeypatch.setattr(rl.TrainingRun, "update", update)
     return seen
 
 

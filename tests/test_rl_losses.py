@@ -12,8 +12,8 @@ from torch.distributions import Categorical
 from support import checkpoint
 from config import Model
 from support.data import pack
-from losses import (
-    IGNORE,
+from losses import IGNORE, token_log_probs
+from rl import (
     dpo_loss,
     explained_variance,
     generalized_advantages,
@@ -22,10 +22,9 @@ from losses import (
     kl_k3,
     kl_loss,
     leave_one_out,
-    per_document,
     ppo_loss,
-    shares,
-    token_log_probs,
+    sum_per_document,
+    token_weights,
     value_loss,
     whiten,
 )
@@ -103,15 +102,15 @@ def test_no_own_token_at_all():
 def test_shares_and_sums_of_packed_documents():
     documents = torch.tensor([[0, 0, 0, 1, 1, -1], [2, 2, 2, 2, -1, -1]])
     own = torch.tensor([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0]]).bool()
-    assert per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
+    assert sum_per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
     third = 1 / 3
     assert torch.allclose(
-        shares(own, documents, "sequence"),
+        token_weights(own, documents, "sequence"),
         torch.tensor([[0, third / 2, third / 2, 0, third, 0], [third / 4] * 4 + [0, 0]]),
     )
-    assert torch.allclose(shares(own, documents, "token"), own / 7)
+    assert torch.allclose(token_weights(own, documents, "token"), own / 7)
     silent = torch.zeros_like(own)
-    assert (shares(silent, documents) == 0).all()
+    assert (token_weights(silent, documents) == 0).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ def test_dpo_is_trls(tmp_path):
         values, _ = token_log_probs(
             model.hidden(packed.tokens, packed.documents), weight, packed.targets
         )
-        log_probs += [per_document(values, packed.documents, len(examples))]
+        log_probs += [sum_per_document(values, packed.documents, len(examples))]
     ours_loss, margins = dpo_loss(
         log_probs[0][::2],
         log_probs[0][1::2],
@@ -289,7 +288,7 @@ def test_advantages_equal_the_sum_of_deltas(gamma, lam):
     rewards, values = (
         torch.randn(4, 23, generator=draws(seed), dtype=torch.float64) for seed in (1, 2)
     )
-    advantages, returns = generalized_advantages(rewards, values, own, gamma, lam)
+    advantages, returns = generalized_advantages(rewards, values, own, gamma=gamma, lam=lam)
     for row in range(4):
         wanted = by_definition(
             rewards[row][own[row]].tolist(), values[row][own[row]].tolist(), gamma, lam
@@ -308,7 +307,7 @@ def test_whole_credit_returns_are_the_final_reward():
     rewards = torch.zeros(1, 8)
     rewards[0, 6] = 0.75
     _, returns = generalized_advantages(
-        rewards, torch.randn(1, 8, generator=draws()), own, 1.0, 1.0
+        rewards, torch.randn(1, 8, generator=draws()), own, gamma=1.0, lam=1.0
     )
     assert torch.allclose(returns, 0.75 * own)
 
@@ -327,8 +326,8 @@ def test_tool_tokens_change_nothing():
         ],
         1,
     )
-    plain, _ = generalized_advantages(rewards, values, own, 0.9, 0.8)
-    more, _ = generalized_advantages(wider(rewards), wider(values), wider(own), 0.9, 0.8)
+    plain, _ = generalized_advantages(rewards, values, own, gamma=0.9, lam=0.8)
+    more, _ = generalized_advantages(wider(rewards), wider(values), wider(own), gamma=0.9, lam=0.8)
     assert torch.equal(plain[own], more[wider(own)]) and plain[own].unique().numel() == 4
 
 
@@ -336,9 +335,9 @@ def test_packed_episodes_do_not_see_each_other():
     own = torch.tensor([[1, 0, 1, 0, 1, 1, 0]]).bool()
     documents = torch.tensor([[0, 0, 0, 0, 1, 1, -1]])
     rewards, values = torch.randn(1, 7, generator=draws()), torch.randn(1, 7, generator=draws(1))
-    packed, _ = generalized_advantages(rewards, values, own, 0.9, 0.8, documents)
+    packed, _ = generalized_advantages(rewards, values, own, gamma=0.9, lam=0.8, documents=documents)
     alone = [
-        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], 0.9, 0.8)[0]
+        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], gamma=0.9, lam=0.8)[0]
         for a, b in ((0, 4), (4, 7))
     ]
     assert torch.equal(packed, torch.cat(alone, 1))
@@ -371,14 +370,14 @@ def test_short_successes_beside_long_failures(mean, success, failure):
     lengths = torch.tensor([40] * 4 + [300] * 4)
     action_mask = torch.arange(300) < lengths[:, None]
     documents = torch.arange(8)[:, None].expand(8, 300).masked_fill(~action_mask, -1)
-    weights = shares(action_mask, documents, mean)
+    weights = token_weights(action_mask, documents, mean)
     rewards = leave_one_out(torch.tensor([[1.0] * 4 + [0.0] * 4])).flatten()
     advantages, _ = generalized_advantages(
         torch.zeros(8, 300).scatter(1, lengths[:, None] - 1, rewards[:, None]),
         torch.zeros(8, 300),
         action_mask,
-        1,
-        1,
+        gamma=1,
+        lam=1,
     )
     white = whiten(advantages, weights)
     assert torch.allclose(white[:4, :40], torch.tensor(success))
@@ -485,7 +484,7 @@ def policy_batch():
     own = torch.rand(3, 8, generator=draws(2)) < 0.6
     advantages = torch.randn(3, 8, generator=draws(3)) * own
     documents = torch.arange(3)[:, None].expand(3, 8)
-    return logits, actions, own, advantages, shares(own, documents)
+    return logits, actions, own, advantages, token_weights(own, documents)
 
 
 def test_the_first_step_is_reinforce():
@@ -604,7 +603,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
     )
     action_mask = packed.targets != IGNORE
     weights, sampled, referred = (
-        shares(action_mask, packed.documents, mean),
+        token_weights(action_mask, packed.documents, mean),
         torch.zeros_like(new),
         torch.zeros_like(new),
     )
