@@ -158,14 +158,14 @@ def test_a_run_prints_saves_and_draws(tmp_path, settings):
     assert result.returncode == 0, result.stderr
     for wanted in (
         "parameters",
-        "4 sequences × 32 tokens × 1 accumulated = 128 tokens a step",
+        "4 sequences × 32 tokens × 1 accumulated = 128 tokens per step",
         "TFLOP",
         "tok/s",
         "of peak",
         "ETA",
         "held out:",
         "sample:",
-        "bits a byte over all",
+        "bits per byte over all",
         "python sample.py --run",
     ):
         assert wanted in result.stdout, wanted
