@@ -1,7 +1,7 @@
 """What every stage of a lineage can do, on held-out tasks: success, invented arguments, recovery
 from faults, safety (paper §6).
 
-    python eval.py config/toy.py                              the table of base → amplified → varied → reflected → safe → sage, as far as they exist
+    python eval.py config/toy.py                              the table of base → distilled → reflected → safe → sage, as far as they exist
     python eval.py config/toy.py --eval.runs out/toy/sage     one run
     python eval.py config/toy.py --eval.tasks 100             quicker, less sure
     python eval.py config/toy.py --eval.split test            for a report, once the recipe is fixed: choose by the validation tasks
@@ -32,7 +32,7 @@ import support.openmp  # before torch
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from config import Config, UserError
@@ -212,7 +212,7 @@ def main() -> None:
     device = runtime.pick_device(config.eval.device)
     torch.set_float32_matmul_precision("medium")
     lineage = Path(config.out).parent
-    runs = [Path(settings.anchored(name)) for name in config.eval.runs.split(",") if name] or [
+    runs = [Path(settings.absolute(name)) for name in config.eval.runs.split(",") if name] or [
         lineage / stage for stage in STAGES if checkpoint.checkpoints(lineage / stage)
     ]
     if not runs:
@@ -228,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

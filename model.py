@@ -180,6 +180,11 @@ class State:
         )
         return copy
 
+    def tensors(self) -> list[Tensor]:
+        """All that is remembered of a row, each (B, …)."""
+        cache = self.cache
+        return [self.tokens, cache.lengths, *self.last_keys, *cache.keys, *cache.values]
+
     @staticmethod
     def join(states: list["State"]) -> "State":
         """The rows of several states of one size, in this order, as one."""
@@ -385,7 +390,6 @@ class SAGE(nn.Module):
         None leaves them as they are allocated, for a caller that fills them.
         """
         super().__init__()
-        config.check()
         self.config = config
         self.embedding = (
             SplitEmbedding(config) if config.embedding == "split" else PlainEmbedding(config)

@@ -44,7 +44,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import config as settings
+from support import settings
 from support import runtime
 from config import Config, Dpo, Model, Ppo, UserError
 from support.data import Packed, Rows, pack
@@ -710,7 +710,7 @@ def main() -> None:
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
         raise UserError(
-            f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify, vary and reflect are "
+            f"--stage is {config.stage!r}; rl.py has dpo and ppo (distill and reflect are "
             "distill.py's)"
         )
     if config.stage in ("", "dpo"):
@@ -720,4 +720,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

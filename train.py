@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import data
 from support import pretraining
 from support import runtime
@@ -92,7 +92,7 @@ def main() -> None:
         shape = checkpoint.read_config(Path(c.start))
         stride = config.model.landmark_stride
         config.model = replace(shape, window=config.model.window, landmark_stride=stride)
-        settings.check(config)
+        settings.validate(config)
 
     # -- a new run, or one to resume: dtype, compile and steps were decided when it began
     asked_steps = c.steps
@@ -263,4 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    settings.run_script(main)

@@ -31,11 +31,12 @@ import numpy as np
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import result_tables as results
 from config import Eval, Think
 from agent import rollouts
-from think import Vote, think, vote, votes_of
+from fast.thinking import think
+from think import Vote, vote, votes_of
 from worlds.tools import check, parse
 from worlds.base import Difficulty, Task, Tasks, same_answer
 
@@ -62,7 +63,7 @@ class Mind:
     """A run's model with its heads, and the tasks it is given."""
 
     def __init__(self, run: str, a: argparse.Namespace):
-        self.run, self.a = Path(settings.anchored(run)), a
+        self.run, self.a = Path(settings.absolute(run)), a
         self.model, config, _ = checkpoint.load_run(self.run)
         self.heads = checkpoint.load_heads(self.run, self.model.config)
         self.tokenizer = checkpoint.tokenizer_of(self.run, config.data.tokenizer)

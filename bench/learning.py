@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import data
 from support import result_tables as results
 from support import runtime
@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     seeds = range(1, parser.parse_args().seeds + 1)
-    steps = settings.read("config/toy.py").train.steps
+    steps = settings.from_file("config/toy.py").train.steps
     stored = (
         FOLDER / "ratio.json"
     )  # a resumed bench must not change its mind about the baseline's steps
@@ -144,7 +144,7 @@ def main() -> None:
         name: sum(p.numel() for p in checkpoint.load_run(FOLDER / folder)[0].parameters())
         for name, folder in (("toy", "toy_1"), ("baseline", "gpt_1"))
     }
-    toy = settings.read("config/toy.py")
+    toy = settings.from_file("config/toy.py")
     tokens = toy.train.batch * toy.data.sequence / 1e6
     for name, label, count in (
         ("toy", "SAGE toy", steps),

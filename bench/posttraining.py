@@ -5,8 +5,9 @@ Each seed is a lineage of its own (weights, data, tasks and draws differ; the he
 same for all). Resumable: what is finished is kept, what was stopped goes on. The ablations start
 from the runs that their counterparts start from, and get as many optimiser steps:
 
-    without-negatives     stage amplify without corrections of hard negatives; to be compared with amplified
-    without-reflection    the steps of stage reflect spent on going on with stage vary instead, on fresh teacher trajectories; with reflected
+    without-negatives     stage distill without corrections of hard negatives; to be compared with distilled
+    without-reflection    the steps of stage reflect spent on going on with stage distill instead, at the same rates, on
+                          fresh teacher trajectories; with reflected
     without-preferences   stage dpo with β = 0: the chosen messages and the replayed episodes are learnt, nothing is rejected; with safe
     grpo                  stage ppo with group-relative advantages, without a value head; with sage
 
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import result_tables as results
 from eval import VERSION
 from support.training_run import STAGES
@@ -71,7 +72,7 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     base, out, c = (
         lineages / f"seed{seed}" / "base",
         words(seed, lineages),
-        settings.read("config/toy.py"),
+        settings.from_file("config/toy.py"),
     )
     if (
         not checkpoint.checkpoints(base)
@@ -94,7 +95,7 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
             *out,
             "--resume",
             "--stage",
-            "amplify",
+            "distill",
             "--distill.name",
             "without-negatives",
             "--distill.correction",
@@ -105,15 +106,21 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
             *out,
             "--resume",
             "--stage",
-            "vary",
+            "distill",
             "--distill.name",
             "without-reflection",
             "--distill.start",
-            str(base.parent / "varied"),
+            str(base.parent / "distilled"),
             "--distill.seed",
             str(10 + seed),
-            "--distill.vary-steps",
+            "--distill.steps",
             str(c.distill.reflect_steps),
+            "--distill.trajectories",
+            str(20 * c.distill.reflect_steps),
+            "--distill.learning-rate",
+            str(c.distill.reflect_rate * c.distill.learning_rate),
+            "--distill.muon-learning-rate",
+            str(c.distill.reflect_rate * c.distill.muon_learning_rate),
         )
         call(
             "rl.py",
@@ -164,7 +171,7 @@ def record(lineages: Path) -> None:
         str, dict[str, list[tuple[float, int]]]
     ] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
-    wanted = settings.read("config/toy.py").eval.tasks, "test", VERSION
+    wanted = settings.from_file("config/toy.py").eval.tasks, "test", VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
             if not (measured := checkpoint.latest(run) / "eval.json").exists():

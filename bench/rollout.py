@@ -29,7 +29,7 @@ import torch
 import transformers
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import result_tables as results
 import rl
 from support import tokenizer as tokenizers
@@ -189,7 +189,7 @@ def spent(folder: Path, steps: int, note) -> None:
 
         return wrapper
 
-    config = settings.read("config/toy.py")
+    config = settings.from_file("config/toy.py")
     config.out, config.ppo.start, config.ppo.steps, config.ppo.log_every = (
         str(folder / "lineage" / "base"),
         str(folder),
@@ -201,7 +201,7 @@ def spent(folder: Path, steps: int, note) -> None:
         timed("worlds", function) for function in whole[:4]
     )
     rl.rollouts = timed("rollouts", whole[4])
-    settings.check(config)
+    settings.validate(config)
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         rl.ppo(config)

@@ -24,14 +24,14 @@ sys.path.insert(0, str(ROOT))
 import torch
 import transformers
 
-import config as settings
+from support import settings
 from support import result_tables as results
 
 # random weights earn nothing, and a step without a difference is skipped
 LUCK = "import rl; rl.reward = lambda episode, c: float(sum(episode.tokens) % 2); rl.main()"
 SHORT = ["--{}.steps", "2", "--{}.log-every", "1", "--{}.batch", "2", "--{}.optimizer", "adamw"]
 STAGES = {  # stage -> script, section and what makes it short
-    "amplify": (
+    "distill": (
         "distill.py",
         "distill",
         [
@@ -67,7 +67,7 @@ STAGES = {  # stage -> script, section and what makes it short
 
 def weights(folder: Path, tiny: bool) -> int:
     """Random weights of the shape, written by transformers; returns how many there are."""
-    m = settings.read("config/05b.py").model
+    m = settings.from_file("config/05b.py").model
     size = (
         dict(
             hidden_size=64,

@@ -23,10 +23,10 @@ import support.openmp  # before torch
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import result_tables as results
 from config import Think
-from think import think
+from fast.thinking import think
 from worlds.base import Difficulty, Tasks
 
 VARIANTS = {
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
-    run = settings.anchored(a.run)
+    run = settings.absolute(a.run)
     model, config, _ = checkpoint.load_run(run)
     heads = checkpoint.load_heads(run, model.config)
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)

@@ -21,7 +21,7 @@ import support.openmp  # before torch
 import torch
 import transformers
 
-import config as settings
+from support import settings
 from support import result_tables as results
 from support import runtime
 from losses import cross_entropy
@@ -90,7 +90,7 @@ def ours(shape, dtype, compiled: bool, muon: bool):
 
 def main() -> None:
     transformers.utils.logging.set_verbosity_error()
-    shape = settings.read("config/toy.py").model
+    shape = settings.from_file("config/toy.py").model
     dtype = runtime.pick_dtype("auto", "cpu")
     compiled = runtime.can_compile("cpu")
     name = str(dtype).removeprefix("torch.")

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from support import corpus
 from support import provenance
-from config import ROOT, Data, Model, UserError
+from config import Data, Model, UserError
+from support.settings import ROOT
 from losses import IGNORE
 from support.tokenizer import Tokenizer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-import config as settings
+from support import settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
@@ -50,8 +50,8 @@ def check_same_run(last: Path, meta: dict, config: Config, record: dict) -> None
     `meta` is the checkpoint's; `record` is what the run's own checkpoints say of these.
     """
     asked = record["asked_steps"]
-    then = identifying(settings.flat(meta["settings"]))
-    now = identifying(settings.flat(asdict(config)))
+    then = identifying(settings.flatten(meta["settings"]))
+    now = identifying(settings.flatten(asdict(config)))
     now["train.steps"] = asked  # the run may have planned fewer
     if "asked_steps" in meta:
         then["train.steps"] = meta["asked_steps"]
@@ -65,7 +65,7 @@ def check_same_run(last: Path, meta: dict, config: Config, record: dict) -> None
             start=meta.get("start", record["start"]),
         ),
         dict(settings=now, text=sources(record["data"]), start=record["start"]),
-        identifying(settings.flat(asdict(Config()))),
+        identifying(settings.flatten(asdict(Config()))),
     )
     if not found:
         return

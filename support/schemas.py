@@ -47,7 +47,7 @@ from urllib.parse import unquote
 import jsonschema_rs
 from jsonschema_rs import ValidationError, canonical
 
-from config import ROOT
+from support.settings import ROOT
 
 SECONDS = 0.5  # of a processor, for one question
 PATIENCE = 4  # times as long by the clock: a verdict must not depend on how busy a machine is

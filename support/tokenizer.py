@@ -38,7 +38,8 @@ import tokenizers
 
 from support import corpus
 from worlds import tools as toolbox
-from config import ROOT, UserError
+from config import UserError
+from support.settings import ROOT
 
 # How Qwen2 cuts text into words before merging bytes (its tokenizer.json): contractions; letters
 # with one leading mark or space;

@@ -1,6 +1,6 @@
 """What every training script shares: where a run begins, how it goes on, what it logs, how it ends.
 
-    out/toy/base → amplified → varied → reflected → safe → sage → thinking       (paper §3)
+    out/toy/base → distilled → reflected → safe → sage → thinking       (paper §3)
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
 writes checkpoints, a log and a curve into its own folder. The last one has sage's decoder,
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from support import checkpoint
-import config as settings
+from support import settings
 from support import provenance
 from support import runtime
 from config import Config, Loop, Model, UserError
@@ -35,16 +35,7 @@ from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
 from worlds.base import Difficulty
 
 # those that change the decoder
-STAGES = ["base", "amplified", "varied", "reflected", "safe", "sage"]
-HOW_TO_MAKE = {
-    "base": "make it with python train.py config/toy.py",
-    "amplified": "make it with python distill.py config/toy.py --stage amplify",
-    "varied": "make it with python distill.py config/toy.py --stage vary",
-    "reflected": "make it with python distill.py config/toy.py --stage reflect",
-    "safe": "make it with python rl.py config/toy.py --stage dpo",
-    "sage": "make it with python rl.py config/toy.py --stage ppo",
-    "thinking": "make it with python heads.py config/toy.py",
-}
+STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
@@ -255,14 +246,16 @@ class TrainingRun:
         self.folder = lineage / (section.name or name)
         self.source = lineage / previous
         if section.start:
-            self.source = Path(settings.anchored(section.start))
+            self.source = Path(settings.absolute(section.start))
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not checkpoint.is_qwen(self.source):
+            command = checkpoint.COMMANDS.get(previous)
+            remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
-                f"stage {name} starts from {self.source}, where there is no run; "
-                f"{HOW_TO_MAKE.get(previous, 'make it first')}, or name a run's folder as start"
+                f"stage {name} starts from {self.source}, where there is no run; {remedy}, or name "
+                "a run's folder as start"
             )
         last = claim_folder(self.folder)
         meta, stored = checkpoint.read_meta(last) if last else ({"step": 0}, None)

@@ -1,14 +1,15 @@
 """Settings: files and command line, and the errors that name the nearest setting."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-import config
 from config import UserError
 from conftest import ROOT
+from support import settings
 
 
 def script(*words, cwd=ROOT, **environment):
@@ -26,21 +27,21 @@ def script(*words, cwd=ROOT, **environment):
     "name", [p.name for p in (ROOT / "config").glob("*.py") if p.name != "__init__.py"]
 )
 def test_every_shipped_file_reads(name):
-    settings = config.read(f"config/{name}")
-    assert settings.data.sequence <= settings.model.context
+    config = settings.from_file(f"config/{name}")
+    assert config.data.sequence <= config.model.context
 
 
 def test_large_files_are_qwens_shapes():
     from model import SIZES
 
     for name, size in (("05b", "0.5B"), ("7b", "7B"), ("32b", "32B")):
-        assert config.read(f"config/{name}.py").model == SIZES[size]
+        assert settings.from_file(f"config/{name}.py").model == SIZES[size]
 
 
 def test_command_line_wins_over_file():
-    settings = config.from_command_line(["config/toy.py", "--train.learning-rate", "1e-3"])
-    assert settings.train.learning_rate == 1e-3
-    assert settings.model == config.read("config/toy.py").model
+    config = settings.from_command_line(["config/toy.py", "--train.learning-rate", "1e-3"])
+    assert config.train.learning_rate == 1e-3
+    assert config.model == settings.from_file("config/toy.py").model
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_command_line_wins_over_file():
 def test_a_bad_file_is_one_line_naming_the_remedy(tmp_path, text, wanted):
     (tmp_path / "x.py").write_text(text)
     with pytest.raises(UserError, match=wanted) as caught:
-        config.read(tmp_path / "x.py")
+        settings.from_file(tmp_path / "x.py")
     assert "\n" not in str(caught.value)
 
 
@@ -93,18 +94,46 @@ def test_missing_file_names_the_nearest():
     with pytest.raises(
         UserError, match=r"no settings file config/ty\.py; did you mean config/toy\.py"
     ):
-        config.read("config/ty.py")
+        settings.from_file("config/ty.py")
 
 
-def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting():
-    with pytest.raises(
-        UserError, match=r"no option --train.learning-rat; did you mean train.learning-rate\?"
-    ):
-        config.from_command_line(["config/toy.py", "--train.learning-rat", "1"])
-    with pytest.raises(UserError, match=r"no option --promt; did you mean prompt\?"):
-        config.sample_from_command_line(["--promt", "x"])
-    wrong = script("train.py", "config/toy.py", "--train.steps", "many")
-    assert wrong.returncode == 2 and "--train.steps" in wrong.stderr
+@pytest.mark.parametrize(
+    "command, wanted",
+    [
+        ("train.py config/toy.py --train.learning-rat 1", "--train.learning-rate FLOAT"),
+        ("sample.py --promt x", "--prompt STR"),
+        ("train.py config/toy.py --train.steps many", "--train.steps"),
+    ],
+)
+def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting(command, wanted):
+    finished = script(*command.split())
+    assert finished.returncode == 2
+    assert wanted in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        ("--train.steps 0", "train.steps is 0; wanted at least 1"),
+        ("--train.clip 0", "train.clip is 0.0; wanted above 0"),
+        ("--train.beta2 1", "train.beta2 is 1.0; wanted at least 0 and below 1"),
+        ("--data.validation 1", "data.validation is 1.0; wanted above 0 and below 1"),
+        ("--distill.slips 1.5", "distill.slips is 1.5; wanted at least 0 and at most 1"),
+        ("--think.tau 2", "think.tau is 2.0; wanted at most 1"),
+        ("--think.counterfactuals empty,eror", "think.counterfactuals names 'eror'"),
+        ("--train.warmup 0.8", "are shares of one run; together they exceed 1"),
+    ],
+)
+def test_values_out_of_range_are_errors(options, wanted):
+    with pytest.raises(UserError, match=re.escape(wanted)):
+        settings.from_command_line(options.split())
+
+
+def test_a_sample_names_its_options():
+    with pytest.raises(UserError, match="--top_p is 0.0; wanted at most 1 and above 0"):
+        settings.sample_from_command_line(["--top-p", "0"])
+    with pytest.raises(UserError, match="--picture draws the gate; add --show-gate"):
+        settings.sample_from_command_line(["--picture", "x.png"])
 
 
 def test_help_shows_type_default_and_reason():
@@ -119,13 +148,13 @@ def test_help_shows_type_default_and_reason():
 def test_paths_are_found_from_the_current_directory_then_from_the_projects(tmp_path, monkeypatch):
     (tmp_path / "notes").mkdir()
     monkeypatch.chdir(tmp_path)
-    settings = config.from_command_line(
+    config = settings.from_command_line(
         ["config/toy.py", "--data.path", "notes", "--data.tokenizer", "models/x"]
     )
     assert (
-        settings.data.path == str(tmp_path / "notes")
-        and settings.data.tokenizer == str(ROOT / "models/x")
-        and settings.out == str(ROOT / "out/toy/base")
+        config.data.path == str(tmp_path / "notes")
+        and config.data.tokenizer == str(ROOT / "models/x")
+        and config.out == str(ROOT / "out/toy/base")
     )
 
 

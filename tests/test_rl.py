@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from support import checkpoint
-import config as settings
+from support import settings
 import rl
 from support import tokenizer as tokenizers
 from config import Ppo, UserError
@@ -43,7 +43,7 @@ def lineage(tmp_path):
     def write(name="toy", stages=("reflected", "safe")):
         out, file = tmp_path / name / "base", tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out)))
-        config = settings.read(file)
+        config = settings.from_file(file)
         for stage in stages:
             checkpoint.save(
                 out.parent / stage, config, SAGE(config.model, seed=1), [], 1, {}, stage=stage
@@ -304,7 +304,7 @@ def test_the_group_variant_has_no_value_head(lineage):
 def started(lineage):
     """Settings of a stage ppo of a single step, in this process."""
     file, folder = lineage()
-    config = settings.read(file)
+    config = settings.from_file(file)
     config.ppo.steps = 1
     return config, folder
 

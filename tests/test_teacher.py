@@ -24,7 +24,8 @@ import pytest
 import distill
 from worlds import expert
 from worlds import teacher
-from config import ROOT, UserError
+from config import UserError
+from conftest import ROOT
 from support.tokenizer import toy
 from worlds.base import Difficulty, Tasks, draw
 
@@ -620,7 +621,7 @@ def test_refused_calls_are_marked_and_not_taught():
         None,
         None,
     ] and episode.verified
-    tokens, weights = distill.conversation(
+    tokens, weights = distill.teacher_example(
         [{"role": "user", "content": task.request}, *messages], task.tools, toy(), "qwen", 0.1
     )
     taught = toy().decode([token for token, weight in zip(tokens, weights) if weight == 1.0])

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import tyro
 
 from worlds import tools as toolbox
-from config import UserError, run
+from config import UserError
+from support.settings import run_script
 from worlds.expert import critique, trajectory
 from worlds.base import WORLDS, Difficulty, Episode, Tasks, failed
 
@@ -79,4 +80,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

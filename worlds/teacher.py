@@ -32,7 +32,8 @@ import tyro
 from tqdm import tqdm
 
 from support import provenance
-from config import UserError, flat, run
+from config import UserError
+from support.settings import flatten, run_script
 from worlds.expert import Trajectory, call_message, fingerprint, invented, record, trajectory
 from support.tokenizer import AGENTIC, SOCRATIC_TEACHER
 from worlds.tools import given_call, given_text, read, sorted_out
@@ -370,7 +371,7 @@ FREE = ("tasks", "concurrency", "seconds", "out")  # what may change when a data
 def made_from(settings: Settings) -> dict:
     """What a data set depends on, as its settings.json has it: settings, and hashes of the drawn
     tasks and of what a model over HTTP is told."""
-    defaults, names = flat(asdict(Settings())), flat(asdict(settings))
+    defaults, names = flatten(asdict(Settings())), flatten(asdict(settings))
     names = {name: value for name, value in names.items() if name not in FREE}
     given = [name for name, value in names.items() if value != defaults[name]]
     tasks = fingerprint(settings.worlds.split(","), settings.seed, settings.difficulty)
@@ -385,10 +386,10 @@ def refuse_another(path: Path, out: Path, settings: Settings) -> None:
     try:
         then = json.loads(path.read_text())
         if "settings" not in then:  # of an older version, which wrote settings alone
-            names = {name: value for name, value in flat(then).items() if name not in FREE}
+            names = {name: value for name, value in flatten(then).items() if name not in FREE}
             then = dict(settings=names)
             now = dict(settings=now["settings"])
-        changed = provenance.differences(then, now, flat(asdict(Settings())))
+        changed = provenance.differences(then, now, flatten(asdict(Settings())))
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}), so nothing says what {out} was made "
@@ -524,4 +525,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_script(main)

@@ -1,0 +1,282 @@
+"""How a script gets its settings: from a file of plain Python, then from the command line, which
+wins over it. The settings themselves, with their defaults and reasons, are in config/__init__.py.
+
+    python train.py config/toy.py --train.steps 500 --data.path ~/notes
+
+A misspelt or ill-typed setting is an error that names the nearest one.
+"""
+
+import difflib
+import re
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import config as sections
+from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
+
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout
+COUNTERFACTUALS = ["error", "empty", "expected"]  # what think.py can imagine of a tool's result
+
+
+# ------------------------------------------------------------------------------------------------
+# Checks.
+
+
+def validate(section, prefix: str = "") -> None:
+    """Check the types and ranges of a section and of all sections inside it.
+
+    `prefix` stands before the names in errors: "model." or "--". Raises UserError for the first
+    setting that is off.
+    """
+    hints = typing.get_type_hints(type(section), include_extras=True)
+    for setting in fields(section):
+        name = prefix + setting.name
+        value = getattr(section, setting.name)
+        wanted = hints[setting.name]
+        if is_dataclass(wanted):
+            if not isinstance(value, wanted):
+                raise UserError(f"{name} is {value!r}; wanted {wanted.__name__}(...)")
+            validate(value, f"{name}.")
+        else:
+            _validate_value(name, value, wanted)
+    if wrong := _contradiction(section):
+        raise UserError(wrong)
+
+
+def _validate_value(name: str, value, wanted) -> None:
+    """Raise UserError unless `value` has the type `wanted`, and lies in its range if it has one."""
+    if typing.get_origin(wanted) is Literal:
+        choices = typing.get_args(wanted)
+        if value not in choices:
+            raise UserError(f"{name} is {value!r}; wanted one of {', '.join(map(repr, choices))}")
+        return
+    bounds = Range()
+    if typing.get_origin(wanted) is Annotated:
+        wanted, bounds = typing.get_args(wanted)
+    accepted = (int, float) if wanted is float else wanted
+    # in Python True is an int, and `--steps True` a mistake all the same
+    if not isinstance(value, accepted) or isinstance(value, bool) is not (wanted is bool):
+        raise UserError(f"{name} is {value!r}, {type(value).__name__}; wanted {wanted.__name__}")
+    if not (
+        (bounds.at_least is None or value >= bounds.at_least)
+        and (bounds.at_most is None or value <= bounds.at_most)
+        and (bounds.above is None or value > bounds.above)
+        and (bounds.below is None or value < bounds.below)
+    ):
+        limits = [
+            f"{kind.replace('_', ' ')} {limit}"
+            for kind, limit in bounds._asdict().items()
+            if limit is not None
+        ]
+        raise UserError(f"{name} is {value}; wanted {' and '.join(limits)}")
+
+
+def _contradiction(s) -> str:
+    """What two settings of a section, each right by itself, get wrong together; empty: nothing."""
+    match s:
+        case Model() if s.heads % s.kv_heads:
+            return (
+                f"model.heads is {s.heads}, not a multiple of model.kv_heads {s.kv_heads}; "
+                "each key head serves a whole number of query heads"
+            )
+        case Model() if s.head_dim % 2:
+            return f"model.head_dim is {s.head_dim}; rotary embedding needs an even number"
+        case Loop() if s.warmup + s.decay > 1:
+            section = type(s).__name__.lower()
+            return (
+                f"{section}.warmup {s.warmup} and {section}.decay {s.decay} are shares of one run; "
+                "together they exceed 1"
+            )
+        case Dpo() if s.pairs < s.batch:
+            return f"dpo.pairs is {s.pairs}; wanted at least {s.batch}, as many as dpo.batch"
+        case Ppo() if s.advantage == "group" and s.samples < 2:
+            return (
+                "ppo.advantage 'group' compares samples of one task; ppo.samples must be at least 2"
+            )
+        case Think():
+            for kind in s.counterfactuals.split(","):
+                if kind and kind not in COUNTERFACTUALS:
+                    return (
+                        f"think.counterfactuals names {kind!r}; wanted some of "
+                        f"{', '.join(COUNTERFACTUALS)}, with commas"
+                    )
+        case Config() if s.data.sequence > s.model.context:
+            return (
+                f"data.sequence {s.data.sequence} is over model.context {s.model.context}; "
+                "shorten the one or lengthen the other"
+            )
+        case Sample() if s.picture and not s.show_gate:
+            return "--picture draws the gate; add --show-gate"
+        case Sample() if not s.think and any((s.world, s.tools, s.html, s.json)):
+            return "--world, --tools, --html and --json belong to an agent that acts; add --think"
+        case Sample() if s.world and s.tools:
+            return "--world brings its own tools; give either --world or --tools"
+        case Sample() if not s.prompt:
+            return "--prompt is empty; give at least one character to continue"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------
+# Files.
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean X?`, or the whole list where nothing is near."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+
+
+def from_file(path: str | Path) -> Config:
+    """Settings from a file of plain Python values: `out`, and the sections of Config.
+
+    The file is looked up from the current directory, then from the project's. Raises UserError with
+    file and line.
+    """
+    found = next((p for p in (Path(path), ROOT / path) if p.is_file()), None)
+    if found is None:
+        files = [p for p in (ROOT / "config").glob("*.py") if p.name != "__init__.py"]
+        known = sorted(str(p.relative_to(ROOT)) for p in files)
+        raise UserError(f"no settings file {path}; {nearest(str(path), known)}")
+    names: dict = {}
+    try:
+        exec(compile(found.read_text(), str(found), "exec"), names)
+    except SyntaxError as error:
+        raise UserError(
+            f"{found}:{error.lineno}: not valid Python: {error.msg}; compare with config/toy.py"
+        ) from None
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(found)]
+        line = lines[-1] if lines else 0
+        raise UserError(f"{found}:{line}: {_explained(error)}") from None
+    given = {
+        name: value
+        for name, value in names.items()
+        if not name.startswith("_") and not isinstance(value, (type, types.ModuleType))
+    }
+    known = sorted({setting.name for setting in fields(Config)} - {"resume", "stage"})
+    for name in given:
+        if name not in known:
+            raise UserError(f"{found}: no section {name}; {nearest(name, known)}")
+    config = Config(**given)
+    validate(config)
+    return config
+
+
+def _explained(error: Exception) -> str:
+    """One line for what a settings file raised; a misspelt setting with the nearest one."""
+    misspelt = re.match(
+        r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)
+    )
+    if misspelt and is_dataclass(section := getattr(sections, misspelt[1], None)):
+        known = [setting.name for setting in fields(section)]
+        return f"{misspelt[1]} has no setting {misspelt[2]}; {nearest(misspelt[2], known)}"
+    return f"{type(error).__name__}: {error}"
+
+
+# ------------------------------------------------------------------------------------------------
+# Settings as they are stored beside a run.
+
+
+def flatten(stored: dict) -> dict:
+    """Settings as asdict gives them, by their full names: {"out": ..., "model.width": ...}."""
+    flat = {}
+    for section, values in stored.items():
+        if isinstance(values, dict):
+            flat |= {f"{section}.{name}": value for name, value in values.items()}
+        else:
+            flat[section] = values
+    return flat
+
+
+def not_default(config: Config) -> list[str]:
+    """The full names of all settings that are not at their defaults."""
+    defaults = flatten(asdict(Config()))
+    return [name for name, value in flatten(asdict(config)).items() if value != defaults[name]]
+
+
+def from_dict(stored: dict) -> Config:
+    """Settings that asdict wrote, perhaps in another version of the code: what it did not have is
+    at its default, and what is gone is left out. Raises UserError for a damaged model section.
+    """
+    hints = typing.get_type_hints(Config)
+    known = {name: stored[name] for name in hints if name in stored}
+    for name, values in known.items():
+        section = hints[name]
+        if is_dataclass(section):
+            settings = {setting.name for setting in fields(section)}
+            known[name] = section(**{key: values[key] for key in values.keys() & settings})
+    config = Config(**known)
+    validate(config.model, "model.")
+    return config
+
+
+# ------------------------------------------------------------------------------------------------
+# The command line.
+
+
+def absolute(path: str) -> str:
+    """A path that a user gave, absolute: from the current directory if it is there, else from the
+    project's.
+    """
+    given = Path(path).expanduser()
+    return str(given.resolve() if given.exists() else ROOT / given)
+
+
+def from_command_line(arguments: list[str] | None = None) -> Config:
+    """Settings of a training script: an optional settings file first, then --section.setting value
+    pairs that win over it.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    defaults = Config()
+    if arguments and not arguments[0].startswith("-"):
+        defaults = from_file(arguments[0])
+        arguments = arguments[1:]
+    config = tyro.cli(
+        Config,
+        default=defaults,
+        args=arguments,
+        description="Settings file first (config/toy.py), then any of these.",
+    )
+    validate(config)
+    if config.data.path:
+        config.data.path = absolute(config.data.path)
+    if config.data.tokenizer != "toy":
+        config.data.tokenizer = absolute(config.data.tokenizer)
+    if config.train.start:
+        config.train.start = absolute(config.train.start)
+    return replace(config, out=str(ROOT / config.out))
+
+
+def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
+    """Settings of sample.py: --setting value pairs only."""
+    sample = tyro.cli(Sample, args=arguments)
+    validate(sample, "--")
+    run = sample.run or ("out/toy/thinking" if sample.think else "out/toy/base")
+    return replace(sample, run=absolute(run))
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with
+    130, `| head` quietly.
+    """
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:  # a disk that is full, a folder that may not be written
+        raise SystemExit(f"error: {error}") from None
