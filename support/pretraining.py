@@ -49,21 +49,12 @@ def check_same_run(last: Path, meta: dict, config: Config, record: dict) -> None
 
     `meta` is the checkpoint's; `record` is what the run's own checkpoints say of these.
     """
-    asked = record["asked_steps"]
     then = identifying(settings.flatten(meta["settings"]))
     now = identifying(settings.flatten(asdict(config)))
-    now["train.steps"] = asked  # the run may have planned fewer
-    if "asked_steps" in meta:
-        then["train.steps"] = meta["asked_steps"]
-    elif then["train.minutes"]:  # an older run, which says only what it had time for
-        then["train.steps"] = asked
+    then["train.steps"] = meta["asked_steps"]  # the run may have planned fewer
+    now["train.steps"] = record["asked_steps"]
     found = provenance.differences(
-        dict(
-            settings=then,
-            given=meta.get("given", []),
-            text=sources(meta.get("data", {})),
-            start=meta.get("start", record["start"]),
-        ),
+        dict(settings=then, given=meta["given"], text=sources(meta["data"]), start=meta["start"]),
         dict(settings=now, text=sources(record["data"]), start=record["start"]),
         identifying(settings.flatten(asdict(Config()))),
     )

@@ -358,19 +358,13 @@ class TrainingRun:
             )
         notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
         stored = meta["settings"].get(self.section_name, {})
-        then, now = dict(meta.get("made_from", {})), dict(self.made_from)
-        then |= dict(settings=self.compared(stored), given=meta.get("given", []))
+        then = meta["made_from"] | dict(settings=self.compared(stored), given=meta["given"])
+        now = dict(self.made_from)
         asked = self.section.dtype
         if asked != "auto":
             then["dtype"] = stored.get("dtype", asked)
             now["dtype"] = asked
-        if "made_from" not in meta:
-            notes.append(
-                "an older version of the code made this run, without a record of what "
-                "from: only settings are compared"
-            )
-            now = {name: now[name] for name in ("settings", "dtype") if name in now}
-        elif now["source run"] is None:
+        if now["source run"] is None:
             notes.append(f"{self.source} is gone: whether this stage began from it cannot be told")
             now["source run"] = self.made_from["source run"] = then["source run"]
         if "tasks" not in now:
