@@ -26,13 +26,18 @@ TOY = tokenizers.toy()
 SETTINGS = """
 from config import Data, Dpo, Model, Ppo, Train
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3, log_every=1, save_every=1, keep=9, dtype="float32")
-ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, log_every=1, save_every=1, keep=9, learning_rate=1e-3, dtype="float32", trajectories=20, replay_rows=2)
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=640, previous_token=True)
+dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3,
+          log_every=1, save_every=1, keep=9, dtype="float32")
+ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, trajectories=20, replay_rows=2,
+          learning_rate=1e-3, log_every=1, save_every=1, keep=9, dtype="float32")
 """
+# an untrained model never succeeds: some of its episodes shall
 REWARDED = """
-import agent as rollout
-rollout.Rollout.verified = property(lambda self: sum(self.tokens) % 3 == 0, lambda self, value: None)  # an untrained model never succeeds: some of its episodes shall
+import agent
+verified = property(lambda self: sum(self.tokens) % 3 == 0, lambda self, value: None)
+agent.Rollout.verified = verified
 """
 
 
@@ -57,7 +62,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Preferences.
 
 
@@ -141,7 +146,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Rewards.
 
 
@@ -233,7 +238,7 @@ def test_rewards_by_name():
     assert rl.reward(Rollout(task, [], [], [], ended="length"), Ppo()) == 0.0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The loops.
 
 

@@ -34,7 +34,7 @@ def draws(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Log-probabilities.
 
 
@@ -113,7 +113,7 @@ def test_shares_and_sums_of_packed_documents():
     assert (token_weights(silent, documents) == 0).all()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Direct Preference Optimization.
 
 
@@ -263,7 +263,7 @@ def test_dpo_is_trls(tmp_path):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Advantages.
 
 
@@ -335,9 +335,10 @@ def test_packed_episodes_do_not_see_each_other():
     own = torch.tensor([[1, 0, 1, 0, 1, 1, 0]]).bool()
     documents = torch.tensor([[0, 0, 0, 0, 1, 1, -1]])
     rewards, values = torch.randn(1, 7, generator=draws()), torch.randn(1, 7, generator=draws(1))
-    packed, _ = generalized_advantages(rewards, values, own, gamma=0.9, lam=0.8, documents=documents)
+    steps = dict(gamma=0.9, lam=0.8)
+    packed, _ = generalized_advantages(rewards, values, own, **steps, documents=documents)
     alone = [
-        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], gamma=0.9, lam=0.8)[0]
+        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], **steps)[0]
         for a, b in ((0, 4), (4, 7))
     ]
     assert torch.equal(packed, torch.cat(alone, 1))
@@ -474,7 +475,7 @@ def test_leave_one_out_by_hand_and_without_bias():
     assert torch.allclose(torch.autograd.grad(estimate, logits)[0], exact)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Proximal Policy Optimization.
 
 

@@ -5,6 +5,7 @@ input, a full disk.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from conftest import ROOT
 SETTINGS = """
 from config import Data, Model, Train
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=256, previous_token=True)
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=256, previous_token=True)
 data = Data(path={text!r}, sequence=32, validation=0.3)
-train = Train(steps=6, batch=4, log_every=1, eval_every=2, eval_batches=2, sample_every=4, save_every=1, keep=3, warmup=0.3)
+train = Train(steps=6, batch=4, log_every=1, eval_every=2, eval_batches=2, sample_every=4,
+              save_every=1, keep=3, warmup=0.3)
 """
 
 
@@ -34,12 +37,9 @@ def settings(tmp_path):
     text = tmp_path / "text"
     text.mkdir()
     for number in range(30):
-        (text / f"part{number}.py").write_text(
-            "".join(
-                f'def f{i}(x):\n    """Return x plus {i * number}."""\n    return x + {i * number}\n\n'
-                for i in range(12)
-            )
-        )
+        function = 'def f{i}(x):\n    """Return x plus {more}."""\n    return x + {more}\n\n'
+        functions = [function.format(i=i, more=i * number) for i in range(12)]
+        (text / f"part{number}.py").write_text("".join(functions))
 
     def write(name):
         path = tmp_path / f"{name}.py"
@@ -51,7 +51,13 @@ def settings(tmp_path):
 
 def run(*words, before="", **more):
     """Run a script in a fresh process; `before` is Python to execute in it first."""
-    code = f"import sys; sys.argv = {list(words)!r}; sys.path.insert(0, {str(ROOT)!r})\n{before}\nimport runpy; runpy.run_path({str(ROOT / words[0])!r}, run_name='__main__')"
+    code = f"""
+import runpy, sys
+sys.argv = {list(words)!r}
+sys.path.insert(0, {str(ROOT)!r})
+{before}
+runpy.run_path({str(ROOT / words[0])!r}, run_name="__main__")
+"""
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -127,8 +133,11 @@ runtime.settle("cpu")
 from config import Model
 from model import SAGE
 torch.manual_seed(0)
-model, tokens = SAGE(Model(width=32, layers=1, heads=1, kv_heads=1, feed_forward=48, context=256)).train(), torch.randint(50, (8, 256))
-loss, seen = torch.compile(lambda tokens: model(tokens).logsumexp(-1).mean()), set()
+shape = Model(width=32, layers=1, heads=1, kv_heads=1, feed_forward=48, context=256)
+model = SAGE(shape).train()
+tokens = torch.randint(50, (8, 256))
+loss = torch.compile(lambda tokens: model(tokens).logsumexp(-1).mean())
+seen = set()
 for _ in range(10):
     model.zero_grad()
     loss(tokens).backward()
@@ -342,6 +351,17 @@ def test_a_slow_machine_takes_fewer_steps_and_says_so(tmp_path, settings):
     assert meta["step"] == meta["settings"]["train"]["steps"] < 1_000_000
 
 
+TWO_MORE_STEPS = """
+from support import checkpoint
+read_meta = checkpoint.read_meta
+def planned(path):
+    meta, stored = read_meta(path)
+    stored.train.steps = meta["step"] + 2
+    return meta, stored
+checkpoint.read_meta = planned
+"""
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, settings):
     process = subprocess.Popen(
         [
@@ -374,23 +394,23 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, settings):
         "100000",
         "--train.save-every",
         "0",
-        before="from support import checkpoint\n"
-        "def shorter(p, f=checkpoint.read_meta):\n    meta, stored = f(p); stored.train.steps = meta['step'] + 2; return meta, stored\ncheckpoint.read_meta = shorter",
+        before=TWO_MORE_STEPS,
     )
     assert again.returncode == 0 and f"resume  from step {step}" in again.stdout, again.stderr
 
 
+# every file ends after 60,000 bytes, as on a disk that fills up
 FULL_DISK = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # every file ends here, as on a disk that fills up
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 """
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, settings):
     assert run("train.py", settings("run"), "--train.save-every", "3").returncode == 0
     for path in checkpoint.checkpoints(tmp_path / "run")[1:]:
-        __import__("shutil").rmtree(path)
+        shutil.rmtree(path)
     before = weights_and_state(tmp_path / "run")
     full = run("train.py", settings("run"), "--resume", before=FULL_DISK)
     assert full.returncode == 1 and full.stderr.splitlines()[-1].startswith(
@@ -448,7 +468,7 @@ def test_resume_with_other_settings_is_refused(tmp_path, settings):
     )
     changed = run("train.py", settings("run"), "--resume", "--model.rope-theta", "5e5")
     assert changed.returncode == 1 and "model.rope_theta: 10000.0 → 500000.0" in changed.stderr
-    __import__("shutil").rmtree(checkpoint.latest(tmp_path / "run"))
+    shutil.rmtree(checkpoint.latest(tmp_path / "run"))
     again = run("train.py", settings("run"))
     assert (
         again.returncode == 1 and "holds a run at step 5 of 6; go on with --resume" in again.stderr
