@@ -35,6 +35,7 @@ the places of `targets`: the value at t is about the token that follows t.
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Literal
 
 import support.openmp  # before torch
@@ -104,7 +105,7 @@ def teacher_rows(run: TrainingRun, purpose: str) -> Rows | None:
     episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     examples = [run.tokenizer.encode_chat(e.messages, e.tools, run.style) for e in episodes]
     replay = Rows(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
-    replay.restore(run.kept.get("replay", replay.state()))
+    replay.restore(run.kept.get("replay") or replay.state())
     return replay
 
 
@@ -204,8 +205,7 @@ def dpo(config: Config) -> None:
             "for one step: raise dpo.sequence"
         )
     with run.autocast:
-        reference = run.another(run.source)
-        ref_log_probs = completion_log_probs(reference, examples).view(count, 2)
+        ref_log_probs = completion_log_probs(run.another(run.source), examples).view(count, 2)
     replay = teacher_rows(run, "dpo replay")
     run.log.say(
         f"data    {count:,} pairs of the safety world, "
@@ -253,7 +253,7 @@ def dpo(config: Config) -> None:
             meter.count(tokens=size, flops=size * flops_per_token(config.model, c.sequence))
             if run.is_log_step(step):
                 run.log_line(step, meter)
-            run.end_step(step, stopping, **({"replay": replay.state()} if replay else {}))
+            run.end_step(step, stopping, replay=replay.state() if replay else None)
     run.finish("dpo", "accuracy")
 
 
@@ -277,16 +277,17 @@ def draw_episodes(run: TrainingRun, step: int) -> list[Rollout]:
     the weights, the seed and the step.
     """
     c = run.section
-    drawn = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=run.style))
+    tasks = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=run.style))
     first = (step - 1) * c.prompts
-    tasks = [drawn[i] for i in range(first, first + c.prompts) for _ in range(c.samples)]
+    prompts = [tasks[i] for i in range(first, first + c.prompts)]
+    repeated = [task for task in prompts for _ in range(c.samples)]
     return rollouts(
         run.model,
         run.tokenizer,
-        tasks,
+        repeated,
         c.temperature,
         seed=c.seed * 100_003 + step,
-        batch=len(tasks),
+        batch=len(repeated),
         tolerance=c.tolerance,
         zero_tolerance=True,
         room=c.room,
@@ -531,6 +532,105 @@ def evaluate_policy(
     return log_probs, entropy, values
 
 
+@dataclass
+class Batch:
+    """A step's episodes in packed rows, as they were before the first update; all (R, T)."""
+
+    tokens: Tensor
+    targets: Tensor  # what the model wrote, IGNORE elsewhere
+    documents: Tensor
+    weights: Tensor  # of every mean, in losses as in figures
+    drawn_log_probs: Tensor  # as the sampler said when it drew
+    old_log_probs: Tensor  # of the same policy, evaluated as in training
+    ref_log_probs: Tensor
+    entropy: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def rows(self, index: Tensor) -> "Batch":
+        """A part of the rows."""
+        return Batch(**{name: tensor[index] for name, tensor in vars(self).items()})
+
+
+def make_batch(
+    run: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
+) -> Batch:
+    """Pack episodes with their rewards (N,): what they are worth, token by token."""
+    c, device = run.section, run.device
+    packed = pack_short([(e.tokens, e.action_mask) for e in episodes], run.model.config)
+    tokens = packed.tokens.to(device)
+    targets = packed.targets.to(device)
+    documents = packed.documents.to(device)
+    action_mask = targets != IGNORE
+    weights = token_weights(action_mask, documents, c.mean)
+
+    # -- the policy that sampled, its values, and the frozen reference
+    policy, frozen = [], []
+    with torch.no_grad():
+        for rows in torch.arange(len(tokens)).split(c.batch):
+            inputs = tokens[rows], targets[rows], documents[rows]
+            policy.append(evaluate_policy(run, run.model, *inputs))
+            frozen.append(evaluate_policy(run, reference, *inputs))
+    old_log_probs, entropy, values = (torch.cat(parts) for parts in zip(*policy))
+    ref_log_probs = torch.cat([log_probs for log_probs, _, _ in frozen])
+
+    # -- advantages
+    if c.advantage == "gae":
+        pairs = zip(episodes, centred_rewards.tolist())
+        token_rewards = lay_out([reward_per_token(*pair) for pair in pairs], packed).to(device)
+        advantages, returns = generalized_advantages(
+            token_rewards, values, action_mask, gamma=c.gamma, lam=c.lam, documents=documents
+        )
+        advantages = whiten(advantages, weights)
+    else:
+        advantages = centred_rewards.to(device)[documents.clamp(min=0)] * action_mask
+        returns = torch.zeros_like(values)  # there is no value head
+
+    return Batch(
+        tokens=tokens,
+        targets=targets,
+        documents=documents,
+        weights=weights,
+        drawn_log_probs=lay_out([e.log_probs for e in episodes], packed).to(device),
+        old_log_probs=old_log_probs,
+        ref_log_probs=ref_log_probs,
+        entropy=entropy,
+        values=values,
+        advantages=advantages,
+        returns=returns,
+    )
+
+
+def policy_update_loss(run: TrainingRun, mb: Batch) -> tuple[Tensor, float, float]:
+    """Some rows' part of the loss, of the clip fraction and of approx_kl: weights sum to 1 over all
+    rows.
+    """
+    c = run.section
+    new_log_probs, entropy, new_values = evaluate_policy(
+        run, run.model, mb.tokens, mb.targets, mb.documents
+    )
+    loss, clip_fraction = ppo_loss(
+        new_log_probs, mb.old_log_probs, mb.advantages, mb.weights, c.ratio_clip
+    )
+    loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
+    loss = loss - c.entropy * (entropy * mb.weights).sum()
+    if run.heads:
+        loss = loss + value_loss(new_values, mb.values, mb.returns, mb.weights, c.value_clip)
+    approx_kl = kl_k3(mb.old_log_probs, new_log_probs.detach())  # KL(sampler ‖ now)
+    return loss, clip_fraction.item(), (approx_kl * mb.weights).sum().item()
+
+
+def batch_figures(batch: Batch) -> dict[str, Tensor]:
+    """What the log says of a batch: the policy before the step's update."""
+    mismatch = (batch.drawn_log_probs - batch.old_log_probs).abs()
+    return dict(
+        kl=(kl_k3(batch.old_log_probs, batch.ref_log_probs) * batch.weights).sum(),
+        entropy=(batch.entropy * batch.weights).sum(),
+        mismatch=mismatch.where(batch.targets != IGNORE, 0.0).max(),
+    )
+
+
 def episode_figures(episodes: list[Rollout]) -> dict[str, float]:
     """Rates of a log interval's episodes, by the names of the log."""
     rates = episode_rates(episodes)
@@ -545,8 +645,10 @@ def episode_figures(episodes: list[Rollout]) -> dict[str, float]:
 
 
 # on the terminal; log.jsonl has all
-SHOWN = ("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance")
-SHOWN += ("skipped", "norm")
+SHOWN = (
+    *("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance"),
+    *("skipped", "norm"),
+)
 
 
 def ppo(config: Config) -> None:
@@ -560,7 +662,6 @@ def ppo(config: Config) -> None:
     )
     if run.finished():
         return
-    model, device = run.model, run.device
     reference = run.another(run.source)  # a frozen copy, from the disk: nothing is shared
     replay = teacher_rows(run, "ppo replay")
     skipped = run.kept.get("skipped", 0)  # steps without any signal
@@ -591,87 +692,31 @@ def ppo(config: Config) -> None:
             has_signal = bool(informative.any())
             skipped += not has_signal
             kept = (informative if has_signal else fits).nonzero().flatten().tolist()
-            kept_episodes = [episodes[i] for i in kept]
-            centred_rewards = centred_rewards[kept]  # (N,)
-
-            # -- packed rows; every tensor below is (R, T)
-            packed = pack_short([(e.tokens, e.action_mask) for e in kept_episodes], config.model)
-            tokens = packed.tokens.to(device)
-            targets = packed.targets.to(device)
-            documents = packed.documents.to(device)
-            action_mask = targets != IGNORE
-            weights = token_weights(action_mask, documents, c.mean)  # of every mean below
-
-            # -- before the first update: the policy that sampled, its values, the reference
-            sampler, frozen = [], []
-            with torch.no_grad():
-                for rows in torch.arange(len(tokens)).split(c.batch):
-                    batch = tokens[rows], targets[rows], documents[rows]
-                    sampler.append(evaluate_policy(run, model, *batch))
-                    frozen.append(evaluate_policy(run, reference, *batch))
-            old_log_probs, entropy, values = (torch.cat(parts) for parts in zip(*sampler))
-            ref_log_probs = torch.cat([log_probs for log_probs, _, _ in frozen])
-
-            # -- advantages
-            if c.advantage == "gae":
-                pairs = zip(kept_episodes, centred_rewards.tolist())
-                token_rewards = lay_out([reward_per_token(*pair) for pair in pairs], packed)
-                advantages, returns = generalized_advantages(
-                    token_rewards.to(device),
-                    values,
-                    action_mask,
-                    gamma=c.gamma,
-                    lam=c.lam,
-                    documents=documents,
-                )
-                advantages = whiten(advantages, weights)
-            else:
-                advantages = centred_rewards.to(device)[documents.clamp(min=0)] * action_mask
+            batch = make_batch(run, reference, [episodes[i] for i in kept], centred_rewards[kept])
+            row_count, width = batch.tokens.shape
 
             # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
-            passes = 2 / 3  # through all rows; the two above went forward only
+            passes = 2 / 3  # through all rows; policy and reference went forward only
             approx_kl = 0.0
             for epoch in range(c.epochs if has_signal else 0):
                 if approx_kl > c.stop_kl:
                     break
                 generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch)
-                shuffled = torch.randperm(len(tokens), generator=generator)
-                minibatches = shuffled.tensor_split(min(c.minibatches, len(tokens)))
+                shuffled = torch.randperm(row_count, generator=generator)
+                minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
                 approx_kl = clip_fraction = 0.0
                 for minibatch in minibatches:
                     for rows in minibatch.split(c.batch):  # as many as fit in memory
-                        mb_old_log_probs = old_log_probs[rows]
-                        mb_weights = weights[rows]
-                        new_log_probs, new_entropy, new_values = evaluate_policy(
-                            run, model, tokens[rows], targets[rows], documents[rows]
-                        )
-                        loss, mb_clip_fraction = ppo_loss(
-                            new_log_probs,
-                            mb_old_log_probs,
-                            advantages[rows],
-                            mb_weights,
-                            c.ratio_clip,
-                        )
-                        loss = loss + c.kl * kl_loss(
-                            new_log_probs, mb_old_log_probs, ref_log_probs[rows], mb_weights
-                        )
-                        loss = loss - c.entropy * (new_entropy * mb_weights).sum()
-                        if run.heads:
-                            loss = loss + value_loss(
-                                new_values, values[rows], returns[rows], mb_weights, c.value_clip
-                            )
-                        # weights sum to 1 over all rows: times the number of minibatches, these
-                        # gradients have the whole batch's as their mean
+                        loss, clipped, divergence = policy_update_loss(run, batch.rows(rows))
+                        # times their number: minibatches' gradients have the whole batch's as mean
                         (len(minibatches) * loss).backward()
-                        mb_kl = kl_k3(mb_old_log_probs, new_log_probs.detach())  # sampler ‖ now
-                        approx_kl += (mb_kl * mb_weights).sum().item()
-                        clip_fraction += mb_clip_fraction.item()
+                        clip_fraction += clipped
+                        approx_kl += divergence
                     if replay:
                         replayed = replay_loss(run, replay)
                         (c.replay * replayed).backward()
-                        size = c.replay_rows * c.sequence
                         meter.add(replay=replayed)
-                        meter.count(flops=size * flops_per_token(config.model, c.sequence))
+                        passes += c.replay_rows * c.sequence / (row_count * width)
                     meter.add(norm=run.update(step))
                 meter.add(clip_fraction=clip_fraction)
                 passes += 1
@@ -679,30 +724,21 @@ def ppo(config: Config) -> None:
             # -- the log
             for episode, value in zip(episodes, rewards.tolist()):
                 meter.add(**{"reward": value, f"reward_{episode.task.world}": value})
+            meter.add(**batch_figures(batch), too_long=(~fits).float().mean())
+            meter.add(action_tokens=sum(sum(episode.action_mask) for episode in episodes))
             if has_signal:
-                meter.add(approx_kl=approx_kl)
-                if run.heads:
-                    meter.add(explained_variance=explained_variance(values, returns, weights))
-            drawn_log_probs = lay_out([e.log_probs for e in kept_episodes], packed).to(device)
-            mismatch = ((drawn_log_probs - old_log_probs).abs() * action_mask).max()
-            meter.add(
-                kl=(kl_k3(old_log_probs, ref_log_probs) * weights).sum(),
-                entropy=(entropy * weights).sum(),
-                mismatch=mismatch,
-                too_long=(~fits).float().mean(),
-                action_tokens=sum(sum(episode.action_mask) for episode in episodes),
-            )
-            row_flops = tokens.numel() * flops_per_token(config.model, tokens.shape[1])
-            episode_tokens = sum(len(episode.tokens) for episode in episodes)
-            meter.count(tokens=episode_tokens, flops=passes * row_flops)
+                explained = explained_variance(batch.values, batch.returns, batch.weights)
+                meter.add(approx_kl=approx_kl, explained_variance=explained)
+            flops = passes * row_count * width * flops_per_token(config.model, width)
+            meter.count(tokens=sum(len(episode.tokens) for episode in episodes), flops=flops)
             logged_episodes += episodes
             if run.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)
                 figures |= dict(skipped=skipped, mismatch=max(map(float, meter.values["mismatch"])))
                 run.log_line(step, meter, figures, SHOWN)
                 logged_episodes = []
-            kept_state = {"replay": replay.state()} if replay else {}
-            run.end_step(step, stopping, skipped=skipped, **kept_state)
+            place = replay.state() if replay else None
+            run.end_step(step, stopping, replay=place, skipped=skipped)
     run.finish("reward", "success")
 
 
