@@ -171,7 +171,7 @@ def main() -> None:
         loss = cross_entropy(model.hidden(inputs), model.unembedding, targets, c.z_loss)
         if not use_gate_loss:
             return loss, torch.zeros((), device=loss.device)
-        return loss, gate_loss(model.embedding.gate_logits(inputs), kinds[:, :-1])
+        return loss, gate_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
 
     if c.compile == "auto":
         c.compile = "on" if c.steps >= 500 and runtime.can_compile(device) else "off"
