@@ -31,7 +31,7 @@ from support import runtime
 from support import tokenizer as tokenizers
 from config import UserError
 from generate import generate
-from losses import cross_entropy, gate_loss
+from losses import cross_entropy, prose_loss
 from model import SAGE, flops_per_token
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
 from support.tokenizer import Tokenizer
@@ -43,6 +43,7 @@ from support.training_run import (
     prepare_device,
     refuse_to_overwrite,
 )
+from fast.compiling import compile_training
 
 
 @torch.no_grad()
@@ -171,13 +172,13 @@ def main() -> None:
         loss = cross_entropy(model.hidden(inputs), model.unembedding, targets, c.z_loss)
         if not use_gate_loss:
             return loss, torch.zeros((), device=loss.device)
-        return loss, gate_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
+        return loss, prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
 
     if c.compile == "auto":
         c.compile = "on" if c.steps >= 500 and runtime.can_compile(device) else "off"
     if c.compile == "on":
         print("compiling, up to a minute the first time on a machine", flush=True)
-        losses = torch.compile(losses)
+        losses = compile_training(losses)
     if c.minutes and not config.resume:
         with autocast:
             c.steps = pretraining.steps_that_fit(config, model, losses, began)

@@ -33,7 +33,7 @@ from support import provenance
 from support import result_tables as results
 from support import tokenizer as tokenizers
 from config import Config, Model, UserError
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from support.tokenizer import Tokenizer
 
@@ -804,12 +804,12 @@ def load_run(
     return model.eval(), config, meta
 
 
-def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
+def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> ThinkingHeads:
     """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
 
     Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py
     may have a value head alone), where they are damaged, or where they were trained for another
-    shape. Heads(config) are untrained ones, and say so in `trained`.
+    shape. ThinkingHeads(config) are untrained ones, and say so in `trained`.
     """
     found = checkpoints(folder)
     path, names = found[-1] / "heads.safetensors" if found else Path(folder), []
@@ -820,6 +820,6 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
         raise UserError(
             f"{folder} has no thinking heads; train them with python heads.py config/toy.py --heads.start {folder}, and name the run it writes"
         )
-    heads = Heads(config)
+    heads = ThinkingHeads(config)
     fill(heads, {name: (path, name) for name, _ in heads.named_parameters()}, found[-1])
     return heads.to(device).eval()

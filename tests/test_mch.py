@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from support import checkpoint
 from config import Config, Model, UserError
-from mch import Gate, Heads, constraint_texts, surprise_of
+from mch import ThinkingGate, ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE, State
 from worlds.labels import PARTS
 
@@ -37,7 +37,7 @@ def trained(config=SHAPE, seed=0):
     """A decoder and heads whose every weight is drawn, so that nothing hides behind a zero."""
     model, heads, generator = (
         SAGE(config, seed=1).eval(),
-        Heads(config),
+        ThinkingHeads(config),
         torch.Generator().manual_seed(seed),
     )
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_untrained_heads_know_nothing():
     """Every confidence is ½, the gate is undecided, and the inverse head is the decoder itself, to
     the bit.
     """
-    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), Heads(SHAPE), draw(2, 20)
+    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), ThinkingHeads(SHAPE), draw(2, 20)
     assert heads.trained == 0
     hidden = model.hidden(tokens)
     assert (heads["meta"].confidence(heads["meta"](hidden, torch.ones(2, 20, 2))) == 0.5).all()
@@ -188,7 +188,7 @@ def test_surprise_is_what_writing_a_token_said_of_it():
             assert torch.allclose(found[row, place], torch.tensor(wanted), atol=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Equation 13: the problem is masked.
 
 
@@ -290,7 +290,7 @@ def test_the_inverse_head_is_a_distribution():
 
 
 def test_the_gate_is_equation_7():
-    gate, generator = Gate(SHAPE), torch.Generator().manual_seed(0)
+    gate, generator = ThinkingGate(SHAPE), torch.Generator().manual_seed(0)
     hidden, entropy = (
         torch.randn(5, SHAPE.width, generator=generator),
         torch.rand(5, generator=generator),
@@ -314,7 +314,7 @@ def test_calibration_is_monotone_and_per_part():
     assert torch.allclose(sure[:, 1], torch.sigmoid(logits[:, 1] / 2 + 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # In a checkpoint.
 
 
