@@ -551,7 +551,7 @@ def test_a_model_goes_on_with_its_own_tokenizer_only(lineage, other_tokenizer, m
         ]["hash"]
         == tokenizers.toy().hash
     )
-    wanted = rf"was trained with tokenizer toy \(\w+\), and data.tokenizer .* is qwen:other \(\w+\)"
+    wanted = r"was trained with tokenizer toy \(\w+\), and data.tokenizer .* is qwen:other \(\w+\)"
     for main, words in (
         (train.main, ["--resume"]),
         (distill.main, ["--stage", "distill", "--resume"]),

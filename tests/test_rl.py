@@ -20,7 +20,7 @@ from agent import Rollout, prompt_of, rollouts
 from test_rollout import Scripted, broken, conversation
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.tools import Fault
-from worlds.base import Difficulty, Entry, Episode, draw
+from worlds.base import Entry, Episode, draw
 
 TOY = tokenizers.toy()
 SETTINGS = """
