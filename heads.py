@@ -50,7 +50,7 @@ from mch import (
 )
 from model import SAGE, flops_per_token
 from agent import Rollout, rollouts
-from support.training_run import Stage
+from support.training_run import TrainingRun
 from worlds.expert import call_message, solve
 from worlds.labels import (
     NEGATIVE_FACTS,
@@ -248,7 +248,7 @@ def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
 # the data file
 
 
-def collect(stage: Stage, file: Path, made_from: dict) -> None:
+def collect(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """Write the data, readable, an example a line: for training, for validation, greedy episodes,
     as the fast mode plays them, for the gate's threshold, and
     the expert's solutions for the inverse head.
@@ -485,13 +485,13 @@ def main() -> None:
         "distill.fault_rate": config.distill.fault_rate,
         "distill.fault_kinds": config.distill.fault_kinds,
     }
-    stage = Stage(
+    stage = TrainingRun(
         config,
         "thinking",
         "sage",
         c.steps,
         c,
-        lambda shape: ThinkingHeads(shape, c.seed),
+        heads=lambda shape: ThinkingHeads(shape, c.seed),
         frozen=True,
         made_from=faults,
     )

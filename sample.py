@@ -274,10 +274,10 @@ def main() -> None:
         sample.tokens,
         sample.temperature,
         sample.top_p,
-        tokenizer.stop,
-        sample.seed,
-        compiled_step(model) if compiled else next_logits,
-        stream,
+        stop=tokenizer.stop,
+        seed=sample.seed,
+        step=compiled_step(model) if compiled else next_logits,
+        on_token=stream,
     )
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))

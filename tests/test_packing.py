@@ -140,8 +140,8 @@ def without_chance(monkeypatch):
 STAGES = [
     (distill.distill, [("SAGE", "loss_of")]),
     (distill.reflect, [("SAGE", "loss_of")]),
-    (rl.dpo, [("SAGE", "total_log_probs"), ("SAGE", "taught_log_probs"), ("SAGE", "replay_loss")]),
-    (rl.ppo, [("SAGE", "evaluate"), ("SAGE", "replay_loss")]),
+    (rl.dpo, [("SAGE", "taught_log_probs")]),
+    (rl.ppo, [("SAGE", "evaluate_policy"), ("SAGE", "taught_log_probs")]),
     (
         heads_script.main,
         [

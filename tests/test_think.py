@@ -14,7 +14,7 @@ from generate import Row, generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
 from mch import ThinkingHeads, surprise_of
 from model import SAGE, flops_per_token
-from agent import AGAIN, Rollout, message_tokens, prompt_of, rollouts
+from agent import AGAIN, message_tokens, prompt_of, rollouts
 from fast.thinking import BatchedThinker, JudgedConversations, think
 from think import (
     Candidate,
@@ -27,7 +27,6 @@ from think import (
     calls_in,
     conclusion,
     constraint_tokens,
-    critique_best,
     decide,
     think_slowly,
     vote,
@@ -590,7 +589,7 @@ def test_several_calls_are_all_imagined_and_all_heard(minds):
         for t in (draw("api", 0, i) for i in range(200))
         if sum(s.call is not None for s in t.solution) == 2
     )
-    prompt = prompt_of(task, TOY)
+    prompt_of(task, TOY)
     text = "".join(
         f"<tool_call>{json.dumps(step.call)}</tool_call>" for step in task.solution if step.call
     )
