@@ -27,7 +27,7 @@ from support import runtime
 from worlds import teacher
 from support import tokenizer as tokenizers
 import train
-from config import Config, UserError
+from config import Config, Data, UserError
 from conftest import ROOT
 from model import SAGE
 from test_train import weights_and_state
@@ -176,7 +176,7 @@ def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, mon
     distill.reflect(lineage.config())
     forget(lineage.folder / "reflected", [1, 2, 3, 4])
     with monkeypatch.context() as other:
-        other.setattr(distill, "VERSION", 99)
+        other.setattr(distill, "BUFFER_VERSION", 99)
         with pytest.raises(UserError, match=r"version: \d+ → 99"):
             distill.reflect(lineage.config())
     drawn = expert.draw
@@ -429,10 +429,15 @@ def test_a_run_from_before_records_is_resumed_and_said_to_be_unknown(lineage, ca
         (lambda path: path.write_text("{}"), "KeyError"),
         (lambda path: path.write_text('{"step": "4", "settings": {}}'), "step is '4'"),
         (
-            lambda path: path.write_text('{"step": 2, "settings": {"model": {"width": "32"}}}'),
+            lambda path: path.write_text(
+                '{"layout": 2, "step": 2, "settings": {"model": {"width": "32"}}}'
+            ),
             "model.width is '32'",
         ),
-        (lambda path: path.write_text('{"step": 2, "settings": {"model": 3}}'), "AttributeError"),
+        (
+            lambda path: path.write_text('{"layout": 2, "step": 2, "settings": {"model": 3}}'),
+            "AttributeError",
+        ),
     ],
 )
 def test_a_damaged_meta_names_the_checkpoint_before(lineage, damage, problem):
@@ -812,7 +817,7 @@ def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch
     text.mkdir()
     for number in range(40):
         (text / f"f{number}.py").write_text(f"x = {number:02}\n" * 50)
-    asked = settings.Data(path=str(text), validation=0.3)
+    asked = Data(path=str(text), validation=0.3)
     first = data.prepare(asked, toy, say=lambda _: None)[0].header
     path, status = text / "f1.py", os.stat(text / "f1.py")
     path.write_text("x = 99\n" * 50)
@@ -834,7 +839,7 @@ def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch
     )  # what is not read does not matter, nor does where the text lies
     text.rename(tmp_path / "moved")
     data.prepare(
-        settings.Data(path=str(tmp_path / "moved"), validation=0.3),
+        Data(path=str(tmp_path / "moved"), validation=0.3),
         toy,
         say=lambda _: pytest.fail("made before"),
     )
