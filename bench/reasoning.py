@@ -36,7 +36,14 @@ from support import checkpoint
 from support import settings
 from support import result_tables as results
 from config import UserError
-from heads import about, consistency, examine, first_tasks, sample_examples
+from heads import (
+    consistency,
+    evaluate_steps,
+    first_tasks,
+    negative_steps,
+    own_steps,
+    sample_examples,
+)
 from losses import auroc, calibrate, calibration_error, fit_logistic
 from worlds.labels import PART_NAMES, PARTS
 from worlds.base import Difficulty, Tasks, seed_of
@@ -55,7 +62,7 @@ GOALS = {
 class Judged:
     """A lineage's held-out steps:
 
-    `found` (heads.examine), `rows` (their examples), `scores` and `probabilities` (S, 4) of every
+    `found` (heads.evaluate_steps), `rows` (their examples), `scores` and `probabilities` (S, 4) of every
     way to judge them.
     """
 
@@ -73,7 +80,7 @@ class Judged:
             [json.loads(line) for line in data.read_text().splitlines()],
         )
         known, seen = (
-            [row for row in rows if row["part"] == part] for part in ("train", "validation")
+            [row for row in rows if row["use"] == use] for use in ("train", "validation")
         )
         difficulty = Difficulty.of(d, babble=0.0, style=tokenizer.style)
         own, expert = (
@@ -91,7 +98,7 @@ class Judged:
         )
         self.rows = [row for row in drawn if row["steps"]]
         train, validation, self.found = (
-            examine(model, heads, some) for some in (known, seen, self.rows)
+            evaluate_steps(model, heads, some) for some in (known, seen, self.rows)
         )
         calibrated = heads["meta"].confidence(self.found["logits"])
         self.scores, self.probabilities = {"head": calibrated}, {"head": calibrated}
@@ -155,7 +162,7 @@ class Judged:
         """
         columns = []
         for number, part in enumerate(PARTS):
-            own = about(part, validation, seen)
+            own = own_steps(part, validation, seen)
             temperature, offset = calibrate(before[own, number], validation["labels"][own, number])
             columns.append(torch.sigmoid(scores[:, number] / temperature + offset))
         self.scores[name], self.probabilities[name] = scores, torch.stack(columns, 1)
@@ -164,14 +171,14 @@ class Judged:
         """What is measured: name → (part, which steps (S,))."""
         some = {}
         for number, part in enumerate(PARTS):
-            some[f"{part.name}, own steps"] = number, about(part, self.found, self.rows)
+            some[f"{part.name}, own steps"] = number, own_steps(part, self.found, self.rows)
             if part.negative:
                 some[f"{part.name}, hard negatives"] = (
                     number,
-                    about(part, self.found, self.rows, spoilt=True),
+                    negative_steps(part, self.found, self.rows),
                 )
         success = PART_NAMES.index("success")
-        row, own = self.found["row"], about(PARTS[success], self.found, self.rows)
+        row, own = self.found["row"], own_steps(PARTS[success], self.found, self.rows)
         some["success, last own step"] = (
             success,
             own & torch.cat([row[1:] != row[:-1], torch.ones(1, dtype=torch.bool)]),

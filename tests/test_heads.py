@@ -442,7 +442,7 @@ def test_examined_figures_are_those_of_each_example_alone():
     )
     torch.nn.init.normal_(heads["meta"].out.weight, generator=torch.Generator().manual_seed(0))
     rows = [row for index in range(4) for row in expert_rows(draw("api", 1, index), index)]
-    found, place = script.examine(model, heads, rows, batch=5), 0
+    found, place = script.evaluate_steps(model, heads, rows, batch=5), 0
     with torch.no_grad():
         for number, row in enumerate(rows):
             tokens = torch.tensor([row["tokens"]])
@@ -459,7 +459,7 @@ def test_examined_figures_are_those_of_each_example_alone():
                     own.gather(1, tokens[0, begin : end + 1, None]),
                     -(own.exp() * own).sum(-1),
                 )
-                assert found["row"][place] == number and found["call"][place] == step["call"]
+                assert found["row"][place] == number and found["is_call"][place] == step["call"]
                 for name, value in (
                     ("logits", logits[end]),
                     ("hidden", hidden[0, end]),
@@ -489,18 +489,26 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
             logits=logits,
             labels=labels,
             row=torch.arange(400),
-            call=torch.ones(400, dtype=torch.bool),
+            is_call=torch.ones(400, dtype=torch.bool),
             max_entropy=torch.rand(400, generator=generator),
         )
 
     heads = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
-    figures = script.fit(heads, steps(), validation := steps(), greedy := steps(), rows, rho=0.14)
+    train, validation, greedy = steps(), steps(), steps()
+
+    def fit(heads, train, validation, greedy):
+        script.calibrate_parts(heads["meta"], validation, rows)
+        script.fit_gate(heads, train, greedy, rho=0.14)
+        own = torch.ones(400, dtype=torch.bool)
+        return script.gate_figures(heads, validation, greedy, own)
+
+    figures = fit(heads, train, validation, greedy)
     assert (
         heads.trained == 1
         and figures["switched"] == pytest.approx(0.14, abs=0.005)
         and figures["auroc_gate"] > 0.99
     )
-    after = script.quality(heads["meta"].confidence(validation["logits"]), validation, rows)
+    after = script.part_figures(heads["meta"].confidence(validation["logits"]), validation, rows)
     assert all(after[f"error_{part}"] < 0.06 for part in PART_NAMES) and heads["meta"].temperature[
         0
     ] == pytest.approx(2, abs=0.6)
@@ -509,7 +517,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     logits = validation["logits"]
     sure = {**validation, "logits": logits * 0 + 9, "labels": torch.ones_like(logits)}
     quiet = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
-    figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
+    figures = fit(quiet, sure, sure, sure)
     assert (
         figures["rejected"] == 0
         and figures["auroc_gate"] != figures["auroc_gate"]
@@ -562,7 +570,7 @@ def test_a_difference_and_its_interval(bench):
         found = dict(
             labels=labels[:, None].expand(-1, len(PARTS)),
             row=torch.arange(200).repeat_interleave(3),
-            call=torch.ones(600, dtype=torch.bool),
+            is_call=torch.ones(600, dtype=torch.bool),
         )
         each = object.__new__(bench.Judged)
         each.rows, each.found, each.scores = (
@@ -680,8 +688,7 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
         json.loads(line) for line in (folder / "thinking" / "steps.jsonl").read_text().splitlines()
     ]
     seeds = {
-        part: {row["seed"] for row in rows if row["part"] == part}
-        for part in ("train", "validation")
+        use: {row["seed"] for row in rows if row["use"] == use} for use in ("train", "validation")
     }
     assert min(map(len, seeds.values())) > 10 and not seeds["train"] & seeds["validation"]
     assert {row["source"] for row in rows} == {"own", "expert", "type", "key", "logic"}

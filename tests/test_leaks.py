@@ -179,11 +179,11 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         ]
     if part == "heads":
         file = folder / "steps.jsonl"
-        heads.collect(stage(heads_, "thinking", folder), file, {})
+        heads.sample_data(stage(heads_, "thinking", folder), file, {})
         rows = [
             row
             for row in map(json.loads, file.read_text().splitlines())
-            if row.get("part") in ("train", "inverse")
+            if row.get("use") in ("train", "inverse")
         ]
         return [TOY.decode(row["tokens"]) + "\n" + "\n".join(row["constraints"]) for row in rows]
     assert part == "teacher"
