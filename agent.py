@@ -21,7 +21,8 @@ import torch
 
 from config import UserError
 from generate import Conversations, Row, decode, step
-from model import SAGE, note_window
+from model import SAGE
+from support.model_checks import note_window
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import Entry, Episode, Task, failed

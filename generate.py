@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from config import UserError
-from model import SAGE, State, note_window
+from model import SAGE, State
+from support.model_checks import note_window
 
 # --------------------------------------------------------------------------------- choosing a token
 
@@ -108,26 +109,6 @@ class Row:
 def step(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
     """Logits (B, V) after one more token per row: tokens and positions (B, 1). This is compiled."""
     return model(tokens, state=state, positions=positions)[:, -1]
-
-
-def compiled_step(model: SAGE | None = None) -> Callable[..., Tensor]:
-    """`step` under torch.compile: shapes are static, so it compiles once for each batch size and
-    cache length.
-
-    Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one
-    thread: calling a second costs more than it brings.
-    """
-    torch._dynamo.config.recompile_limit = max(
-        64, torch._dynamo.config.recompile_limit
-    )  # past it torch falls back to eager with only a warning
-    small = model is not None and sum(p.nbytes for p in model.parameters()) < 16e6
-    # the checks of every buffer's shape would cost a tenth of a tiny model's step
-    return torch.compile(
-        step,
-        fullgraph=True,
-        dynamic=False,
-        options={"size_asserts": False, **({"cpp.threads": 1} if small else {})},
-    )
 
 
 def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,8 @@ from support import settings
 from support import runtime
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
-from generate import compiled_step, generate, step
+from fast.decoding import compiled_step
+from generate import generate, step
 from mch import Heads
 from model import SAGE
 from fast.thinking import think
@@ -75,7 +76,7 @@ def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> Non
     tokens = tokenizer.encode(text)
     with torch.no_grad():
         gates = torch.sigmoid(
-            model.embedding.gate_logits(
+            model.embedding.prose_logits(
                 torch.tensor([tokens], device=next(model.parameters()).device)
             )
         )[0].tolist()

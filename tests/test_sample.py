@@ -182,7 +182,7 @@ def test_confidences_of_the_record_are_the_heads(run):
         confidence = heads["meta"].confidence(
             heads["meta"](hidden, surprise_of(model, tokens, hidden, own))
         )[0]
-        gates = torch.sigmoid(model.embedding.gate_logits(torch.tensor([thinking.rollout.tokens])))[
+        gates = torch.sigmoid(model.embedding.prose_logits(torch.tensor([thinking.rollout.tokens])))[
             0
         ]
     for step in data["steps"]:
