@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from support import checkpoint
 from support import settings
 from support import result_tables as results
-from eval import VERSION
+from eval import FIGURES_VERSION
 from support.training_run import STAGES
 
 ABLATIONS = ("without-negatives", "without-reflection", "without-preferences", "grpo")
@@ -171,7 +171,7 @@ def record(lineages: Path) -> None:
         str, dict[str, list[tuple[float, int]]]
     ] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
-    wanted = settings.from_file("config/toy.py").eval.tasks, "test", VERSION
+    wanted = settings.from_file("config/toy.py").eval.tasks, "test", FIGURES_VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
             if not (measured := checkpoint.latest(run) / "eval.json").exists():

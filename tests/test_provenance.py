@@ -690,10 +690,10 @@ def measured(monkeypatch):
 
     def measure(model, tokenizer, config):
         calls.append(1)
-        return {"success/api greedy": len(calls) / 100, "invented/per call": None}, {
-            "success/api greedy": 3,
-            "invented/per call": 0,
-        }
+        figures = evaluation.Figures()
+        figures.add("success/api greedy", len(calls) / 100, 3)
+        figures.add("invented/per call", None, 0)
+        return figures
 
     monkeypatch.setattr(evaluation, "measure", measure)
     return calls
@@ -757,13 +757,13 @@ def test_two_runs_of_one_name_both_stand_in_the_table(lineage, measured, monkeyp
     ],
 )
 def test_figures_that_cannot_be_measured_are_named(worlds, wanted, silent, tmp_path):
-    text = evaluation.table([tmp_path / "sage"], [{"invented/per call": None}], worlds.split(","))
+    text = evaluation.figures_table([tmp_path / "sage"], [{"invented/per call": None}], worlds.split(","))
     assert all(words in text for words in wanted) and silent not in text
     assert text.splitlines()[1].split() == ["invented/per", "call", "–"]
 
 
 def test_a_table_has_every_runs_rows(tmp_path):
-    text = evaluation.table(
+    text = evaluation.figures_table(
         [tmp_path / "a", tmp_path / "a-very-long-name-of-a-run"],
         [{"x": 0.5}, {"x": 1.0, "y": 0.25}],
         ["api"],
