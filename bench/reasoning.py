@@ -1,15 +1,16 @@
 """Inverse reasoning, measured on tasks whose names and phrasings training has never seen (paper
 §4.2, §5).
 
-    python bench/reasoning.py out/toy/thinking                     one lineage's heads; records docs/results/reasoning.json
-    python bench/reasoning.py out/lineages/seed*/thinking          several: mean ± std over them
-    python bench/reasoning.py out/toy/thinking --tasks 40 --dry    tries it out, records nothing
+    python bench/reasoning.py out/toy/thinking                   one lineage's heads
+    python bench/reasoning.py out/lineages/seed*/thinking        several: mean ± std over them
+    python bench/reasoning.py out/toy/thinking --tasks 40 --dry  tries it out, records nothing
 
 Heads (equation 6). On the agent's own steps, sampled with faults, how well each part of the
 confidence vector tells right from wrong (AUROC), and how true its
 probabilities are (expected calibration error, 15 bins of equal mass); AUROC also on hard negatives
 against the expert's calls. Beside the head stand
-    linear probe                 logistic regression on the decoder's last hidden state of the step, from the head's own training data
+    linear probe                 logistic regression on the decoder's hidden state at the step's last
+                                 token, from the head's own training data
     probe and token figures      the same with the four figures of the step's tokens added
     mean, least log-probability, mean entropy      of the step's tokens, no training at all
 all calibrated on the head's own validation data, with a temperature and an offset each. Differences
@@ -62,8 +63,8 @@ GOALS = {
 class Judged:
     """A lineage's held-out steps:
 
-    `found` (heads.evaluate_steps), `rows` (their examples), `scores` and `probabilities` (S, 4) of every
-    way to judge them.
+    `found` (heads.evaluate_steps), `rows` (their examples), `scores` and `probabilities` (S, P)
+    of every way to judge them.
     """
 
     def __init__(self, run: Path, tasks: int, trajectories: int):
@@ -72,7 +73,8 @@ class Judged:
         tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
         if not data.exists():
             raise UserError(
-                f"{run} has no steps.jsonl, the data that its heads were trained on: without it there is nothing to train a probe on; make the run with python heads.py config/toy.py"
+                f"{run} has no steps.jsonl, the data that its heads were trained on: without it "
+                "there is nothing to train a probe on; make the run with python heads.py config/toy.py"
             )
         c, d, rows = (
             config.heads,
@@ -157,7 +159,7 @@ class Judged:
         validation: dict[str, Tensor],
         seen: list[dict],
     ) -> None:
-        """A further way to judge, calibrated by its scores `before` (S', 4) of the own validation
+        """A further way to judge, calibrated by its scores `before` (S', P) of the own validation
         steps.
         """
         columns = []
@@ -310,9 +312,9 @@ def measure_heads(runs: list[Path], tasks: int, trajectories: int, draws: int, n
                 note=f"paired bootstrap over tasks, {draws} draws",
             )
     for way in judged[0].inverse:
-        print(
-            f"{way}: AUROC of verified episodes {put('inverse', f'{way}, own episodes', [each.inverse[way] for each in judged], tasks, unit='AUROC').strip()}"
-        )
+        scores = [each.inverse[way] for each in judged]
+        cell = put("inverse", f"{way}, own episodes", scores, tasks, unit="AUROC").strip()
+        print(f"{way}: AUROC of verified episodes {cell}")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from worlds.base import Difficulty, Episode, draw
 
 TOY = tokenizers.toy()
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Losses, calibration, figures.
 
 
@@ -138,7 +138,7 @@ def test_calibration_error_by_hand():
     assert calibration_error(p[:0], y[:0]) != calibration_error(p[:0], y[:0])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Labels.
 
 
@@ -475,7 +475,7 @@ def test_examined_figures_are_those_of_each_example_alone():
 
 @torch.no_grad()
 def test_fitting_calibrates_sets_the_gate_and_its_threshold():
-    """On steps whose confidences tell everything and whose hidden states tell what the head says."""
+    """Where confidences tell everything, and hidden states tell the confidences."""
     generator = torch.Generator().manual_seed(4)
     rows = [dict(source="own") for _ in range(400)]
 
@@ -526,7 +526,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     )  # nothing to reject, nothing to fit
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # bench/reasoning.py.
 
 
@@ -598,14 +598,16 @@ def test_a_difference_and_its_interval(bench):
     )  # two say it surer
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The script.
 
 SETTINGS = """
 from config import Heads, Model
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_every=1, eval_every=2, save_every=1, keep=4, dtype="float32")
+model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=640, previous_token=True)
+heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_every=1, eval_every=2,
+              save_every=1, keep=4, dtype="float32")
 """
 
 
@@ -725,10 +727,10 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
         (["--heads.steps", "600"], "for 600 steps, each to be seen once; lower heads.steps"),
         (
             ["--heads.sequence", "20"],
-            "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole message",
+            "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole",
         ),
         (["--heads.validation", "0"], "heads.validation is 0; wanted at least 1"),
-        (["--heads.rho", "1.5"], "rho 1.5; both are shares"),
+        (["--heads.rho", "1.5"], "heads.rho is 1.5; wanted at least 0 and at most 1"),
         (["--resume"], "was written by stage train, not thinking"),
     ],
 )
@@ -740,7 +742,7 @@ def test_bad_input(lineage, call, words, wanted):
     assert wanted in status and status.startswith("error: ") and "\n" not in status
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Several calls in one message.
 
 
