@@ -30,7 +30,7 @@ from support import runtime
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from fast.decoding import compiled_step
-from generate import generate, step
+from generate import generate, next_logits
 from mch import Heads
 from model import SAGE
 from fast.thinking import think
@@ -276,7 +276,7 @@ def main() -> None:
         sample.top_p,
         tokenizer.stop,
         sample.seed,
-        compiled_step(model) if compiled else step,
+        compiled_step(model) if compiled else next_logits,
         stream,
     )
     seconds = time.perf_counter() - began

@@ -50,7 +50,7 @@ def one_token(model: nn.Module, state, tokens: Tensor, positions: Tensor) -> Ten
 
 
 def compiled_step(model: nn.Module | None = None) -> Callable[..., Tensor]:
-    """`generate.step` under torch.compile: shapes are static, so it compiles once for each batch
+    """`generate.next_logits` under torch.compile: shapes are static, so it compiles once for each batch
     size and cache length.
 
     Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one
