@@ -477,10 +477,10 @@ def test_examined_figures_are_those_of_each_example_alone():
 def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     """Where confidences tell everything, and hidden states tell the confidences."""
     generator = torch.Generator().manual_seed(4)
-    rows = [dict(source="own") for _ in range(400)]
+    rows = [dict(source="own") for _ in range(1600)]
 
     def steps():
-        hidden = torch.randn(400, 32, generator=generator)
+        hidden = torch.randn(1600, 32, generator=generator)
         logits = torch.stack([3 * hidden[:, 0] + 1] * len(PARTS), 1)
         chances = torch.rand(logits.shape, generator=generator)
         labels = (chances < torch.sigmoid(logits / 2)).float()
@@ -488,9 +488,9 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
             hidden=hidden,
             logits=logits,
             labels=labels,
-            row=torch.arange(400),
-            is_call=torch.ones(400, dtype=torch.bool),
-            max_entropy=torch.rand(400, generator=generator),
+            row=torch.arange(1600),
+            is_call=torch.ones(1600, dtype=torch.bool),
+            max_entropy=torch.rand(1600, generator=generator),
         )
 
     heads = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
@@ -499,7 +499,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     def fit(heads, train, validation, greedy):
         script.calibrate_parts(heads["meta"], validation, rows)
         script.fit_gate(heads, train, greedy, rho=0.14)
-        own = torch.ones(400, dtype=torch.bool)
+        own = torch.ones(1600, dtype=torch.bool)
         return script.gate_figures(heads, validation, greedy, own)
 
     figures = fit(heads, train, validation, greedy)
