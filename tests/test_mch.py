@@ -302,11 +302,11 @@ def test_calibration_is_monotone_and_per_part():
     meta = heads["meta"]
     logits = torch.linspace(-4, 4, 9)[:, None].expand(-1, len(PARTS))
     with torch.no_grad():
-        meta.temperature[:4] = torch.tensor([1.0, 2.0, 0.5, float("inf")])
-        meta.offset[:4] = torch.tensor([0.0, 1.0, 0.0, -1.0])
+        meta.temperature[1], meta.temperature[-1] = 2.0, float("inf")
+        meta.offset[1], meta.offset[-1] = 1.0, -1.0
     sure = meta.confidence(logits)
-    assert (sure[1:, :3] > sure[:-1, :3]).all() and torch.allclose(
-        sure[:, 3], torch.sigmoid(torch.tensor(-1.0))
+    assert (sure[1:, :-1] > sure[:-1, :-1]).all() and torch.allclose(
+        sure[:, -1], torch.sigmoid(torch.tensor(-1.0))
     )
     assert torch.allclose(sure[:, 1], torch.sigmoid(logits[:, 1] / 2 + 1))
 
@@ -327,7 +327,7 @@ def test_heads_come_back_whole(tmp_path):
     with torch.no_grad():
         heads.tau.fill_(0.37)
         heads.trained.fill_(1)
-        heads["meta"].temperature[:4] = torch.tensor([1.0, 2.0, float("inf"), 0.5])
+        heads["meta"].temperature[0], heads["meta"].temperature[-1] = 2.0, float("inf")
         heads["meta"].offset.fill_(-0.2)
     again = checkpoint.load_heads(saved(tmp_path / "run", heads, model), SHAPE)
     assert again.tau == torch.tensor(0.37) and again.trained == 1

@@ -145,8 +145,7 @@ STAGES = [
     (
         heads_script.main,
         [
-            ("SAGE", "main"),
-            ("SAGE", "examine"),
+            ("SAGE", "read_steps"),
             ("SAGE", "forward"),
             ("MetaCognitiveHead", "forward"),
             ("InverseConsistencyHead", "forward"),
