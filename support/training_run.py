@@ -262,7 +262,7 @@ class TrainingRun:
         if last and not config.resume:
             refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
-        self.kept = meta["kept"] if last else {}
+        self.kept = meta.get("kept", {}) if last else {}
 
         # -- what it is made from, and whether that is what it was made from
         learnt = self.folder if last else self.source
