@@ -94,10 +94,8 @@ def test_any_split_into_steps_gives_the_same_confidence(parts, smeared):
     _, heads = trained(replace(SHAPE, previous_token=smeared))
     meta, length = heads["meta"], sum(parts)
     generator = torch.Generator().manual_seed(length)
-    hidden, surprise = (
-        torch.randn(2, length, SHAPE.width, generator=generator),
-        torch.randn(2, length, 2, generator=generator),
-    )
+    hidden = torch.randn(2, length, SHAPE.width, generator=generator)
+    surprise = torch.randn(2, length, 2, generator=generator)
     state = meta.new_state(2, length)
     with torch.no_grad():
         assert close(
@@ -195,10 +193,9 @@ def inverse_gradient(documents):
     packed row holds the problem, then plan, conclusion and constraint.
     """
     model, heads = trained()
-    tokens, seen = (
-        draw(1, 30, seed=3),
-        [],
-    )  # 0 … 11 the problem, 12 … 22 plan and conclusion, 23 … 29 the constraint
+    # 0 … 11 the problem, 12 … 22 plan and conclusion, 23 … 29 the constraint
+    tokens = draw(1, 30, seed=3)
+    seen = []
 
     def keep(module, inputs, output):
         output.retain_grad()
@@ -289,10 +286,8 @@ def test_the_inverse_head_is_a_distribution():
 
 def test_the_gate_is_equation_7():
     gate, generator = ThinkingGate(SHAPE), torch.Generator().manual_seed(0)
-    hidden, entropy = (
-        torch.randn(5, SHAPE.width, generator=generator),
-        torch.rand(5, generator=generator),
-    )
+    hidden = torch.randn(5, SHAPE.width, generator=generator)
+    entropy = torch.rand(5, generator=generator)
     expected = hidden @ gate.out.weight[0, :-1] + entropy * gate.out.weight[0, -1] + gate.out.bias
     assert torch.allclose(gate(hidden, entropy), expected, atol=1e-5)
 
