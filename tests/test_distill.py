@@ -10,7 +10,7 @@ from support import checkpoint
 from support import settings
 import distill
 from support import tokenizer as tokenizers
-from config import Distill
+from config import Distill, Model
 from conftest import ROOT
 from worlds.expert import critique, trajectory
 from model import SAGE
@@ -102,7 +102,7 @@ def test_a_slip_is_masked_and_its_correction_taught():
 def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
     task = draw("math", 0, 0)
     model = SAGE(
-        settings.Model(
+        Model(
             vocab_size=1024,
             width=32,
             layers=1,
@@ -135,7 +135,7 @@ def test_a_complaint_is_the_experts_critique():
     task = next(t for t in (draw("api", 0, i) for i in range(20)) if t.solution)
     attempt = rollouts(
         SAGE(
-            settings.Model(
+            Model(
                 vocab_size=1024,
                 width=32,
                 layers=1,

@@ -17,6 +17,7 @@ from support import checkpoint
 from support import settings
 import heads as script
 from support import tokenizer as tokenizers
+from config import Model
 from conftest import ROOT
 from worlds.expert import call_message, solve
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
@@ -393,7 +394,7 @@ def test_packing_finds_every_steps_last_token():
         for index in range(6)
         for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
     ]
-    packed, own, at, column, labels = packed_steps(rows, settings.Model())
+    packed, own, at, column, labels = packed_steps(rows, Model())
     ends = [(row, step) for row in rows for step in row["steps"]]
     assert (packed.tokens[at, column] == TOY.stop[0]).all() and len(ends) == len(labels)
     for r, c, known, (row, step) in zip(at.tolist(), column.tolist(), labels, ends):
@@ -414,7 +415,7 @@ def test_packing_finds_every_steps_last_token():
 def test_examined_figures_are_those_of_each_example_alone():
     model, heads = (
         SAGE(
-            settings.Model(
+            Model(
                 vocab_size=1024,
                 width=32,
                 layers=1,
@@ -426,7 +427,7 @@ def test_examined_figures_are_those_of_each_example_alone():
             ),
             seed=3,
         ),
-        Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)),
+        Heads(Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)),
     )
     torch.nn.init.normal_(heads["meta"].out.weight, generator=torch.Generator().manual_seed(0))
     rows = [
@@ -484,7 +485,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
             max_entropy=torch.rand(400, generator=generator),
         )
 
-    heads = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
+    heads = Heads(Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(heads, steps(), validation := steps(), greedy := steps(), rows, rho=0.14)
     assert (
         heads.trained == 1
@@ -498,7 +499,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     gamma = torch.sigmoid(heads["gate"](greedy["hidden"], greedy["max_entropy"]))
     assert (gamma > heads.tau).float().mean() == pytest.approx(figures["switched"])
     sure = {**validation, "logits": validation["logits"] * 0 + 9, "labels": torch.ones(400, 4)}
-    quiet = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
+    quiet = Heads(Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
     assert (
         figures["rejected"] == 0

@@ -27,7 +27,7 @@ from support import runtime
 from worlds import teacher
 from support import tokenizer as tokenizers
 import train
-from config import Config, UserError
+from config import Config, Data, UserError
 from conftest import ROOT
 from model import SAGE
 from test_train import weights_and_state
@@ -813,7 +813,7 @@ def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch
     text.mkdir()
     for number in range(40):
         (text / f"f{number}.py").write_text(f"x = {number:02}\n" * 50)
-    asked = settings.Data(path=str(text), validation=0.3)
+    asked = Data(path=str(text), validation=0.3)
     first = data.prepare(asked, toy, say=lambda _: None)[0].header
     path, status = text / "f1.py", os.stat(text / "f1.py")
     path.write_text("x = 99\n" * 50)
@@ -835,7 +835,7 @@ def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch
     )  # what is not read does not matter, nor does where the text lies
     text.rename(tmp_path / "moved")
     data.prepare(
-        settings.Data(path=str(tmp_path / "moved"), validation=0.3),
+        Data(path=str(tmp_path / "moved"), validation=0.3),
         toy,
         say=lambda _: pytest.fail("made before"),
     )
