@@ -461,10 +461,9 @@ def test_a_run_without_heads(call, tmp_path):
     [
         (["--tools", "x.json", "--world", "api"], "give either"),
         (["--thinking.counterfactuals", "rain"], "'rain'"),
-        (["--thinking.n", "0"], "think.n is 0"),
+        (["--thinking.n", "0"], "thinking.n is 0"),
         (["--task", "-1"], "--task is -1"),
-        (["--thinking.tau", "2"], "tau 2"),
-        (["--worlds", "api"], "did you mean world"),
+        (["--thinking.tau", "2"], "thinking.tau is 2.0"),
     ],
 )
 def test_bad_settings(call, words, wanted):

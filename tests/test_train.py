@@ -417,10 +417,6 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, settings):
         ),
         (["--train.device", "cuda:7"], "device 'cuda:7' cannot be used"),
         (["--train.beta1", "2"], "train.beta1 is 2.0"),
-        (
-            ["--train.learning-rat", "1"],
-            "no option --train.learning-rat; did you mean train.learning-rate?",
-        ),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(settings, words, wanted):
