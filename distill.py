@@ -42,7 +42,7 @@ from model import flops_per_token
 from agent import AGAIN, Rollout, revision_prefix, episode_rates, prompt_of, rollouts
 from support.training_run import Stage
 from worlds.labels import WORDS, first_wrong, spans_of
-from support.tokenizer import Tokenizer, chat
+from support.tokenizer import Tokenizer, chat_text
 from worlds.tools import compact, given_text, parse
 from worlds.base import Difficulty, Task, Tasks, strangers
 
@@ -171,7 +171,7 @@ def drawn_rows(
 def untaught(row: dict) -> str:
     """Why a line's conversation cannot be rendered as it was meant; "" if it can."""
     try:
-        chat(row["messages"], row["tools"])
+        chat_text(row["messages"], row["tools"])
     except UserError as problem:
         return str(problem)
     spelt = (

@@ -242,7 +242,7 @@ def main() -> None:
 
     if sample.chat:
         messages = [
-            dict(role="system", content=tokenizers.STANDARD),
+            dict(role="system", content=tokenizers.STANDARD_PROMPT),
             dict(role="user", content=sample.prompt),
         ]
         prompt = chat_template.prompt_tokens(tokenizer, messages)

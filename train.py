@@ -27,7 +27,7 @@ from support import settings
 from support import data
 from support import provenance
 from support import runtime
-from support import tokenizer as tokenizers
+from support.tokenizer_folder import load_tokenizer
 from config import Config, UserError
 from generate import generate
 from losses import cross_entropy, gate_loss
@@ -138,7 +138,7 @@ def main() -> None:
     if learnt := config.out if last else c.start:  # weights that were trained with a tokenizer
         tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
     else:
-        tokenizer = tokenizers.load(config.data.tokenizer)
+        tokenizer = load_tokenizer(config.data.tokenizer)
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UserError(
             f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, model.vocab_size is {config.model.vocab_size}; set it to at least {tokenizer.vocab_size}"

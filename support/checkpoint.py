@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from support import settings
 from support import provenance
 from support import result_tables as results
-from support import tokenizer as tokenizers
+from support.tokenizer_folder import load_tokenizer
 from config import Config, Model, UserError
 from mch import Heads
 from model import SAGE
@@ -695,12 +695,12 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
     Raises UserError where it was another one, told by its hash. That a tokenizer belongs to
     weights which come without one is taken on trust, and printed.
     """
-    folder, tokenizer = Path(folder).expanduser(), tokenizers.load(name)
+    folder, tokenizer = Path(folder).expanduser(), load_tokenizer(name)
     own, remedy = None, "name its own in data.tokenizer"
     if (folder / "config.json").exists():
         rows = read_config(folder).vocab_size
         if any((folder / file).exists() for file in ("tokenizer.json", "vocab.json")):
-            own = tokenizer_record(tokenizers.load(folder))
+            own = tokenizer_record(load_tokenizer(folder))
             remedy = f"give --data.tokenizer {folder}"
         else:
             print(

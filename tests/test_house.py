@@ -19,7 +19,7 @@ from conftest import ROOT
 ORDER = """
     support.openmp  config  support.settings  support.provenance  support.result_tables  support.runtime
     support.corpus  support.schemas  worlds  worlds.tools  support.tokenizer
-    support.chat_template  losses  fast.muon  fast.kernels  attention  model
+    support.tokenizer_folder  support.tokenizer_train  support.chat_template  losses  fast.muon  fast.kernels  attention  model
     worlds.sandbox  worlds.base
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
     worlds.benchmarks  worlds.expert  worlds.teacher

@@ -26,6 +26,7 @@ import rl
 from support import runtime
 from worlds import teacher
 from support import tokenizer as tokenizers
+from support import tokenizer_folder
 import train
 from config import Config, Data, UserError
 from conftest import ROOT
@@ -540,8 +541,8 @@ def other_tokenizer(tmp_path):
     """A folder with a byte-level tokenizer in Qwen's files, of fewer tokens than the toy's."""
     folder = tmp_path / "other"
     folder.mkdir()
-    special = {marker: 256 + place for place, marker in enumerate(tokenizers.QWEN_SPECIAL)}
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    special = {marker: 256 + place for place, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(

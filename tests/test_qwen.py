@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from support import checkpoint
 import eval as evaluation
-from support import tokenizer as tokenizers
+from support import tokenizer_folder
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
@@ -1119,7 +1119,7 @@ def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch
 )
 def test_sample_sets_the_window(tmp_path, options, noted):
     folder = tmp_path / "qwen"
-    special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
+    special = {marker: 256 + number for number, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
     shape = Model(
         vocab_size=256 + len(special),
         width=32,
@@ -1131,7 +1131,7 @@ def test_sample_sets_the_window(tmp_path, options, noted):
         context=640,
     )
     checkpoint.save_qwen(SAGE(shape), folder)
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()}))

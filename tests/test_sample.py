@@ -16,7 +16,7 @@ import torch
 
 from support import checkpoint
 import sample
-from support import tokenizer as tokenizers
+from support import tokenizer_folder
 from support import traces
 from config import Config, Model, UserError
 from worlds.expert import solve
@@ -487,7 +487,7 @@ def test_a_prompt_over_the_context_is_said(own):
 def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path, monkeypatch):
     """Any Qwen2 folder will do, in Qwen's own template; what its heads say is said to mean nothing."""
     folder = tmp_path / "qwen"
-    special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
+    special = {marker: 256 + number for number, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
     checkpoint.save_qwen(
         SAGE(
             Model(
@@ -503,7 +503,7 @@ def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path, monkey
         ),
         folder,
     )
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(
