@@ -1,27 +1,31 @@
-"""Distillation and amplification, then reflective distillation (paper §3.1, Algorithm 1, equation
-5), as one straight read.
+"""Distillation from a teacher, then from the student's own failures (paper §3.1, Algorithm 1,
+equation 5).
 
-    python distill.py config/toy.py                      all stages: out/toy/base → amplified → varied → reflected
-    python distill.py config/toy.py --stage amplify      teacher's trajectories, and corrections of its hard negatives
-    python distill.py config/toy.py --stage vary         a few more of them, whose requests and faults babble and whose teacher errs (ours, not the paper's)
-    python distill.py config/toy.py --stage reflect      on-policy rounds: try, be told what was wrong, try again, learn from it
-    python distill.py config/toy.py --resume             goes on where a stopped run was, to the bit
+    python distill.py config/toy.py                    out/toy/base → distilled → reflected
+    python distill.py config/toy.py --stage distill    the teacher's trajectories
+    python distill.py config/toy.py --stage reflect    rounds of trying, critique and revision
+    python distill.py config/toy.py --resume           goes on where a stopped run was, to the bit
+
+Both stages build examples (tokens, and a weight for each token), pack them into rows, and minimise
+the weighted cross-entropy. They differ in where the examples come from:
+- distill: trajectories of a teacher, and corrections of hard negatives: a wrong call, the words
+  that name its fault, the right call
+- reflect: the student acts; what verified is kept; a failed attempt is followed by a critique and
+  by a revision that verifies
 
 What differs from the usual fine-tuning:
-- what the model did not write itself is masked, or weighs little (distill.prompt_weight)
-- beside every few right calls stand their hard negatives: a wrong call, the words that name its
-  fault, and the right call
-- stage vary comes when texts have been learnt by heart: words that say nothing stand around the
-  names that matter, so only these are still read; and some episodes show a call that the schemas
-  refuse, masked, and what was said to it, so that the model learns to read its schemas again
-- in stage reflect the student's own failures are the data; the failed attempt is shown and masked,
-  critique and revision are learnt
+- tokens that the model did not write are masked, or weigh little (distill.prompt_weight)
+- wrong calls are shown and masked: only putting them right is learnt
+- half of the requests and faults are worded in words without meaning, and the teacher sometimes
+  slips and is corrected by the check, so that only names and schemas can be relied on. On the toy
+  this took success on requests in other words from 37% to 78%, recovery from a fault of a new kind
+  from 39% to 64% (one seed)
 """
 
-import json
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -29,575 +33,524 @@ import support.openmp  # before torch
 import torch
 import torch.nn.functional as F
 
-from support import checkpoint
-from support import settings
-from support import provenance
-from support import runtime
+from agent import AGAIN, Rollout, episode_rates, prompt_of, revision_prefix, rollouts
 from attention import check_documents
 from config import Config, Distill, UserError
-from support.data import Rows
-from worlds.expert import critique, solve, trajectory
 from losses import cross_entropy
 from model import flops_per_token
-from agent import AGAIN, Rollout, revision_prefix, episode_rates, prompt_of, rollouts
-from support.training_run import Stage
-from worlds.labels import WORDS, first_wrong, spans_of
-from support.tokenizer import Tokenizer, chat_text
-from worlds.tools import compact, given_text, parse
-from worlds.base import Difficulty, Task, Tasks, strangers
+from support import checkpoint
+from support import provenance
+from support import runtime
+from support import settings
+from support.data import Rows
+from support.tokenizer import Tokenizer
+from support.training_run import Meter, Stage
+from worlds import expert
+from worlds.base import Difficulty, Tasks
+from worlds.labels import PART_NAMES, PARTS, encode_episode, first_wrong_step, message_spans
+from worlds.teacher_file import read_teacher_file
 
 Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
-# Of what `collect` writes: raised when the same student and tasks give another buffer.
-VERSION = 1
 
-# ------------------------------------------------------------------------------------------------------
-# examples
+# Of a round's buffer; raised when the same student and tasks give another one.
+BUFFER_VERSION = 1
+REVISION_ROOM = 384  # tokens that a revision may add to the failed attempt
 
-
-def lesson(
-    tokens: list[int], own: list[bool], prompt_weight: float, weight: float = 1.0
-) -> Example:
-    """A conversation to learn from: the model's own words at `weight`, all others at
-    `prompt_weight` of it.
-    """
-    return tokens, [weight * (1.0 if mine else prompt_weight) for mine in own]
+# --------------------------------------------------------------------------------------------------
+# Examples: tokens and weights.
 
 
-def conversation(
+def token_weights(action_mask: list[bool], prompt_weight: float) -> list[float]:
+    """1 for each token that the model is to write, `prompt_weight` for all others."""
+    return [1.0 if mine else prompt_weight for mine in action_mask]
+
+
+def mask_span(weights: list[float], span: tuple[int, int]) -> None:
+    first, last = span
+    weights[first : last + 1] = [0.0] * (last + 1 - first)
+
+
+def teacher_example(
     messages: list[dict], tools: list, tokenizer: Tokenizer, style: str, prompt_weight: float
 ) -> Example:
-    """A teacher's conversation to learn from.
-
-    A slip that it shows is masked; that it was put right is learnt.
-    """
-    tokens, own = tokenizer.encode_chat(messages, tools, style)
-    _, weights = lesson(tokens, own, prompt_weight)
-    for message, (first, last) in zip(
-        (m for m in messages if m["role"] == "assistant"),
-        spans_of(tokens, own, tokenizer.stop),
-        strict=True,
-    ):
+    """A teacher's conversation. Its slips are masked."""
+    tokens, action_mask = tokenizer.encode_chat(messages, tools, style)
+    weights = token_weights(action_mask, prompt_weight)
+    written = [message for message in messages if message["role"] == "assistant"]
+    spans = message_spans(tokens, action_mask, tokenizer.stop)
+    for message, span in zip(written, spans, strict=True):
         if message.get("slip"):
-            weights[first : last + 1] = [0.0] * (last + 1 - first)
+            mask_span(weights, span)
     return tokens, weights
 
 
-def success(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Example:
-    """A verified attempt to learn from.
-
-    A call that the check refused on the way is masked; that it was put right is learnt.
-    """
-    tokens, weights = lesson(attempt.tokens, attempt.action_mask, prompt_weight)
-    for group, (first, last) in zip(
-        attempt.groups, spans_of(tokens, attempt.action_mask, tokenizer.stop)
-    ):
-        if any(attempt.log[place].faults for place in group):
-            weights[first : last + 1] = [0.0] * (last + 1 - first)
-    return tokens, weights
+def success_example(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Example:
+    """The student's own verified attempt. Calls that the check refused on the way are masked."""
+    weights = token_weights(attempt.action_mask, prompt_weight)
+    spans = message_spans(attempt.tokens, attempt.action_mask, tokenizer.stop)
+    for calls, span in zip(attempt.groups, spans):
+        if any(attempt.log[place].faults for place in calls):
+            mask_span(weights, span)
+    return attempt.tokens, weights
 
 
-def correction(
+def correction_example(
     row: dict, negative: dict, tokenizer: Tokenizer, style: str, prompt_weight: float
 ) -> Example:
-    """A hard negative to put right: the request, the wrong call (masked), "again", then what was
-    wrong with it and the right call.
+    """A hard negative put right: the request, the wrong call (masked), "again", then what was wrong
+    with it and the right call.
     """
-    wrong, right = (
-        {"role": "assistant", "content": content, "tool_calls": [{"function": call}]}
-        for content, call in (
-            ("", negative["wrong"]),
-            (f"{negative['kind']}: {negative['fault']}\n", negative["right"]),
-        )
-    )
-    before = [row["messages"][0], wrong, {"role": "user", "content": AGAIN}]
-    shown = len(tokenizer.encode_chat(before, row["tools"], style)[0])
-    tokens, own = tokenizer.encode_chat([*before, right], row["tools"], style)
-    return tokens, [
-        0.0 if place < shown and mine else 1.0 if mine else prompt_weight
-        for place, mine in enumerate(own)
+    critique = f"{negative['kind']}: {negative['fault']}\n"
+    shown = [
+        row["messages"][0],
+        expert.call_message("", negative["wrong"]),
+        {"role": "user", "content": AGAIN},
     ]
+    right = expert.call_message(critique, negative["right"])
+    shown_tokens, shown_mask = tokenizer.encode_chat(shown, row["tools"], style)
+    tokens, action_mask = tokenizer.encode_chat([*shown, right], row["tools"], style)
+    weights = token_weights(action_mask, prompt_weight)
+    for place in range(len(shown_tokens)):
+        if shown_mask[place]:
+            weights[place] = 0.0
+    return tokens, weights
 
 
-def equation_5(
+def revision_example(
     attempt: list[int],
-    style: str,
-    told: str,
-    revised: list[int],
-    revised_own: list[bool],
+    critique: str,
+    revision: list[int],
+    revision_mask: list[bool],
+    *,
     tokenizer: Tokenizer,
+    style: str,
     weight: float,
     critique_weight: float,
 ) -> Example:
-    """−w · [log P(y′ | x, y0, q) + η · log P(q | x, y0)]: the failed attempt is masked, critique
-    and revision are learnt.
+    """Equation 5: L = −w · [log P(y′ | x, y0, q) + η · log P(q | x, y0)].
 
-    `attempt` are the tokens of the conversation up to what failed; `revised` those behind the
-    critique, with which of them the model is to write.
+    `attempt` holds the tokens of x and y0 and is masked; critique q and revision y′ are learnt.
+    `revision` are the tokens behind the critique, `revision_mask` which of them the model writes.
+    `weight` is w, `critique_weight` η.
     """
-    before = revision_prefix(tokenizer, style, attempt, told)
-    words = len(tokenizer.encode(f"{told}\n"))
-    return before + revised, [0.0] * (len(before) - words) + [weight * critique_weight] * words + [
-        weight * mine for mine in revised_own
-    ]
+    prefix = revision_prefix(tokenizer, style, attempt, critique)  # x, y0, "again", q
+    critique_length = len(tokenizer.encode(f"{critique}\n"))
+    weights = [0.0] * (len(prefix) - critique_length)
+    weights += [weight * critique_weight] * critique_length
+    weights += [weight * mine for mine in revision_mask]
+    return prefix + revision, weights
 
 
-# ------------------------------------------------------------------------------------------------------
-# stages amplify and vary
+# --------------------------------------------------------------------------------------------------
+# The loop: weighted cross-entropy on packed rows, for both stages.
 
 
-def drawn_rows(
-    c: Distill, purpose: str, count: int, style: str, babble: float, slips: float
-) -> list[dict]:
-    """The scripted expert's verified trajectories, as lines of a teacher's file.
-
-    Most of an expert's time goes into negatives: only as many as are used.
-    """
-    tasks = Tasks(
-        purpose, c.seed, c.worlds.split(","), Difficulty.of(c, style=style, babble=babble)
-    )
-    chance, erring = (
-        random.Random(f"negatives {purpose} {c.seed}"),
-        random.Random(f"slips {purpose} {c.seed}"),
-    )
-    rows = [
-        vars(
-            trajectory(*tasks.arguments(i), chance.random() < c.correction, erring.random() < slips)
-        )
-        for i in range(count)
-    ]
-    return [row for row in rows if row["verified"]]
-
-
-def untaught(row: dict) -> str:
-    """Why a line's conversation cannot be rendered as it was meant; "" if it can."""
-    try:
-        chat_text(row["messages"], row["tools"])
-    except UserError as problem:
-        return str(problem)
-    spelt = (
-        number
-        for number, message in enumerate(row["messages"])
-        if message["role"] == "assistant" and any(parse(given_text(message.get("content"))))
-    )
-    number = next(spelt, None)  # its letters would be taught, not the markers
-    return "" if number is None else f"message {number} has a call in its content"
-
-
-def rows_of_file(c: Distill, say, style: str = "compact") -> list[dict]:
-    """The verified trajectories in a file of teacher.py, their tools as a style shows them; other
-    lines are counted by reason and passed over.
-
-    Raises UserError where none is left.
-    """
-    path = Path(settings.absolute(c.file))
-    if not path.exists():
-        raise UserError(
-            f"no file {path}; write one with python -m worlds.teacher --out {c.file}, or leave distill.file empty"
-        )
-    rows, refused = [], defaultdict(list)  # problem -> numbers of the lines that have it
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            row = json.loads(line)
-            problem = unfit(row, c, style) or untaught(row)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            problem = "broken"
-        if problem:
-            refused[problem].append(number)
-            continue
-        if style == "compact":
-            row["tools"] = [
-                tool if isinstance(tool, str) else compact(tool) for tool in row["tools"]
-            ]
-        rows.append(row)
-    if refused:
-        count = sum(map(len, refused.values()))
-        reasons = [
-            f"{len(lines)} {problem} (first line {lines[0]})" for problem, lines in refused.items()
-        ]
-        say(
-            f"        {count} of {count + len(rows)} lines of {path.name} are left out: {', '.join(reasons)}"
-        )
-    if not rows:
-        raise UserError(
-            f"{path} holds no verified trajectory of the worlds {c.worlds} for training; write some with python -m worlds.teacher --out {c.file}"
-        )
-    return rows
-
-
-def unfit(row: dict, c: Distill, style: str) -> str:
-    """Why a line of a teacher's file is not to be learnt from, or ""."""
-    if not row["messages"] or row["tools"] is None or row["world"] not in c.worlds.split(","):
-        return "of other worlds"
-    if not row["verified"]:
-        return "not verified"
-    if row.get("difficulty", {}).get("split", "train") != "train":
-        return "of a held-out split"
-    if row.get("fault") and row["fault"] not in c.fault_kinds.split(","):
-        return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
-    if strangers(json.dumps(row["negatives"])):  # as older versions drew them
-        return "with held-out names in its negatives"
-    if style == "qwen" and any(isinstance(tool, str) for tool in row["tools"]):
-        return "with tools as compact lines, where the model reads schemas (teacher.py --difficulty.style qwen)"
-    return ""
-
-
-def tutor(c: Distill) -> dict:
-    """Whose logits a stage learns from, by the hash of its weights."""
+def teacher_identity(c: Distill) -> dict:
+    """The weights whose logits a stage learns from, by their hash; part of what it is made from."""
     run = settings.absolute(c.kl_teacher) if c.kl and c.kl_teacher else None
     return {"distill.kl_teacher": run and checkpoint.identity(run)}
 
 
-def amplify(config: Config) -> None:
-    """Stage 1: supervised learning on teacher trajectories and on corrections of hard negatives."""
-    c = config.distill
-    file = Path(settings.absolute(c.file))
-    read = {"distill.file": provenance.digest(file) if c.file and file.is_file() else None}
-    stage = Stage(config, "amplified", "base", c.steps, c, made_from=read | tutor(c))
-    if not stage.finished():
-        drawn = (
-            rows_of_file(c, stage.log.say, stage.style)
-            if c.file
-            else drawn_rows(c, "amplify", c.trajectories, stage.style, 0.0, 0.0)
-        )
-        teach(stage, drawn)
-
-
-def vary(config: Config) -> None:
-    """Between the paper's stages 1 and 2: the same on fewer trajectories in which words vary and
-    the teacher errs.
-    """
-    c = config.distill
-    stage = Stage(
-        config, "varied", "amplified", c.vary_steps, c, rate=c.reflect_rate, made_from=tutor(c)
-    )
-    if not stage.finished():
-        teach(stage, drawn_rows(c, "vary", c.vary_trajectories, stage.style, c.babble, c.slips))
-
-
-def examples_of(rows: list[dict], c: Distill, tokenizer: Tokenizer, style: str) -> list[Example]:
-    """Trajectories to learn from, and one correction of each that comes with hard negatives."""
-    examples = []
-    for row in rows:
-        examples.append(
-            conversation(row["messages"], row["tools"], tokenizer, style, c.prompt_weight)
-        )
-        if row["negatives"] and c.correction:
-            negative = random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"])
-            examples.append(correction(row, negative, tokenizer, style, c.prompt_weight))
-    return examples
-
-
-def teach(stage: Stage, rows: list[dict]) -> None:
-    """All steps of a stage on teacher's trajectories."""
-    c, examples = stage.section, examples_of(rows, stage.section, stage.tokenizer, stage.style)
-    random.Random(c.seed).shuffle(examples)
-    packed = Rows(examples, c.sequence, c.batch, c.seed, stage.model.config)
-    packed.restore(stage.kept.get("rows", packed.state()))
-    taught = sum(sum(weight > 0.5 for weight in weights) for _, weights in examples)
-    stage.log.say(
-        f"data    {len(rows):,} verified trajectories, {len(examples) - len(rows):,} corrections: {taught / 1e6:.1f}M taught tokens in {len(packed.order):,} rows of {c.sequence}"
-    )
-    learn(stage, packed, stage.first, stage.steps)
-    stage.finish()
-
-
-# ------------------------------------------------------------------------------------------------------
-# learning from rows
-
-
-def learn(stage: Stage, packed: Rows, first: int, last: int, **kept) -> None:
-    """Optimiser steps first + 1 … last of a stage on packed rows; logs, saves, and stops on
-    request.
-    """
-    c, config, model = stage.section, stage.config, stage.model
-    teacher = stage.another(settings.absolute(c.kl_teacher)) if c.kl and c.kl_teacher else None
-    if teacher and teacher.config.vocab_size != config.model.vocab_size:
-        raise UserError(
-            f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student {config.model.vocab_size}; their logits cannot be compared"
-        )
-    if teacher:  # rows were packed for the student
-        check_documents(packed.tensors[3], teacher.config.window, teacher.config.landmark_stride)
+def learn(stage: Stage, rows: Rows, first: int, last: int, **kept) -> None:
+    """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
+    c = stage.section
+    model = stage.model
+    teacher = None
+    if c.kl and c.kl_teacher:
+        teacher = stage.another(settings.absolute(c.kl_teacher))
+        if teacher.config.vocab_size != model.config.vocab_size:
+            raise UserError(
+                f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student "
+                f"{model.config.vocab_size}; their logits cannot be compared"
+            )
+        documents = rows.tensors[3]  # rows were packed for the student
+        check_documents(documents, teacher.config.window, teacher.config.landmark_stride)
 
     def loss_of(tokens, targets, weights, documents):
-        """Weighted cross-entropy, and the divergence from the teacher's distribution at the taught
-        tokens.
-        """
-        hidden = model.hidden(tokens, documents)
-        loss = cross_entropy(hidden, stage.model.unembedding, targets, weights=weights)
+        """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens."""
+        hidden = model.hidden(tokens, documents)  # (B, T, D)
+        loss = cross_entropy(hidden, model.unembedding, targets, weights=weights)
         if teacher is None:
             return loss
         with torch.no_grad():
-            wanted = teacher.logits(teacher.hidden(tokens, documents)).log_softmax(-1)
+            teacher_logits = teacher.logits(teacher.hidden(tokens, documents))  # (B, T, V)
         divergence = F.kl_div(
-            model.logits(hidden).float().log_softmax(-1), wanted, log_target=True, reduction="none"
+            model.logits(hidden).float().log_softmax(-1),
+            teacher_logits.log_softmax(-1),
+            log_target=True,
+            reduction="none",
         ).sum(-1)  # (B, T)
         return loss + c.kl * (divergence * weights).sum() / weights.sum()
 
     loss_of = runtime.compiled(loss_of, c.compile, last - first, stage.device)
-    tokens_a_step = c.batch * c.sequence
-    flops_a_step = tokens_a_step * flops_per_token(config.model, c.sequence)
-    interval, logged = time.perf_counter(), first
+    tokens_per_step = c.batch * c.sequence
+    flops_per_step = tokens_per_step * flops_per_token(model.config, c.sequence)
+    meter = Meter(first)
     with runtime.stop_requested() as stopping:
         for step in range(first + 1, last + 1):
             tokens, targets, weights, documents = (
-                tensor.to(stage.device) for tensor in packed.next()
+                tensor.to(stage.device)
+                for tensor in rows.next()  # (B, T) each
             )
             with stage.autocast:
                 loss = loss_of(tokens, targets, weights, documents)
             loss.backward()
             norm = stage.update(step)
-            stage.log.bar.update()
-            if step % c.log_every == 0 or step == last:
-                now = time.perf_counter()
-                seconds = (now - interval) / (step - logged)
-                stage.log.line(
-                    step,
-                    seconds * 1e3,
-                    tokens_a_step / seconds,
-                    flops_a_step / seconds / stage.peak,
-                    loss=loss.item(),
-                    lr=c.learning_rate * stage.scale,
-                    norm=norm,
-                )
-                interval, logged = now, step
-            if stopping():
-                stage.stop(step, rows=packed.state(), **kept)
-            if step == last or c.save_every and step % c.save_every == 0:
-                stage.save(step, rows=packed.state(), **kept)
+
+            meter.count(tokens_per_step, flops_per_step)
+            meter.add(loss=loss, norm=norm)
+            if stage.is_log_step(step, last):
+                stage.log_line(step, meter)
+            stage.end_step(step, stopping, last, rows=rows.state(), **kept)
 
 
-# ------------------------------------------------------------------------------------------------------
-# stage reflect
+# --------------------------------------------------------------------------------------------------
+# Stage distill.
+
+
+def drawn_trajectories(c: Distill, style: str) -> list[dict]:
+    """The scripted expert's verified trajectories, in the form of a teacher's file."""
+    tasks = Tasks("distill", c.seed, c.worlds.split(","), Difficulty.of(c, style=style))
+    negatives_rng = random.Random(f"negatives distill {c.seed}")
+    slips_rng = random.Random(f"slips distill {c.seed}")
+    rows = []
+    for index in range(c.trajectories):
+        # most of an expert's time goes into negatives: only as many are drawn as are used
+        negatives = negatives_rng.random() < c.correction
+        slips = slips_rng.random() < c.slips
+        row = expert.trajectory(*tasks.arguments(index), negatives, slips)
+        if row.verified:
+            rows.append(vars(row))
+    return rows
+
+
+def trajectory_examples(
+    rows: list[dict], c: Distill, tokenizer: Tokenizer, style: str
+) -> list[Example]:
+    """Trajectories, and one correction of each that comes with hard negatives."""
+    examples = []
+    for row in rows:
+        conversation = (row["messages"], row["tools"])
+        examples.append(teacher_example(*conversation, tokenizer, style, c.prompt_weight))
+        if row["negatives"] and c.correction:
+            negative = random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"])
+            examples.append(correction_example(row, negative, tokenizer, style, c.prompt_weight))
+    return examples
+
+
+def distill(config: Config) -> None:
+    """Stage 1 of §3.1: supervised learning on teacher trajectories and on corrections of hard
+    negatives.
+    """
+    c = config.distill
+    file = Path(settings.absolute(c.file))
+    file_digest = provenance.digest(file) if c.file and file.is_file() else None
+    made_from = {"distill.file": file_digest, **teacher_identity(c)}
+    stage = Stage(config, "distilled", "base", c.steps, c, made_from=made_from)
+    if stage.finished():
+        return
+
+    if c.file:
+        trajectories = read_teacher_file(c, stage.log.say, stage.style)
+    else:
+        trajectories = drawn_trajectories(c, stage.style)
+    examples = trajectory_examples(trajectories, c, stage.tokenizer, stage.style)
+    random.Random(c.seed).shuffle(examples)
+    rows = Rows(examples, c.sequence, c.batch, c.seed, stage.model.config)
+    rows.restore(stage.kept.get("rows", rows.state()))
+
+    taught = sum(weight > 0.5 for _, weights in examples for weight in weights)
+    stage.log.say(
+        f"data    {len(trajectories):,} verified trajectories, "
+        f"{len(examples) - len(trajectories):,} corrections: "
+        f"{taught / 1e6:.1f}M taught tokens in {len(rows.order):,} rows of {c.sequence}"
+    )
+    learn(stage, rows, stage.first, stage.steps)
+    stage.finish()
+
+
+# --------------------------------------------------------------------------------------------------
+# Stage reflect: Algorithm 1.
+
+
+@dataclass
+class Failure:
+    """A failed attempt y0 at a task x, and the teacher's critique q."""
+
+    attempt: Rollout
+    critique: str
+
+
+def criticise(attempt: Rollout) -> Failure:
+    """The teacher's critique names the first thing that went wrong, from the episode's log."""
+    message = attempt.messages[-1] if attempt.messages else ""
+    return Failure(attempt, expert.critique(attempt.task, attempt, message))
+
+
+class Buffer:
+    """The examples of a round, as readable rows with the texts they were made of."""
+
+    def __init__(self, c: Distill, tokenizer: Tokenizer, style: str):
+        self.c = c
+        self.tokenizer = tokenizer
+        self.style = style
+        self.rows: list[dict] = []
+
+    def add(self, source: str, task, example: Example, **texts) -> None:
+        tokens, weights = example
+        about = dict(source=source, world=task.world, kind=task.kind, seed=task.seed)
+        self.rows.append(about | texts | dict(tokens=tokens, weights=weights))
+
+    def add_success(self, attempt: Rollout) -> None:
+        example = success_example(attempt, self.tokenizer, self.c.prompt_weight)
+        self.add("success", attempt.task, example, attempt=self.tokenizer.decode(attempt.tokens))
+
+    def add_first_wrong_step(self, attempt: Rollout, rng: random.Random) -> None:
+        """The attempt up to its first wrong step, and the expert's message in its place. The
+        critique says no more than the confidence head can tell, which is how think.py asks for a
+        revision.
+        """
+        found = first_wrong_step(attempt, self.tokenizer)
+        if found is None:
+            return
+        tokens, part, correction = found
+        if part.name == "logic" and rng.random() < 0.5:
+            part = PARTS[PART_NAMES.index("success")]  # the head often sees no more than that
+        example = revision_example(
+            tokens,
+            part.critique,
+            correction,
+            [True] * len(correction),
+            tokenizer=self.tokenizer,
+            style=self.style,
+            weight=self.c.step_weight,
+            critique_weight=self.c.critique_weight,
+        )
+        self.add(
+            "step",
+            attempt.task,
+            example,
+            critique=part.critique,
+            attempt=self.tokenizer.decode(tokens),
+            revision=self.tokenizer.decode(correction),
+        )
+
+    def add_revision(
+        self, source: str, failure: Failure, revision: list[int], mask: list[bool], tries: int
+    ) -> None:
+        """Equation 5 with Algorithm 1's weight: what took more tries counts more."""
+        example = revision_example(
+            failure.attempt.tokens,
+            failure.critique,
+            revision,
+            mask,
+            tokenizer=self.tokenizer,
+            style=self.style,
+            weight=1 + (tries - 1) / self.c.tries if self.c.tries else 1.0,
+            critique_weight=self.c.critique_weight,
+        )
+        self.add(
+            source,
+            failure.attempt.task,
+            example,
+            tries=tries,
+            critique=failure.critique,
+            attempt=self.tokenizer.decode(failure.attempt.tokens),
+            revision=self.tokenizer.decode(revision),
+        )
+
+
+def revise(
+    stage: Stage, failures: list[Failure], seed: int
+) -> list[tuple[Failure, list[int], list[bool]] | None]:
+    """The student tries each failed task again, given its attempt and the critique.
+
+    For each failure the revision's tokens and action mask if it verified without a refused call,
+    else None.
+    """
+    prompts = [
+        revision_prefix(stage.tokenizer, stage.style, failure.attempt.tokens, failure.critique)
+        for failure in failures
+    ]
+    tasks = [failure.attempt.task for failure in failures]
+    revisions = rollouts(stage.model, stage.tokenizer, tasks, seed=seed, prompts=prompts)
+    results = []
+    for prompt, revision in zip(prompts, revisions, strict=True):
+        start = len(prompt)
+        good = revision.verified and not revision.invalid
+        results.append((revision.tokens[start:], revision.action_mask[start:]) if good else None)
+    return results
+
+
+def reflection_round(stage: Stage, number: int) -> tuple[list[dict], dict]:
+    """Round `number` of Algorithm 1 with the present student: the buffer's rows, and figures.
+
+    for each task x:
+        y0 ∼ student(x);  if y0 verifies, keep it
+        else  q = teacher(x, y0)
+              up to K times:  y′ ∼ student(x, y0, q);  stop if y′ verifies
+              if none did:  y′ = the teacher's own
+              keep (x, y0, q, y′) with weight w = 1 + (tries − 1)/K
+    """
+    c = stage.section
+    tokenizer = stage.tokenizer
+    seed = c.seed * 1000 + 17 * (number + 1)
+    rng = random.Random(f"reflect {seed}")
+    worlds = c.worlds.split(",")
+    difficulty = Difficulty.of(c, style=stage.style)
+    drawn = Tasks("reflect", c.seed, worlds, difficulty)
+    tasks = [drawn[number * c.tasks + index] for index in range(c.tasks)]
+    buffer = Buffer(c, tokenizer, stage.style)
+
+    # sample and judge by execution
+    attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
+    usable = [attempt for attempt in attempts if attempt.ended != "raised"]
+    for attempt in usable:
+        if attempt.verified:
+            buffer.add_success(attempt)
+        if c.step_weight and (attempt.invalid or not attempt.verified):
+            buffer.add_first_wrong_step(attempt, rng)
+
+    # critique
+    failed = [attempt for attempt in usable if not attempt.verified]
+    open_failures = [criticise(attempt) for attempt in failed]
+
+    # revise, up to K tries
+    longest = stage.config.model.context - REVISION_ROOM
+    for tries in range(1, c.tries + 1):
+        open_failures = [f for f in open_failures if len(f.attempt.tokens) < longest]
+        if not open_failures:
+            break
+        still_open = []
+        revisions = revise(stage, open_failures, seed + tries)
+        for failure, revision in zip(open_failures, revisions, strict=True):
+            if revision is None:
+                still_open.append(failure)
+            else:
+                buffer.add_revision("revised", failure, *revision, tries)
+        open_failures = still_open
+
+    # where every try failed: the teacher's own revision
+    for failure in open_failures:
+        task = failure.attempt.task
+        messages, episode = expert.solve(task)
+        if episode.verified:
+            start = len(prompt_of(task, tokenizer))
+            tokens, mask = encode_episode(task, messages, tokenizer)
+            buffer.add_revision("teacher", failure, tokens[start:], mask[start:], c.tries)
+
+    # the teacher's episodes are replayed, so that acting is not forgotten
+    replay = Tasks("reflect replay", c.seed, worlds, difficulty)
+    count = int(c.replay * c.tasks)
+    for index in range(number * count, (number + 1) * count):
+        slips = rng.random() < c.slips
+        row = expert.trajectory(*replay.arguments(index), negatives=False, slips=slips)
+        conversation = (row.messages, row.tools)
+        example = teacher_example(*conversation, tokenizer, stage.style, c.prompt_weight)
+        buffer.add("replay", replay[index], example)
+
+    sources = Counter(row["source"] for row in buffer.rows)
+    figures = dict(
+        first_try=episode_rates(attempts)["success"],
+        revised=sources["revised"] / max(len(failed), 1),
+        **{f"buffer_{source}": count for source, count in sources.items()},
+    )
+    return buffer.rows, figures
+
+
+def write_buffer(stage: Stage, number: int, file: Path, made_from: dict) -> None:
+    """Play a round and write its buffer, one example per line."""
+    c = stage.section
+    began = time.perf_counter()
+    rows, figures = reflection_round(stage, number)
+    provenance.write_lines(file, rows, made_from)
+    sizes = ", ".join(
+        f"{name.removeprefix('buffer_')} {count}"
+        for name, count in figures.items()
+        if name.startswith("buffer_")
+    )
+    too_long = sum(len(row["tokens"]) > c.sequence for row in rows)
+    left_out = f"; {too_long} over {c.sequence} tokens, left out" if too_long else ""
+    stage.log.say(
+        f"round {number + 1}: {figures['first_try']:.1%} of {c.tasks} tasks at the first try, "
+        f"{figures['revised']:.1%} of the failures revised by the student itself; "
+        f"buffer {sizes}{left_out}; {time.perf_counter() - began:.0f} s"
+    )
+    first_step = c.reflect_steps * number // c.rounds
+    stage.log.write(step=first_step, round=number + 1, **figures)
 
 
 def reflect(config: Config) -> None:
-    """Stage 2, Algorithm 1: sample, verify by execution, criticise, revise; learn from what came
-    out, and begin anew with the better student.
-    """
+    """Stage 2 of §3.1: rounds of Algorithm 1, each with the student that the last one left."""
     c = config.distill
     stage = Stage(
-        config, "reflected", "varied", c.reflect_steps, c, rate=c.reflect_rate, made_from=tutor(c)
+        config,
+        "reflected",
+        "distilled",
+        c.reflect_steps,
+        c,
+        rate=c.reflect_rate,
+        made_from=teacher_identity(c),
     )
     if stage.finished():
         return
     for number in range(c.rounds):
-        begin, end = (c.reflect_steps * n // c.rounds for n in (number, number + 1))
-        if stage.first >= end:
-            continue
-        file = (
-            stage.folder / f"buffer-{number}.jsonl"
-        )  # readable; a resumed run reads it instead of sampling again
-        within = stage.first > begin
-        student = stage.kept.get("student")
-        if not within:
-            student = checkpoint.identity(stage.folder if begin else stage.source)
-        made_from = {**stage.made_from, "version": VERSION, "round": number + 1, "student": student}
-        if not file.exists():
-            if within:
-                raise UserError(
-                    f"{file} is gone, and {stage.folder} stands at step {stage.first}, "
-                    "within the round that learns from it; put it back, or delete the "
-                    "folder to make it anew"
-                )
-            collect(stage, number, begin, file, made_from)
-        if not file.stat().st_size:
-            raise UserError(
-                f"{file} is empty: no attempt succeeded and no revision could be made; train stage amplify longer, or delete {file} to sample again"
-            )
-        anew = stage.folder if within else file
-        remedy = f"give the same command, or delete {anew} to sample again"
-        rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
-        examples = [(row["tokens"], row["weights"]) for row in rows]
-        packed = Rows(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
-        packed.restore(stage.kept["rows"] if within else packed.state())
-        learn(stage, packed, max(begin, stage.first), end, student=student)
+        first = c.reflect_steps * number // c.rounds
+        last = c.reflect_steps * (number + 1) // c.rounds
+        if stage.first < last:
+            within = stage.first > first  # resumed amid the round
+            learn_from_round(stage, number, max(first, stage.first), last, within)
     stage.finish()
 
 
-def collect(stage: Stage, number: int, begin: int, file: Path, made_from: dict) -> None:
-    """One round of Algorithm 1, from step `begin`, with the present student: writes the buffer, one
-    example per line, with the texts it was made of."""
-    c, tokenizer = stage.section, stage.tokenizer
-    seed, difficulty = c.seed * 1000 + 17 * (number + 1), Difficulty.of(c, style=stage.style)
-    drawn = Tasks("reflect", c.seed, c.worlds.split(","), difficulty)
-    tasks = [drawn[number * c.tasks + i] for i in range(c.tasks)]
-    began = time.perf_counter()
-    attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
-    rates = episode_rates(attempts)
-    lines, counts, rng = [], Counter(), random.Random(f"reflect {seed}")
-
-    def keep(source: str, task: Task, example: Example, **more) -> None:
-        counts[source] += 1
-        lines.append(
-            dict(
-                source=source,
-                world=task.world,
-                kind=task.kind,
-                seed=task.seed,
-                **more,
-                tokens=example[0],
-                weights=example[1],
-            )
+def learn_from_round(stage: Stage, number: int, first: int, last: int, within: bool) -> None:
+    """Play a round, or read the buffer that a stopped run left, and learn from it."""
+    c = stage.section
+    if within:
+        student = stage.kept.get("student")
+    else:
+        student = checkpoint.identity(stage.folder if first else stage.source)
+    file = stage.folder / f"buffer-{number}.jsonl"
+    made_from = {
+        **stage.made_from,
+        "version": BUFFER_VERSION,
+        "round": number + 1,
+        "student": student,
+    }
+    if not file.exists() and within:
+        raise UserError(
+            f"{file} is gone, and {stage.folder} stands at step {stage.first}, within the round "
+            "that learns from it; put it back, or delete the folder to make it anew"
         )
-
-    failures = []
-    for attempt in attempts:
-        if attempt.verified:  # amplification of what went well
-            keep(
-                "success",
-                attempt.task,
-                success(attempt, tokenizer, c.prompt_weight),
-                attempt=tokenizer.decode(attempt.tokens),
-            )
-        elif attempt.ended != "raised":
-            failures.append(attempt)
-        if attempt.ended != "raised" and (attempt.invalid or not attempt.verified):
-            if c.step_weight and (
-                found := first_wrong(attempt, tokenizer)
-            ):  # the same for one step, told no more than a head can tell: think.py asks like that
-                before, part, right = found
-                told = WORDS[
-                    "success" if part == "logic" and rng.random() < 0.5 else part
-                ]  # what leads nowhere is not always told apart
-                keep(
-                    "step",
-                    attempt.task,
-                    equation_5(
-                        before,
-                        stage.style,
-                        told,
-                        right,
-                        [True] * len(right),
-                        tokenizer,
-                        c.step_weight,
-                        c.critique_weight,
-                    ),
-                    critique=told,
-                    attempt=tokenizer.decode(before),
-                    revision=tokenizer.decode(right),
-                )
-    open_ = [
-        (attempt, *complaint(attempt)) for attempt in failures
-    ]  # (failed attempt, task, critique), revised up to K times
-    for attempt_number in range(1, c.tries + 1):
-        room = stage.config.model.context - 384
-        open_ = [entry for entry in open_ if len(entry[0].tokens) < room]
-        if not open_:
-            break
-        prompts = [
-            revision_prefix(tokenizer, task.difficulty.style, attempt.tokens, told)
-            for attempt, task, told in open_
-        ]
-        revisions = rollouts(
-            stage.model,
-            tokenizer,
-            [task for _, task, _ in open_],
-            seed=seed + attempt_number,
-            prompts=prompts,
+    if not file.exists():
+        write_buffer(stage, number, file, made_from)
+    if not file.stat().st_size:
+        raise UserError(
+            f"{file} is empty: no attempt succeeded and no revision could be made; "
+            f"train stage distill longer, or delete {file} to sample again"
         )
-        left = []
-        for (attempt, task, told), prompt, revision in zip(open_, prompts, revisions):
-            if not revision.verified or revision.invalid:
-                left.append((attempt, task, told))
-                continue
-            weight = 1 + (attempt_number - 1) / c.tries
-            tokens, own = revision.tokens[len(prompt) :], revision.action_mask[len(prompt) :]
-            keep(
-                "revised",
-                task,
-                equation_5(
-                    attempt.tokens,
-                    stage.style,
-                    told,
-                    tokens,
-                    own,
-                    tokenizer,
-                    weight,
-                    c.critique_weight,
-                ),
-                tries=attempt_number,
-                critique=told,
-                attempt=tokenizer.decode(attempt.tokens),
-                revision=tokenizer.decode(tokens),
-            )
-        open_ = left
-    for attempt, task, told in open_:  # nothing helped: the teacher's own correction
-        messages, episode = solve(task)
-        if not episode.verified:
-            continue
-        start = prompt_of(task, tokenizer)
-        tokens, own = tokenizer.encode_chat(
-            [{"role": "user", "content": task.request}, *messages],
-            task.shown_tools(),
-            task.difficulty.style,
-        )
-        weight = 1 + (c.tries - 1) / c.tries if c.tries else 1.0  # without tries it is the first
-        keep(
-            "teacher",
-            task,
-            equation_5(
-                attempt.tokens,
-                stage.style,
-                told,
-                tokens[len(start) :],
-                own[len(start) :],
-                tokenizer,
-                weight,
-                c.critique_weight,
-            ),
-            tries=c.tries,
-            critique=told,
-            attempt=tokenizer.decode(attempt.tokens),
-            revision=tokenizer.decode(tokens[len(start) :]),
-        )
-    replay, count = (
-        Tasks("reflect replay", c.seed, drawn.worlds, difficulty),
-        int(c.replay * c.tasks),
-    )
-    for index in range(number * count, (number + 1) * count):
-        row = trajectory(*replay.arguments(index), negatives=False, slips=rng.random() < c.slips)
-        keep(
-            "replay",
-            replay[index],
-            conversation(row.messages, row.tools, tokenizer, stage.style, c.prompt_weight),
-        )
-    provenance.write_lines(file, lines, made_from)
-    revised = counts["revised"] / max(len(failures), 1)
-    long = sum(len(line["tokens"]) > c.sequence for line in lines)
-    stage.log.say(
-        f"round {number + 1}: {rates['success']:.1%} of {len(tasks)} tasks at the first try, {revised:.1%} of the failures revised by the student itself; "
-        f"buffer {', '.join(f'{source} {count}' for source, count in counts.items())}"
-        + (f"; {long} over {c.sequence} tokens, left out" if long else "")
-        + f"; {time.perf_counter() - began:.0f} s"
-    )
-    sizes = {f"buffer_{source}": count for source, count in counts.items()}
-    stage.log.write(
-        step=begin, round=number + 1, first_try=rates["success"], revised=revised, **sizes
-    )
+    anew = stage.folder if within else file
+    remedy = f"give the same command, or delete {anew} to sample again"
+    buffer = provenance.read_lines(file, made_from, stage.defaults, remedy)
 
-
-def complaint(attempt: Rollout) -> tuple[Task, str]:
-    """The task of a failed attempt and what its teacher says went wrong, from the episode's own
-    log.
-    """
-
-    class Played:  # what expert.critique reads of an episode
-        log = attempt.log
-
-    return attempt.task, critique(
-        attempt.task, Played, attempt.messages[-1] if attempt.messages else ""
-    )
+    examples = [(row["tokens"], row["weights"]) for row in buffer]
+    rows = Rows(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
+    if within:
+        rows.restore(stage.kept["rows"])
+    learn(stage, rows, first, last, student=student)
 
 
 def main() -> None:
     config = settings.from_command_line()
-    stages = {"amplify": amplify, "vary": vary, "reflect": reflect}
-    if config.stage not in ("", *stages):
+    if config.stage not in ("", "distill", "reflect"):
         raise UserError(
-            f"--stage is {config.stage!r}; distill.py has amplify, vary and reflect (dpo and ppo are rl.py's)"
+            f"--stage is {config.stage!r}; distill.py has distill and reflect "
+            "(dpo and ppo are rl.py's)"
         )
-    for name in [config.stage] if config.stage else stages:
-        stages[name](config)
+    if config.stage in ("", "distill"):
+        distill(config)
+    if config.stage in ("", "reflect"):
+        reflect(config)
 
 
 if __name__ == "__main__":

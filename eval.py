@@ -1,7 +1,7 @@
 """What every stage of a lineage can do, on held-out tasks: success, invented arguments, recovery
 from faults, safety (paper §6).
 
-    python eval.py config/toy.py                              the table of base → amplified → varied → reflected → safe → sage, as far as they exist
+    python eval.py config/toy.py                              the table of base → distilled → reflected → safe → sage, as far as they exist
     python eval.py config/toy.py --eval.runs out/toy/sage     one run
     python eval.py config/toy.py --eval.tasks 100             quicker, less sure
     python eval.py config/toy.py --eval.split test            for a report, once the recipe is fixed: choose by the validation tasks

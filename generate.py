@@ -1,12 +1,25 @@
-"""Batched, cached decoding: prompts of any lengths in, continuations out, one new token a row and
-step.
+"""The decoding loop, the only one: for a prompt's continuation, for an agent's episodes (agent.py) and
+for the candidates of a thinking step (think.py) alike.
 
-Each row draws its random numbers from its own generator, so a prompt's continuation does not depend
-on what else is in the batch.
+    continuations = generate(model, prompts, tokens=100)
+
+    conversations = Conversations(model, prompts, max_tokens)   cache and next-token logits, a row per sequence
+    decode(conversations, rows, stop)                           one token per row and iteration, until all have ended
+
+Each iteration gives every row one token: a forced one, if somebody else is speaking (a tool's
+observation), or else a sampled one. When a message ends, its Row decides what follows: nothing, or
+forced tokens and then another message. Rows fork (`Conversations.select`), join, and end at
+different times; nothing is computed twice, because the cache lives as long as the row.
+
+What differs from nanoGPT's `generate`: rows of any lengths, forced tokens (as in nanochat's
+engine), and each row draws from random numbers of its own, so that a continuation does not depend
+on what else is in the batch. Shapes: B rows, T tokens, D width, V vocabulary.
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from copy import copy
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,55 +27,86 @@ from torch import Tensor
 from config import UserError
 from model import SAGE, State, note_window
 
-
-def pad(prompts: list[list[int]], device) -> tuple[Tensor, Tensor]:
-    """Prompts as one batch, padded at the right: tokens (B, T) and positions (B, T), -1 in the
-    padding.
-    """
-    longest = max(map(len, prompts))
-    tokens = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
-    positions = torch.tensor(
-        [[*range(len(p))] + [-1] * (longest - len(p)) for p in prompts], device=device
-    )
-    return tokens, positions
+# --------------------------------------------------------------------------------- choosing a token
 
 
-def choose(logits: Tensor, temperature: float, top_p: float, chance: Tensor) -> Tensor:
-    """The next token of each row from logits (B, V): the likeliest at temperature 0, else drawn
-    from the smallest set that holds `top_p`.
+def choose_token(logits: Tensor, temperature: float, top_p: float, chance: Tensor) -> Tensor:
+    """The next token (B,) from logits (B, V): the likeliest at temperature 0, else a draw.
 
-    `chance` (B,) in [0, 1) decides: the draw is the first token at which the cumulative probability
-    passes it.
+    The draw is from the smallest set of tokens that holds `top_p` of the probability. `chance` (B,)
+    in [0, 1) decides it: the first token at which the cumulative probability exceeds the chance.
     """
     if temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits.float() / temperature).softmax(-1)
-    if top_p == 1:  # sorting would cost a quarter of a tiny model's step
-        return drawn(probabilities, chance).squeeze(1)
+    if top_p == 1:  # without a sort, which would cost a quarter of a tiny model's step
+        return inverse_cdf(probabilities, chance)
     probabilities, order = probabilities.sort(-1, descending=True)
     before = probabilities.cumsum(-1) - probabilities
-    probabilities = probabilities.masked_fill(
-        before >= top_p, 0
-    )  # the token that crosses top_p stays
-    return order.gather(1, drawn(probabilities, chance)).squeeze(1)
+    probabilities = probabilities.masked_fill(before >= top_p, 0)  # the token that crosses stays
+    return order.gather(1, inverse_cdf(probabilities, chance)[:, None]).squeeze(1)
 
 
-def drawn(weights: Tensor, chance: Tensor) -> Tensor:
-    """Where the cumulative sum of each row of weights (B, V) passes `chance` (B,) of the whole:
-
-    (B, 1).
-    """
+def inverse_cdf(weights: Tensor, chance: Tensor) -> Tensor:
+    """Where the cumulative sum of each row of weights (B, V) exceeds `chance` (B,) of its total."""
     cumulative = weights.cumsum(-1)
-    return torch.searchsorted(cumulative, chance[:, None] * cumulative[:, -1:], right=True).clamp(
-        max=weights.shape[-1] - 1
-    )
+    threshold = chance[:, None] * cumulative[:, -1:]
+    place = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+    return place.clamp(max=weights.shape[-1] - 1)
+
+
+# -------------------------------------------------------------------------------- rows of the batch
+
+
+class Row:
+    """One sequence being continued; `action_mask` and `log_probs` run beside `tokens`.
+
+    `tokens` begins with what has been read already (or empty, if the caller keeps that elsewhere),
+    at most `room` tokens are appended, sampled or forced. `chances` are uniform numbers in [0, 1),
+    one per sampled token; temperature 0 needs none.
+    """
+
+    def __init__(self, tokens: list[int], room: int, temperature: float, chances: list[float]):
+        self.tokens = list(tokens)
+        self.action_mask = [False] * len(tokens)  # which tokens the model sampled
+        self.log_probs = [0.0] * len(tokens)  # of the sampled ones; 0 elsewhere
+        self.entropies: list[float] = []  # of the distributions they were drawn from, in nats
+        self.forced: deque[int] = deque()  # to be read before the model goes on
+        self.room, self.temperature, self.chances = room, temperature, chances
+        self.sampled = 0  # tokens so far
+        self.ended = "" if room > 0 else "length"  # why; "" while the row goes on
+
+    def append(self, sampled: int, log_prob: float, entropy: float, stop: list[int]) -> int:
+        """Take the next token, a forced one if there is any, else the sampled one; returns it."""
+        self.room -= 1
+        if self.forced:
+            token = self.forced.popleft()
+            self.tokens.append(token)
+            self.action_mask.append(False)
+            self.log_probs.append(0.0)
+        else:
+            token = sampled
+            self.tokens.append(token)
+            self.action_mask.append(True)
+            self.log_probs.append(log_prob)
+            self.entropies.append(entropy)
+            self.sampled += 1
+            if token in stop:
+                self.message_ended()
+        if not self.ended and self.room <= 0:
+            self.end("length")
+        return token
+
+    def message_ended(self) -> None:
+        """A stop token was sampled. An agent's row acts now and continues; this one ends."""
+        self.end("stop")
+
+    def end(self, why: str) -> None:
+        self.ended = why
 
 
 def step(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
-    """Logits (B, V) after one more token a row: tokens and positions (B, 1).
-
-    What sample.py compiles.
-    """
+    """Logits (B, V) after one more token per row: tokens and positions (B, 1). This is compiled."""
     return model(tokens, state=state, positions=positions)[:, -1]
 
 
@@ -86,6 +130,226 @@ def compiled_step(model: SAGE | None = None) -> Callable[..., Tensor]:
     )
 
 
+def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:
+    """Texts as one batch, padded at the right: tokens (B, T), positions (B, T), −1 in the padding."""
+    longest = max(map(len, texts))
+    tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
+    positions = torch.full((len(texts), longest), -1)
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)] = torch.tensor(text, dtype=torch.int64)
+        positions[row, : len(text)] = torch.arange(len(text))
+    return tokens.to(device), positions.to(device)
+
+
+class Conversations:
+    """B sequences under way: what the decoder remembers of each, and the logits of its next token.
+
+    There is room for `max_tokens` tokens per row. `per_row` names what is kept per row.
+    """
+
+    per_row = ("state", "logits")
+
+    def __init__(self, model: SAGE, prompts: list[list[int]], max_tokens: int):
+        weight = next(model.parameters())
+        self.model, self.max_tokens = model, max_tokens
+        self.state = State(model.config, len(prompts), max_tokens, weight.dtype, weight.device)
+        self.logits = torch.zeros(0, device=weight.device)
+        self.read(prompts)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens read so far (B,)."""
+        return self.state.cache.lengths
+
+    def read(self, texts: list[list[int]]) -> None:
+        """Append a text to every row, all at once: prompts, or what a tool said."""
+        tokens, places = pad(texts, self.logits.device)
+        self.feed(tokens, torch.where(places < 0, -1, places + self.lengths[:, None]))
+
+    def feed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Tokens (B, T) at positions (B, T), −1 for padding at the right → hidden states (B, T, D)."""
+        hidden = self.model.hidden(tokens, state=self.state, positions=positions)
+        last = ((positions >= 0).sum(1) - 1).clamp(min=0)  # (B,)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        self.logits = self.model.logits(hidden[rows, last])  # (B, V)
+        return hidden
+
+    def advance(self, tokens: Tensor, positions: Tensor, surprise: Tensor | None, step) -> None:
+        """One token per row: tokens and positions (B, 1), −1 for a row that reads nothing.
+
+        `surprise` (B, 2), the sampled tokens' log-probabilities and entropies, is of no use here.
+        """
+        self.logits = step(self.model, self.state, tokens, positions)
+
+    def begin(self, prompts: list[list[int]]) -> "Conversations":
+        """Further conversations of the same model and size."""
+        return Conversations(self.model, prompts, self.max_tokens)
+
+    def select(self, rows: list[int]) -> "Conversations":
+        """A copy of the chosen rows, in this order; [0, 0, 0] gives one row three futures."""
+        chosen = copy(self)
+        index = torch.tensor(rows, dtype=torch.int64, device=self.logits.device)
+        for name in self.per_row:
+            part = getattr(self, name)
+            if isinstance(part, State):
+                part = part.select(index)
+            elif isinstance(part, Tensor):
+                part = part.index_select(0, index)
+            else:
+                part = [part[row] for row in rows]
+            setattr(chosen, name, part)
+        return chosen
+
+    @staticmethod
+    def join(several: list["Conversations"]) -> "Conversations":
+        """The rows of several, in this order."""
+        several = [some for some in several if len(some)]
+        if len(several) == 1:
+            return several[0]
+        whole = copy(several[0])
+        for name in whole.per_row:
+            parts = [getattr(some, name) for some in several]
+            if isinstance(parts[0], State):
+                setattr(whole, name, State.join(parts))
+            elif isinstance(parts[0], Tensor):
+                setattr(whole, name, torch.cat(parts))
+            else:
+                setattr(whole, name, [item for part in parts for item in part])
+        return whole
+
+    def put(self, rows: list[int], others: "Conversations") -> None:
+        """Overwrite these rows with the others' rows, in place."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.logits.device)
+        for mine, theirs in zip(self.tensors(), others.tensors(), strict=True):
+            mine.index_copy_(0, index, theirs)
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors kept per row, each (B, …)."""
+        found = []
+        for name in self.per_row:
+            part = getattr(self, name)
+            if isinstance(part, State):
+                found += part.tensors()
+            elif isinstance(part, Tensor):
+                found.append(part)
+        return found
+
+
+# ----------------------------------------------------------------------------------------- the loop
+
+
+def sample_rows(logits: Tensor, rows: list[Row], top_p: float) -> Tensor:
+    """A token (B,) for each row at the row's temperature, from logits (B, V)."""
+    temperatures = {row.temperature for row in rows if not row.ended}
+    if temperatures == {0.0}:
+        return logits.argmax(-1)
+    drawing = [bool(row.temperature) and not row.ended for row in rows]
+    chances = [row.chances[row.sampled] if draws else 0.0 for row, draws in zip(rows, drawing)]
+    chance = torch.tensor(chances, device=logits.device)  # (B,)
+    if len(temperatures) == 1:
+        return choose_token(logits, *temperatures, top_p, chance)
+    chosen = logits.argmax(-1)
+    for temperature in temperatures - {0.0}:
+        same = [index for index, row in enumerate(rows) if row.temperature == temperature]
+        chosen[same] = choose_token(logits[same], temperature, top_p, chance[same])
+    return chosen
+
+
+def surprise_at(logits: Tensor, chosen: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities of the chosen tokens (B,) and entropies of logits (B, V), in nats: (B, 2)."""
+    log_p = (logits.float() / temperature).log_softmax(-1)
+    taken = log_p.gather(1, chosen[:, None]).squeeze(1)
+    return torch.stack([taken, -(log_p.exp() * log_p).sum(-1)], -1)
+
+
+@torch.no_grad()
+def decode(
+    conversations: Conversations,
+    rows: list[Row],
+    stop: list[int],
+    *,
+    refill: Callable[[int], list[Row]] | None = None,
+    keep: bool = False,
+    shrink: bool = True,
+    top_p: float = 1.0,
+    log_prob_temperature: float | None = 1.0,
+    step: Callable[..., Tensor] = step,
+) -> None:
+    """Continue each row until it has ended; `rows` stand beside the conversations' rows.
+
+    - `keep`: the conversations remain, all rows, each having read its last token too. Otherwise
+      rows that have ended are dropped, and `refill(n)` gives up to n new ones to take their places.
+    - `shrink`: leave finished rows out as soon as they are half of the batch. A compiled step wants
+      a batch of constant size.
+    - `log_prob_temperature`: that of the recorded log-probabilities; None records none.
+    """
+    device = conversations.logits.device
+    while rows:
+        # -- one token per row
+        chosen = sample_rows(conversations.logits, rows, top_p)  # (B,)
+        surprise = None
+        log_probs = entropies = [0.0] * len(rows)
+        if log_prob_temperature is not None:
+            surprise = surprise_at(conversations.logits, chosen, log_prob_temperature)  # (B, 2)
+            log_probs, entropies = surprise.T.tolist()
+        tokens = chosen.tolist()
+        reading = [not row.ended for row in rows]
+        for index, row in enumerate(rows):
+            if not row.ended:
+                sampled = tokens[index], log_probs[index], entropies[index]
+                tokens[index] = row.append(*sampled, stop)
+
+        # -- rows end, and others take their places
+        alive = [index for index, row in enumerate(rows) if not row.ended]
+        half_empty = 2 * len(alive) <= len(rows)
+        fresh = refill(len(rows) - len(alive)) if refill and half_empty else []
+        if not keep:
+            reading = [not row.ended for row in rows]
+            if not alive and not fresh:
+                return
+            if fresh or shrink and half_empty and len(rows) > 8:  # a small batch is cheap anyway
+                conversations = conversations.select(alive)
+                rows = [rows[index] for index in alive]
+                tokens = [tokens[index] for index in alive]
+                reading = [True] * len(alive)
+
+        # -- the decoder reads the tokens
+        if rows:
+            positions = conversations.lengths.clone()
+            if not all(reading):
+                positions = positions.where(torch.tensor(reading, device=device), -1)
+            fed = torch.tensor(tokens, device=device)
+            conversations.advance(fed[:, None], positions[:, None], surprise, step)
+        if fresh:
+            new = conversations.begin([row.tokens for row in fresh])
+            conversations = Conversations.join([conversations, new])
+            rows = rows + fresh
+        if keep and not alive:
+            return
+        if keep and shrink and half_empty and len(rows) > 8:
+            rest = conversations.select(alive)
+            options = dict(keep=True, top_p=top_p, step=step)
+            options |= dict(log_prob_temperature=log_prob_temperature)
+            decode(rest, [rows[index] for index in alive], stop, **options)
+            conversations.put(alive, rest)
+            return
+
+
+class Continuation(Row):
+    """A row of `generate`, which shows its tokens as they come, but for the stop token."""
+
+    show: Callable[[int], None] | None = None
+
+    def append(self, sampled: int, log_prob: float, entropy: float, stop: list[int]) -> int:
+        token = super().append(sampled, log_prob, entropy, stop)
+        if self.show and self.ended != "stop":
+            self.show(token)
+        return token
+
+
 @torch.inference_mode()
 def generate(
     model: SAGE,
@@ -93,60 +357,44 @@ def generate(
     tokens: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    *,
     stop: list[int] = (),
     seed: int = 0,
     step: Callable[..., Tensor] = step,
-    on_token: Callable[[int, int], Any] | None = None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
-    """Continuations of B prompts (token IDs, none empty), each at most `tokens` long and cut before
+    """Continuations of prompts (token IDs, none empty), each at most `tokens` long and cut before
     the first token in `stop`.
 
-    temperature 0 is greedy. `seed` + row seeds each row's draws. `step` may be `compiled_step()`.
+    Temperature 0 is greedy. `seed` + row seeds each row's draws. `step` may be a compiled one.
     `on_token(row, token)` is called as tokens come. Raises UserError for an empty prompt or one
     that leaves no room in the model's context.
     """
     longest = max(map(len, prompts), default=0)
     if not prompts or min(map(len, prompts)) == 0:
         raise UserError(
-            "an empty prompt has nothing to continue; begin with at least one token, <|endoftext|> will do"
+            "an empty prompt has nothing to continue; begin with at least one token, "
+            "<|endoftext|> will do"
         )
     if longest + tokens > model.config.context:
         raise UserError(
-            f"a prompt of {longest} tokens and {tokens} new ones exceed the model's context of {model.config.context}; shorten the prompt or ask for fewer"
+            f"a prompt of {longest} tokens and {tokens} new ones exceed the model's context of "
+            f"{model.config.context}; shorten the prompt or ask for fewer"
         )
     model.eval()
-    device = next(model.parameters()).device
-    chances = torch.stack(
-        [
-            torch.rand(tokens, generator=torch.Generator().manual_seed(seed + row))
-            for row in range(len(prompts))
-        ]
-    ).to(device)  # (B, tokens)
-    state = State(
-        model.config, len(prompts), longest + tokens, next(model.parameters()).dtype, device
-    )
-    batch, positions = pad(prompts, device)
-    hidden = model.hidden(batch, state=state, positions=positions)  # (B, T, D)
-    last = torch.tensor([len(p) - 1 for p in prompts], device=device)
-    logits = model.logits(hidden[torch.arange(len(prompts), device=device), last])  # (B, V)
-    where = (last + 1)[:, None]
-    continuations: list[list[int]] = [[] for _ in prompts]
-    running = set(range(len(prompts)))
-    for number in range(tokens):
-        chosen = choose(logits, temperature, top_p, chances[:, number])
-        for row, token in enumerate(chosen.tolist()):
-            if row in running:
-                if token in stop:
-                    running.discard(row)
-                    continue
-                continuations[row].append(token)
-                if on_token:
-                    on_token(row, token)
-        if not running or number == tokens - 1:
-            break
-        logits = step(model, state, chosen[:, None], where)
-        where = where + 1
-    # a row's last token is read only where another was asked for behind it
+    rows = []
+    for number in range(len(prompts)):
+        generator = torch.Generator().manual_seed(seed + number)
+        chances = torch.rand(tokens, generator=generator).tolist()
+        rows.append(Continuation([], tokens, temperature, chances))
+        if on_token:
+            rows[-1].show = partial(on_token, number)
+    if tokens > 0:
+        conversations = Conversations(model, prompts, longest + tokens)
+        options = dict(shrink=False, top_p=top_p, log_prob_temperature=None, step=step)
+        decode(conversations, rows, stop, **options)
+    continuations = [row.tokens[:-1] if row.ended == "stop" else row.tokens for row in rows]
+    # a row's last token is read only where another was sampled after it
     read = [len(p) + min(len(c), tokens - 1) for p, c in zip(prompts, continuations)]
     note_window(model, max(read))
     return continuations

@@ -2,7 +2,7 @@
 equations 6, 7 and 13), as one straight read.
 
     python heads.py config/toy.py                                   out/toy/sage → out/toy/thinking: the same decoder, and its heads
-    python heads.py config/toy.py --heads.start out/toy/amplified   the heads of another stage's decoder
+    python heads.py config/toy.py --heads.start out/toy/distilled   the heads of another stage's decoder
     python heads.py config/toy.py --resume                          goes on where a stopped run was, to the bit
 
 The confidence head learns from labelled steps (steps.py): of the agent's own episodes, sampled with
@@ -20,35 +20,233 @@ What differs from the usual training of a verifier:
   to tune, nothing to resume
 """
 
+import math
 import random
 import time
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import support.openmp  # before torch
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from support import settings
 from support import provenance
 from support import runtime
-from config import UserError
-from support.data import pack
-from losses import auroc, calibrate, calibration_error, confidence_loss, cross_entropy, fit_logistic
-from mch import PARTS, Heads, surprise_of
+from config import Model, UserError
+from support.data import Packed, pack
+from losses import (
+    IGNORE,
+    auroc,
+    calibrate,
+    calibration_error,
+    confidence_loss,
+    cross_entropy,
+    fit_logistic,
+)
+from mch import Heads, constraint_texts, surprise_of
 from model import SAGE, flops_per_token
+from agent import Rollout, rollouts
 from support.training_run import Stage
-from worlds.labels import PROBED, conclusion_of, gather, of_solution, packed_steps
+from worlds.expert import call_message, solve
+from worlds.labels import (
+    NEGATIVE_FACTS,
+    PART_NAMES,
+    PARTS,
+    Labels,
+    Part,
+    StepFacts,
+    encode_episode,
+    label_steps,
+    labels_of,
+    message_spans,
+)
 from support.tokenizer import Tokenizer
-from worlds.base import Difficulty, Tasks
+from worlds.base import Difficulty, Task, Tasks, seed_of
+from worlds.tools import hard_negatives
 
 # Of what `collect` writes: raised when the same decoder and tasks give other data.
 VERSION = 1
 
 # ------------------------------------------------------------------------------------------------------
-# data
+# labelled examples
+
+
+def labelled_example(
+    source: str,
+    task: Task,
+    conversation: tuple[list[int], list[bool]],
+    tokenizer: Tokenizer,
+    *,
+    labels: list[Labels],
+    is_call: list[bool],
+    verified: bool,
+) -> dict:
+    """A conversation (tokens, and which of them the agent wrote) with labelled steps, one for each
+    whole message, as a line of the data file.
+    """
+    tokens, action_mask = conversation
+    spans = message_spans(tokens, action_mask, tokenizer.stop)
+    steps = [
+        dict(span=span, call=call, labels=step_labels)
+        for span, call, step_labels in zip(spans, is_call, labels, strict=True)
+    ]
+    return dict(
+        source=source,
+        world=task.world,
+        kind=task.kind,
+        seed=task.seed,
+        verified=verified,
+        constraints=constraint_texts(task.constraints, task.request),
+        steps=steps,
+        tokens=tokens,
+    )
+
+
+def own_example(episode: Rollout, tokenizer: Tokenizer) -> dict:
+    """An episode of the agent's own. Steps are its whole messages: one that was cut off is none."""
+    labels = label_steps(episode)
+    is_call = [True] * len(labels)
+    if episode.ended == "answer":
+        is_call[-1] = False
+    return labelled_example(
+        "own",
+        episode.task,
+        (episode.tokens, episode.action_mask),
+        tokenizer,
+        labels=labels,
+        is_call=is_call,
+        verified=episode.verified,
+    )
+
+
+def expert_example(task: Task, tokenizer: Tokenizer) -> dict | None:
+    """The expert's episode, if it verified. Its steps are right; that it succeeds says nothing about
+    the agent's success.
+    """
+    messages, episode = solve(task)
+    if not episode.verified:
+        return None
+    is_call = ["tool_calls" in message for message in messages if message["role"] == "assistant"]
+    return labelled_example(
+        "expert",
+        task,
+        encode_episode(task, messages, tokenizer),
+        tokenizer,
+        labels=[labels_of(StepFacts(right=True))] * len(is_call),
+        is_call=is_call,
+        verified=True,
+    )
+
+
+def negative_examples(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict]:
+    """Hard negatives of one call of the expert, played without faults: conversations that end with
+    the spoilt call.
+
+    The steps before it are unlabelled here; they are learnt from the expert's own episode.
+    """
+    messages, _ = solve(task, faults=False)
+    call_places = [place for place, message in enumerate(messages) if "tool_calls" in message]
+    if not call_places:
+        return []
+    place = rng.choice(call_places)
+    content = messages[place]["content"]
+    right = messages[place]["tool_calls"][0]["function"]
+    steps_before = place // 2  # each message of the expert is followed by its tool's result
+    examples = []
+    for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
+        spoilt = [*messages[:place], call_message(content, wrong)]
+        unlabelled = [[None] * len(PARTS)] * steps_before
+        examples.append(
+            labelled_example(
+                kind,
+                task,
+                encode_episode(task, spoilt, tokenizer),
+                tokenizer,
+                labels=[*unlabelled, labels_of(NEGATIVE_FACTS[kind])],
+                is_call=[True] * (steps_before + 1),
+                verified=False,
+            )
+        )
+    return examples
+
+
+def sample_examples(
+    model: SAGE,
+    tokenizer: Tokenizer,
+    own: list[Task],
+    expert: list[Task],
+    *,
+    seed: int,
+    batch: int,
+    room: int,
+    temperature: float = 1.0,
+) -> list[dict]:
+    """Labelled examples: the agent's own episodes of the tasks `own`; the expert's of the tasks
+    `expert`, each with its hard negatives.
+    """
+    episodes = rollouts(model, tokenizer, own, temperature, seed=seed, batch=batch, room=room)
+    rows = [own_example(episode, tokenizer) for episode in episodes if episode.ended != "raised"]
+    for task in expert:
+        if example := expert_example(task, tokenizer):
+            rows.append(example)
+        rows += negative_examples(task, tokenizer, random.Random(f"spoilt {task.seed}"))
+    return rows
+
+
+def first_tasks(tasks: Tasks, count: int) -> list[Task]:
+    return [tasks[index] for index in range(count)]
+
+
+def conclusion_of(row: dict) -> list[int]:
+    """Z and Y of equation 13: the agent's own words of an example, without the request and without
+    what tools said.
+    """
+    tokens = []
+    for step in row["steps"]:
+        first, last = step["span"]
+        tokens += row["tokens"][first : last + 1]
+    return tokens
+
+
+@dataclass
+class PackedSteps:
+    """Examples as rows packed for a model, and where their S steps are."""
+
+    packed: Packed
+    action_mask: Tensor  # (R, T) the agent's own tokens
+    rows: Tensor  # (S,) of each step's last token
+    columns: Tensor  # (S,)
+    labels: Tensor  # (S, len(PARTS)); NaN where unknown
+
+
+def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
+    """Examples packed into rows as long as the longest of them."""
+    examples = []
+    for row in rows:
+        action_mask = [False] * len(row["tokens"])
+        for step in row["steps"]:
+            first, last = step["span"]
+            action_mask[first : last + 1] = [True] * (last + 1 - first)
+        examples.append((row["tokens"], action_mask))
+    packed = pack(examples, max(len(row["tokens"]) for row in rows), model)
+    places, labels = [], []
+    for row, (packed_row, offset) in zip(rows, packed.positions, strict=True):
+        for step in row["steps"]:
+            places.append((packed_row, offset + step["span"][1]))
+            labels.append([math.nan if label is None else label for label in step["labels"]])
+    packed_rows, columns = torch.tensor(places).unbind(1)
+    # targets are the next tokens, so a token is the agent's where the target before it counts
+    action_mask = F.pad(packed.targets[:, :-1] != IGNORE, (1, 0))
+    return PackedSteps(packed, action_mask, packed_rows, columns, torch.tensor(labels))
+
+
+# ------------------------------------------------------------------------------------------------------
+# the data file
 
 
 def collect(stage: Stage, file: Path, made_from: dict) -> None:
@@ -72,16 +270,15 @@ def collect(stage: Stage, file: Path, made_from: dict) -> None:
     )
     for part, own, expert, tasks, trajectories, temperature in parts:
         own, expert = (Tasks(purpose, c.seed, worlds, difficulty) for purpose in (own, expert))
-        found = gather(
+        found = sample_examples(
             stage.model,
             stage.tokenizer,
-            own,
-            expert,
-            tasks,
-            trajectories,
-            c.batch,
-            c.room,
-            temperature,
+            first_tasks(own, tasks),
+            first_tasks(expert, trajectories),
+            seed=seed_of(own.purpose, own.seed),
+            batch=c.batch,
+            room=c.room,
+            temperature=temperature,
         )
         kept = [row for row in found if row["steps"] and len(row["tokens"]) <= c.sequence]
         own = [row for row in kept if row["source"] == "own"]
@@ -96,8 +293,9 @@ def collect(stage: Stage, file: Path, made_from: dict) -> None:
         rows += [dict(part=part, **row) for row in kept]
     inverse = Tasks("heads inverse", c.seed, worlds, difficulty)
     solutions = [
-        row for i in range(c.solutions) for row in of_solution(inverse[i], stage.tokenizer)
+        expert_example(task, stage.tokenizer) for task in first_tasks(inverse, c.solutions)
     ]
+    solutions = [row for row in solutions if row is not None]
     rows += [dict(part="inverse", **row) for row in solutions]
     stage.log.say(
         f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone"
@@ -136,7 +334,14 @@ def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dic
     device, found = next(model.parameters()).device, defaultdict(list)
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
-        packed, own, at, column, labels = packed_steps(some, model.config)
+        steps = pack_steps(some, model.config)
+        packed, own, at, column, labels = (
+            steps.packed,
+            steps.action_mask,
+            steps.rows,
+            steps.columns,
+            steps.labels,
+        )
         documents = packed.documents.to(device)
         tokens, own = packed.tokens.to(device), own.to(device)
         hidden = model.hidden(tokens, documents)
@@ -168,16 +373,16 @@ def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dic
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def about(part: str, found: dict[str, Tensor], rows: list[dict], spoilt: bool = False) -> Tensor:
-    """Which steps (S,) a figure of a part is about: the agent's own, for syntax and grounded its
+def about(part: Part, found: dict[str, Tensor], rows: list[dict], spoilt: bool = False) -> Tensor:
+    """Which steps (S,) a figure of a part is about: the agent's own, where the part says so its
     calls; with `spoilt` the part's hard negatives and the expert's calls.
     """
-    kinds = {PROBED.get(part), "expert"} if spoilt else {"own"}
+    kinds = {part.negative, "expert"} if spoilt else {"own"}
     inside = (
         torch.tensor([row["source"] in kinds for row in rows])[found["row"]]
         & ~found["labels"][:, PARTS.index(part)].isnan()
     )
-    return inside & found["call"] if spoilt or part in ("syntax", "grounded") else inside
+    return inside & found["call"] if spoilt or part.calls_only else inside
 
 
 def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> dict[str, float]:
@@ -190,11 +395,11 @@ def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> d
         says, is_ = confidence[:, number], found["labels"][:, number]
         own, spoilt = about(part, found, rows), about(part, found, rows, spoilt=True)
         figures |= {
-            f"auroc_{part}": auroc(says[own], is_[own]),
-            f"error_{part}": calibration_error(says[own], is_[own]),
+            f"auroc_{part.name}": auroc(says[own], is_[own]),
+            f"error_{part.name}": calibration_error(says[own], is_[own]),
         }
-        if part in PROBED:
-            figures[f"spoilt_{part}"] = auroc(says[spoilt], is_[spoilt])
+        if part.negative:
+            figures[f"spoilt_{part.name}"] = auroc(says[spoilt], is_[spoilt])
     return figures
 
 
@@ -231,7 +436,7 @@ def fit(
             torch.cat([found["hidden"], found["max_entropy"][:, None]], 1), rejected
         )
         gate.out.weight.copy_(weight[None]), gate.out.bias.copy_(bias[None])
-    own = about("success", validation, rows)
+    own = about(PARTS[PART_NAMES.index("success")], validation, rows)
     gamma, wanted = (
         torch.sigmoid(
             gate(validation["hidden"][own].to(device), validation["max_entropy"][own].to(device))
@@ -342,7 +547,14 @@ def main() -> None:
     with runtime.stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             chosen = [train[i] for i in order[step - 1]]
-            packed, mine, at, column, labels = packed_steps(chosen, model.config)
+            steps = pack_steps(chosen, model.config)
+            packed, mine, at, column, labels = (
+                steps.packed,
+                steps.action_mask,
+                steps.rows,
+                steps.columns,
+                steps.labels,
+            )
             some = [lessons[i] for i in order_told[step - 1]]
             asked = pack(some, max(len(tokens) for tokens, _ in some), model.config)
             with stage.autocast:
@@ -392,7 +604,7 @@ def main() -> None:
                     f"{'':12}AUROC on own validation steps: "
                     + ", ".join(
                         f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})"
-                        for part in PARTS
+                        for part in PART_NAMES
                     )
                 )
                 stage.log.write(
@@ -433,7 +645,7 @@ def main() -> None:
     for number, part in enumerate(PARTS):
         of = found["labels"][about(part, found, validation), number]
         stage.log.say(
-            f"{part:12}{shown(figures[f'auroc_{part}']):>8}{shown(figures[f'error_{part}']):>20}{shown(raw[f'error_{part}']):>15}{len(of):>8}{int((of == 0).sum()):>8}{shown(figures[f'spoilt_{part}']) if part in PROBED else '':>25}"
+            f"{part.name:12}{shown(figures[f'auroc_{part.name}']):>8}{shown(figures[f'error_{part.name}']):>20}{shown(raw[f'error_{part.name}']):>15}{len(of):>8}{int((of == 0).sum()):>8}{shown(figures[f'spoilt_{part.name}']) if part.negative else '':>25}"
         )
     stage.log.say(
         f"\ngate        AUROC {shown(figures['auroc_gate'])} of what the head rejects ({figures['rejected']:.1%} of the steps), entropy alone {shown(figures['auroc_gate_entropy'])}; τ {shown(figures['tau'])} sends {figures['switched']:.1%} of greedy steps into Reasoning Mode"

@@ -31,15 +31,7 @@ from torch.nn.utils.rnn import pad_sequence
 from config import Model
 from losses import IGNORE, token_log_probs
 from model import SAGE, Block, State, rotary
-
-PARTS = (
-    "syntax",
-    "grounded",
-    "logic",
-    "success",
-    # the call parses and its types fit; nothing is invented; it is the right thing to do; the episode
-    # will verify
-)
+from worlds.labels import PARTS
 
 
 class ExtraBlock(nn.Module):

@@ -180,6 +180,11 @@ class State:
         )
         return copy
 
+    def tensors(self) -> list[Tensor]:
+        """All that is remembered of a row, each (B, …)."""
+        cache = self.cache
+        return [self.tokens, cache.lengths, *self.last_keys, *cache.keys, *cache.values]
+
     @staticmethod
     def join(states: list["State"]) -> "State":
         """The rows of several states of one size, in this order, as one."""

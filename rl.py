@@ -477,7 +477,7 @@ def main() -> None:
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
         raise UserError(
-            f"--stage is {config.stage!r}; rl.py has dpo and ppo (amplify, vary and reflect are distill.py's)"
+            f"--stage is {config.stage!r}; rl.py has dpo and ppo (distill and reflect are distill.py's)"
         )
     if config.stage in ("", "dpo"):
         dpo(config)

@@ -32,7 +32,8 @@ from config import Eval, Sample, UserError
 from generate import compiled_step, generate, step
 from mch import Heads
 from model import SAGE
-from think import Thinking, think
+from fast.thinking import think
+from think import Thinking
 from support.tokenizer import Tokenizer
 from worlds.tools import check_tools, openai_tools
 from support.traces import (
@@ -40,7 +41,7 @@ from support.traces import (
     opening_text,
     page,
     record,
-    said_text,
+    observation_text,
     save,
     shade,
     step_text,
@@ -219,15 +220,15 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
                 flush=True,
             )
         for step in data["steps"][heard:]:
-            if step["said"] is not None:
-                print(said_text(step, coloured), flush=True)
+            if step["observation"] is not None:
+                print(observation_text(step, coloured), flush=True)
                 heard = step["number"]
         shown = len(data["steps"])
         if data["ended"]:
             print(closing_text(data, coloured))
 
     task = task_for(sample, tokenizer.style)
-    think(model, heads, tokenizer, [task], thinking, sample.seed, watch=look)
+    think(model, heads, tokenizer, [task], thinking, seed=sample.seed, watch=look)
     for path in filter(None, (sample.html, sample.json.strip("-"))):
         print(f"written: {path}", file=sys.stderr)
 

@@ -35,7 +35,8 @@ from support import settings
 from support import result_tables as results
 from config import Eval, Think
 from agent import rollouts
-from think import Vote, think, vote, votes_of
+from fast.thinking import think
+from think import Vote, vote, votes_of
 from worlds.tools import check, parse
 from worlds.base import Difficulty, Task, Tasks, same_answer
 

@@ -5,8 +5,9 @@ Each seed is a lineage of its own (weights, data, tasks and draws differ; the he
 same for all). Resumable: what is finished is kept, what was stopped goes on. The ablations start
 from the runs that their counterparts start from, and get as many optimiser steps:
 
-    without-negatives     stage amplify without corrections of hard negatives; to be compared with amplified
-    without-reflection    the steps of stage reflect spent on going on with stage vary instead, on fresh teacher trajectories; with reflected
+    without-negatives     stage distill without corrections of hard negatives; to be compared with distilled
+    without-reflection    the steps of stage reflect spent on going on with stage distill instead, at the same rates, on
+                          fresh teacher trajectories; with reflected
     without-preferences   stage dpo with β = 0: the chosen messages and the replayed episodes are learnt, nothing is rejected; with safe
     grpo                  stage ppo with group-relative advantages, without a value head; with sage
 
@@ -94,7 +95,7 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
             *out,
             "--resume",
             "--stage",
-            "amplify",
+            "distill",
             "--distill.name",
             "without-negatives",
             "--distill.correction",
@@ -105,15 +106,21 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
             *out,
             "--resume",
             "--stage",
-            "vary",
+            "distill",
             "--distill.name",
             "without-reflection",
             "--distill.start",
-            str(base.parent / "varied"),
+            str(base.parent / "distilled"),
             "--distill.seed",
             str(10 + seed),
-            "--distill.vary-steps",
+            "--distill.steps",
             str(c.distill.reflect_steps),
+            "--distill.trajectories",
+            str(20 * c.distill.reflect_steps),
+            "--distill.learning-rate",
+            str(c.distill.reflect_rate * c.distill.learning_rate),
+            "--distill.muon-learning-rate",
+            str(c.distill.reflect_rate * c.distill.muon_learning_rate),
         )
         call(
             "rl.py",

@@ -36,11 +36,10 @@ from support import checkpoint
 from support import settings
 from support import result_tables as results
 from config import UserError
-from heads import about, consistency, examine
+from heads import about, consistency, examine, first_tasks, sample_examples
 from losses import auroc, calibrate, calibration_error, fit_logistic
-from mch import PARTS
-from worlds.labels import PROBED, gather
-from worlds.base import Difficulty, Tasks
+from worlds.labels import PART_NAMES, PARTS
+from worlds.base import Difficulty, Tasks, seed_of
 
 TOKENS = {
     "mean log-probability": ("mean_log_p", 1),
@@ -49,7 +48,7 @@ TOKENS = {
 }  # the surer, the higher
 GOALS = {
     ("head", "success, own steps"): "≥ 0.9",
-    **{("head", f"{part}, hard negatives"): "≥ 0.95" for part in PROBED},
+    **{("head", f"{part.name}, hard negatives"): "≥ 0.95" for part in PARTS if part.negative},
 }
 
 
@@ -81,11 +80,16 @@ class Judged:
             Tasks(purpose, 0, c.worlds.split(","), difficulty)
             for purpose in ("test", "test expert")
         )
-        self.rows = [
-            row
-            for row in gather(model, tokenizer, own, expert, tasks, trajectories, c.batch, c.room)
-            if row["steps"]
-        ]
+        drawn = sample_examples(
+            model,
+            tokenizer,
+            first_tasks(own, tasks),
+            first_tasks(expert, trajectories),
+            seed=seed_of(own.purpose, own.seed),
+            batch=c.batch,
+            room=c.room,
+        )
+        self.rows = [row for row in drawn if row["steps"]]
         train, validation, self.found = (
             examine(model, heads, some) for some in (known, seen, self.rows)
         )
@@ -160,20 +164,21 @@ class Judged:
         """What is measured: name → (part, which steps (S,))."""
         some = {}
         for number, part in enumerate(PARTS):
-            some[f"{part}, own steps"] = number, about(part, self.found, self.rows)
-            if part in PROBED:
-                some[f"{part}, hard negatives"] = (
+            some[f"{part.name}, own steps"] = number, about(part, self.found, self.rows)
+            if part.negative:
+                some[f"{part.name}, hard negatives"] = (
                     number,
                     about(part, self.found, self.rows, spoilt=True),
                 )
-        row, own = self.found["row"], about("success", self.found, self.rows)
+        success = PART_NAMES.index("success")
+        row, own = self.found["row"], about(PARTS[success], self.found, self.rows)
         some["success, last own step"] = (
-            PARTS.index("success"),
+            success,
             own & torch.cat([row[1:] != row[:-1], torch.ones(1, dtype=torch.bool)]),
         )
         for world in sorted({example["world"] for example in self.rows}):
             some[f"success, own steps of {world}"] = (
-                PARTS.index("success"),
+                success,
                 own & torch.tensor([example["world"] == world for example in self.rows])[row],
             )
         return some

@@ -31,7 +31,7 @@ from support import result_tables as results
 LUCK = "import rl; rl.reward = lambda episode, c: float(sum(episode.tokens) % 2); rl.main()"
 SHORT = ["--{}.steps", "2", "--{}.log-every", "1", "--{}.batch", "2", "--{}.optimizer", "adamw"]
 STAGES = {  # stage -> script, section and what makes it short
-    "amplify": (
+    "distill": (
         "distill.py",
         "distill",
         [

@@ -26,7 +26,7 @@ from support import checkpoint
 from support import settings
 from support import result_tables as results
 from config import Think
-from think import think
+from fast.thinking import think
 from worlds.base import Difficulty, Tasks
 
 VARIANTS = {

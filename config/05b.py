@@ -1,7 +1,7 @@
 """Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without --train.start.
 
     python train.py config/05b.py --train.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B --data.path ~/text
-    python distill.py config/05b.py --stage amplify --distill.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B
+    python distill.py config/05b.py --stage distill --distill.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B
 
 Post-training's rates and sizes are usual ones for a model of this size; they have not been tried.
 """

@@ -27,14 +27,12 @@ train = Train(
     eval_every=250,
 )
 distill = Distill(
-    steps=1500,
+    steps=1800,
     batch=32,
     sequence=512,
     muon_learning_rate=0.005,
     worlds="api,sql,api,shell,api,math,api,safety",
-    trajectories=100_000,
-    vary_steps=300,
-    vary_trajectories=30_000,
+    trajectories=130_000,
     reflect_steps=300,
     rounds=2,
     tasks=1000,

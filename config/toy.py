@@ -2,12 +2,12 @@
 five minutes, then to act.
 
 python train.py config/toy.py       the base model
-make sage                           the whole lineage: base → amplified → varied → reflected → safe → sage
+make sage                           the whole lineage: base → distilled → reflected → safe → sage
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train
 
-out = "out/toy/base"  # the later stages (amplified, varied, reflected, safe, sage) lie beside it
+out = "out/toy/base"  # the later stages (distilled, reflected, safe, sage) lie beside it
 
 model = Model(
     # short words only, but a small head: at this width a 50k vocabulary would be 94% of the model
@@ -39,13 +39,13 @@ train = Train(
     gate_weight=1.0,
 )
 distill = Distill(
-    steps=3500,  # stage amplify: 11M tokens
+    steps=3900,  # stage distill: 12M tokens
     batch=6,
     sequence=512,  # a failed attempt and its revision fit
     muon_learning_rate=0.01,
     # unseen tools are the hardest to learn: half of all episodes
     worlds="api,sql,api,math,api,shell,api,math,api,safety",
-    trajectories=40_000,
+    trajectories=48_000,
     reflect_steps=400,
     rounds=2,
     # with eight times as many of the expert's episodes some 350k tokens, which a round sees not

@@ -586,6 +586,7 @@ def save(
                 if isinstance(value, Tensor)
             }
     meta = dict(
+        layout=LAYOUT,
         step=step,
         loader=loader,
         settings=asdict(config),
@@ -640,17 +641,52 @@ def latest(folder: str | Path) -> Path:
     return found[-1]
 
 
-def read_meta(checkpoint: Path) -> tuple[dict, Config]:
-    """A checkpoint's meta.json, and the settings in it, whichever version of the code made it.
+# Of a run's folder, in meta.json; raised when folders of an earlier one cannot be gone on with.
+# 2: stage distill is what were stages amplify and vary.
+LAYOUT = 2
+COMMANDS = {  # stage → how to make it
+    "base": "python train.py config/toy.py",
+    "distilled": "python distill.py config/toy.py --stage distill",
+    "reflected": "python distill.py config/toy.py --stage reflect",
+    "safe": "python rl.py config/toy.py --stage dpo",
+    "sage": "python rl.py config/toy.py --stage ppo",
+    "thinking": "python heads.py config/toy.py",
+}
+FORMER_STAGES = {"amplified": ("amplify", "distilled"), "varied": ("vary", "distilled")}
 
-    Raises UserError where it is missing or damaged, naming the checkpoint to go on from.
+
+class OtherLayout(UserError):
+    """A run's folder that another version of the project wrote."""
+
+
+def refuse_other_layout(folder: Path, meta: dict) -> None:
+    """Raise OtherLayout where a run's folder was written by another layout of the project."""
+    layout = meta.get("layout", 1)
+    if layout == LAYOUT:
+        return
+    former, stage = FORMER_STAGES.get(meta.get("stage"), (None, meta.get("stage", "base")))
+    age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
+    remedy = f"make it anew with {COMMANDS[stage]}" if stage in COMMANDS else "make it anew"
+    raise OtherLayout(
+        f"{folder} was written by {age} layout of this project (stage {former or stage}); {remedy}"
+    )
+
+
+def read_meta(checkpoint: Path) -> tuple[dict, Config]:
+    """A checkpoint's meta.json, and the settings in it.
+
+    Raises UserError where it is missing or damaged, naming the checkpoint to go on from, and where
+    it was written by another layout of the project.
     """
     path = checkpoint / "meta.json"
     try:
         meta = json.loads(path.read_text())
         if not isinstance(meta["step"], int):
             raise ValueError(f"its step is {meta['step']!r}")
+        refuse_other_layout(checkpoint.parent, meta)
         return meta, settings.from_dict(meta["settings"])
+    except OtherLayout:
+        raise
     except FileNotFoundError:
         problem = "it is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:

@@ -34,7 +34,8 @@ HONEST_SINCE = "2026-11-27"
 TOUCHED = {
     "posttraining": (
         "base/",
-        "amplified/",
+        "distilled/",
+        "amplified/",  # and varied: the two stages that stage distill was made of
         "varied/",
         "reflected/",
         "safe/",

@@ -23,10 +23,11 @@ from torch import Tensor
 from support import provenance
 from attention import visible
 from config import Think
-from mch import PARTS, ExtraBlock, Heads, surprise_of
+from mch import ExtraBlock, Heads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from support.tokenizer import Tokenizer
+from worlds.labels import PART_NAMES
 from worlds.tools import Fault, Plan, read, read_plan
 from worlds.base import failed
 
@@ -136,11 +137,11 @@ def record(
                 at=at_of(step.chosen.text),
                 confidence=confidence[end].tolist(),
                 candidates=[shown(c) for c in step.candidates],
-                told=step.told,
-                said="\n".join(step.said) if step.said else None,
-                failed=any(map(failed, step.said)),
+                critiques=step.critiques,
+                observation="\n".join(step.observations) if step.observations else None,
+                failed=any(map(failed, step.observations)),
                 wrote=[end + 1 - len(step.chosen.tokens), end + 1],
-                heard=heard(pieces, end + 1, step.said),
+                observed=observed_span(pieces, end + 1, step.observations),
                 attention=looks[number],
                 cost=asdict(step.cost),
             )
@@ -155,7 +156,7 @@ def record(
         note=note,
         settings=asdict(settings),
         trained=bool(heads.trained),
-        parts=list(PARTS),
+        parts=list(PART_NAMES),
         tau=settings.tau if settings.tau >= 0 else float(heads.tau),
         plan=plan,
         steps=steps,
@@ -191,7 +192,7 @@ def found(pieces: list[str], begin: int, text: str) -> list[int]:
     ]
 
 
-def heard(pieces: list[str], begin: int, said: list[str]) -> list[int]:
+def observed_span(pieces: list[str], begin: int, said: list[str]) -> list[int]:
     """Which tokens from `begin` on hold what the tools said, from the first text to the last."""
     spans = [[begin, begin]]
     for text in said:
@@ -354,12 +355,12 @@ def step_text(data: dict, step: dict, coloured: bool = True) -> str:
             )
         lines += [
             p(
-                f"       if {future['kind']:8} {clip(future['said'], 40)} → {clip(called(future['then']), 50)}  {future['success']:.2f}",
+                f"       if {future['kind']:8} {clip(future['observation'], 40)} → {clip(called(future['next_step']), 50)}  {future['success']:.2f}",
                 "faint",
             )
             for future in candidate["futures"]
         ]
-    lines += [p(f"   told: {told}", "yellow") for told in step["told"]]
+    lines += [p(f"   critique: {critique}", "yellow") for critique in step["critiques"]]
     lines += [f"   {line}" for line in step["text"].splitlines()]
     lines.append(
         "   "
@@ -371,9 +372,9 @@ def step_text(data: dict, step: dict, coloured: bool = True) -> str:
     return "\n".join(lines)
 
 
-def said_text(step: dict, coloured: bool = True) -> str:
+def observation_text(step: dict, coloured: bool = True) -> str:
     """What the tool said to a step."""
-    return paint(f"   ← {step['said']}", "red" if step["failed"] else "green", coloured)
+    return paint(f"   ← {step['observation']}", "red" if step["failed"] else "green", coloured)
 
 
 def clip(text: str, length: int) -> str:
@@ -497,7 +498,7 @@ def candidates_html(step: dict, parts: list[str]) -> str:
             "all were rejected; least energy of all. " if c["fate"] == "fallback" else ""
         ) + c["reason"]
         futures = "".join(
-            f"<li>if {escape(f['kind'])}: <code>{escape(clip(f['said'], 60))}</code> → <code>{escape(clip(called(f['then']), 70))}</code> <b>{f['success']:.2f}</b></li>"
+            f"<li>if {escape(f['kind'])}: <code>{escape(clip(f['observation'], 60))}</code> → <code>{escape(clip(called(f['next_step']), 70))}</code> <b>{f['success']:.2f}</b></li>"
             for f in c["futures"]
         )
         sure = ", ".join(f"{part} {value:.2f}" for part, value in zip(parts, c["confidence"]))
@@ -532,7 +533,7 @@ def step_html(data: dict, step: dict) -> str:
     )
     reasoned = step["mode"] == "reason"
     told = "".join(
-        f'<p class="warn">critique, then drawn anew: {escape(words)}</p>' for words in step["told"]
+        f'<p class="warn">critique, then drawn anew: {escape(words)}</p>' for words in step["critiques"]
     )
     plan = f"<h2>plan</h2>{tree_html(data['plan'], step['at'])}" if data["plan"] else ""
     gate_bar = (
@@ -540,10 +541,10 @@ def step_html(data: dict, step: dict) -> str:
         if step["gate"] is not None
         else ""
     )
-    heard = tokens_html(data, *step["heard"]) or escape(step["said"])
+    heard = tokens_html(data, *step["observed"]) or escape(step["observation"])
     said = (
         ""
-        if step["said"] is None
+        if step["observation"] is None
         else f'<div class="said"><span class="soft">the tool said</span> <code class="{"bad" if step["failed"] else "good"}">{heard}</code></div>'
     )
     return (

@@ -1,7 +1,7 @@
 """What the stages of post-training share: where a stage begins, how it goes on, and how it ends
 (paper §3).
 
-    out/toy/base → amplified → varied → reflected → safe → sage → thinking
+    out/toy/base → distilled → reflected → safe → sage → thinking
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
 writes checkpoints, a log and a curve into its own folder. The last one has sage's decoder,
@@ -9,9 +9,13 @@ unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl
 this file has only what would otherwise stand there four times.
 """
 
+import contextlib
+import math
 import os
 import shlex
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +23,7 @@ from pathlib import Path
 import support.openmp  # before torch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from support import checkpoint
 from support import settings
@@ -34,8 +38,7 @@ from worlds.base import Difficulty
 
 STAGES = [
     "base",
-    "amplified",
-    "varied",
+    "distilled",
     "reflected",
     "safe",
     "sage",
@@ -59,6 +62,66 @@ def open_model(
     if checkpoint.is_qwen(folder):
         return checkpoint.load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
+
+
+class Meter:
+    """What a loop has done since its last log line: means of its figures, and its speed.
+
+        meter = Meter(first_step)
+        meter.count(tokens=4096, flops=2e9)       in every step; sums
+        meter.add(loss=loss, norm=norm)           numbers, or tensors of one element
+        meter.log_line(log, step, peak)           means since the last line; begins anew
+
+    Tensors are read when the line is written, so that no step waits for a GPU.
+    """
+
+    def __init__(self, step: int):
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self.step = step  # the one of the last log line
+        self.began = time.perf_counter()
+        self.tokens = 0
+        self.flops = 0.0
+        self.values: dict[str, list[float | Tensor]] = defaultdict(list)
+
+    def count(self, tokens: int = 0, flops: float = 0.0) -> None:
+        self.tokens += tokens
+        self.flops += flops
+
+    def add(self, **figures: float | Tensor) -> None:
+        for name, value in figures.items():
+            self.values[name].append(value.detach() if isinstance(value, Tensor) else value)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each figure over those of its values that are numbers; one without any is left
+        out.
+        """
+        means = {}
+        for name, values in self.values.items():
+            numbers = [float(value) for value in values if not math.isnan(value)]
+            if numbers:
+                means[name] = sum(numbers) / len(numbers)
+        return means
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Time inside the block is not the loop's: validation, samples, checkpoints."""
+        start = time.perf_counter()
+        yield
+        self.began += time.perf_counter() - start
+
+    def log_line(self, log: runtime.Log, step: int, peak: float, **figures: float) -> None:
+        """Log `figures` (the means, where none are given) and the speed; `peak` is in FLOP/s."""
+        seconds = time.perf_counter() - self.began
+        log.line(
+            step,
+            seconds / (step - self.step) * 1e3,
+            self.tokens / seconds,
+            self.flops / seconds / peak,
+            **(figures or self.means()),
+        )
+        self.restart(step)
 
 
 class Stage:
@@ -102,7 +165,8 @@ class Stage:
         torch.manual_seed(section.seed)
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not checkpoint.is_qwen(self.source):
-            remedy = HOW_TO_MAKE.get(previous, "make it first")
+            command = checkpoint.COMMANDS.get(previous)
+            remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
                 f"stage {name} starts from {self.source}, where there is no run; "
                 f"{remedy}, or name a run's folder as start"
@@ -261,6 +325,39 @@ class Stage:
             optimizer.zero_grad(set_to_none=True)
         return norms[0].item()
 
+    def is_log_step(self, step: int, last: int | None = None) -> bool:
+        """Whether a log line is due; `last` is the loop's last step, of the whole run as a rule."""
+        return step % self.section.log_every == 0 or step == (last or self.steps)
+
+    def log_line(
+        self, step: int, meter: Meter, figures: dict | None = None, shown: tuple[str, ...] = ()
+    ) -> None:
+        """Log the `figures` of an interval (the meter's means, where none are given) and the rate.
+
+        Where `shown` names some of them, the others go to log.jsonl only.
+        """
+        figures = meter.means() if figures is None else figures
+        line = {name: figures[name] for name in shown or figures if name in figures}
+        meter.log_line(
+            self.log, step, self.peak, **line, lr=self.section.learning_rate * self.scale
+        )
+        if hidden := {name: value for name, value in figures.items() if name not in line}:
+            self.log.write(step=step, **hidden)
+
+    def end_step(
+        self, step: int, stopping: Callable[[], bool], last: int | None = None, **kept
+    ) -> None:
+        """Move the bar; write a checkpoint where one is due; where a stop was asked for, leave.
+
+        `kept` and `last` are as in `save` and `is_log_step`.
+        """
+        self.log.bar.update()
+        if stopping():
+            self.stop(step, **kept)
+        every = self.section.save_every
+        if step == (last or self.steps) or every and step % every == 0:
+            self.save(step, **kept)
+
     def save(self, step: int, **kept) -> Path:
         """Write a checkpoint;
 
@@ -306,14 +403,3 @@ class Stage:
         print(
             f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}"
         )
-
-
-HOW_TO_MAKE = {
-    "base": "make it with python train.py config/toy.py",
-    "amplified": "make it with python distill.py config/toy.py --stage amplify",
-    "varied": "make it with python distill.py config/toy.py --stage vary",
-    "reflected": "make it with python distill.py config/toy.py --stage reflect",
-    "safe": "make it with python rl.py config/toy.py --stage dpo",
-    "sage": "make it with python rl.py config/toy.py --stage ppo",
-    "thinking": "make it with python heads.py config/toy.py",
-}

@@ -10,20 +10,20 @@ from support import checkpoint
 from support import settings
 import distill
 from support import tokenizer as tokenizers
-from config import Distill, Model
-from conftest import ROOT
+from config import Distill
 from worlds.expert import critique, trajectory
 from model import SAGE
 from agent import rollouts
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.base import Difficulty, draw
+from worlds.teacher_file import read_teacher_file
 
 TOY = tokenizers.toy()
 SETTINGS = """
 from config import Data, Distill, Eval, Model, Train
 out = {out!r}
 model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, vary_steps=2, vary_trajectories=20, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
+distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
 eval = Eval(tasks=4, batch=8, room=24)
 """
 
@@ -50,7 +50,7 @@ def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
         vars(t) for t in (trajectory("api", 0, i, Difficulty()) for i in range(20)) if t.negatives
     )
     for negative in row["negatives"]:
-        tokens, weights = distill.correction(row, negative, TOY, "compact", 0.0)
+        tokens, weights = distill.correction_example(row, negative, TOY, "compact", 0.0)
         taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight])
         assert taught.startswith(f"{negative['kind']}: {negative['fault']}\n<tool_call>") and set(
             weights
@@ -69,7 +69,7 @@ def test_a_slip_is_masked_and_its_correction_taught():
         for t in (trajectory("api", 0, i, Difficulty(), slips=True) for i in range(20))
         if any(m.get("slip") for m in t.messages)
     )
-    tokens, weights = distill.conversation(made.messages, made.tools, TOY, "compact", 0.1)
+    tokens, weights = distill.teacher_example(made.messages, made.tools, TOY, "compact", 0.1)
     assert tokens == TOY.encode_chat(made.messages, made.tools, "compact")[0] and set(weights) == {
         0.0,
         0.1,
@@ -115,10 +115,17 @@ def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
         seed=3,
     )
     attempt = rollouts(model, TOY, [task], room=20)[0]
-    told = distill.complaint(attempt)[1]
+    told = distill.criticise(attempt).critique
     revised = TOY.encode("answer: 5") + [TOY.special["<|im_end|>"]]
-    tokens, weights = distill.equation_5(
-        attempt.tokens, "compact", told, revised, [True] * len(revised), TOY, 1.5, 0.4
+    tokens, weights = distill.revision_example(
+        attempt.tokens,
+        told,
+        revised,
+        [True] * len(revised),
+        tokenizer=TOY,
+        style="compact",
+        weight=1.5,
+        critique_weight=0.4,
     )
     assert tokens[: len(attempt.tokens)] == attempt.tokens and not any(
         weights[: len(attempt.tokens)]
@@ -151,19 +158,14 @@ def test_a_complaint_is_the_experts_critique():
         room=10,
     )[0]
     with Episode(task) as episode:
-        assert distill.complaint(attempt) == (task, critique(task, episode, ""))
+        assert distill.criticise(attempt).critique == critique(task, episode, "")
 
 
 def test_all_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage()
     whole = run("distill.py", file)
     assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert [p.name for p in sorted(folder.iterdir())] == [
-        "amplified",
-        "base",
-        "reflected",
-        "varied",
-    ]
+    assert [p.name for p in sorted(folder.iterdir())] == ["base", "distilled", "reflected"]
     buffer = [
         json.loads(line)
         for line in (folder / "reflected" / "buffer-1.jsonl").read_text().splitlines()
@@ -172,19 +174,16 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
         len(row["tokens"]) == len(row["weights"]) for row in buffer
     )
     again, other = lineage("again")
-    killed = run(
-        "distill.py", again, before=KILL_IN_A_SAVE
-    )  # in the middle of step 4's save, of stage amplify
+    # in the middle of step 4's save, of stage distill
+    killed = run("distill.py", again, before=KILL_IN_A_SAVE)
     assert killed.returncode != 0
-    assert checkpoint.latest(other / "amplified").name == "checkpoint-0000003"
+    assert checkpoint.latest(other / "distilled").name == "checkpoint-0000003"
     resumed = run("distill.py", again, "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    shutil.rmtree(
-        other / "varied" / "checkpoint-0000002"
-    )  # and once more from within stage vary, and stage reflect's second round
+    # and once more from within stage reflect's second round
     shutil.rmtree(other / "reflected" / "checkpoint-0000004")
     assert run("distill.py", again, "--resume").returncode == 0
-    for stage in ("amplified", "varied", "reflected"):
+    for stage in ("distilled", "reflected"):
         one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     table = run("eval.py", file)
@@ -201,14 +200,14 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
         (
             "",
             ["--stage", "reflect"],
-            "there is no run; make it with python distill.py config/toy.py --stage vary",
+            "there is no run; make it with python distill.py config/toy.py --stage distill",
         ),
-        ("", ["--stage", "dpo"], "distill.py has amplify, vary and reflect"),
-        ("file='nosuch.jsonl'", ["--stage", "amplify"], "no file"),
-        ("", ["--stage", "amplify", "--distill.sequence", "32"], "32 tokens"),
-        ("", ["--stage", "vary", "--distill.slips", "15"], "slips 15.0; both are shares"),
-        ("worlds='api,sql', fault_rate=2.0", ["--stage", "amplify"], "fault_rate is 2.0"),
-        ("start='out/nosuch'", ["--stage", "amplify"], "there is no run"),
+        ("", ["--stage", "dpo"], "distill.py has distill and reflect"),
+        ("file='nosuch.jsonl'", ["--stage", "distill"], "no file"),
+        ("", ["--stage", "distill", "--distill.sequence", "32"], "32 tokens"),
+        ("", ["--stage", "distill", "--distill.slips", "15"], "slips is 15.0; wanted at least 0"),
+        ("", ["--stage", "distill", "--distill.fault-rate", "2"], "fault_rate is 2.0"),
+        ("start='out/nosuch'", ["--stage", "distill"], "there is no run"),
     ],
 )
 def test_bad_input(lineage, more, words, wanted):
@@ -220,12 +219,45 @@ def test_bad_input(lineage, more, words, wanted):
 
 def test_a_foreign_stage_folder_is_refused(lineage):
     file, folder = lineage()
-    shutil.copytree(folder / "base", folder / "amplified")
-    assert "go on with --resume, or delete" in run("distill.py", file, "--stage", "amplify").stderr
+    shutil.copytree(folder / "base", folder / "distilled")
+    assert "go on with --resume, or delete" in run("distill.py", file, "--stage", "distill").stderr
     assert (
-        "was written by stage train, not amplified"
-        in run("distill.py", file, "--stage", "amplify", "--resume").stderr
+        "was written by stage train, not distilled"
+        in run("distill.py", file, "--stage", "distill", "--resume").stderr
     )
+
+
+@pytest.mark.parametrize(
+    "stage, former, command",
+    [
+        ("amplified", "amplify", "python distill.py config/toy.py --stage distill"),
+        ("varied", "vary", "python distill.py config/toy.py --stage distill"),
+        ("reflected", "reflected", "python distill.py config/toy.py --stage reflect"),
+        (None, "base", "python train.py config/toy.py"),
+    ],
+)
+def test_a_folder_of_an_older_layout_is_refused_in_one_sentence(lineage, stage, former, command):
+    """By a stage that would start from it, and by whoever loads it."""
+    file, folder = lineage()
+    shutil.copytree(folder / "base", old := folder / "old")
+    meta_file = checkpoint.latest(old) / "meta.json"
+    meta = json.loads(meta_file.read_text())
+    assert meta.pop("layout") == checkpoint.LAYOUT
+    meta_file.write_text(json.dumps(meta | ({"stage": stage} if stage else {})))
+    wanted = (
+        f"{old} was written by an older layout of this project (stage {former}); "
+        f"make it anew with {command}"
+    )
+    with pytest.raises(settings.UserError) as refused:
+        checkpoint.load_run(old)
+    assert str(refused.value) == wanted
+    meta_file.write_text(json.dumps(meta | {"layout": checkpoint.LAYOUT + 1}))
+    with pytest.raises(settings.UserError, match="was written by a newer layout of this project"):
+        checkpoint.load_run(old)
+    if stage == "amplified":
+        meta_file.write_text(json.dumps(meta | {"stage": stage}))
+        result = run("distill.py", file, "--stage", "reflect", "--distill.start", str(old))
+        assert result.returncode == 1 and result.stderr.strip().endswith(wanted)
 
 
 def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tmp_path):
@@ -235,7 +267,7 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
     lines[7] = json.dumps({**good[7], "verified": False})
     (tmp_path / "theirs.jsonl").write_text("\n".join(lines) + "\n")
     file, folder = lineage("t", f"file={str(tmp_path / 'theirs.jsonl')!r}")
-    result = run("distill.py", file, "--stage", "amplify")
+    result = run("distill.py", file, "--stage", "distill")
     assert result.returncode == 0, result.stderr
     assert (
         "2 of 30 lines of theirs.jsonl" in result.stdout
@@ -246,11 +278,7 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
 
 def test_an_empty_buffer_is_an_error(lineage):
     file, folder = lineage()
-    assert (
-        run("distill.py", file, "--stage", "amplify").returncode
-        == run("distill.py", file, "--stage", "vary").returncode
-        == 0
-    )
+    assert run("distill.py", file, "--stage", "distill").returncode == 0
     (folder / "reflected").mkdir()
     (folder / "reflected" / "buffer-0.jsonl").write_text("")
     result = run("distill.py", file, "--stage", "reflect")
@@ -266,8 +294,8 @@ def test_distilling_logits_pulls_towards_the_teacher(lineage):
     (folder.parent / "kl.py").write_text(text)
     plain, other = lineage("plain", "prompt_weight=0.0")
     for each in (file, plain):
-        assert run("distill.py", each, "--stage", "amplify", "--distill.steps", "1").returncode == 0
-    one, two = (checkpoint.load_run(f / "amplified")[0] for f in (folder, other))
+        assert run("distill.py", each, "--stage", "distill", "--distill.steps", "1").returncode == 0
+    one, two = (checkpoint.load_run(f / "distilled")[0] for f in (folder, other))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.parameters(), two.parameters()))
 
 
@@ -297,7 +325,7 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
     ]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = []
-    rows = distill.rows_of_file(Distill(file=str(tmp_path / "t.jsonl")), said.append)
+    rows = read_teacher_file(Distill(file=str(tmp_path / "t.jsonl")), said.append)
     assert [row["messages"] for row in rows] == [conversations[0], conversations[4]]
     assert "4 of 6 lines" in said[0] and all(
         f"(first line {number})" in said[0] for number in (2, 3, 4, 6)
@@ -311,7 +339,7 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
             "message 0 has a str",
         )
     ), said
-    tokens, weights = distill.conversation(
+    tokens, weights = distill.teacher_example(
         rows[0]["messages"], rows[0]["tools"], TOY, "compact", 0.0
     )
     assert (

@@ -325,7 +325,7 @@ def test_a_critique_says_nothing_false(name):
         played = clumsy(task, prompt_of(task), index)
         if played.verified:
             continue  # nobody asks what was wrong with it
-        said = distill.complaint(played)[1]
+        said = distill.criticise(played).critique
         refused = [entry.said.removeprefix("error: ") for entry in played.log if failed(entry.said)]
         taken = [entry.taken for entry in played.log if entry.taken]
         answered = same_answer(played.messages[-1], task.answer)

@@ -21,18 +21,11 @@ from config import Model
 from conftest import ROOT
 from worlds.expert import call_message, solve
 from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
-from mch import PARTS, Heads, surprise_of
+from heads import conclusion_of, expert_example, negative_examples, own_example, pack_steps
+from mch import Heads, surprise_of
 from model import SAGE
 from agent import Rollout
-from worlds.labels import (
-    SPOILT,
-    conclusion_of,
-    first_wrong,
-    judge,
-    of_episode,
-    of_expert,
-    packed_steps,
-)
+from worlds.labels import PART_NAMES, PARTS, first_wrong_step, label_steps
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.tools import parse
 from worlds.base import Difficulty, Episode, draw
@@ -45,11 +38,10 @@ TOY = tokenizers.toy()
 
 def test_confidence_loss_is_binary_cross_entropy_over_known_labels():
     generator = torch.Generator().manual_seed(0)
-    logits, labels = (
-        torch.randn(40, 4, generator=generator, requires_grad=True),
-        (torch.rand(40, 4, generator=generator) < 0.5).float(),
-    )
-    labels[torch.rand(40, 4, generator=generator) < 0.4] = float("nan")
+    shape = (40, len(PARTS))
+    logits = torch.randn(shape, generator=generator, requires_grad=True)
+    labels = (torch.rand(shape, generator=generator) < 0.5).float()
+    labels[torch.rand(shape, generator=generator) < 0.4] = float("nan")
     known = ~labels.isnan()
     loss = confidence_loss(logits, labels)
     assert torch.allclose(loss, F.binary_cross_entropy(torch.sigmoid(logits[known]), labels[known]))
@@ -60,7 +52,7 @@ def test_confidence_loss_is_binary_cross_entropy_over_known_labels():
         atol=1e-7,
     )
     assert (logits.grad[~known] == 0).all()
-    nothing = confidence_loss(logits, torch.full((40, 4), float("nan")))
+    nothing = confidence_loss(logits, torch.full(shape, float("nan")))
     assert nothing == 0 and (torch.autograd.grad(nothing, logits)[0] == 0).all()
 
 
@@ -170,6 +162,24 @@ def played(task, messages, faults=False):
     return rollout
 
 
+SPOILT = {
+    "type": [0.0, 1.0, None, None],
+    "key": [1.0, 0.0, None, None],
+    "logic": [1.0, 1.0, 0.0, None],
+}  # a call that is refused has no logic
+FOUR = ("syntax", "grounded", "logic", "success")
+
+
+def four(labels):
+    """A step's labels under the four parts that these tests are about."""
+    by_name = dict(zip(PART_NAMES, labels, strict=True))
+    return [by_name[name] for name in FOUR]
+
+
+def judged(rollout):
+    return [four(labels) for labels in label_steps(rollout)]
+
+
 def some_task(world, calls, difficulty=Difficulty(), wanted=lambda task: True):
     return next(
         t
@@ -186,7 +196,7 @@ def test_the_experts_steps_are_all_right_with_and_without_faults(world):
         rollout = Rollout(
             task, [], [], [], verified=True, ended="answer", fault=episode.fault, log=episode.log
         )
-        assert judge(rollout) == [[1.0, 1.0, 1.0, 1.0]] * sum(
+        assert judged(rollout) == [[1.0, 1.0, 1.0, 1.0]] * sum(
             m["role"] == "assistant" for m in messages
         )
 
@@ -196,7 +206,7 @@ def test_each_part_has_its_own_fault():
     first, second = (step.call for step in task.solution)
     key = next(iter(first["arguments"]))
     wrong = next(call for call in task.wrong_calls(first))
-    labels = judge(
+    labels = judged(
         played(
             task,
             [
@@ -236,11 +246,11 @@ def test_each_part_has_its_own_fault():
         [1.0] * 4,
         [1.0] * 4,
     ]
-    assert judge(played(task, [first, "answer: 1"])) == [
+    assert judged(played(task, [first, "answer: 1"])) == [
         [1.0, 1.0, 1.0, 0.0],
         [1.0, 1.0, 0.0, 0.0],
     ]  # a right step of an episode that fails
-    assert judge(played(task, [])) == []
+    assert judged(played(task, [])) == []
 
 
 def test_a_step_that_does_the_same_in_other_words_is_right():
@@ -263,8 +273,8 @@ def test_a_step_that_does_the_same_in_other_words_is_right():
         "name": call["name"],
         "arguments": {"query": call["arguments"]["query"].split(" WHERE")[0]},
     }
-    assert judge(played(task, [same, task.answer]))[0] == [1.0] * 4
-    assert judge(played(task, [other, task.answer]))[0] == [1.0, 1.0, 0.0, 1.0] and task.fails(
+    assert judged(played(task, [same, task.answer]))[0] == [1.0] * 4
+    assert judged(played(task, [other, task.answer]))[0] == [1.0, 1.0, 0.0, 1.0] and task.fails(
         call, other
     )
 
@@ -272,13 +282,13 @@ def test_a_step_that_does_the_same_in_other_words_is_right():
 def test_a_call_that_met_the_fault_counts_as_it_was_meant():
     task = some_task("api", 1, Difficulty(fault_rate=1.0, fault_kinds=("renamed",)))
     call = task.solution[0].call
-    labels = judge(played(task, [call, call, "answer: 1"], faults=True))
+    labels = judged(played(task, [call, call, "answer: 1"], faults=True))
     assert labels[0] == [1.0, 1.0, 1.0, 0.0]  # it could not know
     assert labels[1][:2] == [
         0.0,
         0.0,
     ]  # told, and still the old name: one argument is missing and one is not known
-    assert judge(played(task, [task.wrong_calls(call)[0]], faults=True))[0][:3] == [1.0, 1.0, 0.0]
+    assert judged(played(task, [task.wrong_calls(call)[0]], faults=True))[0][:3] == [1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -303,7 +313,7 @@ def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place
     rollout.tokens, rollout.action_mask = TOY.encode_chat(
         [{"role": "user", "content": task.request}, *said], task.shown_tools(), "compact"
     )
-    before, part, right = first_wrong(rollout, TOY)
+    before, part, right = first_wrong_step(rollout, TOY)
     shown, _ = TOY.encode_chat(
         [{"role": "user", "content": task.request}, *messages[: 2 * place], spoilt],
         task.shown_tools(),
@@ -312,7 +322,7 @@ def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place
     assert (
         before == shown[: len(before)]
         and TOY.decode(shown[len(before) :]).strip() == ""
-        and part == "grounded"
+        and part.name == "grounded"
     )
     wanted = TOY.encode_chat(
         [{"role": "user", "content": ""}, messages[2 * place]], None, "compact"
@@ -327,16 +337,19 @@ def test_the_first_wrong_step_is_found_and_the_experts_stands_in_its_place(place
     rollout.tokens, rollout.action_mask = TOY.encode_chat(
         [{"role": "user", "content": task.request}, *messages], task.shown_tools(), "compact"
     )
-    assert first_wrong(rollout, TOY) is None
+    assert first_wrong_step(rollout, TOY) is None
+
+
+def expert_rows(task, seed):
+    """The expert's episode and its hard negatives."""
+    return [expert_example(task, TOY), *negative_examples(task, TOY, random.Random(seed))]
 
 
 def test_hard_negatives_carry_the_label_of_what_was_spoilt():
     rows = [
         row
         for index in range(40)
-        for row in of_expert(
-            draw("api", 1, index, Difficulty(fault_rate=0.3)), TOY, random.Random(index)
-        )
+        for row in expert_rows(draw("api", 1, index, Difficulty(fault_rate=0.3)), index)
     ]
     counts = Counter(row["source"] for row in rows)
     assert counts["expert"] == 40 and min(counts[kind] for kind in SPOILT) > 20
@@ -346,14 +359,15 @@ def test_hard_negatives_carry_the_label_of_what_was_spoilt():
         assert text.endswith("<|im_end|>") and (row["tokens"][end] == TOY.stop[0])
         if row["source"] in SPOILT:
             assert (
-                last["labels"] == SPOILT[row["source"]]
+                four(last["labels"]) == SPOILT[row["source"]]
                 and "<tool_call>" in text
                 and not row["verified"]
             )
-            assert all(step["labels"] == [None] * 4 and step["call"] for step in row["steps"][:-1])
+            assert all(set(step["labels"]) == {None} for step in row["steps"][:-1])
+            assert all(step["call"] for step in row["steps"][:-1])
         else:
             assert (
-                all(step["labels"] == [1.0, 1.0, 1.0, None] for step in row["steps"])
+                all(four(step["labels"]) == [1.0, 1.0, 1.0, None] for step in row["steps"])
                 and [step["call"] for step in row["steps"]].count(False) == 1
                 and not last["call"]
             )
@@ -365,7 +379,7 @@ def test_an_own_episodes_steps_are_its_whole_messages():
     prompt = TOY.encode_chat(
         [{"role": "user", "content": task.request}], None, "compact", generation_prompt=True
     )[0]
-    row = of_episode(
+    row = own_example(
         Rollout(
             task,
             prompt + said + [end],
@@ -377,9 +391,9 @@ def test_an_own_episodes_steps_are_its_whole_messages():
         TOY,
     )
     assert row["steps"] == [
-        dict(span=(len(prompt), len(prompt) + len(said)), call=False, labels=[1.0] * 4)
+        dict(span=(len(prompt), len(prompt) + len(said)), call=False, labels=[1.0] * len(PARTS))
     ] and conclusion_of(row) == said + [end]
-    cut = of_episode(
+    cut = own_example(
         Rollout(
             task, prompt + said, [False] * len(prompt) + [True] * len(said), [], ended="length"
         ),
@@ -389,12 +403,10 @@ def test_an_own_episodes_steps_are_its_whole_messages():
 
 
 def test_packing_finds_every_steps_last_token():
-    rows = [
-        row
-        for index in range(6)
-        for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
-    ]
-    packed, own, at, column, labels = packed_steps(rows, Model())
+    rows = [row for index in range(6) for row in expert_rows(draw("api", 1, index), index)]
+    steps = pack_steps(rows, Model())
+    packed, own, labels = steps.packed, steps.action_mask, steps.labels
+    at, column = steps.rows, steps.columns
     ends = [(row, step) for row in rows for step in row["steps"]]
     assert (packed.tokens[at, column] == TOY.stop[0]).all() and len(ends) == len(labels)
     for r, c, known, (row, step) in zip(at.tolist(), column.tolist(), labels, ends):
@@ -430,11 +442,7 @@ def test_examined_figures_are_those_of_each_example_alone():
         Heads(Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)),
     )
     torch.nn.init.normal_(heads["meta"].out.weight, generator=torch.Generator().manual_seed(0))
-    rows = [
-        row
-        for index in range(4)
-        for row in of_expert(draw("api", 1, index), TOY, random.Random(index))
-    ]
+    rows = [row for index in range(4) for row in expert_rows(draw("api", 1, index), index)]
     found, place = script.examine(model, heads, rows, batch=5), 0
     with torch.no_grad():
         for number, row in enumerate(rows):
@@ -474,8 +482,9 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
 
     def steps():
         hidden = torch.randn(400, 32, generator=generator)
-        logits = torch.stack([3 * hidden[:, 0] + 1] * 4, 1)
-        labels = (torch.rand(400, 4, generator=generator) < torch.sigmoid(logits / 2)).float()
+        logits = torch.stack([3 * hidden[:, 0] + 1] * len(PARTS), 1)
+        chances = torch.rand(logits.shape, generator=generator)
+        labels = (chances < torch.sigmoid(logits / 2)).float()
         return dict(
             hidden=hidden,
             logits=logits,
@@ -493,12 +502,13 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
         and figures["auroc_gate"] > 0.99
     )
     after = script.quality(heads["meta"].confidence(validation["logits"]), validation, rows)
-    assert all(after[f"error_{part}"] < 0.06 for part in PARTS) and heads["meta"].temperature[
+    assert all(after[f"error_{part}"] < 0.06 for part in PART_NAMES) and heads["meta"].temperature[
         0
     ] == pytest.approx(2, abs=0.6)
     gamma = torch.sigmoid(heads["gate"](greedy["hidden"], greedy["max_entropy"]))
     assert (gamma > heads.tau).float().mean() == pytest.approx(figures["switched"])
-    sure = {**validation, "logits": validation["logits"] * 0 + 9, "labels": torch.ones(400, 4)}
+    logits = validation["logits"]
+    sure = {**validation, "logits": logits * 0 + 9, "labels": torch.ones_like(logits)}
     quiet = Heads(Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
     assert (
@@ -547,11 +557,11 @@ def test_a_difference_and_its_interval(bench):
         labels = (torch.rand(600, generator=generator) < 0.5).float()
         noise = torch.randn(600, 3, generator=generator)
         scores = {
-            name: (strength * labels + noise[:, i])[:, None].expand(-1, 4)
+            name: (strength * labels + noise[:, i])[:, None].expand(-1, len(PARTS))
             for i, (name, strength) in enumerate({"head": 2.0, "weak": 0.5, "equal": 2.0}.items())
         }
         found = dict(
-            labels=labels[:, None].expand(-1, 4),
+            labels=labels[:, None].expand(-1, len(PARTS)),
             row=torch.arange(200).repeat_interleave(3),
             call=torch.ones(600, dtype=torch.bool),
         )
@@ -563,11 +573,12 @@ def test_a_difference_and_its_interval(bench):
         )
         return each
 
+    success = PART_NAMES.index("success")
     lineages = [judged(1), judged(2)]
     value, low, high = bench.difference(lineages, "success, own steps", "weak", 300)
     exact = [
-        auroc(each.scores["head"][:, 3], each.found["labels"][:, 3])
-        - auroc(each.scores["weak"][:, 3], each.found["labels"][:, 3])
+        auroc(each.scores["head"][:, success], each.found["labels"][:, success])
+        - auroc(each.scores["weak"][:, success], each.found["labels"][:, success])
         for each in lineages
     ]
     assert value == pytest.approx(sum(exact) / 2) and 0 < low < value < high < 0.5
@@ -762,23 +773,23 @@ def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_foun
         return rollout
 
     right = said([first, second])
-    assert judge(right) == [[1.0] * 4, [1.0] * 4] and first_wrong(right, TOY) is None
-    row = of_episode(right, TOY)
+    assert judged(right) == [[1.0] * 4, [1.0] * 4] and first_wrong_step(right, TOY) is None
+    row = own_example(right, TOY)
     assert [step["call"] for step in row["steps"]] == [True, False]
     wrong = said([first, spoilt, second])
-    assert judge(wrong) == [[1.0, 0.0, None, 1.0], [1.0] * 4]
+    assert judged(wrong) == [[1.0, 0.0, None, 1.0], [1.0] * 4]
     expected = solve(task, faults=False)[0]
     for episode, done in ((wrong, 0), (said([first], [spoilt, second]), 1)):
-        before, part, instead = first_wrong(episode, TOY)
+        before, part, instead = first_wrong_step(episode, TOY)
         assert (
-            part == "grounded"
+            part.name == "grounded"
             and TOY.decode(before).count("kxq") == 1
             and TOY.decode(before).endswith("<|im_end|>")
         )
         assert json.dumps(
             expected[2 * done]["tool_calls"][0]["function"], separators=(",", ":")
         ) in TOY.decode(instead)
-    assert judge(said([first, {"name": "nosuch", "arguments": {}}, second]))[0] == [
+    assert judged(said([first, {"name": "nosuch", "arguments": {}}, second]))[0] == [
         None,
         0.0,
         None,

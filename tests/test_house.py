@@ -22,9 +22,9 @@ ORDER = """
     support.tokenizer_folder  support.tokenizer_train  support.chat_template  losses  fast.muon  fast.kernels  attention  model
     worlds.sandbox  worlds.base
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
-    worlds.benchmarks  worlds.expert  worlds.teacher
+    worlds.benchmarks  worlds.expert  worlds.teacher  worlds.teacher_file  worlds.labels
     mch  support.checkpoint  support.data  support.training_run
-    generate  agent  worlds.labels  talk  think  support.traces
+    generate  agent  think  fast.thinking  support.traces
 """.split()
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds")

@@ -22,8 +22,7 @@ model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim
 data = Data(path={text!r}, sequence=32, validation=0.3)
 fast = dict(log_every=1, save_every=1, dtype="float32", compile="off")
 train = Train(steps=4, batch=4, eval_every=2, eval_batches=2, sample_every=0, **fast)
-distill = Distill(steps=3, batch=2, sequence=384, trajectories=30, vary_steps=2,
-                  vary_trajectories=20, worlds="api,math",
+distill = Distill(steps=3, batch=2, sequence=384, trajectories=30, worlds="api,math",
                   reflect_steps=4, rounds=2, tasks=6, tries=1, replay=4.0, **fast)
 dpo = Dpo(steps=3, batch=3, pairs=10, trajectories=8, replay_rows=2, worlds="api,math", **fast)
 ppo = Ppo(steps=3, batch=4, prompts=2, samples=2, room=24, trajectories=8, replay_rows=2,
@@ -135,7 +134,7 @@ def test_a_lineage_that_was_killed_again_and_again_is_the_same(lineage):
     straight, _ = lineage("straight", 0, 0)
     killed, times = lineage("killed", 1, 20)
     assert times > 5
-    for stage in ("base", "amplified", "varied", "reflected", "safe", "sage", "thinking"):
+    for stage in ("base", "distilled", "reflected", "safe", "sage", "thinking"):
         one, two = weights_and_state(straight / stage), weights_and_state(killed / stage)
         assert one.keys() == two.keys() and all(
             torch.equal(one[name], two[name]) for name in one

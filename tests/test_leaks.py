@@ -24,8 +24,8 @@ import eval as evaluation
 from worlds import expert
 import heads
 import rl
-from worlds import labels as steps
 from worlds import teacher
+from worlds import teacher_file
 import think
 from worlds import base as worlds
 from clumsy import TOY, Played
@@ -150,16 +150,16 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         count // 4,
         count // 4,
     )
-    if part in ("amplify", "vary"):
-        babble, slips = (0.0, 0.0) if part == "amplify" else (0.5, 0.5)
-        rows = distill.drawn_rows(distill_, part, count, STYLE, babble, slips)
+    if part == "distill":
+        distill_.trajectories, distill_.slips = count, 0.5
+        rows = distill.drawn_trajectories(distill_, STYLE)
         assert {row["fault"] for row in rows} - {None} <= set(FAULT_KINDS)
-        return texts_of(distill.examples_of(rows, distill_, TOY, STYLE))
+        return texts_of(distill.trajectory_examples(rows, distill_, TOY, STYLE))
     if part == "reflect":
         texts = []
         for number in range(2):
             file = folder / f"buffer-{number}.jsonl"
-            distill.collect(stage(distill_, "reflected", folder), number, 0, file, {})
+            distill.write_buffer(stage(distill_, "reflected", folder), number, file, {})
             texts += [
                 TOY.decode(row["tokens"])
                 for row in map(json.loads, file.read_text().splitlines())
@@ -195,7 +195,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     return [json.dumps([row.messages, row.tools, row.negatives, row.answer]) for row in made]
 
 
-PARTS = ("amplify", "vary", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "heads", "teacher")
+PARTS = ("distill", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "heads", "teacher")
 
 
 def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
@@ -211,7 +211,7 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
 
         patch.setattr(world(name), "sample", classmethod(sample))
     played = Played()
-    for module in (distill, rl, steps):
+    for module in (distill, rl, heads):
         patch.setattr(module, "rollouts", played)
     for part in parts:
         drawn.clear()
@@ -279,7 +279,7 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     monkeypatch.setattr(sys.modules[__name__], "STYLE", style)
     seen: dict[str, set[str]] = {}
     played = Played()
-    for module in (distill, rl, steps, evaluation):
+    for module in (distill, rl, heads, evaluation):
         monkeypatch.setattr(module, "rollouts", played)
     for name in WORLDS:
         plain = world(name).sample.__func__
@@ -325,24 +325,24 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
         ("ppo", "ppo replay"),
         "ppo and ppo replay share",
     ),
-    "ppo draws the tasks of amplify": (
+    "ppo draws the tasks of stage distill": (
         lambda patch: patch.setattr(
             rl,
             "Tasks",
-            lambda purpose, *rest: Tasks("amplify" if purpose == "ppo" else purpose, *rest),
+            lambda purpose, *rest: Tasks("distill" if purpose == "ppo" else purpose, *rest),
         ),
-        ("amplify", "ppo"),
-        "amplify and ppo share",
+        ("distill", "ppo"),
+        "distill and ppo share",
     ),
     "hard negatives draw any name": (
         lambda patch: patch.setattr(Task, "allows", lambda task, name: True),
-        ("amplify",),
-        "amplify: name",
+        ("distill",),
+        "distill: name",
     ),
     "slips draw any name": (
         lambda patch: patch.setattr(expert, "draw_name", any_name),
-        ("vary",),
-        "vary: name",
+        ("distill",),
+        "distill: name",
     ),
     "faults draw any name": (
         lambda patch: patch.setattr(worlds, "draw_name", any_name),
@@ -351,20 +351,20 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
     ),
     "babble holds a test's words": (
         lambda patch: patch.setattr(worlds, "BABBLE", [*worlds.BABBLE, *["outdated"] * 50]),
-        ("vary",),
-        "vary: word",
+        ("distill",),
+        "distill: word",
     ),
     "requests in the API world babble a test's words": (
         lambda patch: patch.setattr("worlds.api.BABBLE", ["compute", "determine"]),
-        ("vary",),
-        "vary: word",
+        ("distill",),
+        "distill: word",
     ),
     "a teacher's file has the held-out fault": (
-        lambda patch: patch.setattr(distill, "unfit", lambda *_: ""),
+        lambda patch: patch.setattr(teacher_file, "why_unfit", lambda *_: ""),
         ("file",),
         "word",
     ),
-    "training asks in a test's words": (requests_of_other_words, ("amplify",), "amplify: wording"),
+    "training asks in a test's words": (requests_of_other_words, ("distill",), "distill: wording"),
     "training's faults speak a test's words": (
         lambda patch: patch.setattr(
             worlds, "fault_text", lambda kind, *_: f"error: {FAULT_TEXTS[kind].test[0]}"
@@ -376,7 +376,7 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
 
 
 def read_file(tmp_path, patch) -> list[str]:
-    """What stage amplify makes of a teacher's file with every split's episodes and faults in it."""
+    """What stage distill makes of a teacher's file with every split's episodes and faults in it."""
     rows = []
     for purpose, kinds in (
         ("teacher", FAULT_KINDS),
@@ -393,7 +393,7 @@ def read_file(tmp_path, patch) -> list[str]:
     file = tmp_path / "teacher.jsonl"
     file.write_text("".join(json.dumps(vars(row)) + "\n" for row in rows))
     section = type(CONFIG.distill)(**{**vars(CONFIG.distill), "file": str(file)})
-    found = distill.rows_of_file(section, lambda *_: None)
+    found = teacher_file.read_teacher_file(section, lambda *_: None)
     held = Held("train")
     return [
         complaint

@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from support import checkpoint
 from config import Config, Model, UserError
-from mch import PARTS, Gate, Heads, constraint_texts, surprise_of
+from mch import Gate, Heads, constraint_texts, surprise_of
 from model import SAGE, State
+from worlds.labels import PARTS
 
 SHAPE = Model(
     vocab_size=64,
@@ -77,7 +78,7 @@ def test_the_heads_change_no_logit():
                 )
                 gate = heads["gate"](hidden[:, -1], logits[-1].softmax(-1).amax(-1))
                 heads["inverse"].scores(model, [[1, 2, END], [3, END]], [[[4, END]], [[5, 6, END]]])
-                assert sure.shape == (2, 4) and gate.shape == (2,)
+                assert sure.shape == (2, len(PARTS)) and gate.shape == (2,)
             tokens = logits[-1].argmax(-1, keepdim=True)
         return [*logits, *state.cache.keys, *state.cache.values, *model.parameters()]
 

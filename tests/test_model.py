@@ -7,7 +7,7 @@ import torch
 
 from config import Model, UserError
 from support.data import pack
-from generate import choose, compiled_step, generate, pad
+from generate import choose_token as choose, compiled_step, generate, pad
 from model import SAGE, State, flops_per_token
 
 SHAPES = {

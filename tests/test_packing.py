@@ -137,7 +137,7 @@ def without_chance(monkeypatch):
 
 
 STAGES = [
-    (distill.amplify, [("SAGE", "loss_of")]),
+    (distill.distill, [("SAGE", "loss_of")]),
     (distill.reflect, [("SAGE", "loss_of")]),
     (rl.dpo, [("SAGE", "total_log_probs"), ("SAGE", "taught_log_probs"), ("SAGE", "replay_loss")]),
     (rl.ppo, [("SAGE", "evaluate"), ("SAGE", "replay_loss")]),
@@ -228,7 +228,7 @@ def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
     checkpoint.save(tmp_path / "teacher", config, lively(teacher), [], 1, {})
     lineage.distill.kl, lineage.distill.kl_teacher = 1.0, str(tmp_path / "teacher")
     with pytest.raises(UserError, match="landmark_stride 32"):
-        distill.amplify(lineage)
+        distill.distill(lineage)
 
 
 def test_the_check_leaves_a_compiled_step_whole():

@@ -41,8 +41,7 @@ model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim
 data = Data(path={text!r}, sequence=32, validation=0.3)
 fast = dict(log_every=1, save_every=1, dtype="float32", compile="off")
 train = Train(steps=3, batch=4, eval_batches=2, sample_every=0, **fast)
-distill = Distill(steps=2, batch=2, sequence=384, trajectories=30, vary_steps=2,
-                  vary_trajectories=20, worlds="api,math",
+distill = Distill(steps=2, batch=2, sequence=384, trajectories=30, worlds="api,math",
                   reflect_steps=4, rounds=2, tasks=6, tries=1, replay=4.0, keep=9, **fast)
 dpo = Dpo(steps=2, batch=3, pairs=10, trajectories=8, replay_rows=2, worlds="api,math", **fast)
 ppo = Ppo(steps=2, batch=4, prompts=2, samples=2, room=24, trajectories=8, replay_rows=2,
@@ -53,7 +52,7 @@ eval = Eval(tasks=3, batch=8, room=16, worlds="api")
 del fast
 """
 FIRST = {
-    "varied": "reflected",
+    "distilled": "reflected",
     "reflected": "safe",
     "safe": "sage",
     "sage": "thinking",
@@ -126,7 +125,7 @@ def forget(folder, steps):
 
 
 def test_a_buffer_is_used_again_by_the_same_command_and_by_no_other(lineage):
-    lineage.write("varied")
+    lineage.write("distilled")
     distill.reflect(lineage.config())
     folder = lineage.folder / "reflected"
     whole = weights_and_state(folder)
@@ -160,13 +159,13 @@ def test_a_buffer_is_used_again_by_the_same_command_and_by_no_other(lineage):
             and "\n" not in str(caught.value)
             and "tasks:" not in str(caught.value)
         )
-    lineage.write("varied", seed=2)
+    lineage.write("distilled", seed=2)
     with pytest.raises(UserError, match=r"source run weights: .*student weights: "):
         distill.reflect(lineage.config())
-    lineage.write("varied", step=5)
+    lineage.write("distilled", step=5)
     with pytest.raises(UserError, match=r"source run step: 1 → 5"):
         distill.reflect(lineage.config())
-    lineage.write("varied")
+    lineage.write("distilled")
     distill.reflect(lineage.config({"distill.log_every": 2}))
     assert (folder / "buffer-0.jsonl").stat().st_mtime_ns == written
     again = weights_and_state(folder)
@@ -174,7 +173,7 @@ def test_a_buffer_is_used_again_by_the_same_command_and_by_no_other(lineage):
 
 
 def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, monkeypatch):
-    lineage.write("varied")
+    lineage.write("distilled")
     distill.reflect(lineage.config())
     forget(lineage.folder / "reflected", [1, 2, 3, 4])
     with monkeypatch.context() as other:
@@ -192,7 +191,7 @@ def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, mon
 
 
 def test_a_buffer_that_is_damaged_unknown_or_gone_is_refused(lineage):
-    lineage.write("varied")
+    lineage.write("distilled")
     distill.reflect(lineage.config())
     folder = lineage.folder / "reflected"
     buffer, record = folder / "buffer-1.jsonl", folder / "buffer-1.made_from.json"
@@ -219,7 +218,7 @@ def test_a_buffer_that_is_damaged_unknown_or_gone_is_refused(lineage):
 
 
 def test_without_tries_the_teachers_correction_follows_at_once_and_counts(lineage):
-    lineage.write("varied")
+    lineage.write("distilled")
     distill.reflect(
         lineage.config({"distill.tries": 0, "distill.rounds": 1, "distill.critique_weight": 0.5})
     )
@@ -237,7 +236,7 @@ def test_without_tries_the_teachers_correction_follows_at_once_and_counts(lineag
 # Stages.
 
 
-@pytest.mark.parametrize("source", ["varied", "reflected", "safe"])
+@pytest.mark.parametrize("source", ["distilled", "reflected", "safe"])
 def test_a_stage_whose_source_was_trained_anew_is_not_resumed(lineage, source, capsys):
     """Neither an unfinished stage nor a complete one; with the same weights again it goes on."""
     name = FIRST[source]
@@ -269,7 +268,7 @@ def test_a_stage_whose_source_was_trained_anew_is_not_resumed(lineage, source, c
 @pytest.mark.parametrize(
     "source, changed",
     [
-        ("varied", {"distill.reflect_steps": 8}),
+        ("distilled", {"distill.reflect_steps": 8}),
         ("reflected", {"dpo.steps": 4}),
         ("safe", {"ppo.steps": 4}),
         ("safe", {"ppo.seed": 4}),
@@ -328,23 +327,23 @@ def test_a_stage_learns_from_the_same_file_and_teacher(lineage, tmp_path):
         "distill.kl": 0.1,
         "distill.kl_teacher": str(lineage.folder / "tutor"),
     }
-    distill.amplify(lineage.config(more))
-    forget(lineage.folder / "amplified", [2])
+    distill.distill(lineage.config(more))
+    forget(lineage.folder / "distilled", [2])
     file.rename(moved)
-    distill.amplify(
+    distill.distill(
         lineage.config({**more, "distill.file": str(moved)}, resume=True)
     )  # the same content elsewhere
     moved.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
     with pytest.raises(UserError, match="distill.file: '"):
-        distill.amplify(lineage.config({**more, "distill.file": str(moved)}, resume=True))
+        distill.distill(lineage.config({**more, "distill.file": str(moved)}, resume=True))
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     lineage.write("tutor", seed=6)
     with pytest.raises(UserError, match="distill.kl_teacher weights"):
-        distill.amplify(lineage.config(more, resume=True))
+        distill.distill(lineage.config(more, resume=True))
 
 
 def test_a_lineage_may_be_moved(lineage, tmp_path, capsys):
-    lineage.write("varied")
+    lineage.write("distilled")
     distill.reflect(lineage.config())
     forget(lineage.folder / "reflected", [4])
     lineage.folder.rename(tmp_path / "elsewhere")
@@ -354,10 +353,10 @@ def test_a_lineage_may_be_moved(lineage, tmp_path, capsys):
 
 
 def test_resume_where_there_is_nothing_says_that_it_begins(lineage, capsys):
-    lineage.write("varied")
-    distill.vary(
+    lineage.write("distilled")
+    distill.distill(
         lineage.config(
-            {"distill.start": str(lineage.folder / "varied"), "distill.name": "other"}, resume=True
+            {"distill.start": str(lineage.folder / "distilled"), "distill.name": "other"}, resume=True
         )
     )
     assert "there is nothing in other to go on from: it begins" in capsys.readouterr().out
@@ -499,9 +498,9 @@ def test_train_keeps_its_plan_and_says_when_it_is_complete(lineage, monkeypatch,
     with pytest.raises(UserError, match="no checkpoint in"):
         main("--resume", "--out", lineage.folder / "nothing")
     assert not (lineage.folder / "nothing").exists()
-    distill.amplify(lineage.config())
-    with pytest.raises(UserError, match="was written by stage amplified, not by train.py"):
-        main("--resume", "--out", lineage.folder / "amplified")
+    distill.distill(lineage.config())
+    with pytest.raises(UserError, match="was written by stage distilled, not by train.py"):
+        main("--resume", "--out", lineage.folder / "distilled")
 
 
 def test_a_slow_machines_plan_holds_on_resume(lineage, monkeypatch, capsys):
@@ -560,9 +559,9 @@ def test_a_model_goes_on_with_its_own_tokenizer_only(lineage, other_tokenizer, m
     file = lineage.file()
     wrong = ["--data.tokenizer", other_tokenizer]
     script(monkeypatch, capsys, train.main, file)
-    script(monkeypatch, capsys, distill.main, file, "--stage", "amplify")
+    script(monkeypatch, capsys, distill.main, file, "--stage", "distill")
     assert (
-        json.loads((checkpoint.latest(lineage.folder / "amplified") / "meta.json").read_text())[
+        json.loads((checkpoint.latest(lineage.folder / "distilled") / "meta.json").read_text())[
             "tokenizer"
         ]["hash"]
         == tokenizers.toy().hash
@@ -570,15 +569,15 @@ def test_a_model_goes_on_with_its_own_tokenizer_only(lineage, other_tokenizer, m
     wanted = rf"was trained with tokenizer toy \(\w+\), and data.tokenizer .* is qwen:other \(\w+\)"
     for main, words in (
         (train.main, ["--resume"]),
-        (distill.main, ["--stage", "amplify", "--resume"]),
-        (distill.main, ["--stage", "vary"]),
+        (distill.main, ["--stage", "distill", "--resume"]),
+        (distill.main, ["--stage", "reflect"]),
         (evaluation.main, ["--eval.runs", lineage.folder / "base"]),
     ):
         with pytest.raises(UserError, match=wanted):
             script(monkeypatch, capsys, main, file, *words, *wrong)
     for run in (
         "base",
-        "amplified",
+        "distilled",
     ):  # what a run's tokenizer was called may have become another one
         rewrite(
             lineage.folder / run,
@@ -600,7 +599,7 @@ def test_a_model_goes_on_with_its_own_tokenizer_only(lineage, other_tokenizer, m
             distill.main,
             file,
             "--stage",
-            "vary",
+            "reflect",
             "--distill.start",
             lineage.folder / "base",
             *wrong,
@@ -626,7 +625,7 @@ def test_qwen_weights_want_their_own_tokenizer(lineage, other_tokenizer, monkeyp
     wanted = rf"tokenizer qwen:other .* is toy .*; give --data.tokenizer {other_tokenizer}"
     for main, words in (
         (train.main, ["--train.start", other_tokenizer]),
-        (distill.main, ["--stage", "vary", "--distill.start", other_tokenizer]),
+        (distill.main, ["--stage", "reflect", "--distill.start", other_tokenizer]),
         (evaluation.main, ["--eval.runs", other_tokenizer]),
     ):
         with pytest.raises(UserError, match=wanted):

@@ -1031,7 +1031,7 @@ def stage_of(tmp_path, source, window, stride, resume=False):
         model=Model(window=window, landmark_stride=stride),
     )
     config.distill.start, config.distill.device, config.distill.dtype = source, "cpu", "float32"
-    return Stage(config, "amplified", "base", 4, config.distill)
+    return Stage(config, "distilled", "base", 4, config.distill)
 
 
 def test_window_and_stride_reach_a_stage_and_its_further_models(tmp_path):

@@ -14,7 +14,7 @@ from support import tokenizer as tokenizers
 from config import Model, UserError
 from worlds.expert import solve
 from model import SAGE
-from agent import Rollout, Row, episode_rates, prompt_of, rollouts
+from agent import EpisodeRow, Rollout, episode_rates, prompt_of, rollouts
 from worlds.base import Difficulty, Entry, Episode, draw
 from worlds.benchmarks import bfcl
 
@@ -275,14 +275,15 @@ def letters(task, *texts):
     """A row of a task that has said these texts, markers as IDs, each judged as it ends: the row,
     and what was said back each time.
     """
-    row, back = Row(task, prompt_of(task, TOY), True, torch.zeros(9)), []
+    row = EpisodeRow(task, TOY, prompt_of(task, TOY), [])
+    back = []
     for text in texts:
-        row.start = len(row.rollout.tokens)
+        row.message_start = len(row.rollout.tokens)
         row.rollout.tokens += [*TOY.encode(text, special=True), TOY.stop[0]]
-        row.act(TOY, 2, False)
-        back.append(TOY.decode(row.queue))
-        row.rollout.tokens += row.queue
-        row.queue.clear()
+        row.message_ended()
+        back.append(TOY.decode(row.forced))
+        row.rollout.tokens += row.forced
+        row.forced.clear()
     return row, back
 
 
@@ -352,9 +353,9 @@ def test_limits_count_calls(two):
     )  # what stands behind the end is not carried out
     row, _ = letters(task, of_calls(*[first] * 7), of_calls(*[first] * 7))
     assert (row.rollout.ended, len(row.rollout.log), row.rollout.called) == ("turns", 10, [7, 3])
-    row = Row(task, prompt_of(task, TOY), True, torch.zeros(9))
+    row = EpisodeRow(task, TOY, prompt_of(task, TOY), [], zero_tolerance=True)
     row.rollout.tokens += [*TOY.encode(of_calls(first, wrong, first), special=True), TOY.stop[0]]
-    row.act(TOY, 2, True)
+    row.message_ended()
     assert (row.rollout.ended, len(row.rollout.log)) == ("malformed", 2)
 
 
@@ -411,12 +412,12 @@ def test_a_world_that_hangs_is_interrupted(monkeypatch):
             patch.setattr("worlds.api.Api.patience", 0.2)
             patch.setattr(f"worlds.api.Api.{part}", lambda *_: time.sleep(60) or "1")
             task = next(t for t in (draw("api", 0, i) for i in range(50)) if t.solution)
-            row = Row(task, [1], False, torch.zeros(9))
+            row = EpisodeRow(task, TOY, [1], [], faults=False)
             call = (
                 f"<tool_call>{json.dumps(task.solution[0].call)}</tool_call>"
                 if part == "step"
                 else task.answer
             )
             row.rollout.tokens += [*TOY.encode(call), TOY.stop[0]]
-            row.act(TOY, 2, False)
+            row.message_ended()
             assert (row.rollout.ended, row.rollout.verified) == ("time", False)

@@ -113,7 +113,7 @@ def test_the_terminal_shows_every_step(call):
     )
     for part in (
         "   ● ",
-        "told: ",
+        "critique: ",
         "all were rejected",
         "coherence",
         "if error",
@@ -157,9 +157,9 @@ def test_the_data_is_the_episode(written, run):
             "fallback",
             "committed",
         }
-        if step["said"]:
-            begin, end = step["heard"]
-            assert "".join(piece for piece, _, _ in data["tokens"][begin:end]) == step["said"]
+        if step["observation"]:
+            begin, end = step["observed"]
+            assert "".join(piece for piece, _, _ in data["tokens"][begin:end]) == step["observation"]
     assert data["cost"]["tokens"] == data["reading"]["tokens"] + sum(
         step["cost"]["tokens"] for step in data["steps"]
     )
@@ -168,7 +168,7 @@ def test_the_data_is_the_episode(written, run):
 def test_confidences_of_the_record_are_the_heads(run):
     """Also of steps that stayed fast and never asked the head."""
     from config import Think
-    from think import think
+    from fast.thinking import think
 
     model, heads = agent()
     (thinking,) = think(model, heads, TOY, [TASKS[1]], Think(mode="fast"))
@@ -257,10 +257,10 @@ def test_the_page_needs_nothing_and_trusts_nothing(written):
         and "url(" not in text
     )
     hostile = json.loads(json.dumps(data))
-    hostile["request"] = hostile["steps"][0]["said"] = hostile["steps"][0]["candidates"][0][
+    hostile["request"] = hostile["steps"][0]["observation"] = hostile["steps"][0]["candidates"][0][
         "reason"
     ] = hostile["tokens"][5][0] = '"><script>alert(1)</script>'
-    hostile["steps"][0]["heard"] = [0, 0]
+    hostile["steps"][0]["observed"] = [0, 0]
     assert (
         "<script" not in traces.page(hostile)
         and traces.page(hostile).count("&lt;script&gt;alert(1)") >= 4
@@ -372,7 +372,7 @@ def test_what_is_typed_is_what_the_tool_says(own, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*heard(), ""])))
     text = own("--json", tmp_path / "t.json")
     data = json.loads((tmp_path / "t.json").read_text())
-    assert [step["said"] for step in data["steps"]] == [*heard(), None] and "← ok" in text
+    assert [step["observation"] for step in data["steps"]] == [*heard(), None] and "← ok" in text
     assert (
         data["verified"] is None and data["ended"] == "answer" and "answered" in text
     )  # nobody knows what is right
@@ -392,8 +392,8 @@ def test_ctrl_c_leaves_whole_files(own, monkeypatch, tmp_path):
     data = json.loads((tmp_path / "t.json").read_text())
     assert (
         len(data["steps"]) == 2
-        and data["steps"][0]["said"] == heard()[0]
-        and data["steps"][1]["said"] is None
+        and data["steps"][0]["observation"] == heard()[0]
+        and data["steps"][1]["observation"] is None
         and data["ended"] == ""
     )
     assert (
@@ -419,7 +419,7 @@ def test_tools_as_an_mcp_server_lists_them(own, monkeypatch, tools, tmp_path):
     tools.write_text(json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": listed}}))
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*heard(), ""])))
     own("--json", tmp_path / "t.json")
-    assert [step["said"] for step in json.loads((tmp_path / "t.json").read_text())["steps"]] == [
+    assert [step["observation"] for step in json.loads((tmp_path / "t.json").read_text())["steps"]] == [
         *heard(),
         None,
     ]

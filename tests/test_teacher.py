@@ -621,7 +621,7 @@ def test_refused_calls_are_marked_and_not_taught():
         None,
         None,
     ] and episode.verified
-    tokens, weights = distill.conversation(
+    tokens, weights = distill.teacher_example(
         [{"role": "user", "content": task.request}, *messages], task.tools, toy(), "qwen", 0.1
     )
     taught = toy().decode([token for token, weight in zip(tokens, weights) if weight == 1.0])

@@ -667,10 +667,10 @@ def test_the_rule_looks_through_any_text_in_time(part):
 def test_without_bubblewrap_the_shell_world_is_left_out_with_one_line(monkeypatch, capfd):
     monkeypatch.setattr(worlds, "available", lambda: False)
     worlds.told.cache_clear()
-    tasks = [Tasks("amplify", 0, ["api", "shell", "math"], Difficulty()) for _ in range(3)]
+    tasks = [Tasks("distill", 0, ["api", "shell", "math"], Difficulty()) for _ in range(3)]
     assert [some.worlds for some in tasks] == [["api", "math"]] * 3 and tasks[0][1].world == "math"
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1 and said[0].startswith("the shell world is left out: ")
     assert "apt-get install bubblewrap" in said[0]
     with pytest.raises(UserError, match="cannot be played.*apt-get install bubblewrap"):
-        Tasks("amplify", 0, ["shell"], Difficulty())
+        Tasks("distill", 0, ["shell"], Difficulty())

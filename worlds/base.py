@@ -52,8 +52,7 @@ SPLITS = ("train", "validation", "test")
 PURPOSES = {  # what tasks are drawn for -> the split of their names and words
     "show": "train",  # python -m worlds
     "teacher": "train",  # teacher.py's data sets
-    "amplify": "train",
-    "vary": "train",
+    "distill": "train",  # the trajectories that stage distill learns from
     "reflect": "train",  # the student's own attempts ...
     "reflect replay": "train",  # ... and the teacher's episodes beside them
     "dpo": "train",

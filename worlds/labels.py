@@ -1,324 +1,252 @@
-"""Labelled steps: what is known of each message of an episode, for whoever learns to tell right
-steps from wrong ones (paper §3.1, §4.2).
+"""What is known about each step of an episode: the labels that the confidence head learns from
+(paper §3.1, §4.2).
 
-A step is one message of the agent's: a thought and a call, or the answer. Its labels are the parts
-of the confidence vector (mch.PARTS), and come from
-- the agent's own episodes: the check says whether the call was sound and invented nothing, the
-  task's solution whether it was right, the judge whether the episode verified
-- hard negatives: an expert's episode up to a call, and the call spoilt on purpose; the spoilt part
-  is 0, what can still be told is 1
-What nobody can know is missing (None), and is neither learnt nor counted.
+A step is one message of the agent: a thought with its calls, or the answer. The confidence vector
+of equation 6 has one number per row of PARTS; each row says what its number means, how the label
+follows from what execution established, and how a critique names the fault. A further part is a
+further row.
+
+Facts about a step come from
+- the agent's own episodes: the check of each call, the task's solution, the verdict at the end
+- hard negatives: an expert's call, spoilt on purpose in one known way
+What cannot be known has the label None, and is neither learnt nor counted.
 """
 
-import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from config import Model
-from support.data import Packed, pack
-from worlds.expert import call_message, solve
-from losses import IGNORE
-from mch import PARTS, constraint_texts
-from model import SAGE
-from agent import Rollout, rollouts
 from support.tokenizer import Tokenizer
-from worlds.tools import decode, hard_negatives
-from worlds.base import Task, Tasks, seed_of
+from worlds.base import Entry, Task
+from worlds.expert import solve
+from worlds.tools import decode
 
-Labels = list[float | None]  # of one step, in the order of PARTS; None: nobody can know
+Labels = list[float | None]  # of one step, one per row of PARTS; None: cannot be known
 
-MALFORMED, MADE_UP = (
-    {"syntax", "type", "value", "missing", "schema"},
-    {"unknown_tool", "unexpected"},
-)  # kinds of tools.Fault
-SPOILT: dict[str, Labels] = {
-    "type": [0.0, 1.0, None, None],
-    "key": [1.0, 0.0, None, None],
-    "logic": [1.0, 1.0, 0.0, None],
-}  # hard negatives: a call that is refused has no logic
-UNKNOWN: Labels = [None] * len(PARTS)
-RIGHT: Labels = [
-    1.0,
-    1.0,
-    1.0,
-    None,
-]  # an expert's message: its episodes say nothing of this agent's success
-WORDS = dict(
-    zip(
-        PARTS,
-        (
-            "the call does not fit its schema",
-            "a tool or an argument is made up",
-            "a value or the order is not right",
-            "this does not lead to the goal",
-        ),
-    )
-)  # what is said of a step whose part is 0
-PROBED = dict(zip(PARTS, SPOILT))  # which kind of negative is about which part
+MALFORMED = {"syntax", "type", "value", "missing", "schema"}  # kinds of tools.Fault
+MADE_UP = {"unknown_tool", "unexpected"}
 
 
-def judge(episode: Rollout) -> list[Labels]:
-    """The labels of every message of an episode that did not raise.
+# --------------------------------------------------------------------------------------------------
+# the parts of the confidence vector
 
-    syntax    0 where the call does not parse, misses an argument, or has one of a wrong type or value; missing where it names no tool (no schema, no types)
-    grounded  0 where the call names a tool or an argument that no schema in force has; missing where it does not parse
-    logic     of valid calls: 1 if the call is that of a solution's step still to be done, or does the same as the first such step (tasks are played again
-              to find out, as if all before had gone right). Repeating what is done is 0; a call
-              that met the injected fault counts as it was meant
-    success   whether the episode verified in the end, the same for all its messages
-    A message with several calls has of each label its worst call's: 0, or else missing, or else 1.
-    The answer has no call that could be malformed or made up: 1, 1; its logic is whether it is
-    right.
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What execution established about one call, or about the answer."""
+
+    fault_kinds: frozenset[str] = frozenset()  # kinds of tools.Fault that the check found
+    right: bool = True  # a valid call is a step of the solution; the answer is the right one
+    verified: bool | None = None  # the agent's episode verified; None: not the agent's episode
+
+
+def syntax_label(facts: StepFacts) -> float | None:
+    """0 where the call does not parse, lacks an argument, or has one of a wrong type or value.
+
+    Unknown where it names no tool: without a schema there are no types.
     """
-    steps, success = (
-        [step.call for step in episode.task.solution if step.call],
-        float(episode.verified),
-    )
-    left, labels = list(range(len(steps))), []
+    if facts.fault_kinds == {"unknown_tool"}:
+        return None
+    return float(not facts.fault_kinds & MALFORMED)
+
+
+def grounded_label(facts: StepFacts) -> float | None:
+    """0 where the call names a tool or an argument that no schema in force has; unknown where it
+    does not parse.
+    """
+    if "syntax" in facts.fault_kinds:
+        return None
+    return float(not facts.fault_kinds & MADE_UP)
+
+
+def logic_label(facts: StepFacts) -> float | None:
+    """Whether a valid call, or the answer, is the right one; a refused call has no logic."""
+    return None if facts.fault_kinds else float(facts.right)
+
+
+def success_label(facts: StepFacts) -> float | None:
+    """Whether the episode verified in the end, the same for all its steps."""
+    return None if facts.verified is None else float(facts.verified)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number of the confidence vector."""
+
+    name: str
+    meaning: str  # of a confidence near 1
+    critique: str  # what is written behind a step whose part is 0
+    label: Callable[[StepFacts], float | None]
+    negative: str = ""  # the kind of hard negative that spoils this part alone; "": there is none
+    calls_only: bool = False  # right by definition for answers, so measured on calls only
+
+
+PARTS = (
+    Part(
+        name="syntax",
+        meaning="the call parses and its types fit",
+        critique="the call does not fit its schema",
+        label=syntax_label,
+        negative="type",
+        calls_only=True,
+    ),
+    Part(
+        name="grounded",
+        meaning="no tool and no argument is invented",
+        critique="a tool or an argument is made up",
+        label=grounded_label,
+        negative="key",
+        calls_only=True,
+    ),
+    Part(
+        name="logic",
+        meaning="the call, or the answer, is the right one here",
+        critique="a value or the order is not right",
+        label=logic_label,
+        negative="logic",
+    ),
+    Part(
+        name="success",
+        meaning="the episode will verify",
+        critique="this does not lead to the goal",
+        label=success_label,
+    ),
+)
+PART_NAMES = tuple(part.name for part in PARTS)
+
+# What is wrong with each kind of hard negative (worlds.tools.hard_negatives), and nothing else is.
+NEGATIVE_FACTS = {
+    "type": StepFacts(frozenset({"type"})),
+    "key": StepFacts(frozenset({"unexpected"})),
+    "logic": StepFacts(right=False),
+}
+
+
+def labels_of(facts: StepFacts) -> Labels:
+    return [part.label(facts) for part in PARTS]
+
+
+# --------------------------------------------------------------------------------------------------
+# the steps of an agent's episode
+
+
+class Played(Protocol):
+    """What is read of an episode; agent.Rollout has it."""
+
+    task: Task
+    tokens: list[int]
+    action_mask: list[bool]
+    log: list[Entry]  # all calls
+    groups: list[list[int]]  # places in `log` of each message's calls, none for the answer
+    fault: tuple[int, str] | None  # (place in `log`, kind) of the injected fault
+    verified: bool
+    ended: str
+
+
+def label_steps(episode: Played) -> list[Labels]:
+    """The labels of every message of an episode that did not raise, in order."""
+    labels = [labels_of(facts) for facts in call_facts(episode)]
+    steps = []
+    for group in filter(None, episode.groups):
+        labels_by_part = zip(*(labels[place] for place in group), strict=True)
+        steps.append([label_of_message(part_labels) for part_labels in labels_by_part])
+    if episode.ended == "answer":
+        steps.append(labels_of(StepFacts(right=episode.verified, verified=episode.verified)))
+    return steps
+
+
+def call_facts(episode: Played) -> list[StepFacts]:
+    """Facts about every call in an episode's log.
+
+    A call is right if it is a step of the solution that is still open; doing it twice is wrong. A
+    call that met the injected fault is judged as it was written: the world never took it, and its
+    step stays open.
+    """
+    open_calls = [step.call for step in episode.task.solution if step.call]
+    facts = []
     for place, entry in enumerate(episode.log):
-        kinds = {fault.kind for fault in entry.faults}
-        syntax = None if kinds == {"unknown_tool"} else float(not kinds & MALFORMED)
-        grounded = None if "syntax" in kinds else float(not kinds & MADE_UP)
-        logic = None
-        if not kinds:
-            met = (
-                episode.fault is not None and episode.fault[0] == place
-            )  # the injected fault: the world did not take the call
-            meant = decode(entry.call) if met else entry.taken
-            done = next((number for number in left if steps[number] == meant), None)
-            if (
-                done is None
-                and meant is not None
-                and left
-                and not episode.task.fails(steps[left[0]], meant)
-            ):
-                done = left[0]
-            logic = float(done is not None)
-            if done is not None and not met:
-                left.remove(done)
-        labels.append([syntax, grounded, logic, success])
-    groups = [[labels[place] for place in group] for group in episode.groups if group]
-    messages = [[worst(part) for part in zip(*group)] for group in groups]
-    return messages + [[1.0, 1.0, success, success]] * (episode.ended == "answer")
+        fault_kinds = frozenset(fault.kind for fault in entry.faults)
+        met_fault = episode.fault is not None and episode.fault[0] == place
+        call = decode(entry.call) if met_fault else entry.taken
+        match = None if fault_kinds else matching_call(episode.task, open_calls, call)
+        if match is not None and not met_fault:
+            del open_calls[match]
+        facts.append(StepFacts(fault_kinds, match is not None, episode.verified))
+    return facts
 
 
-def worst(labels: tuple[float | None, ...]) -> float | None:
-    """One label for several calls: wrong if one is, unknown if none is wrong but one unknown."""
-    return 0.0 if 0.0 in labels else None if None in labels else 1.0
-
-
-def spans_of(tokens: list[int], own: list[bool], stop: list[int]) -> list[tuple[int, int]]:
-    """First and last token of each whole message of the agent's, its <|im_end|> included."""
-    spans, begin = [], None
-    for place, mine in enumerate(own):
-        begin = place if mine and begin is None else begin
-        if mine and tokens[place] in stop:
-            spans.append((begin, place))
-            begin = None
-    return spans
-
-
-def example(
-    source: str,
-    task: Task,
-    tokens: list[int],
-    own: list[bool],
-    labels: list[Labels],
-    calls: list[bool],
-    stop: list[int],
-    verified: bool,
-) -> dict:
-    """A conversation with labelled steps, as a line of the data file: a step for each whole
-    message; `labels` and `calls` are theirs.
+def matching_call(task: Task, open_calls: list[dict], call: dict | None) -> int | None:
+    """Which open call of the solution a call carries out: an equal one, or else the first if the
+    task, played again from the state before it, comes out the same; None for neither.
     """
-    steps = [
-        dict(span=span, call=call, labels=known)
-        for span, call, known in zip(spans_of(tokens, own, stop), calls, labels, strict=True)
-    ]
-    return dict(
-        source=source,
-        world=task.world,
-        kind=task.kind,
-        seed=task.seed,
-        verified=verified,
-        constraints=constraint_texts(task.constraints, task.request),
-        steps=steps,
-        tokens=tokens,
-    )
-
-
-def of_episode(episode: Rollout, tokenizer: Tokenizer) -> dict:
-    """An own episode."""
-    labels, answered = judge(episode), episode.ended == "answer"
-    calls = [True] * (len(labels) - answered) + [False] * answered
-    return example(
-        "own",
-        episode.task,
-        episode.tokens,
-        episode.action_mask,
-        labels,
-        calls,
-        tokenizer.stop,
-        episode.verified,
-    )
-
-
-def encoded(task: Task, messages: list[dict], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
-    """A task's conversation as tokens, and which of them the agent writes."""
-    return tokenizer.encode_chat(
-        [{"role": "user", "content": task.request}, *messages],
-        task.shown_tools(),
-        task.difficulty.style,
-    )
-
-
-def of_solution(task: Task, tokenizer: Tokenizer) -> list[dict]:
-    """The expert's episode, if it verified."""
-    messages, episode = solve(task)
-    calls = ["tool_calls" in message for message in messages if message["role"] == "assistant"]
-    return (
-        [
-            example(
-                "expert",
-                task,
-                *encoded(task, messages, tokenizer),
-                [RIGHT] * len(calls),
-                calls,
-                tokenizer.stop,
-                True,
-            )
-        ]
-        if episode.verified
-        else []
-    )
-
-
-def of_expert(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict]:
-    """The expert's episode, and hard negatives of one of its calls (without faults), each an
-    episode that ends with the spoilt call.
-    """
-    rows = of_solution(task, tokenizer)
-    messages = solve(task, faults=False)[0]
-    if places := [place for place, message in enumerate(messages) if "tool_calls" in message]:
-        place = rng.choice(places)
-        right = messages[place]["tool_calls"][0]["function"]
-        for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
-            spoilt = encoded(
-                task,
-                [*messages[:place], call_message(messages[place]["content"], wrong)],
-                tokenizer,
-            )
-            before = (
-                place // 2
-                # the expert's messages, each with its result: they are right, and counted in its own
-                # episode
-            )
-            rows.append(
-                example(
-                    kind,
-                    task,
-                    *spoilt,
-                    [UNKNOWN] * before + [SPOILT[kind]],
-                    [True] * (before + 1),
-                    tokenizer.stop,
-                    False,
-                )
-            )
-    return rows
-
-
-def first_wrong(episode: Rollout, tokenizer: Tokenizer) -> tuple[list[int], str, list[int]] | None:
-    """An own episode up to its first wrong step, the part that is wrong, and what the expert writes
-    in its place; None where no step is wrong by itself, or
-    the expert has come another way."""
-    messages, _ = solve(episode.task)
-    tokens, own = encoded(episode.task, messages, tokenizer)
-    written, experts = (
-        spans_of(episode.tokens, episode.action_mask, tokenizer.stop),
-        spans_of(tokens, own, tokenizer.stop),
-    )
-    calls = [
-        message["tool_calls"][0]["function"] for message in messages if "tool_calls" in message
-    ]
-    done = 0  # calls so far, all of them the expert's, who makes one per message
-    for labels, group, (_, end) in zip(judge(episode), [*episode.groups, []], written):
-        wrong = [part for part, label in zip(PARTS, labels) if label == 0 and part != "success"]
-        if wrong:
-            begin, last = experts[done]
-            return episode.tokens[: end + 1], wrong[0], tokens[begin : last + 1]
-        made = [decode(episode.log[place].call) for place in group]
-        if not made or made != calls[done : done + len(made)]:
-            return None
-        done += len(made)
+    if call in open_calls:
+        return open_calls.index(call)
+    if call is not None and open_calls and not task.fails(open_calls[0], call):
+        return 0
     return None
 
 
-def gather(
-    model: SAGE,
-    tokenizer: Tokenizer,
-    own: Tasks,
-    expert: Tasks,
-    tasks: int,
-    trajectories: int,
-    batch: int,
-    room: int,
-    temperature: float = 1.0,
-) -> list[dict]:
-    """Labelled examples: the agent's own episodes of the first `tasks` tasks of `own`, the expert's
-    of the first `trajectories` of `expert`.
+def label_of_message(call_labels: tuple[float | None, ...]) -> float | None:
+    """A message's label from those of its calls: wrong if one is, else unknown if one is."""
+    if 0.0 in call_labels:
+        return 0.0
+    return None if None in call_labels else 1.0
+
+
+# --------------------------------------------------------------------------------------------------
+# steps as tokens
+
+
+def message_spans(
+    tokens: list[int], action_mask: list[bool], stop: list[int]
+) -> list[tuple[int, int]]:
+    """First and last token of each whole message of the agent, its <|im_end|> included."""
+    spans = []
+    first = None
+    for place, (token, mine) in enumerate(zip(tokens, action_mask, strict=True)):
+        if not mine:
+            continue
+        if first is None:
+            first = place
+        if token in stop:
+            spans.append((first, place))
+            first = None
+    return spans
+
+
+def encode_episode(
+    task: Task, messages: list[dict], tokenizer: Tokenizer
+) -> tuple[list[int], list[bool]]:
+    """Tokens of a task's request and the messages after it, and which of them the agent writes."""
+    request = {"role": "user", "content": task.request}
+    return tokenizer.encode_chat([request, *messages], task.shown_tools(), task.difficulty.style)
+
+
+def first_wrong_step(
+    episode: Played, tokenizer: Tokenizer
+) -> tuple[list[int], Part, list[int]] | None:
+    """An episode's tokens up to its first wrong step, the part that is wrong, and the message that
+    the expert writes there.
+
+    None where no step is wrong by itself, or the agent's way there was not the expert's.
     """
-    played = rollouts(
-        model,
-        tokenizer,
-        [own[i] for i in range(tasks)],
-        temperature,
-        seed=seed_of(own.purpose, own.seed),
-        batch=batch,
-        room=room,
-    )
-    rows = [of_episode(episode, tokenizer) for episode in played if episode.ended != "raised"]
-    for i in range(trajectories):
-        rows += of_expert(expert[i], tokenizer, random.Random(f"spoilt {expert[i].seed}"))
-    return rows
-
-
-def packed_steps(rows: list[dict], model: Model) -> tuple[Packed, Tensor, Tensor, Tensor, Tensor]:
-    """Examples as rows packed for a model of this shape, and where their steps are.
-
-    Returns the rows, which of their tokens (R, T) the agent wrote, rows (S,) and columns (S,) of
-    the steps' last tokens, and the labels (S, 4), NaN where missing.
-    """
-    examples = []
-    for row in rows:
-        own = [False] * len(row["tokens"])
-        for begin, end in (step["span"] for step in row["steps"]):
-            own[begin : end + 1] = [True] * (end + 1 - begin)
-        examples.append((row["tokens"], own))
-    packed = pack(examples, max(len(row["tokens"]) for row in rows), model)
-    places = [
-        (r, column + step["span"][1])
-        for row, (r, column) in zip(rows, packed.positions)
-        for step in row["steps"]
+    messages, _ = solve(episode.task)
+    expert_tokens, expert_mask = encode_episode(episode.task, messages, tokenizer)
+    expert_spans = message_spans(expert_tokens, expert_mask, tokenizer.stop)
+    expert_calls = [
+        message["tool_calls"][0]["function"] for message in messages if "tool_calls" in message
     ]
-    labels = [
-        [float("nan") if label is None else label for label in step["labels"]]
-        for row in rows
-        for step in row["steps"]
-    ]
-    return (
-        packed,
-        F.pad(packed.targets[:, :-1] != IGNORE, (1, 0)),
-        *torch.tensor(places).unbind(1),
-        torch.tensor(labels),
-    )
-
-
-def conclusion_of(row: dict) -> list[int]:
-    """Z and Y: the agent's own words of an example, without the request and what tools said."""
-    return [
-        token
-        for step in row["steps"]
-        for token in row["tokens"][step["span"][0] : step["span"][1] + 1]
-    ]
+    own_spans = message_spans(episode.tokens, episode.action_mask, tokenizer.stop)
+    done = 0  # calls so far, all of them the expert's, who makes one per message
+    # an episode that was cut short has fewer whole messages than labels
+    for labels, group, (_, last) in zip(label_steps(episode), [*episode.groups, []], own_spans):
+        for part, label in zip(PARTS, labels, strict=True):
+            if label == 0 and part.name != "success":
+                expert_first, expert_last = expert_spans[done]
+                correction = expert_tokens[expert_first : expert_last + 1]
+                return episode.tokens[: last + 1], part, correction
+        calls = [decode(episode.log[place].call) for place in group]
+        if not calls or calls != expert_calls[done : done + len(calls)]:
+            return None
+        done += len(calls)
+    return None

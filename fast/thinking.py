@@ -1,0 +1,430 @@
+"""The hybrid step of think.py for many episodes at once: the same steps, sooner.
+
+    think(model, heads, tokenizer, tasks)          episodes, with every step's candidates and costs
+
+Candidates share their prefix's cache, futures share their candidate's, equal candidates are
+examined once, and nothing is computed twice. Every decision's forward FLOPs, tokens and seconds are
+counted, head by head.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from agent import check_room, message_tokens, prompt_of, revision_prefix
+from config import Model, Think
+from generate import Conversations, Row, decode, pad, surprise_at
+from mch import Heads
+from model import SAGE, flops_per_token
+from support.tokenizer import Tokenizer
+from think import (
+    SUCCESS,
+    Candidate,
+    Cost,
+    Decision,
+    Future,
+    Thinking,
+    ThinkingEpisode,
+    calls_in,
+    conclusion,
+    constraint_tokens,
+    criticise,
+    imagined,
+    imagined_kinds,
+    message_of,
+    response_opening,
+    settle,
+    weigh,
+)
+from worlds.base import Task
+
+
+def forward_flops(config: Model, tokens: int, length: float, logits: int) -> float:
+    """FLOPs of a forward pass over `tokens` that see `length` others on average, `logits` of them
+    unembedded: a third of what model.flops_per_token counts for training.
+    """
+    blocks = tokens * flops_per_token(replace(config, vocab_size=0), length) / 3
+    return blocks + logits * 2 * config.width * config.vocab_size
+
+
+@contextmanager
+def timed(costs: list[Cost]):
+    """Put the seconds of the block on costs, evenly."""
+    began = time.perf_counter()
+    yield
+    for cost in costs:
+        cost.seconds += (time.perf_counter() - began) / len(costs)
+
+
+class JudgedConversations(Conversations):
+    """Conversations whose last step the confidence head can judge; each pass is put on its row's cost.
+
+    The head reads only when it is asked, so that a step which stays fast costs nothing beyond
+    itself: `hidden` (B, max + 1, D) and `surprise` (B, max + 1, 2) keep, by position, what it has
+    to read; the last place swallows padding, position −1.
+    """
+
+    per_row = (*Conversations.per_row, "head_state", "hidden", "surprise", "costs")
+
+    def __init__(self, model: SAGE, heads: Heads, prompts, max_tokens: int, costs: list[Cost]):
+        weight, B = next(model.parameters()), len(prompts)
+        self.heads, self.costs = heads, costs
+        self.head_state = heads["meta"].new_state(B, max_tokens, weight.device)
+        shape = (B, max_tokens + 1, model.config.width)
+        self.hidden = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self.surprise = torch.zeros(B, max_tokens + 1, 2, device=weight.device)
+        super().__init__(model, prompts, max_tokens)
+
+    def feed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        hidden = super().feed(tokens, positions)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        self.hidden[rows[:, None], positions] = hidden
+        return hidden
+
+    def advance(self, tokens: Tensor, positions: Tensor, surprise: Tensor, step) -> None:
+        self.feed(tokens, positions)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        self.surprise[rows[:, None], positions] = surprise[:, None]
+
+    def read(self, texts: list[list[int]]) -> None:
+        super().read(texts)
+        self.charge([len(text) for text in texts], [1] * len(texts))
+
+    def read_own(self, texts: list[list[int]]) -> list[list[float]]:
+        """Read the agent's own words, written elsewhere; their log-probabilities here."""
+        before = self.logits
+        tokens, places = pad(texts, before.device)
+        positions = torch.where(places < 0, -1, places + self.lengths[:, None])
+        hidden = self.feed(tokens, positions)
+        logits = torch.cat([before[:, None], self.model.logits(hidden[:, :-1])], 1)  # (B, T, V)
+        surprise = surprise_at(logits.flatten(0, 1), tokens.flatten()).view(*tokens.shape, 2)
+        rows = torch.arange(len(texts), device=tokens.device)
+        self.surprise[rows[:, None], positions] = surprise
+        counts = [len(text) for text in texts]
+        self.charge(counts, counts)
+        log_probs = surprise[..., 0].tolist()
+        return [row[:count] for row, count in zip(log_probs, counts)]
+
+    def write(self, rows: list[Row], stop: list[int]) -> None:
+        """Every row writes until it ends, and its last token is read."""
+        decode(self, rows, stop, keep=True)
+        counts = [len(row.tokens) for row in rows]
+        self.charge(counts, counts)
+
+    def confidence(self) -> Tensor:
+        """The head's confidences (B, parts) at every row's last token."""
+        meta, total = self.heads["meta"], self.lengths
+        unread = total - self.head_state.cache.lengths  # (B,)
+        positions = (total - unread)[:, None] + torch.arange(int(unread.max()), device=total.device)
+        positions = positions.masked_fill(positions >= total[:, None], -1)
+        rows = torch.arange(len(total), device=total.device)
+        hidden = self.hidden[rows[:, None], positions]
+        surprise = self.surprise[rows[:, None], positions]
+        logits = meta(hidden, surprise, None, self.head_state, positions)  # (B, T, parts)
+        self.charge(unread.tolist(), [0] * len(total), meta.config)
+        return meta.confidence(logits[rows, unread - 1])
+
+    def charge(self, tokens: list[int], logits: list[int], block: Model | None = None) -> None:
+        """Put a pass on each row's cost: through the decoder, or through one `block` of a head."""
+        lengths = self.lengths.tolist()
+        for cost, count, unembedded, length in zip(self.costs, tokens, logits, lengths):
+            cost.tokens += count if block is None else 0
+            config = block or self.model.config
+            cost.flops += forward_flops(config, count, length - count / 2, unembedded)
+
+
+class BatchedThinker:
+    """Takes the steps of many conversations at once. `gate` maps hidden states (N, D) and largest
+    entropies (N,) to values γ (N,); equation 7 by default.
+    """
+
+    def __init__(
+        self,
+        model: SAGE,
+        heads: Heads,
+        tokenizer: Tokenizer,
+        settings: Think,
+        gate: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        self.model, self.heads, self.tokenizer, self.settings = model, heads, tokenizer, settings
+        self.gate = gate or (lambda hidden, entropy: torch.sigmoid(heads["gate"](hidden, entropy)))
+        self.tau = settings.tau if settings.tau >= 0 else float(heads.tau)
+
+    def take_step(
+        self, conversations: JudgedConversations, episodes: list[ThinkingEpisode]
+    ) -> list[Decision]:
+        """One step of every conversation, which then stands after the message decided for it."""
+        s = self.settings
+        decisions = [Decision() for _ in episodes]
+        everyone = list(range(len(episodes)))
+        conversations.costs = [decision.cost for decision in decisions]
+        before = conversations  # where further candidates begin
+        doubted = everyone
+
+        # System 1
+        with timed(conversations.costs):
+            if s.mode == "hybrid":
+                before = conversations.select(everyone)
+            if s.mode != "reason":
+                drafts = self.draft(conversations, episodes, everyone, [0] * len(episodes), 0)
+                for decision, fast in zip(decisions, drafts):
+                    decision.candidates, decision.chosen, fast.fate = [fast], fast, "fast"
+                doubted = []
+            if s.mode == "hybrid":
+                doubted = self.doubted(conversations, decisions)
+        if not doubted:
+            return decisions
+
+        # System 2: pools of candidates, each a conversation of its own
+        pools: list[tuple[JudgedConversations, list[Candidate]]] = []
+        pending = doubted
+        with timed([decisions[i].cost for i in doubted]):
+            for round in range(1 + s.resamples):
+                pool, candidates = self.candidates(
+                    conversations, before, episodes, decisions, pending, round
+                )
+                self.examine(pool, candidates, episodes)
+                pools.append((pool, candidates))
+                undecided = []
+                for i in pending:
+                    mine = [c for _, candidates in pools for c in candidates if c.row == i]
+                    if not settle(decisions[i], mine, last=round == s.resamples):
+                        undecided.append(i)
+                pending = undecided
+                if not pending:
+                    break
+            for pool, candidates in pools:
+                places = [p for p, c in enumerate(candidates) if decisions[c.row].chosen is c]
+                rows = [candidates[place].row for place in places]
+                conversations.put(rows, pool.select(places))
+        return decisions
+
+    def doubted(self, conversations: JudgedConversations, decisions: list[Decision]) -> list[int]:
+        """Equation 7: which fast steps deserve a second thought, from what they left behind."""
+        rows = torch.arange(len(decisions), device=conversations.hidden.device)
+        hidden = conversations.hidden[rows, conversations.lengths - 1]  # (B, D)
+        entropy = [decision.chosen.entropy for decision in decisions]
+        gammas = self.gate(hidden, torch.tensor(entropy, device=hidden.device)).tolist()
+        for decision, gamma in zip(decisions, gammas):
+            decision.gate = gamma
+        return [i for i, gamma in enumerate(gammas) if gamma > self.tau]
+
+    def draft(
+        self,
+        conversations: JudgedConversations,
+        episodes: list[ThinkingEpisode],
+        owners: list[int],
+        places: list[int],
+        round: int,
+    ) -> list[Candidate]:
+        """Every row writes a message: for episodes[owners[k]], as candidate places[k] of a round."""
+        s = self.settings
+        free = (conversations.max_tokens - conversations.lengths).tolist()
+        rows = []
+        for owner, place, most in zip(owners, places, free):
+            episode = episodes[owner]
+            temperature = s.temperature if round or place else s.fast_temperature
+            draws = episode.draws(round, place)
+            rows.append(Row([], min(episode.room, most), temperature, draws))
+        conversations.write(rows, self.tokenizer.stop)
+        candidates = []
+        for owner, row in zip(owners, rows):
+            text = self.tokenizer.decode(message_of(row.tokens, self.tokenizer))
+            written = row.tokens, row.log_probs, max(row.entropies), text
+            candidates.append(Candidate(owner, round, *written, row.ended == "stop"))
+        return candidates
+
+    def candidates(
+        self,
+        conversations: JudgedConversations,
+        before: JudgedConversations,
+        episodes: list[ThinkingEpisode],
+        decisions: list[Decision],
+        pending: list[int],
+        round: int,
+    ) -> tuple[JudgedConversations, list[Candidate]]:
+        """n candidates of a round for each pending conversation, equal ones as one: a row each.
+
+        In mode hybrid the fast step is the first of them.
+        """
+        s = self.settings
+        fast = [decisions[i].chosen for i in pending] if round == 0 and s.mode == "hybrid" else []
+        places = range(1 if fast else 0, s.n)
+        owners = [i for i in pending for _ in places]
+        numbers = [place for _ in pending for place in places]
+        pool = before.select(owners)
+        if round and s.critique:
+            asked = before.select(pending)
+            asked.read([self.critique_of(episodes[i], decisions[i]) for i in pending])
+            writers = asked.select([pending.index(i) for i in owners])
+            drafts = self.draft(writers, episodes, owners, numbers, round)
+            # the step goes into the episode without what provoked it, and is judged there
+            for candidate, log_probs in zip(drafts, pool.read_own([c.tokens for c in drafts])):
+                candidate.log_probs = log_probs
+        else:
+            drafts = self.draft(pool, episodes, owners, numbers, round)
+        if fast:
+            pool = Conversations.join([conversations.select(pending), pool])
+            drafts = fast + drafts
+        different: dict[tuple, int] = {}
+        for place, candidate in enumerate(drafts):
+            first = different.setdefault((candidate.row, *candidate.tokens), place)
+            if first != place:
+                drafts[first].times += 1
+        if len(different) < len(drafts):
+            pool = pool.select(list(different.values()))
+        return pool, [drafts[place] for place in different.values()]
+
+    def critique_of(self, episode: ThinkingEpisode, decision: Decision) -> list[int]:
+        """What new candidates are written after: the best rejected one, "again", its critique."""
+        best, critique = criticise(decision)
+        return revision_prefix(self.tokenizer, episode.style, best.tokens, critique)
+
+    def examine(
+        self,
+        pool: JudgedConversations,
+        candidates: list[Candidate],
+        episodes: list[ThinkingEpisode],
+    ) -> None:
+        """The evidence on each candidate (equations 6 and 13, Look-Ahead Simulation), weighed."""
+        for candidate, confidence in zip(candidates, pool.confidence().tolist()):
+            candidate.confidence = confidence
+        self.look_ahead(pool, candidates, episodes)
+        if self.settings.lam:
+            self.invert(pool, candidates, episodes)
+        for candidate in candidates:
+            weigh(candidate, self.settings)
+
+    def look_ahead(
+        self,
+        pool: JudgedConversations,
+        candidates: list[Candidate],
+        episodes: list[ThinkingEpisode],
+    ) -> None:
+        """Look-Ahead Simulation: after each candidate that calls a tool, what the tool might say,
+        what the agent would write then, and the head's `success` there.
+
+        Each of a candidate's calls is imagined to give the same observation. A step that does not
+        end within `ahead` tokens counts 0.
+        """
+        s, tokenizer = self.settings, self.tokenizer
+        kinds = imagined_kinds(s)
+        calls = [len(calls_in(c.tokens, tokenizer)) if c.ended else 0 for c in candidates]
+        acting = [row for row, number in enumerate(calls) if number]
+        if not kinds or not acting:
+            return
+        style = episodes[candidates[acting[0]].row].style  # one tokenizer, one style
+        expected = [""] * len(acting)
+        if "expected" in kinds:
+            expected = self.expected(pool.select(acting), style)
+        owners, numbers, texts, observed = [], [], [], []
+        for row, guess in zip(acting, expected):
+            for number in range(len(kinds)):
+                text = imagined(kinds, number, guess)
+                owners.append(row)
+                numbers.append(number)
+                texts.append(text)
+                observed.append(message_tokens(tokenizer, style, "tool", *[text] * calls[row]))
+        future = pool.select(owners)
+        future.read(observed)
+        rows = [Row([], s.ahead, 0.0, []) for _ in owners]
+        future.write(rows, tokenizer.stop)
+        confidence = future.confidence()[:, SUCCESS].tolist()
+        for owner, number, text, row, success in zip(owners, numbers, texts, rows, confidence):
+            next_step = tokenizer.decode(message_of(row.tokens, tokenizer))
+            success = success if row.ended == "stop" else 0.0
+            candidates[owner].futures.append(Future(kinds[number], text, next_step, success))
+
+    def expected(self, pool: JudgedConversations, style: str) -> list[str]:
+        """What the model itself expects a tool to say to each row's call."""
+        opening, closing = response_opening(self.tokenizer, style)
+        pool.read([opening] * len(pool))
+        rows = [Row([], self.settings.ahead, 0.0, []) for _ in range(len(pool))]
+        stop = [closing, *self.tokenizer.stop]
+        pool.write(rows, stop)
+        return [self.tokenizer.decode(t for t in row.tokens if t not in stop) for row in rows]
+
+    def invert(
+        self,
+        pool: JudgedConversations,
+        candidates: list[Candidate],
+        episodes: list[ThinkingEpisode],
+    ) -> None:
+        """Equation 13 for each candidate: Z and Y are the agent's own words so far and its own."""
+        inverse, tokenizer = self.heads["inverse"], self.tokenizer
+        conclusions = [conclusion(episodes[c.row].rollout, tokenizer, c.tokens) for c in candidates]
+        of_episode = {
+            i: constraint_tokens(episodes[i].task, tokenizer) for i in {c.row for c in candidates}
+        }
+        constraints = [of_episode[c.row] for c in candidates]
+        scores = inverse.scores(self.model, conclusions, constraints)
+        for number, (c, c.ics, c.prior) in enumerate(zip(candidates, *scores)):
+            words = len(conclusions[number])
+            asked = sum(map(len, constraints[number]))
+            cost = pool.costs[number]
+            cost.tokens += words + asked
+            cost.flops += forward_flops(self.model.config, words + asked, words, asked)
+            cost.flops += forward_flops(inverse.config, words + asked, words, 0)
+
+
+@torch.no_grad()
+def think(
+    model: SAGE,
+    heads: Heads,
+    tokenizer: Tokenizer,
+    tasks: list[Task],
+    settings: Think | None = None,
+    *,
+    seed: int = 0,
+    batch: int = 16,
+    faults: bool = True,
+    gate: Callable[[Tensor, Tensor], Tensor] | None = None,
+    watch: Callable[[Thinking], None] = lambda thinking: None,
+) -> list[Thinking]:
+    """One episode of every task, in order, `batch` of them together; each draws its own random
+    numbers, so it does not depend on the others.
+
+    Mode "fast" gives agent.rollouts' episodes, token for token. `watch` is called with an episode
+    whenever a message or an observation was added. Raises UserError for a prompt that leaves no
+    room in the model's context.
+    """
+    s = settings or Think()
+    model.eval()
+    heads.eval()
+    thinker = BatchedThinker(model, heads, tokenizer, s, gate)
+    check_room([prompt_of(task, tokenizer) for task in tasks], model)
+    context = model.config.context
+    done: list[Thinking] = []
+    for start in range(0, len(tasks), batch):
+        episodes = []
+        for number in range(start, min(start + batch, len(tasks))):
+            options = dict(number=number, seed=seed, faults=faults)
+            episodes.append(ThinkingEpisode(tasks[number], tokenizer, s, context, **options))
+        done += [episode.thinking for episode in episodes]
+        longest = max(len(episode.tokens) + episode.room for episode in episodes)
+        imagined_tokens = 2 * s.ahead + 128  # an observation and a step; or a critique, a candidate
+        reading = [episode.thinking.reading for episode in episodes]
+        with timed(reading):
+            conversations = JudgedConversations(
+                model, heads, [e.tokens for e in episodes], longest + imagined_tokens, reading
+            )
+        while episodes:
+            decisions = thinker.take_step(conversations, episodes)
+            observed = []
+            for episode, decision in zip(episodes, decisions):
+                episode.commit(decision)
+                watch(episode.thinking)
+                observed.append(episode.execute())
+                watch(episode.thinking)
+            alive = [row for row, episode in enumerate(episodes) if not episode.ended]
+            if 0 < len(alive) < len(episodes):
+                conversations = conversations.select(alive)
+            episodes = [episodes[row] for row in alive]
+            if episodes:
+                with timed(conversations.costs):
+                    conversations.read([observed[row] for row in alive])
+    return done

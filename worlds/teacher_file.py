@@ -1,0 +1,89 @@
+"""Trajectories of worlds/teacher.py as stage distill reads them: each line is checked once, here.
+
+Lines that are broken, unverified, held out, of other worlds, or that cannot be rendered as they
+were meant are counted by reason and left out.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from config import Distill, UserError
+from support import settings
+from support.tokenizer import chat_text
+from worlds.base import strangers
+from worlds.tools import compact, given_text, parse
+
+
+def read_teacher_file(c: Distill, say: Callable[[str], None], style: str = "compact") -> list[dict]:
+    """The verified trajectories in the file distill.file, their tools as `style` shows them.
+
+    Raises UserError where there is no file, or none of its lines is left.
+    """
+    path = Path(settings.absolute(c.file))
+    if not path.exists():
+        raise UserError(
+            f"no file {path}; write one with python -m worlds.teacher --out {c.file}, "
+            "or leave distill.file empty"
+        )
+    rows = []
+    refused = defaultdict(list)  # reason → numbers of the lines that have it
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            reason = why_unfit(row, c, style) or why_unrenderable(row)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            reason = "broken"
+        if reason:
+            refused[reason].append(number)
+            continue
+        if style == "compact":
+            tools = row["tools"]
+            row["tools"] = [tool if isinstance(tool, str) else compact(tool) for tool in tools]
+        rows.append(row)
+    if refused:
+        count = sum(map(len, refused.values()))
+        reasons = ", ".join(
+            f"{len(lines)} {reason} (first line {lines[0]})" for reason, lines in refused.items()
+        )
+        say(f"        {count} of {count + len(rows)} lines of {path.name} are left out: {reasons}")
+    if not rows:
+        raise UserError(
+            f"{path} holds no verified trajectory of the worlds {c.worlds} for training; "
+            f"write some with python -m worlds.teacher --out {c.file}"
+        )
+    return rows
+
+
+def why_unfit(row: dict, c: Distill, style: str) -> str:
+    """Why a trajectory is not to be learnt from; "" if it is."""
+    if not row["messages"] or row["tools"] is None or row["world"] not in c.worlds.split(","):
+        return "of other worlds"
+    if not row["verified"]:
+        return "not verified"
+    if row.get("difficulty", {}).get("split", "train") != "train":
+        return "of a held-out split"
+    if row.get("fault") and row["fault"] not in c.fault_kinds.split(","):
+        return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
+    if strangers(json.dumps(row["negatives"])):  # as older versions drew them
+        return "with held-out names in its negatives"
+    if style == "qwen" and any(isinstance(tool, str) for tool in row["tools"]):
+        return (
+            "with tools as compact lines, where the model reads schemas "
+            "(teacher.py --difficulty.style qwen)"
+        )
+    return ""
+
+
+def why_unrenderable(row: dict) -> str:
+    """Why a conversation cannot be rendered as it was meant; "" if it can."""
+    try:
+        chat_text(row["messages"], row["tools"])
+    except UserError as problem:
+        return str(problem)
+    for number, message in enumerate(row["messages"]):
+        if message["role"] == "assistant" and any(parse(given_text(message.get("content")))):
+            # its letters would be taught, not the markers
+            return f"message {number} has a call in its content"
+    return ""
