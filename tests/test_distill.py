@@ -10,7 +10,7 @@ from support import checkpoint
 from support import settings
 import distill
 from support import tokenizer as tokenizers
-from config import Distill
+from config import Distill, Model
 from worlds.expert import critique, trajectory
 from model import SAGE
 from agent import rollouts
