@@ -148,7 +148,7 @@ def revision_example(
 def teacher_identity(c: Distill) -> dict:
     """The weights whose logits a stage learns from, by their hash; part of what it is made from."""
     run = settings.absolute(c.kl_teacher) if c.kl and c.kl_teacher else None
-    return {"distill.kl_teacher": run and checkpoint.identity(run)}
+    return {"distill.kl_teacher": run and checkpoint.weights_identity(run)}
 
 
 def learn(stage: Stage, rows: Rows, first: int, last: int, **kept) -> None:
@@ -509,7 +509,7 @@ def learn_from_round(stage: Stage, number: int, first: int, last: int, within: b
     if within:
         student = stage.kept.get("student")
     else:
-        student = checkpoint.identity(stage.folder if first else stage.source)
+        student = checkpoint.weights_identity(stage.folder if first else stage.source)
     file = stage.folder / f"buffer-{number}.jsonl"
     made_from = {
         **stage.made_from,

@@ -32,6 +32,7 @@ import support.openmp  # before torch
 import torch
 
 from support import checkpoint
+from support.qwen import is_qwen
 from support import settings
 from support import provenance
 from support import runtime
@@ -138,7 +139,7 @@ def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
 
     Raises UserError where the run learnt with another tokenizer than data.tokenizer.
     """
-    qwen, shape = checkpoint.is_qwen(run), config.model
+    qwen, shape = is_qwen(run), config.model
     kept = (run if qwen else checkpoint.latest(run)) / "eval.json"
     asked = json.loads(
         json.dumps(
@@ -150,7 +151,7 @@ def evaluate(run: Path, config: Config, device: str) -> dict[str, float | None]:
     tasks = fingerprint(
         config.eval.worlds.split(","), config.eval.seed, Difficulty(split=config.eval.split)
     )
-    made_from = dict(run=checkpoint.identity(run), tokenizer=tokenizer.hash, tasks=tasks)
+    made_from = dict(run=checkpoint.weights_identity(run), tokenizer=tokenizer.hash, tasks=tasks)
     if qwen:  # a run has its own window
         made_from["window"] = [shape.window, shape.landmark_stride]
     try:

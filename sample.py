@@ -25,6 +25,7 @@ import torch
 
 from support import chat_template
 from support import checkpoint
+from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import runtime
 from support import tokenizer as tokenizers
@@ -54,8 +55,8 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     """The model and tokenizer of a run's folder or of Qwen2.5's, with the window asked for."""
     device = runtime.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if checkpoint.is_qwen(sample.run):
-        model, name = checkpoint.load_qwen(sample.run, dtype, device), sample.run
+    if is_qwen(sample.run):
+        model, name = load_qwen(sample.run, dtype, device), sample.run
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
         name = config.data.tokenizer
@@ -183,7 +184,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     """One episode with its decisions, shown as they are made; the files are whole after every step,
     so also when it is stopped.
     """
-    device, plain = str(next(model.parameters()).device), checkpoint.is_qwen(sample.run)
+    device, plain = str(next(model.parameters()).device), is_qwen(sample.run)
     heads = (
         Heads(model.config).to(device)
         if plain

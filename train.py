@@ -23,6 +23,7 @@ import support.openmp  # before torch
 import torch
 
 from support import checkpoint
+from support.qwen import load_qwen, read_qwen_config
 from support import settings
 from support import data
 from support import provenance
@@ -68,7 +69,7 @@ def differences(
     """In what a run differs from its --resume: settings, text, the weights that it started from.
 
     `meta` is its checkpoint's; `steps` are asked for now (the run may have planned fewer), `text`
-    are the headers of the token files, `start` is checkpoint.identity.
+    are the headers of the token files, `start` is checkpoint.weights_identity.
     """
     then, now = compared(settings.flatten(meta["settings"])), compared(settings.flatten(asdict(config)))
     now["train.steps"] = steps
@@ -94,7 +95,7 @@ def main() -> None:
     c = config.train
     if c.start:
         config.model = replace(
-            checkpoint.read_config(Path(c.start)),
+            read_qwen_config(Path(c.start)),
             window=config.model.window,
             landmark_stride=config.model.landmark_stride,
         )
@@ -145,7 +146,7 @@ def main() -> None:
         )
     train_file, held_out = data.prepare(config.data, tokenizer)
     source = dict(train=train_file.header, validation=held_out.header)
-    started_from = checkpoint.identity(c.start) if c.start else None
+    started_from = checkpoint.weights_identity(c.start) if c.start else None
     loader = data.Loader(train_file, config.data.sequence, c.batch, c.seed)
     lengths = torch.tensor(
         [
@@ -156,7 +157,7 @@ def main() -> None:
 
     # -- model
     if c.start:
-        model = checkpoint.load_qwen(
+        model = load_qwen(
             c.start, device=device, window=config.model.window, stride=config.model.landmark_stride
         )
         config.model = model.config
@@ -186,7 +187,7 @@ def main() -> None:
                 "are another run, with more --train.steps and another --out"
             )
             return
-        checkpoint.load(last, model, optimizers)
+        checkpoint.load_checkpoint(last, model, optimizers)
         loader.restore(meta["loader"])
         first = meta["step"]
 
@@ -248,7 +249,7 @@ def main() -> None:
     log.say(
         f"cost    {c.steps * flops_a_step / 1e12:.1f} TFLOP; this machine's measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s"
     )
-    for name in checkpoint.gone(meta) if last else ():
+    for name in checkpoint.unknown_settings(meta) if last else ():
         log.say(f"note    {name} is no longer a setting")
     if first:
         log.say(f"resume  from step {first}")
@@ -292,14 +293,14 @@ def main() -> None:
         return "def " + tokenizer.decode(tokens)
 
     def save(step: int) -> Path:
-        return checkpoint.save(
+        return checkpoint.save_checkpoint(
             config.out,
             config,
             model,
             optimizers,
             step,
-            loader.state(),
-            c.keep,
+            loader=loader.state(),
+            keep=c.keep,
             data=source,
             start=started_from,
             asked_steps=asked,

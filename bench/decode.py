@@ -21,7 +21,7 @@ import support.openmp  # before torch
 import torch
 import transformers
 
-from support import checkpoint
+from support.qwen import load_qwen
 from support import result_tables as results
 from support import runtime
 from generate import compiled_step, generate
@@ -41,7 +41,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         theirs.to(dtype).save_pretrained(folder)
         theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        ours = checkpoint.load_qwen(folder, dtype)
+        ours = load_qwen(folder, dtype)
     prompt = torch.randint(1, config.vocab_size, (batch, 16))
 
     def peer() -> list[list[int]]:

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from support import checkpoint
+from support.qwen import is_qwen, load_qwen
+from support.weights import allocate_model
 from support import settings
 from support import provenance
 from support import runtime
@@ -59,8 +61,8 @@ def open_model(
 
     `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
     """
-    if checkpoint.is_qwen(folder):
-        return checkpoint.load_qwen(folder, dtype, device, window, stride)
+    if is_qwen(folder):
+        return load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
@@ -164,7 +166,7 @@ class Stage:
         runtime.settle(self.device)
         torch.manual_seed(section.seed)
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
-        if not runs and not checkpoint.is_qwen(self.source):
+        if not runs and not is_qwen(self.source):
             command = checkpoint.COMMANDS.get(previous)
             remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
@@ -194,7 +196,7 @@ class Stage:
             )
             # measured when the stage began; another one would not be the same run
             section.dtype = getattr(stored, type(section).__name__.lower()).dtype
-            self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
+            self.model = allocate_model(stored.model, torch.float32, self.device)
         else:
             self.model = self.another(self.source)
             config.model = self.model.config
@@ -218,7 +220,7 @@ class Stage:
             )
             self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
         if done:
-            checkpoint.load(origin, self.model, self.optimizers, heads)
+            checkpoint.load_checkpoint(origin, self.model, self.optimizers, heads)
         self.peak = runtime.matmul_peak(self.device, dtype)
         self.log = runtime.Log(self.folder, steps, self.first)
         self.log.say(
@@ -245,11 +247,11 @@ class Stage:
         found = {
             "settings": now,
             "given": [name for name, value in now.items() if value != self.defaults[name]],
-            "source run": checkpoint.identity(self.source),
+            "source run": checkpoint.weights_identity(self.source),
             "tokenizer": self.tokenizer.hash,
             **more,
         }
-        if checkpoint.is_qwen(self.source):  # a run has its own
+        if is_qwen(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if not complete:
@@ -267,7 +269,7 @@ class Stage:
                 f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
                 f"{self.name}; give another name, or delete it"
             )
-        notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
+        notes = [f"{setting} is no longer a setting" for setting in checkpoint.unknown_settings(meta)]
         stored = meta["settings"].get(type(self.section).__name__.lower(), {})
         then, now = dict(meta.get("made_from", {})), dict(self.made_from)
         then |= dict(settings=self.names(stored), given=meta.get("given", []))
@@ -364,15 +366,14 @@ class Stage:
         `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed.
         """
         tokenizer = checkpoint.tokenizer_record(self.tokenizer)
-        return checkpoint.save(
+        return checkpoint.save_checkpoint(
             self.folder,
             self.config,
             self.model,
             self.optimizers,
             step,
-            {},
-            self.section.keep,
-            self.heads,
+            keep=self.section.keep,
+            heads=self.heads,
             stage=self.name,
             kept=kept,
             made_from=self.made_from,

@@ -10,7 +10,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from support import chat_template
-from support import checkpoint
+from support.qwen import save_qwen
 import sample
 from support import tokenizer as tokenizers
 from support import tokenizer_folder
@@ -227,7 +227,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     answer.
     """
     tokenizer = write(tmp_path / "plain", LLAMA)
-    checkpoint.save_qwen(
+    save_qwen(
         SAGE(
             Model(
                 vocab_size=tokenizer.vocab_size,
@@ -273,7 +273,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
 
 def test_a_tokenizer_larger_than_its_model(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
-    checkpoint.save_qwen(
+    save_qwen(
         SAGE(
             Model(
                 vocab_size=260,

@@ -39,7 +39,7 @@ def lineage(tmp_path):
         file = tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out), more=", " + more if more else ""))
         config = settings.from_file(file)
-        checkpoint.save(out, config, SAGE(config.model, seed=1), [], 1, {})
+        checkpoint.save_checkpoint(out, config, SAGE(config.model, seed=1), [], 1)
         return str(file), tmp_path / name
 
     return write

@@ -66,7 +66,7 @@ def lineage(tmp_path):
             batch=16, tasks=12, trajectories=12, validation=8, solutions=4, room=60, **every
         ),
     )
-    checkpoint.save(tmp_path / "first", config, lively(model), [], 1, {})
+    checkpoint.save_checkpoint(tmp_path / "first", config, lively(model), [], 1)
     return config
 
 
@@ -225,7 +225,7 @@ def test_where_documents_may_begin(documents, window, fits):
 def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
     teacher = Model(**SHAPE, window=16, landmark_stride=32, tied=False)
     config = Config(out=str(tmp_path / "teacher"), model=teacher)
-    checkpoint.save(tmp_path / "teacher", config, lively(teacher), [], 1, {})
+    checkpoint.save_checkpoint(tmp_path / "teacher", config, lively(teacher), [], 1)
     lineage.distill.kl, lineage.distill.kl_teacher = 1.0, str(tmp_path / "teacher")
     with pytest.raises(UserError, match="landmark_stride 32"):
         distill.distill(lineage)

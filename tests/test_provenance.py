@@ -102,7 +102,7 @@ def lineage(tmp_path, monkeypatch):
                 model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
                 model.head.weight[tokenizers.toy().stop[0], 0] = 6
             shutil.rmtree(self.folder / name, ignore_errors=True)
-            return checkpoint.save(self.folder / name, config, model, [], step, {})
+            return checkpoint.save_checkpoint(self.folder / name, config, model, [], step)
 
     return Lineage()
 

@@ -45,8 +45,8 @@ def lineage(tmp_path):
         file.write_text(SETTINGS.format(out=str(out)))
         config = settings.from_file(file)
         for stage in stages:
-            checkpoint.save(
-                out.parent / stage, config, SAGE(config.model, seed=1), [], 1, {}, stage=stage
+            checkpoint.save_checkpoint(
+                out.parent / stage, config, SAGE(config.model, seed=1), [], 1, stage=stage
             )
         return str(file), tmp_path / name
 

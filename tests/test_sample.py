@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from support import checkpoint
+from support.qwen import save_qwen
 import sample
 from support import tokenizer_folder
 from support import traces
@@ -35,7 +36,7 @@ def run(tmp_path_factory):
     """The agent of learnt.py as a run's folder."""
     model, heads = agent()
     folder = tmp_path_factory.mktemp("thinking")
-    checkpoint.save(folder, Config(model=SHAPE), model, [], 1, {}, heads=heads)
+    checkpoint.save_checkpoint(folder, Config(model=SHAPE), model, [], 1, heads=heads)
     return str(folder)
 
 
@@ -130,7 +131,7 @@ def test_trained_heads_are_not_called_untrained(call, tmp_path):
     heads = Heads(SHAPE)
     with torch.no_grad():
         heads.trained.fill_(1)
-    checkpoint.save(tmp_path / "run", Config(model=SHAPE), model, [], 1, {}, heads=heads)
+    checkpoint.save_checkpoint(tmp_path / "run", Config(model=SHAPE), model, [], 1, heads=heads)
     assert "untrained" not in call("--thinking.mode", "fast", folder=str(tmp_path / "run"))
 
 
@@ -449,7 +450,7 @@ def test_a_tool_file_that_is_none(call, tmp_path, content, wanted):
 
 
 def test_a_run_without_heads(call, tmp_path):
-    checkpoint.save(tmp_path / "bare", Config(model=SHAPE), agent()[0], [], 1, {})
+    checkpoint.save_checkpoint(tmp_path / "bare", Config(model=SHAPE), agent()[0], [], 1)
     with pytest.raises(
         UserError, match=r"no thinking heads; train them with python heads.py config/toy.py"
     ):
@@ -488,7 +489,7 @@ def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path, monkey
     """Any Qwen2 folder will do, in Qwen's own template; what its heads say is said to mean nothing."""
     folder = tmp_path / "qwen"
     special = {marker: 256 + number for number, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
-    checkpoint.save_qwen(
+    save_qwen(
         SAGE(
             Model(
                 vocab_size=256 + len(special),
