@@ -42,7 +42,7 @@ from support import checkpoint
 from support import provenance
 from support import runtime
 from support import settings
-from support.data import Rows
+from support.packing import PackedLoader
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, Stage
 from worlds import expert
@@ -151,7 +151,7 @@ def teacher_identity(c: Distill) -> dict:
     return {"distill.kl_teacher": run and checkpoint.weights_identity(run)}
 
 
-def learn(stage: Stage, rows: Rows, first: int, last: int, **kept) -> None:
+def learn(stage: Stage, rows: PackedLoader, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
     c = stage.section
     model = stage.model
@@ -256,7 +256,7 @@ def distill(config: Config) -> None:
         trajectories = drawn_trajectories(c, stage.style)
     examples = trajectory_examples(trajectories, c, stage.tokenizer, stage.style)
     random.Random(c.seed).shuffle(examples)
-    rows = Rows(examples, c.sequence, c.batch, c.seed, stage.model.config)
+    rows = PackedLoader(examples, c.sequence, c.batch, c.seed, stage.model.config)
     rows.restore(stage.kept.get("rows", rows.state()))
 
     taught = sum(weight > 0.5 for _, weights in examples for weight in weights)
@@ -534,7 +534,7 @@ def learn_from_round(stage: Stage, number: int, first: int, last: int, within: b
     buffer = provenance.read_lines(file, made_from, stage.defaults, remedy)
 
     examples = [(row["tokens"], row["weights"]) for row in buffer]
-    rows = Rows(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
+    rows = PackedLoader(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
     if within:
         rows.restore(stage.kept["rows"])
     learn(stage, rows, first, last, student=student)

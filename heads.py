@@ -38,7 +38,7 @@ from support import settings
 from support import provenance
 from support import runtime
 from config import Model, UserError
-from support.data import Packed, pack
+from support.packing import Packed, pack
 from losses import (
     IGNORE,
     auroc,

@@ -447,7 +447,7 @@ class SAGE(nn.Module):
         """Normalised hidden states (B, T, D) of token IDs (B, T).
 
         `documents` (B, T) tells packed sequences apart, -1 is padding: they do not see each
-        other. Rows longer than the window must have been packed for this model (data.pack). With
+        other. Rows longer than the window must have been packed for this model (packing.pack). With
         a `state`, the tokens follow those it remembers, at `positions` (B, T), -1 for padding at
         the right; without positions, right behind. Raises UserError when the tokens are more than
         the model's context, and from `attention.check_documents`.

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from support import settings
 from support import runtime
 from config import Config, Dpo, Ppo, UserError
-from support.data import Rows, pack
+from support.packing import PackedLoader, pack
 from worlds.expert import preference, trajectory
 from losses import (
     IGNORE,
@@ -120,7 +120,7 @@ def total_log_probs(
     return torch.cat(sums)
 
 
-def replayed(stage: Stage, worlds: str) -> Rows | None:
+def replayed(stage: Stage, worlds: str) -> PackedLoader | None:
     """The teacher's episodes of some worlds as packed rows, `replay_rows` at a time;
 
     None where the stage replays none.
@@ -134,12 +134,12 @@ def replayed(stage: Stage, worlds: str) -> Rows | None:
     tasks = Tasks(purpose, c.seed, worlds.split(","), Difficulty.of(c, style=stage.style))
     rows = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     examples = [stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows]
-    replay = Rows(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
+    replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
     replay.restore(stage.kept.get("replay", replay.state()))
     return replay
 
 
-def replay_loss(stage: Stage, replay: Rows) -> Tensor:
+def replay_loss(stage: Stage, replay: PackedLoader) -> Tensor:
     """Mean cross-entropy of the next rows' taught tokens."""
     tokens, targets, _, documents = (tensor.to(stage.device) for tensor in replay.next())
     with stage.autocast:

@@ -25,7 +25,7 @@ import torch
 from support import checkpoint
 from support.qwen import load_qwen, read_qwen_config
 from support import settings
-from support import data
+from support.token_files import TokenLoader, batches_in_order, token_files
 from support import provenance
 from support import runtime
 from support.tokenizer_folder import load_tokenizer
@@ -144,10 +144,10 @@ def main() -> None:
         raise UserError(
             f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, model.vocab_size is {config.model.vocab_size}; set it to at least {tokenizer.vocab_size}"
         )
-    train_file, held_out = data.prepare(config.data, tokenizer)
+    train_file, held_out = token_files(config.data, tokenizer)
     source = dict(train=train_file.header, validation=held_out.header)
     started_from = checkpoint.weights_identity(c.start) if c.start else None
-    loader = data.Loader(train_file, config.data.sequence, c.batch, c.seed)
+    loader = TokenLoader(train_file, config.data.sequence, c.batch, c.seed)
     lengths = torch.tensor(
         [
             0 if token in tokenizer.special.values() else len(b)
@@ -264,7 +264,7 @@ def main() -> None:
         model.eval()
         nats, size = 0.0, 0
         for number, (inputs, targets) in enumerate(
-            data.in_order(held_out, config.data.sequence, c.batch)
+            batches_in_order(held_out, config.data.sequence, c.batch)
         ):
             if number == batches:
                 break

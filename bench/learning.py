@@ -28,7 +28,7 @@ import torch
 
 from support import checkpoint
 from support import settings
-from support import data
+from support.token_files import token_files
 from support import result_tables as results
 from support import runtime
 from support import tokenizer, tokenizer_folder
@@ -98,7 +98,7 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 def gate_separation(out: Path) -> float:
     """AUROC of a run's gate over held-out sources: prose (docstrings, comments) against code."""
     model, config, _ = checkpoint.load_run(out)
-    _, held_out = data.prepare(config.data, tokenizer_folder.load_tokenizer(config.data.tokenizer))
+    _, held_out = token_files(config.data, tokenizer_folder.load_tokenizer(config.data.tokenizer))
     tokens = torch.from_numpy(held_out.tokens.astype(np.int64))[None]
     starts = np.flatnonzero(held_out.tokens == tokenizer.toy().end_of_text)
     sources = np.zeros(len(held_out.tokens), bool)

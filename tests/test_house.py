@@ -23,7 +23,7 @@ ORDER = """
     worlds.sandbox  worlds.base
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
     worlds.benchmarks  worlds.expert  worlds.teacher  worlds.teacher_file  worlds.labels
-    mch  support.weights  support.qwen  support.checkpoint  support.data  support.training_run
+    mch  support.weights  support.qwen  support.checkpoint  support.token_files  support.packing  support.training_run
     generate  agent  think  fast.thinking  support.traces
 """.split()
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory", "worlds.__main__"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from config import Model, UserError
-from support.data import pack
+from support.packing import pack
 from generate import choose_token as choose, compiled_step, generate, pad
 from model import SAGE, State, flops_per_token
 

@@ -7,7 +7,7 @@ import torch
 
 from support import checkpoint
 from support import settings
-from support import data
+from support.packing import pack
 import distill
 import heads as heads_script
 import rl
@@ -187,13 +187,13 @@ def test_rows_that_were_packed_for_another_model_are_refused():
         Model(window=64, landmark_stride=8),
         Model(window=512, landmark_stride=16),
     ):
-        packed = data.pack(examples, 512, wrong)
+        packed = pack(examples, 512, wrong)
         with pytest.raises(
             UserError,
             match=r"512 tokens .* window of 64, .* at token \d+ of row 0 .* landmark_stride 16",
         ):
             model.hidden(packed.tokens, packed.documents)
-    packed = data.pack(examples, 512, NARROW)
+    packed = pack(examples, 512, NARROW)
     with torch.no_grad():
         hidden = model.hidden(packed.tokens, packed.documents)
         assert [column for _, column in packed.positions] == [0, 144, 256]
@@ -234,7 +234,7 @@ def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
 def test_the_check_leaves_a_compiled_step_whole():
     model, packed = (
         lively(NARROW),
-        data.pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW),
+        pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW),
     )
     found = torch._dynamo.explain(lambda tokens, documents: model.hidden(tokens, documents).sum())(
         packed.tokens, packed.documents

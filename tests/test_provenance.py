@@ -16,7 +16,7 @@ import torch
 
 from support import checkpoint
 from support import settings
-from support import data
+from support import token_files
 import distill
 import eval as evaluation
 from worlds import expert
@@ -808,33 +808,33 @@ def test_two_processes_do_not_write_one_run(lineage, monkeypatch, capsys):
 
 
 def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(token_files, "ROOT", tmp_path)
     text, toy = tmp_path / "text", tokenizers.toy()
     text.mkdir()
     for number in range(40):
         (text / f"f{number}.py").write_text(f"x = {number:02}\n" * 50)
     asked = Data(path=str(text), validation=0.3)
-    first = data.prepare(asked, toy, say=lambda _: None)[0].header
+    first = token_files.token_files(asked, toy, say=lambda _: None)[0].header
     path, status = text / "f1.py", os.stat(text / "f1.py")
     path.write_text("x = 99\n" * 50)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size and path.stat().st_mtime_ns == status.st_mtime_ns
-    headers = [file.header for file in data.prepare(asked, toy, say=lambda _: None)]
+    headers = [file.header for file in token_files.token_files(asked, toy, say=lambda _: None)]
     assert (
         first["source"] not in [header["source"] for header in headers]
         or headers[0] == first
-        and data.held_out("f1.py", 0.3)
+        and token_files.is_validation("f1.py", 0.3)
     )
     whole = "".join(
         toy.decode(file.tokens)
-        for file in data.prepare(asked, toy, say=lambda _: pytest.fail("made before"))
+        for file in token_files.token_files(asked, toy, say=lambda _: pytest.fail("made before"))
     )
     assert "x = 99" in whole and "x = 01" not in whole
     (text / "not.text").write_text(
         "this is not read"
     )  # what is not read does not matter, nor does where the text lies
     text.rename(tmp_path / "moved")
-    data.prepare(
+    token_files.token_files(
         Data(path=str(tmp_path / "moved"), validation=0.3),
         toy,
         say=lambda _: pytest.fail("made before"),

@@ -11,7 +11,7 @@ from torch.distributions import Categorical
 
 from support.qwen import load_qwen, qwen_name
 from config import Model
-from support.data import pack
+from support.packing import pack
 from losses import (
     IGNORE,
     dpo_loss,

@@ -26,7 +26,7 @@ from tokenizers import (
 )
 
 from support import corpus
-from support import data
+from support.token_files import tokenize_documents
 from support import tokenizer as ours
 from support.tokenizer_folder import QWEN_SPECIAL, folder_tokenizer, gpt2_alphabet
 from support.tokenizer_train import train_bpe
@@ -1043,7 +1043,7 @@ def test_a_hostile_pattern_is_said_in_one_line(vocabulary, tmp_path):
 
 def test_a_padded_file_becomes_tokens():
     text = "a" + " " * 1_000_000 + "b\n"
-    tokens, kinds = data.tokenize(
+    tokens, kinds = tokenize_documents(
         [corpus.Document("padded.txt", text, np.zeros(len(text), np.uint8))], ours.toy()
     )
     assert ours.toy().decode(tokens[1:].tolist()) == text and len(kinds) == len(tokens)
