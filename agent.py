@@ -22,7 +22,7 @@ import torch
 from config import UserError
 from generate import Conversations, Row, decode, step
 from model import SAGE, note_window
-from support.runtime import time_limit
+from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import Entry, Episode, Task, failed
 from worlds.tools import Fault, read

@@ -40,7 +40,8 @@ from losses import cross_entropy
 from model import flops_per_token
 from support import checkpoint
 from support import provenance
-from support import runtime
+from support import machine
+from support.interrupts import stop_requested
 from support import settings
 from support.packing import PackedLoader
 from support.tokenizer import Tokenizer
@@ -182,11 +183,11 @@ def learn(stage: Stage, rows: PackedLoader, first: int, last: int, **kept) -> No
         ).sum(-1)  # (B, T)
         return loss + c.kl * (divergence * weights).sum() / weights.sum()
 
-    loss_of = runtime.compiled(loss_of, c.compile, last - first, stage.device)
+    loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
     tokens_per_step = c.batch * c.sequence
     flops_per_step = tokens_per_step * flops_per_token(model.config, c.sequence)
     meter = Meter(first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(first + 1, last + 1):
             tokens, targets, weights, documents = (
                 tensor.to(stage.device)

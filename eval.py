@@ -35,7 +35,7 @@ from support import checkpoint
 from support.qwen import is_qwen
 from support import settings
 from support import provenance
-from support import runtime
+from support import machine
 from config import Config, UserError
 from worlds.expert import fingerprint
 from agent import Rollout, episode_rates, rollouts
@@ -210,7 +210,7 @@ def table(runs: list[Path], measured: list[dict[str, float | None]], worlds: lis
 
 def main() -> None:
     config = settings.from_command_line()
-    device = runtime.pick_device(config.eval.device)
+    device = machine.pick_device(config.eval.device)
     torch.set_float32_matmul_precision("medium")
     lineage = Path(config.out).parent
     runs = [Path(settings.absolute(name)) for name in config.eval.runs.split(",") if name] or [

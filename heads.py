@@ -36,7 +36,7 @@ from torch import Tensor
 
 from support import settings
 from support import provenance
-from support import runtime
+from support.interrupts import stop_requested
 from config import Model, UserError
 from support.packing import Packed, pack
 from losses import (
@@ -544,7 +544,7 @@ def main() -> None:
 
     # -- learning
     interval, logged, seen = time.perf_counter(), stage.first, Counter()
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             chosen = [train[i] for i in order[step - 1]]
             steps = pack_steps(chosen, model.config)

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 
 from support import settings
-from support import runtime
+from support.interrupts import stop_requested
 from config import Config, Dpo, Ppo, UserError
 from support.packing import PackedLoader, pack
 from worlds.expert import preference, trajectory
@@ -184,7 +184,7 @@ def dpo(config: Config) -> None:
             )[0]
 
     interval, logged, seen = time.perf_counter(), stage.first, Counter()
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             epoch, place = divmod(
                 step - 1, count // c.batch
@@ -348,7 +348,7 @@ def ppo(config: Config) -> None:
 
     began, logged, rollout_seconds, flops = time.perf_counter(), stage.first, 0.0, 0.0
     drawn, seen = [], defaultdict(list)  # a log interval's episodes, and numbers to be averaged
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             # -- episodes and their rewards
             rollout_seconds -= time.perf_counter()

@@ -27,7 +27,7 @@ from support import chat_template
 from support import checkpoint
 from support.qwen import is_qwen, load_qwen
 from support import settings
-from support import runtime
+from support import machine
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from generate import compiled_step, generate, step
@@ -53,7 +53,7 @@ from worlds.terminal import task_of
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     """The model and tokenizer of a run's folder or of Qwen2.5's, with the window asked for."""
-    device = runtime.pick_device(sample.device)
+    device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if is_qwen(sample.run):
         model, name = load_qwen(sample.run, dtype, device), sample.run
@@ -265,7 +265,7 @@ def main() -> None:
         sample.compile == "on"
         or sample.compile == "auto"
         and sample.tokens >= 1000
-        and runtime.can_compile("cpu" if on_cpu else "cuda")
+        and machine.can_compile("cpu" if on_cpu else "cuda")
     )
     began = time.perf_counter()
     texts = generate(

@@ -27,7 +27,9 @@ from support.qwen import load_qwen, read_qwen_config
 from support import settings
 from support.token_files import TokenLoader, batches_in_order, token_files
 from support import provenance
-from support import runtime
+from support import machine
+from support.interrupts import stop_requested
+from support.log import Log, draw_curve, read_log
 from support.tokenizer_folder import load_tokenizer
 from config import Config, UserError
 from generate import generate
@@ -128,10 +130,10 @@ def main() -> None:
         c.steps = stored.train.steps
 
     # -- device: products in bf16 where that is faster, weights in float32
-    device = runtime.pick_device(c.device)
-    runtime.settle(device)
+    device = machine.pick_device(c.device)
+    machine.set_arithmetic(device)
     torch.manual_seed(c.seed)
-    dtype = runtime.pick_dtype(c.dtype, device)
+    dtype = machine.pick_dtype(c.dtype, device)
     c.dtype = str(dtype).removeprefix("torch.")
     autocast = torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16)
 
@@ -180,7 +182,7 @@ def main() -> None:
                 "give the same command with --resume, or another --out to begin "
                 f"anew{plan}"
             )
-        logged = runtime.read_log(config.out) if Path(config.out, "log.jsonl").exists() else []
+        logged = read_log(config.out) if Path(config.out, "log.jsonl").exists() else []
         if meta["step"] >= c.steps and any(record.get("part") is False for record in logged):
             print(
                 f"{config.out} is complete: all {c.steps:,} steps are in {last}; more of them "
@@ -204,7 +206,7 @@ def main() -> None:
         )
 
     compiled = c.compile == "on" or (
-        c.compile == "auto" and c.steps >= 500 and runtime.can_compile(device)
+        c.compile == "auto" and c.steps >= 500 and machine.can_compile(device)
     )
     c.compile = "on" if compiled else "off"
     if compiled:
@@ -233,8 +235,8 @@ def main() -> None:
     # -- what will happen
     tokens_a_step = c.batch * c.accumulation * config.data.sequence
     flops_a_step = tokens_a_step * flops_per_token(config.model, config.data.sequence)
-    peak = runtime.matmul_peak(device, dtype)
-    log = runtime.Log(config.out, c.steps, first)
+    peak = machine.matmul_peak(device, dtype)
+    log = Log(config.out, c.steps, first)
     log.say(
         f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {config.model.layers} layers × {config.model.width} wide, {config.model.embedding} embedding, "
         f"on {device}, {'compiled' if compiled else 'not compiled'}"
@@ -309,7 +311,7 @@ def main() -> None:
 
     # -- the loop; the rate warms up, stays, and falls (Warmup-Stable-Decay)
     interval, logged = time.perf_counter(), first
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
             scale = set_rate(optimizers, c, step, c.steps)
             loss = gate = 0.0
@@ -383,7 +385,7 @@ def main() -> None:
     )
     run = os.path.relpath(config.out, settings.ROOT)
     print(
-        f"saved     {checkpoint.latest(config.out)}\ncurve     {runtime.draw_curve(config.out, f'{run}: {bits:.3f} bits a byte held out')}"
+        f"saved     {checkpoint.latest(config.out)}\ncurve     {draw_curve(config.out, f'{run}: {bits:.3f} bits a byte held out')}"
     )
     flag = "" if run == Config().out else f" --run {run}"
     print(

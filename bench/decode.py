@@ -23,7 +23,7 @@ import transformers
 
 from support.qwen import load_qwen
 from support import result_tables as results
-from support import runtime
+from support import machine
 from generate import compiled_step, generate
 
 
@@ -59,7 +59,7 @@ def measure(
         "transformers generate": peer,
         "eager": lambda: generate(ours, prompt.tolist(), tokens),
     }
-    if runtime.can_compile("cpu"):
+    if machine.can_compile("cpu"):
         fast = compiled_step(ours)
         runners["compiled"] = lambda: generate(ours, prompt.tolist(), tokens, step=fast)
     outputs, times = {}, {runner: [] for runner in runners}
@@ -138,7 +138,7 @@ def main() -> None:
         tie_word_embeddings=True,
     )
     units = (
-        runtime.pick_dtype("auto", "cpu") == torch.bfloat16
+        machine.pick_dtype("auto", "cpu") == torch.bfloat16
     )  # without bf16 units the peer needs a second a token
     cases = {
         "small": (small, torch.float32, 200, rounds, "≥ 8"),

@@ -30,7 +30,8 @@ from support import checkpoint
 from support import settings
 from support.token_files import token_files
 from support import result_tables as results
-from support import runtime
+from support import machine
+from support.log import read_log
 from support import tokenizer, tokenizer_folder
 
 FOLDER = ROOT / "out" / "learning"
@@ -60,7 +61,7 @@ def train(config: str, out: Path, seed: int, steps: int, *more: str) -> float:
         if checkpoint.checkpoints(out):
             command.append("--resume")
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return next(r["bits_per_byte"] for r in reversed(runtime.read_log(out)) if "bits_per_byte" in r)
+    return next(r["bits_per_byte"] for r in reversed(read_log(out)) if "bits_per_byte" in r)
 
 
 def milliseconds(config: str, out: Path) -> float:
@@ -76,9 +77,9 @@ def milliseconds(config: str, out: Path) -> float:
         "--train.log-every",
         "5",
         "--train.compile",
-        "on" if runtime.can_compile("cpu") else "off",
+        "on" if machine.can_compile("cpu") else "off",
     )
-    return min(r["ms"] for r in runtime.read_log(out)[1:] if "ms" in r)
+    return min(r["ms"] for r in read_log(out)[1:] if "ms" in r)
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:

@@ -30,7 +30,8 @@ from support.qwen import is_qwen, load_qwen
 from support.weights import allocate_model
 from support import settings
 from support import provenance
-from support import runtime
+from support import machine
+from support.log import Log, draw_curve
 from config import Config, Loop, Model, UserError
 from worlds.expert import fingerprint
 from model import SAGE
@@ -113,7 +114,7 @@ class Meter:
         yield
         self.began += time.perf_counter() - start
 
-    def log_line(self, log: runtime.Log, step: int, peak: float, **figures: float) -> None:
+    def log_line(self, log: Log, step: int, peak: float, **figures: float) -> None:
         """Log `figures` (the means, where none are given) and the speed; `peak` is in FLOP/s."""
         seconds = time.perf_counter() - self.began
         log.line(
@@ -162,8 +163,8 @@ class Stage:
         self.source = (
             Path(settings.absolute(section.start)) if section.start else lineage / previous
         )
-        self.device = runtime.pick_device(section.device)
-        runtime.settle(self.device)
+        self.device = machine.pick_device(section.device)
+        machine.set_arithmetic(self.device)
         torch.manual_seed(section.seed)
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not is_qwen(self.source):
@@ -200,7 +201,7 @@ class Stage:
         else:
             self.model = self.another(self.source)
             config.model = self.model.config
-        dtype = runtime.pick_dtype(section.dtype, self.device)
+        dtype = machine.pick_dtype(section.dtype, self.device)
         section.dtype = str(dtype).removeprefix("torch.")
         self.autocast = torch.autocast(
             self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16
@@ -221,8 +222,8 @@ class Stage:
             self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
         if done:
             checkpoint.load_checkpoint(origin, self.model, self.optimizers, heads)
-        self.peak = runtime.matmul_peak(self.device, dtype)
-        self.log = runtime.Log(self.folder, steps, self.first)
+        self.peak = machine.matmul_peak(self.device, dtype)
+        self.log = Log(self.folder, steps, self.first)
         self.log.say(
             f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
             f"products in {str(dtype).removeprefix('torch.')}"
@@ -402,5 +403,5 @@ class Stage:
         """Close the log, draw the curve of one or two logged figures, and say where everything is."""
         self.log.bar.close()
         print(
-            f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}"
+            f"saved   {checkpoint.latest(self.folder)}\ncurve   {draw_curve(self.folder, f'stage {self.name}', left, right)}"
         )

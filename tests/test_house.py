@@ -17,7 +17,8 @@ from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  config  support.settings  support.provenance  support.result_tables  support.runtime
+    support.openmp  config  support.settings  support.provenance  support.result_tables
+    support.machine  support.log  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  support.tokenizer
     support.tokenizer_folder  support.tokenizer_train  support.chat_template  losses  fast.muon  fast.kernels  attention  model
     worlds.sandbox  worlds.base

@@ -44,8 +44,8 @@ import support.openmp
 import torch
 torch.set_num_threads(1)
 import config, distill, heads, rl, train
-from support import checkpoint, runtime
-runtime.matmul_peak = lambda *a, **k: 1e9
+from support import checkpoint, machine
+machine.matmul_peak = lambda *a, **k: 1e9
 rl.reward = lambda episode, c: float(sum(episode.tokens) % 5)
 
 def lineage():

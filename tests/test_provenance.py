@@ -23,7 +23,7 @@ from worlds import expert
 import heads
 from support import provenance
 import rl
-from support import runtime
+from support import machine
 from worlds import teacher
 from support import tokenizer as tokenizers
 from support import tokenizer_folder
@@ -66,7 +66,7 @@ def lineage(tmp_path, monkeypatch):
 
     `config(...)` reads the settings, some changed: config({"distill.tries": 2}, resume=True).
     """
-    monkeypatch.setattr(runtime, "matmul_peak", lambda *a, **k: 1e9)
+    monkeypatch.setattr(machine, "matmul_peak", lambda *a, **k: 1e9)
     text = tmp_path / "text"
     text.mkdir()
     for number in range(20):

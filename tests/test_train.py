@@ -119,11 +119,11 @@ def test_six_steps_are_three_and_a_kill_in_a_save_and_three(tmp_path, settings):
 REPEATED = """
 import support.openmp
 import torch
-from support import runtime
-if not runtime.can_compile("cpu"):
+from support import machine
+if not machine.can_compile("cpu"):
     raise SystemExit(77)
 torch.set_num_threads(2)
-runtime.settle("cpu")
+machine.set_arithmetic("cpu")
 from config import Model
 from model import SAGE
 torch.manual_seed(0)
@@ -138,7 +138,7 @@ assert len(seen) == 1, len(seen)
 
 
 def test_two_threads_repeat_themselves_to_the_bit():
-    """A compiled step's gradients, again and again; without runtime.settle the embedding's differ
+    """A compiled step's gradients, again and again; without machine.set_arithmetic the embedding's differ
     every time, as its sums come in the order of whichever thread is first.
     """
     result = subprocess.run(
