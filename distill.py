@@ -34,7 +34,6 @@ import torch
 import torch.nn.functional as F
 
 from agent import AGAIN, Rollout, episode_rates, prompt_of, revision_prefix, rollouts
-from attention import check_documents
 from config import Config, Distill, UserError
 from losses import cross_entropy
 from model import flops_per_token
@@ -44,8 +43,9 @@ from support import machine
 from support.interrupts import stop_requested
 from support import settings
 from support.packing import PackedLoader
+from support.model_checks import check_documents
 from support.tokenizer import Tokenizer
-from support.training_run import Meter, Stage
+from support.training_run import Meter, TrainingRun
 from worlds import expert
 from worlds.base import Difficulty, Tasks
 from worlds.labels import PART_NAMES, PARTS, encode_episode, first_wrong_step, message_spans
@@ -152,7 +152,7 @@ def teacher_identity(c: Distill) -> dict:
     return {"distill.kl_teacher": run and checkpoint.weights_identity(run)}
 
 
-def learn(stage: Stage, rows: PackedLoader, first: int, last: int, **kept) -> None:
+def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
     c = stage.section
     model = stage.model
@@ -165,7 +165,7 @@ def learn(stage: Stage, rows: PackedLoader, first: int, last: int, **kept) -> No
                 f"{model.config.vocab_size}; their logits cannot be compared"
             )
         documents = rows.tensors[3]  # rows were packed for the student
-        check_documents(documents, teacher.config.window, teacher.config.landmark_stride)
+        check_documents(documents, teacher.config)
 
     def loss_of(tokens, targets, weights, documents):
         """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens."""
@@ -247,7 +247,7 @@ def distill(config: Config) -> None:
     file = Path(settings.absolute(c.file))
     file_digest = provenance.digest(file) if c.file and file.is_file() else None
     made_from = {"distill.file": file_digest, **teacher_identity(c)}
-    stage = Stage(config, "distilled", "base", c.steps, c, made_from=made_from)
+    stage = TrainingRun(config, "distilled", "base", c.steps, c, made_from=made_from)
     if stage.finished():
         return
 
@@ -362,7 +362,7 @@ class Buffer:
 
 
 def revise(
-    stage: Stage, failures: list[Failure], seed: int
+    stage: TrainingRun, failures: list[Failure], seed: int
 ) -> list[tuple[Failure, list[int], list[bool]] | None]:
     """The student tries each failed task again, given its attempt and the critique.
 
@@ -383,7 +383,7 @@ def revise(
     return results
 
 
-def reflection_round(stage: Stage, number: int) -> tuple[list[dict], dict]:
+def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]:
     """Round `number` of Algorithm 1 with the present student: the buffer's rows, and figures.
 
     for each task x:
@@ -459,7 +459,7 @@ def reflection_round(stage: Stage, number: int) -> tuple[list[dict], dict]:
     return buffer.rows, figures
 
 
-def write_buffer(stage: Stage, number: int, file: Path, made_from: dict) -> None:
+def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -> None:
     """Play a round and write its buffer, one example per line."""
     c = stage.section
     began = time.perf_counter()
@@ -484,7 +484,7 @@ def write_buffer(stage: Stage, number: int, file: Path, made_from: dict) -> None
 def reflect(config: Config) -> None:
     """Stage 2 of §3.1: rounds of Algorithm 1, each with the student that the last one left."""
     c = config.distill
-    stage = Stage(
+    stage = TrainingRun(
         config,
         "reflected",
         "distilled",
@@ -504,7 +504,7 @@ def reflect(config: Config) -> None:
     stage.finish()
 
 
-def learn_from_round(stage: Stage, number: int, first: int, last: int, within: bool) -> None:
+def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, within: bool) -> None:
     """Play a round, or read the buffer that a stopped run left, and learn from it."""
     c = stage.section
     if within:

@@ -30,8 +30,9 @@ from support import settings
 from support import machine
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
-from generate import compiled_step, generate, step
-from mch import Heads
+from fast.decoding import compiled_step
+from generate import generate, next_logits
+from mch import ThinkingHeads
 from model import SAGE
 from fast.thinking import think
 from think import Thinking
@@ -76,7 +77,7 @@ def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> Non
     tokens = tokenizer.encode(text)
     with torch.no_grad():
         gates = torch.sigmoid(
-            model.embedding.gate_logits(
+            model.embedding.prose_logits(
                 torch.tensor([tokens], device=next(model.parameters()).device)
             )
         )[0].tolist()
@@ -186,7 +187,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     """
     device, plain = str(next(model.parameters()).device), is_qwen(sample.run)
     heads = (
-        Heads(model.config).to(device)
+        ThinkingHeads(model.config).to(device)
         if plain
         else checkpoint.load_heads(sample.run, model.config, device)
     )
@@ -274,10 +275,10 @@ def main() -> None:
         sample.tokens,
         sample.temperature,
         sample.top_p,
-        tokenizer.stop,
-        sample.seed,
-        compiled_step(model) if compiled else step,
-        stream,
+        stop=tokenizer.stop,
+        seed=sample.seed,
+        step=compiled_step(model) if compiled else next_logits,
+        on_token=stream,
     )
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))

@@ -1,14 +1,16 @@
 """Landmark attention's speed and memory beside what else could compute it, each backend by its
 name.
 
-    python bench/attention.py             all that this machine can measure, then the picture; about four minutes on two CPU cores
+    python bench/attention.py             all that this machine can measure, then the picture;
+                                          about four minutes on two CPU cores
     python bench/attention.py memory      peak memory from 4k to 128k tokens, and the cache's size
     python bench/attention.py long        a small model reads 128k tokens and decodes
     python bench/attention.py cpu         forward and backward, 2k to 32k tokens
-    python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape; "not measured" without a GPU
+    python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape;
+                                          "not measured" without a GPU
     python bench/attention.py picture     docs/attention.png from the recorded figures
 
-TFLOP/s count visible pairs only (4d a pair forward, 10d backward), so a backend that computes
+TFLOP/s count visible pairs only (4d per pair forward, 10d backward), so a backend that computes
 hidden pairs shows a lower figure.
 """
 
@@ -32,15 +34,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from support import result_tables as results
-from attention import (
-    LandmarkCache,
-    blocked,
-    decode_op,
-    definition,
-    landmark_attention,
-    mask,
-    visible,
-)
+from attention import LandmarkCache, definition, landmark_attention, mask, visible
+from config import Model
+from fast.attention import decode_op
 
 WINDOW, STRIDE = 4096, 64
 
@@ -81,7 +77,7 @@ def seconds(call: Callable[[], object], device: str, repeats: int = 5) -> list[f
 
 
 # Memory
-# -------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def resident(peak: bool = False) -> int:
@@ -164,7 +160,10 @@ def memory() -> None:
             )
         if kind == "blocked path":
             a, b, r2, off = fit(lengths, used)
-            line = f"{a + b * WINDOW:.1f} MB + {b * 1000:.1f} kB · T/k, R² {r2:.6f}, at most {off:.1%} off"
+            line = (
+                f"{a + b * WINDOW:.1f} MB + {b * 1000:.1f} kB · T/k, "
+                f"R² {r2:.6f}, at most {off:.1%} off"
+            )
             print(f"  beyond the window {line}")
             results.record(
                 "attention",
@@ -175,14 +174,18 @@ def memory() -> None:
                 note=f"{line}; {4 * 64 * 4} of the slope are the output and the three gradients",
             )
     print(
-        "cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB"
+        "cache of one sequence at Qwen2.5-32B's shape "
+        "(64 layers, 8 key-value heads, d 128, bf16), GB"
     )
-    lengths, sizes = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576), []
+    shape = Model(layers=64, kv_heads=8, head_dim=128, window=WINDOW, landmark_stride=STRIDE)
+    lengths = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576)
+    sizes = []
     for T in lengths:
-        sizes.append(LandmarkCache(64, 1, 8, 128, WINDOW, STRIDE, T, torch.bfloat16, "meta").bytes)
+        sizes.append(LandmarkCache(shape, 1, T, torch.bfloat16, "meta").bytes)
         dense = 64 * 8 * 128 * 2 * 2 * T
         print(
-            f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times"
+            f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  "
+            f"{dense / sizes[-1]:5.1f} times"
         )
         results.record(
             "attention",
@@ -206,7 +209,6 @@ def memory() -> None:
 
 def long() -> None:
     """A small model reads 131 000 tokens in chunks and decodes 16 more."""
-    from config import Model
     from model import SAGE, State
 
     T = 131_072
@@ -233,9 +235,10 @@ def long() -> None:
             token = model.logits(hidden[:, -1:]).argmax(-1)
             hidden = model.hidden(token, state=state)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    per_token = (time.perf_counter() - read) / 16
     print(
-        f"128k tokens: read in {read - start:.1f} s, decoded at {(time.perf_counter() - read) / 16 * 1000:.1f} ms a token, {used:.2f} GB of memory at most, "
-        f"cache {state.cache.bytes / 1e6:.1f} MB"
+        f"128k tokens: read in {read - start:.1f} s, "
+        f"decoded at {per_token * 1000:.1f} ms per token, {used:.2f} GB of memory at most, cache {state.cache.bytes / 1e6:.1f} MB"
     )
     results.record(
         "attention",
@@ -255,7 +258,7 @@ def long() -> None:
 
 
 # CPU
-# ----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def cpu(
@@ -265,7 +268,8 @@ def cpu(
 ) -> None:
     H, K, d = 2, 1, 64
     print(
-        f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, window {window}, stride {STRIDE}: milliseconds forward | forward and backward"
+        f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, "
+        f"window {window}, stride {STRIDE}: milliseconds forward | forward and backward"
     )
     for T in lengths:
         q, k, v = tensors(T, H, K, d, torch.float32, "cpu")
@@ -278,7 +282,8 @@ def cpu(
             ),
         }
         if T <= 8192:  # its mask is T × T
-            seen = mask(T, window, STRIDE, None, "cpu")
+            index = torch.arange(T)
+            seen = mask(index, index, window, STRIDE)
             backends["SDPA with the mask"] = lambda: F.scaled_dot_product_attention(
                 q, k, v, attn_mask=seen, enable_gqa=True
             )
@@ -287,7 +292,8 @@ def cpu(
                 forward = seconds(call, "cpu")
             both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)), "cpu")
             print(
-                f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | {statistics.median(both) * 1e3:9.1f}",
+                f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | "
+                f"{statistics.median(both) * 1e3:9.1f}",
                 flush=True,
             )
             if record:
@@ -304,7 +310,7 @@ def cpu(
 
 
 # GPU
-# ----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def flex(
@@ -369,7 +375,8 @@ def gpu(
     """
     peak = matmul_peak(device, 8192 if device == "cuda" else 64, dtype)
     print(
-        f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; H {H}, K {K}, d {d}, window {window}, stride {stride}"
+        f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; "
+        f"H {H}, K {K}, d {d}, window {window}, stride {stride}"
     )
     timed: dict[str, float] = {}
 
@@ -436,8 +443,10 @@ def gpu(
                 NotImplementedError,
             ) as error:  # out of memory, or no such backend on this device
                 print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
-        cache = LandmarkCache(1, 1, K, d, window, stride, T, dtype, device)
-        slots, last = cache.ring + cache.landmarks, torch.full((1,), T - 1, device=device)
+        shape = Model(layers=1, kv_heads=K, head_dim=d, window=window, landmark_stride=stride)
+        cache = LandmarkCache(shape, 1, T, dtype, device)
+        slots = cache.ring + cache.landmarks
+        last = torch.full((1,), T - 1, device=device)
         one = q[:, :, -1:].detach()
         with torch.no_grad():
             note(
@@ -463,7 +472,7 @@ def gpu(
 
 
 # Picture
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def picture() -> None:
@@ -476,8 +485,8 @@ def picture() -> None:
         r["name"]: r["value"] for r in json.loads((results.FOLDER / "attention.json").read_text())
     }
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), constrained_layout=True)
-    seen = mask(96, 16, 8, None, "cpu").float()
     i = torch.arange(96)
+    seen = mask(i, i, 16, 8).float()
     seen[(i[:, None] - i >= 16) & (i % 8 == 0)] *= (
         0.55  # landmarks beyond the window in a lighter tone
     )

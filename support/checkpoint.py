@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from config import Config, Model, UserError
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from support import provenance, settings
 from support import result_tables as results
@@ -272,12 +272,12 @@ def load_run(
     return model.eval(), config, meta
 
 
-def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
+def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> ThinkingHeads:
     """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
 
     Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py
     may have a value head alone), where they are damaged, or where they were trained for another
-    shape. Heads(config) are untrained ones, and say so in `trained`.
+    shape. ThinkingHeads(config) are untrained ones, and say so in `trained`.
     """
     found = checkpoints(folder)
     path = found[-1] / "heads.safetensors" if found else Path(folder)
@@ -290,6 +290,6 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
             f"{folder} has no thinking heads; train them with python heads.py config/toy.py "
             f"--heads.start {folder}, and name the run it writes"
         )
-    heads = Heads(config)
+    heads = ThinkingHeads(config)
     copy_own_weights(heads, path, found[-1])
     return heads.to(device).eval()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from config import UserError
+from fast.compiling import compile_training
 
 
 def pick_device(name: str) -> str:
@@ -93,4 +94,4 @@ def compiled(function: Callable, setting: str, steps: int, device: str) -> Calla
     if setting == "off" or setting == "auto" and (steps < 500 or not can_compile(device)):
         return function
     print("compiling, up to a minute the first time on a machine", flush=True)
-    return torch.compile(function)
+    return compile_training(function)

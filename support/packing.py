@@ -8,6 +8,7 @@ from torch import Tensor
 
 from config import Model, UserError
 from losses import IGNORE
+from support.model_checks import document_alignment
 
 # An example: its token IDs, and for each whether it is taught, or how much.
 Examples = list[tuple[list[int], list[bool] | list[float]]]
@@ -33,7 +34,7 @@ def pack(examples: Examples, sequence: int, model: Model, padding: int = 0) -> P
     first token, so they are then the same tokens as when the document stands alone. An example
     longer than a row is left out, and its place says so. Raises UserError when none fits.
     """
-    align = model.landmark_stride if sequence > model.window else 1
+    align = document_alignment(model, sequence)
     fitting = [index for index, (ids, _) in enumerate(examples) if len(ids) <= sequence]
     if not fitting:
         raise UserError(

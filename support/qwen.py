@@ -297,12 +297,12 @@ def load_qwen(
     if additions.exists():
         with open_safetensors(additions) as file:
             own = set(file.keys())
-            kernel = config.gate_kernel
-            width = config.gate_width
+            kernel = config.prose_kernel
+            width = config.prose_width
             if "embedding.convolution" in own:
                 kernel, width = file.get_slice("embedding.convolution").get_shape()
         smeared = any("smear" in name for name in own)
-        config = replace(config, previous_token=smeared, gate_kernel=kernel, gate_width=width)
+        config = replace(config, previous_token=smeared, prose_kernel=kernel, prose_width=width)
     ignored = [name for name in files if name.endswith("rotary_emb.inv_freq")]  # θ says it
     if config.tied and "lm_head.weight" in files:
         if not equal_tensors(files, "lm_head.weight", "model.embed_tokens.weight"):

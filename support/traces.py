@@ -23,7 +23,7 @@ from torch import Tensor
 from support import provenance
 from attention import visible
 from config import Think
-from mch import ExtraBlock, Heads, surprise_of
+from mch import ExtraBlock, ThinkingHeads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from support.tokenizer import Tokenizer
@@ -76,14 +76,14 @@ def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
         project(x).view(1, T, -1, c.head_dim).transpose(1, 2) for project in (a.q, a.k)
     )  # (1, H or K, T, d)
     if c.previous_token:
-        k = a.smeared(k, None, None, None, 0)
+        k = a.smeared(k)
     here = torch.arange(T, device=inputs.device)
     cos, sin = rotary(here[None], c.head_dim, c.rope_theta)
     q, k = (
         rotate(q, cos, sin)[0, :, places],
         rotate(k, cos, sin)[0].repeat_interleave(c.heads // c.kv_heads, 0),
     )  # (H, S, d), (H, T, d)
-    seen = visible(here[places, None], here[None], c.window, c.landmark_stride)  # (S, T)
+    seen = visible(here[places, None], here[None], c.window, a.stride)  # (S, T)
     return (q @ k.mT * c.head_dim**-0.5).masked_fill(~seen, -1e30).softmax(-1).transpose(0, 1)
 
 
@@ -91,7 +91,7 @@ def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
 def record(
     thinking: Thinking,
     model: SAGE,
-    heads: Heads,
+    heads: ThinkingHeads,
     tokenizer: Tokenizer,
     settings: Think,
     note: str = "",
@@ -106,7 +106,7 @@ def record(
     known = surprise_of(model, tokens, hidden, torch.tensor([r.action_mask], device=tokens.device))
     confidence = heads["meta"].confidence(heads["meta"](hidden, known))[0]
     gates = (
-        torch.sigmoid(model.embedding.gate_logits(tokens))[0].tolist()
+        torch.sigmoid(model.embedding.prose_logits(tokens))[0].tolist()
         if model.config.embedding == "split"
         else [0.5] * len(r.tokens)
     )
@@ -119,7 +119,7 @@ def record(
         ):
             ends.append(place)
     looks = (
-        attention_of(heads["meta"], heads["meta"].seen(hidden, known)[0], ends).mean(1).tolist()
+        attention_of(heads["meta"], heads["meta"].block_inputs(hidden, known)[0], ends).mean(1).tolist()
         if ends
         else []
     )

@@ -1,6 +1,7 @@
 """Packed rows longer than the window: in every stage a document is read as if it stood alone."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import distill
 import heads as heads_script
 import rl
 from support import tokenizer as tokenizers
-from attention import check_documents
+from support.model_checks import check_documents
 from config import Config, Distill, Dpo, Heads, Model, Ppo, UserError
 from mch import ExtraBlock
 from model import SAGE
@@ -111,7 +112,7 @@ def compared(monkeypatch):
         monkeypatch.setattr(of, method, compare)
 
     watch(SAGE, "hidden")
-    watch(ExtraBlock, "after")
+    watch(ExtraBlock, "transform")
     return found
 
 
@@ -123,7 +124,7 @@ def without_chance(monkeypatch):
         tokens, own = completion(*given)
         return (tokens, own) if given[0].seed % 2 else (tokens[-70:], own[-70:])
 
-    def loud(shape, seed, heads=heads_script.Heads):
+    def loud(shape, seed, heads=heads_script.ThinkingHeads):
         # as they begin, the heads' blocks give back what they are given
         made = heads(shape, seed)
         for name, p in made.named_parameters():
@@ -133,14 +134,14 @@ def without_chance(monkeypatch):
 
     monkeypatch.setattr(rl, "completion", some_short)
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 5))
-    monkeypatch.setattr(heads_script, "Heads", loud)
+    monkeypatch.setattr(heads_script, "ThinkingHeads", loud)
 
 
 STAGES = [
     (distill.distill, [("SAGE", "loss_of")]),
     (distill.reflect, [("SAGE", "loss_of")]),
-    (rl.dpo, [("SAGE", "total_log_probs"), ("SAGE", "taught_log_probs"), ("SAGE", "replay_loss")]),
-    (rl.ppo, [("SAGE", "evaluate"), ("SAGE", "replay_loss")]),
+    (rl.dpo, [("SAGE", "taught_log_probs")]),
+    (rl.ppo, [("SAGE", "evaluate_policy"), ("SAGE", "taught_log_probs")]),
     (
         heads_script.main,
         [
@@ -216,10 +217,10 @@ def test_rows_that_were_packed_for_another_model_are_refused():
 def test_where_documents_may_begin(documents, window, fits):
     rows = torch.tensor([[0] * 8, documents])
     if fits:
-        check_documents(rows, window, 4)
+        check_documents(rows, replace(NARROW, window=window, landmark_stride=4))
         return
     with pytest.raises(UserError, match="of row 1 does not begin"):
-        check_documents(rows, window, 4)
+        check_documents(rows, replace(NARROW, window=window, landmark_stride=4))
 
 
 def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
