@@ -77,13 +77,14 @@ SUPPORTED = dict(
     fusion_config=(None, {}),  # transformers 5: matrices that are stored as one
     architectures=(None, [], ["Qwen2ForCausalLM"]),
 )
-# Keys that are read below, and keys without effect on logits (training, generation, labels, origin).
+# Keys that are read below; then keys without effect on logits (training, generation, origin).
 READ_KEYS = """model_type vocab_size hidden_size num_hidden_layers num_attention_heads
     num_key_value_heads head_dim intermediate_size max_position_embeddings rope_theta
     rope_scaling rope_parameters
     rms_norm_eps tie_word_embeddings use_sliding_window sliding_window max_window_layers layer_types
     quantization_config quantization compression_config""".split()
-HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype dtype initializer_range
+HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype dtype
+    initializer_range
     use_cache attention_dropout bos_token_id eos_token_id pad_token_id id2label label2id num_labels
     problem_type return_dict output_hidden_states output_attentions chunk_size_feed_forward
     is_encoder_decoder is_decoder attn_implementation _attn_implementation
