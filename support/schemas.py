@@ -8,8 +8,8 @@ drafts' spellings, and the bounds.
   busy for a year: references that double, alternatives of alternatives, a pattern that backtracks.
   No library can be stopped from inside, but the kernel can stop it: it ends the process
   VERDICT_SECONDS after a question (an interval timer) and refuses it more than MEMORY (a resource
-  limit), whatever it is doing. The process starts with the first question (0.1 s); a question costs about 30 µs, and
-  40 µs more where the schema is new.
+  limit), whatever it is doing. The process starts with the first question (0.1 s); a
+  question costs about 30 µs, and 40 µs more where the schema is new.
 - **Invented keys.** A key that the schema does not list is wrong wherever keys are listed: by
   `properties` or `patternProperties`, also through $ref, allOf, anyOf, oneOf, if/then/else and
   dependentSchemas, unless one of these says otherwise with `additionalProperties` or

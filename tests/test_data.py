@@ -52,7 +52,9 @@ def test_standard_library_is_half_prose():
 
 def test_token_files_hold_the_text_and_its_kinds(text):
     toy = tokenizer.toy()
-    train, held_out = token_files.token_files(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    train, held_out = token_files.token_files(
+        Data(path=str(text), validation=0.3), toy, say=lambda _: None
+    )
     whole = "".join(toy.decode(file.tokens) for file in (train, held_out))
     assert sorted(whole.split("<|endoftext|>"))[1:] == sorted(
         path.read_text() for path in text.iterdir()
@@ -68,7 +70,9 @@ def test_token_files_hold_the_text_and_its_kinds(text):
     )
     assert np.array_equal(again.tokens, train.tokens)
     (text / "f0.py").write_text("changed = True\n" * 50)
-    changed, _ = token_files.token_files(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    changed, _ = token_files.token_files(
+        Data(path=str(text), validation=0.3), toy, say=lambda _: None
+    )
     assert changed.header["source"] != train.header["source"]
 
 
@@ -97,7 +101,9 @@ def test_kinds_survive_characters_of_several_bytes(text):
 )
 def test_damaged_token_files(text, damage, wanted):
     toy = tokenizer.toy()
-    train, _ = token_files.token_files(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    train, _ = token_files.token_files(
+        Data(path=str(text), validation=0.3), toy, say=lambda _: None
+    )
     path = next((text.parent / "out").rglob("train.tokens"))
     del train
     damage(path)
@@ -144,7 +150,9 @@ def row_of(count):
 
 
 def test_loader_sees_every_example_once_an_epoch_and_ranks_are_disjoint():
-    loaders = [token_files.TokenLoader(row_of(1001), 10, 4, seed=3, rank=rank, ranks=2) for rank in (0, 1)]
+    loaders = [
+        token_files.TokenLoader(row_of(1001), 10, 4, seed=3, rank=rank, ranks=2) for rank in (0, 1)
+    ]
     starts = []
     while loaders[0].epoch == 0:
         batches = [loader.next()[0] for loader in loaders]
@@ -154,7 +162,9 @@ def test_loader_sees_every_example_once_an_epoch_and_ranks_are_disjoint():
                 starts += batch[:, 0].tolist()
     assert len(starts) == len(set(starts)) == 96  # 99 examples less the partial batch
     first = token_files.TokenLoader(row_of(1001), 10, 4, seed=3).next()[0][:, 0]
-    assert not torch.equal(first, token_files.TokenLoader(row_of(1001), 10, 4, seed=4).next()[0][:, 0])
+    assert not torch.equal(
+        first, token_files.TokenLoader(row_of(1001), 10, 4, seed=4).next()[0][:, 0]
+    )
 
 
 def test_loader_goes_on_where_it_was():
@@ -174,7 +184,9 @@ def test_too_little_text_for_a_step():
 
 @given(count=st.integers(2, 400), sequence=st.integers(1, 50), batch=st.integers(1, 5))
 def test_in_order_targets_every_token_once(count, sequence, batch):
-    targets = torch.cat([t.flatten() for _, t in token_files.batches_in_order(row_of(count), sequence, batch)])
+    targets = torch.cat(
+        [t.flatten() for _, t in token_files.batches_in_order(row_of(count), sequence, batch)]
+    )
     assert targets.tolist() == list(range(1, count))
 
 

@@ -177,7 +177,7 @@ def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, mon
     distill.reflect(lineage.config())
     forget(lineage.folder / "reflected", [1, 2, 3, 4])
     with monkeypatch.context() as other:
-        other.setattr(distill, "VERSION", 99)
+        other.setattr(distill, "BUFFER_VERSION", 99)
         with pytest.raises(UserError, match=r"version: \d+ → 99"):
             distill.reflect(lineage.config())
     drawn = expert.draw
@@ -356,7 +356,8 @@ def test_resume_where_there_is_nothing_says_that_it_begins(lineage, capsys):
     lineage.write("distilled")
     distill.distill(
         lineage.config(
-            {"distill.start": str(lineage.folder / "distilled"), "distill.name": "other"}, resume=True
+            {"distill.start": str(lineage.folder / "distilled"), "distill.name": "other"},
+            resume=True,
         )
     )
     assert "there is nothing in other to go on from: it begins" in capsys.readouterr().out
@@ -475,10 +476,7 @@ def test_train_keeps_its_plan_and_says_when_it_is_complete(lineage, monkeypatch,
     assert "is complete" in main("--resume", "--out", lineage.folder / "moved")
     rewrite(
         lineage.folder / "base",
-        lambda meta: [
-            meta["settings"]["train"].pop("z_loss"),
-            meta.pop("tokenizer"),
-        ],
+        lambda meta: [meta["settings"]["train"].pop("z_loss"), meta.pop("tokenizer")],
     )
     assert "is complete" in main("--resume")
     with pytest.raises(UserError, match="no checkpoint in"):

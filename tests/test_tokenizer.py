@@ -116,9 +116,7 @@ def reference() -> Tokenizer:
         [next(documents).text for _ in range(60)] + ["漢字 と 🙂 café naïve Größe Привет"] * 20,
         trainer,
     )
-    tokenizer.add_special_tokens(
-        [AddedToken(marker, normalized=False) for marker in QWEN_SPECIAL]
-    )
+    tokenizer.add_special_tokens([AddedToken(marker, normalized=False) for marker in QWEN_SPECIAL])
     return tokenizer
 
 
@@ -128,9 +126,7 @@ def folders(reference, tmp_path_factory):
     whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
     reference.save(str(whole / "tokenizer.json"))
     reference.model.save(str(parts))
-    added = {
-        str(reference.token_to_id(marker)): dict(content=marker) for marker in QWEN_SPECIAL
-    }
+    added = {str(reference.token_to_id(marker)): dict(content=marker) for marker in QWEN_SPECIAL}
     (parts / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder=added)))
     return folder_tokenizer(whole), folder_tokenizer(parts), whole
 
@@ -535,9 +531,9 @@ def test_a_token_is_made_by_its_listed_merge_alone(tmp_path):
     model["vocab"]["abc"] = 258
     model["merges"].append(["ab", "c"])
     assert folder_tokenizer(write(tmp_path, whole(model))).encode("abc") == [97, 256]
-    assert folder_tokenizer(write(tmp_path, whole({**model, "ignore_merges": True}))).encode("abc") == [
-        258
-    ]  # Llama 3's flag: whole words first
+    assert folder_tokenizer(write(tmp_path, whole({**model, "ignore_merges": True}))).encode(
+        "abc"
+    ) == [258]  # Llama 3's flag: whole words first
 
 
 def test_added_tokens(vocabulary, tmp_path):
@@ -929,7 +925,9 @@ def test_stop_tokens(beside, expected, vocabulary, tmp_path):
 @pytest.mark.parametrize("eos", [999_999, -1, "2", True, [0, None], 1.0])
 def test_stop_tokens_that_are_none(eos, vocabulary, tmp_path):
     with pytest.raises(UserError, match="eos_token_id .* is none of the tokenizer's"):
-        folder_tokenizer(write(tmp_path, whole(vocabulary), generation_config=dict(eos_token_id=eos)))
+        folder_tokenizer(
+            write(tmp_path, whole(vocabulary), generation_config=dict(eos_token_id=eos))
+        )
 
 
 def test_the_end_of_text_may_have_another_name(vocabulary, tmp_path):
