@@ -311,8 +311,8 @@ def test_calibration_is_monotone_and_per_part():
 
 
 def saved(folder, heads, model=None, config=SHAPE):
-    checkpoint.save(
-        folder, Config(model=config), model or SAGE(config, seed=1), [], 1, {}, heads=heads
+    checkpoint.save_checkpoint(
+        folder, Config(model=config), model or SAGE(config, seed=1), [], 1, heads=heads
     )
     return folder
 
