@@ -22,8 +22,10 @@ TOY = tokenizers.toy()
 SETTINGS = """
 from config import Data, Distill, Eval, Model, Train
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=640, previous_token=True)
+distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2,
+                  tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
 eval = Eval(tasks=4, batch=8, room=24)
 """
 
@@ -136,7 +138,7 @@ def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
 
 
 def test_a_complaint_is_the_experts_critique():
-    """Of a rollout that only answers wrongly, the same words as of an episode that the expert sees."""
+    """Of a rollout that only answers wrongly, as of an episode that the expert sees."""
     from worlds.base import Episode
 
     task = next(t for t in (draw("api", 0, i) for i in range(20)) if t.solution)

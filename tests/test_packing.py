@@ -145,8 +145,7 @@ STAGES = [
     (
         heads_script.main,
         [
-            ("SAGE", "main"),
-            ("SAGE", "examine"),
+            ("SAGE", "read_steps"),
             ("SAGE", "forward"),
             ("MetaCognitiveHead", "forward"),
             ("InverseConsistencyHead", "forward"),
@@ -233,10 +232,8 @@ def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
 
 
 def test_the_check_leaves_a_compiled_step_whole():
-    model, packed = (
-        lively(NARROW),
-        data.pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW),
-    )
+    model = lively(NARROW)
+    packed = data.pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW)
     found = torch._dynamo.explain(lambda tokens, documents: model.hidden(tokens, documents).sum())(
         packed.tokens, packed.documents
     )

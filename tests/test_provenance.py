@@ -27,7 +27,7 @@ from support import runtime
 from worlds import teacher
 from support import tokenizer as tokenizers
 import train
-from config import Config, UserError
+from config import Config, Data, UserError
 from conftest import ROOT
 from model import SAGE
 from test_train import weights_and_state
@@ -176,7 +176,7 @@ def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, mon
     distill.reflect(lineage.config())
     forget(lineage.folder / "reflected", [1, 2, 3, 4])
     with monkeypatch.context() as other:
-        other.setattr(distill, "VERSION", 99)
+        other.setattr(distill, "BUFFER_VERSION", 99)
         with pytest.raises(UserError, match=r"version: \d+ → 99"):
             distill.reflect(lineage.config())
     drawn = expert.draw
@@ -417,10 +417,15 @@ def test_a_setting_that_is_new_or_gone_does_not_stop_an_older_run(lineage, capsy
         (lambda path: path.write_text("{}"), "KeyError"),
         (lambda path: path.write_text('{"step": "4", "settings": {}}'), "step is '4'"),
         (
-            lambda path: path.write_text('{"step": 2, "settings": {"model": {"width": "32"}}}'),
+            lambda path: path.write_text(
+                '{"layout": 2, "step": 2, "settings": {"model": {"width": "32"}}}'
+            ),
             "model.width is '32'",
         ),
-        (lambda path: path.write_text('{"step": 2, "settings": {"model": 3}}'), "AttributeError"),
+        (
+            lambda path: path.write_text('{"layout": 2, "step": 2, "settings": {"model": 3}}'),
+            "AttributeError",
+        ),
     ],
 )
 def test_a_damaged_meta_names_the_checkpoint_before(lineage, damage, problem):
@@ -671,10 +676,10 @@ def measured(monkeypatch):
 
     def measure(model, tokenizer, config):
         calls.append(1)
-        return {"success/api greedy": len(calls) / 100, "invented/per call": None}, {
-            "success/api greedy": 3,
-            "invented/per call": 0,
-        }
+        figures = evaluation.Figures()
+        figures.add("success/api greedy", len(calls) / 100, 3)
+        figures.add("invented/per call", None, 0)
+        return figures
 
     monkeypatch.setattr(evaluation, "measure", measure)
     return calls
@@ -738,13 +743,13 @@ def test_two_runs_of_one_name_both_stand_in_the_table(lineage, measured, monkeyp
     ],
 )
 def test_figures_that_cannot_be_measured_are_named(worlds, wanted, silent, tmp_path):
-    text = evaluation.table([tmp_path / "sage"], [{"invented/per call": None}], worlds.split(","))
+    text = evaluation.figures_table([tmp_path / "sage"], [{"invented/per call": None}], worlds.split(","))
     assert all(words in text for words in wanted) and silent not in text
     assert text.splitlines()[1].split() == ["invented/per", "call", "–"]
 
 
 def test_a_table_has_every_runs_rows(tmp_path):
-    text = evaluation.table(
+    text = evaluation.figures_table(
         [tmp_path / "a", tmp_path / "a-very-long-name-of-a-run"],
         [{"x": 0.5}, {"x": 1.0, "y": 0.25}],
         ["api"],
@@ -798,7 +803,7 @@ def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch
     text.mkdir()
     for number in range(40):
         (text / f"f{number}.py").write_text(f"x = {number:02}\n" * 50)
-    asked = settings.Data(path=str(text), validation=0.3)
+    asked = Data(path=str(text), validation=0.3)
     first = data.prepare(asked, toy, say=lambda _: None)[0].header
     path, status = text / "f1.py", os.stat(text / "f1.py")
     path.write_text("x = 99\n" * 50)
@@ -820,7 +825,7 @@ def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch
     )  # what is not read does not matter, nor does where the text lies
     text.rename(tmp_path / "moved")
     data.prepare(
-        settings.Data(path=str(tmp_path / "moved"), validation=0.3),
+        Data(path=str(tmp_path / "moved"), validation=0.3),
         toy,
         say=lambda _: pytest.fail("made before"),
     )

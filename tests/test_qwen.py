@@ -1099,11 +1099,11 @@ def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch
 
     def measured(model, tokenizer, config):
         seen.append((model.config.window, model.config.landmark_stride))
-        return {"success/api greedy": 0.5}, {}
+        return evaluation.Figures({"success/api greedy": 0.5})
 
     monkeypatch.setattr(evaluation, "measure", measured)
     for window, stride in ((24, 8), (24, 8), (32, 8), (32, 4)):
-        evaluation.evaluate(
+        evaluation.evaluate_run(
             source, Config(model=Model(window=window, landmark_stride=stride)), "cpu"
         )
     assert seen == [(24, 8), (32, 8), (32, 4)]  # figures of another window are another model's

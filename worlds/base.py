@@ -575,7 +575,6 @@ hand happen hard head help high however idea important instead item keep kind la
 local low match matter may mean might most must near never next night nor often old order other our over own part past people
 perhaps place plan point possible present problem question quite rather ready real right room second seem set several shall short
 should small something soon start step still such there these thing think those though three through together top toward true turn
-# none is a name, or stands in a held-out wording, or in an opening or ending
 two unless until upon usual very want way week well were when whether while why will wish within world would year your""".split()
 
 
