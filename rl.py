@@ -57,7 +57,7 @@ from support.training_run import Meter, TrainingRun
 from support.tokenizer import Tokenizer
 from worlds.base import Difficulty, Task, Tasks
 
-Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
+Completion = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 
 # --------------------------------------------------------------------------------------------------
 # Both stages: sums and means over packed rows, and the replay of the teacher's episodes.
@@ -69,7 +69,7 @@ def sum_per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
     return sums.index_add(0, documents.flatten() + 1, values.flatten())[1:]
 
 
-def token_weights(
+def mean_weights(
     action_mask: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence"
 ) -> Tensor:
     """Each token's weight (R, T) in a mean over the model's own tokens: they sum to 1, 0 elsewhere.
@@ -123,7 +123,7 @@ def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
 
 def completion(
     task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
-) -> Example:
+) -> Completion:
     """A conversation of which only the messages behind the prompt are taught."""
     tools, style = task.shown_tools(), task.difficulty.style
     shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
@@ -132,12 +132,12 @@ def completion(
     return tokens, taught
 
 
-def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
+def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completion]:
     """Pairs of the safety world, flattened: chosen at even places, rejected at odd ones.
 
     Pairs that do not fit in a row are left out.
     """
-    examples: list[Example] = []
+    examples: list[Completion] = []
     tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style))
     for index in range(c.pairs):
         task = tasks[index]
@@ -155,7 +155,7 @@ def pack_short(examples: list[tuple], model: Model) -> Packed:
 
 
 @torch.no_grad()
-def completion_log_probs(model: SAGE, examples: list[Example], together: int = 128) -> Tensor:
+def completion_log_probs(model: SAGE, examples: list[Completion], together: int = 128) -> Tensor:
     """log P of each example's taught tokens, summed, (N,)."""
     sums = []
     for start in range(0, len(examples), together):
@@ -234,7 +234,7 @@ def dpo(config: Config) -> None:
 
             # -- the chosen completions' own cross-entropy keeps them likely
             chosen = (packed.targets != IGNORE).to(device) & (documents % 2 == 0)
-            nll = -(log_probs * token_weights(chosen, documents, "token")).sum()
+            nll = -(log_probs * mean_weights(chosen, documents, "token")).sum()
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
             size = packed.tokens.numel()
@@ -563,7 +563,7 @@ def make_batch(
     targets = packed.targets.to(device)
     documents = packed.documents.to(device)
     action_mask = targets != IGNORE
-    weights = token_weights(action_mask, documents, c.mean)
+    weights = mean_weights(action_mask, documents, c.mean)
 
     # -- the policy that sampled, its values, and the frozen reference
     policy, frozen = [], []
@@ -645,7 +645,7 @@ def episode_figures(episodes: list[Rollout]) -> dict[str, float]:
 
 
 # on the terminal; log.jsonl has all
-SHOWN = (
+SHOWN_FIGURES = (
     *("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance"),
     *("skipped", "norm"),
 )
@@ -735,7 +735,7 @@ def ppo(config: Config) -> None:
             if run.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)
                 figures |= dict(skipped=skipped, mismatch=max(map(float, meter.values["mismatch"])))
-                run.log_line(step, meter, figures, SHOWN)
+                run.log_line(step, meter, figures, SHOWN_FIGURES)
                 logged_episodes = []
             place = replay.state() if replay else None
             run.end_step(step, stopping, replay=place, skipped=skipped)

@@ -42,8 +42,8 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
-FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-FREE |= {"start", "name", "file", "kl_teacher"}
+FREE_SETTINGS = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
+FREE_SETTINGS |= {"start", "name", "file", "kl_teacher"}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -265,7 +265,6 @@ class TrainingRun:
         if last and not config.resume:
             refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
-        self.kept = meta.get("kept", {}) if last else {}
 
         # -- what it is made from, and whether that is what it was made from
         learnt = self.folder if last else self.source
@@ -275,6 +274,7 @@ class TrainingRun:
         self.defaults = self.compared(asdict(type(section)()))
         self.made_from = self.record(made_from or {})
         notes = self.compare(meta) if last else []
+        self.kept = meta["kept"] if last else {}
 
         # -- device, decoder, heads, optimisers
         if last:
@@ -325,7 +325,7 @@ class TrainingRun:
         return {
             f"{self.section_name}.{name}": value
             for name, value in values.items()
-            if name not in FREE
+            if name not in FREE_SETTINGS
         }
 
     def record(self, more: dict) -> dict:

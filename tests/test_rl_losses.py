@@ -24,7 +24,7 @@ from rl import (
     leave_one_out,
     ppo_loss,
     sum_per_document,
-    token_weights,
+    mean_weights,
     value_loss,
     whiten,
 )
@@ -104,12 +104,12 @@ def test_shares_and_sums_of_packed_documents():
     assert sum_per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
     third = 1 / 3
     assert torch.allclose(
-        token_weights(own, documents, "sequence"),
+        mean_weights(own, documents, "sequence"),
         torch.tensor([[0, third / 2, third / 2, 0, third, 0], [third / 4] * 4 + [0, 0]]),
     )
-    assert torch.allclose(token_weights(own, documents, "token"), own / 7)
+    assert torch.allclose(mean_weights(own, documents, "token"), own / 7)
     silent = torch.zeros_like(own)
-    assert (token_weights(silent, documents) == 0).all()
+    assert (mean_weights(silent, documents) == 0).all()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def test_short_successes_beside_long_failures(mean, success, failure):
     lengths = torch.tensor([40] * 4 + [300] * 4)
     action_mask = torch.arange(300) < lengths[:, None]
     documents = torch.arange(8)[:, None].expand(8, 300).masked_fill(~action_mask, -1)
-    weights = token_weights(action_mask, documents, mean)
+    weights = mean_weights(action_mask, documents, mean)
     rewards = leave_one_out(torch.tensor([[1.0] * 4 + [0.0] * 4])).flatten()
     advantages, _ = generalized_advantages(
         torch.zeros(8, 300).scatter(1, lengths[:, None] - 1, rewards[:, None]),
@@ -491,7 +491,7 @@ def policy_batch():
     own = torch.rand(3, 8, generator=draws(2)) < 0.6
     advantages = torch.randn(3, 8, generator=draws(3)) * own
     documents = torch.arange(3)[:, None].expand(3, 8)
-    return logits, actions, own, advantages, token_weights(own, documents)
+    return logits, actions, own, advantages, mean_weights(own, documents)
 
 
 def test_the_first_step_is_reinforce():
@@ -603,7 +603,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
         ours.hidden(packed.tokens, packed.documents), ours.embedding.text.weight, packed.targets
     )
     action_mask = packed.targets != IGNORE
-    weights = token_weights(action_mask, packed.documents, mean)
+    weights = mean_weights(action_mask, packed.documents, mean)
     sampled = torch.zeros_like(new)
     referred = torch.zeros_like(new)
     for (row, column), n, *each in zip(packed.positions, lengths, old, reference):
