@@ -36,23 +36,23 @@ from torch import Tensor
 
 from agent import Rollout, rollouts
 from config import Model, UserError
-from losses import (
-    IGNORE,
-    auroc,
+from losses import IGNORE, auroc, calibration_error, cross_entropy
+from mch import (
+    MetaCognitiveHead,
+    ThinkingHeads,
     calibrate,
-    calibration_error,
     confidence_loss,
-    cross_entropy,
+    constraint_texts,
     fit_logistic,
+    surprise_of,
 )
-from mch import Heads, MetaCognitiveHead, constraint_texts, surprise_of
 from model import SAGE, flops_per_token
 from support import provenance
 from support import runtime
 from support import settings
 from support.data import Packed, pack
 from support.tokenizer import Tokenizer
-from support.training_run import Meter, Stage
+from support.training_run import Meter, TrainingRun
 from worlds.base import Difficulty, Task, Tasks, seed_of
 from worlds.expert import call_message, solve
 from worlds.labels import (
@@ -248,7 +248,7 @@ def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
 # The data file: every example is sampled once, and read again by a resumed run.
 
 
-def sample_data(stage: Stage, file: Path, made_from: dict) -> None:
+def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """Write the data, one example per line; `use` says what it is for.
 
     train         the confidence head; verified episodes also the inverse head
@@ -313,7 +313,7 @@ def report_sample(say, use: str, rows: list[dict], *, left_out: int, longest: in
     say(line)
 
 
-def read_data(stage: Stage) -> tuple[list[dict], str]:
+def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
     """The examples, sampled first if they are not there yet, and the digest of their file.
 
     Raises UserError where the file is not the one that this run has learnt from so far.
@@ -375,7 +375,7 @@ def read_steps(
 
 @torch.no_grad()
 def evaluate_steps(
-    model: SAGE, heads: Heads, rows: list[dict], batch: int = 32
+    model: SAGE, heads: ThinkingHeads, rows: list[dict], batch: int = 32
 ) -> dict[str, Tensor]:
     """All S steps of some examples, in order, on the CPU:
 
@@ -470,7 +470,7 @@ def rejected(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def gate_values(heads: Heads, steps: dict[str, Tensor]) -> Tensor:
+def gate_values(heads: ThinkingHeads, steps: dict[str, Tensor]) -> Tensor:
     """γ of equation 7 for each step (S,)."""
     device = heads.tau.device
     logits = heads["gate"](steps["hidden"].to(device), steps["max_entropy"].to(device))
@@ -478,7 +478,9 @@ def gate_values(heads: Heads, steps: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def fit_gate(heads: Heads, train: dict[str, Tensor], greedy: dict[str, Tensor], rho: float) -> None:
+def fit_gate(
+    heads: ThinkingHeads, train: dict[str, Tensor], greedy: dict[str, Tensor], rho: float
+) -> None:
     """Equation 7's w and b from own training steps, τ from steps of greedy episodes.
 
     Where the head would reject none of the steps, or all of them, there is nothing to fit, and γ
@@ -497,7 +499,7 @@ def fit_gate(heads: Heads, train: dict[str, Tensor], greedy: dict[str, Tensor], 
 
 
 def gate_figures(
-    heads: Heads, validation: dict[str, Tensor], greedy: dict[str, Tensor], own: Tensor
+    heads: ThinkingHeads, validation: dict[str, Tensor], greedy: dict[str, Tensor], own: Tensor
 ) -> dict[str, float]:
     """How well the gate predicts rejection on the validation steps `own` (S,), beside the entropy
     alone, and the share of greedy steps over the threshold.
@@ -517,7 +519,7 @@ def gate_figures(
 
 
 def consistency(
-    model: SAGE, heads: Heads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
+    model: SAGE, heads: ThinkingHeads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
 ) -> tuple[Tensor, Tensor]:
     """ICS of examples and its prior, each (N,), in nats per constraint."""
     ics, prior = [], []
@@ -542,7 +544,7 @@ def three_digits(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
-def log_figures(stage: Stage, step: int, figures: dict[str, float]) -> None:
+def log_figures(stage: TrainingRun, step: int, figures: dict[str, float]) -> None:
     """Into log.jsonl, where JSON has no NaN."""
     known = {name: None if math.isnan(value) else value for name, value in figures.items()}
     stage.log.write(step=step, **known)
@@ -591,13 +593,13 @@ def closing_table(
 def main() -> None:
     config = settings.from_command_line()
     c = config.heads
-    stage = Stage(
+    stage = TrainingRun(
         config,
         "thinking",
         "sage",
         c.steps,
         c,
-        heads=lambda shape: Heads(shape, c.seed),
+        heads=lambda shape: ThinkingHeads(shape, c.seed),
         frozen=True,
         made_from={
             "distill.fault_rate": config.distill.fault_rate,

@@ -31,7 +31,7 @@ from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from fast.decoding import compiled_step
 from generate import generate, next_logits
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from fast.thinking import think
 from think import Thinking
@@ -186,7 +186,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     """
     device, plain = str(next(model.parameters()).device), checkpoint.is_qwen(sample.run)
     heads = (
-        Heads(model.config).to(device)
+        ThinkingHeads(model.config).to(device)
         if plain
         else checkpoint.load_heads(sample.run, model.config, device)
     )
@@ -274,10 +274,10 @@ def main() -> None:
         sample.tokens,
         sample.temperature,
         sample.top_p,
-        tokenizer.stop,
-        sample.seed,
-        compiled_step(model) if compiled else next_logits,
-        stream,
+        stop=tokenizer.stop,
+        seed=sample.seed,
+        step=compiled_step(model) if compiled else next_logits,
+        on_token=stream,
     )
     seconds = time.perf_counter() - began
     print(characters.decode(b"", final=True))

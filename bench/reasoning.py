@@ -45,7 +45,8 @@ from heads import (
     own_steps,
     sample_examples,
 )
-from losses import auroc, calibrate, calibration_error, fit_logistic
+from losses import auroc, calibration_error
+from mch import calibrate, fit_logistic
 from worlds.labels import PART_NAMES, PARTS
 from worlds.base import Difficulty, Tasks, seed_of
 

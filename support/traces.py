@@ -23,7 +23,7 @@ from torch import Tensor
 from support import provenance
 from attention import visible
 from config import Think
-from mch import ExtraBlock, Heads, surprise_of
+from mch import ExtraBlock, ThinkingHeads, surprise_of
 from model import SAGE, rotary, rotate
 from think import Candidate, Thinking
 from support.tokenizer import Tokenizer
@@ -91,7 +91,7 @@ def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
 def record(
     thinking: Thinking,
     model: SAGE,
-    heads: Heads,
+    heads: ThinkingHeads,
     tokenizer: Tokenizer,
     settings: Think,
     note: str = "",
@@ -119,7 +119,7 @@ def record(
         ):
             ends.append(place)
     looks = (
-        attention_of(heads["meta"], heads["meta"].seen(hidden, known)[0], ends).mean(1).tolist()
+        attention_of(heads["meta"], heads["meta"].block_inputs(hidden, known)[0], ends).mean(1).tolist()
         if ends
         else []
     )

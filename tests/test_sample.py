@@ -21,7 +21,7 @@ from support import traces
 from config import Config, Model, UserError
 from worlds.expert import solve
 from learnt import SHAPE, TASKS, TOY, agent
-from mch import Heads, surprise_of
+from mch import ThinkingHeads, surprise_of
 from model import SAGE
 
 
@@ -127,7 +127,7 @@ def test_the_terminal_shows_every_step(call):
 
 def test_trained_heads_are_not_called_untrained(call, tmp_path):
     model, _ = agent()
-    heads = Heads(SHAPE)
+    heads = ThinkingHeads(SHAPE)
     with torch.no_grad():
         heads.trained.fill_(1)
     checkpoint.save(tmp_path / "run", Config(model=SHAPE), model, [], 1, {}, heads=heads)
@@ -204,7 +204,7 @@ def test_attention_shown_is_attention_used():
     for window in (4096, 8):
         shape = Model(**{**vars(SHAPE), "window": window, "landmark_stride": 4, "kv_heads": 1})
         head, hidden = (
-            Heads(shape)["meta"],
+            ThinkingHeads(shape)["meta"],
             torch.randn(30, shape.width, generator=torch.Generator().manual_seed(0)),
         )
         attention = head.block.attention
@@ -213,8 +213,8 @@ def test_attention_shown_is_attention_used():
         shares = traces.attention_of(head, hidden, [5, 29])  # (S, H, T)
         x = head.block.attention_norm(hidden[None])
         values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
-        cos_sin = traces.rotary(torch.arange(30)[None], 32, shape.rope_theta)
-        wanted = attention(x, *cos_sin, None, None, None, 0)[0, [5, 29]]
+        rotation = traces.rotary(torch.arange(30)[None], 32, shape.rope_theta)
+        wanted = attention(x, rotation)[0, [5, 29]]
         assert (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64).sub(
             wanted
         ).abs().max() < 1e-5
