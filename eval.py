@@ -40,8 +40,9 @@ from config import Config, Eval, UserError
 from model import SAGE
 from support import checkpoint
 from support import provenance
-from support import runtime
+from support import machine
 from support import settings
+from support.qwen import is_qwen
 from support.tokenizer import Tokenizer
 from support.training_run import STAGES, open_model
 from worlds.base import HELD_OUT_KINDS, Difficulty, Tasks, playable
@@ -179,18 +180,18 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     """
     e = config.eval
     shape = config.model
-    is_qwen = checkpoint.is_qwen(run)
-    file = (run if is_qwen else checkpoint.latest(run)) / "eval.json"
+    from_qwen = is_qwen(run)
+    file = (run if from_qwen else checkpoint.latest(run)) / "eval.json"
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     asked = asdict(e) | dict(
         runs="", fault_kinds=config.distill.fault_kinds, version=FIGURES_VERSION
     )
     made_from = dict(
-        run=checkpoint.identity(run),
+        run=checkpoint.weights_identity(run),
         tokenizer=tokenizer.hash,
         tasks=fingerprint(e.worlds.split(","), e.seed, Difficulty(split=e.split)),
     )
-    if is_qwen:  # a run has its own window
+    if from_qwen:  # a run has its own window
         made_from["window"] = [shape.window, shape.landmark_stride]
     try:
         stored = json.loads(file.read_text())
@@ -259,7 +260,7 @@ def figures_table(
 def main() -> None:
     config = settings.from_command_line()
     e = config.eval
-    device = runtime.pick_device(e.device)
+    device = machine.pick_device(e.device)
     torch.set_float32_matmul_precision("medium")
 
     lineage = Path(config.out).parent

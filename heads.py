@@ -48,9 +48,9 @@ from mch import (
 )
 from model import SAGE, flops_per_token
 from support import provenance
-from support import runtime
+from support.interrupts import stop_requested
 from support import settings
-from support.data import Packed, pack
+from support.packing import Packed, pack
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
 from worlds.base import Difficulty, Task, Tasks, seed_of
@@ -647,7 +647,7 @@ def main() -> None:
 
     # training
     meter = Meter(stage.first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             steps = pack_steps([train[i] for i in train_order[step - 1]], model.config)
             asked = [constraints[i] for i in constraint_order[step - 1]]

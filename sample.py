@@ -25,8 +25,9 @@ import torch
 
 from support import chat_template
 from support import checkpoint
+from support.qwen import is_qwen, load_qwen
 from support import settings
-from support import runtime
+from support import machine
 from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from fast.decoding import compiled_step
@@ -53,10 +54,10 @@ from worlds.terminal import task_of
 
 def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     """The model and tokenizer of a run's folder or of Qwen2.5's, with the window asked for."""
-    device = runtime.pick_device(sample.device)
+    device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if checkpoint.is_qwen(sample.run):
-        model, name = checkpoint.load_qwen(sample.run, dtype, device), sample.run
+    if is_qwen(sample.run):
+        model, name = load_qwen(sample.run, dtype, device), sample.run
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
         name = config.data.tokenizer
@@ -184,7 +185,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     """One episode with its decisions, shown as they are made; the files are whole after every step,
     so also when it is stopped.
     """
-    device, plain = str(next(model.parameters()).device), checkpoint.is_qwen(sample.run)
+    device, plain = str(next(model.parameters()).device), is_qwen(sample.run)
     heads = (
         ThinkingHeads(model.config).to(device)
         if plain
@@ -244,7 +245,7 @@ def main() -> None:
 
     if sample.chat:
         messages = [
-            dict(role="system", content=tokenizers.STANDARD),
+            dict(role="system", content=tokenizers.STANDARD_PROMPT),
             dict(role="user", content=sample.prompt),
         ]
         prompt = chat_template.prompt_tokens(tokenizer, messages)
@@ -265,7 +266,7 @@ def main() -> None:
         sample.compile == "on"
         or sample.compile == "auto"
         and sample.tokens >= 1000
-        and runtime.can_compile("cpu" if on_cpu else "cuda")
+        and machine.can_compile("cpu" if on_cpu else "cuda")
     )
     began = time.perf_counter()
     texts = generate(

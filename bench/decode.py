@@ -21,9 +21,9 @@ import support.openmp  # before torch
 import torch
 import transformers
 
-from support import checkpoint
+from support.qwen import load_qwen
 from support import result_tables as results
-from support import runtime
+from support import machine
 from fast.decoding import compiled_step
 from generate import generate
 
@@ -42,7 +42,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         theirs.to(dtype).save_pretrained(folder)
         theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        ours = checkpoint.load_qwen(folder, dtype)
+        ours = load_qwen(folder, dtype)
     prompt = torch.randint(1, config.vocab_size, (batch, 16))
 
     def peer() -> list[list[int]]:
@@ -60,7 +60,7 @@ def measure(
         "transformers generate": peer,
         "eager": lambda: generate(ours, prompt.tolist(), tokens),
     }
-    if runtime.can_compile("cpu"):
+    if machine.can_compile("cpu"):
         fast = compiled_step(ours)
         runners["compiled"] = lambda: generate(ours, prompt.tolist(), tokens, step=fast)
     outputs, times = {}, {runner: [] for runner in runners}
@@ -139,7 +139,7 @@ def main() -> None:
         tie_word_embeddings=True,
     )
     units = (
-        runtime.pick_dtype("auto", "cpu") == torch.bfloat16
+        machine.pick_dtype("auto", "cpu") == torch.bfloat16
     )  # without bf16 units the peer needs a second a token
     cases = {
         "small": (small, torch.float32, 200, rounds, "≥ 8"),

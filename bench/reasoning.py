@@ -5,7 +5,7 @@
     python bench/reasoning.py out/lineages/seed*/thinking        several: mean ± std over them
     python bench/reasoning.py out/toy/thinking --tasks 40 --dry  tries it out, records nothing
 
-Heads (equation 6). On the agent's own steps, sampled with faults, how well each part of the
+ThinkingHeads (equation 6). On the agent's own steps, sampled with faults, how well each part of the
 confidence vector tells right from wrong (AUROC), and how true its
 probabilities are (expected calibration error, 15 bins of equal mass); AUROC also on hard negatives
 against the expert's calls. Beside the head stand

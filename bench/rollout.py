@@ -28,7 +28,7 @@ import support.openmp  # before torch
 import torch
 import transformers
 
-from support import checkpoint
+from support.qwen import load_qwen
 from support import settings
 from support import result_tables as results
 import rl
@@ -254,7 +254,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs = learnt_by_heart(tasks, tokenizer, a.learn)
         theirs.save_pretrained(folder)
-        compare(checkpoint.load_qwen(folder), theirs, tokenizer, tasks, a.batch, a.rounds, note)
+        compare(load_qwen(folder), theirs, tokenizer, tasks, a.batch, a.rounds, note)
         spent(Path(folder), a.steps, note)
 
 

@@ -10,7 +10,7 @@ from support import checkpoint
 from support import settings
 import distill
 from support import tokenizer as tokenizers
-from config import Distill
+from config import Distill, Model
 from worlds.expert import critique, trajectory
 from model import SAGE
 from agent import rollouts
@@ -41,7 +41,7 @@ def lineage(tmp_path):
         file = tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out), more=", " + more if more else ""))
         config = settings.from_file(file)
-        checkpoint.save(out, config, SAGE(config.model, seed=1), [], 1, {})
+        checkpoint.save_checkpoint(out, config, SAGE(config.model, seed=1), [], 1)
         return str(file), tmp_path / name
 
     return write
@@ -104,7 +104,7 @@ def test_a_slip_is_masked_and_its_correction_taught():
 def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
     task = draw("math", 0, 0)
     model = SAGE(
-        settings.Model(
+        Model(
             vocab_size=1024,
             width=32,
             layers=1,
@@ -144,7 +144,7 @@ def test_a_complaint_is_the_experts_critique():
     task = next(t for t in (draw("api", 0, i) for i in range(20)) if t.solution)
     attempt = rollouts(
         SAGE(
-            settings.Model(
+            Model(
                 vocab_size=1024,
                 width=32,
                 layers=1,

@@ -606,8 +606,8 @@ from config import Heads, Model
 out = {out!r}
 model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16,
               feed_forward=48, context=640, previous_token=True)
-heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_every=1, eval_every=2,
-              save_every=1, keep=4, dtype="float32")
+heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_every=1,
+              eval_every=2, save_every=1, keep=4, dtype="float32")
 """
 
 
@@ -630,7 +630,7 @@ def lineage(tmp_path):
             )
             model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
             model.head.weight[TOY.stop[0], 0] = 6
-        checkpoint.save(out.parent / "sage", config, model, [], 1, {})
+        checkpoint.save_checkpoint(out.parent / "sage", config, model, [], 1)
         return str(file), tmp_path / name
 
     return write

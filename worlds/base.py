@@ -183,7 +183,7 @@ class Difficulty:
     # share of faults, and of requests in the API world, whose words say nothing: only their names
     # do
     babble: float = 0.0
-    # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
+    # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat_text has it
     style: str = "compact"
     split: str = "train"  # whose names and words occur: see SPLITS
 
@@ -280,7 +280,7 @@ class Task:
     analysis: str = ""  # what the expert thinks before it plans: lines, or nothing
 
     def shown_tools(self) -> list:
-        """The tools as `tokenizer.chat` takes them in the task's style: schemas, or one short line
+        """The tools as `tokenizer.chat_text` takes them in the task's style: schemas, or one short line
         each.
         """
         return (
