@@ -10,7 +10,7 @@ from the runs that their counterparts start from, and get as many optimiser step
                           as stage reflect has; beside reflected
     without-preferences   stage dpo with β = 0: chosen messages and replayed episodes are learnt,
                           nothing is rejected; beside safe
-    grpo                  stage ppo with group-relative advantages, without a value head; beside sage
+    grpo                  stage ppo with group-relative advantages, no value head; beside sage
 
     python bench/posttraining.py              3 seeds; records docs/results/posttraining.json
     python bench/posttraining.py --only 2     trains and measures one seed and records nothing; one

@@ -630,7 +630,7 @@ def lineage(tmp_path):
             )
             model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
             model.head.weight[TOY.stop[0], 0] = 6
-        checkpoint.save_checkpoint(out.parent / "sage", config, model, [], 1, {})
+        checkpoint.save_checkpoint(out.parent / "sage", config, model, [], 1)
         return str(file), tmp_path / name
 
     return write
