@@ -51,7 +51,7 @@ from worlds.expert import fingerprint
 ACTING = ("api", "sql", "shell")
 NOT_ACTING = dict(math="it has no tools", safety="half of its requests are to be refused")
 # Raised when tasks or figures change, so that no older eval.json passes for the same.
-FIGURES_VERSION = 4
+FIGURES_VERSION = 5
 
 # --------------------------------------------------------------------------------------------------
 # The figures, one function per group.
