@@ -24,7 +24,8 @@ ORDER = """
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
     worlds.benchmarks  worlds.expert  worlds.teacher  worlds.teacher_file  worlds.labels
     mch  support.checkpoint  support.data  support.training_run
-    generate  agent  think  fast.thinking  support.traces
+    generate  agent  think  fast.thinking
+    support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds")
