@@ -20,8 +20,9 @@ from itertools import accumulate, pairwise
 import torch
 
 from config import UserError
-from generate import Conversations, Row, decode, step
-from model import SAGE, note_window
+from generate import Conversations, Row, decode, next_logits
+from model import SAGE
+from support.model_checks import note_window
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import Entry, Episode, Task, failed
@@ -186,7 +187,7 @@ class EpisodeRow(Row):
         self.end("time" if self.out_of_time else "answer")
 
     def carry_out(self, calls: list[tuple[str, dict | Fault]], observations: list[str]) -> None:
-        """Carry out a message's calls in order, appending what the tools say, until the episode ends.
+        """Carry out a message's calls in order and append what the tools say, while it goes on.
 
         A call behind a refused one is carried out all the same, as it would be in a message of its
         own.
@@ -232,7 +233,7 @@ class EpisodeRow(Row):
         self.episode.close()
 
 
-def check_room(prompts: list[list[int]], model: SAGE) -> None:
+def check_prompts(prompts: list[list[int]], model: SAGE) -> None:
     """Raise UserError where the longest prompt leaves no room for an answer in the context."""
     longest = max(map(len, prompts), default=0)
     if longest + 2 > model.config.context:
@@ -262,7 +263,7 @@ def rollouts(
     zero_tolerance: bool = False,
     room: int = 384,
     prompts: list[list[int]] | None = None,
-    step=step,
+    step=next_logits,
 ) -> list[Rollout]:
     """One episode of every task, in order, at most `batch` at a time.
 
@@ -274,7 +275,7 @@ def rollouts(
     was_training = model.training
     model.eval()
     prompts = [prompt_of(task, tokenizer) for task in tasks] if prompts is None else prompts
-    check_room(prompts, model)
+    check_prompts(prompts, model)
     limit = min(max(map(len, prompts), default=0) + room, model.config.context)
     waiting = deque(range(len(tasks)))
     rows: list[EpisodeRow] = []  # all that were begun, in the tasks' order

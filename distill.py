@@ -34,7 +34,6 @@ import torch
 import torch.nn.functional as F
 
 from agent import AGAIN, Rollout, episode_rates, prompt_of, revision_prefix, rollouts
-from attention import check_documents
 from config import Config, Distill, UserError
 from losses import cross_entropy
 from model import flops_per_token
@@ -43,6 +42,7 @@ from support import provenance
 from support import runtime
 from support import settings
 from support.data import Rows
+from support.model_checks import check_documents
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, Stage
 from worlds import expert
@@ -164,7 +164,7 @@ def learn(stage: Stage, rows: Rows, first: int, last: int, **kept) -> None:
                 f"{model.config.vocab_size}; their logits cannot be compared"
             )
         documents = rows.tensors[3]  # rows were packed for the student
-        check_documents(documents, teacher.config.window, teacher.config.landmark_stride)
+        check_documents(documents, teacher.config)
 
     def loss_of(tokens, targets, weights, documents):
         """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens."""

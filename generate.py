@@ -1,10 +1,10 @@
-"""The decoding loop, the only one: for a prompt's continuation, for an agent's episodes (agent.py) and
+"""The decoding loop, the only one: for continuations, for an agent's episodes (agent.py), and
 for the candidates of a thinking step (think.py) alike.
 
     continuations = generate(model, prompts, tokens=100)
 
-    conversations = Conversations(model, prompts, max_tokens)   cache and next-token logits, a row per sequence
-    decode(conversations, rows, stop)                           one token per row and iteration, until all have ended
+    conversations = Conversations(model, prompts, max_tokens)   the cache and the next logits
+    decode(conversations, rows, stop)                           until every row has ended
 
 Each iteration gives every row one token: a forced one, if somebody else is speaking (a tool's
 observation), or else a sampled one. When a message ends, its Row decides what follows: nothing, or
@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from config import UserError
-from model import SAGE, State, note_window
+from model import SAGE, State
+from support.model_checks import note_window
 
 # --------------------------------------------------------------------------------- choosing a token
 
@@ -105,33 +106,13 @@ class Row:
         self.ended = why
 
 
-def step(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
+def next_logits(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
     """Logits (B, V) after one more token per row: tokens and positions (B, 1). This is compiled."""
     return model(tokens, state=state, positions=positions)[:, -1]
 
 
-def compiled_step(model: SAGE | None = None) -> Callable[..., Tensor]:
-    """`step` under torch.compile: shapes are static, so it compiles once for each batch size and
-    cache length.
-
-    Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one
-    thread: calling a second costs more than it brings.
-    """
-    torch._dynamo.config.recompile_limit = max(
-        64, torch._dynamo.config.recompile_limit
-    )  # past it torch falls back to eager with only a warning
-    small = model is not None and sum(p.nbytes for p in model.parameters()) < 16e6
-    # the checks of every buffer's shape would cost a tenth of a tiny model's step
-    return torch.compile(
-        step,
-        fullgraph=True,
-        dynamic=False,
-        options={"size_asserts": False, **({"cpp.threads": 1} if small else {})},
-    )
-
-
 def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:
-    """Texts as one batch, padded at the right: tokens (B, T), positions (B, T), −1 in the padding."""
+    """Texts as one batch, padded at the right: tokens and positions (B, T), −1 in the padding."""
     longest = max(map(len, texts))
     tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
     positions = torch.full((len(texts), longest), -1)
@@ -170,7 +151,7 @@ class Conversations:
         self.feed(tokens, torch.where(places < 0, -1, places + self.lengths[:, None]))
 
     def feed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Tokens (B, T) at positions (B, T), −1 for padding at the right → hidden states (B, T, D)."""
+        """Tokens (B, T) at positions (B, T), −1 for right padding → hidden states (B, T, D)."""
         hidden = self.model.hidden(tokens, state=self.state, positions=positions)
         last = ((positions >= 0).sum(1) - 1).clamp(min=0)  # (B,)
         rows = torch.arange(len(tokens), device=tokens.device)
@@ -259,7 +240,7 @@ def sample_rows(logits: Tensor, rows: list[Row], top_p: float) -> Tensor:
 
 
 def surprise_at(logits: Tensor, chosen: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities of the chosen tokens (B,) and entropies of logits (B, V), in nats: (B, 2)."""
+    """Log-probabilities of chosen tokens (B,) and entropies, in nats, of logits (B, V): (B, 2)."""
     log_p = (logits.float() / temperature).log_softmax(-1)
     taken = log_p.gather(1, chosen[:, None]).squeeze(1)
     return torch.stack([taken, -(log_p.exp() * log_p).sum(-1)], -1)
@@ -276,7 +257,7 @@ def decode(
     shrink: bool = True,
     top_p: float = 1.0,
     log_prob_temperature: float | None = 1.0,
-    step: Callable[..., Tensor] = step,
+    step: Callable[..., Tensor] = next_logits,
 ) -> None:
     """Continue each row until it has ended; `rows` stand beside the conversations' rows.
 
@@ -360,7 +341,7 @@ def generate(
     *,
     stop: list[int] = (),
     seed: int = 0,
-    step: Callable[..., Tensor] = step,
+    step: Callable[..., Tensor] = next_logits,
     on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Continuations of prompts (token IDs, none empty), each at most `tokens` long and cut before

@@ -41,7 +41,8 @@ class ExtraBlock(nn.Module):
 
     def __init__(self, config: Model):
         super().__init__()
-        self.config, self.block = replace(config, layers=1), Block(config)
+        self.config = replace(config, layers=1)
+        self.block = Block(self.config, layer=0)
 
     def new_state(self, batch: int, max_tokens: int, device="cpu") -> State:
         """An empty cache for `batch` rows of at most `max_tokens`;
@@ -65,14 +66,8 @@ class ExtraBlock(nn.Module):
                 0 if state is None else state.cache.lengths[:, None]
             )
         plan = None if state is None else state.cache.plan(positions)
-        x = self.block(
-            hidden.float(),
-            *rotary(positions, self.config.head_dim, self.config.rope_theta),
-            documents,
-            state,
-            plan,
-            0,
-        )
+        rotation = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        x = self.block(hidden.float(), rotation, documents, state, plan)
         if state is not None:
             state.cache.advance(positions)
         return x

@@ -25,8 +25,9 @@ import support.openmp  # before torch
 import torch
 
 from config import Eval, Sample, UserError
+from fast.decoding import compiled_step
 from fast.thinking import think
-from generate import compiled_step, generate, step
+from generate import generate, next_logits
 from mch import Heads
 from model import SAGE
 from support import chat_template, checkpoint, provenance, runtime, settings
@@ -94,7 +95,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         sample.top_p,
         stop=tokenizer.stop,
         seed=sample.seed,
-        step=compiled_step(model) if compiling else step,
+        step=compiled_step(model) if compiling else next_logits,
         on_token=print_token,
     )
     seconds = time.perf_counter() - began

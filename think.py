@@ -220,7 +220,7 @@ def least(candidates: list[Candidate]) -> Candidate:
     return min(ended or candidates, key=lambda c: c.energy)
 
 
-def settle(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
+def decide(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
     """Commit to the least energy among the good candidates; if none is good and nothing more will
     be drawn (`last`), among all. Returns whether the step is decided.
     """
@@ -237,7 +237,7 @@ def settle(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
     return True
 
 
-def criticise(decision: Decision) -> tuple[Candidate, str]:
+def critique_best(decision: Decision) -> tuple[Candidate, str]:
     """The best of the rejected candidates, and a critique: the least part of its confidence, in the
     words that stage reflect teaches the agent to heed.
     """
@@ -300,7 +300,7 @@ def constraint_tokens(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
 
 
 class Thinker:
-    """The hybrid step of §4.2, one conversation at a time, every number from a whole forward pass."""
+    """The hybrid step of §4.2 for one conversation, every number from a whole forward pass."""
 
     def __init__(self, model: SAGE, heads: Heads, tokenizer: Tokenizer, settings: Think):
         self.model, self.heads, self.tokenizer, self.settings = model, heads, tokenizer, settings
@@ -325,14 +325,14 @@ class Thinker:
         for round in range(1 + s.resamples):
             prefix = []
             if round and s.critique:
-                best, critique = criticise(decision)
+                best, critique = critique_best(decision)
                 prefix = revision_prefix(self.tokenizer, episode.style, best.tokens, critique)
             for place in range(s.n):
                 candidate = self.draft(episode, prefix, round, place)
                 self.examine(episode, candidate)
                 weigh(candidate, s)
                 pool.append(candidate)
-            if settle(decision, pool, last=round == s.resamples):
+            if decide(decision, pool, last=round == s.resamples):
                 return decision
 
     def examine(self, episode: ThinkingEpisode, c: Candidate) -> None:

@@ -197,7 +197,7 @@ def main() -> None:
         loss = cross_entropy(model.hidden(inputs), head, targets, c.z_loss)
         gated = config.model.embedding == "split" and c.gate_weight > 0
         return loss, (
-            gate_loss(model.embedding.gate_logits(inputs), kinds[:, :-1])
+            gate_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
             if gated
             else torch.zeros((), device=loss.device)
         )

@@ -32,15 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from support import result_tables as results
-from attention import (
-    LandmarkCache,
-    blocked,
-    decode_op,
-    definition,
-    landmark_attention,
-    mask,
-    visible,
-)
+from attention import LandmarkCache, definition, landmark_attention, mask, visible
+from config import Model
+from fast.attention import decode_op
 
 WINDOW, STRIDE = 4096, 64
 
@@ -177,9 +171,11 @@ def memory() -> None:
     print(
         "cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB"
     )
-    lengths, sizes = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576), []
+    shape = Model(layers=64, kv_heads=8, head_dim=128, window=WINDOW, landmark_stride=STRIDE)
+    lengths = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576)
+    sizes = []
     for T in lengths:
-        sizes.append(LandmarkCache(64, 1, 8, 128, WINDOW, STRIDE, T, torch.bfloat16, "meta").bytes)
+        sizes.append(LandmarkCache(shape, 1, T, torch.bfloat16, "meta").bytes)
         dense = 64 * 8 * 128 * 2 * 2 * T
         print(
             f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times"
@@ -206,7 +202,6 @@ def memory() -> None:
 
 def long() -> None:
     """A small model reads 131 000 tokens in chunks and decodes 16 more."""
-    from config import Model
     from model import SAGE, State
 
     T = 131_072
@@ -278,7 +273,8 @@ def cpu(
             ),
         }
         if T <= 8192:  # its mask is T × T
-            seen = mask(T, window, STRIDE, None, "cpu")
+            index = torch.arange(T)
+            seen = mask(index, index, window, STRIDE)
             backends["SDPA with the mask"] = lambda: F.scaled_dot_product_attention(
                 q, k, v, attn_mask=seen, enable_gqa=True
             )
@@ -436,8 +432,10 @@ def gpu(
                 NotImplementedError,
             ) as error:  # out of memory, or no such backend on this device
                 print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
-        cache = LandmarkCache(1, 1, K, d, window, stride, T, dtype, device)
-        slots, last = cache.ring + cache.landmarks, torch.full((1,), T - 1, device=device)
+        shape = Model(layers=1, kv_heads=K, head_dim=d, window=window, landmark_stride=stride)
+        cache = LandmarkCache(shape, 1, T, dtype, device)
+        slots = cache.ring + cache.landmarks
+        last = torch.full((1,), T - 1, device=device)
         one = q[:, :, -1:].detach()
         with torch.no_grad():
             note(
@@ -476,8 +474,8 @@ def picture() -> None:
         r["name"]: r["value"] for r in json.loads((results.FOLDER / "attention.json").read_text())
     }
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.9), constrained_layout=True)
-    seen = mask(96, 16, 8, None, "cpu").float()
     i = torch.arange(96)
+    seen = mask(i, i, 16, 8).float()
     seen[(i[:, None] - i >= 16) & (i % 8 == 0)] *= (
         0.55  # landmarks beyond the window in a lighter tone
     )

@@ -24,7 +24,8 @@ import transformers
 from support import checkpoint
 from support import result_tables as results
 from support import runtime
-from generate import compiled_step, generate
+from fast.decoding import compiled_step
+from generate import generate
 
 
 def measure(

@@ -106,7 +106,7 @@ def gate_separation(out: Path) -> float:
         sources[start + 1 : end] = held_out.kinds[
             start + 1 : end
         ].any()  # pages of pure prose have no code to be told from
-    gates = model.embedding.gate_logits(tokens)[0].numpy()
+    gates = model.embedding.prose_logits(tokens)[0].numpy()
     return auroc(gates[sources], held_out.kinds[sources] == 0)
 
 

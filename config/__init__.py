@@ -40,7 +40,7 @@ Beta = Annotated[float, Range(at_least=0, below=1)]
 
 @dataclass
 class Model:
-    """The decoder's shape. The defaults are a toy's; every Qwen2.5 size is in model.SIZES."""
+    """The decoder's shape. The defaults are a toy's; every Qwen2.5 size is in support/qwen_sizes.py."""
 
     vocab_size: Positive = 1024  # rows of the embedding; at least the tokenizer's tokens
     width: Positive = 128  # D, the residual stream

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from agent import check_room, message_tokens, prompt_of, revision_prefix
+from agent import check_prompts, message_tokens, prompt_of, revision_prefix
 from config import Model, Think
 from generate import Conversations, Row, decode, pad, surprise_at
 from mch import Heads
@@ -32,12 +32,12 @@ from think import (
     calls_in,
     conclusion,
     constraint_tokens,
-    criticise,
+    critique_best,
     imagined,
     imagined_kinds,
     message_of,
     response_opening,
-    settle,
+    decide,
     weigh,
 )
 from worlds.base import Task
@@ -61,7 +61,7 @@ def timed(costs: list[Cost]):
 
 
 class JudgedConversations(Conversations):
-    """Conversations whose last step the confidence head can judge; each pass is put on its row's cost.
+    """Conversations whose last step the confidence head can judge; a row's passes are its cost.
 
     The head reads only when it is asked, so that a step which stays fast costs nothing beyond
     itself: `hidden` (B, max + 1, D) and `surprise` (B, max + 1, 2) keep, by position, what it has
@@ -192,7 +192,7 @@ class BatchedThinker:
                 undecided = []
                 for i in pending:
                     mine = [c for _, candidates in pools for c in candidates if c.row == i]
-                    if not settle(decisions[i], mine, last=round == s.resamples):
+                    if not decide(decisions[i], mine, last=round == s.resamples):
                         undecided.append(i)
                 pending = undecided
                 if not pending:
@@ -221,7 +221,7 @@ class BatchedThinker:
         places: list[int],
         round: int,
     ) -> list[Candidate]:
-        """Every row writes a message: for episodes[owners[k]], as candidate places[k] of a round."""
+        """Every row writes a message: for episodes[owners[k]], candidate places[k] of a round."""
         s = self.settings
         free = (conversations.max_tokens - conversations.lengths).tolist()
         rows = []
@@ -281,7 +281,7 @@ class BatchedThinker:
 
     def critique_of(self, episode: ThinkingEpisode, decision: Decision) -> list[int]:
         """What new candidates are written after: the best rejected one, "again", its critique."""
-        best, critique = criticise(decision)
+        best, critique = critique_best(decision)
         return revision_prefix(self.tokenizer, episode.style, best.tokens, critique)
 
     def examine(
@@ -396,7 +396,7 @@ def think(
     model.eval()
     heads.eval()
     thinker = BatchedThinker(model, heads, tokenizer, s, gate)
-    check_room([prompt_of(task, tokenizer) for task in tasks], model)
+    check_prompts([prompt_of(task, tokenizer) for task in tasks], model)
     context = model.config.context
     done: list[Thinking] = []
     for start in range(0, len(tasks), batch):

@@ -22,6 +22,7 @@ from support import provenance
 from config import Data, Model, UserError
 from support.settings import ROOT
 from losses import IGNORE
+from support.model_checks import document_alignment
 from support.tokenizer import Tokenizer
 
 HEADER = 512
@@ -273,7 +274,7 @@ def pack(
     so they are then the same tokens as when the document stands alone. An example longer than a
     row is left out, and its place says so. Raises UserError when none fits.
     """
-    align = model.landmark_stride if sequence > model.window else 1
+    align = document_alignment(model, sequence)
     order = sorted(
         (i for i, (tokens, _) in enumerate(examples) if len(tokens) <= sequence),
         key=lambda i: -len(examples[i][0]),

@@ -38,7 +38,7 @@ def gate_values(model: SAGE, tokens: list[int]) -> list[float]:
     if model.config.embedding != "split":
         return [0.5] * len(tokens)
     device = next(model.parameters()).device
-    logits = model.embedding.gate_logits(torch.tensor([tokens], device=device))  # (1, T)
+    logits = model.embedding.prose_logits(torch.tensor([tokens], device=device))  # (1, T)
     return torch.sigmoid(logits)[0].tolist()
 
 

@@ -45,12 +45,12 @@ def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
     q = attention.q(x).view(1, T, -1, config.head_dim).transpose(1, 2)  # (1, H, T, d)
     k = attention.k(x).view(1, T, -1, config.head_dim).transpose(1, 2)  # (1, K, T, d)
     if config.previous_token:
-        k = attention.smeared(k, None, None, None, 0)
+        k = attention.smeared(k)
     cos, sin = rotary(here[None], config.head_dim, config.rope_theta)
     q = rotate(q, cos, sin)[0, :, places]  # (H, S, d)
     k = rotate(k, cos, sin)[0]  # (K, T, d)
     k = k.repeat_interleave(config.heads // config.kv_heads, 0)  # (H, T, d)
-    seen = visible(here[places, None], here[None], config.window, config.landmark_stride)  # (S, T)
+    seen = visible(here[places, None], here[None], config.window, attention.stride)  # (S, T)
     scores = q @ k.mT * config.head_dim**-0.5  # (H, S, T)
     return scores.masked_fill(~seen, -1e30).softmax(-1).transpose(0, 1)
 

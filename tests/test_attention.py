@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import attention
-from attention import landmark_attention, visible
+from attention import definition, landmark_attention, linear_memory, visible
 from config import UserError
+from fast import attention as fast_attention
 
 
 def tensors(
@@ -25,9 +26,18 @@ def tensors(
     ]
 
 
-def run(q: Tensor, k: Tensor, v: Tensor, *rest, **more) -> list[Tensor]:
+def by(path: str, q: Tensor, k: Tensor, v: Tensor, *rest, **more) -> Tensor:
+    """The readable forms by their names, the others as implementations of landmark_attention."""
+    if path == "definition":
+        return definition(q, k, v, *rest, **more)
+    if path == "linear memory":
+        return linear_memory(q, k, v, *rest, **more)
+    return landmark_attention(q, k, v, *rest, implementation=path, **more)
+
+
+def run(path: str, q: Tensor, k: Tensor, v: Tensor, *rest, **more) -> list[Tensor]:
     """The output and the gradients of q, k, v under one fixed incoming gradient."""
-    out = landmark_attention(q, k, v, *rest, **more)
+    out = by(path, q, k, v, *rest, **more)
     incoming = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
     return [out, *torch.autograd.grad(out, (q, k, v), incoming)]
 
@@ -67,48 +77,37 @@ def test_every_path_equals_float64_with_the_explicit_mask(case):
             .lt(0.1)
             .cumsum(1)
         )
-    wanted = run(
-        *(x.detach().double().requires_grad_() for x in (q, k, v)),
-        window,
-        stride,
-        documents,
-        implementation="definition",
-    )
-    for path in (
-        "definition",
-        "short",
-        "blocked",
-        "auto",
-        *(["causal"] if T <= window and documents is None else []),
-    ):
-        errors = [
-            relative(a, b)
-            for a, b in zip(run(q, k, v, window, stride, documents, implementation=path), wanted)
-        ]
+    wide = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    wanted = run("definition", *wide, window, stride, documents=documents)
+    paths = ["definition", "linear memory", "short", "blocked", "auto"]
+    if T <= window and documents is None:
+        paths.append("causal")
+    for path in paths:
+        found = run(path, q, k, v, window, stride, documents=documents)
+        errors = [relative(a, b) for a, b in zip(found, wanted)]
         assert errors[0] <= 2e-6 and max(errors[1:]) <= 1e-5, (path, errors)
 
 
 def test_the_mask_is_the_sentence():
     for window, stride in [(1, 1), (3, 4), (4, 3), (5, 100), (100, 5)]:
-        seen = attention.mask(40, window, stride, None, "cpu")
+        index = torch.arange(40)
+        seen = attention.mask(index, index, window, stride)
         for i in range(40):
             for j in range(40):
                 assert seen[i, j] == (j <= i and (i - j < window or j % stride == 0))
 
 
-@pytest.mark.parametrize("path", ["definition", "short", "blocked"])
+@pytest.mark.parametrize("path", ["definition", "linear memory", "short", "blocked"])
 @pytest.mark.parametrize("window, stride", [(7, 1), (60, 9), (1000, 9)])
 def test_full_causal_where_the_mask_is_full(path, window, stride):
     q, k, v = tensors(2, 4, 2, 60, 16)
     wanted = torch.nn.functional.scaled_dot_product_attention(
         q, k, v, is_causal=True, enable_gqa=True
     )
-    torch.testing.assert_close(
-        landmark_attention(q, k, v, window, stride, implementation=path), wanted
-    )
+    torch.testing.assert_close(by(path, q, k, v, window, stride), wanted)
 
 
-@pytest.mark.parametrize("path", ["definition", "short", "blocked"])
+@pytest.mark.parametrize("path", ["definition", "linear memory", "short", "blocked"])
 def test_equals_flex_attention(path):
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -119,31 +118,28 @@ def test_equals_flex_attention(path):
         lambda b, h, i, j: visible(i, j, 40, 16), None, None, 256, 256, device="cpu"
     )
     wanted = flex_attention(q, k, v, block_mask=block_mask, enable_gqa=True)
-    torch.testing.assert_close(landmark_attention(q, k, v, 40, 16, implementation=path), wanted)
+    torch.testing.assert_close(by(path, q, k, v, 40, 16), wanted)
 
 
 def test_definition_passes_gradcheck():
     q, k, v = tensors(1, 2, 1, 9, 3, torch.float64)
-    assert torch.autograd.gradcheck(lambda *x: attention.definition(*x, 3, 4), (q, k, v))
+    assert torch.autograd.gradcheck(lambda *x: definition(*x, 3, 4), (q, k, v))
     documents = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2]])
-    assert torch.autograd.gradcheck(lambda *x: attention.definition(*x, 2, 4, documents), (q, k, v))
+    packed = lambda *x: definition(*x, 2, 4, documents=documents)
+    assert torch.autograd.gradcheck(packed, (q, k, v))
 
 
-@pytest.mark.parametrize("path", ["definition", "short", "blocked"])
+@pytest.mark.parametrize("path", ["definition", "linear memory", "short", "blocked"])
 def test_a_packed_document_is_as_when_it_stands_alone(path):
-    lengths, starts = (
-        [35, 50, 27],
-        [0, 48, 112],
-    )  # starts at multiples of the stride, as data.py packs them
+    lengths = [35, 50, 27]
+    starts = [0, 48, 112]  # multiples of the stride, as data.py packs them
     q, k, v = tensors(1, 4, 2, 144, 8)
     documents = torch.full((1, 144), -1)
     for number, (start, length) in enumerate(zip(starts, lengths)):
         documents[0, start : start + length] = number
-    packed = landmark_attention(q, k, v, 20, 16, documents, path)
+    packed = by(path, q, k, v, 20, 16, documents=documents)
     for start, length in zip(starts, lengths):
-        alone = landmark_attention(
-            *(x[:, :, start : start + length] for x in (q, k, v)), 20, 16, None, path
-        )
+        alone = by(path, *(x[:, :, start : start + length] for x in (q, k, v)), 20, 16)
         torch.testing.assert_close(packed[:, :, start : start + length], alone)
 
 
@@ -170,15 +166,15 @@ def test_compiles_in_one_graph_and_keeps_its_gradients(path, backend):
 
 def test_operator_passes_torchs_own_checks():
     q, k, v = tensors(1, 4, 2, 40, 16)
-    torch.library.opcheck(attention.attention_op, (q, k, v, 10, 8, None, False))
+    torch.library.opcheck(fast_attention.attention_op, (q, k, v, 10, 8, None, False))
     torch.library.opcheck(
-        attention.attention_op, (q, k, v, 10, 8, torch.zeros(1, 40, dtype=torch.int32), False)
+        fast_attention.attention_op, (q, k, v, 10, 8, torch.zeros(1, 40, dtype=torch.int32), False)
     )
 
 
 def test_activation_checkpointing_and_shapes_without_data():
     q, k, v = tensors(2, 4, 2, 300, 16)
-    plain = run(q, k, v, 20, 8, implementation="blocked")[1:]
+    plain = run("blocked", q, k, v, 20, 8)[1:]
     incoming = torch.randn(q.shape, generator=torch.Generator().manual_seed(1))
     again = checkpoint(
         lambda *x: landmark_attention(*x, 20, 8, implementation="blocked"),
@@ -207,12 +203,15 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_blocked_path_makes_no_square_tensor():
+def test_linear_memory_makes_no_square_tensor():
     for T in (1024, 4096):
         q, k, v = (x.detach() for x in tensors(1, 2, 1, T, 8))
         with Largest() as largest:
-            out, lse = attention.blocked(q, k, v, 64, 32)
-            attention.blocked_backward(out, q, k, v, out, lse, 64, 32, None)
+            linear_memory(q, k, v, 64, 32)
+            out, lse = fast_attention.blocked(q, k, v, 64, 32)
+            fast_attention.blocked_backward(
+                out, q, k, v, out, lse=lse, window=64, stride=32, documents=None
+            )
         allowed = max(
             2 * T * 8, 2 * 128 * (64 + 128 + T // 32)
         )  # q's own size, or a block's scores against its window and landmarks
@@ -224,29 +223,24 @@ def test_autocast_takes_mixed_dtypes_like_torchs_own():
     with torch.autocast("cpu", torch.bfloat16):
         found = landmark_attention(q, k.bfloat16(), v, 10, 8)
     assert found.dtype == torch.bfloat16
-    wanted = landmark_attention(q, k, v, 10, 8, implementation="definition")
+    wanted = definition(q, k, v, 10, 8)
     assert (found.float() - wanted).norm() / wanted.norm() < 2e-2
 
 
-@pytest.mark.parametrize("path", ["definition", "short", "blocked"])
+@pytest.mark.parametrize("path", ["definition", "linear memory", "short", "blocked"])
 def test_bf16_stays_near_the_truth(path):
     q, k, v = tensors(2, 4, 2, 200, 16, torch.bfloat16)
-    wanted = run(
-        *(x.detach().double().requires_grad_() for x in (q, k, v)),
-        50,
-        16,
-        implementation="definition",
-    )
-    for found, truth in zip(run(q, k, v, 50, 16, implementation=path), wanted):
+    wanted = run("definition", *(x.detach().double().requires_grad_() for x in (q, k, v)), 50, 16)
+    for found, truth in zip(run(path, q, k, v, 50, 16), wanted):
         assert relative(found, truth) < 1.5e-2
 
 
 def test_auto_says_what_it_takes():
     q = torch.zeros(1, 2, 2000, 8)
-    assert attention.choose(q, 4096) == "causal"
-    assert attention.choose(q, 128) == "blocked"
-    assert attention.choose(q[:, :, :200], 128) == "short"
-    assert attention.choose(q[:, :, :200], 4096, torch.zeros(1, 200)) == "short"
+    assert fast_attention.choose_implementation(q, 4096) == "causal"
+    assert fast_attention.choose_implementation(q, 128) == "blocked"
+    assert fast_attention.choose_implementation(q[:, :, :200], 128) == "short"
+    assert fast_attention.choose_implementation(q[:, :, :200], 4096, torch.zeros(1, 200)) == "short"
 
 
 @pytest.mark.parametrize(
@@ -283,8 +277,8 @@ def test_bad_input_is_told_with_its_values(change, words):
             v,
             change.get("window", 4),
             change.get("stride", 2),
-            change.get("documents"),
-            change.get("implementation", "auto"),
+            documents=change.get("documents"),
+            implementation=change.get("implementation", "auto"),
         )
     for word in words:
         assert word in str(error.value)

@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attention import LandmarkCache, definition
-from config import UserError
+from config import Model, UserError
 
 LAYERS, K, G, d = 2, 2, 2, 8
+
+
+def cache_of(layers, batch, kv_heads, head_dim, window, stride, *rest, **more) -> LandmarkCache:
+    shape = Model(
+        layers=layers, kv_heads=kv_heads, head_dim=head_dim, window=window, landmark_stride=stride
+    )
+    return LandmarkCache(shape, batch, *rest, **more)
 
 
 def piece(x: Tensor, starts: list[int], counts: list[int], width: int) -> Tensor:
@@ -56,7 +63,7 @@ def test_any_split_gives_what_the_full_forward_gives(run):
         for _ in range(LAYERS)
     ]
     wanted = [definition(*(x.double() for x in qkv), window, stride) for qkv in layers]
-    cache = LandmarkCache(LAYERS, B, K, d, window, stride, T + spare)
+    cache = cache_of(LAYERS, B, K, d, window, stride, T + spare)
     done = [0] * B
     for width, counts in pieces:
         positions = torch.full((B, width), -1)
@@ -89,7 +96,7 @@ def test_other_dtypes(dtype, tolerance):
         for heads in (4, 2, 2)
     )
     wanted = definition(*(x.double() for x in (q, k, v)), 20, 8)
-    cache, outputs, at = LandmarkCache(1, 2, 2, d, 20, 8, 90, dtype=dtype), [], 0
+    cache, outputs, at = cache_of(1, 2, 2, d, 20, 8, 90, dtype=dtype), [], 0
     for width in [40, 1, 1, 30, 1, 17]:
         positions = torch.arange(at, at + width).expand(2, -1)
         outputs.append(
@@ -107,10 +114,10 @@ def test_steps_of_all_lengths_have_few_shapes():
 
     400 steps read slots in 64s, and never fewer than they see.
     """
-    cache, read = LandmarkCache(1, 2, 1, d, 300, 16, 400), []
+    cache, read = cache_of(1, 2, 1, d, 300, 16, 400), []
     for position in range(400):
-        read.append(cache.plan(torch.tensor([[position], [-1]])).bias.shape[-1])
-        assert read[-1] >= (cache.reach <= position).sum()
+        read.append(cache.plan(torch.tensor([[position], [-1]])).seen.bias.shape[-1])
+        assert read[-1] >= (cache.seen_from <= position).sum()
     assert sorted(set(read)) == [64, 128, 192, 256, 320]
 
 
@@ -120,7 +127,7 @@ def test_a_long_prompt_in_chunks_longer_than_any_buffer():
         for heads in (2, 1, 1)
     )
     wanted = definition(q, k, v, 30, 16)
-    cache, outputs, at = LandmarkCache(1, 1, 1, d, 30, 16, 900), [], 0
+    cache, outputs, at = cache_of(1, 1, 1, d, 30, 16, 900), [], 0
     for width in [1, 600, 299]:  # 600 = more than two inner chunks, twenty rings
         positions = torch.arange(at, at + width)[None]
         outputs.append(
@@ -137,7 +144,7 @@ def test_reported_bytes_are_allocated_bytes():
         (16, 4, 10, torch.bfloat16),
         (4096, 64, 131_072, torch.bfloat16),
     ]:
-        cache = LandmarkCache(3, 2, 2, 16, window, stride, tokens, dtype)
+        cache = cache_of(3, 2, 2, 16, window, stride, tokens, dtype)
         storages = {
             x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()
             for x in vars(cache).values()
@@ -156,7 +163,7 @@ def test_selected_rows_are_copies_that_go_their_own_way():
         torch.randn(3, heads, 60, d, generator=torch.Generator().manual_seed(5))
         for heads in (4, 2, 2)
     )
-    cache = LandmarkCache(1, 2, 2, d, 10, 4, 60)
+    cache = cache_of(1, 2, 2, d, 10, 4, 60)
     positions = torch.stack(
         [torch.arange(50), torch.cat([torch.arange(40), torch.full((10,), -1)])]
     )
@@ -195,10 +202,7 @@ def test_one_token_step_compiles_once_for_all_positions(batch, backend):
         cache.advance(positions)
         return out
 
-    eager, compiled = (
-        LandmarkCache(1, batch, 2, d, 10, 4, 40),
-        LandmarkCache(1, batch, 2, d, 10, 4, 40),
-    )
+    eager, compiled = (cache_of(1, batch, 2, d, 10, 4, 40), cache_of(1, batch, 2, d, 10, 4, 40))
     graphs = []
 
     def counting(graph, inputs):
@@ -223,7 +227,7 @@ def test_one_token_step_compiles_once_for_all_positions(batch, backend):
 
 
 def test_a_full_cache_says_so():
-    cache = LandmarkCache(1, 1, 1, d, 8, 4, 5)
+    cache = cache_of(1, 1, 1, d, 8, 4, 5)
     x = torch.zeros(1, 1, 6, d)
     cache.attend(0, x, x, x, cache.plan(torch.arange(6)[None]))
     with pytest.raises(UserError, match="5 tokens.*6"):

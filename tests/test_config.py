@@ -32,7 +32,7 @@ def test_every_shipped_file_reads(name):
 
 
 def test_large_files_are_qwens_shapes():
-    from model import SIZES
+    from support.qwen_sizes import SIZES
 
     for name, size in (("05b", "0.5B"), ("7b", "7B"), ("32b", "32B")):
         assert settings.from_file(f"config/{name}.py").model == SIZES[size]

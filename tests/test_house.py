@@ -19,7 +19,8 @@ from conftest import ROOT
 ORDER = """
     support.openmp  config  support.settings  support.provenance  support.result_tables  support.runtime
     support.corpus  support.schemas  worlds  worlds.tools  support.tokenizer
-    support.chat_template  losses  fast.muon  fast.kernels  attention  model
+    support.chat_template  support.model_checks  support.qwen_sizes  losses
+    fast.muon  fast.decoding  fast.kernels  fast.attention  attention  model
     worlds.sandbox  worlds.base
     worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety  worlds.terminal
     worlds.benchmarks  worlds.expert  worlds.teacher  worlds.teacher_file  worlds.labels

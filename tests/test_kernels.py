@@ -26,10 +26,10 @@ if not torch.cuda.is_available():
         )
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
-import attention
+from attention import LandmarkCache, definition, landmark_attention, mask
+from config import Model, UserError
+from fast import attention as fast_attention
 from fast import kernels
-from attention import LandmarkCache, definition, landmark_attention
-from config import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -88,7 +88,7 @@ def compare_with_float64(case: dict) -> None:
         torch.rand(B, T, generator=generator).lt(0.1).cumsum(1).int() if case["packed"] else None
     )
     wide = [x.double().requires_grad_() for x in (q, k, v)]
-    truth = definition(*wide, window, stride, documents)
+    truth = definition(*wide, window, stride, documents=documents)
     truth = [truth.detach(), *torch.autograd.grad(truth, wide, dout.double())]
     q, dout, k, v = (x.to(DEVICE) for x in (q, dout, k, v))
     documents = None if documents is None else documents.to(DEVICE)
@@ -124,7 +124,8 @@ def test_decode_equals_the_full_forward(dtype, group):
         for heads in (K * group, K, K)
     )
     wanted = definition(*(x.double() for x in (q, k, v)), window, stride)
-    cache = LandmarkCache(1, B, K, 64, window, stride, T, dtype, DEVICE)
+    shape = Model(layers=1, kv_heads=K, head_dim=64, window=window, landmark_stride=stride)
+    cache = LandmarkCache(shape, B, T, dtype, DEVICE)
     done = 0
     for t in [0, 1, 15, 19, 20, 21, 40, 59]:  # before, at and after the ring is full
         positions = torch.arange(done, t + 1, device=DEVICE).expand(B, -1)
@@ -187,13 +188,13 @@ def test_a_fallback_is_told_once(monkeypatch):
     """What auto does on a GPU for a head width that no kernel has."""
     x = torch.zeros(1, 2, 40, 24)
     monkeypatch.setattr(
-        attention,
-        "cannot",
+        fast_attention,
+        "refusal",
         lambda name, q, window, documents: "it needs head width 64 or 128, not 24",
     )
-    attention.say_once.cache_clear()
+    fast_attention.say_once.cache_clear()
 
-    class OnGpu:  # `choose` reads nothing else of q
+    class OnGpu:  # choose_implementation reads nothing else of q
         shape, dtype, requires_grad, is_cuda, device = (
             x.shape,
             x.dtype,
@@ -203,8 +204,8 @@ def test_a_fallback_is_told_once(monkeypatch):
         )
 
     with pytest.warns(UserWarning, match="head width 64 or 128, not 24") as told:
-        assert attention.choose(OnGpu, 8) == "blocked"
-        assert attention.choose(OnGpu, 8) == "blocked"
+        assert fast_attention.choose_implementation(OnGpu, 8) == "blocked"
+        assert fast_attention.choose_implementation(OnGpu, 8) == "blocked"
     assert len(told) == 1
 
 
@@ -257,7 +258,8 @@ def test_packed_flex_attention_sees_the_same_pairs(bench):
     wanted = definition(q, k, v, 30, 16)
     for packed in (False, True):
         torch.testing.assert_close(bench.flex(200, 30, 16, packed, "cpu")(q, k, v), wanted)
-    assert bench.pairs(200, 30, 16) == int(attention.mask(200, 30, 16, None, "cpu").sum())
+    index = torch.arange(200)
+    assert bench.pairs(200, 30, 16) == int(mask(index, index, 30, 16).sum())
 
 
 # Compiled for Hopper

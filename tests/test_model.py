@@ -7,7 +7,8 @@ import torch
 
 from config import Model, UserError
 from support.data import pack
-from generate import choose_token as choose, compiled_step, generate, pad
+from fast.decoding import compiled_step
+from generate import choose_token as choose, generate, pad
 from model import SAGE, State, flops_per_token
 
 SHAPES = {
@@ -87,7 +88,7 @@ def test_causality_by_perturbation(model):
         other = tokens.clone()
         other[0, place] = (other[0, place] + 1) % 97
         for function in [model] + (
-            [model.embedding.gate_logits] if model.config.embedding == "split" else []
+            [model.embedding.prose_logits] if model.config.embedding == "split" else []
         ):
             before, after = function(tokens), function(other)
             assert torch.equal(before[:, :place], after[:, :place])
@@ -100,7 +101,7 @@ def test_gate_reads_four_tokens_and_no_more():
     tokens = tokens_of(1, 30)
     other = tokens.clone()
     other[0, 10] += 1
-    changed = (model.embedding.gate_logits(tokens) != model.embedding.gate_logits(other))[0]
+    changed = (model.embedding.prose_logits(tokens) != model.embedding.prose_logits(other))[0]
     assert changed.nonzero().flatten().tolist() == [10, 11, 12, 13]
 
 
@@ -277,9 +278,9 @@ def test_flops_agree_with_torchs_counter(monkeypatch):
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    import attention
+    from attention import definition
 
-    monkeypatch.setattr("model.landmark_attention", attention.definition)
+    monkeypatch.setattr("model.landmark_attention", definition)
 
     config = Model(vocab_size=512, previous_token=True)
     model = SAGE(config)

@@ -1,6 +1,7 @@
 """Packed rows longer than the window: in every stage a document is read as if it stood alone."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import distill
 import heads as heads_script
 import rl
 from support import tokenizer as tokenizers
-from attention import check_documents
+from support.model_checks import check_documents
 from config import Config, Distill, Dpo, Heads, Model, Ppo, UserError
 from mch import ExtraBlock
 from model import SAGE
@@ -216,10 +217,10 @@ def test_rows_that_were_packed_for_another_model_are_refused():
 def test_where_documents_may_begin(documents, window, fits):
     rows = torch.tensor([[0] * 8, documents])
     if fits:
-        check_documents(rows, window, 4)
+        check_documents(rows, replace(NARROW, window=window, landmark_stride=4))
         return
     with pytest.raises(UserError, match="of row 1 does not begin"):
-        check_documents(rows, window, 4)
+        check_documents(rows, replace(NARROW, window=window, landmark_stride=4))
 
 
 def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):

@@ -22,7 +22,8 @@ from support import tokenizer as tokenizers
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
-from model import SAGE, SIZES, parameters
+from model import SAGE, parameters
+from support.qwen_sizes import SIZES
 from support.training_run import Stage, open_model
 
 transformers.utils.logging.set_verbosity_error()

@@ -156,7 +156,7 @@ def test_confidences_of_the_trace_are_the_heads():
     hidden = model.hidden(tokens)
     logits = heads["meta"](hidden, surprise_of(model, tokens, hidden, action_mask))
     confidence = heads["meta"].confidence(logits)[0]
-    gates = torch.sigmoid(model.embedding.gate_logits(tokens))[0]
+    gates = torch.sigmoid(model.embedding.prose_logits(tokens))[0]
     for step in trace["steps"]:
         shown = torch.tensor(step["confidence"])
         assert (shown - confidence[step["wrote"][1] - 1]).abs().max() < 1e-4
@@ -182,8 +182,8 @@ def test_attention_shown_is_attention_used(window):
     x = head.block.attention_norm(hidden[None])
     values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
     shown = (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64)
-    cos, sin = rotary(torch.arange(30)[None], 32, shape.rope_theta)
-    used = attention(x, cos, sin, None, None, None, 0)[0, [5, 29]]
+    rotation = rotary(torch.arange(30)[None], 32, shape.rope_theta)
+    used = attention(x, rotation)[0, [5, 29]]
     assert (shown - used).abs().max() < 1e-5
     assert (shares.sum(-1) - 1).abs().max() < 1e-5
     assert shares[0, :, 6:].sum() == 0

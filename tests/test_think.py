@@ -27,8 +27,8 @@ from think import (
     calls_in,
     conclusion,
     constraint_tokens,
-    criticise,
-    settle,
+    critique_best,
+    decide,
     think_slowly,
     vote,
     votes_of,
@@ -323,7 +323,7 @@ def test_the_least_energy_among_the_good_is_committed(minds):
         candidate(0.3),
         candidate(-1.0, "it does not end", ended=False),
     ]
-    assert settle(step, some, last=False)
+    assert decide(step, some, last=False)
     assert step.chosen is some[2] and [c.fate for c in some] == [
         "rejected",
         "rejected",
@@ -344,8 +344,8 @@ def test_where_nothing_is_good_more_is_drawn_and_then_the_trace_says_so(minds):
         candidate(0.2, "unsteady"),
         candidate(0.1, "it does not end", ended=False),
     ]
-    assert not settle(step, some, last=False) and step.chosen is None
-    assert settle(step, some, last=True)
+    assert not decide(step, some, last=False) and step.chosen is None
+    assert decide(step, some, last=True)
     assert (
         step.chosen is some[1]
         and step.chosen.fate == "fallback"
