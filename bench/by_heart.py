@@ -1,5 +1,5 @@
-"""Weights that have learnt some tasks' episodes by heart: for benches that need an agent which acts,
-in real episodes with calls, faults and answers, of all lengths, after a minute of training.
+"""Weights that have learnt some tasks' episodes by heart, for benches that need an agent which
+acts: real episodes with calls, faults and answers, of all lengths, after a minute of training.
 """
 
 import support.openmp  # before torch
