@@ -12,14 +12,15 @@ T/stride) instead of O(T).
     visible               the mask
     definition            landmark attention with the mask written out: every other form equals it
     linear_memory         the same, one block of queries at a time
-    landmark_attention    what the model calls: the same, by the fastest way here (fast/attention.py)
+    landmark_attention    what the model calls: the same, by the fastest way (fast/attention.py)
     LandmarkCache         keys and values of the window and the landmarks, for decoding
 
 Keys are counted from index 0 of the row and rotated before they come here. Legend: B batch, T
 tokens, H query heads, K key-value heads, G = H / K queries that share a key, d head width, n new
 tokens, R ring slots, M landmark slots.
 
-    python bench/attention.py     speed and memory          python bench/retrieval.py     needle test
+    python bench/attention.py     speed and memory
+    python bench/retrieval.py     facts that are asked for many windows later
 """
 
 import copy
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from config import Model
 from fast.attention import SlotMask, cached_attention, fastest_attention, slot_mask
-from support.model_checks import check_room
+from support.model_checks import check_cache_room
 
 
 def visible(query: Tensor, key: Tensor, window: int, stride: int) -> Tensor:
@@ -288,7 +289,7 @@ class LandmarkCache:
         layer. Raises UserError past max_tokens.
         """
         self.lengths += (positions >= 0).sum(1)
-        check_room(self.lengths, self.max_tokens)
+        check_cache_room(self.lengths, self.max_tokens)
 
     def select(self, rows: list[int] | Tensor) -> "LandmarkCache":
         """A copy of the chosen rows in this order; select([0] * n) gives n candidates that share

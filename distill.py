@@ -44,7 +44,7 @@ from support import settings
 from support.data import Rows
 from support.model_checks import check_documents
 from support.tokenizer import Tokenizer
-from support.training_run import Meter, Stage
+from support.training_run import Meter, TrainingRun
 from worlds import expert
 from worlds.base import Difficulty, Tasks
 from worlds.labels import PART_NAMES, PARTS, encode_episode, first_wrong_step, message_spans
@@ -151,7 +151,7 @@ def teacher_identity(c: Distill) -> dict:
     return {"distill.kl_teacher": run and checkpoint.identity(run)}
 
 
-def learn(stage: Stage, rows: Rows, first: int, last: int, **kept) -> None:
+def learn(stage: TrainingRun, rows: Rows, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
     c = stage.section
     model = stage.model
@@ -246,7 +246,7 @@ def distill(config: Config) -> None:
     file = Path(settings.absolute(c.file))
     file_digest = provenance.digest(file) if c.file and file.is_file() else None
     made_from = {"distill.file": file_digest, **teacher_identity(c)}
-    stage = Stage(config, "distilled", "base", c.steps, c, made_from=made_from)
+    stage = TrainingRun(config, "distilled", "base", c.steps, c, made_from=made_from)
     if stage.finished():
         return
 
@@ -361,7 +361,7 @@ class Buffer:
 
 
 def revise(
-    stage: Stage, failures: list[Failure], seed: int
+    stage: TrainingRun, failures: list[Failure], seed: int
 ) -> list[tuple[Failure, list[int], list[bool]] | None]:
     """The student tries each failed task again, given its attempt and the critique.
 
@@ -382,7 +382,7 @@ def revise(
     return results
 
 
-def reflection_round(stage: Stage, number: int) -> tuple[list[dict], dict]:
+def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]:
     """Round `number` of Algorithm 1 with the present student: the buffer's rows, and figures.
 
     for each task x:
@@ -458,7 +458,7 @@ def reflection_round(stage: Stage, number: int) -> tuple[list[dict], dict]:
     return buffer.rows, figures
 
 
-def write_buffer(stage: Stage, number: int, file: Path, made_from: dict) -> None:
+def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -> None:
     """Play a round and write its buffer, one example per line."""
     c = stage.section
     began = time.perf_counter()
@@ -483,7 +483,7 @@ def write_buffer(stage: Stage, number: int, file: Path, made_from: dict) -> None
 def reflect(config: Config) -> None:
     """Stage 2 of §3.1: rounds of Algorithm 1, each with the student that the last one left."""
     c = config.distill
-    stage = Stage(
+    stage = TrainingRun(
         config,
         "reflected",
         "distilled",
@@ -503,7 +503,7 @@ def reflect(config: Config) -> None:
     stage.finish()
 
 
-def learn_from_round(stage: Stage, number: int, first: int, last: int, within: bool) -> None:
+def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, within: bool) -> None:
     """Play a round, or read the buffer that a stopped run left, and learn from it."""
     c = stage.section
     if within:

@@ -39,19 +39,18 @@ from support import provenance
 from support import runtime
 from config import Model, UserError
 from support.data import Packed, pack
-from losses import (
-    IGNORE,
-    auroc,
+from losses import IGNORE, auroc, calibration_error, cross_entropy
+from mch import (
+    ThinkingHeads,
     calibrate,
-    calibration_error,
     confidence_loss,
-    cross_entropy,
+    constraint_texts,
     fit_logistic,
+    surprise_of,
 )
-from mch import Heads, constraint_texts, surprise_of
 from model import SAGE, flops_per_token
 from agent import Rollout, rollouts
-from support.training_run import Stage
+from support.training_run import TrainingRun
 from worlds.expert import call_message, solve
 from worlds.labels import (
     NEGATIVE_FACTS,
@@ -249,7 +248,7 @@ def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
 # the data file
 
 
-def collect(stage: Stage, file: Path, made_from: dict) -> None:
+def collect(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """Write the data, readable, an example a line: for training, for validation, greedy episodes,
     as the fast mode plays them, for the gate's threshold, and
     the expert's solutions for the inverse head.
@@ -325,7 +324,7 @@ def told(
 
 
 @torch.no_grad()
-def examine(model: SAGE, heads: Heads, rows: list[dict], batch: int = 32) -> dict[str, Tensor]:
+def examine(model: SAGE, heads: ThinkingHeads, rows: list[dict], batch: int = 32) -> dict[str, Tensor]:
     """Every step of some examples, in order: the confidence head's `logits` (S, 4), `labels` (S, 4)
     with NaN where missing, the decoder's `hidden` (S, D) at the step's
     last token, the number of its example in `row` (S,), whether it is a `call` (S,); and of its own
@@ -405,7 +404,7 @@ def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> d
 
 @torch.no_grad()
 def fit(
-    heads: Heads,
+    heads: ThinkingHeads,
     found: dict[str, Tensor],
     validation: dict[str, Tensor],
     greedy: dict[str, Tensor],
@@ -455,7 +454,7 @@ def fit(
 
 
 def consistency(
-    model: SAGE, heads: Heads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
+    model: SAGE, heads: ThinkingHeads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
 ) -> tuple[Tensor, Tensor]:
     """ICS of examples and its prior, each (N,) in nats a constraint."""
     pairs = []
@@ -486,13 +485,13 @@ def main() -> None:
         "distill.fault_rate": config.distill.fault_rate,
         "distill.fault_kinds": config.distill.fault_kinds,
     }
-    stage = Stage(
+    stage = TrainingRun(
         config,
         "thinking",
         "sage",
         c.steps,
         c,
-        lambda shape: Heads(shape, c.seed),
+        heads=lambda shape: ThinkingHeads(shape, c.seed),
         frozen=True,
         made_from=faults,
     )

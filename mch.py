@@ -1,9 +1,10 @@
 """The heads of inverse reasoning: confidence, inverse consistency, and the gate between thinking
-fast and slow (paper §4.2, §5; equations 6, 7, 13).
+fast and slow (paper §4.2, §5; equations 6, 7, 13), each with its loss.
 
-    c = σ(W_meta · m_t + b)                            equation 6: how sure a step is, in four named parts
-    γ = σ(w · [h_t ; H(p_t)])                          equation 7: whether the step deserves a second thought, at no cost
-    ICS(C, Z, Y) = (1/|C|) Σ log P_φ(C_i | Z, Y)       equation 13: how well plan and conclusion let the task's constraints be told again
+    c = σ(W_meta · m_t + b)                        equation 6: confidence in a step, in named parts
+    γ = σ(w · [h_t ; H(p_t)])                      equation 7: whether to think about it again
+    ICS(C, Z, Y) = (1/|C|) Σ log P_φ(C_i | Z, Y)   equation 13: how well the task's constraints can
+                                                   be told again from plan and conclusion
 
 What differs from a verifier or a reward model as one usually builds it:
 - no second network: each head is one extra block over the decoder's final hidden states, which were
@@ -16,7 +17,7 @@ What differs from a verifier or a reward model as one usually builds it:
 
 A step is one message of the agent, up to its <|im_end|>, where confidences and gate are read. Z and
 Y together are the agent's own words of an episode, without the request and without what tools said.
-Shapes as in model.py; N steps or conclusions. Nothing here knows of training or of tokenizers.
+Shapes as in model.py; N steps or conclusions. There is no training loop and no tokenizer here.
 """
 
 import re
@@ -45,13 +46,10 @@ class ExtraBlock(nn.Module):
         self.block = Block(self.config, layer=0)
 
     def new_state(self, batch: int, max_tokens: int, device="cpu") -> State:
-        """An empty cache for `batch` rows of at most `max_tokens`;
-
-        `.select(rows)` copies rows of it, as with the decoder's.
-        """
+        """An empty cache for `batch` rows of at most `max_tokens` tokens."""
         return State(self.config, batch, max_tokens, torch.float32, device)
 
-    def after(
+    def transform(
         self,
         hidden: Tensor,
         documents: Tensor | None = None,
@@ -62,9 +60,9 @@ class ExtraBlock(nn.Module):
         state and positions as there.
         """
         if positions is None:
-            positions = torch.arange(hidden.shape[1], device=hidden.device)[None] + (
-                0 if state is None else state.cache.lengths[:, None]
-            )
+            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]  # (1, T)
+            if state is not None:
+                positions = positions + state.cache.lengths[:, None]  # (B, T)
         plan = None if state is None else state.cache.plan(positions)
         rotation = rotary(positions, self.config.head_dim, self.config.rope_theta)
         x = self.block(hidden.float(), rotation, documents, state, plan)
@@ -73,28 +71,32 @@ class ExtraBlock(nn.Module):
         return x
 
 
-@torch.no_grad()
-def surprise_of(model: SAGE, tokens: Tensor, hidden: Tensor, own: Tensor) -> Tensor:
-    """What writing each token said of it, (B, T, 2): its log-probability and the entropy of the
-    distribution it came from, in nats at temperature 1.
+# --------------------------------------------------------------------------------------------------
+# Confidence (equation 6)
 
-    tokens (B, T), the decoder's hidden states (B, T, D) of them, `own` (B, T) which of them the
-    agent wrote; 0, 0 for all others and for the first.
-    While decoding, these numbers are there anyway.
+
+@torch.no_grad()
+def surprise_of(model: SAGE, tokens: Tensor, hidden: Tensor, action_mask: Tensor) -> Tensor:
+    """How surprising each token was when it was sampled, (B, T, 2): its log-probability and the
+    entropy of the distribution it came from, in nats at temperature 1.
+
+    tokens (B, T), the decoder's hidden states (B, T, D) of them, `action_mask` (B, T) which of them
+    the agent wrote; 0, 0 for all others and for the first. While decoding, these numbers are there
+    anyway.
     """
-    wanted = torch.where(own[:, 1:], tokens[:, 1:], IGNORE)
-    weight = model.unembedding
-    return F.pad(torch.stack(token_log_probs(hidden[:, :-1], weight, wanted), -1), (0, 0, 1, 0))
+    targets = torch.where(action_mask[:, 1:], tokens[:, 1:], IGNORE)
+    surprise = torch.stack(token_log_probs(hidden[:, :-1], model.unembedding, targets), -1)
+    return F.pad(surprise, (0, 0, 1, 0))  # (B, T, 2): the first token has none
 
 
 class MetaCognitiveHead(ExtraBlock):
-    """Equation 6: c = σ(W_meta · m_t + b), m_t the extra block's output. Read at the last token of
+    """Equation 6: c = σ(W_meta · m_t + b), m_t the extra block's output, read at the last token of
     a step.
 
-    The block reads, beside each hidden state, how surprising the agent's own token was: a hidden
-    state says what comes next, hardly how likely the token was that
-    has just been written, and one block cannot work that out (on the toy, AUROC of logic on hard
-    negatives 0.80 without these two numbers, 1.00 with them).
+    The block's input is each hidden state and how surprising the agent's own token was. A hidden
+    state predicts what comes next, but hardly says how likely the token was that has just been
+    written, and one block cannot work that out (on the toy, AUROC of logic on hard negatives is
+    0.80 without these two numbers, 1.00 with them).
     """
 
     def __init__(self, config: Model):
@@ -105,7 +107,7 @@ class MetaCognitiveHead(ExtraBlock):
         self.temperature = nn.Parameter(torch.ones(len(PARTS)), requires_grad=False)
         self.offset = nn.Parameter(torch.zeros(len(PARTS)), requires_grad=False)
 
-    def seen(self, hidden: Tensor, surprise: Tensor) -> Tensor:
+    def block_inputs(self, hidden: Tensor, surprise: Tensor) -> Tensor:
         """What the block reads (B, T, D): hidden states (B, T, D) and `surprise` (B, T, 2) as
         `surprise_of` has it.
         """
@@ -119,17 +121,85 @@ class MetaCognitiveHead(ExtraBlock):
         state: State | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, T, 4) in the order of PARTS."""
-        return self.out(self.after(self.seen(hidden, surprise), documents, state, positions))
+        """Logits (B, T, parts) in the order of PARTS."""
+        inputs = self.block_inputs(hidden, surprise)
+        return self.out(self.transform(inputs, documents, state, positions))
 
     def confidence(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities (…, 4) of logits (…, 4): σ(logit / temperature + offset)."""
+        """Calibrated probabilities (…, parts) of logits (…, parts): σ(z / temperature + offset)."""
         return torch.sigmoid(logits / self.temperature + self.offset)
+
+
+def confidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over known labels of −[y·log c + (1 − y)·log(1 − c)], c = σ(z), of logits z and labels y
+    (…, parts), NaN where a label is missing.
+
+    Each part is one Bernoulli's likelihood, so the loss is least where c is the part's probability.
+    ∂/∂z = (c − y)/known: a missing label's gradient is exactly zero, and 0 is the loss where
+    nothing is known.
+    """
+    known = ~labels.isnan()
+    targets = labels.nan_to_num().float()
+    each = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+    return each.masked_fill(~known, 0).sum() / known.sum().clamp(min=1)
+
+
+def fit_logistic(features: Tensor, labels: Tensor, ridge: float = 1.0) -> tuple[Tensor, Tensor]:
+    """w (F,) and b of the σ(w·x + b) that makes labels (N,) in [0, 1] likeliest from features
+    (N, F), with ½·ridge·|w|² against it.
+
+    Convex, so there is one answer and nothing to tune; found by L-BFGS in float64.
+    """
+    x, y = features.double(), labels.double()
+    w = x.new_zeros(x.shape[1]).requires_grad_()
+    b = x.new_zeros(()).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [w, b],
+        max_iter=500,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        misfit = F.binary_cross_entropy_with_logits(x @ w + b, y, reduction="sum")
+        total = (misfit + 0.5 * ridge * w.square().sum()) / len(y)
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return w.detach().to(features.dtype), b.detach().to(features.dtype)
+
+
+def calibrate(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Temperature and offset for σ(z/temperature + offset) from logits and labels (N,) that
+    training has not seen (Platt 1999).
+
+    Logistic regression on the one feature z. Platt's targets (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2) keep
+    the slope finite where a head makes no mistake. A head that orders its steps the wrong way round
+    gets an infinite temperature: its confidence is the base rate. (1, 0) where a class is absent.
+    """
+    positive = labels.sum()
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return 1.0, 0.0
+    targets = torch.where(labels > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    slope, offset = fit_logistic(logits[:, None], targets, ridge=0.0)
+    if slope <= 0:
+        return float("inf"), torch.logit(targets.mean()).item()
+    return 1 / slope.item(), offset.item()
+
+
+# --------------------------------------------------------------------------------------------------
+# Inverse consistency (equation 13); its loss is the cross-entropy of the constraints
 
 
 class InverseConsistencyHead(ExtraBlock):
     """Equation 13's P_φ(C_i | Z, Y): the decoder reads plan and conclusion and then a constraint's
-    text, one own block corrects its hidden states, its unembedding says how likely each token was.
+    text, one extra block corrects its hidden states, and its unembedding gives the probability of
+    each of the constraint's tokens.
     """
 
     def forward(
@@ -137,54 +207,50 @@ class InverseConsistencyHead(ExtraBlock):
         model: SAGE,
         tokens: Tensor,
         documents: Tensor | None = None,
-        states: tuple[State, State] | None = None,
+        states: tuple[State | None, State | None] = (None, None),
         positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, T, D) for `model.logits`, of tokens (B, T): conclusions, each followed
         by a constraint. `states` are the decoder's and this head's.
         """
-        decoder, own = states or (None, None)
-        hidden = model.hidden(tokens, documents, decoder, positions)
-        return self.after(hidden, documents, own, positions).to(hidden.dtype)
+        decoder_state, block_state = states
+        hidden = model.hidden(tokens, documents, decoder_state, positions)
+        return self.transform(hidden, documents, block_state, positions).to(hidden.dtype)
 
     @torch.no_grad()
     def scores(
         self, model: SAGE, conclusions: list[list[int]], constraints: list[list[list[int]]]
     ) -> tuple[list[float], list[float]]:
-        """ICS of each conclusion, and its prior: the same with nothing but the conclusion's last
-        token to go by. In nats, ≤ 0.
+        """ICS of each conclusion, and its prior: the same given nothing but the conclusion's last
+        token. In nats, ≤ 0.
 
         Mean over a conclusion's constraints of the *sum* of log P_φ over the constraint's tokens; 0
         where there are no constraints. ICS − prior is the gain that is the conclusion's own doing:
         what is likely anyway scores 0. Conclusions and constraints are token IDs, none empty, each
-        with the same last token (<|im_end|>), which says "that was all": alone it is the empty
-        conclusion.
+        with the same last token (<|im_end|>), which ends a text: alone it is the empty conclusion.
         """
-        asked = [(row, constraint) for row, some in enumerate(constraints) for constraint in some]
-        if not asked:
-            return [0.0] * len(conclusions), [0.0] * len(conclusions)
-        told = self.log_probs(
-            model, conclusions, [row for row, _ in asked], [constraint for _, constraint in asked]
+        pairs = [(row, constraint) for row, some in enumerate(constraints) for constraint in some]
+        ics = [0.0] * len(conclusions)
+        prior = [0.0] * len(conclusions)
+        if not pairs:
+            return ics, prior
+        rows = [row for row, _ in pairs]
+        given_conclusion = self.log_probs(model, conclusions, rows, [c for _, c in pairs])
+
+        # candidates of one task share their constraints: each prior is computed once
+        cases = dict.fromkeys((conclusions[row][-1], tuple(c)) for row, c in pairs)
+        ends = list(dict.fromkeys(end for end, _ in cases))
+        given_nothing = self.log_probs(
+            model,
+            [[end] for end in ends],
+            [ends.index(end) for end, _ in cases],
+            [list(constraint) for _, constraint in cases],
         )
-        ends = list(dict.fromkeys(conclusion[-1] for conclusion in conclusions))
-        cases = list(
-            dict.fromkeys((conclusions[row][-1], tuple(constraint)) for row, constraint in asked)
-        )  # candidates of one task share their constraints
-        anyway = dict(
-            zip(
-                cases,
-                self.log_probs(
-                    model,
-                    [[end] for end in ends],
-                    [ends.index(end) for end, _ in cases],
-                    [list(constraint) for _, constraint in cases],
-                ),
-            )
-        )
-        ics, prior = [0.0] * len(conclusions), [0.0] * len(conclusions)
-        for (row, constraint), log_p in zip(asked, told):
+        priors = dict(zip(cases, given_nothing, strict=True))
+
+        for (row, constraint), log_p in zip(pairs, given_conclusion, strict=True):
             ics[row] += log_p / len(constraints[row])
-            prior[row] += anyway[conclusions[row][-1], tuple(constraint)] / len(constraints[row])
+            prior[row] += priors[conclusions[row][-1], tuple(constraint)] / len(constraints[row])
         return ics, prior
 
     def log_probs(
@@ -196,57 +262,65 @@ class InverseConsistencyHead(ExtraBlock):
     ) -> list[float]:
         """log P_φ(constraints[i] | conclusions[rows[i]]).
 
-        Each conclusion is read once; its constraints go on from copies of its cache.
+        Each conclusion is read once; its constraints continue from copies of its cache.
         """
-        device, longest = (
-            next(model.parameters()).device,
-            max(map(len, conclusions)) + max(map(len, constraints)),
-        )
-        states = (
-            State(model.config, len(conclusions), longest, next(model.parameters()).dtype, device),
-            self.new_state(len(conclusions), longest, device),
-        )
+        weight = next(model.parameters())
+        device = weight.device
+        N, longest = len(conclusions), max(map(len, conclusions)) + max(map(len, constraints))
+        decoder_state = State(model.config, N, longest, weight.dtype, device)
+        block_state = self.new_state(N, longest, device)
 
-        def padded(texts: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
-            """Tokens (N, T), places (N, T) from 0, −1 in the padding at the right, and lengths
-            (N,).
-            """
-            lengths = torch.tensor([len(text) for text in texts], device=device)
-            place = torch.arange(int(lengths.max()), device=device)[None].expand(len(texts), -1)
-            return (
-                pad_sequence(
-                    [torch.tensor(text, device=device) for text in texts], batch_first=True
-                ),
-                place.masked_fill(place >= lengths[:, None], -1),
-                lengths,
-            )
+        tokens, positions, lengths = right_padded(conclusions, device)  # (N, T)
+        hidden = self(model, tokens, None, (decoder_state, block_state), positions)
+        last = hidden[torch.arange(N, device=device), lengths - 1]  # (N, D)
 
-        tokens, places, lengths = padded(conclusions)
-        last = self(model, tokens, None, states, places)[
-            torch.arange(len(conclusions), device=device), lengths - 1
-        ]  # (N, D)
-        tokens, places, _ = padded(constraints)  # (M, T)
-        here = torch.tensor(rows, device=device)
-        after = self(
-            model,
-            tokens,
-            None,
-            tuple(state.select(here) for state in states),
-            torch.where(places < 0, -1, places + lengths[here, None]),
-        )  # (M, T, D)
-        before = torch.cat(
-            [last[here, None], after[:, :-1]], 1
-        )  # what each token was foretold from
-        log_p = (
-            model.logits(before).float().log_softmax(-1).gather(2, tokens[..., None]).squeeze(2)
-        )  # (M, T)
-        return log_p.masked_fill(places < 0, 0).sum(1).tolist()
+        tokens, positions, _ = right_padded(constraints, device)  # (M, T)
+        index = torch.tensor(rows, device=device)
+        states = decoder_state.select(index), block_state.select(index)
+        padding = positions < 0
+        positions = torch.where(padding, -1, positions + lengths[index, None])
+        hidden = self(model, tokens, None, states, positions)  # (M, T, D)
+        # a constraint's first token is predicted from the conclusion's last hidden state
+        before = torch.cat([last[index, None], hidden[:, :-1]], 1)
+        log_p = model.logits(before).float().log_softmax(-1)  # (M, T, V)
+        log_p = log_p.gather(2, tokens[..., None]).squeeze(2)  # (M, T)
+        return log_p.masked_fill(padding, 0).sum(1).tolist()
 
 
-class Gate(nn.Module):
-    """Equation 7:
+def right_padded(texts: list[list[int]], device) -> tuple[Tensor, Tensor, Tensor]:
+    """Texts as tokens (N, T), positions (N, T) from 0, −1 in the padding, and lengths (N,)."""
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    rows = [torch.tensor(text, device=device) for text in texts]
+    tokens = pad_sequence(rows, batch_first=True)
+    positions = torch.arange(tokens.shape[1], device=device).expand(len(texts), -1)
+    return tokens, positions.masked_fill(positions >= lengths[:, None], -1), lengths
 
-    γ = σ(w · [h_t ; H(p_t)] + b), from what the fast pass leaves behind: no further forward pass.
+
+def constraint_texts(constraints: dict, request: str) -> list[str]:
+    """C as the inverse head is asked for it: "rana 17", "goal pita", for each of a task's
+    constraints (worlds.Task.constraints); where none is left, the request's sentences.
+
+    Only those whose value stands in the request: that rana is missing, that a request is unsafe, or
+    how a sentence of the math world is to be taken ("kind 1 turned more") would give the answer
+    away. True and False are written as true and false.
+    """
+    texts = []
+    for name, value in constraints.items():
+        value = str(value).lower() if isinstance(value, bool) else str(value)
+        in_request = re.search(rf"\b{re.escape(value.lower())}\b", request.lower())
+        if in_request and not name.startswith("kind "):
+            texts.append(f"{name} {value}")
+    sentences = re.split(r"(?<=[.?!])\s+", request.strip())
+    return texts or [sentence for sentence in sentences if sentence]
+
+
+# --------------------------------------------------------------------------------------------------
+# The gate between fast and slow (equation 7). It is fitted by `fit_logistic`.
+
+
+class ThinkingGate(nn.Module):
+    """Equation 7: γ = σ(w · [h_t ; H(p_t)] + b), from what the fast pass leaves behind: no further
+    forward pass.
     """
 
     def __init__(self, config: Model):
@@ -258,17 +332,17 @@ class Gate(nn.Module):
         at the step's last token and `entropy` (N,).
 
         `entropy` is the *largest* entropy in nats of the distributions from which the step's tokens
-        were drawn (temperature 1): one uncertain
-        name among thirty certain tokens is what goes wrong, and a mean would drown it.
+        were drawn (temperature 1): one uncertain name among thirty certain tokens is what goes
+        wrong, and a mean would drown it.
         """
         return self.out(torch.cat([hidden.float(), entropy.float()[:, None]], -1)).squeeze(-1)
 
 
-class Heads(nn.ModuleDict):
-    """All three: heads["meta"], heads["inverse"], heads["gate"];
+class ThinkingHeads(nn.ModuleDict):
+    """All three: heads["meta"], heads["inverse"], heads["gate"].
 
-    `tau` is the gate's threshold (Reasoning Mode iff γ > τ), `trained` 0 until heads.py has been
-    here.
+    `tau` is the gate's threshold (Reasoning Mode iff γ > τ), `trained` is 0 until heads.py has
+    trained them.
     """
 
     @torch.no_grad()
@@ -277,49 +351,18 @@ class Heads(nn.ModuleDict):
             dict(
                 meta=MetaCognitiveHead(config),
                 inverse=InverseConsistencyHead(config),
-                gate=Gate(config),
+                gate=ThinkingGate(config),
             )
         )
         self.tau = nn.Parameter(torch.tensor(0.5), requires_grad=False)
         self.trained = nn.Parameter(torch.tensor(0.0), requires_grad=False)
+        zero = ("out.weight", "attention.o.weight", "feed_forward.down.weight", "bias")
         for name, p in self.named_parameters():
-            if name.endswith(
-                ("out.weight", "attention.o.weight", "feed_forward.down.weight", "bias")
-            ):
+            if name.endswith(zero):
                 p.zero_()
             elif p.ndim == 2:
-                std = (
-                    0.5 if "surprise" in name else 0.02
-                )  # surprises are few and must be heard beside hidden states of size 1
-                nn.init.trunc_normal_(
-                    p,
-                    std=std,
-                    a=-3 * std,
-                    b=3 * std,
-                    generator=torch.Generator().manual_seed(
-                        seed * 1_000_003 + zlib.crc32(name.encode())
-                    ),
-                )
-
-
-def constraint_texts(constraints: dict, request: str) -> list[str]:
-    """C as the inverse head is asked for it: "rana 17", "goal pita", for each of a task's
-    constraints (worlds.Task.constraints); where none is left, the request's sentences.
-
-    Only those whose value stands in the request: that rana is missing, that a request is unsafe, or
-    how a sentence of the math world is to be taken ("kind 1 turned more") would give the answer
-    away. True and False are written as true and false.
-    """
-    written = {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in constraints.items()
-    }
-    said = [
-        f"{name} {value}"
-        for name, value in written.items()
-        if not name.startswith("kind ")
-        and re.search(rf"\b{re.escape(value.lower())}\b", request.lower())
-    ]
-    return said or [
-        sentence for sentence in re.split(r"(?<=[.?!])\s+", request.strip()) if sentence
-    ]
+                # two surprises must count beside the many dimensions of a hidden state
+                std = 0.5 if "surprise" in name else 0.02
+                name_seed = seed * 1_000_003 + zlib.crc32(name.encode())
+                generator = torch.Generator().manual_seed(name_seed)
+                nn.init.trunc_normal_(p, std=std, a=-3 * std, b=3 * std, generator=generator)

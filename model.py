@@ -83,7 +83,7 @@ class State:
     ):
         self.cache = LandmarkCache(config, batch, max_tokens, dtype, device)
         # −1: before the beginning
-        self.tokens = torch.full((batch, config.gate_kernel - 1), -1, device=device)
+        self.tokens = torch.full((batch, config.prose_kernel - 1), -1, device=device)
         # of each layer, where keys are smeared: the newest key before smearing and rotation
         smeared_layers = config.layers if config.previous_token else 0
         shape = (batch, config.kv_heads, 1, config.head_dim)
@@ -245,17 +245,17 @@ class SplitEmbedding(nn.Module):
         super().__init__()
         self.text = nn.Embedding(config.vocab_size, config.width)
         self.code = nn.Embedding(config.vocab_size, config.width)
-        self.ids = nn.Embedding(config.vocab_size, config.gate_width)
+        self.ids = nn.Embedding(config.vocab_size, config.prose_width)
         # depthwise: one weight per place and dimension
-        self.convolution = nn.Parameter(torch.ones(config.gate_kernel, config.gate_width))
-        self.out = nn.Linear(config.gate_width, 1)
+        self.convolution = nn.Parameter(torch.ones(config.prose_kernel, config.prose_width))
+        self.out = nn.Linear(config.prose_width, 1)
 
     def prose_logits(
         self, tokens: Tensor, documents: Tensor | None = None, before: Tensor | None = None
     ) -> Tensor:
         """log g/(1 − g) of tokens (B, T) → (B, T).
 
-        `before` (B, gate_kernel − 1) holds the IDs before them, −1 for none.
+        `before` (B, prose_kernel − 1) holds the IDs before them, −1 for none.
         """
         kernel = len(self.convolution)
         if before is None:
@@ -265,7 +265,7 @@ class SplitEmbedding(nn.Module):
         if documents is not None:  # what comes before a packed document is not its own
             whose = F.pad(documents, (kernel - 1, 0), value=-1).unfold(1, kernel, 1)
             ids = ids.masked_fill(whose != documents[..., None], -1)
-        features = self.ids(ids.clamp(min=0)) * (ids >= 0)[..., None]  # (B, T, kernel, gate_width)
+        features = self.ids(ids.clamp(min=0)) * (ids >= 0)[..., None]  # (B, T, kernel, prose_width)
         return self.out(F.silu((features * self.convolution).sum(2))).squeeze(-1)
 
     def forward(

@@ -1,76 +1,124 @@
 """Preference learning for safety, then reinforcement learning from execution (paper §3.1.2, §10.1,
-CodePPO), as one straight read.
+CodePPO), as one straight read: for each stage its data, its losses and its loop.
 
-    python rl.py config/toy.py                     both stages: out/toy/reflected → safe → sage
-    python rl.py config/toy.py --stage dpo         Direct Preference Optimization: refusing what is unsafe, doing what only looks so
-    python rl.py config/toy.py --stage ppo         Proximal Policy Optimization on episodes in the worlds
-    python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo       without a value head, for comparison
-    python rl.py config/toy.py --resume            goes on where a stopped run was, to the bit
+    python rl.py config/toy.py                  both stages: out/toy/reflected → safe → sage
+    python rl.py config/toy.py --stage dpo      Direct Preference Optimization on pairs
+    python rl.py config/toy.py --stage ppo      Proximal Policy Optimization on episodes
+    python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo
+                                                without a value head, for comparison
+    python rl.py config/toy.py --resume         continues a stopped run, to the bit
 
 What differs from the textbook:
-- preferences go both ways: an unsafe request's refusal over compliance, and a benign look-alike's
-  compliance over refusal
-- episodes of the other worlds are replayed beside the pairs, or the model that learnt to refuse
-  forgets to act (the "alignment tax")
-- they are replayed beside the rewards, too (InstructGPT's PPO-ptx), or a rate at which rewards move
-  anything destroys what was learnt before
-- the reward is execution's verdict, once, at the end; a call that does not parse ends the episode
-  (zero tolerance), an invented argument costs
-- advantages step from one of the model's own tokens to the next; what tools say in between is not
-  an action
-- a reward is measured from the mean of the same task's other samples, so that an easy world's
-  successes are no praise for their every word
-- an episode that raised or ran out of time is a failure like any other; only those longer than
-  ppo.sequence are left out
-- a task whose episodes all went the same way teaches nothing and is left out of the update; a step
-  of nothing but such tasks is skipped and counted
-- one set of weights makes every mean, from the advantages' centre to the losses and what is logged
-- the value head reads hidden states without a gradient into them, so the policy's gradient is the
-  policy loss's alone
+1. Preferences go both ways: refusing an unsafe request over complying with it, and complying with
+   a benign look-alike over refusing it.
+2. The teacher's episodes of the other worlds are replayed beside pairs and rewards (InstructGPT's
+   PPO-ptx). Without them the model that learnt to refuse forgets to act (the "alignment tax"), and
+   any rate at which rewards change the policy destroys what was learnt before.
+3. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
+   (zero tolerance); an invented argument costs. An episode that raised or ran out of time is a
+   failure like any other; only those longer than ppo.sequence are left out.
+4. A reward is measured from the mean of the same task's other samples, so that the successes of an
+   easy world do not raise the probability of all their tokens. A task whose samples were all
+   rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
+5. Advantages step from one of the model's own tokens to the next: tool output is not an action.
+6. One set of weights makes every mean: the advantages' centre, the losses and what is logged.
+7. The value head reads hidden states without a gradient into them, so the policy's gradient comes
+   from the policy loss alone.
+
+Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They stand in
+the places of `targets`: the value at t is about the token that follows t.
+
+    action_mask   the targets that the model wrote; prompts and tool output enter no loss
+    documents     which example each token belongs to, −1 in padding
+    weights       how much each target counts in a mean; they sum to 1
 """
 
 import math
 import time
-from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Literal
 
 import support.openmp  # before torch
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from support import settings
 from support import runtime
-from config import Config, Dpo, Ppo, UserError
-from support.data import Rows, pack
+from config import Config, Dpo, Model, Ppo, UserError
+from support.data import Packed, Rows, pack
 from worlds.expert import preference, trajectory
-from losses import (
-    IGNORE,
-    differ,
-    dpo_loss,
-    explained_variance,
-    generalized_advantages,
-    group_advantages,
-    kl_k3,
-    kl_loss,
-    leave_one_out,
-    per_document,
-    ppo_loss,
-    shares,
-    token_log_probs,
-    value_loss,
-    whiten,
-)
+from losses import IGNORE, token_log_probs
 from model import SAGE, flops_per_token
 from agent import Rollout, episode_rates, rollouts
-from support.training_run import Stage
+from support.training_run import Meter, TrainingRun
 from support.tokenizer import Tokenizer
 from worlds.base import Difficulty, Task, Tasks
 
 Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 
-# ------------------------------------------------------------------------------------------------------
-# stage dpo
+# --------------------------------------------------------------------------------------------------
+# Both stages: sums and means over packed rows, and the replay of the teacher's episodes.
+
+
+def sum_per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
+    """Sums (count,) of token values (R, T) over each of the documents 0 … count − 1."""
+    sums = values.new_zeros(count + 1)  # the first one is padding's, whose document is −1
+    return sums.index_add(0, documents.flatten() + 1, values.flatten())[1:]
+
+
+def token_weights(
+    action_mask: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence"
+) -> Tensor:
+    """Each token's weight (R, T) in a mean over the model's own tokens: they sum to 1, 0 elsewhere.
+
+    "sequence": every episode counts the same, and its tokens share that, so that a long failing
+    episode does not drown the short ones: the mean over tokens with long failures destroyed the
+    policy in our prototype. "token": every token counts the same.
+    """
+    weights = action_mask.float()
+    if mean == "sequence":
+        lengths = sum_per_document(weights, documents, int(documents.max()) + 1)  # (N,)
+        weights = weights / lengths.clamp(min=1)[documents.clamp(min=0)]
+    return weights / weights.sum().clamp(min=1e-9)
+
+
+def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
+    """log P of each target (R, T) in packed rows, 0 where nothing is taught."""
+    device = model.unembedding.device
+    hidden = model.hidden(tokens.to(device), documents.to(device))  # (R, T, D)
+    log_probs, _ = token_log_probs(hidden, model.unembedding, targets.to(device))
+    return log_probs
+
+
+def teacher_rows(run: TrainingRun, purpose: str) -> Rows | None:
+    """The teacher's episodes to replay as packed rows, `replay_rows` at a time; None for no replay.
+
+    Their `purpose` is one of their own, so no task is both rewarded and recited.
+    """
+    c = run.section
+    if not c.replay_rows:
+        return None
+    tasks = Tasks(purpose, c.seed, c.worlds.split(","), Difficulty.of(c, style=run.style))
+    episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
+    examples = [run.tokenizer.encode_chat(e.messages, e.tools, run.style) for e in episodes]
+    replay = Rows(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
+    replay.restore(run.kept.get("replay") or replay.state())
+    return replay
+
+
+def replay_loss(run: TrainingRun, replay: Rows) -> Tensor:
+    """Mean cross-entropy of the next replayed rows, in nats per taught token."""
+    tokens, targets, _, documents = replay.next()
+    with run.autocast:
+        log_probs = taught_log_probs(run.model, tokens, targets, documents)
+    return -log_probs.sum() / (targets != IGNORE).sum()
+
+
+# --------------------------------------------------------------------------------------------------
+# Stage dpo: which of two answers is wanted.
 
 
 def completion(
@@ -78,227 +126,529 @@ def completion(
 ) -> Example:
     """A conversation of which only the messages behind the prompt are taught."""
     tools, style = task.shown_tools(), task.difficulty.style
-    shown = len(tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)[0])
-    tokens, own = tokenizer.encode_chat(prompt + messages, tools, style)
-    return tokens, [mine and place >= shown for place, mine in enumerate(own)]
+    shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
+    tokens, action_mask = tokenizer.encode_chat(prompt + messages, tools, style)
+    taught = [own and place >= len(shown) for place, own in enumerate(action_mask)]
+    return tokens, taught
 
 
-def pairs_of(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
-    """Preference pairs, flattened: chosen at even places, rejected at odd ones; pairs that do not
-    fit in a row are left out.
+def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
+    """Pairs of the safety world, flattened: chosen at even places, rejected at odd ones.
+
+    Pairs that do not fit in a row are left out.
     """
     examples: list[Example] = []
     tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style))
     for index in range(c.pairs):
         task = tasks[index]
         pair = preference(task)
-        both = [
-            completion(task, pair["prompt"], pair[side], tokenizer)
-            for side in ("chosen", "rejected")
-        ]
-        if max(len(tokens) for tokens, _ in both) <= c.sequence:
-            examples += both
+        chosen = completion(task, pair["prompt"], pair["chosen"], tokenizer)
+        rejected = completion(task, pair["prompt"], pair["rejected"], tokenizer)
+        if max(len(chosen[0]), len(rejected[0])) <= c.sequence:
+            examples += [chosen, rejected]
     return examples
 
 
+def pack_short(examples: list[tuple], model: Model) -> Packed:
+    """Examples in rows as short as the longest of them: attention's cost is a row's square."""
+    return pack(examples, max(len(tokens) for tokens, _ in examples), model)
+
+
 @torch.no_grad()
-def total_log_probs(
-    model: SAGE, examples: list[Example], device: str, together: int = 128
-) -> Tensor:
+def completion_log_probs(model: SAGE, examples: list[Example], together: int = 128) -> Tensor:
     """log P of each example's taught tokens, summed, (N,)."""
     sums = []
     for start in range(0, len(examples), together):
-        part = examples[start : start + together]
-        packed = pack(part, max(len(tokens) for tokens, _ in part), model.config)
-        tokens, targets, documents = (
-            packed.tokens.to(device),
-            packed.targets.to(device),
-            packed.documents.to(device),
-        )
-        log_probs, _ = token_log_probs(model.hidden(tokens, documents), model.unembedding, targets)
-        sums.append(per_document(log_probs, documents, len(part)))
+        packed = pack_short(examples[start : start + together], model.config)
+        log_probs = taught_log_probs(model, packed.tokens, packed.targets, packed.documents)
+        documents = packed.documents.to(log_probs.device)
+        sums.append(sum_per_document(log_probs, documents, len(packed.positions)))
     return torch.cat(sums)
 
 
-def replayed(stage: Stage, worlds: str) -> Rows | None:
-    """The teacher's episodes of some worlds as packed rows, `replay_rows` at a time;
+def dpo_loss(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    *,
+    beta: float = 0.1,
+) -> tuple[Tensor, Tensor]:
+    """Mean of −log σ(margin) and the margins (N,), from whole completions' log-probabilities (N,)
+    (Rafailov et al. 2023).
 
-    None where the stage replays none.
+    The best policy under a reward r and a penalty β·KL(π ‖ π_ref) is π ∝ π_ref · exp(r/β), so
+    r = β·log π/π_ref + a constant of the prompt, which cancels in Bradley and Terry's
+    P(chosen over rejected) = σ(r_chosen − r_rejected):
+        margin = β·[(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]
+    At the beginning π = π_ref: the loss is ln 2 and its gradient
+    β/2 · (∇log π(rejected) − ∇log π(chosen)).
     """
-    c = stage.section
-    if not c.replay_rows:
-        return None
-    purpose = {"safe": "dpo replay", "sage": "ppo replay"}[
-        stage.name
-    ]  # nothing that is rewarded is also recited
-    tasks = Tasks(purpose, c.seed, worlds.split(","), Difficulty.of(c, style=stage.style))
-    rows = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
-    examples = [stage.tokenizer.encode_chat(row.messages, row.tools, stage.style) for row in rows]
-    replay = Rows(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
-    replay.restore(stage.kept.get("replay", replay.state()))
-    return replay
-
-
-def replay_loss(stage: Stage, replay: Rows) -> Tensor:
-    """Mean cross-entropy of the next rows' taught tokens."""
-    tokens, targets, _, documents = (tensor.to(stage.device) for tensor in replay.next())
-    with stage.autocast:
-        log_probs = token_log_probs(
-            stage.model.hidden(tokens, documents), stage.model.unembedding, targets
-        )[0]
-    return -log_probs.sum() / (targets != IGNORE).sum()
+    margins = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
+    return -F.logsigmoid(margins).mean(), margins.detach()
 
 
 def dpo(config: Config) -> None:
-    """Stage 3: learn from pairs of messages which one is wanted, beside replayed episodes of the
-    other worlds.
-    """
+    """Stage 3: learn from pairs of answers which one is wanted, beside replayed episodes."""
     c = config.dpo
-    stage = Stage(config, "safe", "reflected", c.steps, c)
-    if stage.finished():
+    run = TrainingRun(config, "safe", "reflected", c.steps, c)
+    if run.finished():
         return
-    model, tokenizer, device = stage.model, stage.tokenizer, stage.device
+    model, device = run.model, run.device
 
-    examples = pairs_of(c, tokenizer, stage.style)
+    # -- pairs, and their log-probabilities under the frozen reference, once
+    examples = preference_pairs(c, run.tokenizer, run.style)
     count = len(examples) // 2
     if count < c.batch:
         raise UserError(
-            f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed for one step: raise dpo.sequence"
+            f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
+            "for one step: raise dpo.sequence"
         )
-
-    # -- the reference's opinion of them, once: it is frozen
-    with stage.autocast:
-        reference = total_log_probs(stage.another(stage.source), examples, device).view(count, 2)
-
-    replay = replayed(stage, c.worlds)
-    stage.log.say(
-        f"data    {count:,} pairs of the safety world, {c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
+    with run.autocast:
+        ref_log_probs = completion_log_probs(run.another(run.source), examples).view(count, 2)
+    replay = teacher_rows(run, "dpo replay")
+    run.log.say(
+        f"data    {count:,} pairs of the safety world, "
+        f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
     )
 
-    def taught_log_probs(tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
-        with stage.autocast:
-            return token_log_probs(
-                model.hidden(tokens.to(device), documents.to(device)),
-                stage.model.unembedding,
-                targets.to(device),
-            )[0]
-
-    interval, logged, seen = time.perf_counter(), stage.first, Counter()
+    meter = Meter(run.first)
     with runtime.stop_requested() as stopping:
-        for step in range(stage.first + 1, c.steps + 1):
-            epoch, place = divmod(
-                step - 1, count // c.batch
-            )  # the place in the data is a function of the step
-            chosen = np.random.default_rng([c.seed, epoch]).permutation(count)[
-                place * c.batch : (place + 1) * c.batch
-            ]
-            some = [examples[2 * pair + side] for pair in chosen for side in (0, 1)]
-            longest = max(len(ids) for ids, _ in some)  # attention's cost is a row's square
-            packed = pack(some, longest, model.config)
-            log_probs = taught_log_probs(packed.tokens, packed.targets, packed.documents)  # (R, T)
-            whose = packed.documents.to(device)
-            sums, fixed = (
-                per_document(log_probs, whose, 2 * c.batch),
-                reference[torch.from_numpy(chosen).to(device)],
+        for step in range(run.first + 1, c.steps + 1):
+            # -- the step's pairs: the place in the data is a function of the step
+            epoch, place = divmod(step - 1, count // c.batch)
+            order = np.random.default_rng([c.seed, epoch]).permutation(count)
+            pairs = order[place * c.batch : (place + 1) * c.batch]  # (B,)
+            both = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
+            packed = pack_short(both, model.config)
+
+            # -- preferences: whole completions' log-probabilities beside the reference's
+            with run.autocast:
+                log_probs = taught_log_probs(model, packed.tokens, packed.targets, packed.documents)
+            documents = packed.documents.to(device)  # (R, T)
+            policy = sum_per_document(log_probs, documents, 2 * c.batch).view(-1, 2)  # (B, 2)
+            fixed = ref_log_probs[torch.from_numpy(pairs).to(device)]  # (B, 2)
+            preference_loss, margins = dpo_loss(
+                policy[:, 0], policy[:, 1], fixed[:, 0], fixed[:, 1], beta=c.beta
             )
-            loss, margins = dpo_loss(sums[::2], sums[1::2], fixed[:, 0], fixed[:, 1], c.beta)
-            own = (packed.targets != IGNORE).to(device) & (whose % 2 == 0)
-            parts = dict(dpo=loss, nll=-(log_probs * shares(own, whose, "token")).sum())
-            total, size = parts["dpo"] + c.nll * parts["nll"], whose.numel()
+
+            # -- the chosen completions' own cross-entropy keeps them likely
+            chosen = (packed.targets != IGNORE).to(device) & (documents % 2 == 0)
+            nll = -(log_probs * token_weights(chosen, documents, "token")).sum()
+            loss = preference_loss + c.nll * nll
+            parts = dict(dpo=preference_loss, nll=nll)
+            size = packed.tokens.numel()
+
+            # -- replayed episodes, so that acting is not forgotten
             if replay:
-                parts["replay"] = replay_loss(stage, replay)
-                total, size = total + c.replay * parts["replay"], size + c.replay_rows * c.sequence
-            total.backward()
-            norm = stage.update(step)
-            stage.log.bar.update()
+                replayed = replay_loss(run, replay)
+                loss = loss + c.replay * replayed
+                parts["replay"] = replayed
+                size += c.replay_rows * c.sequence
+            loss.backward()
+            norm = run.update(step)
 
-            seen.update(
-                {name: part.item() for name, part in parts.items()}
-                | dict(
-                    accuracy=(margins > 0).float().mean().item(),
-                    margin=margins.mean().item(),
-                    tokens=size,
-                )
-            )
-            if step % c.log_every == 0 or step == c.steps:
-                now, steps = time.perf_counter(), step - logged
-                means = {name: value / steps for name, value in seen.items()}
-                rate = means.pop("tokens") * steps / (now - interval)
-                stage.log.line(
-                    step,
-                    (now - interval) / steps * 1e3,
-                    rate,
-                    rate * flops_per_token(config.model, c.sequence) / stage.peak,
-                    loss=means["dpo"] + c.nll * means["nll"] + c.replay * means.get("replay", 0.0),
-                    **means,
-                    lr=c.learning_rate * stage.scale,
-                    norm=norm,
-                )
-                interval, logged, seen = now, step, Counter()
-            kept = dict(replay=replay.state()) if replay else {}
-            if stopping():
-                stage.stop(step, **kept)
-            if step == c.steps or c.save_every and step % c.save_every == 0:
-                stage.save(step, **kept)
-    stage.finish("dpo", "accuracy")
+            accuracy = (margins > 0).float().mean()
+            meter.add(loss=loss, **parts, accuracy=accuracy, margin=margins.mean(), norm=norm)
+            meter.count(tokens=size, flops=size * flops_per_token(config.model, c.sequence))
+            if run.is_log_step(step):
+                run.log_line(step, meter)
+            run.end_step(step, stopping, replay=replay.state() if replay else None)
+    run.finish("dpo", "accuracy")
 
 
-# ------------------------------------------------------------------------------------------------------
-# stage ppo
+# --------------------------------------------------------------------------------------------------
+# Stage ppo: episodes and their rewards.
 
 
 def reward(episode: Rollout, c: Ppo) -> float:
-    """Execution's verdict, 1 or 0, less what each invented argument costs.
+    """Execution's verdict, 1 or 0, and what each invented argument costs (CodePPO).
 
     `malformed` where zero tolerance ended the episode. One that raised or ran out of time has
     verified nothing: 0, less the same costs.
     """
-    return (
-        c.malformed
-        if episode.ended == "malformed"
-        else float(episode.verified) + c.invented * episode.invented
-    )
+    if episode.ended == "malformed":
+        return c.malformed
+    return float(episode.verified) + c.invented * episode.invented
 
 
-def draw_episodes(stage: Stage, step: int) -> list[Rollout]:
-    """`samples` episodes of each of the step's `prompts` tasks, next to each other; a function of
+def draw_episodes(run: TrainingRun, step: int) -> list[Rollout]:
+    """`samples` episodes of each of the step's `prompts` tasks, next to each other: a function of
     the weights, the seed and the step.
     """
-    c = stage.section
-    drawn = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=stage.style))
+    c = run.section
+    tasks = Tasks("ppo", c.seed, c.worlds.split(","), Difficulty.of(c, style=run.style))
     first = (step - 1) * c.prompts
-    tasks = [task for i in range(first, first + c.prompts) for task in [drawn[i]] * c.samples]
+    prompts = [tasks[i] for i in range(first, first + c.prompts)]
+    repeated = [task for task in prompts for _ in range(c.samples)]
     return rollouts(
-        stage.model,
-        stage.tokenizer,
-        tasks,
+        run.model,
+        run.tokenizer,
+        repeated,
         c.temperature,
         seed=c.seed * 100_003 + step,
-        batch=len(tasks),
+        batch=len(repeated),
         tolerance=c.tolerance,
         zero_tolerance=True,
         room=c.room,
     )
 
 
-SHOWN = ("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance")
-ENDS = {"malformed": "malformed", "raised": "raised", "timed_out": "time"}  # figure: Rollout.ended
+def check_episodes(episodes: list[Rollout], rewards: Tensor, c: Ppo, step: int) -> None:
+    """Raise UserError for a reward that is no finite number, or where no episode fits in a row."""
+    for episode, value in zip(episodes, rewards.tolist()):
+        if not math.isfinite(value):
+            raise UserError(
+                f"step {step}: the reward of a task of the world {episode.task.world} (seed "
+                f"{episode.task.seed}) is {value}; look at ppo.malformed, ppo.invented and that "
+                "world's verify"
+            )
+    if all(len(episode.tokens) > c.sequence for episode in episodes):
+        raise UserError(
+            f"step {step}: not one of {len(episodes)} episodes fits in ppo.sequence "
+            f"{c.sequence}; raise it, or lower ppo.room"
+        )
 
 
-def interval_figures(episodes: list[Rollout], seen: dict[str, list[float]]) -> dict[str, float]:
-    """The figures of a log interval: rates of its episodes, and means of what was `seen`.
+# --------------------------------------------------------------------------------------------------
+# Stage ppo: advantages.
 
-    A mean is over the numbers that there are (a skipped step has no approx_kl, and NaN is none); a
-    figure without any is left out. `mismatch` is the largest.
+
+def rewards_differ(rewards: Tensor) -> Tensor:
+    """Which groups (P, 1) of rewards (P, G) are not all equal; NaN does not count."""
+    missing = rewards.isnan()
+    highest = rewards.masked_fill(missing, -torch.inf).amax(1, keepdim=True)
+    lowest = rewards.masked_fill(missing, torch.inf).amin(1, keepdim=True)
+    return highest > lowest
+
+
+@torch.no_grad()
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """Each reward less the mean of its group's *others*, (P, G) → (P, G).
+
+    NaN marks one that does not count, and gets 0, as do equal rewards. That mean estimates what
+    the task is worth, and does not depend on the sample it is subtracted from: a baseline that adds
+    no bias (Kool et al. 2019).
     """
+    known = ~rewards.isnan()
+    others = (known.sum(1, keepdim=True) - 1).clamp(min=1)
+    baseline = (rewards.nansum(1, keepdim=True) - rewards) / others
+    return torch.where(known & rewards_differ(rewards), rewards - baseline, 0.0)
+
+
+@torch.no_grad()
+def group_advantages(rewards: Tensor) -> Tensor:
+    """(r − mean)/deviation over each task's samples (P, G), no value head (GRPO, Shao et al. 2024).
+
+    NaN marks one that does not count: it gets 0, and mean and deviation are the others'. A group
+    of equal rewards, or of one, says nothing about what was better: exactly 0.
+    """
+    known = ~rewards.isnan()
+    centred = rewards - rewards.nanmean(1, keepdim=True)
+    others = (known.sum(1, keepdim=True) - 1).clamp(min=1)
+    deviation = (centred.square().nansum(1, keepdim=True) / others).sqrt()
+    return torch.where(known & rewards_differ(rewards), centred / (deviation + 1e-4), 0.0)
+
+
+def reward_per_token(episode: Rollout, value: float) -> list[float]:
+    """The episode's reward at the last token that the model wrote, 0 at all others."""
+    last = max(place for place, own in enumerate(episode.action_mask) if own)
+    return [value if place == last else 0.0 for place in range(len(episode.tokens))]
+
+
+def lay_out(values: list[list[float]], packed: Packed) -> Tensor:
+    """Numbers per token of each example in the places of packed targets: (R, T), 0 elsewhere."""
+    rows = torch.zeros(packed.targets.shape)
+    for (row, column), numbers in zip(packed.positions, values):
+        rows[row, column : column + len(numbers) - 1] = torch.tensor(numbers[1:])
+    return rows
+
+
+@torch.no_grad()
+def generalized_advantages(
+    rewards: Tensor,
+    values: Tensor,
+    action_mask: Tensor,
+    *,
+    gamma: float,
+    lam: float,
+    documents: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Advantages and returns (R, T) of the model's own tokens, 0 elsewhere (Schulman et al. 2016).
+
+        δ_t = r_t + γ·V_{t+1} − V_t        A_t = δ_t + γλ·A_{t+1}        return_t = A_t + V_t
+
+    where t + 1 is the model's *next own* token: tool output in between is part of the world's
+    answer, not a step of its own, so three tokens more or less of it change nothing. V behind the
+    last one is 0. With γ = λ = 1 every token's return is the final reward. Rows may hold several
+    episodes, told apart by `documents`.
+    """
+    advantages = torch.zeros_like(values, dtype=torch.float32)
+    next_advantage = advantages.new_zeros(len(values))  # (R,), at the next own token
+    next_value = next_advantage
+    for t in reversed(range(values.shape[1])):
+        if documents is not None and t + 1 < values.shape[1]:
+            same = documents[:, t] == documents[:, t + 1]
+            next_advantage = next_advantage * same
+            next_value = next_value * same
+        own = action_mask[:, t]
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        next_advantage = torch.where(own, delta + gamma * lam * next_advantage, next_advantage)
+        next_value = torch.where(own, values[:, t], next_value)
+        advantages[:, t] = next_advantage * own
+    return advantages, (advantages + values) * action_mask
+
+
+def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of values under weights of the same shape; what has none is not read."""
+    counted = weights > 0
+    values, weights = values[counted], weights[counted]
+    mean = (weights * values).sum() / weights.sum()
+    return mean, (weights * (values - mean).square()).sum() / weights.sum()
+
+
+@torch.no_grad()
+def whiten(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean 0 and deviation 1; 0 where there is no weight, and if all values are equal.
+
+    To be called with the loss's weights: four short successes beside four long failures, whitened
+    by tokens, have a mean of +1.19 in a loss that counts every episode the same.
+    """
+    counted = weights > 0
+    if not counted.any() or values[counted].max() == values[counted].min():
+        return torch.zeros_like(values)
+    mean, variance = weighted_moments(values, weights)
+    return torch.where(counted, (values - mean) / variance.sqrt().clamp(min=1e-6), 0.0)
+
+
+# --------------------------------------------------------------------------------------------------
+# Stage ppo: losses.
+
+
+def ppo_loss(
+    new_log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+    clip: float = 0.2,
+) -> tuple[Tensor, Tensor]:
+    """−Σ w · min(ρ·A, clip(ρ, 1 ± clip)·A) with ρ = π_new/π_old of each token, and the share of
+    tokens where the clip binds (Schulman et al. 2017).
+
+    All (R, T). Before the first step ρ = 1, nothing is clipped, and the gradient is REINFORCE's:
+    −Σ w·A·∇log π.
+    """
+    ratio = torch.exp(new_log_probs - old_log_probs)
+    unclipped = ratio * advantages
+    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
+    loss = -(torch.minimum(unclipped, clipped) * weights).sum()
+    clip_fraction = ((clipped < unclipped) * weights).sum().detach()
+    return loss, clip_fraction
+
+
+def value_loss(
+    new_values: Tensor, old_values: Tensor, returns: Tensor, weights: Tensor, clip: float = 0.2
+) -> Tensor:
+    """½ Σ w · max((V − return)², (V_clipped − return)²): the value may not leave its old self by
+    more than `clip` in one update.
+    """
+    near = old_values + (new_values - old_values).clamp(-clip, clip)
+    error = torch.maximum((new_values - returns).square(), (near - returns).square())
+    return 0.5 * (error * weights).sum()
+
+
+def kl_k2(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """½·(log π/π_ref)² per token: as a *loss* on the policy's own samples its gradient is that of
+    KL(π ‖ π_ref).
+
+    ∇KL = E_π[log(π/π_ref)·∇log π], since E_π[∇log π] = 0, and that is E_π[∇k2]. As estimates of
+    the divergence itself k1 and k3 are unbiased (Schulman 2020, "Approximating KL divergence"); as
+    a loss k1 has a gradient of zero in the mean and k3 a biased one.
+    """
+    return 0.5 * (log_probs - ref_log_probs).square()
+
+
+def kl_loss(
+    new_log_probs: Tensor, old_log_probs: Tensor, ref_log_probs: Tensor, weights: Tensor
+) -> Tensor:
+    """Σ w · ρ · k2 with ρ = π/π_old held fixed, whose gradient is that of KL(π ‖ π_ref).
+
+    The draws are π_old's: from the second optimiser step on k2 alone would have another gradient.
+    DeepSeek-V3.2 (2025) has k3 and lets ρ have a gradient, which comes to the same.
+    """
+    ratio = torch.exp(new_log_probs.detach() - old_log_probs)
+    return (ratio * kl_k2(new_log_probs, ref_log_probs) * weights).sum()
+
+
+def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """e^(−d) − 1 + d with d = log π/π_ref, the estimate that is logged.
+
+    E_π[k3] = E_π[k1 = d] = KL(π ‖ π_ref), never negative, with less scatter than k1.
+    """
+    difference = log_probs - ref_log_probs
+    return torch.exp(-difference) - 1 + difference
+
+
+@torch.no_grad()
+def explained_variance(values: Tensor, returns: Tensor, weights: Tensor) -> float:
+    """1 − Var(return − V)/Var(return) under the loss's weights.
+
+    1 predicts all, 0 no more than a constant; NaN where all returns are equal: nothing to explain.
+    """
+    counted = returns[weights > 0]
+    if not len(counted) or counted.max() == counted.min():
+        return float("nan")
+    _, unexplained = weighted_moments(returns - values, weights)
+    _, variance = weighted_moments(returns, weights)
+    return (1 - unexplained / variance).item()
+
+
+# --------------------------------------------------------------------------------------------------
+# Stage ppo: the loop.
+
+
+def value_head(shape: Model) -> nn.ModuleDict:
+    """V(hidden state), zero at the beginning: every advantage is then the return itself."""
+    value = nn.Linear(shape.width, 1)
+    nn.init.zeros_(value.weight)
+    nn.init.zeros_(value.bias)
+    return nn.ModuleDict({"value": value})
+
+
+def evaluate_policy(
+    run: TrainingRun, model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log P of the model's own tokens, the entropy there, and values (0 without a value head) of
+    packed rows, each (R, T).
+    """
+    with run.autocast:
+        hidden = model.hidden(tokens, documents)  # (R, T, D)
+        log_probs, entropy = token_log_probs(
+            hidden, model.unembedding, targets, temperature=run.section.temperature
+        )
+        if not run.heads:
+            return log_probs, entropy, torch.zeros_like(log_probs)
+        values = run.heads["value"](hidden.detach()).squeeze(-1).float()
+    return log_probs, entropy, values
+
+
+@dataclass
+class Batch:
+    """A step's episodes in packed rows, as they were before the first update; all (R, T)."""
+
+    tokens: Tensor
+    targets: Tensor  # what the model wrote, IGNORE elsewhere
+    documents: Tensor
+    weights: Tensor  # of every mean, in losses as in figures
+    drawn_log_probs: Tensor  # as the sampler said when it drew
+    old_log_probs: Tensor  # of the same policy, evaluated as in training
+    ref_log_probs: Tensor
+    entropy: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def rows(self, index: Tensor) -> "Batch":
+        """A part of the rows."""
+        return Batch(**{name: tensor[index] for name, tensor in vars(self).items()})
+
+
+def make_batch(
+    run: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
+) -> Batch:
+    """Pack episodes with their rewards (N,): what they are worth, token by token."""
+    c, device = run.section, run.device
+    packed = pack_short([(e.tokens, e.action_mask) for e in episodes], run.model.config)
+    tokens = packed.tokens.to(device)
+    targets = packed.targets.to(device)
+    documents = packed.documents.to(device)
+    action_mask = targets != IGNORE
+    weights = token_weights(action_mask, documents, c.mean)
+
+    # -- the policy that sampled, its values, and the frozen reference
+    policy, frozen = [], []
+    with torch.no_grad():
+        for rows in torch.arange(len(tokens)).split(c.batch):
+            inputs = tokens[rows], targets[rows], documents[rows]
+            policy.append(evaluate_policy(run, run.model, *inputs))
+            frozen.append(evaluate_policy(run, reference, *inputs))
+    old_log_probs, entropy, values = (torch.cat(parts) for parts in zip(*policy))
+    ref_log_probs = torch.cat([log_probs for log_probs, _, _ in frozen])
+
+    # -- advantages
+    if c.advantage == "gae":
+        pairs = zip(episodes, centred_rewards.tolist())
+        token_rewards = lay_out([reward_per_token(*pair) for pair in pairs], packed).to(device)
+        advantages, returns = generalized_advantages(
+            token_rewards, values, action_mask, gamma=c.gamma, lam=c.lam, documents=documents
+        )
+        advantages = whiten(advantages, weights)
+    else:
+        advantages = centred_rewards.to(device)[documents.clamp(min=0)] * action_mask
+        returns = torch.zeros_like(values)  # there is no value head
+
+    return Batch(
+        tokens=tokens,
+        targets=targets,
+        documents=documents,
+        weights=weights,
+        drawn_log_probs=lay_out([e.log_probs for e in episodes], packed).to(device),
+        old_log_probs=old_log_probs,
+        ref_log_probs=ref_log_probs,
+        entropy=entropy,
+        values=values,
+        advantages=advantages,
+        returns=returns,
+    )
+
+
+def policy_update_loss(run: TrainingRun, mb: Batch) -> tuple[Tensor, float, float]:
+    """Some rows' part of the loss, of the clip fraction and of approx_kl: weights sum to 1 over all
+    rows.
+    """
+    c = run.section
+    new_log_probs, entropy, new_values = evaluate_policy(
+        run, run.model, mb.tokens, mb.targets, mb.documents
+    )
+    loss, clip_fraction = ppo_loss(
+        new_log_probs, mb.old_log_probs, mb.advantages, mb.weights, c.ratio_clip
+    )
+    loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
+    loss = loss - c.entropy * (entropy * mb.weights).sum()
+    if run.heads:
+        loss = loss + value_loss(new_values, mb.values, mb.returns, mb.weights, c.value_clip)
+    approx_kl = kl_k3(mb.old_log_probs, new_log_probs.detach())  # KL(sampler ‖ now)
+    return loss, clip_fraction.item(), (approx_kl * mb.weights).sum().item()
+
+
+def batch_figures(batch: Batch) -> dict[str, Tensor]:
+    """What the log says of a batch: the policy before the step's update."""
+    mismatch = (batch.drawn_log_probs - batch.old_log_probs).abs()
+    return dict(
+        kl=(kl_k3(batch.old_log_probs, batch.ref_log_probs) * batch.weights).sum(),
+        entropy=(batch.entropy * batch.weights).sum(),
+        mismatch=mismatch.where(batch.targets != IGNORE, 0.0).max(),
+    )
+
+
+def episode_figures(episodes: list[Rollout]) -> dict[str, float]:
+    """Rates of a log interval's episodes, by the names of the log."""
     rates = episode_rates(episodes)
-    found = {name: rates.get(f"ended_{why}", 0.0) for name, why in ENDS.items()}
-    found |= dict(success=rates["success"], calls=rates["calls"])
-    found |= dict(invented=rates["invented_per_call"])
-    for name, numbers in seen.items():
-        if known := [number for number in numbers if not math.isnan(number)]:
-            found[name] = max(known) if name == "mismatch" else sum(known) / len(known)
-    return found
+    return dict(
+        success=rates["success"],
+        calls=rates["calls"],
+        invented=rates["invented_per_call"],
+        malformed=rates.get("ended_malformed", 0.0),
+        raised=rates.get("ended_raised", 0.0),
+        timed_out=rates.get("ended_time", 0.0),
+    )
+
+
+# on the terminal; log.jsonl has all
+SHOWN = (
+    *("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance"),
+    *("skipped", "norm"),
+)
 
 
 def ppo(config: Config) -> None:
@@ -306,178 +656,98 @@ def ppo(config: Config) -> None:
     likelier, in small steps.
     """
     c = config.ppo
-
-    def heads(shape) -> nn.ModuleDict:
-        value = nn.Linear(shape.width, 1)
-        (
-            nn.init.zeros_(value.weight),
-            nn.init.zeros_(value.bias),
-        )  # knows nothing at first: every advantage is then the return itself
-        return nn.ModuleDict({"value": value})
-
-    stage = Stage(config, "sage", "safe", c.steps, c, heads if c.advantage == "gae" else None)
-    if stage.finished():
+    heads = value_head if c.advantage == "gae" else None
+    run = TrainingRun(
+        config, "sage", "safe", c.steps, c, heads=heads, heads_rate=c.value_learning_rate
+    )
+    if run.finished():
         return
-    model, device = stage.model, stage.device
-    if stage.heads:
-        stage.optimizers[-1].param_groups[0]["peak"] = c.value_learning_rate
-    reference = stage.another(stage.source)  # a frozen copy, from the disk: nothing is shared
-    skipped, replay = stage.kept.get("skipped", 0), replayed(stage, c.worlds)
+    reference = run.another(run.source)  # a frozen copy, from the disk: nothing is shared
+    replay = teacher_rows(run, "ppo replay")
+    skipped = run.kept.get("skipped", 0)  # steps without any signal
+    logged_episodes: list[Rollout] = []  # since the last log line
 
-    def evaluate(model: SAGE, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log P of the model's own tokens, entropies and values of packed rows, each (R, T)."""
-        with stage.autocast:
-            hidden = model.hidden(tokens[rows], documents[rows])
-            log_probs, entropy = token_log_probs(
-                hidden, model.unembedding, targets[rows], temperature=c.temperature
-            )
-            if not stage.heads:
-                return log_probs, entropy, torch.zeros_like(log_probs)
-            return log_probs, entropy, stage.heads["value"](hidden.detach()).squeeze(-1).float()
-
-    def losses_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows' part of the loss, the clip fraction and approx_kl: `weights` sum to 1."""
-        old, w = old_log_probs[rows], weights[rows]
-        new, entropy, new_values = evaluate(model, rows)
-        loss, clip_fraction = ppo_loss(new, old, advantages[rows], w, c.ratio_clip)
-        loss = loss + c.kl * kl_loss(new, old, ref_log_probs[rows], w)
-        loss = loss - c.entropy * (entropy * w).sum()
-        if stage.heads:
-            loss = loss + value_loss(new_values, values[rows], returns[rows], w, c.value_clip)
-        return loss, clip_fraction, (kl_k3(old, new.detach()) * w).sum()  # KL(sampler ‖ now)
-
-    began, logged, rollout_seconds, flops = time.perf_counter(), stage.first, 0.0, 0.0
-    drawn, seen = [], defaultdict(list)  # a log interval's episodes, and numbers to be averaged
+    meter = Meter(run.first)
     with runtime.stop_requested() as stopping:
-        for step in range(stage.first + 1, c.steps + 1):
+        for step in range(run.first + 1, c.steps + 1):
             # -- episodes and their rewards
-            rollout_seconds -= time.perf_counter()
-            episodes = draw_episodes(stage, step)
-            rollout_seconds += time.perf_counter()
-            drawn += episodes
+            began = time.perf_counter()
+            episodes = draw_episodes(run, step)
+            meter.add(rollout_ms=(time.perf_counter() - began) * 1e3)
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
-            for episode, given in zip(episodes, rewards.tolist()):
-                if not math.isfinite(given):
-                    raise UserError(
-                        f"step {step}: the reward of a task of the world {episode.task.world} (seed {episode.task.seed}) is {given}; look at ppo.malformed, ppo.invented and that world's verify"
-                    )
-                seen["reward"].append(given)
-                seen[f"reward_{episode.task.world}"].append(given)
+            check_episodes(episodes, rewards, c, step)
+
+            # -- each reward beside those of the same task's other samples, or of the whole step's
             fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
-            seen["too_long"] += (~fits).float().tolist()
-            if not fits.any():
-                raise UserError(
-                    f"step {step}: not one of {len(episodes)} episodes fits in ppo.sequence "
-                    f"{c.sequence}; raise it, or lower ppo.room"
-                )
-
-            # -- each reward beside the others of its group: the same task's, or the whole step's
             by_task = c.samples > 1 and (c.baseline == "task" or c.advantage == "group")
-            groups = rewards.where(fits, math.nan)  # NaN: does not count
-            groups = groups.view(c.prompts if by_task else 1, -1)  # (P, G) or (1, P·G)
-            centred_rewards = leave_one_out(groups).flatten()
-            telling = differ(groups).expand_as(groups).flatten() & fits  # half of the work saved
-            signal = bool(telling.any())
-            skipped += not signal
-            taught = (telling if signal else fits).nonzero().flatten().tolist()
-
-            # -- as packed rows, short ones: attention's cost is their square
-            examples = [(episodes[i].tokens, episodes[i].action_mask) for i in taught]
-            packed = pack(examples, max(len(ids) for ids, _ in examples), config.model)
-            tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
-            documents, action_mask = packed.documents.to(device), targets != IGNORE
-            weights = shares(action_mask, documents, c.mean)  # of every mean below
-
-            # -- before the first update: the policy that sampled, its values, the reference
-            with torch.no_grad():
-                parts = [
-                    evaluate(model, rows) + evaluate(reference, rows)[:1]
-                    for rows in torch.arange(len(tokens)).split(c.batch)
-                ]
-                old_log_probs, entropy, values, ref_log_probs = map(torch.cat, zip(*parts))
-
-            # -- advantages
+            grouped = rewards.where(fits, math.nan)  # NaN does not count
+            grouped = grouped.view(c.prompts if by_task else 1, -1)  # (P, G) or (1, P·G)
             if c.advantage == "gae":
-                token_rewards = torch.zeros_like(values)
-                for (row, column), i in zip(packed.positions, taught):
-                    last_own = (
-                        len(episodes[i].action_mask) - 1 - episodes[i].action_mask[::-1].index(True)
-                    )
-                    token_rewards[row, column + last_own - 1] = centred_rewards[i]
-                advantages, returns = generalized_advantages(
-                    token_rewards, values, action_mask, c.gamma, c.lam, documents
-                )
-                advantages = whiten(advantages, weights)
+                centred_rewards = leave_one_out(grouped).flatten()  # (P·G,)
             else:
-                each = group_advantages(groups).flatten()[taught].to(device)
-                advantages = each[documents.clamp(min=0)] * action_mask
+                centred_rewards = group_advantages(grouped).flatten()
 
-            # -- a few passes, as long as the policy stays near the one that sampled
-            passes, approx_kl = 0, 0.0
-            while signal and passes < c.epochs and approx_kl <= c.stop_kl:
-                generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + passes)
-                shuffled = torch.randperm(len(tokens), generator=generator)
-                minibatches = shuffled.tensor_split(min(c.minibatches, len(tokens)))
+            # -- only groups whose rewards differ teach anything: half of the work is saved
+            informative = rewards_differ(grouped).expand_as(grouped).flatten() & fits
+            has_signal = bool(informative.any())
+            skipped += not has_signal
+            kept = (informative if has_signal else fits).nonzero().flatten().tolist()
+            batch = make_batch(run, reference, [episodes[i] for i in kept], centred_rewards[kept])
+            row_count, width = batch.tokens.shape
+
+            # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
+            passes = 2 / 3  # through all rows; policy and reference went forward only
+            approx_kl = 0.0
+            for epoch in range(c.epochs if has_signal else 0):
+                if approx_kl > c.stop_kl:
+                    break
+                generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch)
+                shuffled = torch.randperm(row_count, generator=generator)
+                minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
                 approx_kl = clip_fraction = 0.0
                 for minibatch in minibatches:
-                    for rows in minibatch.split(c.batch):
-                        loss, clipped, divergence = losses_of(rows)
+                    for rows in minibatch.split(c.batch):  # as many as fit in memory
+                        loss, clipped, divergence = policy_update_loss(run, batch.rows(rows))
                         # times their number: minibatches' gradients have the whole batch's as mean
                         (len(minibatches) * loss).backward()
-                        clip_fraction += clipped.item()
-                        approx_kl += divergence.item()
+                        clip_fraction += clipped
+                        approx_kl += divergence
                     if replay:
-                        again = replay_loss(stage, replay)
-                        (c.replay * again).backward()
-                        seen["replay"].append(again.item())
-                        size = c.replay_rows * c.sequence
-                        flops += size * flops_per_token(config.model, c.sequence)
-                    seen["norm"].append(stage.update(step))
-                seen["clip_fraction"].append(clip_fraction)
+                        replayed = replay_loss(run, replay)
+                        (c.replay * replayed).backward()
+                        meter.add(replay=replayed)
+                        passes += c.replay_rows * c.sequence / (row_count * width)
+                    meter.add(norm=run.update(step))
+                meter.add(clip_fraction=clip_fraction)
                 passes += 1
-            stage.log.bar.update()
 
-            # -- what a watcher wants to know
-            if signal:
-                seen["approx_kl"].append(approx_kl)
-            if signal and stage.heads:
-                seen["explained_variance"].append(explained_variance(values, returns, weights))
-            seen["kl"].append((kl_k3(old_log_probs, ref_log_probs) * weights).sum().item())
-            seen["entropy"].append((entropy * weights).sum().item())
-            for (row, column), i in zip(packed.positions, taught):
-                here = slice(column, column + len(episodes[i].tokens) - 1)
-                sampled = torch.tensor(episodes[i].log_probs[1:], device=device)
-                off = (sampled - old_log_probs[row, here])[action_mask[row, here]]
-                seen["mismatch"].append(off.abs().max().item())
-            cost = flops_per_token(config.model, tokens.shape[1])
-            flops += (passes + 2 / 3) * tokens.numel() * cost  # old and reference go forward only
-            if step % c.log_every == 0 or step == c.steps:
-                now, steps = time.perf_counter(), step - logged
-                seconds, found = now - began, interval_figures(drawn, seen)
-                rate = sum(len(episode.tokens) for episode in drawn) / seconds
-                own = sum(sum(episode.action_mask) for episode in drawn) / steps
-                shown = {name: found.pop(name) for name in SHOWN if name in found}
-                shown |= dict(skipped=skipped, lr=c.learning_rate * stage.scale)
-                shown |= dict(norm=found.pop("norm")) if "norm" in found else {}
-                share = flops / seconds / stage.peak
-                stage.log.line(step, seconds / steps * 1e3, rate, share, **shown)
-                share = rollout_seconds / seconds
-                stage.log.write(step=step, **found, own=own, rollout_share=share)
-                began, logged, rollout_seconds, flops = now, step, 0.0, 0.0
-                drawn, seen = [], defaultdict(list)
-            kept = dict(skipped=skipped) | (dict(replay=replay.state()) if replay else {})
-            if stopping():
-                stage.stop(step, **kept)
-            if step == c.steps or c.save_every and step % c.save_every == 0:
-                stage.save(step, **kept)
-    stage.finish("reward", "success")
+            # -- the log
+            for episode, value in zip(episodes, rewards.tolist()):
+                meter.add(**{"reward": value, f"reward_{episode.task.world}": value})
+            meter.add(**batch_figures(batch), too_long=(~fits).float().mean())
+            meter.add(action_tokens=sum(sum(episode.action_mask) for episode in episodes))
+            if has_signal:
+                explained = explained_variance(batch.values, batch.returns, batch.weights)
+                meter.add(approx_kl=approx_kl, explained_variance=explained)
+            flops = passes * row_count * width * flops_per_token(config.model, width)
+            meter.count(tokens=sum(len(episode.tokens) for episode in episodes), flops=flops)
+            logged_episodes += episodes
+            if run.is_log_step(step):
+                figures = meter.means() | episode_figures(logged_episodes)
+                figures |= dict(skipped=skipped, mismatch=max(map(float, meter.values["mismatch"])))
+                run.log_line(step, meter, figures, SHOWN)
+                logged_episodes = []
+            place = replay.state() if replay else None
+            run.end_step(step, stopping, replay=place, skipped=skipped)
+    run.finish("reward", "success")
 
 
 def main() -> None:
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
         raise UserError(
-            f"--stage is {config.stage!r}; rl.py has dpo and ppo (distill and reflect are distill.py's)"
+            f"--stage is {config.stage!r}; rl.py has dpo and ppo (distill and reflect are "
+            "distill.py's)"
         )
     if config.stage in ("", "dpo"):
         dpo(config)

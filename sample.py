@@ -28,7 +28,7 @@ from config import Eval, Sample, UserError
 from fast.decoding import compiled_step
 from fast.thinking import think
 from generate import generate, next_logits
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from support import chat_template, checkpoint, provenance, runtime, settings
 from support import tokenizer as tokenizers
@@ -160,7 +160,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     """
     device = str(next(model.parameters()).device)
     if checkpoint.is_qwen(sample.run):
-        heads = Heads(model.config).to(device)
+        heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)
     note = ""

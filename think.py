@@ -30,7 +30,7 @@ from torch import Tensor
 from agent import EpisodeRow, Rollout, chances_of, message_tokens, prompt_of, revision_prefix
 from config import Think
 from generate import Conversations, Row, decode, pad
-from mch import Heads, constraint_texts, surprise_of
+from mch import ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE
 from support.runtime import time_limit
 from support.tokenizer import Tokenizer
@@ -302,7 +302,7 @@ def constraint_tokens(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
 class Thinker:
     """The hybrid step of §4.2 for one conversation, every number from a whole forward pass."""
 
-    def __init__(self, model: SAGE, heads: Heads, tokenizer: Tokenizer, settings: Think):
+    def __init__(self, model: SAGE, heads: ThinkingHeads, tokenizer: Tokenizer, settings: Think):
         self.model, self.heads, self.tokenizer, self.settings = model, heads, tokenizer, settings
         self.tau = settings.tau if settings.tau >= 0 else float(heads.tau)
 
@@ -424,7 +424,7 @@ class Vote:
 @torch.no_grad()
 def votes_of(
     model: SAGE,
-    heads: Heads,
+    heads: ThinkingHeads,
     tokenizer: Tokenizer,
     done: list[Rollout],
     lam: float = Think.lam,

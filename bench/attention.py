@@ -1,14 +1,16 @@
 """Landmark attention's speed and memory beside what else could compute it, each backend by its
 name.
 
-    python bench/attention.py             all that this machine can measure, then the picture; about four minutes on two CPU cores
+    python bench/attention.py             all that this machine can measure, then the picture;
+                                          about four minutes on two CPU cores
     python bench/attention.py memory      peak memory from 4k to 128k tokens, and the cache's size
     python bench/attention.py long        a small model reads 128k tokens and decodes
     python bench/attention.py cpu         forward and backward, 2k to 32k tokens
-    python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape; "not measured" without a GPU
+    python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape;
+                                          "not measured" without a GPU
     python bench/attention.py picture     docs/attention.png from the recorded figures
 
-TFLOP/s count visible pairs only (4d a pair forward, 10d backward), so a backend that computes
+TFLOP/s count visible pairs only (4d per pair forward, 10d backward), so a backend that computes
 hidden pairs shows a lower figure.
 """
 
@@ -75,7 +77,7 @@ def seconds(call: Callable[[], object], device: str, repeats: int = 5) -> list[f
 
 
 # Memory
-# -------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def resident(peak: bool = False) -> int:
@@ -158,7 +160,10 @@ def memory() -> None:
             )
         if kind == "blocked path":
             a, b, r2, off = fit(lengths, used)
-            line = f"{a + b * WINDOW:.1f} MB + {b * 1000:.1f} kB · T/k, R² {r2:.6f}, at most {off:.1%} off"
+            line = (
+                f"{a + b * WINDOW:.1f} MB + {b * 1000:.1f} kB · T/k, "
+                f"R² {r2:.6f}, at most {off:.1%} off"
+            )
             print(f"  beyond the window {line}")
             results.record(
                 "attention",
@@ -169,7 +174,8 @@ def memory() -> None:
                 note=f"{line}; {4 * 64 * 4} of the slope are the output and the three gradients",
             )
     print(
-        "cache of one sequence at Qwen2.5-32B's shape (64 layers, 8 key-value heads, d 128, bf16), GB"
+        "cache of one sequence at Qwen2.5-32B's shape "
+        "(64 layers, 8 key-value heads, d 128, bf16), GB"
     )
     shape = Model(layers=64, kv_heads=8, head_dim=128, window=WINDOW, landmark_stride=STRIDE)
     lengths = (4096, 8192, 16_384, 32_768, 65_536, 131_072, 1_048_576)
@@ -178,7 +184,8 @@ def memory() -> None:
         sizes.append(LandmarkCache(shape, 1, T, torch.bfloat16, "meta").bytes)
         dense = 64 * 8 * 128 * 2 * 2 * T
         print(
-            f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  {dense / sizes[-1]:5.1f} times"
+            f"  {T:8} landmark {sizes[-1] / 1e9:7.3f}  dense {dense / 1e9:7.2f}  "
+            f"{dense / sizes[-1]:5.1f} times"
         )
         results.record(
             "attention",
@@ -228,9 +235,10 @@ def long() -> None:
             token = model.logits(hidden[:, -1:]).argmax(-1)
             hidden = model.hidden(token, state=state)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    per_token = (time.perf_counter() - read) / 16
     print(
-        f"128k tokens: read in {read - start:.1f} s, decoded at {(time.perf_counter() - read) / 16 * 1000:.1f} ms a token, {used:.2f} GB of memory at most, "
-        f"cache {state.cache.bytes / 1e6:.1f} MB"
+        f"128k tokens: read in {read - start:.1f} s, "
+        f"decoded at {per_token * 1000:.1f} ms per token, {used:.2f} GB of memory at most, cache {state.cache.bytes / 1e6:.1f} MB"
     )
     results.record(
         "attention",
@@ -250,7 +258,7 @@ def long() -> None:
 
 
 # CPU
-# ----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def cpu(
@@ -260,7 +268,8 @@ def cpu(
 ) -> None:
     H, K, d = 2, 1, 64
     print(
-        f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, window {window}, stride {STRIDE}: milliseconds forward | forward and backward"
+        f"CPU, {torch.get_num_threads()} threads, float32, H {H}, K {K}, d {d}, "
+        f"window {window}, stride {STRIDE}: milliseconds forward | forward and backward"
     )
     for T in lengths:
         q, k, v = tensors(T, H, K, d, torch.float32, "cpu")
@@ -283,7 +292,8 @@ def cpu(
                 forward = seconds(call, "cpu")
             both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)), "cpu")
             print(
-                f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | {statistics.median(both) * 1e3:9.1f}",
+                f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | "
+                f"{statistics.median(both) * 1e3:9.1f}",
                 flush=True,
             )
             if record:
@@ -300,7 +310,7 @@ def cpu(
 
 
 # GPU
-# ----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def flex(
@@ -365,7 +375,8 @@ def gpu(
     """
     peak = matmul_peak(device, 8192 if device == "cuda" else 64, dtype)
     print(
-        f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; H {H}, K {K}, d {d}, window {window}, stride {stride}"
+        f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; "
+        f"H {H}, K {K}, d {d}, window {window}, stride {stride}"
     )
     timed: dict[str, float] = {}
 
@@ -461,7 +472,7 @@ def gpu(
 
 
 # Picture
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def picture() -> None:

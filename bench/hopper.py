@@ -3,7 +3,8 @@ shared memory, instructions.
 
     python bench/hopper.py                        every configuration, one line of JSON each
     python bench/hopper.py forward bf16           only those whose name holds all the words
-    PYTHONPATH=FOLDER python bench/hopper.py      with the Triton that `pip install --no-deps --target FOLDER triton==3.6.0` put there
+    PYTHONPATH=FOLDER python bench/hopper.py      with the Triton in FOLDER, put there by
+                                                  pip install --no-deps --target FOLDER triton==3.6
 
 No GPU is used: Triton's wheel carries ptxas and the disassembler. A spill is a store to or a load
 from a thread's local memory (STL, LDL).
@@ -94,8 +95,9 @@ def compile_kernel(
             [tools / "nvdisasm", "-c", file.name], capture_output=True, text=True, check=True
         ).stdout
     ptx = binary.asm["ptx"]
+    packing = "packed" if packed else "plain"
     return dict(
-        name=f"{name} {kind} d{d}{' packed' if packed else ' plain'} {M}x{N} {warps} warps {stages} stages",
+        name=f"{name} {kind} d{d} {packing} {M}x{N} {warps} warps {stages} stages",
         triton=triton.__version__,
         registers=int(re.search(r"REG:(\d+)", usage)[1]),
         spills=len(re.findall(r"\b(?:STL|LDL)\b", code)),

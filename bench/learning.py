@@ -6,7 +6,8 @@ a step of both are measured first, and the baseline gets the number of steps tha
 time. Then all runs have fixed steps. AUROC of the gate: over all held-out tokens of Python sources,
 inside against outside docstrings and comments. Resumable: finished runs are kept.
 
-    python bench/learning.py             about 6 × 6 minutes; prints and records docs/results/trunk.json
+    python bench/learning.py             about 6 × 6 minutes; prints, records
+                                         docs/results/trunk.json
     python bench/learning.py --seeds 2   fewer seeds, for less time
 """
 
@@ -127,7 +128,8 @@ def main() -> None:
     ratio = json.loads(stored.read_text())
     baseline_steps = round(steps * ratio)
     print(
-        f"a step of the toy takes {ratio:.3f} × the baseline's time: {steps} steps against {baseline_steps}"
+        f"a step of the toy takes {ratio:.3f} × the baseline's time: "
+        f"{steps} steps against {baseline_steps}"
     )
     losses = {"toy": [], "baseline": []}
     for seed in seeds:
@@ -136,7 +138,8 @@ def main() -> None:
             train("config/gpt.py", FOLDER / f"gpt_{seed}", seed, baseline_steps)
         )
         print(
-            f"seed {seed}: toy {losses['toy'][-1]:.4f}, baseline {losses['baseline'][-1]:.4f} bits a byte",
+            f"seed {seed}: toy {losses['toy'][-1]:.4f}, "
+            f"baseline {losses['baseline'][-1]:.4f} bits per byte",
             flush=True,
         )
     separations = [gate_separation(FOLDER / f"toy_{seed}") for seed in seeds]

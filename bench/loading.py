@@ -19,7 +19,9 @@ from support import result_tables as results
 LOAD = """
 import sys, threading, torch
 from support import checkpoint
-resident = lambda: int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) * 1024
+def resident():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 dtype = getattr(torch, sys.argv[2])
 checkpoint.load_qwen(sys.argv[1] + "/tiny", dtype)
 before, peak, done = resident(), [0], threading.Event()
@@ -62,7 +64,8 @@ def main() -> None:
             )
         ratio = float(run.stdout)
         print(
-            f"{size / 1e6:.0f} MB of {dtype} weights in shards: loading peaked at {ratio:.3f} × the model with E_code"
+            f"{size / 1e6:.0f} MB of {dtype} weights in shards: loading peaked at {ratio:.3f} × "
+            "the model with E_code"
         )
         results.record(
             "trunk",

@@ -37,7 +37,8 @@ from support import settings
 from support import result_tables as results
 from config import UserError
 from heads import about, consistency, examine, first_tasks, sample_examples
-from losses import auroc, calibrate, calibration_error, fit_logistic
+from losses import auroc, calibration_error
+from mch import calibrate, fit_logistic
 from worlds.labels import PART_NAMES, PARTS
 from worlds.base import Difficulty, Tasks, seed_of
 

@@ -1,7 +1,8 @@
 """Needle test: does a model trained with landmark attention still find a fact that left its window?
 (§2.3)
 
-    python bench/retrieval.py                 all runs (KINDS × 3 seeds), then the table; goes on where it was stopped
+    python bench/retrieval.py                 all runs (KINDS × 3 seeds), then the table;
+                                              goes on where it was stopped
     python bench/retrieval.py landmark 0      one run
     python bench/retrieval.py report          records what the finished runs found
 
@@ -61,11 +62,8 @@ VOCABULARY = 224
 LAYERS = 3
 PHASES = ((1200, 2, 4 * WINDOW), (150, 1, ROW))  # steps, rows a step, tokens a row
 STEPS = sum(steps for steps, _, _ in PHASES)
-EVEN, RECITE = (
-    0.7,
-    0.8,
-    # share of training rows that ask about all facts alike; share of the run in which landmarks recite
-)
+EVEN = 0.7  # share of training rows that ask about all facts alike
+RECITE = 0.8  # share of the run in which landmarks recite
 SEEDS, KINDS = (0, 1, 2), ("dense", "landmark", "window only", "landmark unrecited")
 BUCKETS = (0, 1, 2, 4, 8, 16)  # distances in windows
 VERSION = 2  # of this task; 1 drew distances that favoured a row's first fact
@@ -233,9 +231,11 @@ def run(kind: str, seed: int) -> None:
         for optimizer in optimizers:
             optimizer.step()
         if step % 150 == 0 or step == STEPS - 1:
+            seconds = (time.time() - started) / (step + 1)
             print(
-                f"{kind} {seed}  step {step:5}/{STEPS}  loss of answers {answering.item():.3f}  of reciting {reciting.item():.3f}  "
-                f"right by distance {told(measure(model, 4 * WINDOW, 4)[0])}  {(time.time() - started) / (step + 1):.2f} s/step",
+                f"{kind} {seed}  step {step:5}/{STEPS}  loss of answers {answering.item():.3f}  "
+                f"of reciting {reciting.item():.3f}  "
+                f"right by distance {told(measure(model, 4 * WINDOW, 4)[0])}  {seconds:.2f} s/step",
                 flush=True,
             )
     accuracy, counts = measure(model)
@@ -263,7 +263,7 @@ def path(kind: str, seed: int) -> Path:
 
 
 def finished(kind: str, seed: int) -> dict | None:
-    """The record of a run, unless it is of another version or length and so no part of this table."""
+    """The record of a run, unless it is of another version or length: no part of this table."""
     record = json.loads(path(kind, seed).read_text()) if path(kind, seed).exists() else {}
     return record if (record.get("version"), record.get("steps")) == (VERSION, STEPS) else None
 
@@ -290,9 +290,11 @@ def report() -> None:
                 note="each seed: " + ", ".join(f"{share:.2f}" for share in shares),
                 command="python bench/retrieval.py",
             )
-        print(
-            f"{kind:20} {told([statistics.mean(record['accuracy'][i] for record in runs) for i in range(len(BUCKETS) - 1)])}  ({len(runs)} seeds)"
-        )
+        means = [
+            statistics.mean(record["accuracy"][i] for record in runs)
+            for i in range(len(BUCKETS) - 1)
+        ]
+        print(f"{kind:20} {told(means)}  ({len(runs)} seeds)")
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ here by transformers), through `--<section>.start`. The words are the toy's, of 
 151,936; stage ppo's rewards are drawn by lot; rows and episodes are short, so that a CPU can
 follow: the memory is weights, gradients and AdamW's moments, four times 2 GB.
 
-    python bench/scale.py                    prints and records docs/results/posttraining.json; some 20 GB of memory, a quarter of an hour of two cores
+    python bench/scale.py                    prints and records docs/results/posttraining.json; some
+                                             20 GB of memory, a quarter of an hour of two cores
     python bench/scale.py --tiny             a shape of nothing in a minute, records nothing
 """
 

@@ -26,7 +26,7 @@ import torch
 
 from config import Eval, Think
 from fast.thinking import think
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from support import checkpoint, result_tables, settings
 from support import tokenizer as tokenizers
@@ -43,7 +43,7 @@ VARIANTS = {
 }
 
 
-def load_run(folder: str) -> tuple[SAGE, Heads, Tokenizer]:
+def load_run(folder: str) -> tuple[SAGE, ThinkingHeads, Tokenizer]:
     """A run of heads.py."""
     run = settings.absolute(folder)
     model, config, _ = checkpoint.load_run(run)
@@ -51,7 +51,7 @@ def load_run(folder: str) -> tuple[SAGE, Heads, Tokenizer]:
     return model, heads, checkpoint.tokenizer_of(run, config.data.tokenizer)
 
 
-def learn(tasks: list[Task], steps: int) -> tuple[SAGE, Heads, Tokenizer]:
+def learn(tasks: list[Task], steps: int) -> tuple[SAGE, ThinkingHeads, Tokenizer]:
     """Weights that have learnt the tasks by heart, with untrained heads, which cost as much."""
     from by_heart import learnt_by_heart  # here, not above: it needs transformers
 
@@ -59,7 +59,7 @@ def learn(tasks: list[Task], steps: int) -> tuple[SAGE, Heads, Tokenizer]:
     with tempfile.TemporaryDirectory() as folder:
         learnt_by_heart(tasks, tokenizer, steps).save_pretrained(folder)
         model = checkpoint.load_qwen(folder)
-    return model, Heads(model.config), tokenizer
+    return model, ThinkingHeads(model.config), tokenizer
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from support import result_tables as results
 from support import runtime
 from losses import cross_entropy
 from model import SAGE, flops_per_token
+from fast.compiling import compile_training
 from fast.muon import Muon
 
 BATCH, SEQUENCE, ROUNDS, STEPS = 16, 256, 7, 4
@@ -74,7 +75,7 @@ def ours(shape, dtype, compiled: bool, muon: bool):
     loss = lambda tokens: cross_entropy(
         model.hidden(tokens[:, :-1]), model.embedding.text.weight, tokens[:, 1:]
     )
-    loss = torch.compile(loss) if compiled else loss
+    loss = compile_training(loss) if compiled else loss
 
     def step(tokens):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -122,14 +123,16 @@ def main() -> None:
     peak = statistics.median(peaks[1:])
     base = times[next(iter(times))]
     print(
-        f"{BATCH} × {SEQUENCE} tokens, {shape.layers} layers × {shape.width}, {torch.get_num_threads()} threads; matrix peak in {name} {peak / 1e9:.0f} GFLOP/s"
+        f"{BATCH} × {SEQUENCE} tokens, {shape.layers} layers × {shape.width}, "
+        f"{torch.get_num_threads()} threads; matrix peak in {name} {peak / 1e9:.0f} GFLOP/s"
     )
     for runner, seconds in times.items():
         rate = BATCH * SEQUENCE / statistics.median(seconds)
         ratios = [b / s for b, s in zip(base, seconds)]
         share = rate * flops_per_token(shape, SEQUENCE) / peak
         print(
-            f"{runner:55} {statistics.median(seconds) * 1e3:7.0f} ms {rate:9,.0f} tok/s  {statistics.median(ratios):5.2f} × the peer  {share:5.0%} of peak"
+            f"{runner:55} {statistics.median(seconds) * 1e3:7.0f} ms {rate:9,.0f} tok/s  "
+            f"{statistics.median(ratios):5.2f} × the peer  {share:5.0%} of peak"
         )
         spread = f"min {min(ratios):.2f} max {max(ratios):.2f}"
         goals = {"compiled " + name + ", fused": ("≥ 3 (with bf16 units)", "≥ 45%")}

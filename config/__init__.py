@@ -58,8 +58,8 @@ class Model:
     window: Positive = 4096
     landmark_stride: Positive = 64
     embedding: Literal["split", "plain"] = "split"  # equation 4, or one matrix as everywhere else
-    gate_width: Positive = 8  # dimensions of the split embedding's light classifier
-    gate_kernel: Positive = 4  # how many last token IDs that classifier sees
+    prose_width: Positive = 8  # dimensions of the split embedding's light classifier
+    prose_kernel: Positive = 4  # how many last token IDs that classifier sees
     # smear each key with the one before it: tiny models learn to copy sooner; Qwen has none
     previous_token: bool = False
     activation: Literal["swiglu", "gelu"] = "swiglu"  # equation 3, or GPT-2's, for the baseline
@@ -113,7 +113,7 @@ class Train(Loop):
     accumulation: Positive = 1  # forward passes per optimiser step
     z_loss: NonNegative = 0.0  # weight of (log Σ exp logits)²: logits drift less in long bf16 runs
     # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
-    gate_weight: NonNegative = 1.0
+    prose_weight: NonNegative = 1.0
     # plan fewer steps where the machine is too slow for all in this time, start included; 0: never
     minutes: NonNegative = 0.0
     eval_every: Positive = 500  # steps between validations

@@ -34,9 +34,9 @@ train = Train(
     muon_learning_rate=0.005,  # 1.51 bits a byte; 0.01 gave 1.57, 0.02 1.63 (docs/LOG.md)
     eval_every=200,
     minutes=4.4,  # on a slow machine fewer steps, and the rates' plan shrinks with them
-    # measured: costs the loss nothing, and without it the gate does not learn what prose is
-    # (docs/LOG.md)
-    gate_weight=1.0,
+    # measured: costs the loss nothing, and without it the classifier does not learn what prose
+    # is (docs/LOG.md)
+    prose_weight=1.0,
 )
 distill = Distill(
     steps=3900,  # stage distill: 12M tokens

@@ -2,8 +2,8 @@
 
     causal      torch's scaled_dot_product_attention, exact when T <= window
     short       CPU training at small T: two products and a softmax that keeps its probabilities
-    blocked     linear memory on any device: blocks of queries against their window and the landmarks
-                before it, walked again for the gradients
+    blocked     linear memory on any device: blocks of queries against their window and the
+                landmarks before it, walked again for the gradients
     triton      kernels.py: the same on a GPU, at its speed
 
 and the attention of one token per row over a cache (`cached_attention`). tests/test_attention.py,
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import UserError
-from fast.decoding import written_once
+from fast.compiling import written_once
 
 IMPLEMENTATIONS = ("auto", "causal", "short", "blocked", "triton")
 LOG2_E = 1.4426950408889634

@@ -3,7 +3,7 @@
 What the compiler is helped with, from outside the model:
 - one row on a CPU: x Wᵀ as product and sum, which Inductor makes a single loop over W at memory
   speed, where a matrix product's call would cost as much again
-- what many loops read is written to memory once, where Inductor would compute it in each of them
+- what many loops read is written to memory once (fast/compiling.py)
 - tiny models get one thread: calling a second costs more than it brings
 
     python bench/decode.py     speed, beside transformers' generate
@@ -12,46 +12,35 @@ What the compiler is helped with, from outside the model:
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-
-def written_once(x: Tensor) -> Tensor:
-    """x itself; a compiled function then writes it to memory, where Inductor would compute it again
-    for every row or head that reads it.
-    """
-    x = x.contiguous()
-    return x.as_strided(x.shape, x.stride())
+from fast.compiling import AnglesOnce, written_once
 
 
 class OneRow(TorchFunctionMode):
-    """While this is active, linear layers of one row are product and sum, and the rotary angles'
-    cosines and sines are written once. Only for a compiled step on a CPU.
+    """While this is active, linear layers of one row are product and sum. Only for a compiled step
+    on a CPU.
     """
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):
-        result = function(*arguments, **(keywords or {}))
-        if function in (torch.Tensor.cos, torch.Tensor.sin):
-            return written_once(result)
-        if function is not F.linear:
-            return result
-        x, weight, bias = (*arguments, None)[:3]
-        if x.numel() > weight.shape[1] or x.device.type != "cpu":
-            return result
-        y = (weight * written_once(x.reshape(1, -1))).sum(-1)
-        return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
+        if function is torch.nn.functional.linear:
+            x, weight, bias = (*arguments, None)[:3]
+            if x.numel() == weight.shape[1] and x.device.type == "cpu":
+                y = (weight * written_once(x.reshape(1, -1))).sum(-1)  # (out,)
+                return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
+        return function(*arguments, **(keywords or {}))
 
 
 def one_token(model: nn.Module, state, tokens: Tensor, positions: Tensor) -> Tensor:
     """Logits (B, V) after one more token per row; tokens and positions (B, 1)."""
-    with OneRow():
+    with AnglesOnce(), OneRow():
         return model(tokens, state=state, positions=positions)[:, -1]
 
 
 def compiled_step(model: nn.Module | None = None) -> Callable[..., Tensor]:
-    """`generate.next_logits` under torch.compile: shapes are static, so it compiles once for each batch
-    size and cache length.
+    """`generate.next_logits` under torch.compile: shapes are static, so it compiles once for each
+    batch size and cache length.
 
     Given a `model` whose weights fit a core's share of the cache (16 MB), it is compiled for one
     thread.

@@ -5,8 +5,9 @@ The pairs (query i, key j) of a long row, W = window, k = stride:
 
         keys ->            0   k   2k   3k        i-W          i
         query block        |   |   |    |   ......[/######\\]
-                           landmarks before        /  left edge, masked        #  every pair visible, no mask
+                           landmarks before        /  left edge, masked
                            the slice, no mask      \\  diagonal, masked
+                                                   #  every pair visible, no mask
 
 A block of M queries walks the landmarks before its slice, then the slice: left edge, middle,
 diagonal. Most tiles are visible as a whole; the branch around the mask is the same for all threads,
@@ -42,7 +43,7 @@ Tried, by compiling for sm_90 (bench/hopper.py; no GPU was at hand, so no time i
 Rows are read as (B, T, heads, d), the layout in which a model's projections write them: no stride
 is passed, one copy is made when they differ.
 
-    python -m pytest tests/test_kernels.py         in the interpreter on a CPU, and compiled for sm_90
+    python -m pytest tests/test_kernels.py     in the interpreter on a CPU, and compiled for sm_90
 """
 
 import torch
@@ -57,7 +58,7 @@ INTERPRETED = (
 
 
 # Shared by every kernel
-# ---------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -85,7 +86,7 @@ def window_slice(start, window, M: tl.constexpr, N: tl.constexpr):
 
 
 # Forward
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -245,7 +246,7 @@ def forward_kernel(
 
 
 # Backward: dq
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -402,7 +403,7 @@ def dq_kernel(
 
 
 # Backward: dk and dv
-# ------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -639,7 +640,7 @@ def window_kernel(
 
 
 # Decoding
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
@@ -712,7 +713,7 @@ def decode_kernel(
 
 
 # Launching
-# ----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 # kernel, bytes of an element, d -> (queries M, keys N, warps, stages)
 TILES = {
@@ -810,7 +811,9 @@ def backward(
     documents: Tensor | None,
     tiles: dict = TILES,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v, in their shapes, from `dout` (B, H, T, d) and what forward returned."""
+    """Gradients of q, k and v, in their shapes, from `dout` (B, H, T, d) and what forward
+    returned.
+    """
     B, H, T, d = q.shape
     q, k, v, out, dout = (rows(x) for x in (q, k, v, out, dout))
     K, size = k.shape[2], q.element_size()

@@ -18,7 +18,7 @@ from torch import Tensor
 from agent import check_prompts, message_tokens, prompt_of, revision_prefix
 from config import Model, Think
 from generate import Conversations, Row, decode, pad, surprise_at
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE, flops_per_token
 from support.tokenizer import Tokenizer
 from think import (
@@ -70,7 +70,7 @@ class JudgedConversations(Conversations):
 
     per_row = (*Conversations.per_row, "head_state", "hidden", "surprise", "costs")
 
-    def __init__(self, model: SAGE, heads: Heads, prompts, max_tokens: int, costs: list[Cost]):
+    def __init__(self, model: SAGE, heads: ThinkingHeads, prompts, max_tokens: int, costs: list[Cost]):
         weight, B = next(model.parameters()), len(prompts)
         self.heads, self.costs = heads, costs
         self.head_state = heads["meta"].new_state(B, max_tokens, weight.device)
@@ -145,7 +145,7 @@ class BatchedThinker:
     def __init__(
         self,
         model: SAGE,
-        heads: Heads,
+        heads: ThinkingHeads,
         tokenizer: Tokenizer,
         settings: Think,
         gate: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -374,7 +374,7 @@ class BatchedThinker:
 @torch.no_grad()
 def think(
     model: SAGE,
-    heads: Heads,
+    heads: ThinkingHeads,
     tokenizer: Tokenizer,
     tasks: list[Task],
     settings: Think | None = None,

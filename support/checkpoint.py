@@ -33,7 +33,7 @@ from support import provenance
 from support import result_tables as results
 from support import tokenizer as tokenizers
 from config import Config, Model, UserError
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from support.tokenizer import Tokenizer
 
@@ -379,11 +379,11 @@ def load_qwen(
     if additions.exists():
         with open_safetensors(additions) as file:
             own = set(file.keys())
-            kernel, width = config.gate_kernel, config.gate_width
+            kernel, width = config.prose_kernel, config.prose_width
             if "embedding.convolution" in own:
                 kernel, width = file.get_slice("embedding.convolution").get_shape()
         smeared = any("smear" in name for name in own)
-        config = replace(config, previous_token=smeared, gate_kernel=kernel, gate_width=width)
+        config = replace(config, previous_token=smeared, prose_kernel=kernel, prose_width=width)
     ignored = [name for name in files if name.endswith("rotary_emb.inv_freq")]  # θ says it
     if config.tied and "lm_head.weight" in files:
         if not equal_tensors(files, "lm_head.weight", "model.embed_tokens.weight"):
@@ -804,12 +804,12 @@ def load_run(
     return model.eval(), config, meta
 
 
-def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
+def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> ThinkingHeads:
     """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
 
     Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py
     may have a value head alone), where they are damaged, or where they were trained for another
-    shape. Heads(config) are untrained ones, and say so in `trained`.
+    shape. ThinkingHeads(config) are untrained ones, and say so in `trained`.
     """
     found = checkpoints(folder)
     path, names = found[-1] / "heads.safetensors" if found else Path(folder), []
@@ -820,6 +820,6 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Heads:
         raise UserError(
             f"{folder} has no thinking heads; train them with python heads.py config/toy.py --heads.start {folder}, and name the run it writes"
         )
-    heads = Heads(config)
+    heads = ThinkingHeads(config)
     fill(heads, {name: (path, name) for name, _ in heads.named_parameters()}, found[-1])
     return heads.to(device).eval()

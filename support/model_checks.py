@@ -78,7 +78,7 @@ def note_window(model: nn.Module, tokens: int) -> None:
         )
 
 
-def check_room(lengths: Tensor, max_tokens: int) -> None:
+def check_cache_room(lengths: Tensor, max_tokens: int) -> None:
     """Raise UserError where a row of a cache has more tokens than it was made for.
 
     A compiled step does not look; its caller counts.

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from support import provenance
 from config import UserError
+from fast.compiling import compile_training
 
 
 def pick_device(name: str) -> str:
@@ -103,7 +104,7 @@ def compiled(function: Callable, setting: str, steps: int, device: str) -> Calla
     if setting == "off" or setting == "auto" and (steps < 500 or not can_compile(device)):
         return function
     print("compiling, up to a minute the first time on a machine", flush=True)
-    return torch.compile(function)
+    return compile_training(function)
 
 
 class Log:

@@ -19,7 +19,7 @@ from torch import Tensor
 from agent import Rollout
 from attention import visible
 from config import Think
-from mch import ExtraBlock, Heads, surprise_of
+from mch import ExtraBlock, ThinkingHeads, surprise_of
 from model import SAGE, rotary, rotate
 from support.gate_picture import gate_values, token_texts
 from support.tokenizer import Tokenizer
@@ -194,7 +194,7 @@ def step_record(number: int, decision: Decision, end: int, texts: list[str]) -> 
 def trace_of(
     thinking: Thinking,
     model: SAGE,
-    heads: Heads,
+    heads: ThinkingHeads,
     tokenizer: Tokenizer,
     settings: Think,
     *,
@@ -214,7 +214,9 @@ def trace_of(
     ends = step_ends(rollout, tokenizer.stop)
     attention = []
     if ends:
-        attention = attention_of(meta, meta.seen(hidden, surprise)[0], ends).mean(1)  # (S, T)
+        attention = attention_of(meta, meta.block_inputs(hidden, surprise)[0], ends).mean(
+            1
+        )  # (S, T)
 
     # step by step
     texts = token_texts(rollout.tokens, tokenizer)

@@ -1,12 +1,11 @@
-"""What the stages of post-training share: where a stage begins, how it goes on, and how it ends
-(paper §3).
+"""What every training script shares: where a run begins, how it goes on, what it logs, how it ends.
 
-    out/toy/base → distilled → reflected → safe → sage → thinking
+    out/toy/base → distilled → reflected → safe → sage → thinking       (paper §3)
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
 writes checkpoints, a log and a curve into its own folder. The last one has sage's decoder,
-unchanged, and heads beside it. The loops, which differ, stand in distill.py, rl.py and heads.py;
-this file has only what would otherwise stand there four times.
+unchanged, and heads beside it. The loops, which differ, are in train.py, distill.py, rl.py and
+heads.py; the functions at the top serve all four, `TrainingRun` the stages of post-training.
 """
 
 import contextlib
@@ -32,20 +31,19 @@ from support import runtime
 from config import Config, Loop, Model, UserError
 from worlds.expert import fingerprint
 from model import SAGE
-from fast.muon import optimizers, set_rate
-from support.provenance import differences
+from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
 from worlds.base import Difficulty
 
-STAGES = [
-    "base",
-    "distilled",
-    "reflected",
-    "safe",
-    "sage",
-]  # those that change the decoder
-# What may differ between a run and its resumption; of what paths name the contents are compared.
+# those that change the decoder
+STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
+
+# What may differ between a stage's run and its resumption; of what paths name, the contents are
+# compared.
 FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
 FREE |= {"start", "name", "file", "kl_teacher"}
+
+# --------------------------------------------------------------------------------------------------
+# All training scripts.
 
 
 def open_model(
@@ -62,6 +60,77 @@ def open_model(
     if checkpoint.is_qwen(folder):
         return checkpoint.load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
+
+
+def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
+    """Where a run computes, its dtype, and the context that casts matrix products to it.
+
+    Also begins the run's random numbers. A dtype that is measured, for "auto", replaces it in the
+    settings.
+    """
+    device = runtime.pick_device(c.device)
+    runtime.settle(device)
+    torch.manual_seed(c.seed)
+    dtype = runtime.pick_dtype(c.dtype, device)
+    c.dtype = str(dtype).removeprefix("torch.")
+    kind = device.split(":")[0]
+    return device, dtype, torch.autocast(kind, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def claim_folder(folder: str | Path) -> Path | None:
+    """Make this process the only writer of a run's folder; the run's last checkpoint, if any."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    provenance.claim(folder)
+    done = checkpoint.checkpoints(folder)
+    return done[-1] if done else None
+
+
+def refuse_to_overwrite(folder: str | Path, step: int, steps: int) -> None:
+    """Raise UserError for a run that is there, and was not to be resumed."""
+    raise UserError(
+        f"{folder} holds a run at step {step} of {steps}; go on with --resume, or delete the "
+        "folder to begin anew, or name another"
+    )
+
+
+def apply_gradients(
+    optimizers: list[torch.optim.Optimizer],
+    modules: list[nn.Module],
+    c: Loop,
+    step: int,
+    folder: str | Path,
+) -> float:
+    """Clip the gradients, take the optimisers' step, clear the gradients.
+
+    Each module is clipped by its own norm: a value head's errors must not shrink the policy's
+    step. Returns the norm of the first one that has a gradient, before clipping. Raises UserError
+    for a gradient that is not finite, before anything was changed.
+    """
+    groups = [[p for p in module.parameters() if p.grad is not None] for module in modules]
+    norms = [torch.nn.utils.clip_grad_norm_(group, c.clip) for group in groups if group]
+    for norm in norms:
+        if not norm.isfinite():
+            kept = checkpoint.checkpoints(folder)
+            intact = (
+                f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
+            )
+            raise UserError(
+                f"step {step}: the gradient is {norm.item()}; lower "
+                f"{type(c).__name__.lower()}.learning_rate. {intact}"
+            )
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return norms[0].item()
+
+
+def leave(log: runtime.Log, step: int, saved: Path) -> None:
+    """End the process after Ctrl-C, saying how to go on."""
+    log.bar.close()
+    words = [word for word in sys.argv if word != "--resume"]
+    command = shlex.join(["python", *words, "--resume"])
+    print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
+    raise SystemExit(130)
 
 
 class Meter:
@@ -124,16 +193,33 @@ class Meter:
         self.restart(step)
 
 
-class Stage:
-    """One stage's run. `first` is the step it stands at, `kept` what its last checkpoint was given
-    to keep (empty at the beginning).
+# --------------------------------------------------------------------------------------------------
+# Post-training.
+
+
+def adamw_of_heads(heads: nn.Module, c: Loop, rate: float) -> torch.optim.Optimizer:
+    """The optimiser of heads that learn beside the decoder, at a rate of their own, no decay."""
+    optimizer = torch.optim.AdamW(
+        heads.parameters(), lr=rate, weight_decay=0.0, betas=(c.beta1, c.beta2)
+    )
+    optimizer.param_groups[0]["peak"] = rate
+    return optimizer
+
+
+class TrainingRun:
+    """The run of one stage of post-training, begun or resumed.
 
     `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its
-    length; `heads` makes modules for the decoder's shape that learn
-    beside it, or with `frozen` alone. `made_from` is what its data depends on beside them; the
-    source's weights, the tokenizer and the drawn tasks are added, and every checkpoint records it.
-    Raises UserError for a folder that is missing, that another stage or another process writes, or
-    whose settings, source run, tokenizer, data or tasks are not those of the run to be resumed.
+    length, `previous` the stage whose decoder it begins with. `heads` makes modules for the
+    decoder's shape that learn beside it, at `heads_rate`, or alone where the decoder is `frozen`.
+    All rates are multiplied by `rate`. `made_from` is what its data depends on beside the settings;
+    the source's weights, the tokenizer and the drawn tasks are added, and every checkpoint records
+    it.
+
+    Then `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty
+    at the beginning). Raises UserError for a folder that is missing, that another stage or another
+    process writes, or whose settings, source run, tokenizer, data or tasks are not those of the run
+    to be resumed.
     """
 
     def __init__(
@@ -143,105 +229,107 @@ class Stage:
         previous: str,
         steps: int,
         section: Loop,
+        *,
         heads: Callable[[Model], nn.ModuleDict] | None = None,
+        heads_rate: float = 0.0,
         rate: float = 1.0,
         frozen: bool = False,
         made_from: dict | None = None,
     ):
-        self.config, self.name, self.section, self.steps, self.rate = (
-            config,
-            name,
-            section,
-            steps,
-            rate,
-        )
+        self.config = config
+        self.name = name
+        self.steps = steps
+        self.section = section
+        self.rate = rate
+        self.scale = 0.0  # of the peak rates, at the last step
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
-        self.source = (
-            Path(settings.absolute(section.start)) if section.start else lineage / previous
-        )
-        self.device = runtime.pick_device(section.device)
-        runtime.settle(self.device)
-        torch.manual_seed(section.seed)
+        self.source = lineage / previous
+        if section.start:
+            self.source = Path(settings.absolute(section.start))
+
+        # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not checkpoint.is_qwen(self.source):
             command = checkpoint.COMMANDS.get(previous)
             remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
-                f"stage {name} starts from {self.source}, where there is no run; "
-                f"{remedy}, or name a run's folder as start"
+                f"stage {name} starts from {self.source}, where there is no run; {remedy}, or name "
+                "a run's folder as start"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        provenance.claim(self.folder)
-        done = checkpoint.checkpoints(self.folder)
-        meta, stored = checkpoint.read_meta(done[-1]) if done else (None, None)
-        if done and not config.resume:
-            raise UserError(
-                f"{self.folder} holds this stage at step {meta['step']} of {steps}; go on with --resume, or delete the folder to begin anew"
-            )
-        self.kept, self.first, self.scale, notes = {}, 0, 0.0, []
-        learnt = self.folder if done else self.source
+        last = claim_folder(self.folder)
+        meta, stored = checkpoint.read_meta(last) if last else ({"step": 0}, None)
+        if last and not config.resume:
+            refuse_to_overwrite(self.folder, meta["step"], steps)
+        self.first = meta["step"]
+        self.kept = meta["kept"] if last else {}
+
+        # -- what it is made from, and whether that is what it was made from
+        learnt = self.folder if last else self.source
         self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
         self.style = self.tokenizer.style
-        self.made_from = self.record(made_from or {}, complete=bool(done) and meta["step"] >= steps)
-        if done:
-            notes = self.compare(meta)
-            self.kept, self.first, config.model, origin = (
-                meta["kept"],
-                meta["step"],
-                stored.model,
-                done[-1],
-            )
+        self.section_name = type(section).__name__.lower()
+        self.defaults = self.compared(asdict(type(section)()))
+        self.made_from = self.record(made_from or {})
+        notes = self.compare(meta) if last else []
+
+        # -- device, decoder, heads, optimisers
+        if last:
             # measured when the stage began; another one would not be the same run
-            section.dtype = getattr(stored, type(section).__name__.lower()).dtype
+            section.dtype = getattr(stored, self.section_name).dtype
+        self.device, dtype, self.autocast = prepare_device(section)
+        if last:
             self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
         else:
             self.model = self.another(self.source)
-            config.model = self.model.config
-        dtype = runtime.pick_dtype(section.dtype, self.device)
-        section.dtype = str(dtype).removeprefix("torch.")
-        self.autocast = torch.autocast(
-            self.device.split(":")[0], torch.bfloat16, enabled=dtype == torch.bfloat16
-        )
-        self.heads = heads = heads(config.model).to(self.device) if heads else None
+        config.model = self.model.config
+        self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)
-        self.optimizers = optimizers(heads if frozen else self.model, section, dtype)
-        if heads is not None and not frozen:
-            self.optimizers.append(
-                torch.optim.AdamW(
-                    heads.parameters(),
-                    lr=section.learning_rate,
-                    weight_decay=0.0,
-                    betas=(section.beta1, section.beta2),
-                )
-            )
-            self.optimizers[-1].param_groups[0]["peak"] = section.learning_rate
-        if done:
-            checkpoint.load(origin, self.model, self.optimizers, heads)
+        self.optimizers = make_optimizers(self.heads if frozen else self.model, section, dtype)
+        if self.heads is not None and not frozen:
+            self.optimizers.append(adamw_of_heads(self.heads, section, heads_rate))
+        if last:
+            checkpoint.load(last, self.model, self.optimizers, self.heads)
+
         self.peak = runtime.matmul_peak(self.device, dtype)
         self.log = runtime.Log(self.folder, steps, self.first)
+        self.announce(notes)
+
+    def announce(self, notes: list[str]) -> None:
+        """The first lines of the log: from where to where, and what there is to note."""
+        source, folder = (os.path.relpath(p, settings.ROOT) for p in (self.source, self.folder))
         self.log.say(
-            f"stage   {name}: from {os.path.relpath(self.source, settings.ROOT)} to {os.path.relpath(self.folder, settings.ROOT)}, {steps:,} steps on {self.device}, "
-            f"products in {str(dtype).removeprefix('torch.')}"
+            f"stage   {self.name}: from {source} to {folder}, {self.steps:,} steps on "
+            f"{self.device}, products in {self.section.dtype}"
         )
         for note in notes:
             self.log.say(f"note    {note}")
-        if done:
+        if self.first:
             self.log.say(f"resume  from step {self.first}")
-        elif config.resume:
+        elif self.config.resume:
             self.log.say(f"resume  there is nothing in {self.folder.name} to go on from: it begins")
 
-    def names(self, settings: dict) -> dict:
-        """Settings of the stage's section by their full names, without those that are free."""
-        section = type(self.section).__name__.lower()
-        return {f"{section}.{name}": value for name, value in settings.items() if name not in FREE}
+    def another(self, folder: str | Path) -> SAGE:
+        """A folder's model on this stage's device; Qwen's weights get this stage's window."""
+        shape = self.config.model
+        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
 
-    def record(self, more: dict, complete: bool) -> dict:
+    # -- what the run is made from
+
+    def compared(self, values: dict) -> dict:
+        """Settings of the stage's section by their full names, without those that are free."""
+        return {
+            f"{self.section_name}.{name}": value
+            for name, value in values.items()
+            if name not in FREE
+        }
+
+    def record(self, more: dict) -> dict:
         """All that the stage is made from, as checkpoints and data files record it; a complete one
-        draws no more tasks."""
-        self.defaults = self.names(asdict(type(self.section)()))
-        now = self.names(asdict(self.section))
+        draws no more tasks.
+        """
+        now = self.compared(asdict(self.section))
         found = {
             "settings": now,
             "given": [name for name, value in now.items() if value != self.defaults[name]],
@@ -252,7 +340,7 @@ class Stage:
         if checkpoint.is_qwen(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
-        if not complete:
+        if self.first < self.steps:
             faults = self.section if hasattr(self.section, "fault_rate") else self.config.distill
             worlds = [*self.section.worlds.split(","), "safety"]  # dpo's pairs are always safety's
             difficulty = Difficulty.of(faults, style=self.style)
@@ -261,32 +349,30 @@ class Stage:
 
     def compare(self, meta: dict) -> list[str]:
         """What there is to say about resuming a checkpoint. Raises UserError where it was made from
-        something else than this stage would be."""
+        something else than this stage would be.
+        """
         if meta.get("stage") != self.name:
             raise UserError(
                 f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
                 f"{self.name}; give another name, or delete it"
             )
         notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
-        stored = meta["settings"].get(type(self.section).__name__.lower(), {})
-        then, now = dict(meta.get("made_from", {})), dict(self.made_from)
-        then |= dict(settings=self.names(stored), given=meta.get("given", []))
-        if (asked := self.section.dtype) != "auto":
-            then["dtype"], now["dtype"] = stored.get("dtype", asked), asked
-        if "made_from" not in meta:
-            notes.append(
-                "an older version of the code made this run, without a record of what "
-                "from: only settings are compared"
-            )
-            now = {name: now[name] for name in ("settings", "dtype") if name in now}
-        elif now["source run"] is None:
+        stored = meta["settings"].get(self.section_name, {})
+        then = meta["made_from"] | dict(settings=self.compared(stored), given=meta["given"])
+        now = dict(self.made_from)
+        asked = self.section.dtype
+        if asked != "auto":
+            then["dtype"] = stored.get("dtype", asked)
+            now["dtype"] = asked
+        if now["source run"] is None:
             notes.append(f"{self.source} is gone: whether this stage began from it cannot be told")
             now["source run"] = self.made_from["source run"] = then["source run"]
         if "tasks" not in now:
             then.pop("tasks", None)
-        if found := differences(then, now, self.defaults):
-            other = any(line.startswith("source run") for line in found)
-            hint = f"; the run in {self.source} is not the one that this stage began from" * other
+        if found := provenance.differences(then, now, self.defaults):
+            hint = ""
+            if any(line.startswith("source run") for line in found):
+                hint = f"; the run in {self.source} is not the one that this stage began from"
             raise UserError(
                 f"{self.folder} was begun with other settings or from something else "
                 f"({'; '.join(found)}){hint}; give the same command with --resume, or "
@@ -294,39 +380,20 @@ class Stage:
             )
         return notes
 
-    def another(self, folder: str | Path) -> SAGE:
-        """A folder's model on this stage's device; Qwen's weights get this stage's window."""
-        shape = self.config.model
-        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
+    # -- one step
 
     def update(self, step: int) -> float:
-        """Clip the gradients, take the optimisers' step at the schedule's rate, clear the
-        gradients; the norm before clipping.
-
-        Decoder and heads are clipped each by its own norm: a value head's errors must not shrink
-        the policy's step. The norm returned is the decoder's, or the heads' where the decoder is
-        frozen. Raises UserError for a gradient that is not finite, before anything was changed.
+        """Take the optimisers' step at the schedule's rate; the gradient's norm before clipping,
+        which is the decoder's, or the heads' where the decoder is frozen.
         """
+        scale = warmup_stable_decay(self.section, step, self.steps)
+        set_rates(self.optimizers, scale, self.rate)
+        self.scale = self.rate * scale
         modules = [module for module in (self.model, self.heads) if module is not None]
-        groups = [[p for p in module.parameters() if p.grad is not None] for module in modules]
-        clip = self.section.clip
-        norms = [torch.nn.utils.clip_grad_norm_(group, clip) for group in groups if group]
-        if broken := [norm.item() for norm in norms if not norm.isfinite()]:
-            kept = checkpoint.checkpoints(self.folder)
-            raise UserError(
-                f"step {step}: the gradient is {broken[0]}; lower the learning rate. "
-                + (f"Last good checkpoint: {kept[-1]}" if kept else f"Intact: {self.source}")
-            )
-        self.scale = self.rate * set_rate(
-            self.optimizers, self.section, step, self.steps, self.rate
-        )
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return norms[0].item()
+        return apply_gradients(self.optimizers, modules, self.section, step, self.folder)
 
     def is_log_step(self, step: int, last: int | None = None) -> bool:
-        """Whether a log line is due; `last` is the loop's last step, of the whole run as a rule."""
+        """Whether a log line is due; `last` is the loop's last step, by default the run's."""
         return step % self.section.log_every == 0 or step == (last or self.steps)
 
     def log_line(
@@ -338,10 +405,11 @@ class Stage:
         """
         figures = meter.means() if figures is None else figures
         line = {name: figures[name] for name in shown or figures if name in figures}
+        hidden = {name: value for name, value in figures.items() if name not in line}
         meter.log_line(
             self.log, step, self.peak, **line, lr=self.section.learning_rate * self.scale
         )
-        if hidden := {name: value for name, value in figures.items() if name not in line}:
+        if hidden:
             self.log.write(step=step, **hidden)
 
     def end_step(
@@ -359,47 +427,39 @@ class Stage:
             self.save(step, **kept)
 
     def save(self, step: int, **kept) -> Path:
-        """Write a checkpoint;
-
-        `kept` (what JSON can hold) comes back as `self.kept` when the stage is resumed.
+        """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage
+        is resumed.
         """
-        tokenizer = checkpoint.tokenizer_record(self.tokenizer)
         return checkpoint.save(
             self.folder,
             self.config,
             self.model,
             self.optimizers,
             step,
-            {},
-            self.section.keep,
-            self.heads,
+            loader={},
+            keep=self.section.keep,
+            heads=self.heads,
             stage=self.name,
             kept=kept,
             made_from=self.made_from,
-            tokenizer=tokenizer,
+            tokenizer=checkpoint.tokenizer_record(self.tokenizer),
         )
+
+    # -- the end
 
     def stop(self, step: int, **kept) -> None:
         """Save and leave, after Ctrl-C; says how to go on."""
-        saved = self.save(step, **kept)
-        self.log.bar.close()
-        command = shlex.join(
-            ["python", *(word for word in sys.argv if word != "--resume"), "--resume"]
-        )
-        print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
-        raise SystemExit(130)
+        leave(self.log, step, self.save(step, **kept))
 
     def finished(self) -> bool:
-        """Whether the last checkpoint is the stage's end: then there is nothing to do, and it says
-        so.
-        """
-        if self.first >= self.steps:
-            print(f"stage {self.name} is complete: all {self.steps:,} steps are in {self.folder}")
-        return self.first >= self.steps
+        """Whether the last checkpoint is the stage's end: then it says so, and nothing is to do."""
+        if self.first < self.steps:
+            return False
+        print(f"stage {self.name} is complete: all {self.steps:,} steps are in {self.folder}")
+        return True
 
     def finish(self, left: str = "loss", right: str = "") -> None:
-        """Close the log, draw the curve of one or two logged figures, and say where everything is."""
+        """Close the log, draw one or two logged figures, and say where everything is."""
         self.log.bar.close()
-        print(
-            f"saved   {checkpoint.latest(self.folder)}\ncurve   {runtime.draw_curve(self.folder, f'stage {self.name}', left, right)}"
-        )
+        curve = runtime.draw_curve(self.folder, f"stage {self.name}", left, right)
+        print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")

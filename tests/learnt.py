@@ -11,7 +11,7 @@ from config import Model
 from support.data import pack
 from worlds.expert import solve
 from losses import cross_entropy
-from mch import Heads
+from mch import ThinkingHeads
 from model import SAGE
 from worlds.base import Difficulty, draw
 
@@ -39,11 +39,11 @@ KNOWN = 3  # of them, the first ones
 
 
 @cache
-def agent(steps: int = 90) -> tuple[SAGE, Heads]:
+def agent(steps: int = 90) -> tuple[SAGE, ThinkingHeads]:
     """Model and heads after some steps on the known TASKS; not for training further, since everyone
     gets the same ones.
     """
-    model, heads, generator = SAGE(SHAPE), Heads(SHAPE), torch.Generator().manual_seed(1)
+    model, heads, generator = SAGE(SHAPE), ThinkingHeads(SHAPE), torch.Generator().manual_seed(1)
     examples = [
         TOY.encode_chat(
             [{"role": "user", "content": task.request}, *solve(task)[0]],

@@ -19,9 +19,9 @@ import heads as script
 from support import tokenizer as tokenizers
 from conftest import ROOT
 from worlds.expert import call_message, solve
-from losses import auroc, calibrate, calibration_error, confidence_loss, fit_logistic
+from losses import auroc, calibration_error
 from heads import conclusion_of, expert_example, negative_examples, own_example, pack_steps
-from mch import Heads, surprise_of
+from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surprise_of
 from model import SAGE
 from agent import Rollout
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, label_steps
@@ -438,7 +438,7 @@ def test_examined_figures_are_those_of_each_example_alone():
             ),
             seed=3,
         ),
-        Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)),
+        ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)),
     )
     torch.nn.init.normal_(heads["meta"].out.weight, generator=torch.Generator().manual_seed(0))
     rows = [row for index in range(4) for row in expert_rows(draw("api", 1, index), index)]
@@ -493,7 +493,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
             max_entropy=torch.rand(400, generator=generator),
         )
 
-    heads = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
+    heads = ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(heads, steps(), validation := steps(), greedy := steps(), rows, rho=0.14)
     assert (
         heads.trained == 1
@@ -508,7 +508,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     assert (gamma > heads.tau).float().mean() == pytest.approx(figures["switched"])
     logits = validation["logits"]
     sure = {**validation, "logits": logits * 0 + 9, "labels": torch.ones_like(logits)}
-    quiet = Heads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
+    quiet = ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
     assert (
         figures["rejected"] == 0
@@ -661,7 +661,7 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
     config = checkpoint.read_meta(last)[1]
     heads, fresh = (
         checkpoint.load_heads(folder / "thinking", config.model),
-        Heads(config.model, seed=1337),
+        ThinkingHeads(config.model, seed=1337),
     )
     assert heads.trained == 1
     assert all(

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 if not torch.cuda.is_available():
     if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
         pytest.fail(
-            "triton was imported before this file could ask for its interpreter; import it later, or set TRITON_INTERPRET=1",
+            "triton was imported before this file could ask for its interpreter; import it later, "
+            "or set TRITON_INTERPRET=1",
             pytrace=False,
         )
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
@@ -263,7 +264,7 @@ def test_packed_flex_attention_sees_the_same_pairs(bench):
 
 
 # Compiled for Hopper
-# ------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def compiled(words: list[str], packages: str | None = None) -> list[dict]:

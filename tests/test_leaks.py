@@ -132,7 +132,7 @@ def texts_of(examples) -> list[str]:
 
 
 def replayed(section, name: str) -> list[str]:
-    rows = rl.replayed(stage(section, name), section.worlds)
+    rows = rl.teacher_rows(stage(section, name), f"{type(section).__name__.lower()} replay")
     return [TOY.decode(row.tolist()) for row in rows.tensors[0]]
 
 
@@ -167,7 +167,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
             ]
         return texts
     if part == "dpo":
-        return texts_of(rl.pairs_of(dpo, TOY, STYLE))
+        return texts_of(rl.preference_pairs(dpo, TOY, STYLE))
     if part in ("dpo replay", "ppo replay"):
         return replayed(dpo, "safe") if part == "dpo replay" else replayed(ppo, "sage")
     if part == "ppo":

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from support import checkpoint
 from config import Config, Model, UserError
-from mch import Gate, Heads, constraint_texts, surprise_of
+from mch import ThinkingGate, ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE, State
 from worlds.labels import PARTS
 
@@ -35,11 +35,9 @@ END = 63
 
 def trained(config=SHAPE, seed=0):
     """A decoder and heads whose every weight is drawn, so that nothing hides behind a zero."""
-    model, heads, generator = (
-        SAGE(config, seed=1).eval(),
-        Heads(config),
-        torch.Generator().manual_seed(seed),
-    )
+    model = SAGE(config, seed=1).eval()
+    heads = ThinkingHeads(config)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in heads.named_parameters():
             if p.requires_grad and p.ndim:
@@ -150,7 +148,7 @@ def test_untrained_heads_know_nothing():
     """Every confidence is ½, the gate is undecided, and the inverse head is the decoder itself, to
     the bit.
     """
-    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), Heads(SHAPE), draw(2, 20)
+    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), ThinkingHeads(SHAPE), draw(2, 20)
     assert heads.trained == 0
     hidden = model.hidden(tokens)
     assert (heads["meta"].confidence(heads["meta"](hidden, torch.ones(2, 20, 2))) == 0.5).all()
@@ -188,7 +186,7 @@ def test_surprise_is_what_writing_a_token_said_of_it():
             assert torch.allclose(found[row, place], torch.tensor(wanted), atol=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Equation 13: the problem is masked.
 
 
@@ -290,7 +288,7 @@ def test_the_inverse_head_is_a_distribution():
 
 
 def test_the_gate_is_equation_7():
-    gate, generator = Gate(SHAPE), torch.Generator().manual_seed(0)
+    gate, generator = ThinkingGate(SHAPE), torch.Generator().manual_seed(0)
     hidden, entropy = (
         torch.randn(5, SHAPE.width, generator=generator),
         torch.rand(5, generator=generator),
@@ -301,12 +299,11 @@ def test_the_gate_is_equation_7():
 
 def test_calibration_is_monotone_and_per_part():
     _, heads = trained()
-    meta, logits = heads["meta"], torch.linspace(-4, 4, 9)[:, None].expand(-1, len(PARTS))
+    meta = heads["meta"]
+    logits = torch.linspace(-4, 4, 9)[:, None].expand(-1, len(PARTS))
     with torch.no_grad():
-        (
-            meta.temperature.copy_(torch.tensor([1.0, 2.0, 0.5, float("inf")])),
-            meta.offset.copy_(torch.tensor([0.0, 1.0, 0.0, -1.0])),
-        )
+        meta.temperature[:4] = torch.tensor([1.0, 2.0, 0.5, float("inf")])
+        meta.offset[:4] = torch.tensor([0.0, 1.0, 0.0, -1.0])
     sure = meta.confidence(logits)
     assert (sure[1:, :3] > sure[:-1, :3]).all() and torch.allclose(
         sure[:, 3], torch.sigmoid(torch.tensor(-1.0))
@@ -314,7 +311,7 @@ def test_calibration_is_monotone_and_per_part():
     assert torch.allclose(sure[:, 1], torch.sigmoid(logits[:, 1] / 2 + 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # In a checkpoint.
 
 
@@ -328,12 +325,10 @@ def saved(folder, heads, model=None, config=SHAPE):
 def test_heads_come_back_whole(tmp_path):
     model, heads = trained()
     with torch.no_grad():
-        (
-            heads.tau.fill_(0.37),
-            heads.trained.fill_(1),
-            heads["meta"].temperature.copy_(torch.tensor([1.0, 2.0, float("inf"), 0.5])),
-            heads["meta"].offset.fill_(-0.2),
-        )
+        heads.tau.fill_(0.37)
+        heads.trained.fill_(1)
+        heads["meta"].temperature[:4] = torch.tensor([1.0, 2.0, float("inf"), 0.5])
+        heads["meta"].offset.fill_(-0.2)
     again = checkpoint.load_heads(saved(tmp_path / "run", heads, model), SHAPE)
     assert again.tau == torch.tensor(0.37) and again.trained == 1
     assert all(

@@ -112,7 +112,7 @@ def compared(monkeypatch):
         monkeypatch.setattr(of, method, compare)
 
     watch(SAGE, "hidden")
-    watch(ExtraBlock, "after")
+    watch(ExtraBlock, "transform")
     return found
 
 
@@ -124,7 +124,7 @@ def without_chance(monkeypatch):
         tokens, own = completion(*given)
         return (tokens, own) if given[0].seed % 2 else (tokens[-70:], own[-70:])
 
-    def loud(shape, seed, heads=heads_script.Heads):
+    def loud(shape, seed, heads=heads_script.ThinkingHeads):
         # as they begin, the heads' blocks give back what they are given
         made = heads(shape, seed)
         for name, p in made.named_parameters():
@@ -134,14 +134,14 @@ def without_chance(monkeypatch):
 
     monkeypatch.setattr(rl, "completion", some_short)
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 5))
-    monkeypatch.setattr(heads_script, "Heads", loud)
+    monkeypatch.setattr(heads_script, "ThinkingHeads", loud)
 
 
 STAGES = [
     (distill.distill, [("SAGE", "loss_of")]),
     (distill.reflect, [("SAGE", "loss_of")]),
-    (rl.dpo, [("SAGE", "total_log_probs"), ("SAGE", "taught_log_probs"), ("SAGE", "replay_loss")]),
-    (rl.ppo, [("SAGE", "evaluate"), ("SAGE", "replay_loss")]),
+    (rl.dpo, [("SAGE", "taught_log_probs")]),
+    (rl.ppo, [("SAGE", "evaluate_policy"), ("SAGE", "taught_log_probs")]),
     (
         heads_script.main,
         [

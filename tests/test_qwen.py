@@ -24,7 +24,7 @@ from conftest import ROOT
 from generate import generate
 from model import SAGE, parameters
 from support.qwen_sizes import SIZES
-from support.training_run import Stage, open_model
+from support.training_run import TrainingRun, open_model
 
 transformers.utils.logging.set_verbosity_error()
 SHAPES = [  # tied, heads, kv_heads, θ, ε, shard size
@@ -1032,7 +1032,7 @@ def stage_of(tmp_path, source, window, stride, resume=False):
         model=Model(window=window, landmark_stride=stride),
     )
     config.distill.start, config.distill.device, config.distill.dtype = source, "cpu", "float32"
-    return Stage(config, "distilled", "base", 4, config.distill)
+    return TrainingRun(config, "distilled", "base", 4, config.distill)
 
 
 def test_window_and_stride_reach_a_stage_and_its_further_models(tmp_path):

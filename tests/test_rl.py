@@ -20,19 +20,24 @@ from agent import Rollout, prompt_of, rollouts
 from test_rollout import Scripted, broken, conversation
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.tools import Fault
-from worlds.base import Difficulty, Entry, Episode, draw
+from worlds.base import Entry, Episode, draw
 
 TOY = tokenizers.toy()
 SETTINGS = """
 from config import Data, Dpo, Model, Ppo, Train
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3, log_every=1, save_every=1, keep=9, dtype="float32")
-ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, log_every=1, save_every=1, keep=9, learning_rate=1e-3, dtype="float32", trajectories=20, replay_rows=2)
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=640, previous_token=True)
+dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3,
+          log_every=1, save_every=1, keep=9, dtype="float32")
+ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, trajectories=20, replay_rows=2,
+          learning_rate=1e-3, log_every=1, save_every=1, keep=9, dtype="float32")
 """
+# an untrained model never succeeds: some of its episodes shall
 REWARDED = """
-import agent as rollout
-rollout.Rollout.verified = property(lambda self: sum(self.tokens) % 3 == 0, lambda self, value: None)  # an untrained model never succeeds: some of its episodes shall
+import agent
+verified = property(lambda self: sum(self.tokens) % 3 == 0, lambda self, value: None)
+agent.Rollout.verified = verified
 """
 
 
@@ -41,7 +46,8 @@ def lineage(tmp_path):
     """A settings file of a lineage whose stage reflected is an untrained tiny model."""
 
     def write(name="toy", stages=("reflected", "safe")):
-        out, file = tmp_path / name / "base", tmp_path / f"{name}.py"
+        out = tmp_path / name / "base"
+        file = tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out)))
         config = settings.from_file(file)
         for stage in stages:
@@ -57,7 +63,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Preferences.
 
 
@@ -69,16 +75,17 @@ def test_a_pair_teaches_the_answer_and_nothing_before_it():
         for side in ("chosen", "rejected"):
             tokens, own = rl.completion(task, pair["prompt"], pair[side], TOY)
             taught = TOY.decode([token for token, mine in zip(tokens, own) if mine])
-            assert taught.endswith("<|im_end|>") and ("<tool_call>" in taught) == any(
+            assert taught.endswith("<|im_end|>")
+            assert ("<tool_call>" in taught) == any(
                 "tool_calls" in message for message in pair[side]
             )
             assert taught.count("<|im_end|>") == sum(
                 message["role"] == "assistant" for message in pair[side]
             )
-            if (
-                len(pair["prompt"]) > 1
-            ):  # the hidden order: the file was read before, and that call is not what is judged
-                assert '"name":"read"' in TOY.decode(tokens) and '"name":"read"' not in taught
+            # the hidden order: the file was read before, and that call is not what is judged
+            if len(pair["prompt"]) > 1:
+                assert '"name":"read"' in TOY.decode(tokens)
+                assert '"name":"read"' not in taught
             assert tokens[: len(prompt_of(task, TOY))] == prompt_of(task, TOY)
         seen.add(task.kind)
     assert len(seen) == 8
@@ -100,11 +107,12 @@ def test_dpo_learns_its_pairs_from_ln_2_on(lineage):
     )
     assert done.returncode == 0, done.stderr
     log = records(folder / "safe")
-    assert log[0]["dpo"] == pytest.approx(math.log(2), abs=1e-5) and log[0][
-        "margin"
-    ] == pytest.approx(0, abs=1e-4)
-    assert sum(r["dpo"] for r in log[-5:]) / 5 < 0.4 and log[-1]["accuracy"] == 1
-    assert log[-1]["replay"] < log[0]["replay"] and (folder / "safe" / "loss.png").exists()
+    assert log[0]["dpo"] == pytest.approx(math.log(2), abs=1e-5)
+    assert log[0]["margin"] == pytest.approx(0, abs=1e-4)
+    assert sum(r["dpo"] for r in log[-5:]) / 5 < 0.4
+    assert log[-1]["accuracy"] == 1
+    assert log[-1]["replay"] < log[0]["replay"]
+    assert (folder / "safe" / "loss.png").exists()
     for wanted in ("10 pairs of the safety world", "of peak", "accuracy", "margin"):
         assert wanted in done.stdout
 
@@ -128,7 +136,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
         for task in (draw("safety", 0, i) for i in range(9))
         for pair in [preference(task)]
     ]
-    found = rl.total_log_probs(model, examples, "cpu", together=4)
+    found = rl.completion_log_probs(model, examples, together=4)
     for (tokens, own), value in zip(examples, found):
         log_probs = (
             model(torch.tensor([tokens]))[0, :-1]
@@ -141,7 +149,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Rewards.
 
 
@@ -169,13 +177,11 @@ def test_rewards_of_scripted_episodes():
     """The expert earns 1, a wrong answer 0, an unparseable call −1 at once, a tool that is not
     there −1; each invented argument costs ½.
     """
-    c, task = (
-        Ppo(),
-        next(
-            t
-            for t in (draw("api", 0, i) for i in range(50))
-            if sum(step.call is not None for step in t.solution) == 1
-        ),
+    c = Ppo()
+    task = next(
+        t
+        for t in (draw("api", 0, i) for i in range(50))
+        if sum(step.call is not None for step in t.solution) == 1
     )
 
     def play(tokens):
@@ -190,22 +196,23 @@ def test_rewards_of_scripted_episodes():
         '<tool_call>{"name":"nosuchtool","arguments":{}}</tool_call>',
     ):
         episode = play(broken(task, call))
-        assert (episode.ended, rl.reward(episode, c)) == ("malformed", -1.0) and len(
-            episode.log
-        ) == 1
-    once, twice = play(with_inventions(task, 1)), play(with_inventions(task, 2))
+        assert (episode.ended, rl.reward(episode, c)) == ("malformed", -1.0)
+        assert len(episode.log) == 1
+    once = play(with_inventions(task, 1))
+    twice = play(with_inventions(task, 2))
     assert (once.verified, once.invented, once.ended, rl.reward(once, c)) == (
         True,
         1,
         "answer",
         0.5,
     )
+    # the second refusal ends it
     assert (twice.verified, twice.invented, twice.ended, rl.reward(twice, c)) == (
         False,
         2,
         "invalid",
         -1.0,
-    )  # the second refusal ends it
+    )
 
 
 def test_rewards_by_name():
@@ -233,7 +240,7 @@ def test_rewards_by_name():
     assert rl.reward(Rollout(task, [], [], [], ended="length"), Ppo()) == 0.0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The loops.
 
 
@@ -242,21 +249,22 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     whole = run("rl.py", file, before=REWARDED)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     again, other = lineage("again", stages=["reflected"])
-    killed = run(
-        "rl.py", again, before=REWARDED + KILL_IN_A_SAVE
-    )  # in the middle of step 4's save, of stage dpo
-    assert killed.returncode != 0 and checkpoint.latest(other / "safe").name == "checkpoint-0000003"
+    # in the middle of step 4's save, of stage dpo
+    killed = run("rl.py", again, before=REWARDED + KILL_IN_A_SAVE)
+    assert killed.returncode != 0
+    assert checkpoint.latest(other / "safe").name == "checkpoint-0000003"
     resumed = run("rl.py", again, "--resume", before=REWARDED)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     shutil.rmtree(other / "sage" / "checkpoint-0000005")  # and once more from within stage ppo
     shutil.rmtree(other / "sage" / "checkpoint-0000004")
     finished = run("rl.py", again, "--resume", before=REWARDED)
-    assert finished.returncode == 0 and "stage safe is complete" in finished.stdout, finished.stderr
+    assert finished.returncode == 0, finished.stderr
+    assert "stage safe is complete" in finished.stdout, finished.stderr
     for stage in ("safe", "sage"):
-        one, two = weights_and_state(folder / stage), weights_and_state(other / stage)
-        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one), (
-            stage
-        )
+        one = weights_and_state(folder / stage)
+        two = weights_and_state(other / stage)
+        assert one.keys() == two.keys(), stage
+        assert all(torch.equal(one[key], two[key]) for key in one), stage
     heads = [checkpoint.latest(f / "sage") / "heads.safetensors" for f in (folder, other)]
     assert heads[0].read_bytes() == heads[1].read_bytes()
     before, after = (checkpoint.load_run(folder / stage)[0] for stage in ("safe", "sage"))
@@ -266,14 +274,17 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
         {
             k: v
             for k, v in r.items()
-            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_share")
+            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_ms")
         }
         for r in records
     ]
-    assert timeless(log) == timeless(records(other / "sage")) and len(log) == 10
+    assert timeless(log) == timeless(records(other / "sage"))
+    assert len(log) == 10
     assert any(r.get("replay", 0) > 0 for r in log)
     assert max(r["mismatch"] for r in log if "mismatch" in r) < 1e-5  # sampler and trainer agree
-    assert log[0]["kl"] == 0 and log[-2]["kl"] > 0 and (folder / "sage" / "loss.png").exists()
+    assert log[0]["kl"] == 0
+    assert log[-2]["kl"] > 0
+    assert (folder / "sage" / "loss.png").exists()
 
 
 def test_the_group_variant_has_no_value_head(lineage):
@@ -293,7 +304,8 @@ def test_the_group_variant_has_no_value_head(lineage):
     )
     assert done.returncode == 0, done.stderr
     last = checkpoint.latest(folder / "grpo")
-    assert not (last / "heads.safetensors").exists() and not (folder / "sage").exists()
+    assert not (last / "heads.safetensors").exists()
+    assert not (folder / "sage").exists()
     assert not torch.equal(
         checkpoint.load_run(folder / "grpo")[0].norm.weight,
         checkpoint.load_run(folder / "safe")[0].norm.weight,
@@ -328,7 +340,8 @@ def test_equal_rewards_within_each_task_say_nothing_about_the_samples(
     started, monkeypatch, advantage, baseline, skipped
 ):
     config, folder = started
-    config.ppo.advantage, config.ppo.baseline = advantage, baseline
+    config.ppo.advantage = advantage
+    config.ppo.baseline = baseline
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(episode.task.seed % 7))
     rl.ppo(config)
     assert records(folder / "sage")[0]["skipped"] == skipped
@@ -349,7 +362,8 @@ def test_an_episode_over_the_sequence_moves_nobody(started, monkeypatch, advanta
     """Its reward cannot matter: the weights after a step are the same whatever it was."""
     config, folder = started
     config.ppo.advantage = advantage
-    draw_, results = rl.draw_episodes, []
+    draw_ = rl.draw_episodes
+    results = []
     for given in (5.0, -5.0):
 
         def too_long(stage, step):
@@ -387,7 +401,8 @@ def weights_and_state_of_source(folder):
 
 def test_only_episodes_over_the_sequence_are_an_error(started):
     config, _ = started
-    config.ppo.replay_rows, config.ppo.sequence = 0, 20
+    config.ppo.replay_rows = 0
+    config.ppo.sequence = 20
     with pytest.raises(UserError, match="not one of 12 episodes fits in ppo.sequence 20"):
         rl.ppo(config)
 
@@ -398,13 +413,17 @@ def test_an_episode_that_breaks_off_is_a_failure(started, monkeypatch, advantage
     """All others verify: that one did not is what the step learns from."""
     config, folder = started
     config.ppo.advantage = advantage
-    draw_, packed = rl.draw_episodes, []
+    draw_ = rl.draw_episodes
+    packed = []
 
     def one_broken(stage, step):
         done = draw_(stage, step)
         for episode in done:
-            episode.ended, episode.verified, episode.log = "answer", True, []
-        done[2].ended, done[2].verified = ended, False
+            episode.ended = "answer"
+            episode.verified = True
+            episode.log = []
+        done[2].ended = ended
+        done[2].verified = False
         return done
 
     monkeypatch.setattr(rl, "draw_episodes", one_broken)
@@ -415,11 +434,9 @@ def test_an_episode_that_breaks_off_is_a_failure(started, monkeypatch, advantage
     )
     rl.ppo(config)
     first, second = records(folder / "sage")
-    assert (
-        first["skipped"] == 0
-        and first["reward"] == pytest.approx(11 / 12)
-        and second[figure] == pytest.approx(1 / 12)
-    )
+    assert first["skipped"] == 0
+    assert first["reward"] == pytest.approx(11 / 12)
+    assert second[figure] == pytest.approx(1 / 12)
     assert packed == [4]  # the broken one, and its task's other three
 
 
@@ -428,7 +445,8 @@ def test_an_episode_at_its_tasks_mean_still_counts(started, monkeypatch, advanta
     """Only whole tasks that went the same way are left out: it has its weight in every mean."""
     config, _ = started
     config.ppo.advantage = advantage
-    rewards, packed = iter([1.0, 0.5, 0.0, 0.5] * 2 + [0.5] * 4), []
+    rewards = iter([1.0, 0.5, 0.0, 0.5] * 2 + [0.5] * 4)
+    packed = []
     monkeypatch.setattr(rl, "reward", lambda episode, c: next(rewards))
     monkeypatch.setattr(
         rl,
@@ -464,7 +482,7 @@ def updates(monkeypatch):
         return 1.0
 
     monkeypatch.setattr(rl, "reward", varied)
-    monkeypatch.setattr(rl.Stage, "update", update)
+    monkeypatch.setattr(rl.TrainingRun, "update", update)
     return seen
 
 
@@ -475,7 +493,8 @@ def test_advantages_are_centred_where_the_loss_averages(started, updates, monkey
     config, _ = started
     for name, value in dict(mean=mean, epochs=1, lam=lam, replay_rows=0, batch=2).items():
         setattr(config.ppo, name, value)
-    draw_, seen = rl.draw_episodes, []
+    draw_ = rl.draw_episodes
+    seen = []
 
     def uneven(stage, step):
         done = draw_(stage, step)
@@ -510,7 +529,8 @@ def test_the_gradient_does_not_depend_on_how_rows_are_dealt_out(started, updates
         setattr(config.ppo, name, value)
     found = []
     for batch, minibatches in ((99, 1), (1, 1), (2, 3)):
-        config.ppo.batch, config.ppo.minibatches = batch, minibatches
+        config.ppo.batch = batch
+        config.ppo.minibatches = minibatches
         shutil.rmtree(folder / "sage", ignore_errors=True)
         updates.clear()
         rl.ppo(config)
@@ -523,9 +543,8 @@ def test_the_gradient_does_not_depend_on_how_rows_are_dealt_out(started, updates
             assert torch.allclose(
                 other[name], whole, rtol=1e-3, atol=1e-4 * whole.abs().max().item() + 1e-7
             ), name
-    assert (
-        found[0]["value.weight"].abs().max() > 1e-4 and found[0]["norm.weight"].abs().max() > 1e-4
-    )
+    assert found[0]["value.weight"].abs().max() > 1e-4
+    assert found[0]["norm.weight"].abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -537,7 +556,9 @@ def test_drift_and_clip_are_means_over_what_was_run(
 ):
     """With each token's KL and clipping fixed, few rows and passes not run change no mean."""
     config, folder = started
-    config.ppo.minibatches, config.ppo.epochs, config.ppo.stop_kl = minibatches, 2, 0.03
+    config.ppo.minibatches = minibatches
+    config.ppo.epochs = 2
+    config.ppo.stop_kl = 0.03
 
     def clipped_by_half(new, old, advantages, weights, clip):
         return (new * weights).sum(), 0.5 * weights.sum()
@@ -550,9 +571,8 @@ def test_drift_and_clip_are_means_over_what_was_run(
     monkeypatch.setattr(rl, "pack", few)
     rl.ppo(config)
     first, second = records(folder / "sage")
-    assert second["approx_kl"] == pytest.approx(each_kl) and first[
-        "clip_fraction"
-    ] == pytest.approx(0.5)
+    assert second["approx_kl"] == pytest.approx(each_kl)
+    assert first["clip_fraction"] == pytest.approx(0.5)
     assert len(updates) == passes * (minibatches if rows == 99 else rows)
 
 
@@ -578,20 +598,17 @@ def test_steps_and_worlds_that_were_not_there_are_in_no_mean(started, monkeypatc
     monkeypatch.setattr(rl, "kl_k3", lambda new, reference: torch.full_like(new, 0.02))
     rl.ppo(config)
     first, second = records(folder / "sage")
-    assert (
-        first["skipped"] == 1
-        and second["approx_kl"] == pytest.approx(0.02)
-        and first["kl"] == pytest.approx(0.02)
-    )
-    assert (
-        second["malformed"] == pytest.approx(1 / 24)
-        and second["reward_sql"] == 0.5
-        and second["reward_shell"] == 0.25
-    )
-    assert second["reward_safety"] == -1.0 and second["reward_api"] == pytest.approx(
-        7 / 8
-    )  # eight of its episodes, one of them 0
-    assert first["explained_variance"] == first["explained_variance"] and 0 < first["norm"]
+    assert first["skipped"] == 1
+    assert second["approx_kl"] == pytest.approx(0.02)
+    assert first["kl"] == pytest.approx(0.02)
+    assert second["malformed"] == pytest.approx(1 / 24)
+    assert second["reward_sql"] == 0.5
+    assert second["reward_shell"] == 0.25
+    # eight of its episodes, one of them 0
+    assert second["reward_safety"] == -1.0
+    assert second["reward_api"] == pytest.approx(7 / 8)
+    assert first["explained_variance"] == first["explained_variance"]
+    assert 0 < first["norm"]
 
 
 def test_the_value_heads_gradient_does_not_shrink_the_policys_step(started, monkeypatch):
@@ -614,11 +631,9 @@ def test_the_value_heads_gradient_does_not_shrink_the_policys_step(started, monk
     of_the_decoder = [
         key for key in one if not key.startswith(("optimizer 1.", "optimizer random"))
     ]
-    assert (
-        norm == other_norm > 0
-        and all(torch.equal(one[key], other[key]) for key in of_the_decoder)
-        and "optimizer 0.0.exp_avg" in one
-    )
+    assert norm == other_norm > 0
+    assert all(torch.equal(one[key], other[key]) for key in of_the_decoder)
+    assert "optimizer 0.0.exp_avg" in one
 
 
 @pytest.mark.parametrize("advantage", ["gae", "group"])
@@ -644,7 +659,8 @@ def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
     monkeypatch.setattr(rl, "reward", lambda episode, c: sum(half(episode)) / len(half(episode)))
     rl.ppo(config)
     rewards = [r["reward"] for r in records(folder / "sage") if "reward" in r]
-    assert 0.35 < rewards[0] < 0.6 and sum(rewards[-3:]) / 3 > 0.67, rewards
+    assert 0.35 < rewards[0] < 0.6, rewards
+    assert sum(rewards[-3:]) / 3 > 0.67, rewards
 
 
 @pytest.mark.parametrize(
@@ -670,16 +686,15 @@ def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
 )
 def test_bad_input(lineage, stages, words, wanted):
     result = run("rl.py", lineage("bad", stages)[0], *words)
-    assert (
-        result.returncode == 1 and wanted in result.stderr and "Traceback" not in result.stderr
-    ), result.stderr
+    assert result.returncode == 1, result.stderr
+    assert wanted in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
 
 
 def test_a_foreign_stage_folder_is_refused(lineage):
     file, folder = lineage()
-    assert (
-        "go on with --resume, or delete" in run("rl.py", file, "--stage", "dpo").stderr
-    )  # the safe that is there
+    # the safe that is there
+    assert "go on with --resume, or delete" in run("rl.py", file, "--stage", "dpo").stderr
     shutil.copytree(folder / "safe", folder / "sage")
     assert (
         "was written by stage safe, not sage"

@@ -12,8 +12,8 @@ from torch.distributions import Categorical
 from support import checkpoint
 from config import Model
 from support.data import pack
-from losses import (
-    IGNORE,
+from losses import IGNORE, token_log_probs
+from rl import (
     dpo_loss,
     explained_variance,
     generalized_advantages,
@@ -22,10 +22,9 @@ from losses import (
     kl_k3,
     kl_loss,
     leave_one_out,
-    per_document,
     ppo_loss,
-    shares,
-    token_log_probs,
+    sum_per_document,
+    token_weights,
     value_loss,
     whiten,
 )
@@ -35,19 +34,18 @@ def draws(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Log-probabilities.
 
 
 @pytest.mark.parametrize("rows_a_chunk", [1, 7, 1000])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probs_and_entropy_equal_torchs(rows_a_chunk, temperature):
-    hidden, weight = (
-        torch.randn(5, 10, 16, generator=draws(), requires_grad=True),
-        torch.randn(33, 16, generator=draws(1), requires_grad=True),
-    )
+    hidden = torch.randn(5, 10, 16, generator=draws(), requires_grad=True)
+    weight = torch.randn(33, 16, generator=draws(1), requires_grad=True)
     targets = torch.randint(0, 33, (5, 10), generator=draws(2))
-    targets[0], targets[3, 5:] = IGNORE, IGNORE
+    targets[0] = IGNORE
+    targets[3, 5:] = IGNORE
     taught = targets != IGNORE
     there = Categorical(logits=(hidden @ weight.T) / temperature)
     upstream = torch.randn(2, 5, 10, generator=draws(3))
@@ -59,7 +57,8 @@ def test_log_probs_and_entropy_equal_torchs(rows_a_chunk, temperature):
         hidden, weight, targets, chunk_elements=33 * rows_a_chunk, temperature=temperature
     )
     for a, b in zip(found, wanted):
-        assert torch.allclose(a, b, atol=1e-5) and (a[~taught] == 0).all()
+        assert torch.allclose(a, b, atol=1e-5)
+        assert (a[~taught] == 0).all()
     gradients = [
         torch.autograd.grad(sum((v * u).sum() for v, u in zip(values, upstream)), (hidden, weight))
         for values in (found, wanted)
@@ -82,10 +81,8 @@ def test_log_probs_never_hold_all_logits():
                     Largest.elements = max(Largest.elements, tensor.numel())
             return result
 
-    hidden, weight = (
-        torch.randn(512, 8, requires_grad=True),
-        torch.randn(1000, 8, requires_grad=True),
-    )
+    hidden = torch.randn(512, 8, requires_grad=True)
+    weight = torch.randn(1000, 8, requires_grad=True)
     with Largest():
         token_log_probs(hidden, weight, torch.randint(0, 1000, (512,)), chunk_elements=16_000)[
             0
@@ -97,24 +94,25 @@ def test_no_own_token_at_all():
     hidden = torch.randn(2, 3, 4, requires_grad=True)
     log_probs, entropy = token_log_probs(hidden, torch.randn(9, 4), torch.full((2, 3), IGNORE))
     (log_probs.sum() + entropy.sum()).backward()
-    assert (log_probs == 0).all() and (hidden.grad == 0).all()
+    assert (log_probs == 0).all()
+    assert (hidden.grad == 0).all()
 
 
 def test_shares_and_sums_of_packed_documents():
     documents = torch.tensor([[0, 0, 0, 1, 1, -1], [2, 2, 2, 2, -1, -1]])
     own = torch.tensor([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0]]).bool()
-    assert per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
+    assert sum_per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
     third = 1 / 3
     assert torch.allclose(
-        shares(own, documents, "sequence"),
+        token_weights(own, documents, "sequence"),
         torch.tensor([[0, third / 2, third / 2, 0, third, 0], [third / 4] * 4 + [0, 0]]),
     )
-    assert torch.allclose(shares(own, documents, "token"), own / 7)
+    assert torch.allclose(token_weights(own, documents, "token"), own / 7)
     silent = torch.zeros_like(own)
-    assert (shares(silent, documents) == 0).all()
+    assert (token_weights(silent, documents) == 0).all()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Direct Preference Optimization.
 
 
@@ -126,10 +124,10 @@ def test_dpo_begins_at_ln_2_with_half_beta_gradients():
         chosen, rejected, chosen.detach().clone(), rejected.detach().clone(), beta=0.1
     )
     loss.backward()
-    assert abs(loss.item() - math.log(2)) < 1e-7 and (margins == 0).all()
-    assert torch.allclose(chosen.grad, torch.full((6,), -0.05 / 6)) and torch.allclose(
-        rejected.grad, torch.full((6,), 0.05 / 6)
-    )
+    assert abs(loss.item() - math.log(2)) < 1e-7
+    assert (margins == 0).all()
+    assert torch.allclose(chosen.grad, torch.full((6,), -0.05 / 6))
+    assert torch.allclose(rejected.grad, torch.full((6,), 0.05 / 6))
 
 
 def tiny_qwen(seed):
@@ -212,7 +210,8 @@ def test_dpo_is_trls(tmp_path):
     """The same weights, the same pairs: loss, margins and the gradient of every weight, though ours
     packs documents and theirs pads.
     """
-    policy, reference = tiny_qwen(1), tiny_qwen(2)
+    policy = tiny_qwen(1)
+    reference = tiny_qwen(2)
     ours = []
     for number, model in enumerate((policy, reference)):
         model.save_pretrained(tmp_path / str(number))
@@ -232,7 +231,7 @@ def test_dpo_is_trls(tmp_path):
         values, _ = token_log_probs(
             model.hidden(packed.tokens, packed.documents), weight, packed.targets
         )
-        log_probs += [per_document(values, packed.documents, len(examples))]
+        log_probs += [sum_per_document(values, packed.documents, len(examples))]
     ours_loss, margins = dpo_loss(
         log_probs[0][::2],
         log_probs[0][1::2],
@@ -242,10 +241,10 @@ def test_dpo_is_trls(tmp_path):
     )
     ours_loss.backward()
     loss, gradients, metrics = theirs(policy, reference, tmp_path)
-    assert abs(ours_loss.item() - loss) < 1e-5 and abs(loss - math.log(2)) > 0.05
-    assert abs(margins.mean().item() - metrics["rewards/margins"]) < 1e-4 and (
-        margins > 0
-    ).float().mean().item() == pytest.approx(metrics["rewards/accuracies"])
+    assert abs(ours_loss.item() - loss) < 1e-5
+    assert abs(loss - math.log(2)) > 0.05
+    assert abs(margins.mean().item() - metrics["rewards/margins"]) < 1e-4
+    assert (margins > 0).float().mean().item() == pytest.approx(metrics["rewards/accuracies"])
     compared = 0
     for name, p in ours[0].named_parameters():
         if name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
@@ -255,16 +254,14 @@ def test_dpo_is_trls(tmp_path):
             p.grad, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item() + 1e-7
         ), name
         compared += 1
-    both = (
-        ours[0].embedding.text.weight.grad + ours[0].embedding.code.weight.grad
-    )  # a row read through the gate, and the tied head
+    # a row read through the gate, and the tied head
+    both = ours[0].embedding.text.weight.grad + ours[0].embedding.code.weight.grad
     wanted = gradients["model.embed_tokens.weight"]
-    assert compared == 25 and torch.allclose(
-        both, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item()
-    )
+    assert compared == 25
+    assert torch.allclose(both, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Advantages.
 
 
@@ -289,7 +286,7 @@ def test_advantages_equal_the_sum_of_deltas(gamma, lam):
     rewards, values = (
         torch.randn(4, 23, generator=draws(seed), dtype=torch.float64) for seed in (1, 2)
     )
-    advantages, returns = generalized_advantages(rewards, values, own, gamma, lam)
+    advantages, returns = generalized_advantages(rewards, values, own, gamma=gamma, lam=lam)
     for row in range(4):
         wanted = by_definition(
             rewards[row][own[row]].tolist(), values[row][own[row]].tolist(), gamma, lam
@@ -300,7 +297,8 @@ def test_advantages_equal_the_sum_of_deltas(gamma, lam):
         assert torch.allclose(
             returns[row][own[row]], advantages[row][own[row]] + values[row][own[row]]
         )
-    assert (advantages[~own] == 0).all() and (returns[~own] == 0).all()
+    assert (advantages[~own] == 0).all()
+    assert (returns[~own] == 0).all()
 
 
 def test_whole_credit_returns_are_the_final_reward():
@@ -308,7 +306,7 @@ def test_whole_credit_returns_are_the_final_reward():
     rewards = torch.zeros(1, 8)
     rewards[0, 6] = 0.75
     _, returns = generalized_advantages(
-        rewards, torch.randn(1, 8, generator=draws()), own, 1.0, 1.0
+        rewards, torch.randn(1, 8, generator=draws()), own, gamma=1.0, lam=1.0
     )
     assert torch.allclose(returns, 0.75 * own)
 
@@ -316,7 +314,8 @@ def test_whole_credit_returns_are_the_final_reward():
 def test_tool_tokens_change_nothing():
     """Three more of them in the middle: the same advantages at the model's own tokens."""
     own = torch.tensor([[1, 1, 0, 1, 1]]).bool()
-    rewards, values = torch.tensor([[0.0, 0, 0, 0, 1]]), torch.randn(1, 5, generator=draws())
+    rewards = torch.tensor([[0.0, 0, 0, 0, 1]])
+    values = torch.randn(1, 5, generator=draws())
     wider = lambda x: torch.cat(
         [
             x[:, :3],
@@ -327,18 +326,21 @@ def test_tool_tokens_change_nothing():
         ],
         1,
     )
-    plain, _ = generalized_advantages(rewards, values, own, 0.9, 0.8)
-    more, _ = generalized_advantages(wider(rewards), wider(values), wider(own), 0.9, 0.8)
-    assert torch.equal(plain[own], more[wider(own)]) and plain[own].unique().numel() == 4
+    plain, _ = generalized_advantages(rewards, values, own, gamma=0.9, lam=0.8)
+    more, _ = generalized_advantages(wider(rewards), wider(values), wider(own), gamma=0.9, lam=0.8)
+    assert torch.equal(plain[own], more[wider(own)])
+    assert plain[own].unique().numel() == 4
 
 
 def test_packed_episodes_do_not_see_each_other():
     own = torch.tensor([[1, 0, 1, 0, 1, 1, 0]]).bool()
     documents = torch.tensor([[0, 0, 0, 0, 1, 1, -1]])
-    rewards, values = torch.randn(1, 7, generator=draws()), torch.randn(1, 7, generator=draws(1))
-    packed, _ = generalized_advantages(rewards, values, own, 0.9, 0.8, documents)
+    rewards = torch.randn(1, 7, generator=draws())
+    values = torch.randn(1, 7, generator=draws(1))
+    steps = dict(gamma=0.9, lam=0.8)
+    packed, _ = generalized_advantages(rewards, values, own, **steps, documents=documents)
     alone = [
-        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], 0.9, 0.8)[0]
+        generalized_advantages(rewards[:, a:b], values[:, a:b], own[:, a:b], **steps)[0]
         for a, b in ((0, 4), (4, 7))
     ]
     assert torch.equal(packed, torch.cat(alone, 1))
@@ -349,12 +351,15 @@ def test_whitening_is_under_the_weights_it_is_given():
     weights = torch.rand(3, 9, generator=draws())
     weights[weights < 0.4] = 0
     counted = weights > 0
-    values[0, 0], weights[0, 0] = math.nan, 0  # what does not count is not even read
+    # what does not count is not even read
+    values[0, 0] = math.nan
+    weights[0, 0] = 0
     counted[0, 0] = False
     white = whiten(values, weights)
     assert np.average(white, weights=weights) == pytest.approx(0, abs=1e-6)
     variance = torch.cov(white[counted], correction=0, aweights=weights[counted])
-    assert variance.item() == pytest.approx(1, abs=1e-5) and (white[~counted] == 0).all()
+    assert variance.item() == pytest.approx(1, abs=1e-5)
+    assert (white[~counted] == 0).all()
     assert (whiten(torch.full((3, 9), 0.3), weights) == 0).all()
     assert (whiten(torch.ones(3, 9), torch.zeros(3, 9)) == 0).all()
 
@@ -371,14 +376,14 @@ def test_short_successes_beside_long_failures(mean, success, failure):
     lengths = torch.tensor([40] * 4 + [300] * 4)
     action_mask = torch.arange(300) < lengths[:, None]
     documents = torch.arange(8)[:, None].expand(8, 300).masked_fill(~action_mask, -1)
-    weights = shares(action_mask, documents, mean)
+    weights = token_weights(action_mask, documents, mean)
     rewards = leave_one_out(torch.tensor([[1.0] * 4 + [0.0] * 4])).flatten()
     advantages, _ = generalized_advantages(
         torch.zeros(8, 300).scatter(1, lengths[:, None] - 1, rewards[:, None]),
         torch.zeros(8, 300),
         action_mask,
-        1,
-        1,
+        gamma=1,
+        lam=1,
     )
     white = whiten(advantages, weights)
     assert torch.allclose(white[:4, :40], torch.tensor(success))
@@ -414,7 +419,8 @@ def test_group_advantages_are_those_of_the_episodes_that_count():
             [0, 0, 0, 0],
         ]
     )
-    assert torch.allclose(found, wanted, atol=1e-3) and (found[[1, 4, 5, 6]] == 0).all()
+    assert torch.allclose(found, wanted, atol=1e-3)
+    assert (found[[1, 4, 5, 6]] == 0).all()
     trl = pytest.importorskip(
         "trl.trainer.utils",
         reason="the independent deviation comes from trl: pip install -e '.[test]'",
@@ -428,7 +434,8 @@ def test_group_advantages_are_those_of_the_episodes_that_count():
 
 
 def test_explained_variance_is_under_the_losss_weights():
-    returns, values = torch.randn(4, 9, generator=draws()), torch.randn(4, 9, generator=draws(1))
+    returns = torch.randn(4, 9, generator=draws())
+    values = torch.randn(4, 9, generator=draws(1))
     weights = torch.rand(4, 9, generator=draws(2)).mul(2).sub(1).clamp(min=0)
     both = np.cov(
         np.stack([(returns - values).flatten(), returns.flatten()]),
@@ -440,9 +447,8 @@ def test_explained_variance_is_under_the_losss_weights():
     )
     assert explained_variance(returns + 3, returns, weights) == pytest.approx(1)
     assert math.isnan(explained_variance(values, torch.full((4, 9), 0.1), weights))
-    two = torch.tensor(
-        [[1.0, -1, 0, 0, 0, 0]]
-    )  # an episode of two tokens that is foretold, one of four that is not
+    # an episode of two tokens that is foretold, one of four that is not
+    two = torch.tensor([[1.0, -1, 0, 0, 0, 0]])
     weights = torch.tensor([[0.25, 0.25, 0.125, 0.125, 0.125, 0.125]])
     assert explained_variance(
         two, two + torch.tensor([[0.0, 0, 1, -1, 1, -1]]), weights
@@ -459,10 +465,10 @@ def test_leave_one_out_by_hand_and_without_bias():
         torch.tensor([[1, -1 / 3, -1 / 3, -1 / 3], [0, 0, 0, 0], [-1.5, 0, 1.5, 0], [0, 0, 0, 0]]),
         atol=1e-6,
     )
-    logits = torch.randn(
-        3, generator=draws(), dtype=torch.float64, requires_grad=True
-    )  # all pairs of two samples of a three-armed bandit, exactly
-    log_p, worth = logits.log_softmax(0), torch.tensor([1.0, 0.2, -0.5], dtype=torch.float64)
+    # all pairs of two samples of a three-armed bandit, exactly
+    logits = torch.randn(3, generator=draws(), dtype=torch.float64, requires_grad=True)
+    log_p = logits.log_softmax(0)
+    worth = torch.tensor([1.0, 0.2, -0.5], dtype=torch.float64)
     exact = torch.autograd.grad((log_p.exp() * worth).sum(), logits, retain_graph=True)[0]
     pairs = [(a, b) for a in range(3) for b in range(3)]
     rewards = leave_one_out(worth[torch.tensor(pairs)])
@@ -475,7 +481,7 @@ def test_leave_one_out_by_hand_and_without_bias():
     assert torch.allclose(torch.autograd.grad(estimate, logits)[0], exact)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Proximal Policy Optimization.
 
 
@@ -485,7 +491,7 @@ def policy_batch():
     own = torch.rand(3, 8, generator=draws(2)) < 0.6
     advantages = torch.randn(3, 8, generator=draws(3)) * own
     documents = torch.arange(3)[:, None].expand(3, 8)
-    return logits, actions, own, advantages, shares(own, documents)
+    return logits, actions, own, advantages, token_weights(own, documents)
 
 
 def test_the_first_step_is_reinforce():
@@ -495,14 +501,13 @@ def test_the_first_step_is_reinforce():
     logits, actions, own, advantages, weights = policy_batch()
     log_probs = logits.log_softmax(-1).gather(2, actions[..., None]).squeeze(2)
     loss, clipped = ppo_loss(log_probs, log_probs.detach(), advantages, weights, clip=0.2)
-    assert torch.equal(torch.exp(log_probs - log_probs.detach()), torch.ones(3, 8)) and clipped == 0
+    assert torch.equal(torch.exp(log_probs - log_probs.detach()), torch.ones(3, 8))
+    assert clipped == 0
     found = torch.autograd.grad(loss, logits, retain_graph=True)[0]
     wanted = torch.autograd.grad(-(weights * advantages * log_probs).sum(), logits)[0]
-    assert (
-        torch.allclose(found, wanted, atol=1e-7)
-        and (found[~own] == 0).all()
-        and found[own].abs().min() > 0
-    )
+    assert torch.allclose(found, wanted, atol=1e-7)
+    assert (found[~own] == 0).all()
+    assert found[own].abs().min() > 0
 
 
 def test_the_clip_stops_what_has_gone_far_enough():
@@ -511,30 +516,26 @@ def test_the_clip_stops_what_has_gone_far_enough():
     """
     old = torch.zeros(1, 4)
     new = torch.tensor([[0.5, -0.5, 0.5, -0.5]], requires_grad=True)
-    advantages, weights = torch.tensor([[1.0, -1.0, -1.0, 1.0]]), torch.full((1, 4), 0.25)
+    advantages = torch.tensor([[1.0, -1.0, -1.0, 1.0]])
+    weights = torch.full((1, 4), 0.25)
     loss, clipped = ppo_loss(new, old, advantages, weights, clip=0.2)
     loss.backward()
-    assert (
-        loss.item() == pytest.approx(-0.25 * (1.2 - 0.8 - math.exp(0.5) + math.exp(-0.5)))
-        and clipped == 0.5
-    )
+    assert loss.item() == pytest.approx(-0.25 * (1.2 - 0.8 - math.exp(0.5) + math.exp(-0.5)))
+    assert clipped == 0.5
     assert torch.allclose(
         new.grad, torch.tensor([[0, 0, 0.25 * math.exp(0.5), -0.25 * math.exp(-0.5)]])
     )
 
 
 def test_value_loss_is_squared_error_near_the_old_value():
-    old, returns, weights = (
-        torch.zeros(1, 3),
-        torch.tensor([[0.1, 1.0, 0.0]]),
-        torch.tensor([[0.5, 0.5, 0.0]]),
-    )
+    old = torch.zeros(1, 3)
+    returns = torch.tensor([[0.1, 1.0, 0.0]])
+    weights = torch.tensor([[0.5, 0.5, 0.0]])
     new = torch.tensor([[0.15, 0.9, 5.0]], requires_grad=True)
     loss = value_loss(new, old, returns, weights, clip=0.2)
     loss.backward()
-    assert loss.item() == pytest.approx(
-        0.25 * 0.05**2 + 0.25 * 0.8**2
-    )  # the second counts as if it were at 0.2, and pulls no more
+    # the second counts as if it were at 0.2, and pulls no more
+    assert loss.item() == pytest.approx(0.25 * 0.05**2 + 0.25 * 0.8**2)
     assert torch.allclose(new.grad, torch.tensor([[0.5 * 0.05, 0.0, 0.0]]))
 
 
@@ -547,7 +548,8 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
     )
     from datasets import Dataset
 
-    policy, generator = tiny_qwen(1), draws(5)
+    policy = tiny_qwen(1)
+    generator = draws(5)
     policy.save_pretrained(tmp_path / "policy")
     arguments = trl.GRPOConfig(
         output_dir=str(tmp_path),
@@ -575,10 +577,8 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
     prompts, completions = (
         torch.randint(3, 64, (3, count), generator=generator) for count in (4, 6)
     )
-    advantages, old = (
-        torch.randn(3, generator=generator),
-        torch.randn(3, 6, generator=generator) * 0.3 - 4,
-    )
+    advantages = torch.randn(3, generator=generator)
+    old = torch.randn(3, 6, generator=generator) * 0.3 - 4
     reference = old + torch.randn(3, 6, generator=generator) * 0.3
     inputs = dict(
         prompt_ids=prompts,
@@ -603,11 +603,9 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
         ours.hidden(packed.tokens, packed.documents), ours.embedding.text.weight, packed.targets
     )
     action_mask = packed.targets != IGNORE
-    weights, sampled, referred = (
-        shares(action_mask, packed.documents, mean),
-        torch.zeros_like(new),
-        torch.zeros_like(new),
-    )
+    weights = token_weights(action_mask, packed.documents, mean)
+    sampled = torch.zeros_like(new)
+    referred = torch.zeros_like(new)
     for (row, column), n, *each in zip(packed.positions, lengths, old, reference):
         sampled[row, column + 3 : column + 3 + n], referred[row, column + 3 : column + 3 + n] = (
             values[:n] for values in each
@@ -616,12 +614,13 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
         new, sampled, advantages[packed.documents.clamp(min=0)] * action_mask, weights, clip=0.2
     )
     (loss + 0.3 * kl_loss(new, sampled, referred, weights)).backward()
-    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5) and abs(wanted.item()) > 0.01
+    assert loss.item() == pytest.approx(wanted.item(), abs=1e-5)
+    assert abs(wanted.item()) > 0.01
     if mean == "token":  # theirs is always over tokens
-        assert (
-            clipped.item() == pytest.approx(trainer._metrics["train"]["clip_ratio/region_mean"][-1])
-            and clipped > 0.1
+        assert clipped.item() == pytest.approx(
+            trainer._metrics["train"]["clip_ratio/region_mean"][-1]
         )
+        assert clipped > 0.1
     for name, p in ours.named_parameters():
         if not name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
             theirs_gradient = dict(policy.named_parameters())[checkpoint.qwen_name(name)].grad
@@ -658,23 +657,17 @@ def test_kl_estimates_by_enumeration():
     E[k1] = E[k3] = KL; ∇E of k2 as a loss on fixed samples = ∇KL, of k1 zero, of k3 something else.
     """
     logits = torch.randn(6, generator=draws(), requires_grad=True, dtype=torch.float64)
-    log_p, log_q = (
-        logits.log_softmax(0),
-        torch.randn(6, generator=draws(1), dtype=torch.float64).log_softmax(0),
-    )
+    log_p = logits.log_softmax(0)
+    log_q = torch.randn(6, generator=draws(1), dtype=torch.float64).log_softmax(0)
     exact = torch.distributions.kl_divergence(Categorical(logits=log_p), Categorical(logits=log_q))
-    chance = (
-        log_p.exp().detach()
-    )  # how often each outcome is drawn: samples are data, no gradient flows through them
-    assert torch.allclose((chance * kl_k3(log_p, log_q)).sum(), exact) and torch.allclose(
-        (chance * (log_p - log_q)).sum(), exact
-    )
+    # how often each outcome is drawn: samples are data, no gradient flows through them
+    chance = log_p.exp().detach()
+    assert torch.allclose((chance * kl_k3(log_p, log_q)).sum(), exact)
+    assert torch.allclose((chance * (log_p - log_q)).sum(), exact)
     gradient = lambda loss: torch.autograd.grad(loss, logits, retain_graph=True)[0]
     wanted = gradient(exact)
-    assert (
-        torch.allclose(gradient((chance * kl_k2(log_p, log_q)).sum()), wanted, atol=1e-12)
-        and wanted.abs().max() > 0.05
-    )
+    assert torch.allclose(gradient((chance * kl_k2(log_p, log_q)).sum()), wanted, atol=1e-12)
+    assert wanted.abs().max() > 0.05
     assert torch.allclose(
         gradient((chance * (log_p - log_q)).sum()), torch.zeros(6, dtype=torch.float64), atol=1e-12
     )

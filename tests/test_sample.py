@@ -18,7 +18,7 @@ import sample
 from config import Config, Model, Think, UserError
 from fast.thinking import think
 from learnt import SHAPE, TASKS, TOY, agent
-from mch import Heads, surprise_of
+from mch import ThinkingHeads, surprise_of
 from model import SAGE, rotary
 from support import checkpoint, gate_picture, trace_data, trace_page, trace_text
 from support import tokenizer as tokenizers
@@ -113,7 +113,7 @@ def test_every_ending_has_its_words(written):
 
 def test_trained_heads_are_not_called_untrained(call, tmp_path):
     model, _ = agent()
-    heads = Heads(SHAPE)
+    heads = ThinkingHeads(SHAPE)
     with torch.no_grad():
         heads.trained.fill_(1)
     checkpoint.save(tmp_path / "run", Config(model=SHAPE), model, [], 1, {}, heads=heads)
@@ -172,7 +172,7 @@ def test_attention_shown_is_attention_used(window):
     gives; also past the window.
     """
     shape = Model(**{**vars(SHAPE), "window": window, "landmark_stride": 4, "kv_heads": 1})
-    head = Heads(shape)["meta"]
+    head = ThinkingHeads(shape)["meta"]
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(30, shape.width, generator=generator)
     attention = head.block.attention

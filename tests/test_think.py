@@ -12,9 +12,9 @@ import torch
 from config import Model, Think, UserError
 from generate import Row, generate
 from learnt import KNOWN, SHAPE, TASKS, TOY, agent
-from mch import Heads, surprise_of
+from mch import ThinkingHeads, surprise_of
 from model import SAGE, flops_per_token
-from agent import AGAIN, Rollout, message_tokens, prompt_of, rollouts
+from agent import AGAIN, message_tokens, prompt_of, rollouts
 from fast.thinking import BatchedThinker, JudgedConversations, think
 from think import (
     Candidate,
@@ -27,7 +27,6 @@ from think import (
     calls_in,
     conclusion,
     constraint_tokens,
-    critique_best,
     decide,
     think_slowly,
     vote,
@@ -476,7 +475,7 @@ def test_a_prompt_without_room_is_an_error(minds):
 def test_a_full_context_ends_the_episode(minds):
     longest = max(len(prompt_of(task, TOY)) for task in TASKS)
     small = SAGE(Model(**{**vars(SHAPE), "context": longest + 8}))
-    for t in think(small, Heads(SHAPE), TOY, TASKS, Think(mode="reason", n=2, room=200)):
+    for t in think(small, ThinkingHeads(SHAPE), TOY, TASKS, Think(mode="reason", n=2, room=200)):
         assert len(t.rollout.tokens) <= longest + 8 and (
             t.rollout.ended != "length"
             or len(t.rollout.tokens) in (longest + 8, len(prompt_of(t.rollout.task, TOY)) + 200)
@@ -590,7 +589,7 @@ def test_several_calls_are_all_imagined_and_all_heard(minds):
         for t in (draw("api", 0, i) for i in range(200))
         if sum(s.call is not None for s in t.solution) == 2
     )
-    prompt = prompt_of(task, TOY)
+    prompt_of(task, TOY)
     text = "".join(
         f"<tool_call>{json.dumps(step.call)}</tool_call>" for step in task.solution if step.call
     )

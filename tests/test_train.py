@@ -5,6 +5,7 @@ input, a full disk.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from conftest import ROOT
 SETTINGS = """
 from config import Data, Model, Train
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=256, previous_token=True)
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=256, previous_token=True)
 data = Data(path={text!r}, sequence=32, validation=0.3)
-train = Train(steps=6, batch=4, log_every=1, eval_every=2, eval_batches=2, sample_every=4, save_every=1, keep=3, warmup=0.3)
+train = Train(steps=6, batch=4, log_every=1, eval_every=2, eval_batches=2, sample_every=4,
+              save_every=1, keep=3, warmup=0.3)
 """
 
 
@@ -34,12 +37,9 @@ def settings(tmp_path):
     text = tmp_path / "text"
     text.mkdir()
     for number in range(30):
-        (text / f"part{number}.py").write_text(
-            "".join(
-                f'def f{i}(x):\n    """Return x plus {i * number}."""\n    return x + {i * number}\n\n'
-                for i in range(12)
-            )
-        )
+        function = 'def f{i}(x):\n    """Return x plus {more}."""\n    return x + {more}\n\n'
+        functions = [function.format(i=i, more=i * number) for i in range(12)]
+        (text / f"part{number}.py").write_text("".join(functions))
 
     def write(name):
         path = tmp_path / f"{name}.py"
@@ -51,7 +51,13 @@ def settings(tmp_path):
 
 def run(*words, before="", **more):
     """Run a script in a fresh process; `before` is Python to execute in it first."""
-    code = f"import sys; sys.argv = {list(words)!r}; sys.path.insert(0, {str(ROOT)!r})\n{before}\nimport runpy; runpy.run_path({str(ROOT / words[0])!r}, run_name='__main__')"
+    code = f"""
+import runpy, sys
+sys.argv = {list(words)!r}
+sys.path.insert(0, {str(ROOT)!r})
+{before}
+runpy.run_path({str(ROOT / words[0])!r}, run_name="__main__")
+"""
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -96,9 +102,12 @@ def test_six_steps_are_three_and_a_kill_in_a_save_and_three(tmp_path, settings):
         tmp_path / "killed" / "checkpoint-0000004.tmp" / "optimizer.safetensors"
     ).exists()  # the half-written one, which nobody reads
     resumed = run("train.py", settings("killed"), "--resume")
-    assert resumed.returncode == 0 and "resume  from step 3" in resumed.stdout, resumed.stderr
-    one, two = weights_and_state(tmp_path / "straight"), weights_and_state(tmp_path / "killed")
-    assert one.keys() == two.keys() and len(one) > 60
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resume  from step 3" in resumed.stdout, resumed.stderr
+    one = weights_and_state(tmp_path / "straight")
+    two = weights_and_state(tmp_path / "killed")
+    assert one.keys() == two.keys()
+    assert len(one) > 60
     for name in one:
         assert torch.equal(one[name], two[name]), name
     numbers = [
@@ -112,7 +121,8 @@ def test_six_steps_are_three_and_a_kill_in_a_save_and_three(tmp_path, settings):
         ]
         for name in ("straight", "killed")
     ]
-    assert numbers[0] == numbers[1] and len(numbers[0]) == 9
+    assert numbers[0] == numbers[1]
+    assert len(numbers[0]) == 9
     assert one["embedding.text.weight"].std() > 0
 
 
@@ -127,8 +137,11 @@ runtime.settle("cpu")
 from config import Model
 from model import SAGE
 torch.manual_seed(0)
-model, tokens = SAGE(Model(width=32, layers=1, heads=1, kv_heads=1, feed_forward=48, context=256)).train(), torch.randint(50, (8, 256))
-loss, seen = torch.compile(lambda tokens: model(tokens).logsumexp(-1).mean()), set()
+shape = Model(width=32, layers=1, heads=1, kv_heads=1, feed_forward=48, context=256)
+model = SAGE(shape).train()
+tokens = torch.randint(50, (8, 256))
+loss = torch.compile(lambda tokens: model(tokens).logsumexp(-1).mean())
+seen = set()
 for _ in range(10):
     model.zero_grad()
     loss(tokens).backward()
@@ -158,32 +171,31 @@ def test_a_run_prints_saves_and_draws(tmp_path, settings):
     assert result.returncode == 0, result.stderr
     for wanted in (
         "parameters",
-        "4 sequences × 32 tokens × 1 accumulated = 128 tokens a step",
+        "4 sequences × 32 tokens × 1 accumulated = 128 tokens per step",
         "TFLOP",
         "tok/s",
         "of peak",
         "ETA",
         "held out:",
         "sample:",
-        "bits a byte over all",
+        "bits per byte over all",
         "python sample.py --run",
     ):
         assert wanted in result.stdout, wanted
     assert len(checkpoint.checkpoints(tmp_path / "run")) == 3
     assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
     meta = json.loads((checkpoint.latest(tmp_path / "run") / "meta.json").read_text())
-    assert (
-        meta["step"] == 6
-        and meta["settings"]["model"]["width"] == 32
-        and meta["data"]["train"]["source"]
-        and meta["versions"]["torch"] == torch.__version__
-    )
+    assert meta["step"] == 6
+    assert meta["settings"]["model"]["width"] == 32
+    assert meta["data"]["train"]["source"]
+    assert meta["versions"]["torch"] == torch.__version__
     losses = [
         json.loads(line)["loss"]
         for line in open(tmp_path / "run" / "log.jsonl")
         if "loss" in json.loads(line)
     ]
-    assert len(losses) == 6 and losses[-1] < losses[0]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
 
     text = run(
         "sample.py",
@@ -196,7 +208,9 @@ def test_a_run_prints_saves_and_draws(tmp_path, settings):
         "--seed",
         "3",
     )
-    assert text.returncode == 0 and text.stdout.startswith("def ") and "tokens/s" in text.stderr
+    assert text.returncode == 0
+    assert text.stdout.startswith("def ")
+    assert "tokens/s" in text.stderr
     assert (
         text.stdout
         == run(
@@ -223,7 +237,8 @@ def test_a_run_prints_saves_and_draws(tmp_path, settings):
         "2",
         "--chat",
     )
-    assert two.returncode == 0 and "-" * 20 in two.stdout
+    assert two.returncode == 0
+    assert "-" * 20 in two.stdout
     gate = run(
         "sample.py",
         "--run",
@@ -234,11 +249,9 @@ def test_a_run_prints_saves_and_draws(tmp_path, settings):
         "--picture",
         str(tmp_path / "gate.png"),
     )
-    assert (
-        gate.returncode == 0
-        and re.sub("\x1b[^m]*m", "", gate.stdout).startswith("# prose\nx = 1\n")
-        and (tmp_path / "gate.png").exists()
-    )
+    assert gate.returncode == 0
+    assert re.sub("\x1b[^m]*m", "", gate.stdout).startswith("# prose\nx = 1\n")
+    assert (tmp_path / "gate.png").exists()
 
 
 def test_gate_labels_teach_the_gate(tmp_path, settings):
@@ -248,7 +261,7 @@ def test_gate_labels_teach_the_gate(tmp_path, settings):
         settings("run"),
         "--train.steps",
         "60",
-        "--train.gate-weight",
+        "--train.prose-weight",
         "1",
         "--train.save-every",
         "0",
@@ -277,7 +290,8 @@ def test_baseline_runs_through_the_same_script(settings):
         "--train.steps",
         "3",
     )
-    assert result.returncode == 0 and "plain embedding" in result.stdout, result.stderr
+    assert result.returncode == 0, result.stderr
+    assert "plain embedding" in result.stdout, result.stderr
 
 
 def test_training_starts_from_qwen_weights(tmp_path, settings):
@@ -313,7 +327,8 @@ def test_training_starts_from_qwen_weights(tmp_path, settings):
     )
     assert result.returncode == 0, result.stderr
     model, stored, _ = checkpoint.load_run(tmp_path / "run")
-    assert stored.model.vocab_size == 1100 and stored.model.feed_forward == 40
+    assert stored.model.vocab_size == 1100
+    assert stored.model.feed_forward == 40
     assert torch.equal(model.embedding.text.weight, theirs.model.embed_tokens.weight)
     assert torch.equal(
         model.blocks[1].feed_forward.down.weight, theirs.model.layers[1].mlp.down_proj.weight
@@ -335,11 +350,23 @@ def test_a_slow_machine_takes_fewer_steps_and_says_so(tmp_path, settings):
         "--train.eval-every",
         "1000000",
     )
-    assert result.returncode == 0 and re.search(
-        r"\d+ steps instead of 1000000, to end within 0.02 minutes", result.stdout
-    ), result.stderr
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"\d+ steps instead of 1000000, to end within 0.02 minutes", result.stdout), (
+        result.stderr
+    )
     meta = json.loads((checkpoint.latest(tmp_path / "run") / "meta.json").read_text())
     assert meta["step"] == meta["settings"]["train"]["steps"] < 1_000_000
+
+
+TWO_MORE_STEPS = """
+from support import checkpoint
+read_meta = checkpoint.read_meta
+def planned(path):
+    meta, stored = read_meta(path)
+    stored.train.steps = meta["step"] + 2
+    return meta, stored
+checkpoint.read_meta = planned
+"""
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, settings):
@@ -364,7 +391,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, settings):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "go on with python" in out and "--resume" in out, err
+    assert process.returncode == 130, err
+    assert "go on with python" in out, err
+    assert "--resume" in out, err
     step = json.loads((checkpoint.latest(tmp_path / "run") / "meta.json").read_text())["step"]
     again = run(
         "train.py",
@@ -374,28 +403,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, settings):
         "100000",
         "--train.save-every",
         "0",
-        before="from support import checkpoint\n"
-        "def shorter(p, f=checkpoint.read_meta):\n    meta, stored = f(p); stored.train.steps = meta['step'] + 2; return meta, stored\ncheckpoint.read_meta = shorter",
+        before=TWO_MORE_STEPS,
     )
-    assert again.returncode == 0 and f"resume  from step {step}" in again.stdout, again.stderr
+    assert again.returncode == 0, again.stderr
+    assert f"resume  from step {step}" in again.stdout, again.stderr
 
 
+# every file ends after 60,000 bytes, as on a disk that fills up
 FULL_DISK = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # every file ends here, as on a disk that fills up
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 """
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, settings):
     assert run("train.py", settings("run"), "--train.save-every", "3").returncode == 0
     for path in checkpoint.checkpoints(tmp_path / "run")[1:]:
-        __import__("shutil").rmtree(path)
+        shutil.rmtree(path)
     before = weights_and_state(tmp_path / "run")
     full = run("train.py", settings("run"), "--resume", before=FULL_DISK)
-    assert full.returncode == 1 and full.stderr.splitlines()[-1].startswith(
-        "error: no room to write"
-    ), full.stderr
+    assert full.returncode == 1, full.stderr
+    assert full.stderr.splitlines()[-1].startswith("error: no room to write"), full.stderr
     assert [p.name for p in (tmp_path / "run").iterdir() if p.is_dir()] == ["checkpoint-0000003"]
     after = weights_and_state(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -426,7 +455,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, settings):
 def test_bad_input_is_one_line_and_a_status(settings, words, wanted):
     result = run("train.py", settings("run"), *words)
     last = result.stderr.strip().splitlines()[-1]
-    assert result.returncode == 1 and last.startswith("error: ") and wanted in last, result.stderr
+    assert result.returncode == 1, result.stderr
+    assert last.startswith("error: "), result.stderr
+    assert wanted in last, result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -441,18 +472,17 @@ def test_resume_with_other_settings_is_refused(tmp_path, settings):
         "--train.log-every",
         "2",
     )
-    assert (
-        optimizer.returncode == 1
-        and "train.optimizer: 'muon' → 'adamw'" in optimizer.stderr
-        and "log_every" not in optimizer.stderr
-    )
+    assert optimizer.returncode == 1
+    assert "train.optimizer: 'muon' → 'adamw'" in optimizer.stderr
+    assert "log_every" not in optimizer.stderr
     changed = run("train.py", settings("run"), "--resume", "--model.rope-theta", "5e5")
-    assert changed.returncode == 1 and "model.rope_theta: 10000.0 → 500000.0" in changed.stderr
-    __import__("shutil").rmtree(checkpoint.latest(tmp_path / "run"))
+    assert changed.returncode == 1
+    assert "model.rope_theta: 10000.0 → 500000.0" in changed.stderr
+    shutil.rmtree(checkpoint.latest(tmp_path / "run"))
     again = run("train.py", settings("run"))
-    assert (
-        again.returncode == 1 and "holds a run at step 5 of 6; go on with --resume" in again.stderr
-    )
+    assert again.returncode == 1
+    assert "holds a run at step 5 of 6; go on with --resume" in again.stderr
     (checkpoint.latest(tmp_path / "run") / "meta.json").write_text("{")
     broken = run("train.py", settings("run"), "--resume")
-    assert broken.returncode == 1 and "meta.json cannot be read" in broken.stderr
+    assert broken.returncode == 1
+    assert "meta.json cannot be read" in broken.stderr

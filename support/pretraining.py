@@ -1,0 +1,164 @@
+"""What train.py needs around its story: whether a run may be resumed, how many steps fit into the
+time, the first and the last lines that it prints.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from support import settings
+from config import Config, UserError
+from model import SAGE, flops_per_token
+from support import checkpoint
+from support import data
+from support import provenance
+from support import runtime
+
+# What may differ between a run and its --resume: how often it logs and saves, and where it runs.
+# Of what paths name, the contents are compared.
+MAY_DIFFER = {
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_batches",
+    "train.sample_every",
+    "train.save_every",
+    "train.keep",
+    "train.device",
+    "train.start",
+    "data.path",
+    "data.tokenizer",
+}
+
+
+def identifying(values: dict) -> dict:
+    """Of settings by their full names, those that make a run what it is."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name.startswith(("model.", "data.", "train.")) and name not in MAY_DIFFER
+    }
+
+
+def check_same_run(last: Path, meta: dict, config: Config, record: dict) -> None:
+    """Raise UserError where a checkpoint's settings, text or first weights are not those of the
+    run that is to go on from it.
+
+    `meta` is the checkpoint's; `record` is what the run's own checkpoints say of these.
+    """
+    then = identifying(settings.flatten(meta["settings"]))
+    now = identifying(settings.flatten(asdict(config)))
+    then["train.steps"] = meta["asked_steps"]  # the run may have planned fewer
+    now["train.steps"] = record["asked_steps"]
+    found = provenance.differences(
+        dict(settings=then, given=meta["given"], text=sources(meta["data"]), start=meta["start"]),
+        dict(settings=now, text=sources(record["data"]), start=record["start"]),
+        identifying(settings.flatten(asdict(Config()))),
+    )
+    if not found:
+        return
+    plan = ""
+    if any(line.startswith("train.steps") for line in found):
+        steps = config.train.steps
+        plan = f"; the plan of {steps:,} steps, by which the rates fall, holds to its end"
+    raise UserError(
+        f"{last} was trained with other settings or text ({'; '.join(found)}); give the same "
+        f"command with --resume, or another --out to begin anew{plan}"
+    )
+
+
+def sources(headers: dict) -> dict:
+    """The hashes of the texts that token files were made from."""
+    return {part: header["source"] for part, header in headers.items()}
+
+
+def is_complete(config: Config, last: Path, step: int) -> bool:
+    """Whether a run has taken all its steps and measured its end; says so."""
+    logged = []
+    if Path(config.out, "log.jsonl").exists():
+        logged = runtime.read_log(config.out)
+    steps = config.train.steps
+    if step < steps or not any(entry.get("part") is False for entry in logged):
+        return False
+    print(
+        f"{config.out} is complete: all {steps:,} steps are in {last}; more of them are another "
+        "run, with more --train.steps and another --out"
+    )
+    return True
+
+
+def steps_that_fit(config: Config, model: SAGE, losses: Callable, began: float) -> int:
+    """How many of the planned steps this machine takes until `train.minutes` after `began`.
+
+    Two steps on blank tokens, the second timed; they leave no trace. `losses` are
+    train.py's, of tokens and kinds (B, T + 1).
+    """
+    c = config.train
+    shape = (c.batch, config.data.sequence + 1)
+    tokens = torch.zeros(shape, dtype=torch.int64, device=model.unembedding.device)
+    for _ in range(2):
+        start = time.perf_counter()
+        sum(losses(tokens, tokens.to(torch.uint8))).backward()
+        model.norm.weight.grad.sum().item()  # waits for a GPU
+        # and a share for the optimiser, validation and the end
+        seconds = (time.perf_counter() - start) * c.accumulation * 1.15
+    model.zero_grad(set_to_none=True)
+    left = c.minutes * 60 - (time.perf_counter() - began)
+    steps = max(1, min(c.steps, int(left / seconds)))
+    if steps < c.steps:
+        print(
+            f"this machine takes {seconds * 1e3:.0f} ms per step: {steps} steps instead of "
+            f"{c.steps}, to end within {c.minutes:g} minutes (--train.minutes 0 takes them all)"
+        )
+    return steps
+
+
+def introduce(
+    log: runtime.Log,
+    config: Config,
+    model: SAGE,
+    train_file: data.TokenFile,
+    held_out: data.TokenFile,
+    *,
+    peak: float,
+) -> None:
+    """The first lines of the log: model, data, batch and cost; `peak` is in FLOP/s."""
+    c, shape, sequence = config.train, config.model, config.data.sequence
+    step_tokens = c.batch * c.accumulation * sequence
+    tokens = c.steps * step_tokens
+    log.say(
+        f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {shape.layers} layers "
+        f"× {shape.width} wide, {shape.embedding} embedding, on {model.unembedding.device}, "
+        f"{'compiled' if c.compile == 'on' else 'not compiled'}"
+    )
+    log.say(
+        f"data    {len(train_file.tokens):,} training tokens, {len(held_out.tokens):,} held out; "
+        f"{train_file.kinds.mean():.0%} code, the rest prose"
+    )
+    log.say(
+        f"batch   {c.batch} sequences × {sequence} tokens × {c.accumulation} accumulated = "
+        f"{step_tokens:,} tokens per step; {c.steps:,} steps = {tokens / 1e6:.1f}M tokens = "
+        f"{tokens / len(train_file.tokens):.1f} epochs"
+    )
+    log.say(
+        f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; this machine's "
+        f"measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s"
+    )
+
+
+def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) -> None:
+    """The last lines: the result over all held-out `tokens`, where everything is, what is next."""
+    run = os.path.relpath(config.out, settings.ROOT)
+    title = f"{run}: {bits_per_byte:.3f} bits per byte held out"
+    flag = "" if run == Config().out else f" --run {run}"
+    print(
+        f"held out: {bits_per_byte:.4f} bits per byte over all {tokens:,} held-out tokens, after "
+        f"{minutes:.1f} minutes\n"
+        f"saved     {checkpoint.latest(config.out)}\n"
+        f"curve     {runtime.draw_curve(config.out, title)}\n"
+        f'next      python sample.py{flag} --prompt "def "\n'
+        f'          python sample.py{flag} --show-gate --prompt "# words, then x = 1"'
+    )
