@@ -9,7 +9,7 @@ the model is enters the figures.
 
     python bench/think.py              out/toy/thinking; recorded in docs/results/reasoning.json
     python bench/think.py --learnt     without a run: weights that learn these tasks in a minute
-    python bench/think.py --learnt --learn 20 --tasks 3 --rounds 1      tries it out in seconds
+    python bench/think.py --learnt --learn 5 --tasks 1 --rounds 1 --n 2 --room 30    in seconds
 """
 
 import argparse
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--room", type=int, default=Think.room, help="tokens per episode")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
@@ -83,7 +84,7 @@ def main() -> None:
     for _ in range(a.rounds):
         for index, task in enumerate(tasks):
             for name, changes in VARIANTS.items():
-                variant = Think(n=a.n, **changes)
+                variant = Think(n=a.n, room=a.room, **changes)
                 (thinking,) = think(model, heads, tokenizer, [task], variant, seed=index)
                 first = thinking.steps[0]
                 seconds[name][index] = min(seconds[name][index], first.cost.seconds)
