@@ -46,9 +46,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from support import settings
-from support import runtime
+from support.interrupts import stop_requested
 from config import Config, Dpo, Model, Ppo, UserError
-from support.data import Packed, Rows, pack
+from support.packing import Packed, PackedLoader, pack
 from worlds.expert import preference, trajectory
 from losses import IGNORE, token_log_probs
 from model import SAGE, flops_per_token
@@ -93,7 +93,7 @@ def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Te
     return log_probs
 
 
-def teacher_rows(run: TrainingRun, purpose: str) -> Rows | None:
+def teacher_rows(run: TrainingRun, purpose: str) -> PackedLoader | None:
     """The teacher's episodes to replay as packed rows, `replay_rows` at a time; None for no replay.
 
     Their `purpose` is one of their own, so no task is both rewarded and recited.
@@ -104,12 +104,12 @@ def teacher_rows(run: TrainingRun, purpose: str) -> Rows | None:
     tasks = Tasks(purpose, c.seed, c.worlds.split(","), Difficulty.of(c, style=run.style))
     episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     examples = [run.tokenizer.encode_chat(e.messages, e.tools, run.style) for e in episodes]
-    replay = Rows(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
+    replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
     replay.restore(run.kept.get("replay") or replay.state())
     return replay
 
 
-def replay_loss(run: TrainingRun, replay: Rows) -> Tensor:
+def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
     """Mean cross-entropy of the next replayed rows, in nats per taught token."""
     tokens, targets, _, documents = replay.next()
     with run.autocast:
@@ -213,7 +213,7 @@ def dpo(config: Config) -> None:
     )
 
     meter = Meter(run.first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- the step's pairs: the place in the data is a function of the step
             epoch, place = divmod(step - 1, count // c.batch)
@@ -668,7 +668,7 @@ def ppo(config: Config) -> None:
     logged_episodes: list[Rollout] = []  # since the last log line
 
     meter = Meter(run.first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- episodes and their rewards
             began = time.perf_counter()

@@ -30,9 +30,10 @@ from fast.thinking import think
 from generate import generate, next_logits
 from mch import ThinkingHeads
 from model import SAGE
-from support import chat_template, checkpoint, provenance, runtime, settings
+from support import chat_template, checkpoint, machine, provenance, settings
 from support import tokenizer as tokenizers
 from support.gate_picture import coloured_text, draw_gates, gate_values, token_texts
+from support.qwen import is_qwen, load_qwen
 from support.tokenizer import Tokenizer
 from support.trace_data import trace_of
 from support.trace_page import page_of
@@ -45,10 +46,10 @@ from worlds.tools import check_tools, openai_tools
 
 def load_model(sample: Sample) -> tuple[SAGE, Tokenizer]:
     """Model and tokenizer of a run or of a Qwen2.5 folder, with the window that is asked for."""
-    device = runtime.pick_device(sample.device)
+    device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if checkpoint.is_qwen(sample.run):
-        model = checkpoint.load_qwen(sample.run, dtype, device)
+    if is_qwen(sample.run):
+        model = load_qwen(sample.run, dtype, device)
         name = sample.run
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
@@ -66,7 +67,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 
     # -- the prompt
     if sample.chat:
-        system = dict(role="system", content=tokenizers.STANDARD)
+        system = dict(role="system", content=tokenizers.STANDARD_PROMPT)
         user = dict(role="user", content=sample.prompt)
         prompt = chat_template.prompt_tokens(tokenizer, [system, user])
         echo = ""
@@ -84,7 +85,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 
     compiling = sample.compile == "on"
     if sample.compile == "auto" and sample.tokens >= 1000:
-        compiling = runtime.can_compile(next(model.parameters()).device.type)
+        compiling = machine.can_compile(next(model.parameters()).device.type)
     print(echo, end="", flush=True)
     began = time.perf_counter()
     continuations = generate(
@@ -159,7 +160,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     The files are written whole after every step, and so are there when it is interrupted.
     """
     device = str(next(model.parameters()).device)
-    if checkpoint.is_qwen(sample.run):
+    if is_qwen(sample.run):
         heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)

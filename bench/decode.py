@@ -25,7 +25,8 @@ import transformers
 
 from fast.decoding import compiled_step
 from generate import generate
-from support import checkpoint, result_tables, runtime
+from support import machine, result_tables
+from support.qwen import load_qwen
 
 PROMPT = 16  # tokens
 PEER = "transformers generate"
@@ -65,7 +66,7 @@ def measure(name: str, case: Case, *, dry: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs.to(case.dtype).save_pretrained(folder)
         theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=case.dtype).eval()
-        ours = checkpoint.load_qwen(folder, case.dtype)
+        ours = load_qwen(folder, case.dtype)
     prompt = torch.randint(1, case.config.vocab_size, (batch, PROMPT))
 
     @torch.no_grad()
@@ -81,7 +82,7 @@ def measure(name: str, case: Case, *, dry: bool) -> None:
         return output[:, PROMPT:].tolist()
 
     runners = {PEER: peer, "eager": lambda: generate(ours, prompt.tolist(), tokens)}
-    if runtime.can_compile("cpu"):
+    if machine.can_compile("cpu"):
         fast = compiled_step(ours)
         runners["compiled"] = lambda: generate(ours, prompt.tolist(), tokens, step=fast)
     outputs: dict[str, list[list[int]]] = {}
@@ -144,7 +145,7 @@ def main() -> None:
         "toy": Case(toy, 200, a.rounds, batch=64),
         "large": Case(large, 60, a.rounds),
     }
-    if runtime.pick_dtype("auto", "cpu") == torch.bfloat16:
+    if machine.pick_dtype("auto", "cpu") == torch.bfloat16:
         cases["large16"] = Case(large, 60, a.rounds, torch.bfloat16, goal="≥ 2.2")
     else:  # without bf16 units the peer needs a second per token
         cases["large16"] = Case(large, 12, 2, torch.bfloat16, goal="≥ 2.2")

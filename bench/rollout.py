@@ -35,8 +35,9 @@ import worlds.base
 from agent import EpisodeRow, Rollout, prompt_of, rollouts
 from by_heart import learnt_by_heart
 from model import SAGE
-from support import checkpoint, result_tables, settings
+from support import result_tables, settings
 from support import tokenizer as tokenizers
+from support.qwen import load_qwen
 from support.tokenizer import Tokenizer
 from worlds.base import Difficulty, Episode, Task
 
@@ -221,7 +222,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs = learnt_by_heart(tasks, tokenizer, a.learn)
         theirs.save_pretrained(folder)
-        ours = checkpoint.load_qwen(folder)
+        ours = load_qwen(folder)
         compare(ours, theirs, tokenizer, tasks, batch=a.batch, rounds=a.rounds, dry=a.dry)
         if a.steps:
             time_ppo(Path(folder), a.steps, dry=a.dry)

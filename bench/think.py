@@ -30,6 +30,7 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import checkpoint, result_tables, settings
 from support import tokenizer as tokenizers
+from support.qwen import load_qwen
 from support.tokenizer import Tokenizer
 from worlds.base import Difficulty, Task, Tasks
 
@@ -58,7 +59,7 @@ def learn(tasks: list[Task], steps: int) -> tuple[SAGE, ThinkingHeads, Tokenizer
     tokenizer = tokenizers.toy()
     with tempfile.TemporaryDirectory() as folder:
         learnt_by_heart(tasks, tokenizer, steps).save_pretrained(folder)
-        model = checkpoint.load_qwen(folder)
+        model = load_qwen(folder)
     return model, ThinkingHeads(model.config), tokenizer
 
 

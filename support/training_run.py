@@ -25,9 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from support import checkpoint
+from support.weights import allocate_model
+from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import provenance
-from support import runtime
+from support import machine
+from support.log import Log, draw_curve
 from config import Config, Loop, Model, UserError
 from worlds.expert import fingerprint
 from model import SAGE
@@ -57,8 +60,8 @@ def open_model(
 
     `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
     """
-    if checkpoint.is_qwen(folder):
-        return checkpoint.load_qwen(folder, dtype, device, window, stride)
+    if is_qwen(folder):
+        return load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
@@ -68,10 +71,10 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
     Also begins the run's random numbers. A dtype that is measured, for "auto", replaces it in the
     settings.
     """
-    device = runtime.pick_device(c.device)
-    runtime.settle(device)
+    device = machine.pick_device(c.device)
+    machine.set_arithmetic(device)
     torch.manual_seed(c.seed)
-    dtype = runtime.pick_dtype(c.dtype, device)
+    dtype = machine.pick_dtype(c.dtype, device)
     c.dtype = str(dtype).removeprefix("torch.")
     kind = device.split(":")[0]
     return device, dtype, torch.autocast(kind, torch.bfloat16, enabled=dtype == torch.bfloat16)
@@ -124,7 +127,7 @@ def apply_gradients(
     return norms[0].item()
 
 
-def leave(log: runtime.Log, step: int, saved: Path) -> None:
+def leave(log: Log, step: int, saved: Path) -> None:
     """End the process after Ctrl-C, saying how to go on."""
     log.bar.close()
     words = [word for word in sys.argv if word != "--resume"]
@@ -180,7 +183,7 @@ class Meter:
         yield
         self.began += time.perf_counter() - start
 
-    def log_line(self, log: runtime.Log, step: int, peak: float, **figures: float) -> None:
+    def log_line(self, log: Log, step: int, peak: float, **figures: float) -> None:
         """Log `figures` (the means, where none are given) and the speed; `peak` is in FLOP/s."""
         seconds = time.perf_counter() - self.began
         log.line(
@@ -250,7 +253,7 @@ class TrainingRun:
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
-        if not runs and not checkpoint.is_qwen(self.source):
+        if not runs and not is_qwen(self.source):
             command = checkpoint.COMMANDS.get(previous)
             remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
@@ -262,7 +265,7 @@ class TrainingRun:
         if last and not config.resume:
             refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
-        self.kept = meta["kept"] if last else {}
+        self.kept = meta.get("kept", {}) if last else {}
 
         # -- what it is made from, and whether that is what it was made from
         learnt = self.folder if last else self.source
@@ -279,7 +282,7 @@ class TrainingRun:
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
         if last:
-            self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
+            self.model = allocate_model(stored.model, torch.float32, self.device)
         else:
             self.model = self.another(self.source)
         config.model = self.model.config
@@ -290,10 +293,10 @@ class TrainingRun:
         if self.heads is not None and not frozen:
             self.optimizers.append(adamw_of_heads(self.heads, section, heads_rate))
         if last:
-            checkpoint.load(last, self.model, self.optimizers, self.heads)
+            checkpoint.load_checkpoint(last, self.model, self.optimizers, self.heads)
 
-        self.peak = runtime.matmul_peak(self.device, dtype)
-        self.log = runtime.Log(self.folder, steps, self.first)
+        self.peak = machine.matmul_peak(self.device, dtype)
+        self.log = Log(self.folder, steps, self.first)
         self.announce(notes)
 
     def announce(self, notes: list[str]) -> None:
@@ -333,11 +336,11 @@ class TrainingRun:
         found = {
             "settings": now,
             "given": [name for name, value in now.items() if value != self.defaults[name]],
-            "source run": checkpoint.identity(self.source),
+            "source run": checkpoint.weights_identity(self.source),
             "tokenizer": self.tokenizer.hash,
             **more,
         }
-        if checkpoint.is_qwen(self.source):  # a run has its own
+        if is_qwen(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if self.first < self.steps:
@@ -356,7 +359,7 @@ class TrainingRun:
                 f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
                 f"{self.name}; give another name, or delete it"
             )
-        notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
+        notes = [f"{setting} is no longer a setting" for setting in checkpoint.unknown_settings(meta)]
         stored = meta["settings"].get(self.section_name, {})
         then = meta["made_from"] | dict(settings=self.compared(stored), given=meta["given"])
         now = dict(self.made_from)
@@ -430,7 +433,7 @@ class TrainingRun:
         """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage
         is resumed.
         """
-        return checkpoint.save(
+        return checkpoint.save_checkpoint(
             self.folder,
             self.config,
             self.model,
@@ -461,5 +464,5 @@ class TrainingRun:
     def finish(self, left: str = "loss", right: str = "") -> None:
         """Close the log, draw one or two logged figures, and say where everything is."""
         self.log.bar.close()
-        curve = runtime.draw_curve(self.folder, f"stage {self.name}", left, right)
+        curve = draw_curve(self.folder, f"stage {self.name}", left, right)
         print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")

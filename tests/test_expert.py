@@ -67,7 +67,7 @@ def test_trajectories_are_whole(name):
 def test_trajectories_fit_the_chat_template(style):
     for name in WORLDS:
         made = expert.trajectory(name, 0, 2, Difficulty(style=style))
-        text = tokenizer.chat(made.messages, made.tools, style)
+        text = tokenizer.chat_text(made.messages, made.tools, style)
         calls, faults = tools.parse(
             text.split("<|im_start|>user", 1)[1]
         )  # after the system message, whose own example is no call

@@ -46,7 +46,7 @@ from worlds.base import (
 TASKS = 2000  # of each stage
 
 
-# -----------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # what may not be seen
 
 
@@ -179,11 +179,11 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         ]
     if part == "heads":
         file = folder / "steps.jsonl"
-        heads.collect(stage(heads_, "thinking", folder), file, {})
+        heads.sample_data(stage(heads_, "thinking", folder), file, {})
         rows = [
             row
             for row in map(json.loads, file.read_text().splitlines())
-            if row.get("part") in ("train", "inverse")
+            if row.get("use") in ("train", "inverse")
         ]
         return [TOY.decode(row["tokens"]) + "\n" + "\n".join(row["constraints"]) for row in rows]
     assert part == "teacher"
@@ -195,7 +195,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     return [json.dumps([row.messages, row.tools, row.negatives, row.answer]) for row in made]
 
 
-PARTS = ("distill", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "heads", "teacher")
+STAGE_PARTS = ("distill", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "heads", "teacher")
 
 
 def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
@@ -233,12 +233,12 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     return complaints
 
 
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # tests
 
 
 def test_no_stage_shows_what_is_held_out(tmp_path, monkeypatch):
-    assert audit(PARTS, TASKS, tmp_path, monkeypatch) == []
+    assert audit(STAGE_PARTS, TASKS, tmp_path, monkeypatch) == []
 
 
 def test_a_second_thought_imagines_nothing_that_is_held_out():
@@ -289,14 +289,14 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
             return plain(cls, seed, difficulty)
 
         monkeypatch.setattr(world(name), "sample", classmethod(sample))
-    for part in [part for part in PARTS if part != "teacher"]:
+    for part in [part for part in STAGE_PARTS if part != "teacher"]:
         seen[part] = set()
         shown(part, 40, tmp_path, played)
     seen[part := "eval"] = set()
     config = settings.from_file("config/toy.py")
     config.eval.tasks = 5
     evaluation.measure(None, SimpleNamespace(style=style), config)
-    assert seen == {part: {style} for part in seen} and len(seen) == len(PARTS)
+    assert seen == {part: {style} for part in seen} and len(seen) == len(STAGE_PARTS)
 
 
 # ---------------------------------------------------------------------------------- each leak, put

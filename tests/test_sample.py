@@ -21,7 +21,8 @@ from learnt import SHAPE, TASKS, TOY, agent
 from mch import ThinkingHeads, surprise_of
 from model import SAGE, rotary
 from support import checkpoint, gate_picture, trace_data, trace_page, trace_text
-from support import tokenizer as tokenizers
+from support import tokenizer_folder
+from support.qwen import save_qwen
 from worlds.expert import solve
 from worlds.labels import PART_NAMES
 
@@ -41,7 +42,7 @@ def run(tmp_path_factory):
     """The agent of learnt.py as a run's folder."""
     model, heads = agent()
     folder = tmp_path_factory.mktemp("thinking")
-    checkpoint.save(folder, Config(model=SHAPE), model, [], 1, {}, heads=heads)
+    checkpoint.save_checkpoint(folder, Config(model=SHAPE), model, [], 1, heads=heads)
     return str(folder)
 
 
@@ -116,7 +117,7 @@ def test_trained_heads_are_not_called_untrained(call, tmp_path):
     heads = ThinkingHeads(SHAPE)
     with torch.no_grad():
         heads.trained.fill_(1)
-    checkpoint.save(tmp_path / "run", Config(model=SHAPE), model, [], 1, {}, heads=heads)
+    checkpoint.save_checkpoint(tmp_path / "run", Config(model=SHAPE), model, [], 1, heads=heads)
     assert "untrained" not in call("--thinking.mode", "fast", folder=str(tmp_path / "run"))
 
 
@@ -491,7 +492,7 @@ def test_a_tool_file_that_is_missing(call, tmp_path):
 
 
 def test_a_run_without_heads(call, tmp_path):
-    checkpoint.save(tmp_path / "bare", Config(model=SHAPE), agent()[0], [], 1, {})
+    checkpoint.save_checkpoint(tmp_path / "bare", Config(model=SHAPE), agent()[0], [], 1)
     wanted = r"no thinking heads; train them with python heads.py config/toy.py"
     with pytest.raises(UserError, match=wanted):
         call(folder=str(tmp_path / "bare"))
@@ -533,7 +534,7 @@ def test_a_prompt_over_the_context_is_said(own):
 def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path):
     """Any Qwen2 folder will do, in Qwen's own template; it is said that its heads mean nothing."""
     folder = tmp_path / "qwen"
-    special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
+    special = {marker: 256 + number for number, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
     shape = Model(
         vocab_size=256 + len(special),
         width=32,
@@ -544,9 +545,9 @@ def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path):
         feed_forward=48,
         context=4096,
     )
-    checkpoint.save_qwen(SAGE(shape), folder)
+    save_qwen(SAGE(shape), folder)
     added = {token: dict(content=marker) for marker, token in special.items()}
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder=added)))
     words = "--thinking.mode reason --thinking.n 2 --thinking.room 40".split()

@@ -183,7 +183,7 @@ class Difficulty:
     # share of faults, and of requests in the API world, whose words say nothing: only their names
     # do
     babble: float = 0.0
-    # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat has it
+    # how the tools stand in the prompt: "compact" or "qwen", as tokenizer.chat_text has it
     style: str = "compact"
     split: str = "train"  # whose names and words occur: see SPLITS
 
@@ -280,7 +280,7 @@ class Task:
     analysis: str = ""  # what the expert thinks before it plans: lines, or nothing
 
     def shown_tools(self) -> list:
-        """The tools as `tokenizer.chat` takes them in the task's style: schemas, or one short line
+        """The tools as `tokenizer.chat_text` takes them in the task's style: schemas, or one short line
         each.
         """
         return (
@@ -575,7 +575,6 @@ hand happen hard head help high however idea important instead item keep kind la
 local low match matter may mean might most must near never next night nor often old order other our over own part past people
 perhaps place plan point possible present problem question quite rather ready real right room second seem set several shall short
 should small something soon start step still such there these thing think those though three through together top toward true turn
-# none is a name, or stands in a held-out wording, or in an opening or ending
 two unless until upon usual very want way week well were when whether while why will wish within world would year your""".split()
 
 
