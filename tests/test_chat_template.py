@@ -249,7 +249,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     )
     seen = {}
 
-    def generate(model, prompts, tokens, temperature, top_p, stop, *rest):
+    def generate(model, prompts, tokens, temperature, top_p, *, stop, **more):
         seen.update(prompt=prompts[0], stop=stop, temperature=temperature)
         return [[]]
 

@@ -29,7 +29,8 @@ ORDER = """
     mch  support.weights  support.qwen  support.checkpoint
     support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining
-    generate  agent  think  fast.thinking  support.traces
+    generate  agent  think  fast.thinking
+    support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds")
