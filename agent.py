@@ -23,7 +23,7 @@ from config import UserError
 from generate import Conversations, Row, decode, next_logits
 from model import SAGE
 from support.model_checks import note_window
-from support.runtime import time_limit
+from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import Entry, Episode, Task, failed
 from worlds.calls import read_message

@@ -39,9 +39,10 @@ from losses import cross_entropy
 from model import flops_per_token
 from support import checkpoint
 from support import provenance
-from support import runtime
+from support import machine
+from support.interrupts import stop_requested
 from support import settings
-from support.data import Rows
+from support.packing import PackedLoader
 from support.model_checks import check_documents
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
@@ -150,10 +151,10 @@ def revision_example(
 def teacher_identity(c: Distill) -> dict:
     """The weights whose logits a stage learns from, by their hash; part of what it is made from."""
     run = settings.absolute(c.kl_teacher) if c.kl and c.kl_teacher else None
-    return {"distill.kl_teacher": run and checkpoint.identity(run)}
+    return {"distill.kl_teacher": run and checkpoint.weights_identity(run)}
 
 
-def learn(stage: TrainingRun, rows: Rows, first: int, last: int, **kept) -> None:
+def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
     c = stage.section
     model = stage.model
@@ -184,11 +185,11 @@ def learn(stage: TrainingRun, rows: Rows, first: int, last: int, **kept) -> None
         ).sum(-1)  # (B, T)
         return loss + c.kl * (divergence * weights).sum() / weights.sum()
 
-    loss_of = runtime.compiled(loss_of, c.compile, last - first, stage.device)
+    loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
     tokens_per_step = c.batch * c.sequence
     flops_per_step = tokens_per_step * flops_per_token(model.config, c.sequence)
     meter = Meter(first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(first + 1, last + 1):
             tokens, targets, weights, documents = (
                 tensor.to(stage.device)
@@ -258,7 +259,7 @@ def distill(config: Config) -> None:
         trajectories = drawn_trajectories(c, stage.style)
     examples = trajectory_examples(trajectories, c, stage.tokenizer, stage.style)
     random.Random(c.seed).shuffle(examples)
-    rows = Rows(examples, c.sequence, c.batch, c.seed, stage.model.config)
+    rows = PackedLoader(examples, c.sequence, c.batch, c.seed, stage.model.config)
     rows.restore(stage.kept.get("rows", rows.state()))
 
     taught = sum(weight > 0.5 for _, weights in examples for weight in weights)
@@ -511,7 +512,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
     if within:
         student = stage.kept.get("student")
     else:
-        student = checkpoint.identity(stage.folder if first else stage.source)
+        student = checkpoint.weights_identity(stage.folder if first else stage.source)
     file = stage.folder / f"buffer-{number}.jsonl"
     made_from = {
         **stage.made_from,
@@ -536,7 +537,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
     buffer = provenance.read_lines(file, made_from, stage.defaults, remedy)
 
     examples = [(row["tokens"], row["weights"]) for row in buffer]
-    rows = Rows(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
+    rows = PackedLoader(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
     if within:
         rows.restore(stage.kept["rows"])
     learn(stage, rows, first, last, student=student)

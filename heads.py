@@ -1,29 +1,29 @@
-"""Training the heads of inverse reasoning beside a decoder that stays as it is (paper §4.2, §5;
-equations 6, 7 and 13), as one straight read.
+"""Training the heads of inverse reasoning beside a frozen decoder (paper §4.2, §5; equations 6, 7
+and 13).
 
-    python heads.py config/toy.py                                   out/toy/sage → out/toy/thinking: the same decoder, and its heads
-    python heads.py config/toy.py --heads.start out/toy/distilled   the heads of another stage's decoder
-    python heads.py config/toy.py --resume                          goes on where a stopped run was, to the bit
+    python heads.py config/toy.py                     out/toy/sage → out/toy/thinking
+    python heads.py config/toy.py --heads.start out/toy/distilled     another stage's decoder
+    python heads.py config/toy.py --resume            goes on where a stopped run was, to the bit
 
-The confidence head learns from labelled steps (steps.py): of the agent's own episodes, sampled with
-faults, and of hard negatives on the expert's. The
-inverse head learns to tell a verified episode's constraints from the agent's own words in it,
-and from further episodes of the expert's. The gate comes last: it foretells the confidence head.
+The confidence head learns from labelled steps (worlds/labels.py): steps of the agent's own
+episodes, sampled with faults, and hard negatives of the expert's calls. The inverse head learns to
+predict a verified episode's constraints from the agent's own words in it, and from further episodes
+of the expert. The gate is fitted last: it predicts which steps the confidence head would reject.
 
 What differs from the usual training of a verifier:
-- the decoder is frozen, and saved as it was to the bit; labels come from execution, and a missing
-  one teaches nothing
-- the data is seen once: episodes of its own are cheap, and new ones teach more than old ones again
+- the decoder is frozen, and saved as it was to the bit; labels come from execution, and an unknown
+  label teaches nothing
+- the data is seen once: episodes are cheap, and new ones teach more than old ones again
 - confidences are calibrated on episodes that training has not seen, by a temperature and an offset
-  each
-- the gate is a logistic regression on what the fast pass leaves behind, and has one answer: nothing
-  to tune, nothing to resume
+  for each part
+- the gate is a logistic regression on what the fast pass computed anyway: a convex problem with
+  nothing to tune and nothing to resume
 """
 
 import math
 import random
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +34,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from support import settings
-from support import provenance
-from support import runtime
+from agent import Rollout, rollouts
 from config import Model, UserError
-from support.data import Packed, pack
 from losses import IGNORE, auroc, calibration_error, cross_entropy
 from mch import (
+    MetaCognitiveHead,
     ThinkingHeads,
     calibrate,
     confidence_loss,
@@ -49,8 +47,15 @@ from mch import (
     surprise_of,
 )
 from model import SAGE, flops_per_token
-from agent import Rollout, rollouts
-from support.training_run import TrainingRun
+from support import provenance
+from support.interrupts import stop_requested
+from support import settings
+from support.packing import Packed, pack
+from support.tokenizer import Tokenizer
+from support.training_run import Meter, TrainingRun
+from worlds.base import Task
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks, seed_of, world_names
 from worlds.expert import call_message, solve_task
 from worlds.labels import (
     NEGATIVE_FACTS,
@@ -64,17 +69,12 @@ from worlds.labels import (
     labels_of,
     message_spans,
 )
-from support.tokenizer import Tokenizer
-from worlds.base import Task
-from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks, seed_of, world_names
 from worlds.negatives import hard_negatives
 
-# Of what `collect` writes: raised when the same decoder and tasks give other data.
-VERSION = 1
+STEPS_VERSION = 2  # of the data file; raised when the same decoder and tasks give another one
 
-# ------------------------------------------------------------------------------------------------------
-# labelled examples
+# --------------------------------------------------------------------------------------------------
+# Labelled examples.
 
 
 def labelled_example(
@@ -126,8 +126,8 @@ def own_example(episode: Rollout, tokenizer: Tokenizer) -> dict:
 
 
 def expert_example(task: Task, tokenizer: Tokenizer) -> dict | None:
-    """The expert's episode, if it verified. Its steps are right; that it succeeds says nothing about
-    the agent's success.
+    """The expert's episode, if it verified: its steps are right, but that it succeeds says nothing
+    about the agent.
     """
     messages, episode = solve_task(task)
     if not episode.verified:
@@ -246,247 +246,355 @@ def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
     return PackedSteps(packed, action_mask, packed_rows, columns, torch.tensor(labels))
 
 
-# ------------------------------------------------------------------------------------------------------
-# the data file
+# --------------------------------------------------------------------------------------------------
+# The data file: every example is sampled once, and read again by a resumed run.
 
 
-def collect(stage: TrainingRun, file: Path, made_from: dict) -> None:
-    """Write the data, readable, an example a line: for training, for validation, greedy episodes,
-    as the fast mode plays them, for the gate's threshold, and
-    the expert's solutions for the inverse head.
-    A resumed run reads it instead of sampling again."""
-    c, d, began, rows = stage.section, stage.config.distill, time.perf_counter(), []
-    worlds, difficulty = world_names(c.worlds), Difficulty.of(d, style=stage.style, babble=0.0)
-    parts = (
-        ("train", "heads", "heads expert", c.tasks, c.trajectories, 1.0),
-        (
-            "validation",
-            "heads calibration",
-            "heads calibration expert",
-            c.validation,
-            c.validation,
-            1.0,
-        ),
-        ("greedy", "heads threshold", "heads threshold", c.validation, 0, 0.0),
-    )
-    for part, own, expert, tasks, trajectories, temperature in parts:
-        own, expert = (Tasks(purpose, c.seed, worlds, difficulty) for purpose in (own, expert))
-        found = sample_examples(
+def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
+    """Write the data, one example per line; `use` says what it is for.
+
+    train         the confidence head; verified episodes also the inverse head
+    validation    calibration and the closing table
+    greedy        the gate's threshold: episodes as the fast mode plays them
+    inverse       the expert's solutions, for the inverse head alone
+    """
+    c = stage.section
+    began = time.perf_counter()
+    difficulty = Difficulty.of(stage.config.distill, style=stage.style, babble=0.0)
+
+    def tasks_for(purpose: str) -> Tasks:
+        return Tasks(purpose, c.seed, world_names(c.worlds), difficulty)
+
+    def sample(
+        use: str, own: Tasks, expert: list[Task], count: int, temperature: float = 1.0
+    ) -> list[dict]:
+        rows = sample_examples(
             stage.model,
             stage.tokenizer,
-            first_tasks(own, tasks),
-            first_tasks(expert, trajectories),
+            first_tasks(own, count),
+            expert,
             seed=seed_of(own.purpose, own.seed),
             batch=c.batch,
             room=c.room,
             temperature=temperature,
         )
-        kept = [row for row in found if row["steps"] and len(row["tokens"]) <= c.sequence]
-        own = [row for row in kept if row["source"] == "own"]
-        stage.log.say(
-            f"{part:10}  {len(own)} own episodes with {sum(len(row['steps']) for row in own)} steps, {sum(row['verified'] for row in own)} verified; {len(kept) - len(own)} of the expert's and hard negatives"
-            + (
-                f"; {len(found) - len(kept)} without a whole message or over {c.sequence} tokens, left out"
-                if len(found) > len(kept)
-                else ""
-            )
-        )
-        rows += [dict(part=part, **row) for row in kept]
-    inverse = Tasks("heads inverse", c.seed, worlds, difficulty)
-    solutions = [
-        expert_example(task, stage.tokenizer) for task in first_tasks(inverse, c.solutions)
-    ]
-    solutions = [row for row in solutions if row is not None]
-    rows += [dict(part="inverse", **row) for row in solutions]
-    stage.log.say(
-        f"inverse     {len(solutions)} of the expert's episodes, for the inverse head alone"
-    )
+        kept = [row for row in rows if row["steps"] and len(row["tokens"]) <= c.sequence]
+        report_sample(stage.log.say, use, kept, left_out=len(rows) - len(kept), longest=c.sequence)
+        return [dict(use=use, **row) for row in kept]
+
+    expert = first_tasks(tasks_for("heads expert"), c.trajectories)
+    rows = sample("train", tasks_for("heads"), expert, c.tasks)
+
+    expert = first_tasks(tasks_for("heads calibration expert"), c.validation)
+    rows += sample("validation", tasks_for("heads calibration"), expert, c.validation)
+
+    rows += sample("greedy", tasks_for("heads threshold"), [], c.validation, temperature=0.0)
+
+    solved = 0
+    for task in first_tasks(tasks_for("heads inverse"), c.solutions):
+        if example := expert_example(task, stage.tokenizer):
+            rows.append(dict(use="inverse", **example))
+            solved += 1
+    stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
+
     provenance.write_lines(file, rows, made_from)
-    stage.log.say(
-        f"data        {len(rows):,} examples in {file.name}, {time.perf_counter() - began:.0f} s"
+    seconds = time.perf_counter() - began
+    stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
+
+
+def report_sample(say, use: str, rows: list[dict], *, left_out: int, longest: int) -> None:
+    own = [row for row in rows if row["source"] == "own"]
+    steps = sum(len(row["steps"]) for row in own)
+    verified = sum(row["verified"] for row in own)
+    line = (
+        f"{use:10}  {len(own)} own episodes with {steps} steps, {verified} verified; "
+        f"{len(rows) - len(own)} of the expert's and hard negatives"
     )
+    if left_out:
+        line += f"; {left_out} without a whole message or over {longest} tokens, left out"
+    say(line)
 
 
-def told(
+def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
+    """The examples, sampled first if they are not there yet, and the digest of their file.
+
+    Raises UserError where the file is not the one that this run has learnt from so far.
+    """
+    file = stage.folder / "steps.jsonl"
+    made_from = {**stage.made_from, "version": STEPS_VERSION}
+    if not file.exists():
+        sample_data(stage, file, made_from)
+    anew = stage.folder if stage.first else file
+    remedy = f"give the same command, or delete {anew} to sample again"
+    rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
+    digest = provenance.digest(file)
+    if stage.kept.get("data", digest) != digest:
+        raise UserError(
+            f"{file} is not the one that the steps up to {stage.first} learnt from; "
+            f"put that one back, or delete {stage.folder} to begin anew"
+        )
+    return rows, digest
+
+
+def constraint_examples(
     row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random
 ) -> list[tuple[list[int], list[bool]]]:
-    """What the inverse head learns from a verified episode: conclusion and constraint, the latter
-    taught; with probability `prior` behind the empty conclusion.
+    """What the inverse head learns from a verified episode: for each of its constraints the
+    conclusion (masked) and the constraint, with probability `prior` behind the empty conclusion.
     """
+    stop = tokenizer.stop[0]
     examples = []
     for text in row["constraints"]:
-        before = tokenizer.stop[:1] if rng.random() < prior else conclusion_of(row)
-        constraint = [*tokenizer.encode(text), tokenizer.stop[0]]
-        examples.append((before + constraint, [False] * len(before) + [True] * len(constraint)))
+        conclusion = [stop] if rng.random() < prior else conclusion_of(row)
+        constraint = [*tokenizer.encode(text), stop]
+        taught = [False] * len(conclusion) + [True] * len(constraint)
+        examples.append((conclusion + constraint, taught))
     return examples
 
 
-# ------------------------------------------------------------------------------------------------------
-# what the heads are worth
+def shares_of(count: int, steps: int, seed: list[int]) -> list[np.ndarray]:
+    """Indices of `count` examples, shuffled and dealt out over the optimiser steps."""
+    return np.array_split(np.random.default_rng(seed).permutation(count), steps)
+
+
+# --------------------------------------------------------------------------------------------------
+# The confidence head on steps.
+
+
+def read_steps(
+    model: SAGE, head: MetaCognitiveHead, steps: PackedSteps, device: str | torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The head's logits at the last token of each step (S, P), and of all tokens the decoder's
+    hidden states (R, T, D) and log-probability and entropy (R, T, 2).
+    """
+    tokens = steps.packed.tokens.to(device)
+    documents = steps.packed.documents.to(device)
+    hidden = model.hidden(tokens, documents)
+    surprise = surprise_of(model, tokens, hidden, steps.action_mask.to(device))
+    logits = head(hidden, surprise, documents)  # (R, T, P)
+    return logits[steps.rows.to(device), steps.columns.to(device)], hidden, surprise
 
 
 @torch.no_grad()
-def examine(model: SAGE, heads: ThinkingHeads, rows: list[dict], batch: int = 32) -> dict[str, Tensor]:
-    """Every step of some examples, in order: the confidence head's `logits` (S, 4), `labels` (S, 4)
-    with NaN where missing, the decoder's `hidden` (S, D) at the step's
-    last token, the number of its example in `row` (S,), whether it is a `call` (S,); and of its own
-    tokens `mean_log_p`, `min_log_p`, `mean_entropy`, `max_entropy` (S,), in nats.
+def evaluate_steps(
+    model: SAGE, heads: ThinkingHeads, rows: list[dict], batch: int = 32
+) -> dict[str, Tensor]:
+    """All S steps of some examples, in order, on the CPU:
+
+    logits (S, P), labels (S, P)    of the confidence head; NaN where unknown
+    hidden (S, D)                   the decoder's, at the step's last token
+    row (S,), is_call (S,)          the number of its example; whether it is a call
+    mean_log_p, min_log_p, mean_entropy, max_entropy (S,)    over its tokens, in nats
     """
-    device, found = next(model.parameters()).device, defaultdict(list)
+    device = next(model.parameters()).device
+    found = defaultdict(list)
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
         steps = pack_steps(some, model.config)
-        packed, own, at, column, labels = (
-            steps.packed,
-            steps.action_mask,
-            steps.rows,
-            steps.columns,
-            steps.labels,
-        )
-        documents = packed.documents.to(device)
-        tokens, own = packed.tokens.to(device), own.to(device)
-        hidden = model.hidden(tokens, documents)
-        known = surprise_of(model, tokens, hidden, own)
-        log_p, entropy = known.cpu().unbind(-1)  # (R, T)
-        found["logits"].append(heads["meta"](hidden, known, documents).cpu()[at, column])
-        found["hidden"].append(hidden.float().cpu()[at, column])
-        found["labels"].append(labels)
-        steps = [
-            (start + number, r, offset, step)
-            for number, (row, (r, offset)) in enumerate(zip(some, packed.positions))
-            for step in row["steps"]
-        ]
-        (
-            found["row"].append(torch.tensor([number for number, *_ in steps])),
-            found["call"].append(torch.tensor([step["call"] for *_, step in steps])),
-        )
-        spans = [
-            (r, slice(offset + step["span"][0], offset + step["span"][1] + 1))
-            for _, r, offset, step in steps
-        ]
-        for name, values, of in (
-            ("mean_log_p", log_p, Tensor.mean),
-            ("min_log_p", log_p, Tensor.amin),
-            ("mean_entropy", entropy, Tensor.mean),
-            ("max_entropy", entropy, Tensor.amax),
-        ):
-            found[name].append(torch.stack([of(values[span]) for span in spans]))
-    return {name: torch.cat(parts) for name, parts in found.items()}
+        logits, hidden, surprise = read_steps(model, heads["meta"], steps, device)
+        found["logits"].append(logits.cpu())
+        found["hidden"].append(hidden.float().cpu()[steps.rows, steps.columns])
+        found["labels"].append(steps.labels)
+        log_p, entropy = surprise.cpu().unbind(-1)  # (R, T) each
+        places = zip(some, steps.packed.positions, strict=True)
+        for number, (row, (packed_row, offset)) in enumerate(places, start):
+            for step in row["steps"]:
+                first, last = step["span"]
+                span = packed_row, slice(offset + first, offset + last + 1)
+                found["row"].append(torch.tensor([number]))
+                found["is_call"].append(torch.tensor([step["call"]]))
+                found["mean_log_p"].append(log_p[span].mean()[None])
+                found["min_log_p"].append(log_p[span].amin()[None])
+                found["mean_entropy"].append(entropy[span].mean()[None])
+                found["max_entropy"].append(entropy[span].amax()[None])
+    return {name: torch.cat(values) for name, values in found.items()}
 
 
-def about(part: Part, found: dict[str, Tensor], rows: list[dict], spoilt: bool = False) -> Tensor:
-    """Which steps (S,) a figure of a part is about: the agent's own, where the part says so its
-    calls; with `spoilt` the part's hard negatives and the expert's calls.
+def own_steps(part: Part, steps: dict[str, Tensor], rows: list[dict]) -> Tensor:
+    """Which steps (S,) a part is calibrated and measured on: the agent's own with a known label,
+    where the part says so its calls only.
     """
-    kinds = {part.negative, "expert"} if spoilt else {"own"}
-    inside = (
-        torch.tensor([row["source"] in kinds for row in rows])[found["row"]]
-        & ~found["labels"][:, PARTS.index(part)].isnan()
-    )
-    return inside & found["call"] if spoilt or part.calls_only else inside
+    own = torch.tensor([row["source"] == "own" for row in rows])[steps["row"]]
+    known = ~steps["labels"][:, PARTS.index(part)].isnan()
+    return own & known & steps["is_call"] if part.calls_only else own & known
 
 
-def quality(confidence: Tensor, found: dict[str, Tensor], rows: list[dict]) -> dict[str, float]:
-    """AUROC and calibration error of confidences (S, 4) on own steps, and AUROC on hard negatives;
+def negative_steps(part: Part, steps: dict[str, Tensor], rows: list[dict]) -> Tensor:
+    """Which steps (S,) probe a part: hard negatives of its kind, and the expert's calls."""
+    kinds = (part.negative, "expert")
+    probes = torch.tensor([row["source"] in kinds for row in rows])[steps["row"]]
+    return probes & ~steps["labels"][:, PARTS.index(part)].isnan() & steps["is_call"]
 
-    NaN where all labels are equal.
+
+def part_figures(
+    confidence: Tensor, steps: dict[str, Tensor], rows: list[dict]
+) -> dict[str, float]:
+    """AUROC and calibration error of confidences (S, P) on own steps, AUROC on hard negatives; NaN
+    where all labels are equal.
     """
     figures = {}
     for number, part in enumerate(PARTS):
-        says, is_ = confidence[:, number], found["labels"][:, number]
-        own, spoilt = about(part, found, rows), about(part, found, rows, spoilt=True)
-        figures |= {
-            f"auroc_{part.name}": auroc(says[own], is_[own]),
-            f"error_{part.name}": calibration_error(says[own], is_[own]),
-        }
+        scores = confidence[:, number]
+        labels = steps["labels"][:, number]
+        own = own_steps(part, steps, rows)
+        figures[f"auroc_{part.name}"] = auroc(scores[own], labels[own])
+        figures[f"error_{part.name}"] = calibration_error(scores[own], labels[own])
         if part.negative:
-            figures[f"spoilt_{part.name}"] = auroc(says[spoilt], is_[spoilt])
+            probes = negative_steps(part, steps, rows)
+            figures[f"spoilt_{part.name}"] = auroc(scores[probes], labels[probes])
     return figures
 
 
-@torch.no_grad()
-def fit(
-    heads: ThinkingHeads,
-    found: dict[str, Tensor],
-    validation: dict[str, Tensor],
-    greedy: dict[str, Tensor],
-    rows: list[dict],
-    rho: float,
-) -> dict[str, float]:
-    """Calibrate every part on own steps of the `validation` examples `rows`, fit the gate on the
-    own training steps `found`, choose τ on `greedy` steps.
+# --------------------------------------------------------------------------------------------------
+# Calibration, then the gate.
 
-    The gate's target: the head would reject the step, its least calibrated confidence is under ½.
-    Where it would reject none or all of them there is nothing to fit, and γ stays ½. τ is the (1 −
-    ρ)-quantile of γ over the steps of greedy episodes, which are those that the gate will look at:
-    a share ρ of them lies above it (of sampled steps, which doubt more often, τ let hardly any
-    greedy one pass).
-    """
-    meta, gate, device = heads["meta"], heads["gate"], heads.tau.device
+
+@torch.no_grad()
+def calibrate_parts(
+    head: MetaCognitiveHead, validation: dict[str, Tensor], rows: list[dict]
+) -> None:
+    """A temperature and an offset for each part, from own steps of the validation examples."""
     for number, part in enumerate(PARTS):
-        own = about(part, validation, rows)
-        meta.temperature[number], meta.offset[number] = calibrate(
-            validation["logits"][own, number], validation["labels"][own, number]
-        )
-    rejected, wanted = (
-        (meta.confidence(some["logits"].to(device)).amin(-1) < 0.5).float().cpu()
-        for some in (found, validation)
-    )
-    if 0 < rejected.mean() < 1:
-        weight, bias = fit_logistic(
-            torch.cat([found["hidden"], found["max_entropy"][:, None]], 1), rejected
-        )
-        gate.out.weight.copy_(weight[None]), gate.out.bias.copy_(bias[None])
-    own = about(PARTS[PART_NAMES.index("success")], validation, rows)
-    gamma, wanted = (
-        torch.sigmoid(
-            gate(validation["hidden"][own].to(device), validation["max_entropy"][own].to(device))
-        ).cpu(),
-        wanted[own],
-    )
-    fast = torch.sigmoid(gate(greedy["hidden"].to(device), greedy["max_entropy"].to(device))).cpu()
-    heads.tau.copy_(fast.double().quantile(1 - rho)), heads.trained.fill_(1)
+        own = own_steps(part, validation, rows)
+        logits, labels = validation["logits"][own, number], validation["labels"][own, number]
+        head.temperature[number], head.offset[number] = calibrate(logits, labels)
+
+
+@torch.no_grad()
+def confidences(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
+    """Calibrated confidences (S, P)."""
+    return head.confidence(steps["logits"].to(head.temperature.device)).cpu()
+
+
+def rejected(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
+    """Which steps (S,) the head would reject: their least calibrated confidence is under ½."""
+    return (confidences(head, steps).amin(-1) < 0.5).float()
+
+
+@torch.no_grad()
+def gate_values(heads: ThinkingHeads, steps: dict[str, Tensor]) -> Tensor:
+    """γ of equation 7 for each step (S,)."""
+    device = heads.tau.device
+    logits = heads["gate"](steps["hidden"].to(device), steps["max_entropy"].to(device))
+    return torch.sigmoid(logits).cpu()
+
+
+@torch.no_grad()
+def fit_gate(
+    heads: ThinkingHeads, train: dict[str, Tensor], greedy: dict[str, Tensor], rho: float
+) -> None:
+    """Equation 7's w and b from own training steps, τ from steps of greedy episodes.
+
+    Where the head would reject none of the steps, or all of them, there is nothing to fit, and γ
+    stays ½. τ is the (1 − ρ)-quantile of γ over greedy steps, which are those that the gate will
+    look at: a share ρ lies above it. Of sampled steps, which are less certain, τ let hardly any
+    greedy one pass.
+    """
+    target = rejected(heads["meta"], train)
+    if 0 < target.mean() < 1:
+        features = torch.cat([train["hidden"], train["max_entropy"][:, None]], 1)  # (S, D + 1)
+        weight, bias = fit_logistic(features, target)
+        heads["gate"].out.weight.copy_(weight[None])
+        heads["gate"].out.bias.copy_(bias[None])
+    heads.tau.copy_(gate_values(heads, greedy).double().quantile(1 - rho))
+    heads.trained.fill_(1)
+
+
+def gate_figures(
+    heads: ThinkingHeads, validation: dict[str, Tensor], greedy: dict[str, Tensor], own: Tensor
+) -> dict[str, float]:
+    """How well the gate predicts rejection on the validation steps `own` (S,), beside the entropy
+    alone, and the share of greedy steps over the threshold.
+    """
+    target = rejected(heads["meta"], validation)[own]
     return dict(
         tau=heads.tau.item(),
-        switched=(fast > heads.tau.cpu()).float().mean().item(),
-        rejected=wanted.mean().item(),
-        auroc_gate=auroc(gamma, wanted),
-        auroc_gate_entropy=auroc(validation["max_entropy"][own], wanted),
+        switched=(gate_values(heads, greedy) > heads.tau.cpu()).float().mean().item(),
+        rejected=target.mean().item(),
+        auroc_gate=auroc(gate_values(heads, validation)[own], target),
+        auroc_gate_entropy=auroc(validation["max_entropy"][own], target),
     )
+
+
+# --------------------------------------------------------------------------------------------------
+# Inverse consistency.
 
 
 def consistency(
     model: SAGE, heads: ThinkingHeads, rows: list[dict], tokenizer: Tokenizer, batch: int = 32
 ) -> tuple[Tensor, Tensor]:
-    """ICS of examples and its prior, each (N,) in nats a constraint."""
-    pairs = []
+    """ICS of examples and its prior, each (N,), in nats per constraint."""
+    ics, prior = [], []
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
         constraints = [
             [[*tokenizer.encode(text), tokenizer.stop[0]] for text in row["constraints"]]
             for row in some
         ]
-        pairs += zip(
-            *heads["inverse"].scores(model, [conclusion_of(row) for row in some], constraints)
+        conclusions = [conclusion_of(row) for row in some]
+        some_ics, some_prior = heads["inverse"].scores(model, conclusions, constraints)
+        ics += some_ics
+        prior += some_prior
+    return torch.tensor(ics), torch.tensor(prior)
+
+
+# --------------------------------------------------------------------------------------------------
+# Printing.
+
+
+def three_digits(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def log_figures(stage: TrainingRun, step: int, figures: dict[str, float]) -> None:
+    """Into log.jsonl, where JSON has no NaN."""
+    known = {name: None if math.isnan(value) else value for name, value in figures.items()}
+    stage.log.write(step=step, **known)
+
+
+def closing_table(
+    figures: dict[str, float],
+    uncalibrated: dict[str, float],
+    steps: dict[str, Tensor],
+    rows: list[dict],
+) -> str:
+    """One line for each part, then gate and inverse head."""
+    lines = [
+        f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}"
+        f"{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}"
+    ]
+    for number, part in enumerate(PARTS):
+        labels = steps["labels"][own_steps(part, steps, rows), number]
+        spoilt = three_digits(figures[f"spoilt_{part.name}"]) if part.negative else ""
+        lines.append(
+            f"{part.name:12}"
+            f"{three_digits(figures[f'auroc_{part.name}']):>8}"
+            f"{three_digits(figures[f'error_{part.name}']):>20}"
+            f"{three_digits(uncalibrated[f'error_{part.name}']):>15}"
+            f"{len(labels):>8}{int((labels == 0).sum()):>8}{spoilt:>25}"
         )
-    return tuple(torch.tensor(pairs).unbind(1))
+    lines += [
+        "",
+        f"gate        AUROC {three_digits(figures['auroc_gate'])} of what the head rejects "
+        f"({figures['rejected']:.1%} of the steps), "
+        f"entropy alone {three_digits(figures['auroc_gate_entropy'])}; "
+        f"τ {three_digits(figures['tau'])} sends {figures['switched']:.1%} of greedy steps "
+        "into Reasoning Mode",
+        f"inverse     ICS {three_digits(figures['ics'])} nats per constraint, "
+        f"prior {three_digits(figures['prior'])}; "
+        f"AUROC {three_digits(figures['auroc_ics'])} of the verified episodes, "
+        f"its gain {three_digits(figures['auroc_ics_gain'])}",
+    ]
+    return "\n".join(lines)
 
 
-def shown(value: float) -> str:
-    return f"{value:.3f}" if value == value else "n/a"
-
-
-# ------------------------------------------------------------------------------------------------------
-# training
+# --------------------------------------------------------------------------------------------------
+# The script.
 
 
 def main() -> None:
     config = settings.from_command_line()
     c = config.heads
-    faults = {
-        "distill.fault_rate": config.distill.fault_rate,
-        "distill.fault_kinds": config.distill.fault_kinds,
-    }
     stage = TrainingRun(
         config,
         "thinking",
@@ -495,163 +603,120 @@ def main() -> None:
         c,
         heads=lambda shape: ThinkingHeads(shape, c.seed),
         frozen=True,
-        made_from=faults,
+        made_from={
+            "distill.fault_rate": config.distill.fault_rate,
+            "distill.fault_kinds": config.distill.fault_kinds,
+        },
     )
     if stage.finished():
         return
     model, heads, tokenizer, device = stage.model, stage.heads, stage.tokenizer, stage.device
 
-    # -- data, each example in exactly one step
+    # data
+    rows, digest = read_data(stage)
+    train = [row for row in rows if row["use"] == "train"]
+    validation = [row for row in rows if row["use"] == "validation"]
+    greedy = [row for row in rows if row["use"] == "greedy"]
+    own_train = [row for row in train if row["source"] == "own"]
+    own_validation = [row for row in validation if row["source"] == "own"]
     file = stage.folder / "steps.jsonl"
-    made_from = {**stage.made_from, "version": VERSION}
-    if not file.exists():
-        collect(stage, file, made_from)
-    anew = stage.folder if stage.first else file
-    remedy = f"give the same command, or delete {anew} to sample again"
-    rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
-    if stage.kept.get("data", data := provenance.digest(file)) != data:
+    if not own_train or not own_validation or not greedy:
         raise UserError(
-            f"{file} is not the one that the steps up to {stage.first} learnt from; "
-            f"put that one back, or delete {stage.folder} to begin anew"
-        )
-    train, validation, greedy = (
-        [row for row in rows if row["part"] == part] for part in ("train", "validation", "greedy")
-    )
-    own, unseen = ([row for row in some if row["source"] == "own"] for some in (train, validation))
-    if not own or not unseen or not greedy:
-        raise UserError(
-            f"{file} has {len(own)} own episodes for training, {len(unseen)} for validation and {len(greedy)} greedy ones with a whole message in them: raise heads.tasks, heads.validation, heads.room or "
-            "heads.sequence, or train the decoder until it ends its messages; then delete the file"
+            f"{file} has {len(own_train)} own episodes for training, {len(own_validation)} for "
+            f"validation and {len(greedy)} greedy ones with a whole message in them: raise "
+            "heads.tasks, heads.validation, heads.room or heads.sequence, or train the decoder "
+            "until it ends its messages; then delete the file"
         )
     rng = random.Random(c.seed)
-    lessons = [
-        lesson
-        for row in rows
-        if row["verified"] and row["part"] in ("train", "inverse")
-        for lesson in told(row, tokenizer, c.prior, rng)
-    ]
-    if min(len(train), len(lessons)) < c.steps:
+    constraints = []
+    for row in rows:
+        if row["verified"] and row["use"] in ("train", "inverse"):
+            constraints += constraint_examples(row, tokenizer, c.prior, rng)
+    if min(len(train), len(constraints)) < c.steps:
         raise UserError(
-            f"{file} has {len(train)} examples and {len(lessons)} constraints for {c.steps} steps, each to be seen once; lower heads.steps, or give more heads.tasks and heads.trajectories and delete the file"
+            f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
+            "steps, each to be seen once; lower heads.steps, or give more heads.tasks and "
+            "heads.trajectories and delete the file"
         )
-    order, order_told = (
-        np.array_split(np.random.default_rng([c.seed, number]).permutation(count), c.steps)
-        for number, count in enumerate((len(train), len(lessons)))
-    )
+    train_order = shares_of(len(train), c.steps, [c.seed, 0])
+    constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
+    trainable = sum(p.numel() for p in heads.parameters() if p.requires_grad)
     stage.log.say(
-        f"heads       {sum(p.numel() for p in heads.parameters() if p.requires_grad):,} parameters beside the decoder's {sum(p.numel() for p in model.parameters()):,}; "
-        f"{len(train):,} examples and {len(lessons):,} constraints, each seen once"
+        f"heads       {trainable:,} parameters beside the decoder's "
+        f"{sum(p.numel() for p in model.parameters()):,}; "
+        f"{len(train):,} examples and {len(constraints):,} constraints, each seen once"
     )
 
-    # -- learning
-    interval, logged, seen = time.perf_counter(), stage.first, Counter()
-    with runtime.stop_requested() as stopping:
+    # training
+    meter = Meter(stage.first)
+    with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
-            chosen = [train[i] for i in order[step - 1]]
-            steps = pack_steps(chosen, model.config)
-            packed, mine, at, column, labels = (
-                steps.packed,
-                steps.action_mask,
-                steps.rows,
-                steps.columns,
-                steps.labels,
-            )
-            some = [lessons[i] for i in order_told[step - 1]]
-            asked = pack(some, max(len(tokens) for tokens, _ in some), model.config)
+            steps = pack_steps([train[i] for i in train_order[step - 1]], model.config)
+            asked = [constraints[i] for i in constraint_order[step - 1]]
+            asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
             with stage.autocast:
-                tokens, documents = packed.tokens.to(device), packed.documents.to(device)
-                hidden = model.hidden(tokens, documents)
-                logits = heads["meta"](
-                    hidden, surprise_of(model, tokens, hidden, mine.to(device)), documents
-                )[at.to(device), column.to(device)]  # (S, 4)
-                confidence = confidence_loss(logits, labels.to(device))
-                inverse = cross_entropy(
-                    heads["inverse"](model, asked.tokens.to(device), asked.documents.to(device)),
-                    stage.model.unembedding,
-                    asked.targets.to(device),
+                # equation 6: cross-entropy of the known labels
+                logits, _, _ = read_steps(model, heads["meta"], steps, device)
+                loss = confidence_loss(logits, steps.labels.to(device))
+                # equation 13: cross-entropy of the constraints' tokens
+                hidden = heads["inverse"](
+                    model, asked.tokens.to(device), asked.documents.to(device)
                 )
-            (confidence + inverse).backward()
+                inverse = cross_entropy(hidden, model.unembedding, asked.targets.to(device))
+            (loss + inverse).backward()
             norm = stage.update(step)
-            stage.log.bar.update()
 
-            seen.update(
-                loss=confidence.item(),
-                inverse=inverse.item(),
-                tokens=packed.tokens.numel() + asked.tokens.numel(),
-            )
-            if step % c.log_every == 0 or step == c.steps:
-                now, steps = time.perf_counter(), step - logged
-                rate = seen["tokens"] / (now - interval)
-                stage.log.line(
-                    step,
-                    (now - interval) / steps * 1e3,
-                    rate,
-                    rate
-                    * flops_per_token(config.model, packed.tokens.shape[1])
-                    / 3
-                    / stage.peak,  # the decoder goes forward only
-                    loss=seen["loss"] / steps,
-                    inverse=seen["inverse"] / steps,
-                    lr=c.learning_rate * stage.scale,
-                    norm=norm,
-                )
-                interval, logged, seen = now, step, Counter()
+            length = steps.packed.tokens.shape[1]
+            tokens = steps.packed.tokens.numel() + asked.tokens.numel()
+            flops = tokens * flops_per_token(config.model, length) / 3  # no backward pass
+            meter.count(tokens, flops)
+            meter.add(loss=loss, inverse=inverse, norm=norm)
+            if stage.is_log_step(step):
+                stage.log_line(step, meter)
             if step == c.steps:
-                break  # saved once all is fitted
+                stage.log.bar.update()
+                break  # saved below, once calibration and gate are fitted
             if step % c.eval_every == 0:
-                found = examine(model, heads, unseen)
-                figures = quality(torch.sigmoid(found["logits"]), found, unseen)
-                stage.log.say(
-                    f"{'':12}AUROC on own validation steps: "
-                    + ", ".join(
-                        f"{part} {shown(figures[f'auroc_{part}'])} (error {shown(figures[f'error_{part}'])})"
-                        for part in PART_NAMES
+                with meter.paused():
+                    found = evaluate_steps(model, heads, own_validation)
+                    figures = part_figures(found["logits"].sigmoid(), found, own_validation)
+                    log_figures(stage, step, figures)
+                    by_part = ", ".join(
+                        f"{name} {three_digits(figures[f'auroc_{name}'])} "
+                        f"(error {three_digits(figures[f'error_{name}'])})"
+                        for name in PART_NAMES
                     )
-                )
-                stage.log.write(
-                    step=step,
-                    **{name: None if value != value else value for name, value in figures.items()},
-                )
-            if stopping():
-                stage.stop(step, data=data)
-            if c.save_every and step % c.save_every == 0:
-                stage.save(step, data=data)
+                    stage.log.say(f"{'':12}AUROC on own validation steps: {by_part}")
+            stage.end_step(step, stopping, data=digest)
 
-    # -- calibration, the gate, and the closing table
-    found = examine(model, heads, validation)
-    raw = quality(torch.sigmoid(found["logits"]), found, validation)
-    figures = fit(
-        heads, examine(model, heads, own), found, examine(model, heads, greedy), validation, c.rho
-    )
-    figures |= quality(
-        heads["meta"].confidence(found["logits"].to(device)).cpu(), found, validation
-    )
-    ics, prior = consistency(model, heads, unseen, tokenizer)
-    verified = torch.tensor([float(row["verified"]) for row in unseen])
+    # calibration and gate
+    validation_steps = evaluate_steps(model, heads, validation)
+    greedy_steps = evaluate_steps(model, heads, greedy)
+    uncalibrated = part_figures(validation_steps["logits"].sigmoid(), validation_steps, validation)
+    calibrate_parts(heads["meta"], validation_steps, validation)
+    fit_gate(heads, evaluate_steps(model, heads, own_train), greedy_steps, c.rho)
+
+    # what the heads are worth
+    own = own_steps(PARTS[PART_NAMES.index("success")], validation_steps, validation)
+    figures = gate_figures(heads, validation_steps, greedy_steps, own)
+    calibrated = confidences(heads["meta"], validation_steps)
+    figures |= part_figures(calibrated, validation_steps, validation)
+    ics, prior = consistency(model, heads, own_validation, tokenizer)
+    verified = torch.tensor([float(row["verified"]) for row in own_validation])
     figures |= dict(
         ics=ics.mean().item(),
         prior=prior.mean().item(),
         auroc_ics=auroc(ics, verified),
         auroc_ics_gain=auroc(ics - prior, verified),
     )
-    stage.log.write(
-        step=c.steps, **{name: None if value != value else value for name, value in figures.items()}
-    )
-    stage.save(c.steps, data=data)
-
+    log_figures(stage, c.steps, figures)
+    stage.save(c.steps, data=digest)
     stage.log.say(
-        f"\nvalidation  {len(unseen)} own episodes, {int(verified.sum())} verified, and hard negatives; n/a where all labels are equal; calibrated on these steps, so bench/reasoning.py measures on others\n\n"
-        f"{'':12}{'AUROC':>8}{'calibration error':>20}{'uncalibrated':>15}{'steps':>8}{'wrong':>8}{'AUROC, hard negatives':>25}"
+        f"\nvalidation  {len(own_validation)} own episodes, {int(verified.sum())} verified, and "
+        "hard negatives; n/a where all labels are equal; calibrated on these steps, so "
+        "bench/reasoning.py measures on others\n"
     )
-    for number, part in enumerate(PARTS):
-        of = found["labels"][about(part, found, validation), number]
-        stage.log.say(
-            f"{part.name:12}{shown(figures[f'auroc_{part.name}']):>8}{shown(figures[f'error_{part.name}']):>20}{shown(raw[f'error_{part.name}']):>15}{len(of):>8}{int((of == 0).sum()):>8}{shown(figures[f'spoilt_{part.name}']) if part.negative else '':>25}"
-        )
-    stage.log.say(
-        f"\ngate        AUROC {shown(figures['auroc_gate'])} of what the head rejects ({figures['rejected']:.1%} of the steps), entropy alone {shown(figures['auroc_gate_entropy'])}; τ {shown(figures['tau'])} sends {figures['switched']:.1%} of greedy steps into Reasoning Mode"
-        f"\ninverse     ICS {shown(figures['ics'])} nats a constraint, prior {shown(figures['prior'])}; AUROC {shown(figures['auroc_ics'])} of the verified episodes, its gain {shown(figures['auroc_ics_gain'])}\n"
-    )
+    stage.log.say(closing_table(figures, uncalibrated, validation_steps, validation) + "\n")
     stage.finish("loss", "inverse")
 
 

@@ -46,9 +46,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from support import settings
-from support import runtime
+from support.interrupts import stop_requested
 from config import Config, Dpo, Model, Ppo, UserError
-from support.data import Packed, Rows, pack
+from support.packing import Packed, PackedLoader, pack
 from worlds.expert import preference, trajectory
 from losses import IGNORE, token_log_probs
 from model import SAGE, flops_per_token
@@ -59,7 +59,7 @@ from worlds.base import Task
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks, world_names
 
-Example = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
+Completion = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
 
 # --------------------------------------------------------------------------------------------------
 # Both stages: sums and means over packed rows, and the replay of the teacher's episodes.
@@ -71,7 +71,7 @@ def sum_per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
     return sums.index_add(0, documents.flatten() + 1, values.flatten())[1:]
 
 
-def token_weights(
+def mean_weights(
     action_mask: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence"
 ) -> Tensor:
     """Each token's weight (R, T) in a mean over the model's own tokens: they sum to 1, 0 elsewhere.
@@ -95,7 +95,7 @@ def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Te
     return log_probs
 
 
-def teacher_rows(run: TrainingRun, purpose: str) -> Rows | None:
+def teacher_rows(run: TrainingRun, purpose: str) -> PackedLoader | None:
     """The teacher's episodes to replay as packed rows, `replay_rows` at a time; None for no replay.
 
     Their `purpose` is one of their own, so no task is both rewarded and recited.
@@ -106,12 +106,12 @@ def teacher_rows(run: TrainingRun, purpose: str) -> Rows | None:
     tasks = Tasks(purpose, c.seed, world_names(c.worlds), Difficulty.of(c, style=run.style))
     episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
     examples = [run.tokenizer.encode_chat(e.messages, e.tools, run.style) for e in episodes]
-    replay = Rows(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
+    replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
     replay.restore(run.kept.get("replay") or replay.state())
     return replay
 
 
-def replay_loss(run: TrainingRun, replay: Rows) -> Tensor:
+def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
     """Mean cross-entropy of the next replayed rows, in nats per taught token."""
     tokens, targets, _, documents = replay.next()
     with run.autocast:
@@ -125,7 +125,7 @@ def replay_loss(run: TrainingRun, replay: Rows) -> Tensor:
 
 def completion(
     task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
-) -> Example:
+) -> Completion:
     """A conversation of which only the messages behind the prompt are taught."""
     tools, style = task.shown_tools(), task.difficulty.style
     shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
@@ -134,12 +134,12 @@ def completion(
     return tokens, taught
 
 
-def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Example]:
+def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completion]:
     """Pairs of the safety world, flattened: chosen at even places, rejected at odd ones.
 
     Pairs that do not fit in a row are left out.
     """
-    examples: list[Example] = []
+    examples: list[Completion] = []
     tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style))
     for index in range(c.pairs):
         task = tasks[index]
@@ -157,7 +157,7 @@ def pack_short(examples: list[tuple], model: Model) -> Packed:
 
 
 @torch.no_grad()
-def completion_log_probs(model: SAGE, examples: list[Example], together: int = 128) -> Tensor:
+def completion_log_probs(model: SAGE, examples: list[Completion], together: int = 128) -> Tensor:
     """log P of each example's taught tokens, summed, (N,)."""
     sums = []
     for start in range(0, len(examples), together):
@@ -215,7 +215,7 @@ def dpo(config: Config) -> None:
     )
 
     meter = Meter(run.first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- the step's pairs: the place in the data is a function of the step
             epoch, place = divmod(step - 1, count // c.batch)
@@ -236,7 +236,7 @@ def dpo(config: Config) -> None:
 
             # -- the chosen completions' own cross-entropy keeps them likely
             chosen = (packed.targets != IGNORE).to(device) & (documents % 2 == 0)
-            nll = -(log_probs * token_weights(chosen, documents, "token")).sum()
+            nll = -(log_probs * mean_weights(chosen, documents, "token")).sum()
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
             size = packed.tokens.numel()
@@ -565,7 +565,7 @@ def make_batch(
     targets = packed.targets.to(device)
     documents = packed.documents.to(device)
     action_mask = targets != IGNORE
-    weights = token_weights(action_mask, documents, c.mean)
+    weights = mean_weights(action_mask, documents, c.mean)
 
     # -- the policy that sampled, its values, and the frozen reference
     policy, frozen = [], []
@@ -647,7 +647,7 @@ def episode_figures(episodes: list[Rollout]) -> dict[str, float]:
 
 
 # on the terminal; log.jsonl has all
-SHOWN = (
+SHOWN_FIGURES = (
     *("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance"),
     *("skipped", "norm"),
 )
@@ -670,7 +670,7 @@ def ppo(config: Config) -> None:
     logged_episodes: list[Rollout] = []  # since the last log line
 
     meter = Meter(run.first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- episodes and their rewards
             began = time.perf_counter()
@@ -737,7 +737,7 @@ def ppo(config: Config) -> None:
             if run.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)
                 figures |= dict(skipped=skipped, mismatch=max(map(float, meter.values["mismatch"])))
-                run.log_line(step, meter, figures, SHOWN)
+                run.log_line(step, meter, figures, SHOWN_FIGURES)
                 logged_episodes = []
             place = replay.state() if replay else None
             run.end_step(step, stopping, replay=place, skipped=skipped)

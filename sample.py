@@ -2,14 +2,15 @@
 
     python sample.py --prompt "def "                                       token by token
     python sample.py --run ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
-    python sample.py --show-gate --prompt "..."                            the split embedding's gate, as colours
+    python sample.py --show-gate --prompt "..."                            the gate, as colours
 
-    python sample.py --think --world api --task 3                          an agent's decisions, step by step (think.py)
-    python sample.py --think --world api --task 3 --html trace.html        the same as a page; --json trace.json as data
-    python sample.py --think --tools tools.json --prompt "..."             tools of your own: you type what they say
+    python sample.py --think --world api --task 3                          an agent, step by step
+    python sample.py --think --world api --task 3 --html trace.html        the same as a page
+    python sample.py --think --tools tools.json --prompt "..."             you type what tools say
 
---chat uses a folder's own chat template. Of its generation_config.json the stop tokens are read;
-temperature and top-p are this program's own settings.
+--json writes the agent's trace as data, --picture the coloured prompt as a PNG. --chat uses a
+folder's own chat template. Of its generation_config.json the stop tokens are read; temperature and
+top-p are this program's own settings.
 """
 
 import codecs
@@ -23,42 +24,35 @@ import support.openmp  # before torch
 
 import torch
 
-from support import chat_template
-from support import checkpoint
-from support import settings
-from support import runtime
-from support import tokenizer as tokenizers
 from config import Eval, Sample, UserError
 from fast.decoding import compiled_step
+from fast.thinking import think
 from generate import generate, next_logits
 from mch import ThinkingHeads
 from model import SAGE
-from fast.thinking import think
-from think import Thinking
+from support import chat_template, checkpoint, machine, provenance, settings
+from support import tokenizer as tokenizers
+from support.gate_picture import coloured_text, draw_gates, gate_values, token_texts
+from support.qwen import is_qwen, load_qwen
 from support.tokenizer import Tokenizer
-from worlds.tools import check_tools, openai_tools
-from support.traces import (
-    closing_text,
-    opening_text,
-    page,
-    record,
-    observation_text,
-    save,
-    shade,
-    step_text,
-)
+from support.trace_data import trace_of
+from support.trace_page import page_of
+from support.trace_text import TracePrinter
+from think import Thinking
 from worlds.base import Task
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks
 from worlds.extras.terminal import task_of
+from worlds.tools import check_tools, openai_tools
 
 
-def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
-    """The model and tokenizer of a run's folder or of Qwen2.5's, with the window asked for."""
-    device = runtime.pick_device(sample.device)
+def load_model(sample: Sample) -> tuple[SAGE, Tokenizer]:
+    """Model and tokenizer of a run or of a Qwen2.5 folder, with the window that is asked for."""
+    device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if checkpoint.is_qwen(sample.run):
-        model, name = checkpoint.load_qwen(sample.run, dtype, device), sample.run
+    if is_qwen(sample.run):
+        model = load_qwen(sample.run, dtype, device)
+        name = sample.run
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
         name = config.data.tokenizer
@@ -67,93 +61,74 @@ def load(sample: Sample) -> tuple[SAGE, Tokenizer]:
     return model, checkpoint.tokenizer_of(sample.run, name)
 
 
-def show_gate(model: SAGE, tokenizer: Tokenizer, text: str, picture: str) -> None:
-    """Print a text with each token on the colour of its gate; with `picture`, also draw it to that
-    PNG.
-    """
+# ------------------------------------------------------------------------------------ continuations
+
+
+def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
+    """Print continuations of the prompt, the first one token by token."""
+
+    # -- the prompt
+    if sample.chat:
+        system = dict(role="system", content=tokenizers.STANDARD_PROMPT)
+        user = dict(role="user", content=sample.prompt)
+        prompt = chat_template.prompt_tokens(tokenizer, [system, user])
+        echo = ""
+    else:
+        prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
+        echo = sample.prompt
+
+    # -- generate, printing: tokens are bytes, and a character may end in a later one, so the
+    # terminal gets what an incremental decoder has complete
+    characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def print_token(row: int, token: int) -> None:
+        if row == 0:
+            print(characters.decode(tokenizer.decode_bytes([token])), end="", flush=True)
+
+    compiling = sample.compile == "on"
+    if sample.compile == "auto" and sample.tokens >= 1000:
+        compiling = machine.can_compile(next(model.parameters()).device.type)
+    print(echo, end="", flush=True)
+    began = time.perf_counter()
+    continuations = generate(
+        model,
+        [prompt] * sample.samples,
+        sample.tokens,
+        sample.temperature,
+        sample.top_p,
+        stop=tokenizer.stop,
+        seed=sample.seed,
+        step=compiled_step(model) if compiling else next_logits,
+        on_token=print_token,
+    )
+    seconds = time.perf_counter() - began
+    print(characters.decode(b"", final=True))
+
+    # -- the others, and how fast it went
+    for tokens in continuations[1:]:
+        print(f"{'-' * 20}\n{echo}{tokenizer.decode(tokens)}")
+    sampled = sum(map(len, continuations))
+    rate = sampled / max(seconds, 1e-9)
+    print(f"[{sampled} tokens in {seconds:.1f} s, {rate:.0f} tokens/s]", file=sys.stderr)
+
+
+def show_gate(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
+    """Print the prompt, each token on its gate's colour; with `picture` also draw it as a PNG."""
     if model.config.embedding != "split":
         raise UserError(
-            "this model has one plain embedding and no gate; --show-gate needs model.embedding split"
+            "this model has one plain embedding and no gate; "
+            "--show-gate needs model.embedding split"
         )
-    tokens = tokenizer.encode(text)
-    with torch.no_grad():
-        gates = torch.sigmoid(
-            model.embedding.prose_logits(
-                torch.tensor([tokens], device=next(model.parameters()).device)
-            )
-        )[0].tolist()
-    characters = codecs.getincrementaldecoder("utf-8")(
-        errors="replace"
-    )  # a character of several tokens is shown with its last
-    pieces = [characters.decode(tokenizer.decode_bytes([token])) for token in tokens]
-    print(
-        "\x1b[0m"
-        + "".join(
-            f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{piece}".replace("\n", "\x1b[0m\n")
-            for piece, (r, g, b) in zip(pieces, map(shade, gates))
-        )
-        + "\x1b[0m"
-    )
-    print(
-        "gate: "
-        + "".join(
-            f"\x1b[48;2;{r};{g};{b}m\x1b[38;2;0;0;0m{f' {value:.1f} '}"
-            for value in (0, 0.25, 0.5, 0.75, 1)
-            for r, g, b in [shade(value)]
-        )
-        + "\x1b[0m  0 code … 1 prose"
-    )
-    if picture:
-        draw_gate(pieces, gates, Path(picture))
-        print(f"picture: {picture}")
+    tokens = tokenizer.encode(sample.prompt)
+    texts = token_texts(tokens, tokenizer)
+    gates = gate_values(model, tokens)
+    print(coloured_text(texts, gates))
+    if sample.picture:
+        draw_gates(texts, gates, Path(sample.picture))
+        print(f"picture: {sample.picture}")
 
 
-def draw_gate(pieces: list[str], gates: list[float], path: Path) -> None:
-    """The same as a picture, with the scale beside it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Rectangle
-
-    lines = "".join(pieces).split("\n")
-    columns, rows = max(map(len, lines)), len(lines)
-    figure, axis = plt.subplots(
-        figsize=(columns * 0.093 + 0.3, rows * 0.2 + 0.55), layout="constrained"
-    )
-    row = column = 0
-    for piece, gate in zip(pieces, gates):
-        colour = tuple(channel / 255 for channel in shade(gate))
-        for character in piece:
-            if character == "\n":
-                row, column = row + 1, 0
-                continue
-            axis.add_patch(Rectangle((column, row), 1, 1, color=colour, linewidth=0))
-            axis.text(
-                column + 0.5,
-                row + 0.55,
-                character,
-                family="monospace",
-                fontsize=9.5,
-                ha="center",
-                va="center",
-            )
-            column += 1
-    for number in range(11):
-        axis.add_patch(
-            Rectangle(
-                (number * 2, rows + 0.6),
-                2,
-                0.7,
-                color=tuple(channel / 255 for channel in shade(number / 10)),
-                linewidth=0,
-            )
-        )
-    axis.text(23, rows + 0.95, "gate, from 0 (code) to 1 (prose)", fontsize=8.5, va="center")
-    axis.set(xlim=(0, columns), ylim=(rows + 1.4, 0))
-    axis.axis("off")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+# ----------------------------------------------------------------------------------------- an agent
 
 
 def task_for(sample: Sample, style: str) -> Task:
@@ -162,134 +137,73 @@ def task_for(sample: Sample, style: str) -> Task:
     Raises UserError for a file that holds no tools.
     """
     if not sample.tools:
-        return Tasks(
-            "validation",
-            Eval.seed,
-            [sample.world or "api"],
-            Difficulty(style=style, fault_rate=sample.fault_rate),
-        )[sample.task]
+        difficulty = Difficulty(style=style, fault_rate=sample.fault_rate)
+        return Tasks("validation", Eval.seed, [sample.world or "api"], difficulty)[sample.task]
     path = Path(settings.absolute(sample.tools))
     try:
         tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} cannot be read as JSON ({error}); wanted a list of tools in OpenAI's or MCP's format"
+            f"{path} cannot be read as JSON ({error}); "
+            "wanted a list of tools in OpenAI's or MCP's format"
         ) from None
     if faults := check_tools(tools):
         raise UserError(
-            f'{path} is no list of tools: {faults[0].message}; wanted [{{"type": "function", "function": {{"name": ..., "description": ..., "parameters": a JSON Schema of type object}}}}]'
+            f'{path} is no list of tools: {faults[0].message}; wanted [{{"type": "function", '
+            '"function": {"name": ..., "description": ..., '
+            '"parameters": a JSON Schema of type object}}]'
         )
     return task_of(sample.prompt, tools, style)
 
 
 def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
-    """One episode with its decisions, shown as they are made; the files are whole after every step,
-    so also when it is stopped.
-    """
-    device, plain = str(next(model.parameters()).device), checkpoint.is_qwen(sample.run)
-    heads = (
-        ThinkingHeads(model.config).to(device)
-        if plain
-        else checkpoint.load_heads(sample.run, model.config, device)
-    )
-    note = (
-        ""
-        if heads.trained
-        else "the heads are untrained: their confidences are ½ whatever they see, and the gate never asks for a second thought"
-    )
-    thinking = sample.thinking
-    if sample.tools:
-        thinking.patience = 0.0  # people type slowly
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    shown = heard = 0
+    """One episode with its decisions, shown as they are made.
 
-    def look(so_far: Thinking) -> None:
-        nonlocal shown, heard
-        data = record(so_far, model, heads, tokenizer, thinking, note)
+    The files are written whole after every step, and so are there when it is interrupted.
+    """
+    device = str(next(model.parameters()).device)
+    if is_qwen(sample.run):
+        heads = ThinkingHeads(model.config).to(device)
+    else:
+        heads = checkpoint.load_heads(sample.run, model.config, device)
+    note = ""
+    if not heads.trained:
+        note = (
+            "the heads are untrained: their confidences are ½ whatever they see, "
+            "and the gate never asks for a second thought"
+        )
+    if sample.tools:
+        sample.thinking.patience = 0.0  # people type slowly
+    printer = TracePrinter(coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+
+    def watch(thinking: Thinking) -> None:
+        trace = trace_of(thinking, model, heads, tokenizer, sample.thinking, note=note)
+        data = json.dumps(trace, ensure_ascii=False)
         if sample.html:
-            save(page(data), sample.html)
-        if sample.json and sample.json != "-":
-            save(json.dumps(data, ensure_ascii=False), sample.json)
-        if sample.json == "-":
-            return print(json.dumps(data, ensure_ascii=False)) if data["ended"] else None
-        for step in data["steps"][shown:]:
-            print(
-                "\n".join(
-                    [
-                        *([opening_text(data, coloured)] if step["number"] == 1 else []),
-                        step_text(data, step, coloured),
-                    ]
-                ),
-                flush=True,
-            )
-        for step in data["steps"][heard:]:
-            if step["observation"] is not None:
-                print(observation_text(step, coloured), flush=True)
-                heard = step["number"]
-        shown = len(data["steps"])
-        if data["ended"]:
-            print(closing_text(data, coloured))
+            provenance.replace(Path(sample.html).expanduser(), page_of(trace))
+        if sample.json not in ("", "-"):
+            provenance.replace(Path(sample.json).expanduser(), data)
+        if sample.json != "-":
+            printer.show(trace)
+        elif trace["ended"]:
+            print(data)
 
     task = task_for(sample, tokenizer.style)
-    think(model, heads, tokenizer, [task], thinking, seed=sample.seed, watch=look)
-    for path in filter(None, (sample.html, sample.json.strip("-"))):
-        print(f"written: {path}", file=sys.stderr)
+    think(model, heads, tokenizer, [task], sample.thinking, seed=sample.seed, watch=watch)
+    for path in (sample.html, sample.json):
+        if path not in ("", "-"):
+            print(f"written: {path}", file=sys.stderr)
 
 
 def main() -> None:
     sample = settings.sample_from_command_line()
-    model, tokenizer = load(sample)
+    model, tokenizer = load_model(sample)
     if sample.think:
-        return act(sample, model, tokenizer)
-    if sample.show_gate:
-        return show_gate(model, tokenizer, sample.prompt, sample.picture)
-
-    if sample.chat:
-        messages = [
-            dict(role="system", content=tokenizers.STANDARD),
-            dict(role="user", content=sample.prompt),
-        ]
-        prompt = chat_template.prompt_tokens(tokenizer, messages)
+        act(sample, model, tokenizer)
+    elif sample.show_gate:
+        show_gate(sample, model, tokenizer)
     else:
-        prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
-        print(sample.prompt, end="", flush=True)
-
-    # tokens are bytes: a character may end in a later one, so the terminal gets what an incremental
-    # decoder has complete
-    characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def stream(row: int, token: int) -> None:
-        if row == 0:
-            print(characters.decode(tokenizer.decode_bytes([token])), end="", flush=True)
-
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    compiled = (
-        sample.compile == "on"
-        or sample.compile == "auto"
-        and sample.tokens >= 1000
-        and runtime.can_compile("cpu" if on_cpu else "cuda")
-    )
-    began = time.perf_counter()
-    texts = generate(
-        model,
-        [prompt] * sample.samples,
-        sample.tokens,
-        sample.temperature,
-        sample.top_p,
-        stop=tokenizer.stop,
-        seed=sample.seed,
-        step=compiled_step(model) if compiled else next_logits,
-        on_token=stream,
-    )
-    seconds = time.perf_counter() - began
-    print(characters.decode(b"", final=True))
-    for tokens in texts[1:]:
-        print(f"{'-' * 20}\n{'' if sample.chat else sample.prompt}{tokenizer.decode(tokens)}")
-    drawn = sum(map(len, texts))
-    print(
-        f"[{drawn} tokens in {seconds:.1f} s, {drawn / max(seconds, 1e-9):.0f} tokens/s]",
-        file=sys.stderr,
-    )
+        continue_prompt(sample, model, tokenizer)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from config import Think
 from generate import Conversations, Row, decode, pad
 from mch import ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE
-from support.runtime import time_limit
+from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import Task
 from worlds.faults import FAULT_KINDS, FAULT_TEXTS

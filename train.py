@@ -24,11 +24,14 @@ import torch
 from torch import Tensor
 
 from support import checkpoint
+from support.qwen import load_qwen, read_qwen_config
 from support import settings
-from support import data
+from support.token_files import TokenFile, TokenLoader, batches_in_order, token_files
 from support import pretraining
-from support import runtime
-from support import tokenizer as tokenizers
+from support import machine
+from support.interrupts import stop_requested
+from support.log import Log
+from support.tokenizer_folder import load_tokenizer
 from config import UserError
 from generate import generate
 from losses import cross_entropy, prose_loss
@@ -49,7 +52,7 @@ from fast.compiling import compile_training
 @torch.no_grad()
 def bits_per_byte(
     model: SAGE,
-    held_out: data.TokenFile,
+    held_out: TokenFile,
     token_bytes: Tensor,
     *,
     sequence: int,
@@ -63,7 +66,7 @@ def bits_per_byte(
     model.eval()
     device = model.unembedding.device
     nats, size = 0.0, 0
-    for number, (inputs, targets) in enumerate(data.in_order(held_out, sequence, batch)):
+    for number, (inputs, targets) in enumerate(batches_in_order(held_out, sequence, batch)):
         if number == batches:
             break
         hidden = model.hidden(inputs.to(device))  # (B, T, D)
@@ -90,7 +93,7 @@ def main() -> None:
     config = settings.from_command_line()
     c = config.train
     if c.start:
-        shape = checkpoint.read_config(Path(c.start))
+        shape = read_qwen_config(Path(c.start))
         stride = config.model.landmark_stride
         config.model = replace(shape, window=config.model.window, landmark_stride=stride)
         settings.validate(config)
@@ -122,14 +125,14 @@ def main() -> None:
     if last or c.start:  # weights that were trained with a tokenizer
         tokenizer = checkpoint.tokenizer_of(config.out if last else c.start, config.data.tokenizer)
     else:
-        tokenizer = tokenizers.load(config.data.tokenizer)
+        tokenizer = load_tokenizer(config.data.tokenizer)
     if tokenizer.vocab_size > config.model.vocab_size:
         raise UserError(
             f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens, model.vocab_size is "
             f"{config.model.vocab_size}; set it to at least {tokenizer.vocab_size}"
         )
-    train_file, held_out = data.prepare(config.data, tokenizer)
-    loader = data.Loader(train_file, config.data.sequence, c.batch, c.seed)
+    train_file, held_out = token_files(config.data, tokenizer)
+    loader = TokenLoader(train_file, config.data.sequence, c.batch, c.seed)
     special = set(tokenizer.special.values())  # these stand for no text
     sizes = [0 if i in special else len(text) for i, text in enumerate(tokenizer.token_bytes)]
     token_bytes = torch.tensor(sizes)  # (V,)
@@ -137,7 +140,7 @@ def main() -> None:
     # -- model
     if c.start:
         shape = config.model
-        model = checkpoint.load_qwen(
+        model = load_qwen(
             c.start, device=device, window=shape.window, stride=shape.landmark_stride
         )
         config.model = model.config
@@ -151,7 +154,7 @@ def main() -> None:
     # -- the state to go on from, of a run with the same settings, text and first weights
     record = dict(
         data=dict(train=train_file.header, validation=held_out.header),
-        start=checkpoint.identity(c.start) if c.start else None,
+        start=checkpoint.weights_identity(c.start) if c.start else None,
         asked_steps=asked_steps,
     )
     first = 0
@@ -160,7 +163,7 @@ def main() -> None:
         first = meta["step"]
         if pretraining.is_complete(config, last, first):
             return
-        checkpoint.load(last, model, optimizers)
+        checkpoint.load_checkpoint(last, model, optimizers)
         loader.restore(meta["loader"])
 
     # -- the loss
@@ -175,7 +178,7 @@ def main() -> None:
         return loss, prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
 
     if c.compile == "auto":
-        c.compile = "on" if c.steps >= 500 and runtime.can_compile(device) else "off"
+        c.compile = "on" if c.steps >= 500 and machine.can_compile(device) else "off"
     if c.compile == "on":
         print("compiling, up to a minute the first time on a machine", flush=True)
         losses = compile_training(losses)
@@ -184,11 +187,11 @@ def main() -> None:
             c.steps = pretraining.steps_that_fit(config, model, losses, began)
 
     # -- what will happen
-    peak = runtime.matmul_peak(device, dtype)
-    log = runtime.Log(config.out, c.steps, first)
+    peak = machine.matmul_peak(device, dtype)
+    log = Log(config.out, c.steps, first)
     pretraining.introduce(log, config, model, train_file, held_out, peak=peak)
     if last:
-        for name in checkpoint.gone(meta):
+        for name in checkpoint.unknown_settings(meta):
             log.say(f"note    {name} is no longer a setting")
         log.say(f"resume  from step {first}")
         if c.steps < asked_steps:
@@ -198,7 +201,7 @@ def main() -> None:
             )
 
     def save(step: int) -> Path:
-        return checkpoint.save(
+        return checkpoint.save_checkpoint(
             config.out,
             config,
             model,
@@ -215,7 +218,7 @@ def main() -> None:
     step_tokens = c.batch * c.accumulation * config.data.sequence
     step_flops = step_tokens * flops_per_token(config.model, config.data.sequence)
     meter = Meter(first)
-    with runtime.stop_requested() as stopping:
+    with stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
             scale = warmup_stable_decay(c, step, c.steps)
             set_rates(optimizers, scale)

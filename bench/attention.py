@@ -238,7 +238,8 @@ def long() -> None:
     per_token = (time.perf_counter() - read) / 16
     print(
         f"128k tokens: read in {read - start:.1f} s, "
-        f"decoded at {per_token * 1000:.1f} ms per token, {used:.2f} GB of memory at most, cache {state.cache.bytes / 1e6:.1f} MB"
+        f"decoded at {per_token * 1000:.1f} ms per token, {used:.2f} GB of memory at most, "
+        f"cache {state.cache.bytes / 1e6:.1f} MB"
     )
     results.record(
         "attention",

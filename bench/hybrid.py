@@ -1,17 +1,21 @@
 """What second thoughts are worth: votes among n samples; fast, reason and hybrid with the curve
-over τ; ablations; and whether equation 9 foretells the checked agent.
+over τ; ablations; and whether equation 9 predicts the checked agent.
 
-    votes       n sampled episodes of each task; which one each rule chooses (think.vote), for several n, with the paired difference from the majority
-    modes       success and cost of fast, reason and hybrid; the hybrid at several rates of second thoughts, with the gate, a random gate and an entropy gate
-    ablations   mode reason with another λ, n, without counterfactuals, with critique, without the head
-    horizon     ε, α, β, ε_r measured on one half of the tasks; equation 9 and (1 − ε′)^T from them; beside it how long the agent really stays right on the other half
+    votes       n sampled episodes of each task, and which one each rule chooses (think.vote), for
+                several n, with the paired difference from the majority
+    modes       success and cost of fast, reason and hybrid; the hybrid at several rates of second
+                thoughts, with the gate, a random gate and an entropy gate
+    ablations   mode reason with another λ, n, without counterfactuals, with critique, without the
+                head
+    horizon     ε, α, β, ε_r measured on one half of the tasks, equation 9 and (1 − ε′)^T from them;
+                beside it how long the agent really stays right on the other half
 
-Held-out tasks, the same for all; each part of each run is kept in the run's folder and not measured
-twice. Differences are means over tasks with the 95% interval of
-10,000 paired bootstrap draws; several runs (one a seed) give mean ± standard deviation.
+Held-out tasks, the same for all. Each part of each run is kept in the run's folder and not measured
+twice. Differences are means over tasks with the 95% interval of 10,000 paired bootstrap draws;
+several runs (one per seed) give mean ± standard deviation.
 
-    python bench/hybrid.py --runs out/lineages/seed1/thinking,out/lineages/seed2/thinking,out/lineages/seed3/thinking
-    python bench/hybrid.py --runs out/toy/thinking --tasks 8 --samples 4 --parts votes,modes --dry       tries it out, records and draws nothing
+    python bench/hybrid.py --runs out/seed1/thinking,out/seed2/thinking,out/seed3/thinking
+    python bench/hybrid.py --tasks 8 --samples 4 --parts votes,modes --dry      tries it out
 """
 
 import argparse
@@ -20,6 +24,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,101 +35,96 @@ import support.openmp  # before torch
 import numpy as np
 import torch
 
-from support import checkpoint
-from support import settings
-from support import result_tables as results
-from config import Eval, Think
 from agent import rollouts
+from config import Eval, Think
 from fast.thinking import think
-from think import Vote, vote, votes_of
-from worlds.calls import check_call, read_calls
+from support import checkpoint, provenance, result_tables, settings
+from think import Thinking, Vote, vote, votes_of
 from worlds.base import Task, same_answer
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks
+from worlds.calls import check_call, read_calls
 
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
 RULES = ("majority", "ICS-filtered", "head-weighted", "least energy", "oracle")
 ABLATIONS = {
-    **{f"λ = {lam:g}": dict(lam=lam) for lam in (0.0, 0.1, 1.0)},
-    **{f"n = {n}": dict(n=n) for n in (1, 4)},
+    "λ = 0": dict(lam=0.0),
+    "λ = 0.1": dict(lam=0.1),
+    "λ = 1": dict(lam=1.0),
+    "n = 1": dict(n=1),
+    "n = 4": dict(n=4),
     "without counterfactuals": dict(counterfactuals=""),
     "with critique": dict(critique=True),
-    "without the head": dict(
-        counterfactuals="", theta=0.0, delta=1.0
-    ),  # least energy of n, whatever the confidence
+    # least energy of n, whatever the confidence
+    "without the head": dict(counterfactuals="", theta=0.0, delta=1.0),
     "likelihood alone": dict(counterfactuals="", theta=0.0, delta=1.0, lam=0.0),
 }
-HORIZONS = range(1, 21)
+HORIZONS = range(1, 21)  # steps
+PAPER_VOTES = {"one sample": "78.9", "majority": "88.4", "ICS-filtered": "91.8"}  # math, n = 32
+PAPER_SUCCESS = {"fast": "58.4", "reason": "73.1", "hybrid": "71.8"}
+PAPER_COST = {"fast": "1.0", "reason": "3.8", "hybrid": "1.4"}
+
+# ------------------------------------------------------------------------------- measuring one run
 
 
-# ------------------------------------------------------------------------------------------------------
-# measuring one run
-
-
-class Mind:
+class Run:
     """A run's model with its heads, and the tasks it is given."""
 
-    def __init__(self, run: str, a: argparse.Namespace):
-        self.run, self.a = Path(settings.absolute(run)), a
-        self.model, config, _ = checkpoint.load_run(self.run)
-        self.heads = checkpoint.load_heads(self.run, self.model.config)
-        self.tokenizer = checkpoint.tokenizer_of(self.run, config.data.tokenizer)
+    def __init__(self, folder: str, a: argparse.Namespace):
+        self.folder, self.a = Path(settings.absolute(folder)), a
+        self.model, config, _ = checkpoint.load_run(self.folder)
+        self.heads = checkpoint.load_heads(self.folder, self.model.config)
+        self.tokenizer = checkpoint.tokenizer_of(self.folder, config.data.tokenizer)
 
-    def tasks(self, world: str, first: int = 0, **more) -> list[Task]:
-        drawn = Tasks("test", Eval.seed, [world], Difficulty(**more))
+    def tasks(self, world: str, first: int = 0) -> list[Task]:
+        drawn = Tasks("test", Eval.seed, [world], Difficulty())
         return [drawn[first + index] for index in range(self.a.tasks)]
 
-    def episodes(
-        self, tasks: list[Task], settings: Think, gate=None, faults: bool = True
-    ) -> list[dict]:
+    def think(self, tasks: list[Task], s: Think, gate=None, faults: bool = True) -> list[Thinking]:
+        options = dict(batch=self.a.batch, faults=faults, gate=gate)
+        return think(self.model, self.heads, self.tokenizer, tasks, s, **options)
+
+    def episodes(self, tasks: list[Task], s: Think, gate=None) -> list[dict]:
         """One episode of each task, as the figures that are kept of it."""
         began = time.perf_counter()
-        done = think(
-            self.model,
-            self.heads,
-            self.tokenizer,
-            tasks,
-            settings,
-            batch=self.a.batch,
-            faults=faults,
-            gate=gate,
-        )
+        done = self.think(tasks, s, gate)
+        figures = []
+        for thinking in done:
+            steps = thinking.steps
+            figures.append(
+                dict(
+                    verified=thinking.rollout.verified,
+                    steps=len(steps),
+                    reasoned=sum(step.reasoned for step in steps),
+                    fallback=sum(step.chosen.fate == "fallback" for step in steps),
+                    gates=[step.gate for step in steps if step.gate is not None],
+                    entropies=[step.chosen.entropy for step in steps],
+                    cost=asdict(thinking.cost),
+                )
+            )
+        verified = sum(episode["verified"] for episode in figures) / len(figures)
+        flops = sum(episode["cost"]["flops"] for episode in figures)
+        seconds = time.perf_counter() - began
         print(
-            f"    {settings.mode:7} {sum(t.rollout.verified for t in done) / len(done):6.1%} verified, {sum(t.cost.flops for t in done) / 1e9:8.1f} GFLOP, {time.perf_counter() - began:.0f} s",
+            f"    {s.mode:7} {verified:6.1%} verified, {flops / 1e9:8.1f} GFLOP, {seconds:.0f} s",
             flush=True,
         )
-        return [
-            dict(
-                verified=t.rollout.verified,
-                steps=len(t.steps),
-                reasoned=sum(s.reasoned for s in t.steps),
-                fallback=sum(s.chosen.fate == "fallback" for s in t.steps),
-                gates=[s.gate for s in t.steps if s.gate is not None],
-                entropies=[s.chosen.entropy for s in t.steps],
-                cost=asdict(t.cost),
-            )
-            for t in done
-        ]
+        return figures
+
+    # -- the parts
 
     def votes(self, world: str) -> list[list[dict]]:
         """n samples of each task, as votes."""
-        tasks, a = self.tasks(world), self.a
+        tasks, n = self.tasks(world), self.a.samples
+        together = max(1, 64 // n)
         found = []
-        for start in range(0, len(tasks), max(1, 64 // a.samples)):
-            some = tasks[start : start + max(1, 64 // a.samples)]
-            done = rollouts(
-                self.model,
-                self.tokenizer,
-                [task for task in some for _ in range(a.samples)],
-                1.0,
-                seed=start,
-                room=a.room,
-            )
-            judged = votes_of(self.model, self.heads, self.tokenizer, done)
-            found += [
-                [asdict(v) for v in judged[i * a.samples : (i + 1) * a.samples]]
-                for i in range(len(some))
-            ]
+        for start in range(0, len(tasks), together):
+            some = tasks[start : start + together]
+            repeated = [task for task in some for _ in range(n)]
+            options = dict(seed=start, room=self.a.room)
+            done = rollouts(self.model, self.tokenizer, repeated, 1.0, **options)
+            votes = [asdict(v) for v in votes_of(self.model, self.heads, self.tokenizer, done)]
+            found += [votes[first : first + n] for first in range(0, len(votes), n)]
         return found
 
     def modes(self, world: str) -> dict[str, list[dict]]:
@@ -132,104 +132,78 @@ class Mind:
         thresholds are quantiles over other tasks' fast steps.
         """
         tasks = self.tasks(world)
-        asked = self.episodes(self.tasks(world, first=100_000), Think(mode="hybrid", tau=1.0))
-        found = {
-            mode: self.episodes(tasks, Think(mode=mode)) for mode in ("fast", "reason", "hybrid")
-        }
-        gates = {
-            "gate": (None, [g for e in asked for g in e["gates"]]),
-            "entropy": (
-                lambda hidden, entropy: 1 - torch.exp(-entropy),
-                [1 - np.exp(-h) for e in asked for h in e["entropies"]],
-            ),
-        }
+        others = self.episodes(self.tasks(world, first=100_000), Think(mode="hybrid", tau=1.0))
+        gates = [gate for episode in others for gate in episode["gates"]]
+        entropies = [entropy for episode in others for entropy in episode["entropies"]]
+        found = {}
+        for mode in ("fast", "reason", "hybrid"):
+            found[mode] = self.episodes(tasks, Think(mode=mode))
+        generator = torch.Generator()
+
+        def entropy_gate(hidden, entropy):
+            return 1 - torch.exp(-entropy)
+
+        def random_gate(hidden, entropy):
+            return torch.rand(len(entropy), generator=generator)
+
         for rate in RATES:
-            for name, (gate, values) in gates.items():
-                found[f"{name} {rate}"] = self.episodes(
-                    tasks, Think(tau=float(np.quantile(values, 1 - rate))), gate
-                )
-            generator = torch.Generator().manual_seed(0)
-            found[f"random {rate}"] = self.episodes(
-                tasks,
-                Think(tau=1 - rate),
-                lambda hidden, entropy: torch.rand(len(entropy), generator=generator),
-            )
+            generator.manual_seed(0)
+            tau = float(np.quantile(gates, 1 - rate))
+            found[f"gate {rate}"] = self.episodes(tasks, Think(tau=tau))
+            tau = float(np.quantile(1 - np.exp(-np.array(entropies)), 1 - rate))
+            found[f"entropy {rate}"] = self.episodes(tasks, Think(tau=tau), entropy_gate)
+            found[f"random {rate}"] = self.episodes(tasks, Think(tau=1 - rate), random_gate)
         return found
 
     def ablations(self, world: str) -> dict[str, list[dict]]:
         found = {"whole": self.episodes(self.tasks(world), Think(mode="reason"))}
-        return found | {
-            name: self.episodes(self.tasks(world), Think(mode="reason", **changes))
-            for name, changes in ABLATIONS.items()
-        }
+        for name, changes in ABLATIONS.items():
+            found[name] = self.episodes(self.tasks(world), Think(mode="reason", **changes))
+        return found
 
     def horizon(self, world: str) -> dict[str, list[list]]:
-        """Of each episode without faults, its steps up to the first wrong one:
-
-        [right] as sampled; and [first draft right, accepted, taken step right] with a check and one
-        revision.
+        """Of each episode without faults, its steps up to the first wrong one: [right] of a plain
+        agent's; and [first draft right, accepted, taken step right] with a check and one revision.
         """
         tasks = self.tasks(world)
-        plain = think(
-            self.model,
-            self.heads,
-            self.tokenizer,
-            tasks,
-            Think(mode="fast", fast_temperature=1.0),
-            batch=self.a.batch,
-            faults=False,
-        )
-        checked = think(
-            self.model,
-            self.heads,
-            self.tokenizer,
-            tasks,
-            Think(mode="reason", fast_temperature=1.0, n=1, lam=0.0, resamples=1),
-            batch=self.a.batch,
-            faults=False,
-        )
+        plain = Think(mode="fast", fast_temperature=1.0)
+        checked = Think(mode="reason", fast_temperature=1.0, n=1, lam=0.0, resamples=1)
         found: dict[str, list[list]] = {"plain": [], "checked": []}
-        for name, done in (("plain", plain), ("checked", checked)):
-            for t in done:
-                left, steps = [step.call for step in t.rollout.task.solution if step.call], []
-                for step in t.steps:
-                    first, taken = (
-                        right(step.candidates[0].text, t.rollout.task, left),
-                        right(step.chosen.text, t.rollout.task, left),
-                    )
-                    steps.append(
-                        [
-                            first is not None,
-                            step.chosen.round == 0 and step.chosen.fate == "committed",
-                            taken is not None,
-                        ]
-                        if name == "checked"
-                        else [taken is not None]
-                    )
-                    if taken is None:
-                        break
-                    left = taken
-                found[name].append(steps)
+        for name, variant in (("plain", plain), ("checked", checked)):
+            for thinking in self.think(tasks, variant, faults=False):
+                found[name].append(judged_steps(thinking, checked=name == "checked"))
         return found
 
 
-def right(text: str, task: Task, left: list[dict]) -> list[dict] | None:
-    """What is left of a solution's calls after a message, if it is right;
+def judged_steps(thinking: Thinking, *, checked: bool) -> list[list[bool]]:
+    """An episode's steps up to the first wrong one, as Run.horizon has them."""
+    task = thinking.rollout.task
+    left = [step.call for step in task.solution if step.call]
+    steps = []
+    for decision in thinking.steps:
+        chosen = decision.chosen
+        left_after_draft = remaining_calls(decision.candidates[0].text, task, left)
+        left = remaining_calls(chosen.text, task, left)
+        if checked:
+            accepted = chosen.round == 0 and chosen.fate == "committed"
+            steps.append([left_after_draft is not None, accepted, left is not None])
+        else:
+            steps.append([left is not None])
+        if left is None:
+            break
+    return steps
 
-    None if it is wrong. An answer is right when nothing is left and it is the one that was wanted.
+
+def remaining_calls(text: str, task: Task, left: list[dict]) -> list[dict] | None:
+    """What is left of a solution's calls after a message, if it is right; None if it is wrong.
+
+    An answer is right when nothing is left and it is the one that was wanted.
     """
     calls, faults = read_calls(text)
     if not calls and not faults:
-        return (
-            []
-            if not left
-            and (
-                same_answer(text, task.answer)
-                or task.answer.startswith("refuse")
-                and text.startswith("refuse")
-            )
-            else None
-        )
+        refused = task.answer.startswith("refuse") and text.startswith("refuse")
+        correct = same_answer(text, task.answer) or refused
+        return [] if correct and not left else None
     if faults or any(check_call(call, task.tools) for call in calls):
         return None
     left = list(left)
@@ -243,45 +217,67 @@ def right(text: str, task: Task, left: list[dict]) -> list[dict] | None:
     return left
 
 
-def kept(mind: Mind, part: str, world: str):
+def kept(run: Run, part: str, world: str):
     """A part's measurements, from the run's folder if they were made there with the same sizes."""
-    a, newest = mind.a, checkpoint.latest(mind.run)
-    path = mind.run / "reasoning" / f"{part}-{world}.json"
-    sizes = dict(
-        tasks=a.tasks,
-        checkpoint=newest.name,
-        seed=Eval.seed,
-        settings=asdict(Think()),
-        **(dict(samples=a.samples, room=a.room) if part == "votes" else {}),
-    )
-    if path.exists() and (stored := json.loads(path.read_text()))["sizes"] == sizes:
-        return stored["found"]
-    print(f"  {mind.run.parent.name}/{mind.run.name}: {part}, {world}", flush=True)
-    found = getattr(mind, part)(world)
+    a = run.a
+    path = run.folder / "reasoning" / f"{part}-{world}.json"
+    newest = checkpoint.latest(run.folder).name
+    sizes = dict(tasks=a.tasks, checkpoint=newest, seed=Eval.seed, settings=asdict(Think()))
+    if part == "votes":
+        sizes |= dict(samples=a.samples, room=a.room)
+    if path.exists():
+        stored = json.loads(path.read_text())
+        if stored["sizes"] == sizes:
+            return stored["found"]
+    print(f"  {run.folder.parent.name}/{run.folder.name}: {part}, {world}", flush=True)
+    found = getattr(run, part)(world)
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(dict(sizes=sizes, found=found)))
-    aside.replace(path)
+    provenance.replace(path, json.dumps(dict(sizes=sizes, found=found)))
     return found
 
 
-# ------------------------------------------------------------------------------------------------------
-# tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def bootstrap(
     ours: list[float], theirs: list[float], draws: int = 10_000
 ) -> tuple[float, float, float]:
-    """Mean of the paired differences in points, and the 95% interval of its bootstrap over tasks."""
+    """Mean of the paired differences in points, and its 95% bootstrap interval over tasks."""
     difference = 100 * (np.array(ours, dtype=float) - np.array(theirs, dtype=float))
-    means = difference[
-        np.random.default_rng(0).integers(0, len(difference), (draws, len(difference)))
-    ].mean(1)
-    return difference.mean(), *np.quantile(means, (0.025, 0.975))
+    count = len(difference)
+    chosen = np.random.default_rng(0).integers(0, count, (draws, count))
+    low, high = np.quantile(difference[chosen].mean(1), (0.025, 0.975))
+    return difference.mean(), low, high
 
 
-def spread(values: list[float]) -> str:
-    return f"± {statistics.stdev(values):.1f} std" if len(values) > 1 else ""
+def percent(runs: list[list[float]]) -> list[float]:
+    """Each run's mean, in percent."""
+    return [100 * statistics.mean(run) for run in runs]
+
+
+def success(runs: list[dict[str, list[dict]]], name: str) -> list[list[float]]:
+    """Whether each episode of each run succeeded."""
+    return [[float(episode["verified"]) for episode in run[name]] for run in runs]
+
+
+def total(episodes: list[dict], quantity: str) -> float:
+    return sum(episode["cost"][quantity] for episode in episodes)
+
+
+def relative_cost(
+    runs: list[dict[str, list[dict]]], name: str, base: str, quantity: str = "flops"
+) -> list[float]:
+    """Each run's cost of a variant, divided by that of another."""
+    return [total(run[name], quantity) / total(run[base], quantity) for run in runs]
+
+
+def share_of_steps(runs: list[dict[str, list[dict]]], name: str, quantity: str) -> float:
+    """The share of a variant's steps that were "reasoned" or fell back ("fallback")."""
+    shares = []
+    for run in runs:
+        steps = sum(episode["steps"] for episode in run[name])
+        shares.append(sum(episode[quantity] for episode in run[name]) / steps)
+    return statistics.mean(shares)
 
 
 class Table:
@@ -291,194 +287,128 @@ class Table:
         self.a, self.runs = a, runs
 
     def row(self, name: str, values: list[float], unit: str = "%", note: str = "", **more) -> None:
-        print(f"  {name:44} {statistics.mean(values):8.2f} {unit:16} {spread(values):14} {note}")
+        mean = statistics.mean(values)
+        spread = f"± {statistics.stdev(values):.1f} std" if len(values) > 1 else ""
+        print(f"  {name:44} {mean:8.2f} {unit:16} {spread:14} {note}")
         if not self.a.dry:
-            results.record(
-                "reasoning",
-                name,
-                round(statistics.mean(values), 2),
-                spread=spread(values),
-                n=self.a.tasks,
-                seeds=self.runs,
-                unit=unit,
-                note=note,
-                **more,
-            )
+            more |= dict(spread=spread, n=self.a.tasks, seeds=self.runs, unit=unit, note=note)
+            result_tables.record("reasoning", name, round(mean, 2), **more)
 
-    def against(
+    def difference(
         self, name: str, ours: list[list[float]], theirs: list[list[float]], **more
     ) -> None:
         """The paired difference, tasks of all runs together."""
-        mean, low, high = bootstrap(
-            [x for run in ours for x in run], [x for run in theirs for x in run]
-        )
-        self.row(
-            name,
-            [100 * (statistics.mean(o) - statistics.mean(t)) for o, t in zip(ours, theirs)],
-            "points",
-            f"95% interval {low:+.1f} to {high:+.1f}",
-            **more,
-        )
+        _, low, high = bootstrap(sum(ours, []), sum(theirs, []))
+        points = [mine - other for mine, other in zip(percent(ours), percent(theirs))]
+        interval = f"95% interval {low:+.1f} to {high:+.1f}"
+        self.row(name, points, "points", interval, **more)
 
 
 def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
-    paper = (
-        {"one sample": "78.9", "majority": "88.4", "ICS-filtered": "91.8"}
-        if world == "math"
-        else {}
-    )
-    table.row(
-        f"vote/{world} one sample",
-        [
-            100 * statistics.mean(float(v["verified"]) for samples in run for v in samples)
-            for run in runs
-        ],
-        note=f"mean of {table.a.samples}",
-        paper=paper.get("one sample", ""),
-    )
-    for n in sorted({min(n, table.a.samples) for n in (4, 8, 16, table.a.samples)}):
-        chosen = [[vote([Vote(**v) for v in samples[:n]]) for samples in run] for run in runs]
-        right_ = {
-            rule: [
-                [float(found[rule] is not None and found[rule].verified) for found in run]
-                for run in chosen
-            ]
-            for rule in RULES
-        }
+    n_most = table.a.samples
+    paper = PAPER_VOTES if world == "math" else {}
+    every = [[float(v["verified"]) for samples in run for v in samples] for run in runs]
+    more = dict(note=f"mean of {n_most}", paper=paper.get("one sample", ""))
+    table.row(f"vote/{world} one sample", percent(every), **more)
+    for n in sorted({min(n, n_most) for n in (4, 8, 16, n_most)}):
+        verified: dict[str, list[list[float]]] = {rule: [] for rule in RULES}  # a list per run
+        for run in runs:
+            chosen = [vote([Vote(**v) for v in samples[:n]]) for samples in run]
+            for rule in RULES:
+                winners = [found[rule] for found in chosen]
+                verified[rule].append([float(v is not None and v.verified) for v in winners])
         for rule in RULES:
-            table.row(
-                f"vote/{world} {rule} of {n}",
-                [100 * statistics.mean(run) for run in right_[rule]],
-                paper=paper.get(rule, "") if n == 32 else "",
-            )
+            paper_value = paper.get(rule, "") if n == 32 else ""
+            table.row(f"vote/{world} {rule} of {n}", percent(verified[rule]), paper=paper_value)
         for rule in ("ICS-filtered", "head-weighted", "least energy"):
-            table.against(
-                f"vote/{world} {rule} − majority of {n}",
-                right_[rule],
-                right_["majority"],
-                goal="≥ 3.4" if n == 32 and rule != "least energy" else "",
-            )
-
-
-def total(run: list[dict], what: str) -> float:
-    return sum(e["cost"][what] for e in run)
+            goal = "≥ 3.4" if n == 32 and rule != "least energy" else ""
+            name = f"vote/{world} {rule} − majority of {n}"
+            table.difference(name, verified[rule], verified["majority"], goal=goal)
 
 
 def modes_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> None:
-    paper = {
-        "fast": ("58.4", "1.0"),
-        "reason": ("73.1", "3.8"),
-        "hybrid": ("71.8", "1.4"),
-    }  # success, cost
-    success = lambda name: [[float(e["verified"]) for e in run[name]] for run in runs]
+    # -- success and cost of each
     for name in runs[0]:
-        rate = statistics.mean(
-            sum(e["reasoned"] for e in run[name]) / sum(e["steps"] for e in run[name])
-            for run in runs
-        )
-        table.row(
-            f"hybrid/{world} {name}: success",
-            [100 * statistics.mean(run) for run in success(name)],
-            note=f"{rate:.0%} of the steps thought about",
-            paper=paper.get(name, ("",))[0],
-        )
-        table.row(
-            f"hybrid/{world} {name}: FLOPs",
-            [total(run[name], "flops") / total(run["fast"], "flops") for run in runs],
-            "× fast",
-            paper=paper.get(name, ("", ""))[1],
-        )
-        if name in paper:
-            table.row(
-                f"hybrid/{world} {name}: seconds",
-                [total(run[name], "seconds") / total(run["fast"], "seconds") for run in runs],
-                "× fast",
-                note=f"{table.a.batch} episodes together",
-            )
+        note = f"{share_of_steps(runs, name, 'reasoned'):.0%} of the steps thought about"
+        more = dict(note=note, paper=PAPER_SUCCESS.get(name, ""))
+        table.row(f"hybrid/{world} {name}: success", percent(success(runs, name)), **more)
+        cost = relative_cost(runs, name, "fast")
+        table.row(f"hybrid/{world} {name}: FLOPs", cost, "× fast", paper=PAPER_COST.get(name, ""))
+        if name in PAPER_COST:
+            seconds = relative_cost(runs, name, "fast", "seconds")
+            note = f"{table.a.batch} episodes together"
+            table.row(f"hybrid/{world} {name}: seconds", seconds, "× fast", note=note)
+
+    # -- against fast, and the gate against others
     for name in ("reason", "hybrid"):
-        gained = [
-            place
-            for place, (fast, other) in enumerate(zip(runs[0]["fast"], runs[0][name]))
-            if other["verified"] and not fast["verified"]
-        ]
+        gained = []
+        for number, (fast, other) in enumerate(zip(runs[0]["fast"], runs[0][name])):
+            if other["verified"] and not fast["verified"]:
+                gained.append(str(number))
         print(
-            f"  {name} succeeds where fast fails (python sample.py --think --world {world} --task …): {', '.join(map(str, gained[:20])) or 'nowhere'}"
+            f"  {name} succeeds where fast fails (python sample.py --think --world {world} "
+            f"--task …): {', '.join(gained[:20]) or 'nowhere'}"
         )
-        table.against(f"hybrid/{world} {name} − fast", success(name), success("fast"))
+        ours, theirs = success(runs, name), success(runs, "fast")
+        table.difference(f"hybrid/{world} {name} − fast", ours, theirs)
     for rate in RATES:
         for other in ("random", "entropy"):
-            table.against(
-                f"hybrid/{world} gate − {other} gate at {rate}",
-                success(f"gate {rate}"),
-                success(f"{other} {rate}"),
-            )
-    best = max(
-        RATES,
-        key=lambda rate: (
-            statistics.mean(map(statistics.mean, success(f"gate {rate}")))
-            >= 0.98 * statistics.mean(map(statistics.mean, success("reason"))),
-            -rate,
-        ),
-    )
-    for name, note in (
-        ("hybrid", "τ as the heads came"),
-        (f"gate {best}", "the least rate that keeps 98% on these tasks, or else the least"),
-    ):
-        table.row(
-            f"hybrid/{world} {name} of reason's success",
-            [
-                100 * statistics.mean(o) / max(statistics.mean(t), 1e-9)
-                for o, t in zip(success(name), success("reason"))
-            ],
-            goal="≥ 98",
-            note=note,
-        )
-        table.row(
-            f"hybrid/{world} {name} of reason's cost",
-            [100 * total(run[name], "flops") / total(run["reason"], "flops") for run in runs],
-            goal="≤ 40",
-        )
+            ours, theirs = success(runs, f"gate {rate}"), success(runs, f"{other} {rate}")
+            table.difference(f"hybrid/{world} gate − {other} gate at {rate}", ours, theirs)
+
+    # -- the least rate that keeps what reason has
+    reason = percent(success(runs, "reason"))
+    best = min(RATES)
+    for rate in sorted(RATES):
+        if statistics.mean(percent(success(runs, f"gate {rate}"))) >= 0.98 * statistics.mean(
+            reason
+        ):
+            best = rate
+            break
+    notes = {
+        "hybrid": "τ as the heads came",
+        f"gate {best}": "the least rate that keeps 98% on these tasks, or else the least",
+    }
+    for name, note in notes.items():
+        pairs = zip(percent(success(runs, name)), reason)
+        kept_share = [100 * mine / max(other, 1e-7) for mine, other in pairs]
+        more = dict(goal="≥ 98", note=note)
+        table.row(f"hybrid/{world} {name} of reason's success", kept_share, **more)
+        cost = [100 * ratio for ratio in relative_cost(runs, name, "reason")]
+        table.row(f"hybrid/{world} {name} of reason's cost", cost, goal="≤ 40")
 
 
 def ablations_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> None:
-    success = lambda name: [[float(e["verified"]) for e in run[name]] for run in runs]
     for name in runs[0]:
-        fallback = statistics.mean(
-            sum(e["fallback"] for e in run[name]) / sum(e["steps"] for e in run[name])
-            for run in runs
-        )
-        cost = statistics.mean(
-            total(run[name], "flops") / total(run["whole"], "flops") for run in runs
-        )
-        table.row(
-            f"ablation/{world} {name}",
-            [100 * statistics.mean(run) for run in success(name)],
-            note=f"{cost:.2f} × the FLOPs, {fallback:.0%} of the steps fell back",
-        )
+        fallback = share_of_steps(runs, name, "fallback")
+        cost = statistics.mean(relative_cost(runs, name, "whole"))
+        note = f"{cost:.2f} × the FLOPs, {fallback:.0%} of the steps fell back"
+        table.row(f"ablation/{world} {name}", percent(success(runs, name)), note=note)
         if name != "whole":
-            table.against(f"ablation/{world} {name} − whole", success(name), success("whole"))
+            ours, theirs = success(runs, name), success(runs, "whole")
+            table.difference(f"ablation/{world} {name} − whole", ours, theirs)
+
+
+# --------------------------------------------------------------------------------------- equation 9
+
+
+def mean_or_nan(values: list[bool]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
 def rates_of(episodes: list[list[list[bool]]]) -> dict[str, float]:
-    """ε, α, β, ε_r and equation 9's ε′ from checked steps [first right, accepted, taken right];
-
-    NaN where there was nothing to count.
+    """ε, α, β, ε_r and equation 9's ε′ from checked steps [first right, accepted, taken right]; NaN
+    where there was nothing to count.
     """
     steps = [step for episode in episodes for step in episode]
-    mean = lambda values: float(np.mean(values)) if len(values) else float("nan")
-    e, a, b = (
-        mean([not f for f, _, _ in steps]),
-        mean([not ok for f, ok, _ in steps if not f]),
-        mean([ok for f, ok, _ in steps if f]),
-    )
-    r = mean([not taken for _, ok, taken in steps if not ok])
-    return {
-        "ε": e,
-        "α": a,
-        "β": b,
-        "ε_r": r,
-        "ε′": e * (1 - a) + (e * a + (1 - e) * (1 - b)) * (0.0 if r != r else r),
-    }
+    epsilon = mean_or_nan([not first for first, _, _ in steps])
+    alpha = mean_or_nan([not accepted for first, accepted, _ in steps if not first])
+    beta = mean_or_nan([accepted for first, accepted, _ in steps if first])
+    epsilon_r = mean_or_nan([not taken for _, accepted, taken in steps if not accepted])
+    rejected = epsilon * alpha + (1 - epsilon) * (1 - beta)
+    revised_wrong = rejected * (0.0 if np.isnan(epsilon_r) else epsilon_r)
+    checked = epsilon * (1 - alpha) + revised_wrong
+    return {"ε": epsilon, "α": alpha, "β": beta, "ε_r": epsilon_r, "ε′": checked}
 
 
 def survival(episodes: list[list[bool]], draws: int, rng: random.Random) -> list[float]:
@@ -487,11 +417,11 @@ def survival(episodes: list[list[bool]], draws: int, rng: random.Random) -> list
     """
     alive = [0] * len(HORIZONS)
     for _ in range(draws):
-        length, fine = 0, True
-        while fine and length < HORIZONS[-1]:
-            for ok in rng.choice(episodes):
-                if not ok:
-                    fine = False
+        length = 0
+        right = True
+        while right and length < HORIZONS[-1]:
+            for right in rng.choice(episodes):
+                if not right:
                     break
                 length += 1
         for place, horizon in enumerate(HORIZONS):
@@ -499,171 +429,125 @@ def survival(episodes: list[list[bool]], draws: int, rng: random.Random) -> list
     return [count / draws for count in alive]
 
 
-def horizon_table(table: Table, world: str, runs: list[dict[str, list]]) -> dict[str, np.ndarray]:
-    """Constants from the even tasks, survival on the odd ones; the interval is over 200 bootstrap
-    draws of the odd tasks. Returns what the picture shows.
+def measured_survival(episodes: list[list[bool]], rng: random.Random) -> dict[str, np.ndarray]:
+    """Survival over HORIZONS, and its 95% interval over 200 bootstrap draws of the episodes."""
+    draws = []
+    for _ in range(200):
+        draws.append(survival(rng.choices(episodes, k=len(episodes)), 200, rng))
+    low, high = np.quantile(np.array(draws), (0.025, 0.975), 0)
+    return dict(measured=np.array(survival(episodes, 5000, rng)), low=low, high=high)
+
+
+def horizon_table(
+    table: Table, world: str, runs: list[dict[str, list]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Constants from the even tasks, survival on the odd ones. Returns what the picture shows, for
+    the plain and the checked agent.
     """
-    halves = [{name: (run[name][::2], run[name][1::2]) for name in run} for run in runs]
-    pooled = {
-        name: tuple([e for h in halves for e in h[name][half] if e] for half in (0, 1))
-        for name in ("plain", "checked")
-    }
-    constants = [rates_of(h["checked"][0]) for h in halves]
+    # -- the constants, and the checked step's error beside its prediction
+    constants = [rates_of(run["checked"][::2]) for run in runs]
     for name in ("ε", "α", "β", "ε_r", "ε′"):
-        table.row(
-            f"equation 9/{world} {name}",
-            [100 * c[name] for c in constants],
-            note=""
-            if name != "ε′"
-            else "foretold for the checked agent's step, from the four above",
-        )
-    whole = rates_of(pooled["checked"][0])
-    plain_error = float(np.mean([not ok for e in pooled["plain"][0] for (ok,) in e]))
-    table.row(
-        f"equation 9/{world} ε′ measured",
-        [
-            100 * float(np.mean([not taken for e in h["checked"][1] for _, _, taken in e]))
-            for h in halves
-        ],
-        note="on the other half",
-    )
-    rng, shown = random.Random(0), {}
-    for name, episodes, error in (
-        ("plain", [[ok for (ok,) in e] for e in pooled["plain"][1]], plain_error),
-        ("checked", [[taken for _, _, taken in e] for e in pooled["checked"][1]], whole["ε′"]),
-    ):
-        draws = np.array(
-            [survival(rng.choices(episodes, k=len(episodes)), 200, rng) for _ in range(200)]
-        )
-        shown[name], shown[f"{name} low"], shown[f"{name} high"] = (
-            np.array(survival(episodes, 5000, rng)),
-            *np.quantile(draws, (0.025, 0.975), 0),
-        )
-        shown[f"{name} foretold"] = (1 - error) ** np.array(HORIZONS)
-        inside = (shown[f"{name} foretold"] >= shown[f"{name} low"]) & (
-            shown[f"{name} foretold"] <= shown[f"{name} high"]
-        )
+        note = "predicted for the checked agent's step, from the four above" if name == "ε′" else ""
+        values = [100 * rates[name] for rates in constants]
+        table.row(f"equation 9/{world} {name}", values, note=note)
+    errors = []
+    for run in runs:
+        taken = [step[2] for episode in run["checked"][1::2] for step in episode]
+        errors.append(100 * (1 - float(np.mean(taken))))
+    table.row(f"equation 9/{world} ε′ measured", errors, note="on the other half")
+
+    # -- how far each agent gets; all runs' episodes together, an episode as [right, …]
+    even, odd = {}, {}
+    for name in ("plain", "checked"):
+        even[name] = [episode for run in runs for episode in run[name][::2] if episode]
+        odd[name] = [episode for run in runs for episode in run[name][1::2] if episode]
+    plain_error = mean_or_nan([not right for episode in even["plain"] for (right,) in episode])
+    error = {"plain": plain_error, "checked": rates_of(even["checked"])["ε′"]}
+    rng = random.Random(0)
+    shown = {}
+    for name in ("plain", "checked"):
+        episodes = [[step[-1] for step in episode] for episode in odd[name]]
+        curve = measured_survival(episodes, rng)
+        curve["predicted"] = (1 - error[name]) ** np.array(HORIZONS)
+        shown[name] = curve
         for horizon in (1, 5, 10, 20):
-            place = HORIZONS.index(horizon)
-            table.row(
-                f"equation 9/{world} {name}, {horizon} steps",
-                [100 * shown[name][place]],
-                note=f"95% {100 * shown[f'{name} low'][place]:.1f} to {100 * shown[f'{name} high'][place]:.1f}; foretold {100 * shown[f'{name} foretold'][place]:.1f}",
-            )
-        table.row(
-            f"equation 9/{world} {name}: horizons inside",
-            [100 * float(inside.mean())],
-            note="share of the horizons 1–20 at which the formula is within the measured interval",
-            goal="100",
-        )
+            at = {key: 100 * values[HORIZONS.index(horizon)] for key, values in curve.items()}
+            interval = f"95% {at['low']:.1f} to {at['high']:.1f}"
+            note = f"{interval}; predicted {at['predicted']:.1f}"
+            table.row(f"equation 9/{world} {name}, {horizon} steps", [at["measured"]], note=note)
+        inside = (curve["predicted"] >= curve["low"]) & (curve["predicted"] <= curve["high"])
+        note = "share of the horizons 1–20 at which the formula is within the measured interval"
+        name = f"equation 9/{world} {name}: horizons inside"
+        table.row(name, [100 * float(inside.mean())], note=note, goal="100")
     return shown
 
 
-def picture(
-    world: str,
-    modes: list[dict[str, list[dict]]] | None,
-    horizon: dict[str, np.ndarray] | None,
-    path: Path,
-) -> None:
-    """What each gate gains over fast against its cost; and how long the plain and the checked agent
-    stay right, measured and foretold.
-    """
+# ------------------------------------------------------------------------------------------ picture
+
+
+def draw_modes(axis, world: str, runs: list[dict[str, list[dict]]]) -> None:
+    """What each gate gains over fast, with 95% intervals, against its cost."""
+
+    def point(name: str) -> tuple[float, float, float, float]:
+        """Cost, gain over fast on the same tasks, and how far its interval reaches down and up."""
+        ours, theirs = success(runs, name), success(runs, "fast")
+        mean, low, high = bootstrap(sum(ours, []), sum(theirs, []))
+        cost = statistics.mean(relative_cost(runs, name, "fast"))
+        return cost, mean, max(0, mean - low), max(0, high - mean)
+
+    labels = {"gate": "equation 7's gate", "entropy": "entropy gate", "random": "random gate"}
+    colours = {"gate": "tab:blue", "entropy": "tab:green", "random": "tab:gray"}
+    styles = {"gate": "o-", "entropy": "s--", "random": "^:"}
+    for name, label in labels.items():
+        variants = ["fast", *(f"{name} {rate}" for rate in RATES), "reason"]
+        cost, gain, below, above = zip(*map(point, variants))
+        look = dict(fmt=styles[name], color=colours[name], label=label)
+        look |= dict(markersize=4, elinewidth=0.8, capsize=2)
+        axis.errorbar(cost, gain, (below, above), **look)
+    for name, offset in (("fast", (4, -12)), ("reason", (-42, 6))):
+        axis.annotate(name, point(name)[:2], textcoords="offset points", xytext=offset)
+    axis.axhline(0, color="black", linewidth=0.5)
+    axis.set(
+        xlabel="forward FLOPs, × fast",
+        ylabel="points over fast, with 95% intervals",
+        title=f"hybrid mode, {world} tasks",
+    )
+    axis.legend(frameon=False)
+
+
+def draw_horizon(axis, curves: dict[str, dict[str, np.ndarray]]) -> None:
+    """How long the plain and the checked agent stay right, measured and predicted."""
+    colours = {"plain": "tab:orange", "checked": "tab:blue"}
+    formulas = {"plain": "(1 − ε)$^T$", "checked": "(1 − ε′)$^T$, equation 9"}
+    for name, curve in curves.items():
+        percents = {key: 100 * values for key, values in curve.items()}
+        colour = colours[name]
+        band = dict(color=colour, alpha=0.2, linewidth=0)
+        axis.fill_between(HORIZONS, percents["low"], percents["high"], **band)
+        dots = dict(color=colour, markersize=4, label=f"{name}, measured")
+        axis.plot(HORIZONS, percents["measured"], "o", **dots)
+        axis.plot(HORIZONS, percents["predicted"], "-", color=colour, label=formulas[name])
+    axis.set(
+        xlabel="steps",
+        ylabel="still right (%)",
+        title="how far an agent gets",
+        ylim=(0, 100),
+        xticks=(1, 5, 10, 15, 20),
+    )
+    axis.legend(frameon=False)
+
+
+def picture(panels: list[Callable], path: Path) -> None:
+    """A figure of panels side by side; each is a function that draws on an axis."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(
-        1,
-        bool(modes) + bool(horizon),
-        figsize=(5.5 * (bool(modes) + bool(horizon)), 4),
-        layout="constrained",
-        squeeze=False,
-    )
-    panels = iter(axes[0])
-    if modes:
-        axis = next(panels)
-        verified = lambda name: [float(e["verified"]) for run in modes for e in run[name]]
-
-        def points(names: list[str]) -> tuple[list[float], list[float], np.ndarray]:
-            """Cost, gain over fast on the same tasks, and its 95% interval's reach below and above,
-            (2, names).
-            """
-            gains = [bootstrap(verified(name), verified("fast")) for name in names]
-            cost = [
-                statistics.mean(
-                    total(run[name], "flops") / total(run["fast"], "flops") for run in modes
-                )
-                for name in names
-            ]
-            return (
-                cost,
-                [mean for mean, _, _ in gains],
-                np.maximum(0, [(mean - low, high - mean) for mean, low, high in gains]).T,
-            )
-
-        for name, colour, style in (
-            ("gate", "tab:blue", "o-"),
-            ("entropy", "tab:green", "s--"),
-            ("random", "tab:gray", "^:"),
-        ):
-            cost, gain, reach = points(["fast", *(f"{name} {rate}" for rate in RATES), "reason"])
-            axis.errorbar(
-                cost,
-                gain,
-                reach,
-                fmt=style,
-                color=colour,
-                markersize=4,
-                elinewidth=0.8,
-                capsize=2,
-                label={"gate": "equation 7's gate"}.get(name, f"{name} gate"),
-            )
-        for name, place in (("fast", (4, -12)), ("reason", (-42, 6))):
-            (cost,), (gain,), _ = points([name])
-            axis.annotate(name, (cost, gain), textcoords="offset points", xytext=place)
-        axis.axhline(0, color="black", linewidth=0.5)
-        axis.set(
-            xlabel="forward FLOPs, × fast",
-            ylabel="points over fast, with 95% intervals",
-            title=f"hybrid mode, {world} tasks",
-        )
-        axis.legend(frameon=False)
-    if horizon:
-        axis = next(panels)
-        for name, colour in (("plain", "tab:orange"), ("checked", "tab:blue")):
-            axis.fill_between(
-                HORIZONS,
-                100 * horizon[f"{name} low"],
-                100 * horizon[f"{name} high"],
-                color=colour,
-                alpha=0.2,
-                linewidth=0,
-            )
-            axis.plot(
-                HORIZONS,
-                100 * horizon[name],
-                "o",
-                color=colour,
-                markersize=4,
-                label=f"{name}, measured",
-            )
-            axis.plot(
-                HORIZONS,
-                100 * horizon[f"{name} foretold"],
-                "-",
-                color=colour,
-                label={"plain": "(1 − ε)$^T$", "checked": "(1 − ε′)$^T$, equation 9"}[name],
-            )
-        axis.set(
-            xlabel="steps",
-            ylabel="still right (%)",
-            title="how far an agent gets",
-            ylim=(0, 100),
-            xticks=(1, 5, 10, 15, 20),
-        )
-        axis.legend(frameon=False)
-    for axis in axes[0]:
+    size = (5.5 * len(panels), 4)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
+    for axis, draw in zip(axes[0], panels):
+        draw(axis)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -671,9 +555,7 @@ def picture(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--runs", default="out/toy/thinking", help="folders, with commas: one a seed"
-    )
+    parser.add_argument("--runs", default="out/toy/thinking", help="folders, with commas")
     parser.add_argument("--tasks", type=int, default=300)
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--room", type=int, default=384)
@@ -684,31 +566,27 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="record and draw nothing")
     a = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
-    minds = [Mind(run, a) for run in a.runs.split(",")]
-    table, shown = Table(a, len(minds)), {}
+    runs = [Run(folder, a) for folder in a.runs.split(",")]
+    table = Table(a, len(runs))
+    panels = []
     for part in a.parts.split(","):
         for world in a.vote_worlds.split(",") if part == "votes" else [a.world]:
-            found = [kept(mind, part, world) for mind in minds]
-            print(f"\n{part}, {world}: {a.tasks} tasks, {len(minds)} runs")
-            shown[part] = (
-                dict(
-                    votes=votes_table,
-                    modes=modes_table,
-                    ablations=ablations_table,
-                    horizon=horizon_table,
-                )[part](table, world, found),
-                found,
-            )
-    if not a.dry and {"modes", "horizon"} & shown.keys():
-        picture(
-            a.world,
-            shown["modes"][1] if "modes" in shown else None,
-            shown["horizon"][0] if "horizon" in shown else None,
-            results.ROOT / "docs" / "hybrid.png",
-        )
-        print(
-            "drawn: docs/hybrid.png; python -m support.result_tables puts the records into the tables"
-        )
+            found = [kept(run, part, world) for run in runs]
+            print(f"\n{part}, {world}: {a.tasks} tasks, {len(runs)} runs")
+            if part == "votes":
+                votes_table(table, world, found)
+            elif part == "modes":
+                modes_table(table, world, found)
+                panels.append(lambda axis, found=found: draw_modes(axis, a.world, found))
+            elif part == "ablations":
+                ablations_table(table, world, found)
+            else:
+                curves = horizon_table(table, world, found)
+                panels.append(lambda axis, curves=curves: draw_horizon(axis, curves))
+    if panels and not a.dry:
+        picture(panels, result_tables.ROOT / "docs" / "hybrid.png")
+        print("drawn: docs/hybrid.png")
+        print("python -m support.result_tables puts the records into the tables")
 
 
 if __name__ == "__main__":

@@ -29,10 +29,11 @@ import torch
 
 from support import checkpoint
 from support import settings
-from support import data
+from support.token_files import token_files
 from support import result_tables as results
-from support import runtime
-from support import tokenizer
+from support import machine
+from support.log import read_log
+from support import tokenizer, tokenizer_folder
 
 FOLDER = ROOT / "out" / "learning"
 
@@ -61,7 +62,7 @@ def train(config: str, out: Path, seed: int, steps: int, *more: str) -> float:
         if checkpoint.checkpoints(out):
             command.append("--resume")
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return next(r["bits_per_byte"] for r in reversed(runtime.read_log(out)) if "bits_per_byte" in r)
+    return next(r["bits_per_byte"] for r in reversed(read_log(out)) if "bits_per_byte" in r)
 
 
 def milliseconds(config: str, out: Path) -> float:
@@ -77,9 +78,9 @@ def milliseconds(config: str, out: Path) -> float:
         "--train.log-every",
         "5",
         "--train.compile",
-        "on" if runtime.can_compile("cpu") else "off",
+        "on" if machine.can_compile("cpu") else "off",
     )
-    return min(r["ms"] for r in runtime.read_log(out)[1:] if "ms" in r)
+    return min(r["ms"] for r in read_log(out)[1:] if "ms" in r)
 
 
 def auroc(score: np.ndarray, positive: np.ndarray) -> float:
@@ -99,7 +100,7 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 def gate_separation(out: Path) -> float:
     """AUROC of a run's gate over held-out sources: prose (docstrings, comments) against code."""
     model, config, _ = checkpoint.load_run(out)
-    _, held_out = data.prepare(config.data, tokenizer.load(config.data.tokenizer))
+    _, held_out = token_files(config.data, tokenizer_folder.load_tokenizer(config.data.tokenizer))
     tokens = torch.from_numpy(held_out.tokens.astype(np.int64))[None]
     starts = np.flatnonzero(held_out.tokens == tokenizer.toy().end_of_text)
     sources = np.zeros(len(held_out.tokens), bool)

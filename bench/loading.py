@@ -18,19 +18,19 @@ from support import result_tables as results
 
 LOAD = """
 import sys, threading, torch
-from support import checkpoint
+from support.qwen import load_qwen
 def resident():
     status = open("/proc/self/status").read()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 dtype = getattr(torch, sys.argv[2])
-checkpoint.load_qwen(sys.argv[1] + "/tiny", dtype)
+load_qwen(sys.argv[1] + "/tiny", dtype)
 before, peak, done = resident(), [0], threading.Event()
 def watch():
     while not done.wait(0.002):
         peak[0] = max(peak[0], resident())
 thread = threading.Thread(target=watch)
 thread.start()
-model = checkpoint.load_qwen(sys.argv[1] + "/large", dtype)
+model = load_qwen(sys.argv[1] + "/large", dtype)
 done.set()
 thread.join()
 print((peak[0] - before) / sum(p.nbytes for p in model.parameters()))

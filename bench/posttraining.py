@@ -5,17 +5,21 @@ Each seed is a lineage of its own (weights, data, tasks and draws differ; the he
 same for all). Resumable: what is finished is kept, what was stopped goes on. The ablations start
 from the runs that their counterparts start from, and get as many optimiser steps:
 
-    without-negatives     stage distill without corrections of hard negatives; to be compared with distilled
-    without-reflection    the steps of stage reflect spent on going on with stage distill instead, at the same rates, on
-                          fresh teacher trajectories; with reflected
-    without-preferences   stage dpo with β = 0: the chosen messages and the replayed episodes are learnt, nothing is rejected; with safe
-    grpo                  stage ppo with group-relative advantages, without a value head; with sage
+    without-negatives     stage distill without corrections of hard negatives; beside distilled
+    without-reflection    as many steps of stage distill, at the same rates, on fresh trajectories,
+                          as stage reflect has; beside reflected
+    without-preferences   stage dpo with β = 0: chosen messages and replayed episodes are learnt,
+                          nothing is rejected; beside safe
+    grpo                  stage ppo with group-relative advantages, no value head; beside sage
 
-    python bench/posttraining.py                 3 seeds; prints and records docs/results/posttraining.json
-    python bench/posttraining.py --only 2        trains and measures one seed and records nothing; several at once, each on a core of its own, are quicker
+    python bench/posttraining.py              3 seeds; records docs/results/posttraining.json
+    python bench/posttraining.py --only 2     trains and measures one seed and records nothing; one
+                                              process per core is quicker
     python bench/posttraining.py --only 1 --ablations
-    python bench/posttraining.py --record        trains nothing: records what the lineages in the folder have measured so far, also a copy of out/toy that was put there
-    python bench/posttraining.py --last safe     without stage ppo; --seeds and --folder say how many lineages, and where
+    python bench/posttraining.py --record     trains nothing: records what the lineages in the
+                                              folder have measured, also a copy of out/toy
+    python bench/posttraining.py --last safe  without stage ppo; --seeds and --folder say how many
+                                              lineages, and where
 """
 
 import argparse
@@ -31,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 from support import checkpoint
 from support import settings
 from support import result_tables as results
-from eval import VERSION
+from eval import FIGURES_VERSION
 from support.training_run import STAGES
 
 ABLATIONS = ("without-negatives", "without-reflection", "without-preferences", "grpo")
@@ -69,11 +73,9 @@ def words(seed: int, lineages: Path) -> list[str]:
 
 def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     """Train a seed's stages, or what is left of them, and measure them."""
-    base, out, c = (
-        lineages / f"seed{seed}" / "base",
-        words(seed, lineages),
-        settings.from_file("config/toy.py"),
-    )
+    base = lineages / f"seed{seed}" / "base"
+    out = words(seed, lineages)
+    c = settings.from_file("config/toy.py")
     if (
         not checkpoint.checkpoints(base)
         or checkpoint.read_meta(checkpoint.latest(base))[0]["step"] < c.train.steps
@@ -90,61 +92,23 @@ def lineage(seed: int, lineages: Path, ablations: bool, last: str) -> None:
     call("distill.py", *out, "--resume")
     call("rl.py", *out, "--resume", *(["--stage", "dpo"] if last == "safe" else []))
     if ablations:
+        d = c.distill
+        distill_ablation = ["distill.py", *out, "--resume", "--stage", "distill"]
+        call(*distill_ablation, *"--distill.name without-negatives --distill.correction 0".split())
         call(
-            "distill.py",
-            *out,
-            "--resume",
-            "--stage",
-            "distill",
-            "--distill.name",
-            "without-negatives",
-            "--distill.correction",
-            "0",
+            *distill_ablation,
+            "--distill.name=without-reflection",
+            f"--distill.start={base.parent / 'distilled'}",
+            f"--distill.seed={10 + seed}",
+            f"--distill.steps={d.reflect_steps}",
+            f"--distill.trajectories={20 * d.reflect_steps}",
+            f"--distill.learning-rate={d.reflect_rate * d.learning_rate}",
+            f"--distill.muon-learning-rate={d.reflect_rate * d.muon_learning_rate}",
         )
-        call(
-            "distill.py",
-            *out,
-            "--resume",
-            "--stage",
-            "distill",
-            "--distill.name",
-            "without-reflection",
-            "--distill.start",
-            str(base.parent / "distilled"),
-            "--distill.seed",
-            str(10 + seed),
-            "--distill.steps",
-            str(c.distill.reflect_steps),
-            "--distill.trajectories",
-            str(20 * c.distill.reflect_steps),
-            "--distill.learning-rate",
-            str(c.distill.reflect_rate * c.distill.learning_rate),
-            "--distill.muon-learning-rate",
-            str(c.distill.reflect_rate * c.distill.muon_learning_rate),
-        )
-        call(
-            "rl.py",
-            *out,
-            "--resume",
-            "--stage",
-            "dpo",
-            "--dpo.name",
-            "without-preferences",
-            "--dpo.beta",
-            "0",
-        )
+        rl_ablation = ["rl.py", *out, "--resume"]
+        call(*rl_ablation, *"--stage dpo --dpo.name without-preferences --dpo.beta 0".split())
         if last == "sage":
-            call(
-                "rl.py",
-                *out,
-                "--resume",
-                "--stage",
-                "ppo",
-                "--ppo.name",
-                "grpo",
-                "--ppo.advantage",
-                "group",
-            )
+            call(*rl_ablation, *"--stage ppo --ppo.name grpo --ppo.advantage group".split())
     call(
         "eval.py",
         *out,
@@ -171,7 +135,7 @@ def record(lineages: Path) -> None:
         str, dict[str, list[tuple[float, int]]]
     ] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
-    wanted = settings.from_file("config/toy.py").eval.tasks, "test", VERSION
+    wanted = settings.from_file("config/toy.py").eval.tasks, "test", FIGURES_VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
             if not (measured := checkpoint.latest(run) / "eval.json").exists():
@@ -180,7 +144,8 @@ def record(lineages: Path) -> None:
             found = tuple(stored["settings"].get(key) for key in ("tasks", "split", "version"))
             if found != wanted:
                 print(
-                    f"left out: {folder.name}/{run.name}, measured with tasks, split and version of eval.py {found}; wanted {wanted}"
+                    f"left out: {folder.name}/{run.name}, measured with tasks, split and version "
+                    f"of eval.py {found}; wanted {wanted}"
                 )
                 continue
             commits.setdefault(run.name, set()).add(
@@ -210,7 +175,8 @@ def record(lineages: Path) -> None:
                 command="python bench/posttraining.py" + " --ablations" * (stage in ABLATIONS),
             )
     print(
-        "recorded docs/results/posttraining.json; python -m support.result_tables puts it into the tables"
+        "recorded docs/results/posttraining.json; "
+        "python -m support.result_tables puts it into the tables"
     )
 
 
@@ -234,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    settings.run_script(main)

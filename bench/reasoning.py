@@ -1,15 +1,16 @@
 """Inverse reasoning, measured on tasks whose names and phrasings training has never seen (paper
 §4.2, §5).
 
-    python bench/reasoning.py out/toy/thinking                     one lineage's heads; records docs/results/reasoning.json
-    python bench/reasoning.py out/lineages/seed*/thinking          several: mean ± std over them
-    python bench/reasoning.py out/toy/thinking --tasks 40 --dry    tries it out, records nothing
+    python bench/reasoning.py out/toy/thinking                   one lineage's heads
+    python bench/reasoning.py out/lineages/seed*/thinking        several: mean ± std over them
+    python bench/reasoning.py out/toy/thinking --tasks 40 --dry  tries it out, records nothing
 
-Heads (equation 6). On the agent's own steps, sampled with faults, how well each part of the
+ThinkingHeads (equation 6). On the agent's own steps, sampled with faults, how well each part of the
 confidence vector tells right from wrong (AUROC), and how true its
 probabilities are (expected calibration error, 15 bins of equal mass); AUROC also on hard negatives
 against the expert's calls. Beside the head stand
-    linear probe                 logistic regression on the decoder's last hidden state of the step, from the head's own training data
+    linear probe                 logistic regression on the decoder's hidden state at the step's last
+                                 token, from the head's own training data
     probe and token figures      the same with the four figures of the step's tokens added
     mean, least log-probability, mean entropy      of the step's tokens, no training at all
 all calibrated on the head's own validation data, with a temperature and an offset each. Differences
@@ -36,7 +37,14 @@ from support import checkpoint
 from support import settings
 from support import result_tables as results
 from config import UserError
-from heads import about, consistency, examine, first_tasks, sample_examples
+from heads import (
+    consistency,
+    evaluate_steps,
+    first_tasks,
+    negative_steps,
+    own_steps,
+    sample_examples,
+)
 from losses import auroc, calibration_error
 from mch import calibrate, fit_logistic
 from worlds.labels import PART_NAMES, PARTS
@@ -57,8 +65,8 @@ GOALS = {
 class Judged:
     """A lineage's held-out steps:
 
-    `found` (heads.examine), `rows` (their examples), `scores` and `probabilities` (S, 4) of every
-    way to judge them.
+    `found` (heads.evaluate_steps), `rows` (their examples), `scores` and `probabilities` (S, P)
+    of every way to judge them.
     """
 
     def __init__(self, run: Path, tasks: int, trajectories: int):
@@ -67,7 +75,8 @@ class Judged:
         tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
         if not data.exists():
             raise UserError(
-                f"{run} has no steps.jsonl, the data that its heads were trained on: without it there is nothing to train a probe on; make the run with python heads.py config/toy.py"
+                f"{run} has no steps.jsonl, the data that its heads were trained on: without it "
+                "there is nothing to train a probe on; make the run with python heads.py config/toy.py"
             )
         c, d, rows = (
             config.heads,
@@ -75,7 +84,7 @@ class Judged:
             [json.loads(line) for line in data.read_text().splitlines()],
         )
         known, seen = (
-            [row for row in rows if row["part"] == part] for part in ("train", "validation")
+            [row for row in rows if row["use"] == use] for use in ("train", "validation")
         )
         difficulty = Difficulty.of(d, babble=0.0, style=tokenizer.style)
         own, expert = (
@@ -93,7 +102,7 @@ class Judged:
         )
         self.rows = [row for row in drawn if row["steps"]]
         train, validation, self.found = (
-            examine(model, heads, some) for some in (known, seen, self.rows)
+            evaluate_steps(model, heads, some) for some in (known, seen, self.rows)
         )
         calibrated = heads["meta"].confidence(self.found["logits"])
         self.scores, self.probabilities = {"head": calibrated}, {"head": calibrated}
@@ -152,12 +161,12 @@ class Judged:
         validation: dict[str, Tensor],
         seen: list[dict],
     ) -> None:
-        """A further way to judge, calibrated by its scores `before` (S', 4) of the own validation
+        """A further way to judge, calibrated by its scores `before` (S', P) of the own validation
         steps.
         """
         columns = []
         for number, part in enumerate(PARTS):
-            own = about(part, validation, seen)
+            own = own_steps(part, validation, seen)
             temperature, offset = calibrate(before[own, number], validation["labels"][own, number])
             columns.append(torch.sigmoid(scores[:, number] / temperature + offset))
         self.scores[name], self.probabilities[name] = scores, torch.stack(columns, 1)
@@ -166,14 +175,14 @@ class Judged:
         """What is measured: name → (part, which steps (S,))."""
         some = {}
         for number, part in enumerate(PARTS):
-            some[f"{part.name}, own steps"] = number, about(part, self.found, self.rows)
+            some[f"{part.name}, own steps"] = number, own_steps(part, self.found, self.rows)
             if part.negative:
                 some[f"{part.name}, hard negatives"] = (
                     number,
-                    about(part, self.found, self.rows, spoilt=True),
+                    negative_steps(part, self.found, self.rows),
                 )
         success = PART_NAMES.index("success")
-        row, own = self.found["row"], about(PARTS[success], self.found, self.rows)
+        row, own = self.found["row"], own_steps(PARTS[success], self.found, self.rows)
         some["success, last own step"] = (
             success,
             own & torch.cat([row[1:] != row[:-1], torch.ones(1, dtype=torch.bool)]),
@@ -305,9 +314,9 @@ def measure_heads(runs: list[Path], tasks: int, trajectories: int, draws: int, n
                 note=f"paired bootstrap over tasks, {draws} draws",
             )
     for way in judged[0].inverse:
-        print(
-            f"{way}: AUROC of verified episodes {put('inverse', f'{way}, own episodes', [each.inverse[way] for each in judged], tasks, unit='AUROC').strip()}"
-        )
+        scores = [each.inverse[way] for each in judged]
+        cell = put("inverse", f"{way}, own episodes", scores, tasks, unit="AUROC").strip()
+        print(f"{way}: AUROC of verified episodes {cell}")
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 weights in one run; and what a step of stage ppo spends where.
 
 The peer is what one writes with `generate`: prompts padded at the left, every turn generated until
-the slowest row's message ends, the tools' answers appended as text, and the whole conversation read
-again in the next turn. One by one is the same with a batch of 1. Both sides decode greedily; the
-weights have learnt the episodes by heart (a minute of training), so that real ones are played:
-calls, faults, answers, of all lengths.
+the slowest row's message ends, the tools' answers appended, and the whole conversation read again
+in the next turn. One by one is the same with a batch of 1. Both sides decode greedily; the weights
+have learnt the episodes by heart (a minute of training), so that real ones are played: calls,
+faults, answers, of all lengths.
 
-    python bench/rollout.py                                  prints and records docs/results/posttraining.json
-    python bench/rollout.py --episodes 8 --learn 3 --rounds 1 --dry     tries it out in seconds, records nothing
+    python bench/rollout.py             prints and records docs/results/posttraining.json
+    python bench/rollout.py --episodes 8 --learn 3 --rounds 1 --steps 0 --dry     in seconds
 """
 
 import argparse
@@ -19,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,201 +30,173 @@ import support.openmp  # before torch
 import torch
 import transformers
 
-from support import checkpoint
-from support import settings
-from support import result_tables as results
 import rl
+import worlds.tasks
+from agent import EpisodeRow, Rollout, prompt_of, rollouts
+from by_heart import learnt_by_heart
+from model import SAGE
+from support import result_tables, settings
 from support import tokenizer as tokenizers
-from worlds.expert import solve_task
-from agent import Row, prompt_of, rollouts
-from worlds.base import Episode
+from support.qwen import load_qwen
+from support.tokenizer import Tokenizer
+from worlds.base import Episode, Task
 from worlds.difficulty import Difficulty
-from worlds.tasks import draw_task
 
 ROOM = 256  # tokens an episode may add to its prompt
+WORLDS = ("api", "sql", "shell", "safety")
 
 
-def learnt_by_heart(tasks, tokenizer, steps: int) -> transformers.Qwen2ForCausalLM:
-    """A Qwen2 of the toy's size that has seen the expert's episodes of these tasks until it can say
-    them.
-    """
-    torch.manual_seed(0)
-    model = transformers.Qwen2ForCausalLM(
-        transformers.Qwen2Config(
-            vocab_size=1024,
-            hidden_size=128,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=384,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-        )
-    )
-    texts = []
-    for task in tasks:
-        tokens, own = tokenizer.encode_chat(
-            [{"role": "user", "content": task.request}, *solve_task(task)[0]],
-            task.shown_tools(),
-            task.difficulty.style,
-        )
-        texts.append((tokens, [token if mine else -100 for token, mine in zip(tokens, own)]))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(0)
-    for step in range(steps):
-        some = [texts[i] for i in torch.randperm(len(texts), generator=generator)[:8].tolist()]
-        longest = max(len(tokens) for tokens, _ in some)
-        fill = lambda part, blank: torch.tensor(
-            [x[part] + [blank] * (longest - len(x[part])) for x in some]
-        )
-        loss = model(
-            input_ids=fill(0, 0), labels=fill(1, -100)
-        ).loss  # padding at the right: nobody looks at it
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min(1.0, (step + 1) / 20, 1.2 * (steps - step) / steps)
-        optimizer.step()
-        optimizer.zero_grad()
-    print(f"learnt by heart: loss {loss.item():.3f} after {steps} steps")
-    return model.eval()
-
-
-def by_generate(model, tokenizer, tasks, batch: int) -> list:
-    """The episodes as transformers' users drive them: turn by turn, everything read anew each turn."""
+def by_generate(
+    model: transformers.Qwen2ForCausalLM, tokenizer: Tokenizer, tasks: list[Task], batch: int
+) -> list[Rollout]:
+    """The episodes as transformers' users drive them: turn by turn, all read anew each turn."""
     stop = list(tokenizer.stop)
     done = []
     for start in range(0, len(tasks), batch):
-        rows = [
-            Row(task, prompt_of(task, tokenizer), True, torch.zeros(1))
-            for task in tasks[start : start + batch]
-        ]
-        begun = {id(row): row.start for row in rows}
-        while alive := [row for row in rows if not row.rollout.ended]:
-            longest = max(len(row.rollout.tokens) for row in alive)
-            tokens = torch.tensor(
-                [[0] * (longest - len(row.rollout.tokens)) + row.rollout.tokens for row in alive]
-            )
-            mask = torch.tensor(
-                [
-                    [0] * (longest - len(row.rollout.tokens)) + [1] * len(row.rollout.tokens)
-                    for row in alive
-                ]
-            )
-            left = max(ROOM - len(row.rollout.tokens) + begun[id(row)] for row in alive)
+        rows = []
+        for task in tasks[start : start + batch]:
+            rows.append(EpisodeRow(task, tokenizer, prompt_of(task, tokenizer), [], room=ROOM))
+        while alive := [row for row in rows if not row.ended]:
+            # -- every message that is under way, as one batch padded at the left
+            longest = max(len(row.tokens) for row in alive)
+            padding = [longest - len(row.tokens) for row in alive]
+            texts = [[0] * blank + row.tokens for blank, row in zip(padding, alive)]
+            mask = [[0] * blank + [1] * (longest - blank) for blank in padding]
             with torch.no_grad():
-                new = model.generate(
-                    tokens,
-                    attention_mask=mask,
-                    max_new_tokens=left,
+                output = model.generate(
+                    torch.tensor(texts),
+                    attention_mask=torch.tensor(mask),
+                    max_new_tokens=max(row.room for row in alive),
                     do_sample=False,
                     eos_token_id=stop,
                     pad_token_id=0,
-                )[:, longest:].tolist()
-            for row, message in zip(alive, new):
-                end = next(
-                    (place + 1 for place, token in enumerate(message) if token in stop),
-                    len(message),
                 )
-                message = message[: min(end, ROOM - len(row.rollout.tokens) + begun[id(row)])]
-                row.rollout.tokens += message
-                row.rollout.action_mask += [True] * len(message)
-                if message and message[-1] in stop:
-                    row.act(tokenizer, 2, False)
-                    row.rollout.tokens += row.queue
-                    row.rollout.action_mask += [False] * len(row.queue)
-                    row.queue.clear()
-                    row.start = len(row.rollout.tokens)
-                if not row.rollout.ended and len(row.rollout.tokens) - begun[id(row)] >= ROOM:
-                    row.end("length")
+            # -- each row takes its message up to the stop token, acts, and reads the observations
+            for row, message in zip(alive, output[:, longest:].tolist()):
+                for token in message:
+                    if row.forced or row.ended:
+                        break
+                    row.append(token, 0.0, 0.0, stop)
+                while row.forced and not row.ended:
+                    row.append(0, 0.0, 0.0, stop)
         done += [row.rollout for row in rows]
     return done
 
 
-def compare(ours, theirs, tokenizer, tasks, batch: int, rounds: int, note) -> None:
+def compare(
+    ours: SAGE,
+    theirs: transformers.Qwen2ForCausalLM,
+    tokenizer: Tokenizer,
+    tasks: list[Task],
+    *,
+    batch: int,
+    rounds: int,
+    dry: bool,
+) -> None:
+    """Print the speed of rollouts and of the two peers; record the ratios unless `dry`."""
     runners = {
         "rollouts": lambda: rollouts(ours, tokenizer, tasks, 0.0, batch=batch, room=ROOM),
         "generate, batched": lambda: by_generate(theirs, tokenizer, tasks, batch),
         "generate, one by one": lambda: by_generate(theirs, tokenizer, tasks, 1),
     }
-    times, played = {name: [] for name in runners}, {}
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    played: dict[str, list[Rollout]] = {}
     for _ in range(rounds):
-        for name, call in runners.items():
-            start = time.perf_counter()
-            played[name] = call()
-            times[name].append(time.perf_counter() - start)
+        for name, play in runners.items():
+            began = time.perf_counter()
+            played[name] = play()
+            times[name].append(time.perf_counter() - began)
+
+    count = len(tasks)
+    endings = dict(Counter(episode.ended for episode in played["rollouts"]))
     print(
-        f"{len(tasks)} episodes, batch {batch}, {torch.get_num_threads()} threads, {rounds} rounds taken in turns; {dict(Counter(r.ended for r in played['rollouts']))}"
+        f"{count} episodes, batch {batch}, {torch.get_num_threads()} threads, "
+        f"{rounds} rounds taken in turns; {endings}"
     )
+    fastest = count / statistics.median(times["rollouts"])
     for name, seconds in times.items():
-        own, median = sum(sum(r.action_mask) for r in played[name]), statistics.median(seconds)
-        ratios = [theirs / mine for theirs, mine in zip(seconds, times["rollouts"])]
-        same = sum(a.tokens == b.tokens for a, b in zip(played[name], played["rollouts"])) / len(
-            tasks
-        )
-        verified = sum(r.verified for r in played[name]) / len(tasks)
+        median = statistics.median(seconds)
+        ratios = [mine / fast for mine, fast in zip(seconds, times["rollouts"])]
+        ratio = statistics.median(ratios)
+        spread = f"min {min(ratios):.2f} max {max(ratios):.2f}"
+        pairs = list(zip(played[name], played["rollouts"]))
+        same = sum(mine.tokens == fast.tokens for mine, fast in pairs) / count
+        sampled = sum(sum(episode.action_mask) for episode in played[name])
+        verified = sum(episode.verified for episode in played[name]) / count
         print(
-            f"  {name:22} {own / median:8.0f} own tokens/s  {len(tasks) / median:7.2f} episodes/s  {statistics.median(ratios):6.2f} × the time of rollouts (min {min(ratios):.2f} max {max(ratios):.2f}); "
+            f"  {name:22} {sampled / median:8.0f} sampled tokens/s  "
+            f"{count / median:7.2f} episodes/s  {ratio:6.2f} × the time of rollouts ({spread}); "
             f"{same:.0%} of episodes the same, {verified:.0%} verified"
         )
-        if name != "rollouts":
-            note(
+        if name != "rollouts" and not dry:
+            result_tables.record(
+                "posttraining",
                 f"rollout speed/times {name}",
-                round(statistics.median(ratios), 2),
+                round(ratio, 2),
                 unit="×",
-                n=len(tasks),
-                spread=f"min {min(ratios):.2f} max {max(ratios):.2f}",
+                n=count,
+                spread=spread,
                 goal="≥ 8" if "batched" in name else "",
-                note=f"{len(tasks) / statistics.median(times['rollouts']):.1f} episodes/s against {len(tasks) / median:.2f}; {same:.0%} of episodes the same",
+                note=f"{fastest:.1f} episodes/s against {count / median:.2f}; "
+                f"{same:.0%} of episodes the same",
             )
 
 
-def spent(folder: Path, steps: int, note) -> None:
-    """Where a step of stage ppo spends its time, by clocks around rollouts and around the worlds."""
+def time_ppo(folder: Path, steps: int, *, dry: bool) -> None:
+    """Where a step of stage ppo spends its time, by clocks around rollouts and worlds."""
     clock: Counter = Counter()
 
-    def timed(name, function):
+    def clocked(name: str, function: Callable) -> Callable:
         def wrapper(*words, **named):
-            start = time.perf_counter()
+            began = time.perf_counter()
             try:
                 return function(*words, **named)
             finally:
-                clock[name] += time.perf_counter() - start
+                clock[name] += time.perf_counter() - began
 
         return wrapper
 
     config = settings.from_file("config/toy.py")
-    config.out, config.ppo.start, config.ppo.steps, config.ppo.log_every = (
-        str(folder / "lineage" / "base"),
-        str(folder),
-        steps,
-        10**6,
-    )
-    whole = Episode.step, Episode.verify, Episode.__init__, rl.draw, rl.rollouts
-    Episode.step, Episode.verify, Episode.__init__, rl.draw = (
-        timed("worlds", function) for function in whole[:4]
-    )
-    rl.rollouts = timed("rollouts", whole[4])
+    config.out = str(folder / "lineage" / "base")
+    config.ppo.start = str(folder)
+    config.ppo.steps = steps
+    config.ppo.log_every = 10**6
     settings.validate(config)
-    start = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
+    places = [
+        (rl, "rollouts", "rollouts"),
+        (worlds.tasks, "draw_task", "tasks"),
+        (Episode, "__init__", "worlds"),
+        (Episode, "step", "worlds"),
+        (Episode, "verify", "worlds"),
+    ]
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, name in places:
+            wrapper = clocked(name, getattr(owner, attribute))
+            stack.enter_context(mock.patch.object(owner, attribute, wrapper))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        began = time.perf_counter()
         rl.ppo(config)
-    total = time.perf_counter() - start
-    Episode.step, Episode.verify, Episode.__init__, rl.draw, rl.rollouts = whole
-    c = config.ppo
-    shares = {
+        total = time.perf_counter() - began
+
+    seconds = {
         "rollouts": clock["rollouts"] - clock["worlds"],
-        "worlds": clock["worlds"],
-        "update": total - clock["rollouts"],
+        "worlds": clock["worlds"] + clock["tasks"],
+        "update": total - clock["rollouts"] - clock["tasks"],
     }
+    shares = {name: 100 * value / total for name, value in seconds.items()}
+    c = config.ppo
+    words = ", ".join(f"{name} {share:.0f}%" for name, share in shares.items())
     print(
-        f"a step of stage ppo, {c.prompts} tasks × {c.samples} episodes, {c.epochs} epochs: {total / steps:.2f} s, of which "
-        + ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares.items())
+        f"a step of stage ppo, {c.prompts} tasks × {c.samples} episodes, {c.epochs} epochs: "
+        f"{total / steps:.2f} s, of which {words}"
     )
-    for name, seconds in shares.items():
-        note(
+    if dry:
+        return
+    for name, share in shares.items():
+        result_tables.record(
+            "posttraining",
             f"rl step/{name}",
-            round(100 * seconds / total, 1),
+            round(share, 1),
             unit="%",
             n=steps,
             note=f"of {total / steps:.2f} s; {c.prompts} × {c.samples} episodes, {c.epochs} epochs",
@@ -233,31 +207,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument(
-        "--learn", type=int, default=400, help="training steps of the weights that are used"
-    )
+    parser.add_argument("--learn", type=int, default=400, help="steps by which weights are learnt")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3, help="steps of stage ppo")
+    parser.add_argument("--steps", type=int, default=3, help="steps of stage ppo; 0: none")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_float32_matmul_precision("medium")
-    note = (
-        (lambda *words, **named: None)
-        if a.dry
-        else lambda *words, **named: results.record("posttraining", *words, **named)
-    )
     tokenizer = tokenizers.toy()
-    names = ("api", "sql", "shell", "safety")
-    tasks = [
-        draw_task(names[i % len(names)], 0, i, Difficulty(fault_rate=0.3)) for i in range(a.episodes)
-    ]
+    tasks = []
+    for index in range(a.episodes):
+        world = WORLDS[index % len(WORLDS)]
+        tasks.append(worlds.tasks.draw_task(world, 0, index, Difficulty(fault_rate=0.3)))
     with tempfile.TemporaryDirectory() as folder:
         theirs = learnt_by_heart(tasks, tokenizer, a.learn)
         theirs.save_pretrained(folder)
-        compare(checkpoint.load_qwen(folder), theirs, tokenizer, tasks, a.batch, a.rounds, note)
-        spent(Path(folder), a.steps, note)
+        ours = load_qwen(folder)
+        compare(ours, theirs, tokenizer, tasks, batch=a.batch, rounds=a.rounds, dry=a.dry)
+        if a.steps:
+            time_ppo(Path(folder), a.steps, dry=a.dry)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import transformers
 
 from support import settings
 from support import result_tables as results
-from support import runtime
+from support import machine
 from losses import cross_entropy
 from model import SAGE, flops_per_token
 from fast.compiling import compile_training
@@ -92,8 +92,8 @@ def ours(shape, dtype, compiled: bool, muon: bool):
 def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     shape = settings.from_file("config/toy.py").model
-    dtype = runtime.pick_dtype("auto", "cpu")
-    compiled = runtime.can_compile("cpu")
+    dtype = machine.pick_dtype("auto", "cpu")
+    compiled = machine.can_compile("cpu")
     name = str(dtype).removeprefix("torch.")
     runners = {
         "transformers' Qwen2, eager float32, AdamW one by one": (peer(shape), "highest"),
@@ -119,7 +119,7 @@ def main() -> None:
                 step(tokens)
             if round_:
                 times[runner].append((time.perf_counter() - start) / STEPS)
-        peaks.append(runtime.matmul_peak("cpu", dtype, seconds=0.3))
+        peaks.append(machine.matmul_peak("cpu", dtype, seconds=0.3))
     peak = statistics.median(peaks[1:])
     base = times[next(iter(times))]
     print(

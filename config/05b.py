@@ -1,7 +1,9 @@
-"""Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without --train.start.
+r"""Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without --train.start.
 
-    python train.py config/05b.py --train.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B --data.path ~/text
-    python distill.py config/05b.py --stage distill --distill.start ~/models/Qwen2.5-0.5B --data.tokenizer ~/models/Qwen2.5-0.5B
+    python train.py config/05b.py --train.start ~/models/Qwen2.5-0.5B \
+        --data.tokenizer ~/models/Qwen2.5-0.5B --data.path ~/text
+    python distill.py config/05b.py --stage distill --distill.start ~/models/Qwen2.5-0.5B \
+        --data.tokenizer ~/models/Qwen2.5-0.5B
 
 Post-training's rates and sizes are usual ones for a model of this size; they have not been tried.
 """
@@ -32,7 +34,7 @@ data = Data(
 train = Train(
     steps=10_000,
     batch=4,
-    accumulation=32,  # 4 × 32 × 4096 = 524k tokens a step, as GPT-3 of this size
+    accumulation=32,  # 4 × 32 × 4096 = 524k tokens per step, as GPT-3 of this size
     optimizer="adamw",
     learning_rate=6e-4,
     warmup=0.01,

@@ -30,7 +30,7 @@ data = Data(
 train = Train(
     steps=10_000,
     batch=1,
-    accumulation=512,  # 1 × 512 × 4096 = 2.1M tokens a step
+    accumulation=512,  # 1 × 512 × 4096 = 2.1M tokens per step
     optimizer="adamw",
     learning_rate=1.5e-4,
     warmup=0.01,

@@ -40,7 +40,7 @@ Beta = Annotated[float, Range(at_least=0, below=1)]
 
 @dataclass
 class Model:
-    """The decoder's shape. The defaults are a toy's; every Qwen2.5 size is in support/qwen_sizes.py."""
+    """The decoder's shape. The defaults are a toy's; Qwen2.5's are in support/qwen_sizes.py."""
 
     vocab_size: Positive = 1024  # rows of the embedding; at least the tokenizer's tokens
     width: Positive = 128  # D, the residual stream
@@ -140,8 +140,8 @@ class Distill(Loop):
     correction: NonNegative = 0.3
     # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
     prompt_weight: NonNegative = 0.1
-    # share of the faults, and of the API world's requests, whose words say nothing, so that only the
-    # names in them are read: other words 37% → 78%, a new kind of fault 39% → 64% (one seed)
+    # share of the faults, and of the API world's requests, whose words say nothing, so that only
+    # the names in them are read: other words 37% → 78%, a new kind of fault 39% → 64% (one seed)
     babble: Share = 0.5
     # chance that the teacher, where it makes calls, gets one wrong
     # (masked), is corrected by the check, and gets it right; a tenth of the toy's episodes have one

@@ -1,7 +1,8 @@
 """Small: fourteen million parameters, the toy's whole lineage for one GPU. Not measured yet: no GPU
 was at hand.
 
-python train.py config/small.py && python distill.py config/small.py && python rl.py config/small.py && python eval.py config/small.py
+    python train.py config/small.py && python distill.py config/small.py
+    python rl.py config/small.py && python eval.py config/small.py
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo, Train

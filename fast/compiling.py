@@ -21,7 +21,7 @@ def written_once(x: Tensor) -> Tensor:
 
 class AnglesOnce(TorchFunctionMode):
     """While this is active, cosines and sines, which are the rotary embedding's, are written once:
-    all heads of all layers would compute them anew (5% of a toy's training step on a CPU).
+    all heads of all layers would compute them anew.
     """
 
     def __torch_function__(self, function, types, arguments=(), keywords=None):

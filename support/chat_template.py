@@ -1,8 +1,8 @@
 """A folder's own chat template, rendered as transformers does it; no message can forge a marker.
 
-A template is a Jinja program that writes messages and markers into one string, in which nothing
-tells a marker from a user who typed it. So it is rendered twice: once with the messages, once with
-an unguessable word in place of each content. The second says which stretches the template wrote:
+A template is a Jinja program that writes messages and markers into one string, in which a marker
+and a user who typed it look alike. So it is rendered twice: once with the messages, once with an
+unguessable word in place of each content. The second shows which stretches the template wrote:
 markers there become special tokens, contents are text. Where filling the words in does not give
 the first string back (a template that shortens, escapes or looks into contents), that is an error.
 
@@ -22,13 +22,14 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from config import UserError
-from support.tokenizer import Segment, Tokenizer, marker_text, side_file
+from support.tokenizer import Segment, Tokenizer
+from support.tokenizer_folder import marker_text, side_file
 
 # What tokenizer_config.json names and a template may ask for.
-SPECIAL = [f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
+TEMPLATE_TOKENS = [f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
 
 
-class Generation(Extension):
+class GenerationTag(Extension):
     """`{% generation %}` only marks what the assistant writes: the inside is rendered as it is."""
 
     tags = {"generation"}
@@ -38,7 +39,7 @@ class Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def source_of(folder: Path) -> str | None:
+def template_source(folder: Path) -> str | None:
     """The text of a folder's chat template; None where it has none.
 
     Raises UserError where it has several and none is the default.
@@ -64,29 +65,31 @@ def source_of(folder: Path) -> str | None:
     return named["default"]
 
 
-def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
+def _tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
     """JSON as transformers writes it into prompts; Jinja's own filter escapes <, > and quotes."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
 
 
-def raise_exception(message: str) -> None:
+def _raise_exception(message: str) -> None:
     raise TemplateError(message)
 
 
-def render(source: str, folder: Path, messages: list[dict], now: datetime) -> str:
+def render_template(source: str, folder: Path, messages: list[dict], now: datetime) -> str:
     """A conversation as a template writes it, up to where the assistant should begin.
 
     Raises UserError with the template's own words.
     """
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = tojson
-    environment.globals.update(raise_exception=raise_exception, strftime_now=now.strftime)
+    environment.filters["tojson"] = _tojson
+    environment.globals.update(raise_exception=_raise_exception, strftime_now=now.strftime)
     config = side_file(folder, "tokenizer_config.json")
-    special = {name: marker_text(config[name]) for name in SPECIAL if config.get(name) is not None}
+    special = {
+        name: marker_text(config[name]) for name in TEMPLATE_TOKENS if config.get(name) is not None
+    }
     try:
         return environment.from_string(source).render(
             messages=messages, tools=None, documents=None, add_generation_prompt=True, **special
@@ -99,19 +102,21 @@ def render(source: str, folder: Path, messages: list[dict], now: datetime) -> st
         ) from None
 
 
-def segments(folder: Path, source: str, messages: list[dict]) -> list[Segment]:
+def template_segments(folder: Path, source: str, messages: list[dict]) -> list[Segment]:
     """A rendered conversation in pieces: the template's words, and contents.
 
     Raises UserError where they cannot be told apart.
     """
     now = datetime.now()
-    whole = render(source, folder, messages, now)
+    whole = render_template(source, folder, messages, now)
     contents = {secrets.token_hex(16): message["content"] for message in messages}
     hidden = [{**m, "content": word} for m, word in zip(messages, contents)]
     # text, word, text, …: what lies between the words is the template's
-    parts = re.split(f"({'|'.join(contents)})", render(source, folder, hidden, now))
+    parts = re.split(f"({'|'.join(contents)})", render_template(source, folder, hidden, now))
     for filling in (contents, {word: text.strip() for word, text in contents.items()}):
-        pieces = [Segment(filling.get(part, part), part not in filling, False) for part in parts]
+        pieces = [
+            Segment(filling.get(part, part), is_template=part not in filling) for part in parts
+        ]
         if "".join(piece.text for piece in pieces) == whole:  # many templates strip contents
             return pieces
     raise UserError(
@@ -126,13 +131,13 @@ def prompt_tokens(tokenizer: Tokenizer, messages: list[dict]) -> list[int]:
     In the folder's own template, or in ours where it has none. A template that refuses a system
     message gets the conversation without it. Raises UserError.
     """
-    source = source_of(tokenizer.folder) if tokenizer.folder else None
+    source = template_source(tokenizer.folder) if tokenizer.folder else None
     if source is None:
         return tokenizer.encode_chat(messages, generation_prompt=True)[0]
     try:
-        pieces = segments(tokenizer.folder, source, messages)
+        pieces = template_segments(tokenizer.folder, source, messages)
     except UserError:
         if messages[0]["role"] != "system":
             raise
-        pieces = segments(tokenizer.folder, source, messages[1:])
+        pieces = template_segments(tokenizer.folder, source, messages[1:])
     return tokenizer.encode_segments(pieces)

@@ -2,7 +2,7 @@
 run this, or a user's folder.
 
 Each document comes with a *kind* for every character, code or prose, which costs nothing: Python's
-own tokenizer knows docstrings and comments, Markdown marks its code. The kinds are the split
+own tokenizer finds docstrings and comments, Markdown marks its code. The kinds are the split
 embedding's weak labels (equation 4).
 
     python -m support.corpus        counts what is there
@@ -23,37 +23,14 @@ import numpy as np
 from config import UserError
 
 PROSE, CODE = 0, 1
-SKIP = {
-    "site-packages",
-    "dist-packages",
-    "test",
-    "tests",
-    "idle_test",
-    "lib2to3",
-    "encodings",
-    "turtledemo",
-    "lib-dynload",
-}  # generated or repetitive
-TEXT = {
-    ".py",
-    ".pyi",
-    ".md",
-    ".rst",
-    ".txt",
-    ".json",
-    ".toml",
-    ".yaml",
-    ".yml",
-    ".sh",
-    ".c",
-    ".h",
-    ".cpp",
-    ".js",
-    ".ts",
-    ".html",
-    ".css",
-    ".sql",
-}
+# Folders whose content is generated or repetitive.
+SKIPPED_FOLDERS = set(
+    "site-packages dist-packages test tests idle_test lib2to3 encodings turtledemo "
+    "lib-dynload".split()
+)
+TEXT_SUFFIXES = set(
+    ".py .pyi .md .rst .txt .json .toml .yaml .yml .sh .c .h .cpp .js .ts .html .css .sql".split()
+)
 PROSE_SUFFIXES = {".md", ".rst", ".txt", ""}
 
 
@@ -69,9 +46,7 @@ def python_kinds(source: str) -> np.ndarray:
     source does not tokenize.
     """
     kinds = np.full(len(source), CODE, np.uint8)
-    starts = np.cumsum(
-        [0] + [len(line) for line in io.StringIO(source)]
-    )  # character offset of every line
+    starts = np.cumsum([0] + [len(line) for line in io.StringIO(source)])  # of lines, in characters
     statement_begins = True
     try:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -92,11 +67,14 @@ def python_kinds(source: str) -> np.ndarray:
 
 def markdown_kinds(text: str) -> np.ndarray:
     """CODE inside ``` fences, PROSE elsewhere."""
-    kinds, offset, fenced = np.full(len(text), PROSE, np.uint8), 0, False
+    kinds = np.full(len(text), PROSE, np.uint8)
+    offset = 0
+    fenced = False
     for line in text.splitlines(keepends=True):
         fence = line.lstrip().startswith("```")
         kinds[offset : offset + len(line)] = CODE if fenced or fence else PROSE
-        fenced, offset = fenced ^ fence, offset + len(line)
+        fenced ^= fence
+        offset += len(line)
     return kinds
 
 
@@ -118,10 +96,13 @@ def docstrings(source: str) -> str:
 
 def library_files() -> dict[str, Path]:
     """The standard library's modules by name."""
-    root, found = Path(sysconfig.get_paths()["stdlib"]), {}
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = {}
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(
-            name for name in folders if name not in SKIP and not name.startswith(("config-", "__"))
+            name
+            for name in folders
+            if name not in SKIPPED_FOLDERS and not name.startswith(("config-", "__"))
         )
         for path in (Path(folder, name) for name in sorted(names)):
             if path.suffix == ".py" and path.parent.name != "pydoc_data":
@@ -157,14 +138,15 @@ def folder_files(path: str | Path) -> dict[str, Path]:
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(
-            f"no text at {path}: no such file or folder; give --data.path an existing one, or leave it out for the standard library"
+            f"no text at {path}: no such file or folder; give --data.path an existing one, "
+            "or leave it out for the standard library"
         )
     if path.is_file():
         return {path.name: path}
-    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT)
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT_SUFFIXES)
     found = {str(file.relative_to(path)): file for file in files}
     if not found:
-        raise UserError(f"no text at {path}: no file ends in {' '.join(sorted(TEXT))}")
+        raise UserError(f"no text at {path}: no file ends in {' '.join(sorted(TEXT_SUFFIXES))}")
     return found
 
 
@@ -175,7 +157,8 @@ def folder(path: str | Path) -> Iterator[Document]:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{file}: byte {error.start} is not UTF-8; convert it (iconv -t utf-8) or leave it out"
+                f"{file}: byte {error.start} is not UTF-8; convert it (iconv -t utf-8) "
+                "or leave it out"
             ) from None
         if file.suffix in (".py", ".pyi"):
             kinds = python_kinds(text)
@@ -200,6 +183,8 @@ if __name__ == "__main__":
     library = list(standard_library())
     characters = sum(len(d.text) for d in library)
     prose = sum(int((d.kinds == PROSE).sum()) for d in library)
+    share = prose / characters
     print(
-        f"{len(library):,} documents, {characters:,} characters, {prose / characters:.0%} prose, {1 - prose / characters:.0%} code"
+        f"{len(library):,} documents, {characters:,} characters, "
+        f"{share:.0%} prose, {1 - share:.0%} code"
     )

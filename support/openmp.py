@@ -1,4 +1,4 @@
-"""How long a thread that waits spins before it falls asleep: `import threads` stands before `import
+"""How long a waiting thread spins before it sleeps: `import support.openmp` stands before `import
 torch`, which reads this when it loads.
 
 A step of a tiny model is some hundred operations of a few microseconds each, and behind every one

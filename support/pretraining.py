@@ -14,9 +14,9 @@ from support import settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
-from support import data
+from support.token_files import TokenFile
 from support import provenance
-from support import runtime
+from support.log import Log, draw_curve, read_log
 
 # What may differ between a run and its --resume: how often it logs and saves, and where it runs.
 # Of what paths name, the contents are compared.
@@ -79,7 +79,7 @@ def is_complete(config: Config, last: Path, step: int) -> bool:
     """Whether a run has taken all its steps and measured its end; says so."""
     logged = []
     if Path(config.out, "log.jsonl").exists():
-        logged = runtime.read_log(config.out)
+        logged = read_log(config.out)
     steps = config.train.steps
     if step < steps or not any(entry.get("part") is False for entry in logged):
         return False
@@ -117,11 +117,11 @@ def steps_that_fit(config: Config, model: SAGE, losses: Callable, began: float) 
 
 
 def introduce(
-    log: runtime.Log,
+    log: Log,
     config: Config,
     model: SAGE,
-    train_file: data.TokenFile,
-    held_out: data.TokenFile,
+    train_file: TokenFile,
+    held_out: TokenFile,
     *,
     peak: float,
 ) -> None:
@@ -158,7 +158,7 @@ def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) 
         f"held out: {bits_per_byte:.4f} bits per byte over all {tokens:,} held-out tokens, after "
         f"{minutes:.1f} minutes\n"
         f"saved     {checkpoint.latest(config.out)}\n"
-        f"curve     {runtime.draw_curve(config.out, title)}\n"
+        f"curve     {draw_curve(config.out, title)}\n"
         f'next      python sample.py{flag} --prompt "def "\n'
         f'          python sample.py{flag} --show-gate --prompt "# words, then x = 1"'
     )

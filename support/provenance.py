@@ -46,7 +46,7 @@ def replace(path: str | Path, content: str | bytes) -> None:
 
 
 # (device, inode) → the open file descriptor whose lock ends with the process
-claimed: dict[tuple[int, int], int] = {}
+_claimed: dict[tuple[int, int], int] = {}
 
 
 def claim(path: str | Path) -> None:
@@ -57,7 +57,7 @@ def claim(path: str | Path) -> None:
     """
     descriptor = os.open(path, os.O_RDONLY)
     status = os.fstat(descriptor)
-    if (status.st_dev, status.st_ino) in claimed:
+    if (status.st_dev, status.st_ino) in _claimed:
         os.close(descriptor)
         return
     try:
@@ -71,7 +71,7 @@ def claim(path: str | Path) -> None:
     except OSError:
         os.close(descriptor)
         return
-    claimed[status.st_dev, status.st_ino] = descriptor
+    _claimed[status.st_dev, status.st_ino] = descriptor
 
 
 def differences(then: dict, now: dict, defaults: dict | None = None) -> list[str]:
@@ -82,8 +82,10 @@ def differences(then: dict, now: dict, defaults: dict | None = None) -> list[str
     names of those that were not at their defaults. All else is compared as it stands; None and a
     missing entry are the same.
     """
-    then, now = json.loads(json.dumps(then)), json.loads(json.dumps(now))  # tuples are lists there
-    before, after = then.pop("settings", {}), now.pop("settings", {})
+    then = json.loads(json.dumps(then))  # in JSON tuples are lists
+    now = json.loads(json.dumps(now))
+    before = then.pop("settings", {})
+    after = now.pop("settings", {})
     given = then.pop("given", [])
     now.pop("given", None)
     found = []
@@ -95,7 +97,8 @@ def differences(then: dict, now: dict, defaults: dict | None = None) -> list[str
         if name not in after and name in given:
             found.append(f"{name}: {old!r} → no longer a setting")
     if found:  # other settings draw other tasks: that goes without saying
-        then.pop("tasks", None), now.pop("tasks", None)
+        then.pop("tasks", None)
+        now.pop("tasks", None)
     return found + changes(then, now)
 
 
@@ -117,7 +120,7 @@ def record_of(path: Path) -> Path:
 
 
 def write_lines(path: Path, rows: list[dict], made_from: dict) -> None:
-    """Write rows as JSON, one a line, with a record of what they were made from and of their hash.
+    """Write rows as JSON, one per line, with a record of their origin and their hash.
 
     The record comes first: killed in between there is a record without rows, which are made again.
     """
@@ -129,11 +132,14 @@ def write_lines(path: Path, rows: list[dict], made_from: dict) -> None:
 
 def read_lines(path: Path, made_from: dict, defaults: dict, remedy: str) -> list[dict]:
     """The rows of a file of lines. Raises UserError, which ends with `remedy`, where they are not
-    those that were written, or were made from something else than `made_from`."""
-    data, record = path.read_bytes(), record_of(path)
+    those that were written, or were made from something else than `made_from`.
+    """
+    data = path.read_bytes()
+    record = record_of(path)
     try:
         stored = json.loads(record.read_text())
-        sha256, then = stored["sha256"], stored["made_from"]
+        sha256 = stored["sha256"]
+        then = stored["made_from"]
         found = differences(then, made_from, defaults)
     except OSError:
         raise UserError(

@@ -1,15 +1,17 @@
-"""Measured figures: one JSON file a subject in docs/results/, and the Markdown tables generated
+"""Measured figures: one JSON file per subject in docs/results/, and the Markdown tables generated
 from them.
 
 Every number this project quotes is a record here, written by the command that measured it. The
-tables in README.md and
-docs/*.md stand between markers and are generated, so prose cannot drift from measurement:
+tables in README.md and docs/*.md stand between markers and are generated, so prose cannot drift
+from measurement:
 
-    <!-- results trunk: learning/ -->      every record of docs/results/trunk.json whose name begins with "learning/"
+    <!-- results trunk: learning/ -->
     <!-- /results -->
+every record of docs/results/trunk.json whose name begins with "learning/", and
 
-    <!-- results posttraining: base | sage -->    the records "base/…" and "sage/…" side by side, a column each
+    <!-- results posttraining: base | sage -->
     <!-- /results -->
+the records "base/…" and "sage/…" side by side, one column each.
 
 `python -m support.result_tables` rewrites the tables; `python -m support.result_tables --check`
 exits 1 when one differs (a test runs it).
@@ -26,7 +28,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from support.settings import ROOT
+
 FOLDER = ROOT / "docs" / "results"
 # Figures that a fault touches say so in every table until they are measured again: a date, and what
 # is older than it.
@@ -46,9 +49,10 @@ TOUCHED = {
     "reasoning": ("",),
     "worlds": ("expert/", "chance/", "negatives/"),
 }
-WHY = (
-    f"**Superseded**, to be measured again: before {HONEST_SINCE} training saw some of the test's names and all of its wordings but the API world's, "
-    "stage ppo replayed the tasks that it was rewarded on, and recipes were chosen on the tasks that are reported (docs/LOG.md)."
+SUPERSEDED = (
+    f"**Superseded**, to be measured again: before {HONEST_SINCE} training saw some of the test's "
+    "names and all of its wordings but the API world's, stage ppo replayed the tasks that it was "
+    "rewarded on, and recipes were chosen on the tasks that are reported (docs/LOG.md)."
 )
 MARKER = re.compile(r"(<!-- results (\w+): ([^\n]+?) -->\n).*?(<!-- /results -->)", re.DOTALL)
 
@@ -141,149 +145,126 @@ def record(
     return entry
 
 
-def shown(value: float) -> str:
+def four_digits(value: float) -> str:
     """Four digits; large numbers whole, with commas."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def table(subject: str, prefix: str) -> str:
-    """The Markdown table of one subject's records under `prefix`; columns that no record fills are
-    left out.
+def records_of(subject: str, groups: list[str]) -> list[dict]:
+    """A subject's records whose names begin with one of `groups`. Ends the program if there is
+    none.
     """
     path = FOLDER / f"{subject}.json"
-    records = (
-        [r for r in json.loads(path.read_text()) if r["name"].startswith(prefix)]
-        if path.exists()
-        else []
-    )
+    every = json.loads(path.read_text()) if path.exists() else []
+    records = [record for record in every if record["name"].startswith(tuple(groups))]
     if not records:
         raise SystemExit(
-            f"docs/results/{subject}.json has no record under {prefix!r}; run the command that measures it"
+            f"docs/results/{subject}.json has no record under {', '.join(groups)}; "
+            "run the command that measures it"
         )
-    columns = {
-        "what": lambda r: r["name"].removeprefix(prefix),
-        "measured": lambda r: f"{shown(r['value'])} {r['unit']}".strip(),
-        "spread": lambda r: r["spread"],
-        "n": lambda r: "" if r["n"] is None else str(r["n"]),
-        "seeds": lambda r: "" if r["seeds"] is None else str(r["seeds"]),
-        "goal": lambda r: r["goal"],
-        "paper": lambda r: r["paper"],
-        "note": lambda r: r["note"],
-    }
-    return written(subject, columns, records, records)
+    return records
+
+
+def list_table(subject: str, prefix: str) -> str:
+    """The Markdown table of one subject's records under `prefix`, a row for each."""
+    records = records_of(subject, [prefix])
+    rows = [
+        {
+            "what": record["name"].removeprefix(prefix),
+            "measured": f"{four_digits(record['value'])} {record['unit']}".strip(),
+            "spread": record["spread"],
+            "n": "" if record["n"] is None else str(record["n"]),
+            "seeds": "" if record["seeds"] is None else str(record["seeds"]),
+            "goal": record["goal"],
+            "paper": record["paper"],
+            "note": record["note"],
+        }
+        for record in records
+    ]
+    return markdown_table(subject, rows, records)
 
 
 def side_by_side(subject: str, stages: list[str]) -> str:
     """The Markdown table of records "stage/figure": a row for each figure, a column for each stage;
     goal and paper from the last stage that has them.
     """
-    path = FOLDER / f"{subject}.json"
-    records = (
-        [r for r in json.loads(path.read_text()) if r["name"].partition("/")[0] in stages]
-        if path.exists()
-        else []
-    )
-    if not records:
-        raise SystemExit(
-            f"docs/results/{subject}.json has no record of {', '.join(stages)}; run the command that measures it"
-        )
-    found = {tuple(r["name"].split("/", 1)): r for r in records}
-    names = list(dict.fromkeys(name for _, name in found))
-    cell = lambda stage: (
-        lambda name: (
-            f"{shown(found[stage, name]['value'])} {found[stage, name]['spread'].removesuffix(' std')}".strip()
-            if (stage, name) in found
-            else ""
-        )
-    )
-    last = lambda key: (
-        lambda name: next(
-            (
-                found[stage, name][key]
-                for stage in reversed(stages)
-                if (stage, name) in found and found[stage, name][key]
-            ),
-            "",
-        )
-    )
-    columns = {
-        "": lambda name: (
-            f"{name}, {next(r['unit'] for (_, other), r in found.items() if other == name)}"
-        ),
-        **{stage: cell(stage) for stage in stages},
-        "goal": last("goal"),
-        "paper": last("paper"),
-    }
-    return written(subject, columns, names, records)
+    records = records_of(subject, [f"{stage}/" for stage in stages])
+    figures: dict[str, dict[str, dict]] = {}  # figure → stage → record
+    for record in records:
+        stage, figure = record["name"].split("/", 1)
+        figures.setdefault(figure, {})[stage] = record
+    rows = []
+    for figure, of_stage in figures.items():
+        row = {"": f"{figure}, {next(iter(of_stage.values()))['unit']}"}
+        for stage in stages:
+            row[stage] = ""
+            if stage in of_stage:
+                record = of_stage[stage]
+                spread = record["spread"].removesuffix(" std")
+                row[stage] = f"{four_digits(record['value'])} {spread}".strip()
+        for key in ("goal", "paper"):
+            said = [of_stage[stage][key] for stage in stages if stage in of_stage]
+            row[key] = next((words for words in reversed(said) if words), "")
+        rows.append(row)
+    return markdown_table(subject, rows, records, counts=_counts(records))
 
 
-def written(subject: str, columns: dict, items: list, records: list[dict]) -> str:
-    """A Markdown table of `items` without the columns that none of them fills, and what measured
-    its records.
-    """
-    columns = {head: cell for head, cell in columns.items() if any(cell(item) for item in items)}
-    rows = [list(columns), ["---"] * len(columns)] + [
-        [cell(item) for cell in columns.values()] for item in items
-    ]
-    commands = sorted({r["command"] for r in records})
-    made = sorted({f"{r['machine']}" for r in records})
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    over = ""
-    if items is not records:  # a figure a cell leaves no column for these
-        counts, seeds = ({r[key] for r in records if r[key]} for key in ("n", "seeds"))
-        to = lambda numbers: (
-            f"{min(numbers)}" if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
-        )
-        over = (
-            f" (mean ± std over {to(seeds)} runs; at least {min(counts)} episodes, or calls, behind a run's figure)"
-            if counts and seeds
-            else ""
-        )
-    old = [
-        r
-        for r in records
-        if r["date"] < HONEST_SINCE and r["name"].startswith(TOUCHED.get(subject, ()))
-    ]
-    warning = [WHY, ""] if old else []
+def _counts(records: list[dict]) -> str:
+    """How many runs and episodes stand behind a table that has no column for them."""
+    seeds = {record["seeds"] for record in records if record["seeds"]}
+    counts = {record["n"] for record in records if record["n"]}
+    if not (seeds and counts):
+        return ""
+    runs = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    return (
+        f" (mean ± std over {runs} runs; at least {min(counts)} episodes, or calls, behind a "
+        "run's figure)"
+    )
+
+
+def markdown_table(subject: str, rows: list[dict], records: list[dict], counts: str = "") -> str:
+    """Rows (heading → cell) without the columns that none of them fills, and what measured them."""
+    heads = [head for head in rows[0] if any(row[head] for row in rows)]
+    cells = [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)]
+    touched = TOUCHED.get(subject, ())
+    old = [r for r in records if r["date"] < HONEST_SINCE and r["name"].startswith(touched)]
+    commands = sorted({record["command"] for record in records})
+    machines = sorted({record["machine"] for record in records})
     return "\n".join(
         [
-            *warning,
-            *lines,
+            *([SUPERSEDED, ""] if old else []),
+            *("| " + " | ".join(row) + " |" for row in cells),
             "",
-            "Measured by "
-            + ", ".join(f"`{c}`" for c in commands)
-            + " on "
-            + "; ".join(made)
-            + over
-            + ".",
+            f"Measured by {', '.join(f'`{command}`' for command in commands)} "
+            f"on {'; '.join(machines)}{counts}.",
             "",
         ]
     )
 
 
+def fresh_table(marker: re.Match) -> str:
+    """A marked stretch of a page with its table as the records are now."""
+    opening, subject, selection, closing = marker.groups()
+    if "|" in selection:
+        stages = [part.strip() for part in selection.split("|")]
+        return opening + side_by_side(subject, stages) + closing
+    return opening + list_table(subject, selection) + closing
+
+
 def main() -> None:
+    check_only = "--check" in sys.argv
     stale = []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text()
-        fresh = MARKER.sub(
-            lambda m: (
-                m[1]
-                + (
-                    side_by_side(m[2], [part.strip() for part in m[3].split("|")])
-                    if "|" in m[3]
-                    else table(m[2], m[3])
-                )
-                + m[4]
-            ),
-            text,
-        )
+        fresh = MARKER.sub(fresh_table, text)
         if fresh != text:
             stale.append(page.name)
-            if "--check" not in sys.argv:
+            if not check_only:
                 page.write_text(fresh)
-    if "--check" in sys.argv and stale:
+    if check_only and stale:
         raise SystemExit(
-            f"tables differ from docs/results: {', '.join(stale)}; run python -m support.result_tables"
+            f"tables differ from docs/results: {', '.join(stale)}; "
+            "run python -m support.result_tables"
         )
     print("rewrote " + ", ".join(stale) if stale else "every table agrees with docs/results")
 

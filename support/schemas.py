@@ -6,17 +6,17 @@ drafts' spellings, and the bounds.
 
 - **A process.** Schemas and arguments come from strangers, and ten lines of schema keep any library
   busy for a year: references that double, alternatives of alternatives, a pattern that backtracks.
-  No library can be stopped from inside. The kernel can stop it: it ends the process SECONDS after a
-  question (an interval timer) and refuses it more than MEMORY (a resource limit), whatever it is
-  doing. The process starts with the first question (0.1 s); a question costs about 30 µs, and
-  40 µs more where the schema is new.
+  No library can be stopped from inside, but the kernel can stop it: it ends the process
+  VERDICT_SECONDS after a question (an interval timer) and refuses it more than MEMORY (a resource
+  limit), whatever it is doing. The process starts with the first question (0.1 s); a
+  question costs about 30 µs, and 40 µs more where the schema is new.
 - **Invented keys.** A key that the schema does not list is wrong wherever keys are listed: by
   `properties` or `patternProperties`, also through $ref, allOf, anyOf, oneOf, if/then/else and
   dependentSchemas, unless one of these says otherwise with `additionalProperties` or
   `unevaluatedProperties`. An object that lists nothing is free-form, alone or as one of several
-  alternatives; but a tool without parameters takes no arguments. `Document.close` writes this rule
-  into the schema as `unevaluatedProperties: false`. It only refuses more: what passes also obeys
-  the schema as it was written.
+  alternatives; but a tool without parameters takes no arguments. `SchemaDocument.close` writes
+  this rule into the schema as `unevaluatedProperties: false`. It only refuses more: what passes
+  also obeys the schema as it was written.
 - **Numbers.** 1.0 is no integer (the Berkeley leaderboard's rule) and true is no number; 1 and 1.0
   are equal. `multipleOf` is decimal.
 - **Dialects.** Drafts 4, 6, 7, 2019-09 and 2020-12, told by `$schema`; older spellings (`items` as
@@ -49,7 +49,7 @@ from jsonschema_rs import ValidationError, canonical
 
 from support.settings import ROOT
 
-SECONDS = 0.5  # of a processor, for one question
+VERDICT_SECONDS = 0.5  # of a processor, for one question
 PATIENCE = 4  # times as long by the clock: a verdict must not depend on how busy a machine is
 MEMORY = 128 << 20  # bytes of address space; Python and the library take 35 MB of it
 LONGEST = 1_000_000  # characters, and 16 more for each value; real schemas reach 100 000
@@ -102,7 +102,7 @@ ASKS = {"not", "if", "contains"}  # subschemas that demand nothing: inside them 
 Told = tuple[str, str, str]  # a fault: kind, message, where
 
 
-class Malformed(Exception):
+class MalformedSchema(Exception):
     """A schema that cannot be read or obeyed, with the reason."""
 
 
@@ -222,7 +222,7 @@ def subschemas(schema: dict) -> Iterator[tuple[str, Any]]:
             yield keyword, value
 
 
-class Document:
+class SchemaDocument:
     """A whole schema in 2020-12's spelling, and which keys it lists where."""
 
     def __init__(self, root: dict) -> None:
@@ -270,7 +270,7 @@ class Document:
     def listed(self, schema: Any, alternatives: bool = True) -> dict[str, None]:
         """The keys that a schema lists for its own value, patterns as /pattern/.
 
-        With `alternatives` also those of anyOf and oneOf. Raises Malformed for a circle.
+        With `alternatives` also those of anyOf and oneOf. Raises MalformedSchema for a circle.
         """
         if not isinstance(schema, dict):
             return {}
@@ -287,7 +287,7 @@ class Document:
                 names |= self.listed(part, alternatives)
             self.lists[asked] = names
         if self.lists[asked] is None:
-            raise Malformed("its references lead in a circle")
+            raise MalformedSchema("its references lead in a circle")
         return self.lists[asked]
 
     def close(self, schema: Any, top: bool = False) -> None:
@@ -337,27 +337,29 @@ class Document:
 class Prepared:
     """A schema that is ready to judge."""
 
-    document: Document
+    document: SchemaDocument
     closed: jsonschema_rs.Validator  # with our rule about keys
     written: jsonschema_rs.Validator  # as it came
 
 
 @lru_cache(maxsize=256)  # worlds repeat their schemas; MEMORY bounds what this holds
 def prepared(text: bytes) -> Prepared:
-    """A schema from its JSON. Raises Malformed, or the library's errors, for one that is no use."""
+    """A schema from its JSON. Raises MalformedSchema, or the library's errors."""
     schema = json.loads(text)
     if schema is None:
         schema = {}
     types = schema.get("type", "object") if isinstance(schema, dict) else None
     if types != "object" and not (isinstance(types, list) and "object" in types):
-        raise Malformed(f"parameters must be a schema of type object, not {str(schema)[:60]}")
+        raise MalformedSchema(f"parameters must be a schema of type object, not {str(schema)[:60]}")
     dialect = str(schema.get("$schema", "https://json-schema.org/draft/2020-12/schema"))
     if not (match := DIALECT.fullmatch(dialect)):
-        raise Malformed(f"$schema is {dialect[:60]}; wanted draft 4, 6, 7, 2019-09 or 2020-12")
+        raise MalformedSchema(
+            f"$schema is {dialect[:60]}; wanted draft 4, 6, 7, 2019-09 or 2020-12"
+        )
     schema = modern(schema, alone=match[1].startswith("draft-"))
     settings = dict(validate_formats=True, offline=True, keywords={"wholeNumber": WholeNumber})
     written = jsonschema_rs.Draft202012Validator(schema, **settings)
-    document = Document(schema)
+    document = SchemaDocument(schema)
     document.close(schema, top=True)
     closed = jsonschema_rs.Draft202012Validator(schema, **settings)
     if len(text) <= LONGEST_PROOF:
@@ -365,8 +367,8 @@ def prepared(text: bytes) -> Prepared:
     return Prepared(document, closed, written)
 
 
-def refuse_impossible(document: Document) -> None:
-    """Raise Malformed if provably no value obeys the schema, or an object in its properties.
+def refuse_impossible(document: SchemaDocument) -> None:
+    """Raise MalformedSchema if provably no value obeys the schema, or an object in its properties.
 
     Most often a key is required that is not listed. Other properties that nothing obeys stay: a
     schema such as {"not": {}} forbids a key, which is its right.
@@ -383,7 +385,9 @@ def refuse_impossible(document: Document) -> None:
         schema = document.target("#" + impossible[0])
         unlisted = [key for key in schema.get("required", ()) if key not in document.listed(schema)]
         reason = f": it requires {', '.join(unlisted)[:60]} and does not list that"
-        raise Malformed(f"nothing can obey {impossible[0] or 'it'}{reason if unlisted else ''}")
+        raise MalformedSchema(
+            f"nothing can obey {impossible[0] or 'it'}{reason if unlisted else ''}"
+        )
 
 
 def type_of(value: Any) -> str:
@@ -402,7 +406,7 @@ def said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def short(message: str) -> str:
+def shortened(message: str) -> str:
     """A message of the library's, which begins with the value and ends with the reason."""
     line = " ".join(message.splitlines())
     return line if len(line) <= 160 else f"{line[:50]} ... {line[-100:]}"
@@ -413,7 +417,7 @@ def short(message: str) -> str:
 UNFIT = "unfit"
 
 
-def told(error: ValidationError, document: Document) -> Iterator[Told]:
+def faults_of_error(error: ValidationError, document: SchemaDocument) -> Iterator[Told]:
     """The library's error as ours, one for each missing or unexpected key."""
     where = ".".join(map(str, error.instance_path))
     path, place, kind = where + "." if where else "", where or "arguments", error.kind
@@ -442,9 +446,9 @@ def told(error: ValidationError, document: Document) -> Iterator[Told]:
             message = f"{place} must be {choices}, not {said(error.instance):.60}"
             yield "value", message[:200], where
         case "anyOf" | "oneOf":
-            yield from told_of_alternatives(error, document)
+            yield from faults_of_alternatives(error, document)
         case _:
-            yield "value", f"{place}: {short(error.message)}", where
+            yield "value", f"{place}: {shortened(error.message)}", where
 
 
 def wanted_types(kind: Any) -> list[str]:
@@ -460,7 +464,7 @@ def wrong_type(error: ValidationError, wanted: list[str]) -> Told:
     return "type", message, where
 
 
-def told_of_alternatives(error: ValidationError, document: Document) -> Iterator[Told]:
+def faults_of_alternatives(error: ValidationError, document: SchemaDocument) -> Iterator[Told]:
     """What is wrong with the alternative that was meant, by the value's type and its constants."""
     branches, depth = error.kind.context, len(error.instance_path)
 
@@ -483,33 +487,39 @@ def told_of_alternatives(error: ValidationError, document: Document) -> Iterator
         yield wrong_type(error, wanted)
     elif len(meant) == 1 and meant[0]:
         for inner in meant[0]:
-            yield from told(inner, document)
+            yield from faults_of_error(inner, document)
     else:
         where = ".".join(map(str, error.instance_path))
-        yield "value", f"{where or 'arguments'}: {short(error.message)}", where
+        yield "value", f"{where or 'arguments'}: {shortened(error.message)}", where
 
 
-def faults_of(validator: jsonschema_rs.Validator, value: Any, document: Document) -> list[Told]:
-    every = (fault for error in validator.iter_errors(value) for fault in told(error, document))
+def faults_of_value(
+    validator: jsonschema_rs.Validator, value: Any, document: SchemaDocument
+) -> list[Told]:
+    every = (
+        fault
+        for error in validator.iter_errors(value)
+        for fault in faults_of_error(error, document)
+    )
     faults = list(dict.fromkeys(islice(every, MOST_FAULTS)))
     fit = [fault for fault in faults if fault[0] != UNFIT]
     return fit or [("unexpected", message, where) for _, message, where in faults]
 
 
-def judge(schema: bytes, arguments: bytes) -> list[Told]:
+def judge_arguments(schema: bytes, arguments: bytes) -> list[Told]:
     """All that is wrong with the schema, or else with the arguments (null: none to judge)."""
     try:
         found = prepared(schema)
     except MemoryError:
         raise
     except BaseException as problem:  # what a schema trips over; Rust's panics are no Exceptions
-        message = short(getattr(problem, "message", str(problem)) or type(problem).__name__)
+        message = shortened(getattr(problem, "message", str(problem)) or type(problem).__name__)
         place = "/".join(map(str, getattr(problem, "instance_path", ())))[:60]
         return [("schema", message + (f" (at {place})" if place else ""), "")]
     value = json.loads(arguments)
     if value is None:
         return []
-    return faults_of(found.closed, value, found.document) or faults_of(
+    return faults_of_value(found.closed, value, found.document) or faults_of_value(
         found.written, value, found.document
     )
 
@@ -528,7 +538,7 @@ def main() -> None:
         signal.setitimer(signal.ITIMER_PROF, float(seconds))
         signal.setitimer(signal.ITIMER_REAL, PATIENCE * float(seconds))
         try:
-            answer = judge(schema, arguments)
+            answer = judge_arguments(schema, arguments)
         except RecursionError:
             answer = [("value", "the arguments are nested too deeply for the schema", "")]
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -545,7 +555,7 @@ class Process:
         self.lock = threading.Lock()
 
     def answer(self, schema: str, arguments: str) -> list | None:
-        """The answer to a question; None if there was none within SECONDS and MEMORY."""
+        """The answer to a question; None if there was none within VERDICT_SECONDS and MEMORY."""
         fresh = False
         with self.lock:
             while not fresh:  # an old child may die of what it holds: then a new one is asked
@@ -553,7 +563,7 @@ class Process:
                 if fresh:
                     self.start()
                 try:
-                    self.child.stdin.write(f"{SECONDS}\n{schema}\n{arguments}\n".encode())
+                    self.child.stdin.write(f"{VERDICT_SECONDS}\n{schema}\n{arguments}\n".encode())
                     self.child.stdin.flush()
                     if line := self.child.stdout.readline():
                         return json.loads(line)
@@ -618,7 +628,7 @@ def ask(schema: Any, arguments: dict | None) -> list[Told]:
     """All that is wrong with a schema, or else with arguments; None: only the schema is judged.
 
     A fault's kind is missing, unexpected, type or value, or "schema" if that is to blame. Ends
-    within about SECONDS and never raises, whatever it is given.
+    within about VERDICT_SECONDS and never raises, whatever it is given.
     """
     if not fits(schema):
         return [("schema", f"it is {TOO_LARGE}", "")]
@@ -628,11 +638,11 @@ def ask(schema: Any, arguments: dict | None) -> list[Told]:
         schema_text = json.dumps(schema, allow_nan=False)
         arguments_text = json.dumps(arguments)  # tools.decode has looked at these
     except (TypeError, ValueError, RecursionError) as problem:
-        return [("schema", f"it is no JSON: {short(str(problem))}", "")]
+        return [("schema", f"it is no JSON: {shortened(str(problem))}", "")]
     answer = PROCESS.answer(schema_text, arguments_text)
     if answer is not None:
         return [tuple(fault) for fault in answer]
-    limits = f"could not be checked within {SECONDS} s and {MEMORY >> 20} MB"
+    limits = f"could not be checked within {VERDICT_SECONDS} s and {MEMORY >> 20} MB"
     if len(schema_text) > len(arguments_text):  # which is to blame cannot be known: the longer one
         return [("schema", f"it {limits}", "")]
     return [("value", f"the arguments {limits}", "")]

@@ -25,9 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from support import checkpoint
+from support.weights import allocate_model
+from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import provenance
-from support import runtime
+from support import machine
+from support.log import Log, draw_curve
 from config import Config, Loop, Model, UserError
 from worlds.expert import fingerprint
 from model import SAGE
@@ -40,8 +43,8 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
-FREE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-FREE |= {"start", "name", "file", "kl_teacher"}
+FREE_SETTINGS = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
+FREE_SETTINGS |= {"start", "name", "file", "kl_teacher"}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -58,8 +61,8 @@ def open_model(
 
     `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
     """
-    if checkpoint.is_qwen(folder):
-        return checkpoint.load_qwen(folder, dtype, device, window, stride)
+    if is_qwen(folder):
+        return load_qwen(folder, dtype, device, window, stride)
     return checkpoint.load_run(folder, dtype, device)[0]
 
 
@@ -69,10 +72,10 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
     Also begins the run's random numbers. A dtype that is measured, for "auto", replaces it in the
     settings.
     """
-    device = runtime.pick_device(c.device)
-    runtime.settle(device)
+    device = machine.pick_device(c.device)
+    machine.set_arithmetic(device)
     torch.manual_seed(c.seed)
-    dtype = runtime.pick_dtype(c.dtype, device)
+    dtype = machine.pick_dtype(c.dtype, device)
     c.dtype = str(dtype).removeprefix("torch.")
     kind = device.split(":")[0]
     return device, dtype, torch.autocast(kind, torch.bfloat16, enabled=dtype == torch.bfloat16)
@@ -125,7 +128,7 @@ def apply_gradients(
     return norms[0].item()
 
 
-def leave(log: runtime.Log, step: int, saved: Path) -> None:
+def leave(log: Log, step: int, saved: Path) -> None:
     """End the process after Ctrl-C, saying how to go on."""
     log.bar.close()
     words = [word for word in sys.argv if word != "--resume"]
@@ -181,7 +184,7 @@ class Meter:
         yield
         self.began += time.perf_counter() - start
 
-    def log_line(self, log: runtime.Log, step: int, peak: float, **figures: float) -> None:
+    def log_line(self, log: Log, step: int, peak: float, **figures: float) -> None:
         """Log `figures` (the means, where none are given) and the speed; `peak` is in FLOP/s."""
         seconds = time.perf_counter() - self.began
         log.line(
@@ -251,7 +254,7 @@ class TrainingRun:
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
-        if not runs and not checkpoint.is_qwen(self.source):
+        if not runs and not is_qwen(self.source):
             command = checkpoint.COMMANDS.get(previous)
             remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
@@ -263,7 +266,6 @@ class TrainingRun:
         if last and not config.resume:
             refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
-        self.kept = meta["kept"] if last else {}
 
         # -- what it is made from, and whether that is what it was made from
         learnt = self.folder if last else self.source
@@ -273,6 +275,7 @@ class TrainingRun:
         self.defaults = self.compared(asdict(type(section)()))
         self.made_from = self.record(made_from or {})
         notes = self.compare(meta) if last else []
+        self.kept = meta["kept"] if last else {}
 
         # -- device, decoder, heads, optimisers
         if last:
@@ -280,7 +283,7 @@ class TrainingRun:
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
         if last:
-            self.model = checkpoint.allocate(stored.model, torch.float32, self.device)
+            self.model = allocate_model(stored.model, torch.float32, self.device)
         else:
             self.model = self.another(self.source)
         config.model = self.model.config
@@ -291,10 +294,10 @@ class TrainingRun:
         if self.heads is not None and not frozen:
             self.optimizers.append(adamw_of_heads(self.heads, section, heads_rate))
         if last:
-            checkpoint.load(last, self.model, self.optimizers, self.heads)
+            checkpoint.load_checkpoint(last, self.model, self.optimizers, self.heads)
 
-        self.peak = runtime.matmul_peak(self.device, dtype)
-        self.log = runtime.Log(self.folder, steps, self.first)
+        self.peak = machine.matmul_peak(self.device, dtype)
+        self.log = Log(self.folder, steps, self.first)
         self.announce(notes)
 
     def announce(self, notes: list[str]) -> None:
@@ -323,7 +326,7 @@ class TrainingRun:
         return {
             f"{self.section_name}.{name}": value
             for name, value in values.items()
-            if name not in FREE
+            if name not in FREE_SETTINGS
         }
 
     def record(self, more: dict) -> dict:
@@ -334,11 +337,11 @@ class TrainingRun:
         found = {
             "settings": now,
             "given": [name for name, value in now.items() if value != self.defaults[name]],
-            "source run": checkpoint.identity(self.source),
+            "source run": checkpoint.weights_identity(self.source),
             "tokenizer": self.tokenizer.hash,
             **more,
         }
-        if checkpoint.is_qwen(self.source):  # a run has its own
+        if is_qwen(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if self.first < self.steps:
@@ -357,7 +360,7 @@ class TrainingRun:
                 f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
                 f"{self.name}; give another name, or delete it"
             )
-        notes = [f"{setting} is no longer a setting" for setting in checkpoint.gone(meta)]
+        notes = [f"{setting} is no longer a setting" for setting in checkpoint.unknown_settings(meta)]
         stored = meta["settings"].get(self.section_name, {})
         then = meta["made_from"] | dict(settings=self.compared(stored), given=meta["given"])
         now = dict(self.made_from)
@@ -431,7 +434,7 @@ class TrainingRun:
         """Write a checkpoint; `kept` (what JSON can hold) comes back as `self.kept` when the stage
         is resumed.
         """
-        return checkpoint.save(
+        return checkpoint.save_checkpoint(
             self.folder,
             self.config,
             self.model,
@@ -462,5 +465,5 @@ class TrainingRun:
     def finish(self, left: str = "loss", right: str = "") -> None:
         """Close the log, draw one or two logged figures, and say where everything is."""
         self.log.bar.close()
-        curve = runtime.draw_curve(self.folder, f"stage {self.name}", left, right)
+        curve = draw_curve(self.folder, f"stage {self.name}", left, right)
         print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")

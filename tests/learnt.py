@@ -8,7 +8,7 @@ import torch
 
 from support import tokenizer as tokenizers
 from config import Model
-from support.data import pack
+from support.packing import pack
 from worlds.expert import solve_task
 from losses import cross_entropy
 from mch import ThinkingHeads

@@ -10,9 +10,10 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from support import chat_template
-from support import checkpoint
+from support.qwen import save_qwen
 import sample
 from support import tokenizer as tokenizers
+from support import tokenizer_folder
 from config import Model, UserError
 from model import SAGE
 from test_tokenizer import CONVERSATIONS, QWEN_TEMPLATE
@@ -52,7 +53,7 @@ def write(folder, template, **settings):
     """A folder with a byte-level vocabulary without merges, markers of several families, and a
     chat template.
     """
-    tokenizer = Tokenizer(models.BPE(vocab=tokenizers.gpt2_alphabet(), merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=tokenizer_folder.gpt2_alphabet(), merges=[]))
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = (
         normalizers.NFC(),
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -65,7 +66,7 @@ def write(folder, template, **settings):
     if template is not None:
         config["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return tokenizers.qwen(folder)
+    return tokenizer_folder.folder_tokenizer(folder)
 
 
 def reference(tokenizer, template):
@@ -153,14 +154,14 @@ def test_where_the_template_comes_from(tmp_path):
     is taken.
     """
     named = [dict(name="tool_use", template="T"), dict(name="default", template="D")]
-    assert chat_template.source_of(write(tmp_path, None).folder) is None
-    assert chat_template.source_of(write(tmp_path, named).folder) == "D"
+    assert chat_template.template_source(write(tmp_path, None).folder) is None
+    assert chat_template.template_source(write(tmp_path, named).folder) == "D"
     with pytest.raises(UserError, match="chat templates tool_use and none called default"):
-        chat_template.source_of(write(tmp_path, named[:1]).folder)
+        chat_template.template_source(write(tmp_path, named[:1]).folder)
     with pytest.raises(UserError, match="neither a text nor a list"):
-        chat_template.source_of(write(tmp_path, 7).folder)
+        chat_template.template_source(write(tmp_path, 7).folder)
     (tmp_path / "chat_template.jinja").write_text("J")
-    assert chat_template.source_of(tmp_path) == "J"
+    assert chat_template.template_source(tmp_path) == "J"
 
 
 def test_without_a_template_our_own_is_used(tmp_path):
@@ -218,7 +219,7 @@ def test_a_marker_that_takes_white_space_away(tmp_path):
     ] = True  # Phi-4's
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="single_word for <|im_start|>"):
-        chat_template.prompt_tokens(tokenizers.qwen(tmp_path), TALKS[0])
+        chat_template.prompt_tokens(tokenizer_folder.folder_tokenizer(tmp_path), TALKS[0])
 
 
 def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
@@ -226,7 +227,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     answer.
     """
     tokenizer = write(tmp_path / "plain", LLAMA)
-    checkpoint.save_qwen(
+    save_qwen(
         SAGE(
             Model(
                 vocab_size=tokenizer.vocab_size,
@@ -248,7 +249,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     )
     seen = {}
 
-    def generate(model, prompts, tokens, temperature, top_p, stop, *rest):
+    def generate(model, prompts, tokens, temperature, top_p, *, stop, **more):
         seen.update(prompt=prompts[0], stop=stop, temperature=temperature)
         return [[]]
 
@@ -262,7 +263,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     plain = theirs(
         tokenizer,
         LLAMA,
-        [dict(role="system", content=tokenizers.STANDARD), dict(role="user", content="hi")],
+        [dict(role="system", content=tokenizers.STANDARD_PROMPT), dict(role="user", content="hi")],
     )
     assert tokenizer.decode(seen["prompt"]) == tokenizer.decode(plain).replace(
         "\n\nhi<|eot", f"\n\n{evil}<|eot"
@@ -272,7 +273,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
 
 def test_a_tokenizer_larger_than_its_model(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
-    checkpoint.save_qwen(
+    save_qwen(
         SAGE(
             Model(
                 vocab_size=260,

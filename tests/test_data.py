@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import corpus
-from support import data
+from support import token_files
+from support.packing import pack
 from support import tokenizer
 from config import Data, Model, UserError
 from losses import IGNORE
@@ -16,7 +17,7 @@ from losses import IGNORE
 @pytest.fixture
 def text(tmp_path, monkeypatch):
     """A small folder of text, and token files that go to a temporary place."""
-    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(token_files, "ROOT", tmp_path)
     folder = tmp_path / "text"
     folder.mkdir()
     for number in range(40):
@@ -51,7 +52,9 @@ def test_standard_library_is_half_prose():
 
 def test_token_files_hold_the_text_and_its_kinds(text):
     toy = tokenizer.toy()
-    train, held_out = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    train, held_out = token_files.token_files(
+        Data(path=str(text), validation=0.3), toy, say=lambda _: None
+    )
     whole = "".join(toy.decode(file.tokens) for file in (train, held_out))
     assert sorted(whole.split("<|endoftext|>"))[1:] == sorted(
         path.read_text() for path in text.iterdir()
@@ -60,21 +63,23 @@ def test_token_files_hold_the_text_and_its_kinds(text):
         token for token, kind in zip(train.tokens, train.kinds) if kind == corpus.PROSE
     )
     assert "prose" in prose and "a comment" in prose and "x =" not in prose
-    again, _ = data.prepare(
+    again, _ = token_files.token_files(
         Data(path=str(text), validation=0.3),
         toy,
         say=lambda _: pytest.fail("the files were made before"),
     )
     assert np.array_equal(again.tokens, train.tokens)
     (text / "f0.py").write_text("changed = True\n" * 50)
-    changed, _ = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    changed, _ = token_files.token_files(
+        Data(path=str(text), validation=0.3), toy, say=lambda _: None
+    )
     assert changed.header["source"] != train.header["source"]
 
 
 def test_kinds_survive_characters_of_several_bytes(text):
     (text / "f1.py").write_text('"""Größe 漢字 🙂."""\nx = "é"\n')
     toy = tokenizer.toy()
-    tokens, kinds = data.tokenize(
+    tokens, kinds = token_files.tokenize_documents(
         [corpus.Document("a", t := (text / "f1.py").read_text(), corpus.python_kinds(t))], toy
     )
     assert (
@@ -96,20 +101,22 @@ def test_kinds_survive_characters_of_several_bytes(text):
 )
 def test_damaged_token_files(text, damage, wanted):
     toy = tokenizer.toy()
-    train, _ = data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    train, _ = token_files.token_files(
+        Data(path=str(text), validation=0.3), toy, say=lambda _: None
+    )
     path = next((text.parent / "out").rglob("train.tokens"))
     del train
     damage(path)
     with pytest.raises(UserError, match=wanted):
-        data.TokenFile(path, toy)
+        token_files.TokenFile(path, toy)
 
 
 def test_token_file_of_another_tokenizer(text):
     toy = tokenizer.toy()
-    data.prepare(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
+    token_files.token_files(Data(path=str(text), validation=0.3), toy, say=lambda _: None)
     other = tokenizer.Tokenizer("other", toy.ranks, {**toy.special, "<|more|>": toy.vocab_size})
     with pytest.raises(UserError, match="was made with tokenizer toy .* not other"):
-        data.TokenFile(next((text.parent / "out").rglob("train.tokens")), other)
+        token_files.TokenFile(next((text.parent / "out").rglob("train.tokens")), other)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +136,7 @@ def test_token_file_of_another_tokenizer(text):
 )
 def test_bad_text(text, prepare, wanted):
     with pytest.raises(UserError, match=wanted) as caught:
-        data.prepare(Data(path=str(prepare(text))), tokenizer.toy(), say=lambda _: None)
+        token_files.token_files(Data(path=str(prepare(text))), tokenizer.toy(), say=lambda _: None)
     assert "\n" not in str(caught.value)
 
 
@@ -143,7 +150,9 @@ def row_of(count):
 
 
 def test_loader_sees_every_example_once_an_epoch_and_ranks_are_disjoint():
-    loaders = [data.Loader(row_of(1001), 10, 4, seed=3, rank=rank, ranks=2) for rank in (0, 1)]
+    loaders = [
+        token_files.TokenLoader(row_of(1001), 10, 4, seed=3, rank=rank, ranks=2) for rank in (0, 1)
+    ]
     starts = []
     while loaders[0].epoch == 0:
         batches = [loader.next()[0] for loader in loaders]
@@ -152,12 +161,14 @@ def test_loader_sees_every_example_once_an_epoch_and_ranks_are_disjoint():
                 assert batch.shape == (4, 11) and (batch.diff(dim=1) == 1).all()
                 starts += batch[:, 0].tolist()
     assert len(starts) == len(set(starts)) == 96  # 99 examples less the partial batch
-    first = data.Loader(row_of(1001), 10, 4, seed=3).next()[0][:, 0]
-    assert not torch.equal(first, data.Loader(row_of(1001), 10, 4, seed=4).next()[0][:, 0])
+    first = token_files.TokenLoader(row_of(1001), 10, 4, seed=3).next()[0][:, 0]
+    assert not torch.equal(
+        first, token_files.TokenLoader(row_of(1001), 10, 4, seed=4).next()[0][:, 0]
+    )
 
 
 def test_loader_goes_on_where_it_was():
-    one, two = (data.Loader(row_of(300), 10, 4, seed=3) for _ in range(2))
+    one, two = (token_files.TokenLoader(row_of(300), 10, 4, seed=3) for _ in range(2))
     for _ in range(11):  # into the second epoch
         one.next()
     two.restore(one.state())
@@ -168,12 +179,14 @@ def test_loader_goes_on_where_it_was():
 
 def test_too_little_text_for_a_step():
     with pytest.raises(UserError, match="examples of 64; 8 are needed"):
-        data.Loader(row_of(100), 64, 8, seed=0)
+        token_files.TokenLoader(row_of(100), 64, 8, seed=0)
 
 
 @given(count=st.integers(2, 400), sequence=st.integers(1, 50), batch=st.integers(1, 5))
 def test_in_order_targets_every_token_once(count, sequence, batch):
-    targets = torch.cat([t.flatten() for _, t in data.in_order(row_of(count), sequence, batch)])
+    targets = torch.cat(
+        [t.flatten() for _, t in token_files.batches_in_order(row_of(count), sequence, batch)]
+    )
     assert targets.tolist() == list(range(1, count))
 
 
@@ -193,9 +206,9 @@ def test_packing_keeps_every_example_whole_and_apart(lengths, model):
     ]
     if min(lengths) > 24:
         with pytest.raises(UserError, match="none of"):
-            data.pack(examples, 24, model)
+            pack(examples, 24, model)
         return
-    packed = data.pack(examples, 24, model)
+    packed = pack(examples, 24, model)
     for index, ((tokens, taught), (row, column)) in enumerate(zip(examples, packed.positions)):
         if len(tokens) > 24:
             assert (row, column) == (-1, -1)

@@ -10,7 +10,7 @@ from support import checkpoint
 from support import settings
 import distill
 from support import tokenizer as tokenizers
-from config import Distill
+from config import Distill, Model
 from worlds.critique import critique
 from worlds.expert import trajectory
 from model import SAGE
@@ -24,8 +24,10 @@ TOY = tokenizers.toy()
 SETTINGS = """
 from config import Data, Distill, Eval, Model, Train
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2, tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
+model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=640, previous_token=True)
+distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2,
+                  tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
 eval = Eval(tasks=4, batch=8, room=24)
 """
 
@@ -41,7 +43,7 @@ def lineage(tmp_path):
         file = tmp_path / f"{name}.py"
         file.write_text(SETTINGS.format(out=str(out), more=", " + more if more else ""))
         config = settings.from_file(file)
-        checkpoint.save(out, config, SAGE(config.model, seed=1), [], 1, {})
+        checkpoint.save_checkpoint(out, config, SAGE(config.model, seed=1), [], 1)
         return str(file), tmp_path / name
 
     return write
@@ -104,7 +106,7 @@ def test_a_slip_is_masked_and_its_correction_taught():
 def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
     task = draw_task("math", 0, 0)
     model = SAGE(
-        settings.Model(
+        Model(
             vocab_size=1024,
             width=32,
             layers=1,
@@ -138,13 +140,13 @@ def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
 
 
 def test_a_complaint_is_the_experts_critique():
-    """Of a rollout that only answers wrongly, the same words as of an episode that the expert sees."""
+    """Of a rollout that only answers wrongly, as of an episode that the expert sees."""
     from worlds.base import Episode
 
     task = next(t for t in (draw_task("api", 0, i) for i in range(20)) if t.solution)
     attempt = rollouts(
         SAGE(
-            settings.Model(
+            Model(
                 vocab_size=1024,
                 width=32,
                 layers=1,

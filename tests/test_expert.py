@@ -69,7 +69,7 @@ def test_trajectories_are_whole(name):
 def test_trajectories_fit_the_chat_template(style):
     for name in WORLDS:
         made = trajectory(name, 0, 2, Difficulty(style=style))
-        text = tokenizer.chat(made.messages, made.tools, style)
+        text = tokenizer.chat_text(made.messages, made.tools, style)
         calls, faults = read_calls(
             text.split("<|im_start|>user", 1)[1]
         )  # after the system message, whose own example is no call

@@ -33,7 +33,7 @@ from worlds.tasks import draw_task
 
 TOY = tokenizers.toy()
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Losses, calibration, figures.
 
 
@@ -140,7 +140,7 @@ def test_calibration_error_by_hand():
     assert calibration_error(p[:0], y[:0]) != calibration_error(p[:0], y[:0])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Labels.
 
 
@@ -444,7 +444,7 @@ def test_examined_figures_are_those_of_each_example_alone():
     )
     torch.nn.init.normal_(heads["meta"].out.weight, generator=torch.Generator().manual_seed(0))
     rows = [row for index in range(4) for row in expert_rows(draw_task("api", 1, index), index)]
-    found, place = script.examine(model, heads, rows, batch=5), 0
+    found, place = script.evaluate_steps(model, heads, rows, batch=5), 0
     with torch.no_grad():
         for number, row in enumerate(rows):
             tokens = torch.tensor([row["tokens"]])
@@ -461,7 +461,7 @@ def test_examined_figures_are_those_of_each_example_alone():
                     own.gather(1, tokens[0, begin : end + 1, None]),
                     -(own.exp() * own).sum(-1),
                 )
-                assert found["row"][place] == number and found["call"][place] == step["call"]
+                assert found["row"][place] == number and found["is_call"][place] == step["call"]
                 for name, value in (
                     ("logits", logits[end]),
                     ("hidden", hidden[0, end]),
@@ -477,12 +477,12 @@ def test_examined_figures_are_those_of_each_example_alone():
 
 @torch.no_grad()
 def test_fitting_calibrates_sets_the_gate_and_its_threshold():
-    """On steps whose confidences tell everything and whose hidden states tell what the head says."""
+    """Where confidences tell everything, and hidden states tell the confidences."""
     generator = torch.Generator().manual_seed(4)
-    rows = [dict(source="own") for _ in range(400)]
+    rows = [dict(source="own") for _ in range(1600)]
 
     def steps():
-        hidden = torch.randn(400, 32, generator=generator)
+        hidden = torch.randn(1600, 32, generator=generator)
         logits = torch.stack([3 * hidden[:, 0] + 1] * len(PARTS), 1)
         chances = torch.rand(logits.shape, generator=generator)
         labels = (chances < torch.sigmoid(logits / 2)).float()
@@ -490,19 +490,27 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
             hidden=hidden,
             logits=logits,
             labels=labels,
-            row=torch.arange(400),
-            call=torch.ones(400, dtype=torch.bool),
-            max_entropy=torch.rand(400, generator=generator),
+            row=torch.arange(1600),
+            is_call=torch.ones(1600, dtype=torch.bool),
+            max_entropy=torch.rand(1600, generator=generator),
         )
 
     heads = ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
-    figures = script.fit(heads, steps(), validation := steps(), greedy := steps(), rows, rho=0.14)
+    train, validation, greedy = steps(), steps(), steps()
+
+    def fit(heads, train, validation, greedy):
+        script.calibrate_parts(heads["meta"], validation, rows)
+        script.fit_gate(heads, train, greedy, rho=0.14)
+        own = torch.ones(1600, dtype=torch.bool)
+        return script.gate_figures(heads, validation, greedy, own)
+
+    figures = fit(heads, train, validation, greedy)
     assert (
         heads.trained == 1
         and figures["switched"] == pytest.approx(0.14, abs=0.005)
         and figures["auroc_gate"] > 0.99
     )
-    after = script.quality(heads["meta"].confidence(validation["logits"]), validation, rows)
+    after = script.part_figures(heads["meta"].confidence(validation["logits"]), validation, rows)
     assert all(after[f"error_{part}"] < 0.06 for part in PART_NAMES) and heads["meta"].temperature[
         0
     ] == pytest.approx(2, abs=0.6)
@@ -511,7 +519,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     logits = validation["logits"]
     sure = {**validation, "logits": logits * 0 + 9, "labels": torch.ones_like(logits)}
     quiet = ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
-    figures = script.fit(quiet, sure, sure, sure, rows, rho=0.14)
+    figures = fit(quiet, sure, sure, sure)
     assert (
         figures["rejected"] == 0
         and figures["auroc_gate"] != figures["auroc_gate"]
@@ -520,7 +528,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
     )  # nothing to reject, nothing to fit
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # bench/reasoning.py.
 
 
@@ -564,7 +572,7 @@ def test_a_difference_and_its_interval(bench):
         found = dict(
             labels=labels[:, None].expand(-1, len(PARTS)),
             row=torch.arange(200).repeat_interleave(3),
-            call=torch.ones(600, dtype=torch.bool),
+            is_call=torch.ones(600, dtype=torch.bool),
         )
         each = object.__new__(bench.Judged)
         each.rows, each.found, each.scores = (
@@ -592,14 +600,16 @@ def test_a_difference_and_its_interval(bench):
     )  # two say it surer
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The script.
 
 SETTINGS = """
 from config import Heads, Model
 out = {out!r}
-model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16, feed_forward=48, context=640, previous_token=True)
-heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_every=1, eval_every=2, save_every=1, keep=4, dtype="float32")
+model = Model(vocab_size=1024, width=32, layers=1, heads=2, kv_heads=1, head_dim=16,
+              feed_forward=48, context=640, previous_token=True)
+heads = Heads(steps=6, tasks=12, trajectories=12, validation=10, room=60, log_every=1,
+              eval_every=2, save_every=1, keep=4, dtype="float32")
 """
 
 
@@ -622,7 +632,7 @@ def lineage(tmp_path):
             )
             model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
             model.head.weight[TOY.stop[0], 0] = 6
-        checkpoint.save(out.parent / "sage", config, model, [], 1, {})
+        checkpoint.save_checkpoint(out.parent / "sage", config, model, [], 1)
         return str(file), tmp_path / name
 
     return write
@@ -682,8 +692,7 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
         json.loads(line) for line in (folder / "thinking" / "steps.jsonl").read_text().splitlines()
     ]
     seeds = {
-        part: {row["seed"] for row in rows if row["part"] == part}
-        for part in ("train", "validation")
+        use: {row["seed"] for row in rows if row["use"] == use} for use in ("train", "validation")
     }
     assert min(map(len, seeds.values())) > 10 and not seeds["train"] & seeds["validation"]
     assert {row["source"] for row in rows} == {"own", "expert", "type", "key", "logic"}
@@ -720,10 +729,10 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
         (["--heads.steps", "600"], "for 600 steps, each to be seen once; lower heads.steps"),
         (
             ["--heads.sequence", "20"],
-            "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole message",
+            "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole",
         ),
         (["--heads.validation", "0"], "heads.validation is 0; wanted at least 1"),
-        (["--heads.rho", "1.5"], "rho 1.5; both are shares"),
+        (["--heads.rho", "1.5"], "heads.rho is 1.5; wanted at least 0 and at most 1"),
         (["--resume"], "was written by stage train, not thinking"),
     ],
 )
@@ -735,7 +744,7 @@ def test_bad_input(lineage, call, words, wanted):
     assert wanted in status and status.startswith("error: ") and "\n" not in status
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Several calls in one message.
 
 

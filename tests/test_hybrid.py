@@ -8,10 +8,10 @@ import random
 import pytest
 
 from conftest import ROOT
-from worlds.expert import solve_task
-from worlds.calls import write_call
 from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
+from worlds.expert import solve_task
+from worlds.calls import write_call
 
 spec = importlib.util.spec_from_file_location("hybrid", ROOT / "bench" / "hybrid.py")
 hybrid = importlib.util.module_from_spec(spec)
@@ -24,26 +24,17 @@ def test_the_experts_steps_are_right_and_spoilt_ones_are_not(world):
         task = draw_task(world, 5, index, Difficulty())
         left = [step.call for step in task.solution if step.call]
         for message in solve_task(task, faults=False)[0]:
-            if message["role"] == "assistant":
-                text = message["content"] + "".join(
-                    write_call(call["function"]) for call in message.get("tool_calls", ())
-                )
-                for call in left[:1]:
-                    assert (
-                        hybrid.right(write_call({"name": "nosuchtool", "arguments": {}}), task, left)
-                        is None
-                    )
-                    assert (
-                        hybrid.right(
-                            write_call({**call, "arguments": {**call["arguments"], "extra": 1}}),
-                            task,
-                            left,
-                        )
-                        is None
-                    )
-                    assert hybrid.right("answer: -1", task, left) is None
-                left = hybrid.right(text, task, left)
-                assert left is not None
+            if message["role"] != "assistant":
+                continue
+            if left:
+                arguments = {**left[0]["arguments"], "extra": 1}
+                wrong_tool = write_call({"name": "nosuchtool", "arguments": {}})
+                wrong_arguments = write_call({**left[0], "arguments": arguments})
+                for wrong in (wrong_tool, wrong_arguments, "answer: -1"):
+                    assert hybrid.remaining_calls(wrong, task, left) is None
+            calls = [write_call(call["function"]) for call in message.get("tool_calls", ())]
+            left = hybrid.remaining_calls(message["content"] + "".join(calls), task, left)
+            assert left is not None
         assert left == []
 
 
@@ -52,20 +43,24 @@ def test_equation_9_is_the_law_of_total_probability():
     steps, ε_r is the error of what is taken instead.
     """
     rng = random.Random(0)
-    steps = [(rng.random() < 0.6, rng.random() < 0.7, rng.random() < 0.5) for _ in range(500)]
-    steps = [[first, accepted, first if accepted else taken] for first, accepted, taken in steps]
+    steps = []
+    for _ in range(500):
+        first, accepted, revised = rng.random() < 0.6, rng.random() < 0.7, rng.random() < 0.5
+        steps.append([first, accepted, first if accepted else revised])
     found = hybrid.rates_of([steps[:200], steps[200:]])
     assert found["ε′"] == pytest.approx(sum(not taken for _, _, taken in steps) / 500)
     assert found["ε"] == pytest.approx(sum(not first for first, _, _ in steps) / 500)
-    assert (
-        hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
-    )  # nothing was rejected: no ε_r to count, and none is needed
+
+
+def test_equation_9_without_rejections_needs_no_error_of_revisions():
+    assert hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
 
 
 def test_survival_of_equal_steps_is_a_power():
     rng = random.Random(1)
     alive = hybrid.survival([[True]] * 9 + [[False]], 20_000, rng)
-    assert all(abs(share - 0.9 ** (place + 1)) < 0.015 for place, share in enumerate(alive))
+    for place, share in enumerate(alive):
+        assert abs(share - 0.9 ** (place + 1)) < 0.015
     assert hybrid.survival([[True, True, False]], 10, rng)[:3] == [1.0, 1.0, 0.0]
 
 
@@ -76,8 +71,6 @@ def test_intervals_are_paired():
     theirs = [float(i % 2) for i in range(200)]
     ours = [1.0 if i % 20 == 0 else value for i, value in enumerate(theirs)]
     mean, low, high = hybrid.bootstrap(ours, theirs)
-    assert (
-        mean == pytest.approx(5.0)
-        and 1.5 < low < 5 < high < 9
-        and hybrid.bootstrap(theirs, theirs) == (0.0, 0.0, 0.0)
-    )
+    assert mean == pytest.approx(5.0)
+    assert 1.5 < low < 5 < high < 9
+    assert hybrid.bootstrap(theirs, theirs) == (0.0, 0.0, 0.0)

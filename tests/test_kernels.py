@@ -72,14 +72,8 @@ def cases(draw):
 
 
 def compare_with_float64(case: dict) -> None:
-    B, K, H, T, window, stride = (
-        case["B"],
-        case["K"],
-        case["K"] * case["G"],
-        case["T"],
-        case["window"],
-        case["stride"],
-    )
+    B, K, T, window, stride = (case[name] for name in ("B", "K", "T", "window", "stride"))
+    H = K * case["G"]
     generator = torch.Generator().manual_seed(case["seed"])
     q, dout, k, v = (
         torch.randn(B, heads, T, 64, generator=generator).to(case["dtype"])
@@ -196,13 +190,11 @@ def test_a_fallback_is_told_once(monkeypatch):
     fast_attention.say_once.cache_clear()
 
     class OnGpu:  # choose_implementation reads nothing else of q
-        shape, dtype, requires_grad, is_cuda, device = (
-            x.shape,
-            x.dtype,
-            False,
-            True,
-            torch.device("cuda"),
-        )
+        shape = x.shape
+        dtype = x.dtype
+        requires_grad = False
+        is_cuda = True
+        device = torch.device("cuda")
 
     with pytest.warns(UserWarning, match="head width 64 or 128, not 24") as told:
         assert fast_attention.choose_implementation(OnGpu, 8) == "blocked"

@@ -44,8 +44,8 @@ import support.openmp
 import torch
 torch.set_num_threads(1)
 import config, distill, heads, rl, train
-from support import checkpoint, runtime
-runtime.matmul_peak = lambda *a, **k: 1e9
+from support import checkpoint, machine
+machine.matmul_peak = lambda *a, **k: 1e9
 rl.reward = lambda episode, c: float(sum(episode.tokens) % 5)
 
 def lineage():
@@ -109,7 +109,7 @@ def lineage(tmp_path):
                 model.norm.weight[0] = 0.2
                 model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
                 model.head.weight[toy().stop[0], 0] = 6
-            checkpoint.save(tmp_path / "ender", config, model, [], 1, {})
+            checkpoint.save_checkpoint(tmp_path / "ender", config, model, [], 1)
         done = subprocess.run(
             [
                 sys.executable,

@@ -41,7 +41,8 @@ from worlds.tasks import PURPOSES, Tasks
 TASKS = 2000  # of each stage
 
 
-# ----------------------------------------------------------------------------- what may not be seen
+# --------------------------------------------------------------------------------------------------
+# what may not be seen
 
 
 def words_of(text: str) -> set[str]:
@@ -91,7 +92,8 @@ class Held:
                 yield f"wording {wording}"
 
 
-# --------------------------------------------------------------------- what each stage's parts show
+# ------------------------------------------------------------------------------------------ what
+# each stage's parts show
 
 CONFIG = settings.from_file("config/toy.py")
 EVERY = "all"
@@ -172,25 +174,23 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         ]
     if part == "heads":
         file = folder / "steps.jsonl"
-        heads.collect(stage(heads_, "thinking", folder), file, {})
+        heads.sample_data(stage(heads_, "thinking", folder), file, {})
         rows = [
             row
             for row in map(json.loads, file.read_text().splitlines())
-            if row.get("part") in ("train", "inverse")
+            if row.get("use") in ("train", "inverse")
         ]
         return [TOY.decode(row["tokens"]) + "\n" + "\n".join(row["constraints"]) for row in rows]
     assert part == "teacher"
     made = [
         row
-        for _, row in teacher.trajectories(
-            teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None
-        )
+        for _, row in teacher.trajectories(teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None)
     ]
     assert {row.fault for row in made} - {None} <= set(FAULT_KINDS)
     return [json.dumps([row.messages, row.tools, row.negatives, row.answer]) for row in made]
 
 
-PARTS = ("distill", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "heads", "teacher")
+STAGE_PARTS = ("distill", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "heads", "teacher")
 
 
 def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
@@ -228,20 +228,18 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     return complaints
 
 
-# -------------------------------------------------------------------------------------------- tests
+# --------------------------------------------------------------------------------------------------
+# tests
 
 
 def test_no_stage_shows_what_is_held_out(tmp_path, monkeypatch):
-    assert audit(PARTS, TASKS, tmp_path, monkeypatch) == []
+    assert audit(STAGE_PARTS, TASKS, tmp_path, monkeypatch) == []
 
 
 def test_a_second_thought_imagines_nothing_that_is_held_out():
     held = Held("train")
     assert [
-        complaint
-        for texts in think.SAID.values()
-        for text in texts
-        for complaint in held.complaints(text)
+        complaint for text in think.FAULTS_IMAGINED for complaint in held.complaints(text)
     ] == []
 
 
@@ -283,17 +281,18 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
             return plain(cls, seed, difficulty)
 
         monkeypatch.setattr(world_class(name), "sample", classmethod(sample))
-    for part in [part for part in PARTS if part != "teacher"]:
+    for part in [part for part in STAGE_PARTS if part != "teacher"]:
         seen[part] = set()
         shown(part, 40, tmp_path, played)
     seen[part := "eval"] = set()
     config = settings.from_file("config/toy.py")
     config.eval.tasks = 5
     evaluation.measure(None, SimpleNamespace(style=style), config)
-    assert seen == {part: {style} for part in seen} and len(seen) == len(PARTS)
+    assert seen == {part: {style} for part in seen} and len(seen) == len(STAGE_PARTS)
 
 
-# --------------------------------------------------------------- each leak, put back, must be found
+# ---------------------------------------------------------------------------------- each leak, put
+# back, must be found
 
 
 def any_name(rng: random.Random, split: str, used: set[str], draw=draw_name) -> str:

@@ -94,10 +94,8 @@ def test_any_split_into_steps_gives_the_same_confidence(parts, smeared):
     _, heads = trained(replace(SHAPE, previous_token=smeared))
     meta, length = heads["meta"], sum(parts)
     generator = torch.Generator().manual_seed(length)
-    hidden, surprise = (
-        torch.randn(2, length, SHAPE.width, generator=generator),
-        torch.randn(2, length, 2, generator=generator),
-    )
+    hidden = torch.randn(2, length, SHAPE.width, generator=generator)
+    surprise = torch.randn(2, length, 2, generator=generator)
     state = meta.new_state(2, length)
     with torch.no_grad():
         assert close(
@@ -195,10 +193,9 @@ def inverse_gradient(documents):
     packed row holds the problem, then plan, conclusion and constraint.
     """
     model, heads = trained()
-    tokens, seen = (
-        draw(1, 30, seed=3),
-        [],
-    )  # 0 … 11 the problem, 12 … 22 plan and conclusion, 23 … 29 the constraint
+    # 0 … 11 the problem, 12 … 22 plan and conclusion, 23 … 29 the constraint
+    tokens = draw(1, 30, seed=3)
+    seen = []
 
     def keep(module, inputs, output):
         output.retain_grad()
@@ -289,10 +286,8 @@ def test_the_inverse_head_is_a_distribution():
 
 def test_the_gate_is_equation_7():
     gate, generator = ThinkingGate(SHAPE), torch.Generator().manual_seed(0)
-    hidden, entropy = (
-        torch.randn(5, SHAPE.width, generator=generator),
-        torch.rand(5, generator=generator),
-    )
+    hidden = torch.randn(5, SHAPE.width, generator=generator)
+    entropy = torch.rand(5, generator=generator)
     expected = hidden @ gate.out.weight[0, :-1] + entropy * gate.out.weight[0, -1] + gate.out.bias
     assert torch.allclose(gate(hidden, entropy), expected, atol=1e-5)
 
@@ -302,11 +297,11 @@ def test_calibration_is_monotone_and_per_part():
     meta = heads["meta"]
     logits = torch.linspace(-4, 4, 9)[:, None].expand(-1, len(PARTS))
     with torch.no_grad():
-        meta.temperature[:4] = torch.tensor([1.0, 2.0, 0.5, float("inf")])
-        meta.offset[:4] = torch.tensor([0.0, 1.0, 0.0, -1.0])
+        meta.temperature[1], meta.temperature[-1] = 2.0, float("inf")
+        meta.offset[1], meta.offset[-1] = 1.0, -1.0
     sure = meta.confidence(logits)
-    assert (sure[1:, :3] > sure[:-1, :3]).all() and torch.allclose(
-        sure[:, 3], torch.sigmoid(torch.tensor(-1.0))
+    assert (sure[1:, :-1] > sure[:-1, :-1]).all() and torch.allclose(
+        sure[:, -1], torch.sigmoid(torch.tensor(-1.0))
     )
     assert torch.allclose(sure[:, 1], torch.sigmoid(logits[:, 1] / 2 + 1))
 
@@ -316,8 +311,8 @@ def test_calibration_is_monotone_and_per_part():
 
 
 def saved(folder, heads, model=None, config=SHAPE):
-    checkpoint.save(
-        folder, Config(model=config), model or SAGE(config, seed=1), [], 1, {}, heads=heads
+    checkpoint.save_checkpoint(
+        folder, Config(model=config), model or SAGE(config, seed=1), [], 1, heads=heads
     )
     return folder
 
@@ -327,7 +322,7 @@ def test_heads_come_back_whole(tmp_path):
     with torch.no_grad():
         heads.tau.fill_(0.37)
         heads.trained.fill_(1)
-        heads["meta"].temperature[:4] = torch.tensor([1.0, 2.0, float("inf"), 0.5])
+        heads["meta"].temperature[0], heads["meta"].temperature[-1] = 2.0, float("inf")
         heads["meta"].offset.fill_(-0.2)
     again = checkpoint.load_heads(saved(tmp_path / "run", heads, model), SHAPE)
     assert again.tau == torch.tensor(0.37) and again.trained == 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from config import Model, UserError
-from support.data import pack
+from support.packing import pack
 from fast.decoding import compiled_step
 from generate import choose_token as choose, generate, pad
 from model import SAGE, State, flops_per_token
@@ -221,9 +221,9 @@ def test_choose_draws_from_the_nucleus_at_the_right_rate():
 )  # a path each
 def test_compiled_step_equals_eager(prompts):
     """Skipped where there is no C++ compiler: sample.py then decodes eagerly."""
-    from support import runtime
+    from support import machine
 
-    if not runtime.can_compile("cpu"):
+    if not machine.can_compile("cpu"):
         pytest.skip("torch.compile needs a C++ compiler, and there is none here")
     model = lively(SHAPES["small window"])
     assert generate(model, prompts, 20, step=compiled_step(model)) == generate(model, prompts, 20)

@@ -8,7 +8,7 @@ import torch
 
 from support import checkpoint
 from support import settings
-from support import data
+from support.packing import pack
 import distill
 import heads as heads_script
 import rl
@@ -67,7 +67,7 @@ def lineage(tmp_path):
             batch=16, tasks=12, trajectories=12, validation=8, solutions=4, room=60, **every
         ),
     )
-    checkpoint.save(tmp_path / "first", config, lively(model), [], 1, {})
+    checkpoint.save_checkpoint(tmp_path / "first", config, lively(model), [], 1)
     return config
 
 
@@ -145,8 +145,7 @@ STAGES = [
     (
         heads_script.main,
         [
-            ("SAGE", "main"),
-            ("SAGE", "examine"),
+            ("SAGE", "read_steps"),
             ("SAGE", "forward"),
             ("MetaCognitiveHead", "forward"),
             ("InverseConsistencyHead", "forward"),
@@ -188,13 +187,13 @@ def test_rows_that_were_packed_for_another_model_are_refused():
         Model(window=64, landmark_stride=8),
         Model(window=512, landmark_stride=16),
     ):
-        packed = data.pack(examples, 512, wrong)
+        packed = pack(examples, 512, wrong)
         with pytest.raises(
             UserError,
             match=r"512 tokens .* window of 64, .* at token \d+ of row 0 .* landmark_stride 16",
         ):
             model.hidden(packed.tokens, packed.documents)
-    packed = data.pack(examples, 512, NARROW)
+    packed = pack(examples, 512, NARROW)
     with torch.no_grad():
         hidden = model.hidden(packed.tokens, packed.documents)
         assert [column for _, column in packed.positions] == [0, 144, 256]
@@ -226,17 +225,15 @@ def test_where_documents_may_begin(documents, window, fits):
 def test_a_teacher_with_other_landmarks_is_refused(lineage, tmp_path):
     teacher = Model(**SHAPE, window=16, landmark_stride=32, tied=False)
     config = Config(out=str(tmp_path / "teacher"), model=teacher)
-    checkpoint.save(tmp_path / "teacher", config, lively(teacher), [], 1, {})
+    checkpoint.save_checkpoint(tmp_path / "teacher", config, lively(teacher), [], 1)
     lineage.distill.kl, lineage.distill.kl_teacher = 1.0, str(tmp_path / "teacher")
     with pytest.raises(UserError, match="landmark_stride 32"):
         distill.distill(lineage)
 
 
 def test_the_check_leaves_a_compiled_step_whole():
-    model, packed = (
-        lively(NARROW),
-        data.pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW),
-    )
+    model = lively(NARROW)
+    packed = pack([(tokens, [True] * len(tokens)) for tokens in LONG], 256, NARROW)
     found = torch._dynamo.explain(lambda tokens, documents: model.hidden(tokens, documents).sum())(
         packed.tokens, packed.documents
     )

@@ -16,7 +16,7 @@ import torch
 
 from support import checkpoint
 from support import settings
-from support import data
+from support import token_files
 import distill
 import eval as evaluation
 from worlds import expert
@@ -25,11 +25,12 @@ from worlds.expert import trajectory
 import heads
 from support import provenance
 import rl
-from support import runtime
+from support import machine
 from worlds.extras import teacher
 from support import tokenizer as tokenizers
+from support import tokenizer_folder
 import train
-from config import Config, UserError
+from config import Config, Data, UserError
 from conftest import ROOT
 from model import SAGE
 from test_train import weights_and_state
@@ -67,7 +68,7 @@ def lineage(tmp_path, monkeypatch):
 
     `config(...)` reads the settings, some changed: config({"distill.tries": 2}, resume=True).
     """
-    monkeypatch.setattr(runtime, "matmul_peak", lambda *a, **k: 1e9)
+    monkeypatch.setattr(machine, "matmul_peak", lambda *a, **k: 1e9)
     text = tmp_path / "text"
     text.mkdir()
     for number in range(20):
@@ -103,7 +104,7 @@ def lineage(tmp_path, monkeypatch):
                 model.embedding.text.weight[:, 0] = model.embedding.code.weight[:, 0] = 1
                 model.head.weight[tokenizers.toy().stop[0], 0] = 6
             shutil.rmtree(self.folder / name, ignore_errors=True)
-            return checkpoint.save(self.folder / name, config, model, [], step, {})
+            return checkpoint.save_checkpoint(self.folder / name, config, model, [], step)
 
     return Lineage()
 
@@ -178,7 +179,7 @@ def test_another_generator_of_tasks_or_of_buffers_is_another_buffer(lineage, mon
     distill.reflect(lineage.config())
     forget(lineage.folder / "reflected", [1, 2, 3, 4])
     with monkeypatch.context() as other:
-        other.setattr(distill, "VERSION", 99)
+        other.setattr(distill, "BUFFER_VERSION", 99)
         with pytest.raises(UserError, match=r"version: \d+ → 99"):
             distill.reflect(lineage.config())
     drawn = expert.draw_task
@@ -357,7 +358,8 @@ def test_resume_where_there_is_nothing_says_that_it_begins(lineage, capsys):
     lineage.write("distilled")
     distill.distill(
         lineage.config(
-            {"distill.start": str(lineage.folder / "distilled"), "distill.name": "other"}, resume=True
+            {"distill.start": str(lineage.folder / "distilled"), "distill.name": "other"},
+            resume=True,
         )
     )
     assert "there is nothing in other to go on from: it begins" in capsys.readouterr().out
@@ -419,10 +421,15 @@ def test_a_setting_that_is_new_or_gone_does_not_stop_an_older_run(lineage, capsy
         (lambda path: path.write_text("{}"), "KeyError"),
         (lambda path: path.write_text('{"step": "4", "settings": {}}'), "step is '4'"),
         (
-            lambda path: path.write_text('{"step": 2, "settings": {"model": {"width": "32"}}}'),
+            lambda path: path.write_text(
+                '{"layout": 2, "step": 2, "settings": {"model": {"width": "32"}}}'
+            ),
             "model.width is '32'",
         ),
-        (lambda path: path.write_text('{"step": 2, "settings": {"model": 3}}'), "AttributeError"),
+        (
+            lambda path: path.write_text('{"layout": 2, "step": 2, "settings": {"model": 3}}'),
+            "AttributeError",
+        ),
     ],
 )
 def test_a_damaged_meta_names_the_checkpoint_before(lineage, damage, problem):
@@ -476,10 +483,7 @@ def test_train_keeps_its_plan_and_says_when_it_is_complete(lineage, monkeypatch,
     assert "is complete" in main("--resume", "--out", lineage.folder / "moved")
     rewrite(
         lineage.folder / "base",
-        lambda meta: [
-            meta["settings"]["train"].pop("z_loss"),
-            meta.pop("tokenizer"),
-        ],
+        lambda meta: [meta["settings"]["train"].pop("z_loss"), meta.pop("tokenizer")],
     )
     assert "is complete" in main("--resume")
     with pytest.raises(UserError, match="no checkpoint in"):
@@ -527,8 +531,8 @@ def other_tokenizer(tmp_path):
     """A folder with a byte-level tokenizer in Qwen's files, of fewer tokens than the toy's."""
     folder = tmp_path / "other"
     folder.mkdir()
-    special = {marker: 256 + place for place, marker in enumerate(tokenizers.QWEN_SPECIAL)}
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    special = {marker: 256 + place for place, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(
@@ -673,10 +677,10 @@ def measured(monkeypatch):
 
     def measure(model, tokenizer, config):
         calls.append(1)
-        return {"success/api greedy": len(calls) / 100, "invented/per call": None}, {
-            "success/api greedy": 3,
-            "invented/per call": 0,
-        }
+        figures = evaluation.Figures()
+        figures.add("success/api greedy", len(calls) / 100, 3)
+        figures.add("invented/per call", None, 0)
+        return figures
 
     monkeypatch.setattr(evaluation, "measure", measure)
     return calls
@@ -740,13 +744,15 @@ def test_two_runs_of_one_name_both_stand_in_the_table(lineage, measured, monkeyp
     ],
 )
 def test_figures_that_cannot_be_measured_are_named(worlds, wanted, silent, tmp_path):
-    text = evaluation.table([tmp_path / "sage"], [{"invented/per call": None}], worlds.split(","))
+    text = evaluation.figures_table(
+        [tmp_path / "sage"], [{"invented/per call": None}], worlds.split(",")
+    )
     assert all(words in text for words in wanted) and silent not in text
     assert text.splitlines()[1].split() == ["invented/per", "call", "–"]
 
 
 def test_a_table_has_every_runs_rows(tmp_path):
-    text = evaluation.table(
+    text = evaluation.figures_table(
         [tmp_path / "a", tmp_path / "a-very-long-name-of-a-run"],
         [{"x": 0.5}, {"x": 1.0, "y": 0.25}],
         ["api"],
@@ -795,34 +801,34 @@ def test_two_processes_do_not_write_one_run(lineage, monkeypatch, capsys):
 
 
 def test_token_files_follow_the_text_not_its_size_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(token_files, "ROOT", tmp_path)
     text, toy = tmp_path / "text", tokenizers.toy()
     text.mkdir()
     for number in range(40):
         (text / f"f{number}.py").write_text(f"x = {number:02}\n" * 50)
-    asked = settings.Data(path=str(text), validation=0.3)
-    first = data.prepare(asked, toy, say=lambda _: None)[0].header
+    asked = Data(path=str(text), validation=0.3)
+    first = token_files.token_files(asked, toy, say=lambda _: None)[0].header
     path, status = text / "f1.py", os.stat(text / "f1.py")
     path.write_text("x = 99\n" * 50)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size and path.stat().st_mtime_ns == status.st_mtime_ns
-    headers = [file.header for file in data.prepare(asked, toy, say=lambda _: None)]
+    headers = [file.header for file in token_files.token_files(asked, toy, say=lambda _: None)]
     assert (
         first["source"] not in [header["source"] for header in headers]
         or headers[0] == first
-        and data.held_out("f1.py", 0.3)
+        and token_files.is_validation("f1.py", 0.3)
     )
     whole = "".join(
         toy.decode(file.tokens)
-        for file in data.prepare(asked, toy, say=lambda _: pytest.fail("made before"))
+        for file in token_files.token_files(asked, toy, say=lambda _: pytest.fail("made before"))
     )
     assert "x = 99" in whole and "x = 01" not in whole
     (text / "not.text").write_text(
         "this is not read"
     )  # what is not read does not matter, nor does where the text lies
     text.rename(tmp_path / "moved")
-    data.prepare(
-        settings.Data(path=str(tmp_path / "moved"), validation=0.3),
+    token_files.token_files(
+        Data(path=str(tmp_path / "moved"), validation=0.3),
         toy,
         say=lambda _: pytest.fail("made before"),
     )

@@ -17,8 +17,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from support import checkpoint
+from support.qwen import load_qwen, save_qwen
+from support.weights import restore_folder, written_aside
 import eval as evaluation
-from support import tokenizer as tokenizers
+from support import tokenizer_folder
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
@@ -78,7 +80,7 @@ def test_logits_and_greedy_tokens_equal_transformers(
 ):
     theirs = tiny(tmp_path, tied, heads, kv_heads, theta, eps, shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard != "5GB")
-    ours = checkpoint.load_qwen(tmp_path)
+    ours = load_qwen(tmp_path)
     with torch.no_grad():
         for length in (1, 7, 300):
             tokens = torch.randint(0, 211, (2, length))
@@ -103,13 +105,13 @@ def test_bf16_files(tmp_path):
     theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     tokens = torch.randint(0, 211, (2, 50))
     with torch.no_grad():
-        assert (checkpoint.load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
-    assert next(checkpoint.load_qwen(tmp_path, torch.bfloat16).parameters()).dtype == torch.bfloat16
+        assert (load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
+    assert next(load_qwen(tmp_path, torch.bfloat16).parameters()).dtype == torch.bfloat16
 
 
 def test_gate_does_not_matter_after_loading(tmp_path):
     tiny(tmp_path)
-    model = checkpoint.load_qwen(tmp_path)
+    model = load_qwen(tmp_path)
     tokens = torch.randint(0, 211, (2, 40))
     before = model(tokens)
     for p in (model.embedding.out.weight, model.embedding.out.bias, model.embedding.convolution):
@@ -128,8 +130,8 @@ def test_round_trip_to_transformers_is_bit_equal(
 ):
     tiny(tmp_path / "in", tied, heads, kv_heads, theta, eps, shard, dtype)
     theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path / "in", dtype=dtype).eval()
-    checkpoint.save_qwen(
-        checkpoint.load_qwen(tmp_path / "in", dtype),
+    save_qwen(
+        load_qwen(tmp_path / "in", dtype),
         tmp_path / "out",
         shard_bytes=100_000 if tied else 1 << 30,
     )
@@ -158,9 +160,9 @@ def test_what_sage_learnt_comes_back(tmp_path):
     )
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    checkpoint.save_qwen(model, tmp_path / "x")
+    save_qwen(model, tmp_path / "x")
     tokens = torch.randint(0, 64, (2, 20))
-    assert torch.equal(checkpoint.load_qwen(tmp_path / "x")(tokens), model(tokens))
+    assert torch.equal(load_qwen(tmp_path / "x")(tokens), model(tokens))
 
 
 @pytest.mark.parametrize(
@@ -209,15 +211,15 @@ def test_loading_needs_little_more_memory_than_the_model(tmp_path):
     )  # loaded first, so that what torch itself imports on the way is not counted as the model's
     code = """
 import sys, threading, time, torch
-from support import checkpoint
-checkpoint.load_qwen(sys.argv[1] + "/tiny")
+from support.qwen import load_qwen
+load_qwen(sys.argv[1] + "/tiny")
 resident = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1]) * 1024
 before, peak, done = resident(), [0], []
 def watch():
     while not done:
         peak[0] = max(peak[0], resident()); time.sleep(0.002)
 thread = threading.Thread(target=watch); thread.start()
-model = checkpoint.load_qwen(sys.argv[1] + "/big")
+model = load_qwen(sys.argv[1] + "/big")
 done.append(1); thread.join()
 print((peak[0] - before) / sum(p.nbytes for p in model.parameters()))
 """
@@ -283,7 +285,7 @@ def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted
     tiny(tmp_path, shard="100KB")
     break_folder(tmp_path, how)
     with pytest.raises(UserError, match=wanted) as caught:
-        checkpoint.load_qwen(tmp_path)
+        load_qwen(tmp_path)
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
@@ -542,10 +544,10 @@ def judge(folder, refusal):
     theirs = logits_of_transformers(folder, tokens)
     if refusal is None:
         assert theirs is not None, "transformers does not load this folder: it cannot be asked for"
-        assert (checkpoint.load_qwen(folder)(tokens) - theirs).abs().max() <= 1e-4
+        assert (load_qwen(folder)(tokens) - theirs).abs().max() <= 1e-4
         return
     with pytest.raises(UserError, match=refusal) as caught:
-        checkpoint.load_qwen(folder)
+        load_qwen(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
@@ -564,7 +566,7 @@ def test_head_dim_null_is_the_usual_width(tmp_path):
     change_config(tmp_path, dict(V4, head_dim=None))
     tokens = torch.randint(0, 211, (2, 60))
     with torch.no_grad():
-        assert (checkpoint.load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
+        assert (load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
 
 
 def test_kv_heads_null_and_head_dim_apart(tmp_path):
@@ -805,14 +807,14 @@ CHANGING = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audit events
 
 
 def write_version(folder, version):
-    with checkpoint.written_aside(folder) as aside:
+    with written_aside(folder) as aside:
         for name in ("a", "b"):
             (aside / name).write_text(version)
 
 
 def version_of(folder):
     """What a reader finds: the version that all of the folder's files have."""
-    checkpoint.restore(folder)
+    restore_folder(folder)
     versions = {path.name: path.read_text() for path in folder.iterdir()}
     assert versions.keys() == {"a", "b"} and len(set(versions.values())) == 1, versions
     return versions["a"]
@@ -872,11 +874,11 @@ def test_the_readers_put_the_old_version_back(tmp_path):
     (tmp_path / "model").rename(tmp_path / "model.old")  # killed between the renames
     assert isinstance(open_model(tmp_path / "model"), SAGE)
     (tmp_path / "model").rename(tmp_path / "model.old")
-    assert isinstance(checkpoint.load_qwen(tmp_path / "model"), SAGE)
+    assert isinstance(load_qwen(tmp_path / "model"), SAGE)
     shutil.copytree(
         tmp_path / "model", tmp_path / "model.old"
     )  # killed while the old one was deleted
-    checkpoint.save_qwen(checkpoint.load_qwen(tmp_path / "model"), tmp_path / "model")
+    save_qwen(load_qwen(tmp_path / "model"), tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -893,7 +895,7 @@ def test_a_runs_checkpoint_is_put_back(tmp_path):
             context=32,
         )
     )
-    path = checkpoint.save(tmp_path, config, SAGE(config.model), [], 7, {})
+    path = checkpoint.save_checkpoint(tmp_path, config, SAGE(config.model), [], 7)
     path.rename(path.with_name(path.name + ".old"))
     assert checkpoint.latest(tmp_path) == path
     checkpoint.load_run(tmp_path)
@@ -955,7 +957,7 @@ def test_the_note_comes_exactly_when_logits_change(tmp_path, capsys):
     tokens = torch.randint(0, 211, (1, 40), generator=torch.Generator().manual_seed(1))
     for window, stride in ((16, 4), (16, 1), (1, 4), (7, 64), (39, 4), (38, 4), (40, 4)):
         for length in (1, window, window + 1, min(window + 2, 40), 40):
-            model = checkpoint.load_qwen(tmp_path, window=window, stride=stride)
+            model = load_qwen(tmp_path, window=window, stride=stride)
             capsys.readouterr()
             with torch.no_grad():
                 text = tokens[:, :length]
@@ -970,10 +972,10 @@ def test_the_note_comes_when_a_text_grows_beyond_the_window(tmp_path, capsys):
     theirs = tiny(tmp_path)
     prompt = torch.randint(0, 211, (2, 10), generator=torch.Generator().manual_seed(1)).tolist()
     for new in (8, 9, 12):  # 17 tokens are read of window 16 + 1, then 18, then more
-        model = checkpoint.load_qwen(tmp_path, window=16, stride=4)
+        model = load_qwen(tmp_path, window=16, stride=4)
         generate(model, prompt, new)
         assert capsys.readouterr().err.count("note:") == (new > 8), new
-    dense = generate(checkpoint.load_qwen(tmp_path, window=512), prompt, 60)
+    dense = generate(load_qwen(tmp_path, window=512), prompt, 60)
     assert not capsys.readouterr().err
     with torch.no_grad():
         ids = torch.tensor(prompt)
@@ -1007,7 +1009,7 @@ def test_a_models_own_window_needs_no_note(tmp_path, capsys):
 
 
 def qwen_of_the_toys_tokens(folder):
-    checkpoint.save_qwen(
+    save_qwen(
         SAGE(
             Model(
                 vocab_size=1024,
@@ -1099,11 +1101,11 @@ def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch
 
     def measured(model, tokenizer, config):
         seen.append((model.config.window, model.config.landmark_stride))
-        return {"success/api greedy": 0.5}, {}
+        return evaluation.Figures({"success/api greedy": 0.5})
 
     monkeypatch.setattr(evaluation, "measure", measured)
     for window, stride in ((24, 8), (24, 8), (32, 8), (32, 4)):
-        evaluation.evaluate(
+        evaluation.evaluate_run(
             source, Config(model=Model(window=window, landmark_stride=stride)), "cpu"
         )
     assert seen == [(24, 8), (32, 8), (32, 4)]  # figures of another window are another model's
@@ -1120,7 +1122,7 @@ def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch
 )
 def test_sample_sets_the_window(tmp_path, options, noted):
     folder = tmp_path / "qwen"
-    special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
+    special = {marker: 256 + number for number, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
     shape = Model(
         vocab_size=256 + len(special),
         width=32,
@@ -1131,8 +1133,8 @@ def test_sample_sets_the_window(tmp_path, options, noted):
         feed_forward=48,
         context=640,
     )
-    checkpoint.save_qwen(SAGE(shape), folder)
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    save_qwen(SAGE(shape), folder)
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()}))

@@ -13,7 +13,7 @@ from support import checkpoint
 from support import settings
 import rl
 from support import tokenizer as tokenizers
-from config import Ppo, UserError
+from config import Model, Ppo, UserError
 from worlds.expert import preference, solve_task
 from model import SAGE
 from agent import Rollout, prompt_of, rollouts
@@ -52,8 +52,8 @@ def lineage(tmp_path):
         file.write_text(SETTINGS.format(out=str(out)))
         config = settings.from_file(file)
         for stage in stages:
-            checkpoint.save(
-                out.parent / stage, config, SAGE(config.model, seed=1), [], 1, {}, stage=stage
+            checkpoint.save_checkpoint(
+                out.parent / stage, config, SAGE(config.model, seed=1), [], 1, stage=stage
             )
         return str(file), tmp_path / name
 
@@ -121,7 +121,7 @@ def test_dpo_learns_its_pairs_from_ln_2_on(lineage):
 def test_reference_log_probs_are_those_of_single_sequences(lineage):
     torch.manual_seed(0)
     model = SAGE(
-        settings.Model(
+        Model(
             vocab_size=1024,
             width=32,
             layers=2,

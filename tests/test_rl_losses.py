@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from support import checkpoint
+from support.qwen import load_qwen, qwen_name
 from config import Model
-from support.data import pack
+from support.packing import pack
 from losses import IGNORE, token_log_probs
 from rl import (
     dpo_loss,
@@ -24,7 +24,7 @@ from rl import (
     leave_one_out,
     ppo_loss,
     sum_per_document,
-    token_weights,
+    mean_weights,
     value_loss,
     whiten,
 )
@@ -104,12 +104,12 @@ def test_shares_and_sums_of_packed_documents():
     assert sum_per_document(own.float(), documents, 3).tolist() == [2, 1, 4]
     third = 1 / 3
     assert torch.allclose(
-        token_weights(own, documents, "sequence"),
+        mean_weights(own, documents, "sequence"),
         torch.tensor([[0, third / 2, third / 2, 0, third, 0], [third / 4] * 4 + [0, 0]]),
     )
-    assert torch.allclose(token_weights(own, documents, "token"), own / 7)
+    assert torch.allclose(mean_weights(own, documents, "token"), own / 7)
     silent = torch.zeros_like(own)
-    assert (token_weights(silent, documents) == 0).all()
+    assert (mean_weights(silent, documents) == 0).all()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def test_dpo_is_trls(tmp_path):
     ours = []
     for number, model in enumerate((policy, reference)):
         model.save_pretrained(tmp_path / str(number))
-        ours.append(checkpoint.load_qwen(tmp_path / str(number)))
+        ours.append(load_qwen(tmp_path / str(number)))
     examples = [
         (
             pair["prompt_ids"] + pair[side],
@@ -249,7 +249,7 @@ def test_dpo_is_trls(tmp_path):
     for name, p in ours[0].named_parameters():
         if name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
             continue
-        wanted = gradients[checkpoint.qwen_name(name)]
+        wanted = gradients[qwen_name(name)]
         assert torch.allclose(
             p.grad, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item() + 1e-7
         ), name
@@ -376,7 +376,7 @@ def test_short_successes_beside_long_failures(mean, success, failure):
     lengths = torch.tensor([40] * 4 + [300] * 4)
     action_mask = torch.arange(300) < lengths[:, None]
     documents = torch.arange(8)[:, None].expand(8, 300).masked_fill(~action_mask, -1)
-    weights = token_weights(action_mask, documents, mean)
+    weights = mean_weights(action_mask, documents, mean)
     rewards = leave_one_out(torch.tensor([[1.0] * 4 + [0.0] * 4])).flatten()
     advantages, _ = generalized_advantages(
         torch.zeros(8, 300).scatter(1, lengths[:, None] - 1, rewards[:, None]),
@@ -491,7 +491,7 @@ def policy_batch():
     own = torch.rand(3, 8, generator=draws(2)) < 0.6
     advantages = torch.randn(3, 8, generator=draws(3)) * own
     documents = torch.arange(3)[:, None].expand(3, 8)
-    return logits, actions, own, advantages, token_weights(own, documents)
+    return logits, actions, own, advantages, mean_weights(own, documents)
 
 
 def test_the_first_step_is_reinforce():
@@ -593,7 +593,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
     wanted = trainer._compute_loss(policy, inputs)
     trainer.beta = 0.3
     trainer._compute_loss(policy, inputs).backward()
-    ours = checkpoint.load_qwen(tmp_path / "policy")
+    ours = load_qwen(tmp_path / "policy")
     examples = [
         ([*p.tolist(), *c[:n].tolist()], [False] * 4 + [True] * n)
         for p, c, n in zip(prompts, completions, lengths)
@@ -603,7 +603,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
         ours.hidden(packed.tokens, packed.documents), ours.embedding.text.weight, packed.targets
     )
     action_mask = packed.targets != IGNORE
-    weights = token_weights(action_mask, packed.documents, mean)
+    weights = mean_weights(action_mask, packed.documents, mean)
     sampled = torch.zeros_like(new)
     referred = torch.zeros_like(new)
     for (row, column), n, *each in zip(packed.positions, lengths, old, reference):
@@ -623,7 +623,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
         assert clipped > 0.1
     for name, p in ours.named_parameters():
         if not name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
-            theirs_gradient = dict(policy.named_parameters())[checkpoint.qwen_name(name)].grad
+            theirs_gradient = dict(policy.named_parameters())[qwen_name(name)].grad
             assert torch.allclose(
                 p.grad,
                 theirs_gradient,

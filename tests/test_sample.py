@@ -14,19 +14,26 @@ import sys
 import pytest
 import torch
 
-from support import checkpoint
 import sample
-from support import tokenizer as tokenizers
-from support import traces
-from config import Config, Model, UserError
-from worlds.expert import solve_task
+from config import Config, Model, Think, UserError
+from fast.thinking import think
 from learnt import SHAPE, TASKS, TOY, agent
 from mch import ThinkingHeads, surprise_of
-from model import SAGE
+from model import SAGE, rotary
+from support import checkpoint, gate_picture, trace_data, trace_page, trace_text
+from support import tokenizer_folder
+from support.qwen import save_qwen
+from worlds.expert import solve_task
+from worlds.labels import PART_NAMES
+
+HARD_TO_PLEASE = (  # every candidate is rejected, and drawn anew after a critique
+    "--thinking.mode reason --thinking.n 4 --thinking.theta 1.0 "
+    "--thinking.temperature 1.5 --thinking.critique"
+).split()
 
 
-def heard() -> list[str]:
-    """An error, then ok: what the agent knows by heart."""
+def learnt_observations() -> list[str]:
+    """What the tools say in the episode that the agent knows by heart: an error, then ok."""
     return [message["content"] for message in solve_task(TASKS[1])[0] if message["role"] == "tool"]
 
 
@@ -35,7 +42,7 @@ def run(tmp_path_factory):
     """The agent of learnt.py as a run's folder."""
     model, heads = agent()
     folder = tmp_path_factory.mktemp("thinking")
-    checkpoint.save(folder, Config(model=SHAPE), model, [], 1, {}, heads=heads)
+    checkpoint.save_checkpoint(folder, Config(model=SHAPE), model, [], 1, heads=heads)
     return str(folder)
 
 
@@ -45,9 +52,8 @@ def call(run, monkeypatch, capsys):
     monkeypatch.setattr(sample, "Tasks", lambda *words: [TASKS[1]])
 
     def go(*words, folder=run):
-        monkeypatch.setattr(
-            sys, "argv", ["sample.py", "--think", "--run", folder, *map(str, words)]
-        )
+        arguments = ["sample.py", "--think", "--run", folder, *map(str, words)]
+        monkeypatch.setattr(sys, "argv", arguments)
         sample.main()
         return capsys.readouterr().out
 
@@ -56,73 +62,54 @@ def call(run, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
-    """One episode's page and data, thought about from beginning to end, with rejected candidates."""
+    """An episode's page and data, thought about from beginning to end, with rejected candidates."""
     folder = tmp_path_factory.mktemp("trace")
+    page, data = folder / "t.html", folder / "t.json"
+    files = ["--html", str(page), "--json", str(data)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sample, "Tasks", lambda *words: [TASKS[1]])
-        patch.setattr(
-            sys,
-            "argv",
-            [
-                "sample.py",
-                "--think",
-                "--run",
-                run,
-                "--html",
-                str(folder / "t.html"),
-                "--json",
-                str(folder / "t.json"),
-                "--thinking.mode",
-                "reason",
-                "--thinking.n",
-                "4",
-                "--thinking.theta",
-                "1.0",
-                "--thinking.temperature",
-                "1.5",
-                "--thinking.critique",
-            ],
-        )
+        patch.setattr(sys, "argv", ["sample.py", "--think", "--run", run, *files, *HARD_TO_PLEASE])
         sample.main()
-    return folder / "t.html", json.loads((folder / "t.json").read_text())
+    return page, json.loads(data.read_text())
 
 
-# ------------------------------------------------------------------------------------------------------
-# what is shown
+def text_of(trace: dict, begin: int, end: int) -> str:
+    return "".join(text for text, _, _ in trace["tokens"][begin:end])
+
+
+# ------------------------------------------------------------------------------------ what is shown
 
 
 def test_the_terminal_shows_every_step(call):
     text = call()
-    assert "verified" in text and text.count("── step") == 3 and "heads are untrained" in text
-    assert (
-        f"1. {TASKS[1].solution[0].goal}" in text and "→" not in text
-    )  # a plan; nothing was imagined, since the gate stays shut
-    assert re.search(
-        r"syntax [█░]{10} \d\.\d\d  grounded [█░]{10} \d\.\d\d  logic [█░]{10} \d\.\d\d  success [█░]{10} \d\.\d\d",
-        text,
-    )
-    assert re.search(r"gate 0\.\d{3} [>≤] τ 0\.500", text) and "← error" in text and "← ok" in text
-    thought = call(
-        "--thinking.mode",
-        "reason",
-        "--thinking.n",
-        "3",
-        "--thinking.theta",
-        "1.0",
-        "--thinking.critique",
-    )
-    for part in (
-        "   ● ",
-        "critique: ",
-        "all were rejected",
-        "coherence",
-        "if error",
-        "if empty",
-        "if expected",
-        " E ",
-    ):
-        assert part in thought
+    assert "verified" in text
+    assert text.count("── step") == 3
+    assert "heads are untrained" in text
+    assert f"1. {TASKS[1].solution[0].goal}" in text
+    assert "→" not in text  # nothing was imagined, since the gate stays shut
+    bars = r"  ".join(rf"{name} [█░]{{10}} \d\.\d\d" for name in PART_NAMES)
+    assert re.search(bars, text)
+    assert re.search(r"gate 0\.\d{3} [>≤] τ 0\.500", text)
+    assert "← error" in text
+    assert "← ok" in text
+    words = "--thinking.mode reason --thinking.n 3 --thinking.theta 1.0 --thinking.critique"
+    thought = call(*words.split())
+    assert "   ● " in thought
+    assert "critique: " in thought
+    assert "all were rejected" in thought
+    assert "coherence" in thought
+    assert " E " in thought
+    for kind in ("error", "empty", "expected"):
+        assert f"if {kind}" in thought
     assert "\x1b" not in text + thought  # no terminal, no colours
+
+
+def test_every_ending_has_its_words(written):
+    _, trace = written
+    endings = ("answer", "malformed", "invalid", "time", "turns", "length", "raised", "")
+    for ended in endings:
+        words = trace_text.verdict({**trace, "ended": ended, "verified": None})
+        assert words.startswith(("answered", "ended: ", "not finished"))
 
 
 def test_trained_heads_are_not_called_untrained(call, tmp_path):
@@ -130,173 +117,180 @@ def test_trained_heads_are_not_called_untrained(call, tmp_path):
     heads = ThinkingHeads(SHAPE)
     with torch.no_grad():
         heads.trained.fill_(1)
-    checkpoint.save(tmp_path / "run", Config(model=SHAPE), model, [], 1, {}, heads=heads)
+    checkpoint.save_checkpoint(tmp_path / "run", Config(model=SHAPE), model, [], 1, heads=heads)
     assert "untrained" not in call("--thinking.mode", "fast", folder=str(tmp_path / "run"))
 
 
-def test_the_data_is_the_episode(written, run):
-    _, data = written
-    model, heads = agent()
-    tokens = TOY.encode("".join(piece for piece, _, _ in data["tokens"]), special=True)
-    assert data["verified"] and data["length"] == len(data["tokens"]) and len(data["steps"]) >= 2
-    ids = [TOY.special.get(piece) for piece, _, special in data["tokens"] if special]
-    assert None not in ids and tokens[0] == ids[0]
-    for step in data["steps"]:
+def test_the_data_is_the_episode(written):
+    _, trace = written
+    whole = text_of(trace, 0, trace["length"])
+    tokens = TOY.encode(whole, special=True)
+    assert trace["verified"]
+    assert trace["length"] == len(trace["tokens"])
+    assert len(trace["steps"]) >= 2
+    markers = [TOY.special.get(text) for text, _, marker in trace["tokens"] if marker]
+    assert None not in markers
+    assert tokens[0] == markers[0]
+    for step in trace["steps"]:
         begin, end = step["wrote"]
-        assert (
-            "".join(piece for piece, _, _ in data["tokens"][begin:end])
-            == step["text"] + "<|im_end|>"
-        )
-        assert (
-            len(step["attention"]) == data["length"]
-            and abs(sum(step["attention"]) - 1) < 0.03
-            and sum(step["attention"][end:]) == 0
-        )
-        assert step["candidates"] and {c["fate"] for c in step["candidates"]} <= {
-            "rejected",
-            "fallback",
-            "committed",
-        }
+        assert text_of(trace, begin, end) == step["text"] + "<|im_end|>"
+        assert len(step["attention"]) == trace["length"]
+        assert abs(sum(step["attention"]) - 1) < 0.03
+        assert sum(step["attention"][end:]) == 0
+        fates = {candidate["fate"] for candidate in step["candidates"]}
+        assert fates and fates <= {"rejected", "fallback", "committed"}
         if step["observation"]:
-            begin, end = step["observed"]
-            assert "".join(piece for piece, _, _ in data["tokens"][begin:end]) == step["observation"]
-    assert data["cost"]["tokens"] == data["reading"]["tokens"] + sum(
-        step["cost"]["tokens"] for step in data["steps"]
-    )
-
-
-def test_confidences_of_the_record_are_the_heads(run):
-    """Also of steps that stayed fast and never asked the head."""
-    from config import Think
-    from fast.thinking import think
-
-    model, heads = agent()
-    (thinking,) = think(model, heads, TOY, [TASKS[1]], Think(mode="fast"))
-    data = traces.record(thinking, model, heads, TOY, Think(mode="fast"))
-    with torch.no_grad():
-        tokens, own = (
-            torch.tensor([thinking.rollout.tokens]),
-            torch.tensor([thinking.rollout.action_mask]),
-        )
-        hidden = model.hidden(tokens)
-        confidence = heads["meta"].confidence(
-            heads["meta"](hidden, surprise_of(model, tokens, hidden, own))
-        )[0]
-        gates = torch.sigmoid(model.embedding.prose_logits(torch.tensor([thinking.rollout.tokens])))[
-            0
-        ]
-    for step in data["steps"]:
-        assert (
-            torch.tensor(step["confidence"]).sub(confidence[step["wrote"][1] - 1]).abs().max()
-            < 1e-4
-        )
-    assert torch.tensor([gate for _, gate, _ in data["tokens"]]).sub(gates).abs().max() < 1e-3
-    assert [c["confidence"] for step in data["steps"] for c in step["candidates"]] == [None] * len(
-        data["steps"]
-    )
+            assert text_of(trace, *step["observed"]) == step["observation"]
+    of_steps = sum(step["cost"]["tokens"] for step in trace["steps"])
+    assert trace["cost"]["tokens"] == trace["reading"]["tokens"] + of_steps
 
 
 @torch.no_grad()
-def test_attention_shown_is_attention_used():
+def test_confidences_of_the_trace_are_the_heads():
+    """Also of steps that stayed fast and never asked the head."""
+    model, heads = agent()
+    settings = Think(mode="fast")
+    (thinking,) = think(model, heads, TOY, [TASKS[1]], settings)
+    trace = trace_data.trace_of(thinking, model, heads, TOY, settings)
+    tokens = torch.tensor([thinking.rollout.tokens])
+    action_mask = torch.tensor([thinking.rollout.action_mask])
+    hidden = model.hidden(tokens)
+    logits = heads["meta"](hidden, surprise_of(model, tokens, hidden, action_mask))
+    confidence = heads["meta"].confidence(logits)[0]
+    gates = torch.sigmoid(model.embedding.prose_logits(tokens))[0]
+    for step in trace["steps"]:
+        shown = torch.tensor(step["confidence"])
+        assert (shown - confidence[step["wrote"][1] - 1]).abs().max() < 1e-4
+        assert [candidate["confidence"] for candidate in step["candidates"]] == [None]
+    shown = torch.tensor([gate for _, gate, _ in trace["tokens"]])
+    assert (shown - gates).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("window", [4096, 8])
+@torch.no_grad()
+def test_attention_shown_is_attention_used(window):
     """The written-out probabilities, times the block's values, give what the block's own attention
     gives; also past the window.
     """
-    for window in (4096, 8):
-        shape = Model(**{**vars(SHAPE), "window": window, "landmark_stride": 4, "kv_heads": 1})
-        head, hidden = (
-            ThinkingHeads(shape)["meta"],
-            torch.randn(30, shape.width, generator=torch.Generator().manual_seed(0)),
-        )
-        attention = head.block.attention
-        attention.o.weight.copy_(torch.eye(64))
-        attention.smear.fill_(0.3)
-        shares = traces.attention_of(head, hidden, [5, 29])  # (S, H, T)
-        x = head.block.attention_norm(hidden[None])
-        values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
-        rotation = traces.rotary(torch.arange(30)[None], 32, shape.rope_theta)
-        wanted = attention(x, rotation)[0, [5, 29]]
-        assert (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64).sub(
-            wanted
-        ).abs().max() < 1e-5
-        assert shares.sum(-1).sub(1).abs().max() < 1e-5 and shares[0, :, 6:].sum() == 0
+    shape = Model(**{**vars(SHAPE), "window": window, "landmark_stride": 4, "kv_heads": 1})
+    head = ThinkingHeads(shape)["meta"]
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(30, shape.width, generator=generator)
+    attention = head.block.attention
+    attention.o.weight.copy_(torch.eye(64))
+    attention.smear.fill_(0.3)
+    shares = trace_data.attention_of(head, hidden, [5, 29])  # (S, H, T)
+    x = head.block.attention_norm(hidden[None])
+    values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
+    shown = (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64)
+    rotation = rotary(torch.arange(30)[None], 32, shape.rope_theta)
+    used = attention(x, rotation)[0, [5, 29]]
+    assert (shown - used).abs().max() < 1e-5
+    assert (shares.sum(-1) - 1).abs().max() < 1e-5
+    assert shares[0, :, 6:].sum() == 0
 
 
 def test_plans_are_trees():
     plan = {"1": ["a", []], "2": ["b", [1]], "3": ["c", [1]], "4": ["d", [2, 3]]}
-    assert traces.tree_lines(plan, "2") == [
+    assert trace_text.tree_lines(plan, "2") == [
         "4. d",
         "├─ 2. b   ◀",
         "│  └─ 1. a",
         "└─ 3. c",
         "   └─ 1. a",
     ]
-    assert traces.tree_lines({"1": ["a", [2]], "2": ["b", [1, 9]]}, None) == [
-        "1. a",
-        "└─ 2. b",
-        "   └─ 1. a",
-    ]  # a circle, and a step that is not there
-    assert (
-        traces.plan_of("x: y\n1. copy\n2. count (after 1)\n1: first")
-        == {"1": ["copy", []], "2": ["count", [1]]}
-        and traces.at_of("1. copy\n2: go") == "2"
-    )
+    circle = {"1": ["a", [2]], "2": ["b", [1, 9]]}  # and a step that is not there
+    assert trace_text.tree_lines(circle, None) == ["1. a", "└─ 2. b", "   └─ 1. a"]
+    message = "x: y\n1. copy\n2. count (after 1)\n1: first"
+    assert trace_data.plan_of(message) == {"1": ["copy", []], "2": ["count", [1]]}
+    assert trace_data.plan_step_of("1. copy\n2: go") == "2"
 
 
-# ------------------------------------------------------------------------------------------------------
-# the page
+@pytest.mark.parametrize(
+    "texts, begin, wanted, span",
+    [
+        (["ab", "cd", "ef"], 0, "cd", [1, 2]),
+        (["ab", "cd", "ef"], 0, "bcde", [0, 3]),
+        (["cd", "ab", "cd"], 1, "cd", [2, 3]),
+        (["ab", "", "é", "f"], 0, "é", [2, 3]),  # a character of two tokens
+        (["ab", "cd"], 1, "ab", [1, 1]),
+        (["ab", "cd"], 1, "", [1, 1]),
+        (["ab", "cd"], 0, "cde", [0, 0]),  # not all there
+    ],
+)
+def test_which_tokens_hold_a_text(texts, begin, wanted, span):
+    assert trace_data.span_of(texts, begin, wanted) == span
+
+
+# ----------------------------------------------------------------------------------------- the page
 
 
 def test_the_page_needs_nothing_and_trusts_nothing(written):
-    path, data = written
-    text = path.read_text()
-    html.parser.HTMLParser().feed(text)
-    assert (
-        not re.search(r"(src|href)=\"(?!data:)", text)
-        and "<script" not in text
-        and "@import" not in text
-        and "url(" not in text
-    )
-    hostile = json.loads(json.dumps(data))
-    hostile["request"] = hostile["steps"][0]["observation"] = hostile["steps"][0]["candidates"][0][
-        "reason"
-    ] = hostile["tokens"][5][0] = '"><script>alert(1)</script>'
-    hostile["steps"][0]["observed"] = [0, 0]
-    assert (
-        "<script" not in traces.page(hostile)
-        and traces.page(hostile).count("&lt;script&gt;alert(1)") >= 4
-    )
+    path, trace = written
+    page = path.read_text()
+    html.parser.HTMLParser().feed(page)
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    for forbidden in ("<script", "@import", "url("):
+        assert forbidden not in page
+    hostile = json.loads(json.dumps(trace))
+    attack = '"><script>alert(1)</script>'
+    step = hostile["steps"][0]
+    hostile["request"] = attack
+    hostile["note"] = attack
+    hostile["problem"] = attack
+    hostile["verified"] = None
+    hostile["tokens"][5][0] = attack
+    hostile["plan"] = {"1": [attack, []]}
+    step["observation"] = attack
+    step["observed"] = [0, 0]
+    step["call"] = attack
+    step["critiques"] = [attack]
+    step["candidates"][0]["reason"] = attack
+    step["candidates"][0]["text"] = attack
+    step["candidates"][0]["futures"] = [
+        dict(kind=attack, observation=attack, next_step=attack, success=0.5)
+    ]
+    page = trace_page.page_of(hostile)
+    assert "<script" not in page
+    assert f'"{attack[:3]}' not in page
+    assert page.count("&lt;script&gt;alert(1)") >= 12
+
+
+def test_the_page_shows_any_number_of_parts(written):
+    _, trace = written
+    more = json.loads(json.dumps(trace))
+    more["parts"].append("kindness")
+    for step in more["steps"]:
+        step["confidence"].append(0.25)
+        for candidate in step["candidates"]:
+            candidate["confidence"].append(0.25)
+    page = trace_page.page_of(more)
+    assert page.count("<span>kindness</span>") == len(more["steps"])
+    assert f"kindness {trace_text.bar(0.25)} 0.25" in trace_text.step_text(more, more["steps"][0])
 
 
 def chromium(page, tmp_path, script=""):
-    """A page as headless Chromium has it after `script`:
+    """A page as headless Chromium has it after `script`: (DOM, console).
 
-    (DOM, console). Skips, or fails where SAGE_REQUIRE_CHROMIUM=1, without one.
+    Skips, or fails where SAGE_REQUIRE_CHROMIUM=1, without one.
     """
-    program = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
     if not program:
-        why = "no chromium here (apt-get install chromium): the trace page was not looked at in a browser"
-        pytest.fail(why) if os.environ.get("SAGE_REQUIRE_CHROMIUM") == "1" else pytest.skip(why)
-    path = tmp_path / "page.html"
-    path.write_text(
-        page.replace(
-            "</body>", f"<script>addEventListener('load', () => {{ {script} }})</script></body>"
+        why = (
+            "no chromium here (apt-get install chromium): "
+            "the trace page was not looked at in a browser"
         )
-    )
+        if os.environ.get("SAGE_REQUIRE_CHROMIUM") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    path = tmp_path / "page.html"
+    script = f"<script>addEventListener('load', () => {{ {script} }})</script></body>"
+    path.write_text(page.replace("</body>", script))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    options.append(f"--user-data-dir={tmp_path / 'profile'}")
     result = subprocess.run(
-        [
-            program,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            f"file://{path}",
-        ],
+        [program, *options, "--dump-dom", f"file://{path}"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -305,43 +299,62 @@ def chromium(page, tmp_path, script=""):
     return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
 
 
+LOOK_AROUND = """
+const first = document.querySelector('details.step');
+const inside = first.querySelector('.columns');
+const token = document.querySelector('details.step .t');
+const shadeOf = element => getComputedStyle(element).backgroundColor;
+const found = {};
+
+found.steps = document.querySelectorAll('details.step').length;
+found.visible = inside.checkVisibility();
+const height = first.getBoundingClientRect().height;
+const rejected = document.querySelector('tr.rejected code');
+found.struck = getComputedStyle(rejected).textDecorationLine;
+
+found.plain = shadeOf(token);
+document.getElementById('gate').click();
+found.gate = shadeOf(token);
+document.getElementById('look1').click();
+const shaded = /rgba?[(][0-9]+, [0-9]+, [0-9]+(, 0[.][1-9].*)?[)]/;
+found.looked = [...document.querySelectorAll('.t')].filter(t => shadeOf(t).match(shaded)).length;
+
+const width = element => element.getBoundingClientRect().width;
+const bars = [...document.querySelectorAll('.bar i')];
+found.bars = bars.every(bar => width(bar) <= width(bar.parentNode) + 1);
+found.fits = document.documentElement.scrollWidth <= innerWidth;
+
+first.querySelector('summary').click();
+found.open = first.open;
+found.gone = !inside.checkVisibility() && first.getBoundingClientRect().height < height / 2;
+first.querySelector('summary').click();
+found.again = first.open;
+document.body.dataset.found = JSON.stringify(found);
+"""
+
+
 def test_the_page_in_a_browser(written, tmp_path):
     """Every step is there, the console is silent, steps collapse, rejected candidates are struck
     out, tokens are shaded by gate and by attention.
     """
-    path, data = written
-    script = """
-    const first = document.querySelector('details.step'), inside = first.querySelector('.columns'), token = document.querySelector('details.step .t'), found = {};
-    const colour = () => getComputedStyle(token).backgroundColor;
-    found.steps = document.querySelectorAll('details.step').length;
-    found.tall = inside.checkVisibility(); const tall = first.getBoundingClientRect().height;
-    found.struck = getComputedStyle(document.querySelector('tr.rejected code')).textDecorationLine;
-    found.plain = colour();
-    document.getElementById('gate').click(); found.gate = colour();
-    document.getElementById('look1').click(); found.look = [...document.querySelectorAll('.t')].filter(t => getComputedStyle(t).backgroundColor.match(/rgba?[(][0-9]+, [0-9]+, [0-9]+(, 0[.][1-9].*)?[)]/)).length;
-    found.bars = [...document.querySelectorAll('.bar i')].every(bar => bar.getBoundingClientRect().width <= bar.parentNode.getBoundingClientRect().width + 1);
-    found.wide = document.documentElement.scrollWidth <= innerWidth;
-    first.querySelector('summary').click(); found.open = first.open; found.gone = !inside.checkVisibility() && first.getBoundingClientRect().height < tall / 2;
-    first.querySelector('summary').click(); found.again = first.open;
-    document.body.dataset.found = JSON.stringify(found);"""
-    dom, console = chromium(path.read_text(), tmp_path, script)
+    path, trace = written
+    dom, console = chromium(path.read_text(), tmp_path, LOOK_AROUND)
     assert console == []
     found = json.loads(re.search(r'data-found="([^"]*)"', dom)[1].replace("&quot;", '"'))
-    gate = data["tokens"][data["steps"][0]["wrote"][0]][1]
+    gate = trace["tokens"][trace["steps"][0]["wrote"][0]][1]
+    assert found.pop("looked") > 0
     assert found == dict(
-        steps=len(data["steps"]),
-        tall=True,
+        steps=len(trace["steps"]),
+        visible=True,
         struck="line-through",
         plain="rgba(0, 0, 0, 0)",
-        gate=f"rgb{traces.shade(gate)}",
-        look=found["look"],
+        gate=f"rgb{gate_picture.shade(gate)}",
         bars=True,
-        wide=True,
+        fits=True,
         open=False,
         gone=True,
         again=True,
     )
-    assert found["look"] > 0
 
 
 def test_an_error_in_the_page_would_be_seen(tmp_path):
@@ -349,8 +362,36 @@ def test_an_error_in_the_page_would_be_seen(tmp_path):
     assert chromium("<body></body>", tmp_path, "undefined.call()")[1]
 
 
-# ------------------------------------------------------------------------------------------------------
-# tools of one's own
+# --------------------------------------------------------------------------------------- the gate
+
+
+def test_the_gate_as_colours(run, monkeypatch, capsys, tmp_path):
+    """Every token on its gate's colour, in the terminal and as a PNG."""
+    text = "def f(x):\n    return “é”  # a line that is long enough for the scale below it"
+    picture = tmp_path / "gate.png"
+    words = ["sample.py", "--run", run, "--show-gate", "--prompt", text, "--picture", str(picture)]
+    monkeypatch.setattr(sys, "argv", words)
+    sample.main()
+    printed = capsys.readouterr().out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    assert plain.startswith(f"{text}\ngate:  0.0 ")
+    gates = gate_picture.gate_values(agent()[0], TOY.encode(text))
+    for gate in gates:
+        assert "\x1b[48;2;{};{};{}m".format(*gate_picture.shade(gate)) in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_continuations_end_with_their_speed(run, monkeypatch, capsys):
+    words = ["sample.py", "--run", run, "--prompt", "def ", "--tokens", "20", "--samples", "2"]
+    monkeypatch.setattr(sys, "argv", words)
+    sample.main()
+    printed = capsys.readouterr()
+    assert printed.out.startswith("def ")
+    assert f"{'-' * 20}\ndef " in printed.out
+    assert re.fullmatch(r"\[\d+ tokens in \d+\.\d s, \d+ tokens/s\]\n", printed.err)
+
+
+# ------------------------------------------------------------------------------- tools of one's own
 
 
 @pytest.fixture
@@ -361,22 +402,27 @@ def tools(tmp_path):
 
 
 @pytest.fixture
-def own(monkeypatch, tools, call):
+def own(tools, call):
     """sample.py with a file of the tools that the agent knows, and its request."""
-    return lambda *words, **more: call(
-        "--tools", tools, "--prompt", TASKS[1].request, *words, **more
-    )
+
+    def go(*words):
+        return call("--tools", tools, "--prompt", TASKS[1].request, *words)
+
+    return go
 
 
 def test_what_is_typed_is_what_the_tool_says(own, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*heard(), ""])))
+    observations = learnt_observations()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*observations, ""])))
     text = own("--json", tmp_path / "t.json")
-    data = json.loads((tmp_path / "t.json").read_text())
-    assert [step["observation"] for step in data["steps"]] == [*heard(), None] and "← ok" in text
-    assert (
-        data["verified"] is None and data["ended"] == "answer" and "answered" in text
-    )  # nobody knows what is right
-    assert (data["request"], data["world"]) == (TASKS[1].request, "terminal.Terminal")
+    trace = json.loads((tmp_path / "t.json").read_text())
+    assert [step["observation"] for step in trace["steps"]] == [*observations, None]
+    assert "← ok" in text
+    assert trace["verified"] is None  # nobody knows what is right
+    assert trace["ended"] == "answer"
+    assert "answered" in text
+    assert trace["request"] == TASKS[1].request
+    assert trace["world"] == "terminal.Terminal"
 
 
 def test_ctrl_c_leaves_whole_files(own, monkeypatch, tmp_path):
@@ -386,21 +432,16 @@ def test_ctrl_c_leaves_whole_files(own, monkeypatch, tmp_path):
                 raise KeyboardInterrupt
             return super().readline()
 
-    monkeypatch.setattr(sys, "stdin", Impatient("\n".join(heard())))
+    observations = learnt_observations()
+    monkeypatch.setattr(sys, "stdin", Impatient("\n".join(observations)))
     with pytest.raises(KeyboardInterrupt):
         own("--json", tmp_path / "t.json", "--html", tmp_path / "t.html")
-    data = json.loads((tmp_path / "t.json").read_text())
-    assert (
-        len(data["steps"]) == 2
-        and data["steps"][0]["observation"] == heard()[0]
-        and data["steps"][1]["observation"] is None
-        and data["ended"] == ""
-    )
-    assert (
-        (tmp_path / "t.html").read_text().endswith("</html>\n")
-        and not list(tmp_path.glob("*.tmp"))
-        and "not finished" in traces.verdict(data)
-    )
+    trace = json.loads((tmp_path / "t.json").read_text())
+    assert [step["observation"] for step in trace["steps"]] == [observations[0], None]
+    assert trace["ended"] == ""
+    assert trace_text.verdict(trace) == "not finished"
+    assert (tmp_path / "t.html").read_text().endswith("</html>\n")
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_json_to_the_terminal_is_nothing_but_json(call):
@@ -408,21 +449,25 @@ def test_json_to_the_terminal_is_nothing_but_json(call):
 
 
 def test_tools_as_an_mcp_server_lists_them(own, monkeypatch, tools, tmp_path):
-    listed = [
-        {
-            "name": tool["function"]["name"],
-            "description": tool["function"]["description"],
-            "inputSchema": tool["function"]["parameters"],
-        }
-        for tool in TASKS[1].tools
-    ]
+    listed = []
+    for tool in TASKS[1].tools:
+        function = tool["function"]
+        listed.append(
+            {
+                "name": function["name"],
+                "description": function["description"],
+                "inputSchema": function["parameters"],
+            }
+        )
     tools.write_text(json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"tools": listed}}))
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*heard(), ""])))
+    observations = learnt_observations()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*observations, ""])))
     own("--json", tmp_path / "t.json")
-    assert [step["observation"] for step in json.loads((tmp_path / "t.json").read_text())["steps"]] == [
-        *heard(),
-        None,
-    ]
+    trace = json.loads((tmp_path / "t.json").read_text())
+    assert [step["observation"] for step in trace["steps"]] == [*observations, None]
+
+
+NONSENSE = {"type": "object", "properties": {"b": {"type": "nonsense"}}}
 
 
 @pytest.mark.parametrize(
@@ -431,28 +476,25 @@ def test_tools_as_an_mcp_server_lists_them(own, monkeypatch, tools, tmp_path):
         ("{", "cannot be read as JSON"),
         ('{"a": 1}', "tools must be a list, not dict"),
         ('["a"]', "is no list of tools: tool 0 must be"),
-        (
-            '[{"name": "a", "parameters": {"type": "object", "properties": {"b": {"type": "nonsense"}}}}]',
-            "the schema of a cannot be used",
-        ),
+        (json.dumps([dict(name="a", parameters=NONSENSE)]), "the schema of a cannot be used"),
         ('[{"name": "a"}, {"name": "a"}]', "two tools are called a"),
-        (None, "cannot be read as JSON (.*No such file"),
     ],
 )
 def test_a_tool_file_that_is_none(call, tmp_path, content, wanted):
-    if content is not None:
-        (tmp_path / "bad.json").write_text(content)
-    with pytest.raises(
-        UserError, match=wanted.replace("(", "[(]", 1) if content is None else re.escape(wanted)
-    ):
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(UserError, match=re.escape(wanted)):
         call("--tools", tmp_path / "bad.json")
 
 
+def test_a_tool_file_that_is_missing(call, tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read as JSON \(.*No such file"):
+        call("--tools", tmp_path / "missing.json")
+
+
 def test_a_run_without_heads(call, tmp_path):
-    checkpoint.save(tmp_path / "bare", Config(model=SHAPE), agent()[0], [], 1, {})
-    with pytest.raises(
-        UserError, match=r"no thinking heads; train them with python heads.py config/toy.py"
-    ):
+    checkpoint.save_checkpoint(tmp_path / "bare", Config(model=SHAPE), agent()[0], [], 1)
+    wanted = r"no thinking heads; train them with python heads.py config/toy.py"
+    with pytest.raises(UserError, match=wanted):
         call(folder=str(tmp_path / "bare"))
 
 
@@ -461,15 +503,20 @@ def test_a_run_without_heads(call, tmp_path):
     [
         (["--tools", "x.json", "--world", "api"], "give either"),
         (["--thinking.counterfactuals", "rain"], "'rain'"),
-        (["--thinking.n", "0"], "think.n is 0"),
+        (["--thinking.n", "0"], "--thinking.n is 0"),
         (["--task", "-1"], "--task is -1"),
-        (["--thinking.tau", "2"], "tau 2"),
-        (["--worlds", "api"], "did you mean world"),
+        (["--thinking.tau", "2"], "--thinking.tau is 2"),
     ],
 )
 def test_bad_settings(call, words, wanted):
     with pytest.raises(UserError, match=re.escape(wanted)):
         call(*words)
+
+
+def test_a_misspelt_setting_is_no_setting(call, capsys):
+    with pytest.raises(SystemExit):
+        call("--worlds", "api")
+    assert "Perhaps you meant" in capsys.readouterr().err
 
 
 def test_think_settings_need_think(monkeypatch):
@@ -479,59 +526,33 @@ def test_think_settings_need_think(monkeypatch):
 
 
 def test_a_prompt_over_the_context_is_said(own):
-    with pytest.raises(
-        UserError, match=f"leaves no room in the model's context of {SHAPE.context}"
-    ):
+    wanted = f"leaves no room in the model's context of {SHAPE.context}"
+    with pytest.raises(UserError, match=wanted):
         own("--prompt", "word " * 700)
 
 
-def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path, monkeypatch):
-    """Any Qwen2 folder will do, in Qwen's own template; what its heads say is said to mean nothing."""
+def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path):
+    """Any Qwen2 folder will do, in Qwen's own template; it is said that its heads mean nothing."""
     folder = tmp_path / "qwen"
-    special = {marker: 256 + number for number, marker in enumerate(tokenizers.QWEN_SPECIAL)}
-    checkpoint.save_qwen(
-        SAGE(
-            Model(
-                vocab_size=256 + len(special),
-                width=32,
-                layers=2,
-                heads=2,
-                kv_heads=1,
-                head_dim=16,
-                feed_forward=48,
-                context=4096,
-            )
-        ),
-        folder,
+    special = {marker: 256 + number for number, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
+    shape = Model(
+        vocab_size=256 + len(special),
+        width=32,
+        layers=2,
+        heads=2,
+        kv_heads=1,
+        head_dim=16,
+        feed_forward=48,
+        context=4096,
     )
-    (folder / "vocab.json").write_text(json.dumps(tokenizers.gpt2_alphabet()))
+    save_qwen(SAGE(shape), folder)
+    added = {token: dict(content=marker) for marker, token in special.items()}
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            dict(
-                added_tokens_decoder={
-                    token: dict(content=marker) for marker, token in special.items()
-                }
-            )
-        )
-    )
-    text = call(
-        "--tools",
-        tools,
-        "--prompt",
-        "Copy it.",
-        "--thinking.mode",
-        "reason",
-        "--thinking.n",
-        "2",
-        "--thinking.room",
-        "40",
-        "--html",
-        tmp_path / "t.html",
-        folder=str(folder),
-    )
-    assert (
-        "heads are untrained" in text
-        and "syntax █████░░░░░ 0.50" in text
-        and "Copy it." in (tmp_path / "t.html").read_text()
-    )
+    (folder / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder=added)))
+    words = "--thinking.mode reason --thinking.n 2 --thinking.room 40".split()
+    words += ["--tools", tools, "--prompt", "Copy it.", "--html", tmp_path / "t.html"]
+    text = call(*words, folder=str(folder))
+    assert "heads are untrained" in text
+    assert f"{PART_NAMES[0]} █████░░░░░ 0.50" in text
+    assert "Copy it." in (tmp_path / "t.html").read_text()

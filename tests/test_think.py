@@ -308,7 +308,7 @@ def candidate(energy, reason="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), fu
         0.0,
         "x",
         ended,
-        confidence=list(confidence),
+        confidence=[*confidence, *[0.9] * (len(PART_NAMES) - len(confidence))],
         futures=list(futures),
         energy=energy,
         reason=reason,

@@ -26,8 +26,10 @@ from tokenizers import (
 )
 
 from support import corpus
-from support import data
+from support.token_files import tokenize_documents
 from support import tokenizer as ours
+from support.tokenizer_folder import QWEN_SPECIAL, folder_tokenizer, gpt2_alphabet
+from support.tokenizer_train import train_bpe
 from worlds.calls import read_calls, read_message
 from config import UserError
 
@@ -114,9 +116,7 @@ def reference() -> Tokenizer:
         [next(documents).text for _ in range(60)] + ["漢字 と 🙂 café naïve Größe Привет"] * 20,
         trainer,
     )
-    tokenizer.add_special_tokens(
-        [AddedToken(marker, normalized=False) for marker in ours.QWEN_SPECIAL]
-    )
+    tokenizer.add_special_tokens([AddedToken(marker, normalized=False) for marker in QWEN_SPECIAL])
     return tokenizer
 
 
@@ -126,11 +126,9 @@ def folders(reference, tmp_path_factory):
     whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
     reference.save(str(whole / "tokenizer.json"))
     reference.model.save(str(parts))
-    added = {
-        str(reference.token_to_id(marker)): dict(content=marker) for marker in ours.QWEN_SPECIAL
-    }
+    added = {str(reference.token_to_id(marker)): dict(content=marker) for marker in QWEN_SPECIAL}
     (parts / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder=added)))
-    return ours.qwen(whole), ours.qwen(parts), whole
+    return folder_tokenizer(whole), folder_tokenizer(parts), whole
 
 
 @settings(max_examples=400)
@@ -195,7 +193,7 @@ def test_training_equals_a_plain_recount():
                 if (parts[place], parts[place + 1]) == pair:
                     parts[place : place + 2] = [pair[0] + pair[1]]
                 place += 1
-    assert ours.train([text], 290) == expected
+    assert train_bpe([text], 290) == expected
 
 
 CONVERSATIONS = [
@@ -264,7 +262,7 @@ def test_chat_template_equals_qwens(messages, tools, generation_prompt, folders)
     text = hugging_face.apply_chat_template(
         messages, tools=tools, add_generation_prompt=generation_prompt, tokenize=False
     )
-    assert ours.chat(messages, tools, generation_prompt=generation_prompt) == text
+    assert ours.chat_text(messages, tools, generation_prompt=generation_prompt) == text
     tokens, own = folders[0].encode_chat(messages, tools, generation_prompt=generation_prompt)
     assert tokens == hugging_face(text)["input_ids"]
     written = folders[0].decode(token for token, mine in zip(tokens, own) if mine)
@@ -441,7 +439,7 @@ def plain_bpe(model, patterns, text):
     words = [text]
     for pattern in patterns:
         words = [part for word in words for part in regex.findall(pattern, word)]
-    letters = {byte: character for character, byte in ours.gpt2_alphabet().items()}
+    letters = {byte: character for character, byte in gpt2_alphabet().items()}
     order = {tuple(merge): rank for rank, merge in enumerate(model["merges"])}
     tokens = []
     for word in words:
@@ -464,7 +462,7 @@ def test_a_folder_has_its_own_ids(form, vocabulary, tmp_path):
     """
     content = whole(vocabulary, form)
     tokenizer, reference = (
-        ours.qwen(write(tmp_path, content)),
+        folder_tokenizer(write(tmp_path, content)),
         Tokenizer.from_str(json.dumps(content)),
     )
     unicode_form = {"Qwen2.5": "NFC", "words with their space": "NFKC"}.get(form)
@@ -487,7 +485,7 @@ def test_a_folder_has_its_own_ids(form, vocabulary, tmp_path):
 
 @pytest.mark.parametrize("form", [form for form, (_, _, patterns) in FORMS.items() if patterns])
 def test_a_folders_ids_by_the_published_algorithm(form, vocabulary, tmp_path):
-    tokenizer = ours.qwen(write(tmp_path, whole(vocabulary, form)))
+    tokenizer = folder_tokenizer(write(tmp_path, whole(vocabulary, form)))
     for text in random_texts(1000):
         text = unicodedata.normalize("NFC", text) if form == "Qwen2.5" else text
         assert tokenizer.encode(text) == plain_bpe(vocabulary, FORMS[form][2], text), text
@@ -495,7 +493,7 @@ def test_a_folders_ids_by_the_published_algorithm(form, vocabulary, tmp_path):
 
 def byte_vocabulary(*merges):
     """256 bytes, numbered by value, then one entry for each merge."""
-    vocab = {character: byte for character, byte in ours.gpt2_alphabet().items()}
+    vocab = {character: byte for character, byte in gpt2_alphabet().items()}
     return dict(
         type="BPE",
         vocab=vocab | {"".join(m): 256 + i for i, m in enumerate(merges)},
@@ -514,7 +512,7 @@ def byte_vocabulary(*merges):
 )
 def test_ids_written_out(form, expected, tmp_path):
     """ "a   b12 ": two spaces stay, b takes the third; 12 is one word or two."""
-    tokenizer = ours.qwen(write(tmp_path, whole(byte_vocabulary("ĠĠ", "12", "Ġb"), form)))
+    tokenizer = folder_tokenizer(write(tmp_path, whole(byte_vocabulary("ĠĠ", "12", "Ġb"), form)))
     assert tokenizer.encode("a   b12 ") == expected
 
 
@@ -522,7 +520,7 @@ def test_merges_count_in_their_order_not_in_that_of_the_ids(tmp_path):
     """ "bc" is merged before "ab" though its ID is higher: merging by ID would give [ab, c]."""
     model = byte_vocabulary("ab", "bc")
     model["merges"] = [["b", "c"], ["a", "b"]]
-    assert ours.qwen(write(tmp_path, whole(model))).encode("abc") == [97, 257]
+    assert folder_tokenizer(write(tmp_path, whole(model))).encode("abc") == [97, 257]
 
 
 def test_a_token_is_made_by_its_listed_merge_alone(tmp_path):
@@ -532,10 +530,10 @@ def test_a_token_is_made_by_its_listed_merge_alone(tmp_path):
     model = byte_vocabulary("bc", "ab")
     model["vocab"]["abc"] = 258
     model["merges"].append(["ab", "c"])
-    assert ours.qwen(write(tmp_path, whole(model))).encode("abc") == [97, 256]
-    assert ours.qwen(write(tmp_path, whole({**model, "ignore_merges": True}))).encode("abc") == [
-        258
-    ]  # Llama 3's flag: whole words first
+    assert folder_tokenizer(write(tmp_path, whole(model))).encode("abc") == [97, 256]
+    assert folder_tokenizer(write(tmp_path, whole({**model, "ignore_merges": True}))).encode(
+        "abc"
+    ) == [258]  # Llama 3's flag: whole words first
 
 
 def test_added_tokens(vocabulary, tmp_path):
@@ -548,7 +546,7 @@ def test_added_tokens(vocabulary, tmp_path):
     content["added_tokens"][3]["lstrip"] = True
     content["added_tokens"][4] |= dict(special=False, single_word=True)
     tokenizer, reference = (
-        ours.qwen(write(tmp_path, content)),
+        folder_tokenizer(write(tmp_path, content)),
         Tokenizer.from_str(json.dumps(content)),
     )
     first = len(vocabulary["vocab"])
@@ -569,7 +567,7 @@ def test_added_tokens(vocabulary, tmp_path):
         assert tokenizer.encode(text) == reference.encode(text).ids
     assert tokenizer.encode("x    y")[1] == first + 1
     with pytest.raises(UserError, match="lstrip, rstrip or single_word for <mask>"):
-        tokenizer.encode_segments([ours.Segment("a <mask>", True, False)])
+        tokenizer.encode_segments([ours.Segment("a <mask>", True)])
 
 
 def test_a_marker_that_stands_in_the_vocabulary_is_still_no_text(vocabulary, tmp_path):
@@ -590,7 +588,7 @@ def test_a_marker_that_stands_in_the_vocabulary_is_still_no_text(vocabulary, tmp
             special=True,
         )
     ]
-    tokenizer = ours.qwen(write(tmp_path, content))
+    tokenizer = folder_tokenizer(write(tmp_path, content))
     assert (
         len(tokenizer.encode("<|endoftext|>")) > 1
         and tokenizer.encode("<|endoftext|>", special=True)
@@ -609,7 +607,7 @@ def test_what_a_file_keeps_of_its_last_use_is_not_obeyed(vocabulary, tmp_path):
         pad_type_id=0,
         pad_token="!",
     )
-    tokenizer = ours.qwen(write(tmp_path, whole(vocabulary, truncation=cut, padding=padded)))
+    tokenizer = folder_tokenizer(write(tmp_path, whole(vocabulary, truncation=cut, padding=padded)))
     assert (
         tokenizer.decode(tokenizer.encode("one two three four five")) == "one two three four five"
     )
@@ -634,13 +632,13 @@ def test_a_token_before_every_text(vocabulary, tmp_path):
         vocabulary, post_processor=dict(type="Sequence", processors=[BYTE_LEVEL, begin])
     )
     tokenizer, reference = (
-        ours.qwen(write(tmp_path, content)),
+        folder_tokenizer(write(tmp_path, content)),
         Tokenizer.from_str(json.dumps(content)),
     )
     assert [*tokenizer.start, *tokenizer.encode("some text")] == reference.encode("some text").ids
     begin["single"].reverse()
     with pytest.raises(UserError, match="post-processor Sequence that puts tokens after a text"):
-        ours.qwen(
+        folder_tokenizer(
             write(
                 tmp_path,
                 whole(vocabulary, post_processor=dict(type="Sequence", processors=[begin])),
@@ -663,19 +661,19 @@ def test_parts_are_read_as_their_class_says(vocabulary, tmp_path):
         (tmp_path / "tokenizer_config.json").write_text(
             json.dumps(dict(added_tokens_decoder=added, tokenizer_class=name, **more))
         )
-        return ours.qwen(tmp_path)
+        return folder_tokenizer(tmp_path)
 
     assert (
         of_class("GPT2Tokenizer").hash
-        == ours.qwen(write(tmp_path / "g", whole(vocabulary, "GPT-2"))).hash
+        == folder_tokenizer(write(tmp_path / "g", whole(vocabulary, "GPT-2"))).hash
     )
     assert (
         of_class("Qwen2Tokenizer").hash
-        == ours.qwen(write(tmp_path / "q", whole(vocabulary, "Qwen2.5"))).hash
+        == folder_tokenizer(write(tmp_path / "q", whole(vocabulary, "Qwen2.5"))).hash
     )
     assert (
         of_class("GPT2TokenizerFast", add_prefix_space=True).hash
-        == ours.qwen(write(tmp_path / "p", whole(vocabulary, "prefix space"))).hash
+        == folder_tokenizer(write(tmp_path / "p", whole(vocabulary, "prefix space"))).hash
     )
     with pytest.raises(
         UserError, match="of the class 'CodeGenTokenizer', whose rules are not known here"
@@ -696,21 +694,21 @@ def test_added_tokens_beside_the_file(vocabulary, tmp_path):
         ),
         added_tokens={"<tool_call>": number + 4},
     )
-    tokenizer = ours.qwen(folder)
+    tokenizer = folder_tokenizer(folder)
     assert (
         tokenizer.special["<think>"] == number + 3
         and tokenizer.special["<tool_call>"] == number + 4
     )
     write(tmp_path, whole(vocabulary), added_tokens={"<|im_end|>": number + 4})
     with pytest.raises(UserError, match="two IDs"):
-        ours.qwen(folder)
+        folder_tokenizer(folder)
 
 
 def test_bytes_that_no_text_needs_may_be_missing(vocabulary, tmp_path):
     """SmolLM2 has no token for 21 bytes. Like its own library we leave them out of a text; bytes
     that must survive are refused.
     """
-    letters = {byte: character for character, byte in ours.gpt2_alphabet().items()}
+    letters = {byte: character for character, byte in gpt2_alphabet().items()}
     model = {
         **vocabulary,
         "vocab": {
@@ -723,12 +721,12 @@ def test_bytes_that_no_text_needs_may_be_missing(vocabulary, tmp_path):
     ]:  # the library numbers on from the count of entries, which has a hole now
         token["id"] += 50
     with pytest.raises(UserError, match="the tokenizers library reads it as"):
-        ours.qwen(write(tmp_path, content))
+        folder_tokenizer(write(tmp_path, content))
     model["vocab"]["unused" if "unused" not in model["vocab"] else "unused2"] = vocabulary["vocab"][
         letters[4]
     ]
     content = whole(model)
-    tokenizer = ours.qwen(write(tmp_path, content))
+    tokenizer = folder_tokenizer(write(tmp_path, content))
     assert tokenizer.decode(tokenizer.encode("a\x04b")) == "ab"
     assert (
         tokenizer.encode("a\x04b") == Tokenizer.from_str(json.dumps(content)).encode("a\x04b").ids
@@ -823,7 +821,7 @@ def test_what_is_not_understood_is_refused_by_name(change, wanted, vocabulary, t
     content = whole(vocabulary)
     change(content)
     with pytest.raises(UserError, match=regex.escape(wanted)) as caught:
-        ours.qwen(write(tmp_path, content))
+        folder_tokenizer(write(tmp_path, content))
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
@@ -850,7 +848,7 @@ def test_bad_tokenizer_folders(tmp_path, files, wanted):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=wanted):
-        ours.qwen(tmp_path)
+        folder_tokenizer(tmp_path)
 
 
 def test_the_hash_knows_everything_that_changes_ids(vocabulary, tmp_path):
@@ -862,7 +860,7 @@ def test_the_hash_knows_everything_that_changes_ids(vocabulary, tmp_path):
         content = whole(vocabulary, **changes)
         if change:
             change(content)
-        return ours.qwen(write(tmp_path, content)).hash
+        return folder_tokenizer(write(tmp_path, content)).hash
 
     def swap_ids(content):
         vocab = content["model"]["vocab"]
@@ -920,21 +918,23 @@ def test_the_hash_knows_everything_that_changes_ids(vocabulary, tmp_path):
     ],
 )
 def test_stop_tokens(beside, expected, vocabulary, tmp_path):
-    tokenizer = ours.qwen(write(tmp_path, whole(vocabulary), **beside))
+    tokenizer = folder_tokenizer(write(tmp_path, whole(vocabulary), **beside))
     assert tokenizer.stop == [tokenizer.special.get(token, token) for token in expected]
 
 
 @pytest.mark.parametrize("eos", [999_999, -1, "2", True, [0, None], 1.0])
 def test_stop_tokens_that_are_none(eos, vocabulary, tmp_path):
     with pytest.raises(UserError, match="eos_token_id .* is none of the tokenizer's"):
-        ours.qwen(write(tmp_path, whole(vocabulary), generation_config=dict(eos_token_id=eos)))
+        folder_tokenizer(
+            write(tmp_path, whole(vocabulary), generation_config=dict(eos_token_id=eos))
+        )
 
 
 def test_the_end_of_text_may_have_another_name(vocabulary, tmp_path):
     markers = ["<|begin_of_text|>", "<|end_of_text|>"]
     number = len(vocabulary["vocab"])
     assert (
-        ours.qwen(
+        folder_tokenizer(
             write(
                 tmp_path,
                 whole(vocabulary, markers=markers),
@@ -944,7 +944,7 @@ def test_the_end_of_text_may_have_another_name(vocabulary, tmp_path):
         == number + 1
     )
     assert (
-        ours.qwen(
+        folder_tokenizer(
             write(
                 tmp_path,
                 whole(vocabulary, markers=markers),
@@ -999,7 +999,7 @@ def test_toy_cuts_long_texts_as_tiktoken_does(monkeypatch):
         d.text for d, _ in zip(corpus.documents(), range(200))
     ]
     expected = [toy.encode(text) for text in texts]
-    monkeypatch.setattr(ours, "LONG", 0)
+    monkeypatch.setattr(ours, "TOO_LONG_FOR_TIKTOKEN", 0)
     assert [toy.encode(text) for text in texts] == expected
 
 
@@ -1007,7 +1007,7 @@ def test_toy_cuts_long_texts_as_tiktoken_does(monkeypatch):
 def test_folders_on_long_runs(form, vocabulary, tmp_path):
     content = whole(vocabulary, form)
     tokenizer, reference = (
-        ours.qwen(write(tmp_path, content)),
+        folder_tokenizer(write(tmp_path, content)),
         Tokenizer.from_str(json.dumps(content)),
     )
     for text in ("漢" * 200_000, " " * 1_000_000, "\t " * 500_000, "x" + " " * 1_000_000 + "b\n"):
@@ -1020,7 +1020,7 @@ def test_longer_texts_are_cut_between_lines(vocabulary, tmp_path):
     """
     content = whole(vocabulary, "Qwen2.5")
     tokenizer, reference = (
-        ours.qwen(write(tmp_path, content)),
+        folder_tokenizer(write(tmp_path, content)),
         Tokenizer.from_str(json.dumps(content)),
     )
     tokenizer.longest = 50_000
@@ -1032,7 +1032,7 @@ def test_longer_texts_are_cut_between_lines(vocabulary, tmp_path):
 
 def test_a_hostile_pattern_is_said_in_one_line(vocabulary, tmp_path):
     """Oniguruma gives up with a Rust panic, which Python's `except Exception` does not catch."""
-    tokenizer = ours.qwen(
+    tokenizer = folder_tokenizer(
         write(tmp_path, whole(vocabulary, pre_tokenizer=sequence(split(r"(a|aa)+$"), BYTES_ONLY)))
     )
     with pytest.raises(UserError, match="pre-tokenizer of .* fails on a text of 41 characters"):
@@ -1041,7 +1041,7 @@ def test_a_hostile_pattern_is_said_in_one_line(vocabulary, tmp_path):
 
 def test_a_padded_file_becomes_tokens():
     text = "a" + " " * 1_000_000 + "b\n"
-    tokens, kinds = data.tokenize(
+    tokens, kinds = tokenize_documents(
         [corpus.Document("padded.txt", text, np.zeros(len(text), np.uint8))], ours.toy()
     )
     assert ours.toy().decode(tokens[1:].tolist()) == text and len(kinds) == len(tokens)
@@ -1050,7 +1050,7 @@ def test_a_padded_file_becomes_tokens():
 @pytest.mark.parametrize("text", ["half \ud83d a pair", "\udc80", "\ud83d\ude42 whole"])
 def test_surrogates_become_what_utf8_can_hold(text, vocabulary, tmp_path):
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    for tokenizer in (ours.toy(), ours.qwen(write(tmp_path, whole(vocabulary)))):
+    for tokenizer in (ours.toy(), folder_tokenizer(write(tmp_path, whole(vocabulary)))):
         assert (
             tokenizer.decode(tokenizer.encode(text))
             == expected
@@ -1059,7 +1059,7 @@ def test_surrogates_become_what_utf8_can_hold(text, vocabulary, tmp_path):
 
 
 def test_a_conversation_needs_its_markers(vocabulary, tmp_path):
-    tokenizer = ours.qwen(write(tmp_path, whole(vocabulary)))
+    tokenizer = folder_tokenizer(write(tmp_path, whole(vocabulary)))
     assert (
         tokenizer.encode_chat([dict(role="user", content="hi")])[0].count(
             tokenizer.special["<|im_end|>"]
@@ -1072,7 +1072,7 @@ def test_a_conversation_needs_its_markers(vocabulary, tmp_path):
     ):
         tokenizer.encode_chat(*CONVERSATIONS[2])
     with pytest.raises(UserError, match=regex.escape("has no <|im_start|> <|im_end|>")):
-        bare = ours.qwen(write(tmp_path, whole(vocabulary, markers=MARKERS[:1])))
+        bare = folder_tokenizer(write(tmp_path, whole(vocabulary, markers=MARKERS[:1])))
         bare.encode_chat([dict(role="user", content="hi")])
 
 
@@ -1156,7 +1156,7 @@ def test_calls_survive_the_template(folders, calls, words, style, as_text):
         said, found = read_message(tokenizer.pieces(written[:-1]))
         assert [call for _, call in found] == same(calls) and said.rstrip("\n") == words
     shown = (
-        ours.chat([message], None, style)
+        ours.chat_text([message], None, style)
         .rsplit("<|im_start|>assistant\n", 1)[1]
         .removesuffix("<|im_end|>\n")
     )
@@ -1240,14 +1240,14 @@ def test_an_openai_history_is_rendered_as_qwens_template_renders_objects(
                 "reasoning_content": "hm",
             }
         )
-    assert ours.chat(given, tools) == hugging_face.apply_chat_template(
+    assert ours.chat_text(given, tools) == hugging_face.apply_chat_template(
         messages, tools=tools, tokenize=False
     )
 
 
 def test_the_field_of_2023_is_read():
     old = dict(role="assistant", content=None, function_call=dict(name="f", arguments='{"a": 1}'))
-    assert ours.chat([old]).endswith(
+    assert ours.chat_text([old]).endswith(
         'assistant\n<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call><|im_end|>\n'
     )
 
@@ -1296,7 +1296,7 @@ def test_the_field_of_2023_is_read():
     ],
 )
 def test_what_cannot_be_rendered_is_refused_by_name(message, words):
-    for render in (ours.chat, ours.toy().encode_chat):
+    for render in (ours.chat_text, ours.toy().encode_chat):
         with pytest.raises(UserError) as error:
             render([dict(role="user", content="hi"), message])
         assert all(word in str(error.value) for word in words), error.value

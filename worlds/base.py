@@ -66,7 +66,7 @@ class Task:
     analysis: str = ""  # what the expert thinks before it plans: lines, or nothing
 
     def shown_tools(self) -> list:
-        """The tools in the task's style, as Tokenizer.chat takes them: schemas, or lines."""
+        """The tools in the task's style, as tokenizer.chat_text takes them: schemas, or lines."""
         if self.difficulty.style == "compact":
             return [compact_tool(tool) for tool in self.tools]
         return self.tools

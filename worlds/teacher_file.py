@@ -11,7 +11,7 @@ from pathlib import Path
 
 from config import Distill, UserError
 from support import settings
-from support.tokenizer import chat
+from support.tokenizer import chat_text
 from worlds.splits import strangers
 from worlds.tasks import world_names
 from worlds.calls import read_calls, text_from_openai
@@ -81,7 +81,7 @@ def why_unfit(row: dict, c: Distill, style: str) -> str:
 def why_unrenderable(row: dict) -> str:
     """Why a conversation cannot be rendered as it was meant; "" if it can."""
     try:
-        chat(row["messages"], row["tools"])
+        chat_text(row["messages"], row["tools"])
     except UserError as problem:
         return str(problem)
     for number, message in enumerate(row["messages"]):

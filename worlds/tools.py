@@ -140,8 +140,8 @@ def check_tools(tools: Any) -> list[Fault]:
             faults.append(Fault("schema", f"tool {place} must be {WANTED_TOOL}", str(place)))
         elif name in names:
             faults.append(Fault("schema", f"two tools are called {name[:60]}", name))
-        elif time.monotonic() - began > schemas.SECONDS:
-            late = f"tools from {name[:60]} on could not be checked within {schemas.SECONDS} s"
+        elif time.monotonic() - began > schemas.VERDICT_SECONDS:
+            late = f"tools from {name[:60]} on could not be checked within {schemas.VERDICT_SECONDS} s"
             return [*faults, Fault("schema", late, name)]
         else:
             names.add(name)

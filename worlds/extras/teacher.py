@@ -11,8 +11,8 @@ A model over HTTP does not see the solutions; it is prompted, parsed, retried, a
 writes is kept unless executing it verified the task*, with no invented argument on the way. What is
 rejected is counted by reason.
 
-A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat takes them,
-the tools, the constraints, and for every call of the solution its three hard negatives with the
+A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat_text takes
+them, the tools, the constraints, and for every call of the solution its three hard negatives with the
 fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw). The same
 command writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2`
 write two halves in two processes.
@@ -38,7 +38,7 @@ from support import provenance
 from config import UserError
 from support.settings import flatten, run_script
 from worlds.expert import Trajectory, as_trajectory, call_message, fingerprint, invented, trajectory
-from support.tokenizer import AGENTIC, SOCRATIC_TEACHER
+from support.tokenizer import AGENTIC_PROMPT, SOCRATIC_TEACHER
 from worlds.calls import call_from_openai, calls_and_faults, read_message, text_from_openai
 from worlds import WORLDS
 from worlds.base import Episode, Task, failed
@@ -120,7 +120,7 @@ class HttpTeacher:
         """
         request = {
             "model": self.model,
-            "messages": [{"role": "system", "content": AGENTIC + HOW_TO_END}, *wire(messages)],
+            "messages": [{"role": "system", "content": AGENTIC_PROMPT + HOW_TO_END}, *wire(messages)],
             "temperature": self.temperature,
             "max_tokens": self.tokens,
             **({"tools": tools} if tools else {}),
@@ -384,7 +384,7 @@ def made_from(settings: TeacherSettings) -> dict:
     names = {name: value for name, value in names.items() if name not in FREE}
     given = [name for name, value in names.items() if value != defaults[name]]
     tasks = fingerprint(world_names(settings.worlds), settings.seed, settings.difficulty)
-    prompt = hashlib.sha256((AGENTIC + HOW_TO_END).encode()).hexdigest()[:16]
+    prompt = hashlib.sha256((AGENTIC_PROMPT + HOW_TO_END).encode()).hexdigest()[:16]
     return dict(settings=names, given=given, tasks=tasks, prompt=prompt if settings.url else None)
 
 
