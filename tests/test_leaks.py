@@ -184,7 +184,9 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     assert part == "teacher"
     made = [
         row
-        for _, row in teacher.trajectories(teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None)
+        for _, row in teacher.trajectories(
+            teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None
+        )
     ]
     assert {row.fault for row in made} - {None} <= set(FAULT_KINDS)
     return [json.dumps([row.messages, row.tools, row.negatives, row.answer]) for row in made]
