@@ -339,3 +339,22 @@ def test_cited_parts_of_the_paper_exist():
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 180
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_what_the_pages_name_is_there():
+    """Each `name` in file.py that PAPER.md and ARCHITECTURE.md speak of is defined in that file."""
+    missing = []
+    for page in ("PAPER.md", "ARCHITECTURE.md"):
+        text = (ROOT / "docs" / page).read_text()
+        for match in re.finditer(r"((?:`[^`\n]+`(?:, | and )?)+) in ([\w/]+\.py)", text):
+            files = [path for path in sources() if str(path).endswith("/" + match[2])]
+            defined = {
+                getattr(node, "name", "")
+                for path in files
+                for node in ast.walk(ast.parse(path.read_text()))
+            }
+            defined |= {name for path in files for name in public_names(path)}
+            for name in re.findall(r"`([A-Za-z_][\w.]*)`", match[1]):
+                if name.split(".")[-1] not in defined:
+                    missing.append(f"{page}: {name} in {match[2]}")
+    assert not missing
