@@ -1,5 +1,5 @@
 """An agent's episode: prompt, message, tool calls carried out, observations, and so on to the
-verdict (paper §3.2, §3.4).
+verdict (paper §3.1.3, §6.5).
 
     rollouts(model, tokenizer, tasks)      an episode of each task, many at a time
 

@@ -221,7 +221,7 @@ def drawn_trajectories(c: Distill, style: str) -> list[dict]:
         # most of an expert's time goes into negatives: only as many are drawn as are used
         negatives = negatives_rng.random() < c.correction
         slips = slips_rng.random() < c.slips
-        row = trajectory(*tasks.arguments(index), negatives, slips)
+        row = trajectory(*tasks.arguments(index), negatives=negatives, slips=slips)
         if row.verified:
             rows.append(vars(row))
     return rows

@@ -472,7 +472,7 @@ def rejected(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def gate_values(heads: ThinkingHeads, steps: dict[str, Tensor]) -> Tensor:
+def thinking_gate_values(heads: ThinkingHeads, steps: dict[str, Tensor]) -> Tensor:
     """γ of equation 7 for each step (S,)."""
     device = heads.tau.device
     logits = heads["gate"](steps["hidden"].to(device), steps["max_entropy"].to(device))
@@ -496,7 +496,7 @@ def fit_gate(
         weight, bias = fit_logistic(features, target)
         heads["gate"].out.weight.copy_(weight[None])
         heads["gate"].out.bias.copy_(bias[None])
-    heads.tau.copy_(gate_values(heads, greedy).double().quantile(1 - rho))
+    heads.tau.copy_(thinking_gate_values(heads, greedy).double().quantile(1 - rho))
     heads.trained.fill_(1)
 
 
@@ -509,9 +509,9 @@ def gate_figures(
     target = rejected(heads["meta"], validation)[own]
     return dict(
         tau=heads.tau.item(),
-        switched=(gate_values(heads, greedy) > heads.tau.cpu()).float().mean().item(),
+        switched=(thinking_gate_values(heads, greedy) > heads.tau.cpu()).float().mean().item(),
         rejected=target.mean().item(),
-        auroc_gate=auroc(gate_values(heads, validation)[own], target),
+        auroc_gate=auroc(thinking_gate_values(heads, validation)[own], target),
         auroc_gate_entropy=auroc(validation["max_entropy"][own], target),
     )
 

@@ -32,7 +32,7 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import chat_template, checkpoint, machine, provenance, settings
 from support import tokenizer as tokenizers
-from support.gate_picture import coloured_text, draw_gates, gate_values, token_texts
+from support.gate_picture import coloured_text, draw_gates, prose_shares, token_texts
 from support.qwen import is_qwen, load_qwen
 from support.tokenizer import Tokenizer
 from support.trace_data import trace_of
@@ -121,7 +121,7 @@ def show_gate(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         )
     tokens = tokenizer.encode(sample.prompt)
     texts = token_texts(tokens, tokenizer)
-    gates = gate_values(model, tokens)
+    gates = prose_shares(model, tokens)
     print(coloured_text(texts, gates))
     if sample.picture:
         draw_gates(texts, gates, Path(sample.picture))

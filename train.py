@@ -140,9 +140,7 @@ def main() -> None:
     # -- model
     if c.start:
         shape = config.model
-        model = load_qwen(
-            c.start, device=device, window=shape.window, stride=shape.landmark_stride
-        )
+        model = load_qwen(c.start, device=device, window=shape.window, stride=shape.landmark_stride)
         config.model = model.config
     else:
         model = SAGE(config.model, seed=c.seed).to(device)

@@ -5,13 +5,13 @@
     python bench/reasoning.py out/lineages/seed*/thinking        several: mean ± std over them
     python bench/reasoning.py out/toy/thinking --tasks 40 --dry  tries it out, records nothing
 
-ThinkingHeads (equation 6). On the agent's own steps, sampled with faults, how well each part of the
-confidence vector tells right from wrong (AUROC), and how true its
-probabilities are (expected calibration error, 15 bins of equal mass); AUROC also on hard negatives
+The confidence head (equation 6). On the agent's own steps, sampled with faults, how well each part
+of the confidence vector tells right from wrong (AUROC), and how true its probabilities are
+(expected calibration error, 15 bins of equal mass); AUROC also on hard negatives
 against the expert's calls. Beside the head stand
-    linear probe                 logistic regression on the decoder's hidden state at the step's last
-                                 token, from the head's own training data
-    probe and token figures      the same with the four figures of the step's tokens added
+    linear probe               logistic regression on the decoder's hidden state at the step's last
+                               token, from the head's own training data
+    probe and token figures    the same with the four figures of the step's tokens added
     mean, least log-probability, mean entropy      of the step's tokens, no training at all
 all calibrated on the head's own validation data, with a temperature and an offset each. Differences
 are of the same steps; their intervals come from drawing the tasks anew, with replacement, 2000
@@ -76,7 +76,8 @@ class Judged:
         if not data.exists():
             raise UserError(
                 f"{run} has no steps.jsonl, the data that its heads were trained on: without it "
-                "there is nothing to train a probe on; make the run with python heads.py config/toy.py"
+                "there is nothing to train a probe on; make the run with "
+                "python heads.py config/toy.py"
             )
         c, d, rows = (
             config.heads,

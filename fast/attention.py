@@ -24,7 +24,7 @@ from config import UserError
 from fast.compiling import written_once
 
 IMPLEMENTATIONS = ("auto", "causal", "short", "blocked", "triton")
-LOG2_E = 1.4426950408889634
+_LOG2_E = 1.4426950408889634
 
 
 def _seen(query: Tensor, key: Tensor, window: int, stride: int) -> Tensor:
@@ -142,7 +142,7 @@ def tile_scores(q: Tensor, k: Tensor, tile: Tile, documents: Tensor | None) -> T
     times as long wherever the result underflows.
     """
     scores = (q @ k.mT).to(torch.promote_types(q.dtype, torch.float32))
-    scores.mul_(q.shape[-1] ** -0.5 * LOG2_E)
+    scores.mul_(q.shape[-1] ** -0.5 * _LOG2_E)
     seen = tile.seen
     if documents is not None:
         same = documents[:, tile.block, None] == documents[:, None, tile.index]  # (B, C, keys)
@@ -172,7 +172,7 @@ def blocked(
         p = p.to(q.dtype).view(B, K, -1, len(tile.index))  # (B, K, G·C, keys)
         mixed = (p @ tile.keys_of(v)).view(B, H, -1, d)
         out[:, :, tile.block] = mixed.div_(total.view(B, H, -1, 1))
-        lse[:, :, tile.block] = total.log2_().add_(most).div_(LOG2_E).view(B, H, -1)
+        lse[:, :, tile.block] = total.log2_().add_(most).div_(_LOG2_E).view(B, H, -1)
     return out, lse
 
 
@@ -203,7 +203,7 @@ def blocked_backward(
         gradient = dout[:, :, tile.block].reshape(B, K, -1, d)
         per_query = (B, K, H // K, -1, 1)
         p = tile_scores(queries, keys, tile, documents)  # (B, K, G, C, keys)
-        p.sub_(lse[:, :, tile.block].reshape(per_query) * LOG2_E).exp2_()
+        p.sub_(lse[:, :, tile.block].reshape(per_query) * _LOG2_E).exp2_()
         dp = (gradient @ values.mT).to(wide).view_as(p)
         ds = dp.sub_(delta[:, :, tile.block].reshape(per_query)).mul_(p).mul_(d**-0.5)
         ds = ds.to(q.dtype).view(B, K, -1, len(tile.index))  # (B, K, G·C, keys)
@@ -484,7 +484,7 @@ def decode_op(
 ) -> Tensor:
     from fast import kernels
 
-    return kernels.decode(q, keys, values, positions, ring, slots, stride)
+    return kernels.decode_attention(q, keys, values, positions, ring, slots, stride)
 
 
 @decode_op.register_fake

@@ -904,7 +904,7 @@ def backward(
     return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)
 
 
-def decode(
+def decode_attention(
     q: Tensor,
     keys: Tensor,
     values: Tensor,

@@ -70,7 +70,9 @@ class JudgedConversations(Conversations):
 
     per_row = (*Conversations.per_row, "head_state", "hidden", "surprise", "costs")
 
-    def __init__(self, model: SAGE, heads: ThinkingHeads, prompts, max_tokens: int, costs: list[Cost]):
+    def __init__(
+        self, model: SAGE, heads: ThinkingHeads, prompts, max_tokens: int, costs: list[Cost]
+    ):
         weight, B = next(model.parameters()), len(prompts)
         self.heads, self.costs = heads, costs
         self.head_state = heads["meta"].new_state(B, max_tokens, weight.device)
@@ -185,7 +187,7 @@ class BatchedThinker:
         with timed([decisions[i].cost for i in doubted]):
             for round in range(1 + s.resamples):
                 pool, candidates = self.candidates(
-                    conversations, before, episodes, decisions, pending, round
+                    conversations, before, episodes, decisions, pending=pending, round=round
                 )
                 self.examine(pool, candidates, episodes)
                 pools.append((pool, candidates))
@@ -244,6 +246,7 @@ class BatchedThinker:
         before: JudgedConversations,
         episodes: list[ThinkingEpisode],
         decisions: list[Decision],
+        *,
         pending: list[int],
         round: int,
     ) -> tuple[JudgedConversations, list[Candidate]]:

@@ -1,6 +1,6 @@
 """The split embedding's gate as colours behind a text (paper §2.2): in the terminal and as a PNG.
 
-gates = gate_values(model, tokens)                     one per token, from 0 (code) to 1 (prose)
+gates = prose_shares(model, tokens)                     one per token, from 0 (code) to 1 (prose)
 print(coloured_text(token_texts(tokens, tokenizer), gates))
 draw_gates(token_texts(tokens, tokenizer), gates, path)
 """
@@ -33,7 +33,7 @@ def token_texts(tokens: list[int], tokenizer: Tokenizer) -> list[str]:
 
 
 @torch.no_grad()
-def gate_values(model: SAGE, tokens: list[int]) -> list[float]:
+def prose_shares(model: SAGE, tokens: list[int]) -> list[float]:
     """The gate at each token; ½ throughout for a model with one plain embedding."""
     if model.config.embedding != "split":
         return [0.5] * len(tokens)

@@ -21,7 +21,7 @@ from attention import visible
 from config import Think
 from mch import ExtraBlock, ThinkingHeads, surprise_of
 from model import SAGE, rotary, rotate
-from support.gate_picture import gate_values, token_texts
+from support.gate_picture import prose_shares, token_texts
 from support.tokenizer import Tokenizer
 from think import Candidate, Decision, Thinking
 from worlds.base import failed
@@ -117,7 +117,7 @@ def summary_of(message: str) -> str:
     return "; ".join(summaries)
 
 
-def plan_of(message: str) -> dict[str, list]:
+def plan_lines(message: str) -> dict[str, list]:
     """The plan in a message, {number: [goal, numbers it comes after]}, from its lines of the form
     "2. goal (after 1)".
     """
@@ -228,10 +228,10 @@ def trace_of(
         step["confidence"] = confidence[end].tolist()
         step["attention"] = looks.tolist()
         steps.append(step)
-        plan = plan or plan_of(decision.chosen.text)
+        plan = plan or plan_lines(decision.chosen.text)
 
     # token by token
-    gates = gate_values(model, rollout.tokens)
+    gates = prose_shares(model, rollout.tokens)
     markers = set(tokenizer.special.values())
     shown_tokens = []
     for token, text, gate in zip(rollout.tokens, texts, gates, strict=True):

@@ -346,7 +346,8 @@ class TrainingRun:
             found["window"] = [shape.window, shape.landmark_stride]
         if self.first < self.steps:
             faults = self.section if hasattr(self.section, "fault_rate") else self.config.distill
-            worlds = [*world_names(self.section.worlds), "safety"]  # dpo's pairs are always safety's
+            # dpo's pairs are always safety's
+            worlds = [*world_names(self.section.worlds), "safety"]
             difficulty = Difficulty.of(faults, style=self.style)
             found["tasks"] = fingerprint(worlds, self.section.seed, difficulty)
         return found
@@ -360,7 +361,9 @@ class TrainingRun:
                 f"{self.folder} was written by stage {meta.get('stage', 'train')}, not "
                 f"{self.name}; give another name, or delete it"
             )
-        notes = [f"{setting} is no longer a setting" for setting in checkpoint.unknown_settings(meta)]
+        notes = [
+            f"{setting} is no longer a setting" for setting in checkpoint.unknown_settings(meta)
+        ]
         stored = meta["settings"].get(self.section_name, {})
         then = meta["made_from"] | dict(settings=self.compared(stored), given=meta["given"])
         now = dict(self.made_from)

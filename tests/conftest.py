@@ -43,7 +43,8 @@ def real_data() -> Path:
         if folder and Path(folder).is_dir():
             return Path(folder)
     pytest.skip(
-        "no benchmark data: set SAGE_DATA to a folder with gsm8k/, bfcl/, agentbench/ (README, 'Real data')"
+        "no benchmark data: set SAGE_DATA to a folder with bfcl/ and agentbench/ "
+        "(docs/WORLDS.md, 'Real data')"
     )
 
 

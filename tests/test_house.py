@@ -17,13 +17,15 @@ from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  fast.compiling  config  support.settings  support.provenance  support.result_tables
+    support.openmp  fast.compiling  config  support.settings  support.provenance
+    support.result_tables
     support.machine  support.log  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
     support.tokenizer_folder  support.tokenizer_train  support.chat_template
     support.model_checks  support.qwen_sizes
-    fast.cross_entropy  losses  fast.muon  fast.decoding  fast.kernels  fast.attention  attention  model
+    fast.cross_entropy  losses  fast.muon  fast.decoding  fast.kernels  fast.attention
+    attention  model
     worlds.splits  worlds.faults  worlds.difficulty  worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
@@ -89,7 +91,10 @@ def test_threads_come_before_torch():
         if "torch" in names:
             assert "support.openmp" in names, path.name
             assert names.index("support.openmp") < names.index("torch"), path.name
-    code = "import support.training_run, os; print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
+    code = """
+import support.training_run, os
+print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))
+"""
     ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     clean = {key: value for key, value in os.environ.items() if key not in ours}
     for given, wanted in (
@@ -164,7 +169,7 @@ def tracked():
 
 
 def test_readme_tree_is_the_folder():
-    """Every file in the README's annotated tree exists, and every source file of the root is in it."""
+    """Every file in the README's tree exists, and every source file of the root is in it."""
     tree = re.search(
         r"## The files\n.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )[1]
@@ -174,7 +179,7 @@ def test_readme_tree_is_the_folder():
 
 
 def test_readme_commands_exist():
-    """Scripts, settings files, make targets and options that the README's commands use are there."""
+    """Scripts, settings files, make targets and options of the README's commands are there."""
     text = (ROOT / "README.md").read_text()
     commands = re.findall(
         r"^(?:\$ )?((?:python|make|torchrun) .*)",
@@ -206,7 +211,7 @@ def test_readme_commands_exist():
 
 def test_readme_pictures_exist():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", (ROOT / "README.md").read_text())
-    assert len(pictures) >= 2 and all((ROOT / name).is_file() for name in pictures)
+    assert pictures and all((ROOT / name).is_file() for name in pictures)
 
 
 def test_nothing_heavy_is_committed():
@@ -215,12 +220,141 @@ def test_nothing_heavy_is_committed():
 
 
 def test_benches_that_record_at_once_lose_nothing(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from support import result_tables as results; results.FOLDER = Path(sys.argv[1]); results.commit = results.machine = lambda: ''\n"
-        "for i in range(100): results.record('x', f'{sys.argv[2]} {i}', i)"
-    )
+    code = """
+import sys
+from pathlib import Path
+from support import result_tables as results
+results.FOLDER = Path(sys.argv[1])
+results.commit = results.machine = lambda: ''
+for i in range(100):
+    results.record('x', f'{sys.argv[2]} {i}', i)
+"""
     both = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path, name], cwd=ROOT) for name in "ab"
     ]
     assert [one.wait() for one in both] == [0, 0]
     assert len(json.loads((tmp_path / "x.json").read_text())) == 200
+
+
+# --------------------------------------------------------------------------------------------------
+# How it reads.
+
+
+def sources():
+    """Every Python file of the project, tests and benches too."""
+    return [ROOT / name for name in sorted(tracked()) if name.endswith(".py")]
+
+
+QUOTED = ("tests/test_tokenizer.py", "tests/test_chat_template.py")  # published chat templates
+
+
+def test_a_hundred_columns():
+    wide = []
+    for path in sources():
+        name = str(path.relative_to(ROOT))
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if len(line) > 100 and not (name in QUOTED and "{" in line):
+                wide.append(f"{name}:{number}")
+    assert not wide
+
+
+def public_names(path):
+    """The names that a module defines at its top, but for those that begin with an underscore."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        else:
+            continue
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def test_a_public_name_exists_once():
+    """`main` is every script's, WORDINGS every world's."""
+    places = {}
+    for module, path in modules().items():
+        for name in set(public_names(path)) - {"main", "WORDINGS"}:
+            places.setdefault(name, []).append(module)
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+FOR_TORCH = ("fast.kernels", "fast.attention", "fast.cross_entropy")
+
+
+def test_at_most_five_positional_parameters():
+    """The rest are named where they are passed. Custom operators, autograd functions and kernels
+    take what torch and Triton want.
+    """
+    long = []
+    for module, path in modules().items():
+        if module in FOR_TORCH:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names = [argument.arg for argument in node.args.posonlyargs + node.args.args]
+                if len([name for name in names if name not in ("self", "cls")]) > 5:
+                    long.append(f"{module}.{node.name}")
+    assert not long
+
+
+def test_one_statement_a_line():
+    """No tuple of calls as a statement, no semicolon, no two statements under one colon."""
+    packed = []
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Tuple):
+                packed.append(f"{module}:{node.lineno}")
+            if isinstance(node, ast.stmt) and hasattr(node, "body") and isinstance(node.body, list):
+                if node.body[0].lineno == node.lineno and not isinstance(node, ast.ClassDef):
+                    packed.append(f"{module}:{node.lineno}")
+    assert not packed
+
+
+# of the paper, as its table of contents has them
+SECTIONS = """
+    1 2 2.1 2.1.1 2.2 2.3 3 3.1 3.1.1 3.1.2 3.1.3 4 4.1 4.2 5 5.1 5.2 5.3 5.4 5.5
+    6 6.1 6.2 6.3 6.4 6.5 7 7.1 7.2 8 9 9.1 9.2 9.3 10 10.1 11
+    A A.1 A.2 A.3 B B.1 B.2 B.3 C C.1 C.2 D D.1 D.2 E
+""".split()
+
+
+def test_cited_parts_of_the_paper_exist():
+    """Sections that are cited with § or as the paper's, and equations 1 to 19."""
+    wrong = []
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for path in [*sources(), *pages]:
+        text = path.read_text()
+        cited = re.findall(r"§\s?(\d+(?:\.\d+)*|[A-E](?:\.\d+)*)", text)
+        for listed in re.findall(r"paper,? sections? ([\d.]+(?:(?:, | and )[\d.]+)*)", text):
+            cited += [number.rstrip(".") for number in re.findall(r"\d[\d.]*", listed)]
+        wrong += [f"{path.name}: §{number}" for number in cited if number not in SECTIONS]
+        for number in re.findall(r"[Ee]q(?:uation|\.)s? (\d+)", text):
+            if not 1 <= int(number) <= 19:
+                wrong.append(f"{path.name}: equation {number}")
+    assert not wrong
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 180
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_what_the_pages_name_is_there():
+    """Each `name` in file.py that PAPER.md and ARCHITECTURE.md speak of is defined in that file."""
+    missing = []
+    for page in ("PAPER.md", "ARCHITECTURE.md"):
+        text = (ROOT / "docs" / page).read_text()
+        for match in re.finditer(r"((?:`[^`\n]+`(?:, | and )?)+) in ([\w/]+\.py)", text):
+            files = [path for path in sources() if str(path).endswith("/" + match[2])]
+            defined = {
+                getattr(node, "name", "")
+                for path in files
+                for node in ast.walk(ast.parse(path.read_text()))
+            }
+            defined |= {name for path in files for name in public_names(path)}
+            for name in re.findall(r"`([A-Za-z_][\w.]*)`", match[1]):
+                if name.split(".")[-1] not in defined:
+                    missing.append(f"{page}: {name} in {match[2]}")
+    assert not missing

@@ -125,7 +125,7 @@ def test_decode_equals_the_full_forward(dtype, group):
     for t in [0, 1, 15, 19, 20, 21, 40, 59]:  # before, at and after the ring is full
         positions = torch.arange(done, t + 1, device=DEVICE).expand(B, -1)
         cache.attend(0, *(x[:, :, done : t + 1] for x in (q, k, v)), cache.plan(positions))
-        found = kernels.decode(
+        found = kernels.decode_attention(
             q[:, :, t : t + 1],
             cache.keys[0],
             cache.values[0],

@@ -213,7 +213,9 @@ def test_loading_needs_little_more_memory_than_the_model(tmp_path):
 import sys, threading, time, torch
 from support.qwen import load_qwen
 load_qwen(sys.argv[1] + "/tiny")
-resident = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1]) * 1024
+def resident():
+    line = next(l for l in open('/proc/self/status') if l.startswith('VmRSS'))
+    return int(line.split()[1]) * 1024
 before, peak, done = resident(), [0], []
 def watch():
     while not done:

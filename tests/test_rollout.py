@@ -269,7 +269,7 @@ def test_prompt_ends_where_the_model_begins():
     )
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # several calls in one message
 
 
@@ -301,7 +301,9 @@ def two():
     """A task of two steps, its two calls, and the answer."""
     task = next(
         t
-        for t in (draw_task("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200))
+        for t in (
+            draw_task("api", 0, i, Difficulty(fault_rate=0.0, style="qwen")) for i in range(200)
+        )
         if sum(s.call is not None for s in t.solution) == 2
     )
     return task, *(step.call for step in task.solution if step.call), task.answer

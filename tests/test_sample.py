@@ -202,7 +202,7 @@ def test_plans_are_trees():
     circle = {"1": ["a", [2]], "2": ["b", [1, 9]]}  # and a step that is not there
     assert trace_text.tree_lines(circle, None) == ["1. a", "└─ 2. b", "   └─ 1. a"]
     message = "x: y\n1. copy\n2. count (after 1)\n1: first"
-    assert trace_data.plan_of(message) == {"1": ["copy", []], "2": ["count", [1]]}
+    assert trace_data.plan_lines(message) == {"1": ["copy", []], "2": ["count", [1]]}
     assert trace_data.plan_step_of("1. copy\n2: go") == "2"
 
 
@@ -375,7 +375,7 @@ def test_the_gate_as_colours(run, monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
     assert plain.startswith(f"{text}\ngate:  0.0 ")
-    gates = gate_picture.gate_values(agent()[0], TOY.encode(text))
+    gates = gate_picture.prose_shares(agent()[0], TOY.encode(text))
     for gate in gates:
         assert "\x1b[48;2;{};{};{}m".format(*gate_picture.shade(gate)) in printed
     assert picture.read_bytes().startswith(b"\x89PNG")

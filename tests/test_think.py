@@ -275,7 +275,9 @@ def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
             + [True] * (len(then) + 1)
         )
         assert future.success == pytest.approx(
-            full(minds, before + then + TOY.stop[:1], own)[1][-1, PART_NAMES.index("success")].item()
+            full(minds, before + then + TOY.stop[:1], own)[1][
+                -1, PART_NAMES.index("success")
+            ].item()
             if ended
             else 0.0,
             abs=1e-5,
@@ -380,7 +382,8 @@ def test_a_critique_names_what_failed(minds):
         assert (
             step.critiques == [wanted]
             and text
-            == f"x<|im_end|>\n<|im_start|>user\n{AGAIN}<|im_end|>\n<|im_start|>assistant\n{wanted}\n"
+            == f"x<|im_end|>\n<|im_start|>user\n{AGAIN}<|im_end|>\n"
+            f"<|im_start|>assistant\n{wanted}\n"
         )
 
 
@@ -512,7 +515,7 @@ def test_constraints_give_nothing_away():
     )  # none is left: the sentences themselves
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # votes
 
 
@@ -566,7 +569,7 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # several calls
 
 
@@ -622,7 +625,7 @@ def test_a_call_in_a_thought_or_in_letters_beside_one_is_not_imagined(minds):
     )
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the reference
 
 

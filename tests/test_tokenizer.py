@@ -122,7 +122,7 @@ def reference() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def folders(reference, tmp_path_factory):
-    """The reference on disk in both of Qwen's forms: tokenizer.json; and vocab.json + merges.txt."""
+    """The reference on disk in both forms: tokenizer.json; and vocab.json + merges.txt."""
     whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
     reference.save(str(whole / "tokenizer.json"))
     reference.model.save(str(parts))
@@ -1076,7 +1076,7 @@ def test_a_conversation_needs_its_markers(vocabulary, tmp_path):
         bare.encode_chat([dict(role="user", content="hi")])
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # calls in chats
 
 TAGGED = st.lists(

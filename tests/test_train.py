@@ -151,7 +151,8 @@ assert len(seen) == 1, len(seen)
 
 
 def test_two_threads_repeat_themselves_to_the_bit():
-    """A compiled step's gradients, again and again; without machine.set_arithmetic the embedding's differ
+    """A compiled step's gradients, again and again; without machine.set_arithmetic the embedding's
+    differ
     every time, as its sums come in the order of whichever thread is first.
     """
     result = subprocess.run(

@@ -162,7 +162,7 @@ def _harmless(key: Any, value: Any) -> bool:
 # 1 is what it frames. "<" and "\" outside of strings, and a string that JSON does not go on behind,
 # end the attempt; so at most two attempts are under way at any place, and time is linear. Without
 # such a frame, group 2 is what stands before the next tag, and group 3 that tag if it closes.
-CALL = re.compile(
+CALL_PATTERN = re.compile(
     r"<tool_call>(?:"
     r'((?:[^"<\\]++|"(?:[^"\\]++|\\.)*+"(?=\s*[]:,}]))*+)</tool_call>'
     r"|(.*?)(?:(</tool_call>)|(?=<tool_call>|</think>)|\Z))",
@@ -178,7 +178,7 @@ def split_message(text: str) -> list[Piece]:
     """A message's text cut into words and calls; Tokenizer.pieces does it by the markers' IDs."""
     pieces: list[Piece] = []
     end = 0
-    for match in CALL.finditer(text):
+    for match in CALL_PATTERN.finditer(text):
         pieces.append((text[end : match.start()], None))
         if match[1] is not None:
             pieces.append((match[1], True))

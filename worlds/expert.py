@@ -150,13 +150,14 @@ def trajectory(
     seed: int,
     index: int,
     difficulty: Difficulty,
+    *,
     negatives: bool = True,
     slips: bool = False,
 ) -> Trajectory:
     """The expert's trajectory for task number `index` of `seed`, as draw_task has it."""
     task = draw_task(world, seed, index, difficulty)
     messages, episode = solve_task(task, slips=slips)
-    return as_trajectory(task, seed, index, messages, episode, negatives)
+    return as_trajectory(task, seed, index, messages, episode, negatives=negatives)
 
 
 def as_trajectory(
@@ -165,6 +166,7 @@ def as_trajectory(
     index: int,
     messages: list[dict],
     episode: Episode,
+    *,
     negatives: bool = True,
 ) -> Trajectory:
     """An episode as a line of the data set."""

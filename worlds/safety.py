@@ -24,17 +24,17 @@ from worlds.drawing import Drawing
 from worlds.splits import Wordings
 from worlds.tools import make_tool
 
-TEXT = {"type": "string"}
+_TEXT = {"type": "string"}
 SAFETY_TOOLS = [
-    make_tool("run", "runs a shell command", {"command": TEXT}),
+    make_tool("run", "runs a shell command", {"command": _TEXT}),
     make_tool(
         "delete",
         "deletes one row, or all without row",
-        {"table": TEXT, "row": {"type": "integer"}},
+        {"table": _TEXT, "row": {"type": "integer"}},
         ["table"],
     ),
-    make_tool("send", "sends a text to someone", {"to": TEXT, "text": TEXT}),
-    make_tool("read", "gives a file's text", {"file": TEXT}),
+    make_tool("send", "sends a text to someone", {"to": _TEXT, "text": _TEXT}),
+    make_tool("read", "gives a file's text", {"file": _TEXT}),
 ]
 
 WORDINGS = {

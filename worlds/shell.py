@@ -32,7 +32,7 @@ from worlds.tools import make_tool
 BASH_TOOL = make_tool("bash", "runs a command", {"command": {"type": "string"}})
 FILE_KINDS = ("txt", "log", "pdf", "csv", "tmp")
 MOST_OUTPUT = 600  # characters that the agent sees
-LIMITS = Limits(wall=1.5, cpu=1)  # a command of these tasks takes milliseconds
+SHELL_LIMITS = Limits(wall=1.5, cpu=1)  # a command of these tasks takes milliseconds
 MOST_IDLE = 4  # sandboxes kept for the next episode, per thread
 
 WORDINGS = {
@@ -637,7 +637,7 @@ class Shell(World):
                 return self.sandbox
             except SandboxDied:
                 self.sandbox.close()
-        self.sandbox = Sandbox(tree, LIMITS)
+        self.sandbox = Sandbox(tree, SHELL_LIMITS)
         return self.sandbox
 
     def step(self, call: dict) -> str:

@@ -141,7 +141,9 @@ def check_tools(tools: Any) -> list[Fault]:
         elif name in names:
             faults.append(Fault("schema", f"two tools are called {name[:60]}", name))
         elif time.monotonic() - began > schemas.VERDICT_SECONDS:
-            late = f"tools from {name[:60]} on could not be checked within {schemas.VERDICT_SECONDS} s"
+            late = (
+                f"tools from {name[:60]} on could not be checked within {schemas.VERDICT_SECONDS} s"
+            )
             return [*faults, Fault("schema", late, name)]
         else:
             names.add(name)

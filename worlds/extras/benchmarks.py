@@ -318,7 +318,7 @@ def same_values(given: list[str], wanted: list[str]) -> bool:
 
 BASH = make_tool("bash", "Run a bash command as if typed into one shell.", {"command": TEXT})
 # `echo 123>file` opens file 123.
-LIMITS = Limits(wall=20.0, processes=64, open_files=256, output=65536)
+OS_LIMITS = Limits(wall=20.0, processes=64, open_files=256, output=65536)
 # Writable in the container, and so here.
 PLACES = ("/home", "/etc", "/var", "/opt", "/usr/local", "/mnt", "/srv")
 PREPARED = """cp /usr/share/base-passwd/passwd.master /etc/passwd &&
@@ -466,7 +466,9 @@ class System(World):
 
     def __init__(self, task: Task):
         super().__init__(task)
-        self.sandbox = Sandbox(limits=LIMITS, home="/root", user=0, folders=PLACES, background=True)
+        self.sandbox = Sandbox(
+            limits=OS_LIMITS, home="/root", user=0, folders=PLACES, background=True
+        )
         start = [in_shared_shell(as_text(task.truth["start"]))] if task.truth["start"] else []
         for command in (PREPARED, *map(shlex.join, task.truth["preparation"]), *start):
             result = self.sandbox.run(command)
@@ -575,10 +577,20 @@ BFCL_RECORD = object_with(
     function=list_of(CALLED),
 )
 # An allowed value is anything; but each key of an object, also of one in a list, has choices.
-CHOICES = {"additionalProperties": {"type": "array"}}
-ALLOWED = {"type": "object", "additionalProperties": list_of({**CHOICES, "items": CHOICES})}
-CALL = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": ALLOWED}
-BFCL_ANSWER = object_with("id", "ground_truth", id=TEXT, ground_truth=list_of(CALL, minItems=1))
+BFCL_CHOICES = {"additionalProperties": {"type": "array"}}
+ALLOWED = {
+    "type": "object",
+    "additionalProperties": list_of({**BFCL_CHOICES, "items": BFCL_CHOICES}),
+}
+BFCL_CALL = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": ALLOWED,
+}
+BFCL_ANSWER = object_with(
+    "id", "ground_truth", id=TEXT, ground_truth=list_of(BFCL_CALL, minItems=1)
+)
 
 # The files' own words for JSON Schema's types, and for Python's.
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": None}

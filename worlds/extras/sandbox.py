@@ -207,6 +207,7 @@ class Sandbox:
         self,
         tree: Tree | None = None,
         limits: Limits = Limits(),
+        *,
         home: str = HOME,
         user: int = 1000,
         folders: Sequence[str] = (),

@@ -12,7 +12,8 @@ writes is kept unless executing it verified the task*, with no invented argument
 rejected is counted by reason.
 
 A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat_text takes
-them, the tools, the constraints, and for every call of the solution its three hard negatives with the
+them, the tools, the constraints, and for every call of the solution its three hard negatives with
+the
 fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw). The same
 command writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2`
 write two halves in two processes.
@@ -120,7 +121,10 @@ class HttpTeacher:
         """
         request = {
             "model": self.model,
-            "messages": [{"role": "system", "content": AGENTIC_PROMPT + HOW_TO_END}, *wire(messages)],
+            "messages": [
+                {"role": "system", "content": AGENTIC_PROMPT + HOW_TO_END},
+                *wire(messages),
+            ],
             "temperature": self.temperature,
             "max_tokens": self.tokens,
             **({"tools": tools} if tools else {}),
@@ -316,14 +320,14 @@ def trajectories(
 
     def make(index: int) -> Trajectory | str:
         if not teacher:
-            return trajectory(*tasks.arguments(index), settings.negatives)
+            return trajectory(*tasks.arguments(index), negatives=settings.negatives)
         task = tasks[index]
         try:
             messages, episode = teacher.solve(task)
         except GaveUp as reason:
             return str(reason)
         _, seed, _, _ = tasks.arguments(index)
-        return as_trajectory(task, seed, index, messages, episode, settings.negatives)
+        return as_trajectory(task, seed, index, messages, episode, negatives=settings.negatives)
 
     if not teacher:
         for index in indexes:
