@@ -682,7 +682,11 @@ def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
             "ppo.samples must be at least 2",
         ),
         (["safe"], ["--stage", "ppo", "--ppo.worlds", "api,sea"], "there is no world 'sea'"),
-        (["safe"], ["--stage", "ppo", "--ppo.temperature", "0"], "wanted a temperature above 0"),
+        (
+            ["safe"],
+            ["--stage", "ppo", "--ppo.temperature", "0"],
+            "ppo.temperature is 0.0; wanted above 0",
+        ),
     ],
 )
 def test_bad_input(lineage, stages, words, wanted):
