@@ -298,7 +298,7 @@ def right_padded(texts: list[list[int]], device) -> tuple[Tensor, Tensor, Tensor
 
 def constraint_texts(constraints: dict, request: str) -> list[str]:
     """C as the inverse head is asked for it: "rana 17", "goal pita", for each of a task's
-    constraints (worlds.Task.constraints); where none is left, the request's sentences.
+    constraints (worlds.base.Task.constraints); where none is left, the request's sentences.
 
     Only those whose value stands in the request: that rana is missing, that a request is unsafe, or
     how a sentence of the math world is to be taken ("kind 1 turned more") would give the answer

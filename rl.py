@@ -266,8 +266,8 @@ def dpo(config: Config) -> None:
 def reward(episode: Rollout, c: Ppo) -> float:
     """Execution's verdict, 1 or 0, and what each invented argument costs (CodePPO).
 
-    `malformed` where zero tolerance ended the episode. One that raised or ran out of time has
-    verified nothing: 0, less the same costs.
+    An episode that raised or ran out of time has verified nothing: 0, less the same costs. Where
+    zero tolerance ended it, the reward is `malformed`, whatever came before.
     """
     if episode.ended == "malformed":
         return c.malformed

@@ -319,7 +319,7 @@ class Eval:
     room: Positive = 384  # tokens that an episode may add to its prompt
     # recipes are chosen by validation tasks and reported on test tasks
     split: Literal["validation", "test"] = "validation"
-    seed: Natural = 0  # of the tasks; training draws others whatever its seed (worlds.seed_of)
+    seed: Natural = 0  # of the tasks; training draws others, whatever its seed (tasks.seed_of)
     device: str = "auto"  # auto: a GPU if there is one
 
 

@@ -37,7 +37,7 @@ ORDER = """
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
-SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "theory", "worlds.__main__"]
+SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds", "worlds/extras")
 EMPTY = {"fast", "support", "worlds.extras"}  # packages whose own file holds nothing but words
 

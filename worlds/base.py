@@ -181,7 +181,7 @@ def world_class(name: str) -> type[World]:
 class Entry:
     """One call of an episode."""
 
-    call: Any  # as the agent made it
+    call: Any  # as it was read: a dict, or the text of a call that does not parse
     faults: list[Fault]  # what the check found wrong with it
     observation: str  # what the tool said
     taken: dict | None  # the call as the world took it; None if it did not reach the world

@@ -36,7 +36,8 @@ class StepFacts:
     """What execution established about one call, or about the answer."""
 
     fault_kinds: frozenset[str] = frozenset()  # kinds of tools.Fault that the check found
-    right: bool = True  # a valid call is a step of the solution; the answer is the right one
+    # of a valid call: a step of the solution that is still open; of an answer: it verified
+    right: bool = True
     verified: bool | None = None  # the agent's episode verified; None: not the agent's episode
 
 
@@ -81,6 +82,9 @@ class Part:
     calls_only: bool = False  # right by definition for answers, so measured on calls only
 
 
+# The order matters once: of several wrong parts of one step the first is named in its critique
+# (`first_wrong_step`). With a new row raise heads.STEPS_VERSION and distill.BUFFER_VERSION: files
+# that were made without it do not pass for the same.
 PARTS = (
     Part(
         name="syntax",
@@ -114,7 +118,7 @@ PARTS = (
 )
 PART_NAMES = tuple(part.name for part in PARTS)
 
-# What is wrong with each kind of hard negative (worlds.tools.hard_negatives), and nothing else is.
+# What is wrong with each kind of hard negative (negatives.hard_negatives), and nothing else is.
 NEGATIVE_FACTS = {
     "type": StepFacts(frozenset({"type"})),
     "key": StepFacts(frozenset({"unexpected"})),
