@@ -165,7 +165,7 @@ class LandmarkCache:
         dtype: torch.dtype = torch.float32,
         device="cpu",
     ):
-        self.window, self.stride = config.window, config.landmark_stride
+        self.window, self.stride = config.window, config.strides[0]  # every layer has the same
         self.max_tokens = max_tokens
         self.ring = min(self.window, max_tokens)
         self.landmarks = 0 if max_tokens <= self.window else -(-max_tokens // self.stride)

@@ -42,7 +42,8 @@ class ExtraBlock(nn.Module):
 
     def __init__(self, config: Model):
         super().__init__()
-        self.config = replace(config, layers=1)
+        # it stands on the decoder's last layer, and has its landmarks
+        self.config = replace(config, layers=1, landmark_stride=config.strides[-1])
         self.block = Block(self.config, layer=0)
 
     def new_state(self, batch: int, max_tokens: int, device="cpu") -> State:

@@ -142,7 +142,7 @@ class Attention(nn.Module):
     @property
     def stride(self) -> int:
         """One landmark every so many tokens, in this layer."""
-        return self.config.landmark_stride
+        return self.config.strides[self.layer]
 
     def forward(
         self,
@@ -407,14 +407,14 @@ def flops_per_token(config: Model, length: int) -> int:
     12·H·d per pair of tokens and layer.
 
     As in PaLM's appendix B and nanoGPT, a dense sequence counts T pairs per token (the masked half
-    is computed too); with landmark attention it is W + T/k.
+    is computed too); with landmark attention it is W + T/k, of each layer.
     """
     attention = config.width * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
     matrices = 3 if config.activation == "swiglu" else 2
     feed_forward = matrices * config.width * config.feed_forward
     weights = config.layers * (attention + feed_forward) + config.width * config.vocab_size
-    pairs = min(length, config.window + length / config.landmark_stride)
-    return int(6 * weights + 12 * config.layers * config.heads * config.head_dim * pairs)
+    pairs = sum(min(length, config.window + length / stride) for stride in config.strides)
+    return int(6 * weights + 12 * config.heads * config.head_dim * pairs)
 
 
 if __name__ == "__main__":

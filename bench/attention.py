@@ -446,7 +446,7 @@ def gpu(
                 print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
         shape = Model(layers=1, kv_heads=K, head_dim=d, window=window, landmark_stride=stride)
         cache = LandmarkCache(shape, 1, T, dtype, device)
-        slots = cache.ring + cache.landmarks
+        slots = cache.keys[0].shape[2] - 1  # without the spare
         last = torch.full((1,), T - 1, device=device)
         one = q[:, :, -1:].detach()
         with torch.no_grad():

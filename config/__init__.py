@@ -65,6 +65,11 @@ class Model:
     activation: Literal["swiglu", "gelu"] = "swiglu"  # equation 3, or GPT-2's, for the baseline
     norm: Literal["rms", "layer"] = "rms"  # equation 2, or GPT-2's, for the baseline
 
+    @property
+    def strides(self) -> list[int]:
+        """The landmark stride of each layer: all that asks for a stride asks here."""
+        return [self.landmark_stride] * self.layers
+
 
 @dataclass
 class Data:
@@ -183,7 +188,7 @@ class Dpo(Loop):
     # weight of the chosen message's cross-entropy, which keeps it likely while the rejected falls
     nll: NonNegative = 0.1
     # of the teacher's episodes that are replayed, so that acting is not forgotten
-    worlds: str = "api,sql,shell,math"
+    worlds: str = "all but safety"
     trajectories: Positive = 1000  # of them
     replay: NonNegative = 1.0  # weight of their cross-entropy
     replay_rows: Natural = 4  # rows of them in one step; 0: none
@@ -212,7 +217,7 @@ class Ppo(Loop):
     beta2: Beta = 0.99  # gradients of a few hundred episodes scatter
     warmup: NonNegative = 0.05
     decay: NonNegative = 0.2
-    worlds: str = "api,sql,shell,safety"  # drawn in turn
+    worlds: str = "all but math"  # drawn in turn
     prompts: Positive = 24  # tasks in one step; with fewer than 16 its gradient is mostly noise
     samples: Positive = 8  # episodes of each task
     temperature: AboveZero = 1.0  # of the sampler, and of every log-probability
@@ -365,8 +370,8 @@ class Sample:
     picture: str = ""  # with --show-gate: also write the coloured prompt to this PNG
     # act and show each decision, in a task of `world`, or on `prompt` with the tools of a file
     think: bool = False
-    # with --think: whose task is played; empty: api, if there are no `tools`
-    world: Literal["", "api", "sql", "shell", "math", "safety"] = ""
+    # with --think: whose task is played (worlds/__init__.py); empty: api, if there are no `tools`
+    world: str = ""
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
     fault_rate: Share = 0.0  # probability that a tool fails once on purpose
     # with --think: a JSON file of OpenAI tool schemas; nothing runs, you type what the tools say

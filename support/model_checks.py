@@ -3,6 +3,7 @@
 They read data, so a compiled function leaves them out: it may not branch on data.
 """
 
+import math
 import sys
 
 import torch
@@ -37,7 +38,7 @@ def document_alignment(config: Model, length: int) -> int:
     Landmarks are counted from the row's first token: elsewhere, in rows longer than the window, a
     document would see other tokens than when it stands alone.
     """
-    return config.landmark_stride if length > config.window else 1
+    return math.lcm(*config.strides) if length > config.window else 1
 
 
 def check_documents(documents: Tensor, config: Model) -> None:
@@ -67,7 +68,7 @@ def note_window(model: nn.Module, tokens: int) -> None:
     if not getattr(model, "dense", False):
         return
     config = model.config
-    if config.landmark_stride > 1 and tokens > config.window + 1:
+    if max(config.strides) > 1 and tokens > config.window + 1:
         model.dense = False
         print(
             f"note: a text of {tokens} tokens exceeds landmark attention's window of "

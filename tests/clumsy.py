@@ -63,7 +63,7 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
 
 
 class Played:
-    """Stands for rollout.rollouts; `episodes` are all that were played."""
+    """Stands for agent.rollouts; `episodes` are all that were played."""
 
     def __init__(self):
         self.episodes: list[Rollout] = []

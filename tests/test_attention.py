@@ -132,7 +132,7 @@ def test_definition_passes_gradcheck():
 @pytest.mark.parametrize("path", ["definition", "linear memory", "short", "blocked"])
 def test_a_packed_document_is_as_when_it_stands_alone(path):
     lengths = [35, 50, 27]
-    starts = [0, 48, 112]  # multiples of the stride, as data.py packs them
+    starts = [0, 48, 112]  # multiples of the stride, as packing.pack places them
     q, k, v = tensors(1, 4, 2, 144, 8)
     documents = torch.full((1, 144), -1)
     for number, (start, length) in enumerate(zip(starts, lengths)):

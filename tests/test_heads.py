@@ -18,6 +18,7 @@ from support import settings
 import heads as script
 from support import tokenizer as tokenizers
 from conftest import ROOT
+from worlds import WORLDS
 from worlds.expert import call_message, solve_task
 from losses import auroc, calibration_error
 from heads import conclusion_of, expert_example, negative_examples, own_example, pack_steps
@@ -189,7 +190,7 @@ def some_task(world, calls, difficulty=Difficulty(), wanted=lambda task: True):
     )
 
 
-@pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_experts_steps_are_all_right_with_and_without_faults(world):
     for index in range(60):
         task = draw_task(world, 3, index, Difficulty(fault_rate=0.7))

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from conftest import ROOT
+from worlds import WORLDS
 from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
 from worlds.expert import solve_task
@@ -18,7 +19,7 @@ hybrid = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(hybrid)
 
 
-@pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_experts_steps_are_right_and_spoilt_ones_are_not(world):
     for index in range(15):
         task = draw_task(world, 5, index, Difficulty())

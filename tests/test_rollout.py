@@ -12,6 +12,7 @@ import torch
 
 from support import tokenizer as tokenizers
 from config import Model, UserError
+from worlds import WORLDS
 from worlds.expert import solve_task
 from model import SAGE
 from agent import EpisodeRow, Rollout, episode_rates, prompt_of, rollouts
@@ -65,7 +66,7 @@ def conversation(task):
     )
 
 
-@pytest.mark.parametrize("world", ["api", "sql", "shell", "math", "safety"])
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_experts_words_give_the_experts_conversation(world):
     """Token for token what the chat template makes of the expert's messages, tools' answers and
     injected faults included, and verified.

@@ -32,6 +32,7 @@ from think import (
     vote,
     votes_of,
 )
+from worlds import WORLDS
 from worlds.labels import PART_NAMES
 from worlds.base import Episode
 from worlds.tasks import draw_task
@@ -663,8 +664,7 @@ def test_the_batched_step_is_the_reference(critique):
     """
     model, heads = agent()
     minds = deepcopy(model).double(), heads
-    worlds = ("api", "sql", "math", "safety", "shell")
-    unseen = [draw_task(worlds[index % 5], 11, index) for index in range(85)]
+    unseen = [draw_task(name, 11, index) for index in range(17) for name in WORLDS]
     steps = []
     for tasks, mode, room in ((unseen, "hybrid", 40), (TASKS[:KNOWN] * 5, "reason", 130)):
         settings = Think(mode=mode, n=3, room=room, ahead=8, theta=0.3, lam=0.02, critique=critique)

@@ -8,9 +8,9 @@ A world is one file and one class. `sample` draws a task; an instance plays one 
         episode.verify("answer: 42")                      is the task done?
 
 What differs from the usual reinforcement-learning environment:
-- A tool's result is a function of the task and the arguments alone, so the same mistake gives the
-  same wrong result every time. (With random wrong results plain voting is nearly perfect, and
-  nothing is left for a verifier to do.)
+- A tool's result is a function of the task, the calls before and the arguments alone, so the same
+  mistake gives the same wrong result every time. (With random wrong results plain voting is nearly
+  perfect, and nothing is left for a verifier to do.)
 - Every task carries its own solution as steps with declared dependencies, so a scripted teacher can
   act in every world (worlds/expert.py).
 - One tool call per episode may fail on purpose (worlds/faults.py).
@@ -147,7 +147,7 @@ class World:
         self.task = task
 
     def step(self, call: dict) -> str:
-        """Carry out a call that has passed check_call; what the tool says ("error: …" if it fails).
+        """Carry out a call without call_faults; what the tool says ("error: …" if it fails).
 
         Never raises.
         """

@@ -34,7 +34,7 @@ class Difficulty:
 
     tools: int = 3  # tools in the prompt
     arguments: int = 2  # most arguments of one tool
-    chain: int = 2  # most calls of a solution
+    chain: int = 2  # most calls of a solution, as far as the world can choose
     decoys: int = 1  # tools (tables, files) that share the right one's nouns
     distractors: int = 0  # sentences of the request that do not matter
     # share of tasks whose right answer is no result: ask, no tool fits, refuse

@@ -55,8 +55,17 @@ def seed_of(purpose: str, seed: int) -> int:
 
 
 def world_names(setting: str) -> list[str]:
-    """The worlds that a setting names: "all", or names with commas, which take turns."""
-    return list(WORLDS) if setting == "all" else setting.split(",")
+    """The worlds that a setting names: "all", "all but math", or names with commas, which take
+    turns. Raises UserError for an exception that is no world.
+    """
+    if setting == "all":
+        return list(WORLDS)
+    if setting.startswith("all but "):
+        left_out = setting.removeprefix("all but ").split(",")
+        for name in left_out:
+            world_class(name)
+        return [name for name in WORLDS if name not in left_out]
+    return setting.split(",")
 
 
 def playable(names: Sequence[str]) -> list[str]:
