@@ -75,6 +75,7 @@ class Row:
         self.forced: deque[int] = deque()  # to be read before the model goes on
         self.room, self.temperature, self.chances = room, temperature, chances
         self.sampled = 0  # tokens so far
+        self.show: Callable[[int], None] | None = None  # called with each sampled token, no stop
         self.ended = "" if room > 0 else "length"  # why; "" while the row goes on
 
     def append(self, sampled: int, log_prob: float, entropy: float, stop: list[int]) -> int:
@@ -94,6 +95,8 @@ class Row:
             self.sampled += 1
             if token in stop:
                 self.message_ended()
+            elif self.show:
+                self.show(token)
         if not self.ended and self.room <= 0:
             self.end("length")
         return token
@@ -267,7 +270,6 @@ def decode(
       a batch of constant size.
     - `log_prob_temperature`: that of the recorded log-probabilities; None records none.
     """
-    device = conversations.logits.device
     while rows:
         # -- one token per row
         chosen = sample_rows(conversations.logits, rows, top_p)  # (B,)
@@ -276,34 +278,36 @@ def decode(
         if log_prob_temperature is not None:
             surprise = surprise_at(conversations.logits, chosen, log_prob_temperature)  # (B, 2)
             log_probs, entropies = surprise.T.tolist()
-        tokens = chosen.tolist()
+        sampled = chosen.tolist()
+        tokens = list(sampled)
         reading = [not row.ended for row in rows]
         for index, row in enumerate(rows):
-            if not row.ended:
-                sampled = tokens[index], log_probs[index], entropies[index]
-                tokens[index] = row.append(*sampled, stop)
+            if reading[index]:
+                token = sampled[index], log_probs[index], entropies[index]
+                tokens[index] = row.append(*token, stop)
+        if tokens != sampled:  # some were forced
+            chosen = torch.tensor(tokens, device=chosen.device)
 
         # -- rows end, and others take their places
         alive = [index for index, row in enumerate(rows) if not row.ended]
         half_empty = 2 * len(alive) <= len(rows)
         fresh = refill(len(rows) - len(alive)) if refill and half_empty else []
         if not keep:
-            reading = [not row.ended for row in rows]
             if not alive and not fresh:
                 return
+            reading = [not row.ended for row in rows]
             if fresh or shrink and half_empty and len(rows) > 8:  # a small batch is cheap anyway
                 conversations = conversations.select(alive)
+                chosen = chosen[alive]
                 rows = [rows[index] for index in alive]
-                tokens = [tokens[index] for index in alive]
                 reading = [True] * len(alive)
 
         # -- the decoder reads the tokens
         if rows:
             positions = conversations.lengths.clone()
             if not all(reading):
-                positions = positions.where(torch.tensor(reading, device=device), -1)
-            fed = torch.tensor(tokens, device=device)
-            conversations.advance(fed[:, None], positions[:, None], surprise, step)
+                positions = positions.where(torch.tensor(reading, device=chosen.device), -1)
+            conversations.advance(chosen[:, None], positions[:, None], surprise, step)
         if fresh:
             new = conversations.begin([row.tokens for row in fresh])
             conversations = Conversations.join([conversations, new])
@@ -317,18 +321,6 @@ def decode(
             decode(rest, [rows[index] for index in alive], stop, **options)
             conversations.put(alive, rest)
             return
-
-
-class Continuation(Row):
-    """A row of `generate`, which shows its tokens as they come, but for the stop token."""
-
-    show: Callable[[int], None] | None = None
-
-    def append(self, sampled: int, log_prob: float, entropy: float, stop: list[int]) -> int:
-        token = super().append(sampled, log_prob, entropy, stop)
-        if self.show and self.ended != "stop":
-            self.show(token)
-        return token
 
 
 @torch.inference_mode()
@@ -367,7 +359,7 @@ def generate(
     for number in range(len(prompts)):
         generator = torch.Generator().manual_seed(seed + number)
         chances = torch.rand(tokens, generator=generator).tolist()
-        rows.append(Continuation([], tokens, temperature, chances))
+        rows.append(Row([], tokens, temperature, chances))
         if on_token:
             rows[-1].show = partial(on_token, number)
     if tokens > 0:
