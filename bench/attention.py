@@ -169,7 +169,7 @@ def memory() -> None:
                 "attention",
                 "peak memory/blocked path, slope of the line beyond the window",
                 round(b / STRIDE * 1e6),
-                unit="bytes a token",
+                unit="bytes per token",
                 n=len(lengths) - 1,
                 note=f"{line}; {4 * 64 * 4} of the slope are the output and the three gradients",
             )

@@ -39,7 +39,7 @@ FOLDER = ROOT / "out" / "learning"
 
 
 def train(config: str, out: Path, seed: int, steps: int, *more: str) -> float:
-    """Train to the end (or find it trained); its held-out bits a byte."""
+    """Train to the end (or find it trained); its held-out bits per byte."""
     if not (out / f"checkpoint-{steps:07}").exists():
         command = [
             sys.executable,
@@ -161,7 +161,7 @@ def main() -> None:
             spread=f"± {statistics.stdev(losses[name]):.4f} std",
             seeds=len(seeds),
             n=len(seeds),
-            unit="bits a byte, held out",
+            unit="bits per byte, held out",
             note=f"{counts[name]:,} parameters, {count} steps, {count * tokens:.1f}M tokens",
         )
     results.record(

@@ -60,7 +60,7 @@ MARK, ASK, LAND, KEYS, VALUES, NOISE = (
 )  # first token of each kind: 160 keys, 32 values, 29 words of noise
 VOCABULARY = 224
 LAYERS = 3
-PHASES = ((1200, 2, 4 * WINDOW), (150, 1, ROW))  # steps, rows a step, tokens a row
+PHASES = ((1200, 2, 4 * WINDOW), (150, 1, ROW))  # steps, rows per step, tokens per row
 STEPS = sum(steps for steps, _, _ in PHASES)
 EVEN = 0.7  # share of training rows that ask about all facts alike
 RECITE = 0.8  # share of the run in which landmarks recite

@@ -23,7 +23,7 @@ model = Model(
 data = Data(sequence=512)
 train = Train(
     steps=1000,
-    batch=64,  # 33k tokens a step: a GPU is busy only with many
+    batch=64,  # 33k tokens per step: a GPU is busy only with many
     muon_learning_rate=0.005,
     eval_every=250,
 )

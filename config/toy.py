@@ -28,10 +28,10 @@ data = Data(
 )
 train = Train(
     steps=1200,  # 2.5M tokens, over half of the standard library
-    # small steps and many of them: 1.815 bits a byte where 16 gave 1.857 after equal tokens
+    # small steps and many of them: 1.815 bits per byte where 16 gave 1.857 after equal tokens
     # (docs/LOG.md)
     batch=8,
-    muon_learning_rate=0.005,  # 1.51 bits a byte; 0.01 gave 1.57, 0.02 1.63 (docs/LOG.md)
+    muon_learning_rate=0.005,  # 1.51 bits per byte; 0.01 gave 1.57, 0.02 1.63 (docs/LOG.md)
     eval_every=200,
     minutes=4.4,  # on a slow machine fewer steps, and the rates' plan shrinks with them
     # measured: costs the loss nothing, and without it the classifier does not learn what prose
