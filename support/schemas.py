@@ -41,14 +41,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import jsonschema_rs
 from jsonschema_rs import ValidationError, canonical
 
-from support.settings import ROOT
-
+_HERE = Path(__file__).resolve().parents[1]  # not support.settings': the child is to stay small
 VERDICT_SECONDS = 0.5  # of a processor, for one question
 PATIENCE = 4  # times as long by the clock: a verdict must not depend on how busy a machine is
 MEMORY = 128 << 20  # bytes of address space; Python and the library take 35 MB of it
@@ -579,7 +579,7 @@ class Process:
     def start(self) -> None:
         self.child = subprocess.Popen(
             [sys.executable, "-m", "support.schemas"],
-            cwd=ROOT,
+            cwd=_HERE,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -590,7 +590,7 @@ class Process:
             self.stop()
             raise RuntimeError(
                 "the process that judges calls does not start; to see why, run "
-                f"{sys.executable} -m support.schemas in {ROOT}"
+                f"{sys.executable} -m support.schemas in {_HERE}"
             )
 
     def stop(self) -> int:
