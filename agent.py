@@ -29,7 +29,7 @@ from worlds.base import Entry, Episode, Task, failed
 from worlds.calls import read_message
 from worlds.tools import Fault
 
-TURNS = 10  # calls of one episode at most; the longest solution has 4, each may fail once or twice
+MAX_CALLS = 10  # of one episode; the longest solution has 4, each may fail once or twice
 AGAIN = "again"  # the user's word after a failed attempt
 
 
@@ -80,10 +80,8 @@ class Rollout:
 
     @property
     def recovered(self) -> bool | None:
-        """Whether one of the two calls after the injected fault was taken by the same tool.
-
-        Without an error, that is. Calls of the message that met the fault do not count: they were
-        written before it was told. None where no fault came.
+        """Whether the same tool took, without an error, one of the two calls after the message that
+        met the injected fault; None where no fault came.
         """
         if self.fault is None:
             return None
@@ -107,14 +105,14 @@ def prompt_of(task: Task, tokenizer: Tokenizer) -> list[int]:
 
 
 def message_tokens(tokenizer: Tokenizer, style: str, role: str, *contents: str) -> list[int]:
-    """What others say between two messages of the model's: from behind the <|im_end|> of the one
+    """What others say between two messages of the model's: from after the <|im_end|> of the one
     to where the next begins.
     """
     messages = [{"role": "assistant", "content": ""}]
     messages += [{"role": role, "content": content} for content in contents]
     tokens, action_mask = tokenizer.encode_chat(messages, None, style, generation_prompt=True)
-    behind = len(action_mask) - action_mask[::-1].index(True)
-    return tokens[behind:]
+    after = len(action_mask) - action_mask[::-1].index(True)
+    return tokens[after:]
 
 
 def revision_prefix(
@@ -134,8 +132,8 @@ def revision_prefix(
 class EpisodeRow(Row):
     """An episode under way: a row of the decoding loop, and the task's world beside it.
 
-    `tolerance` refused calls end it; with `zero_tolerance` the first call does that does not parse
-    or names no tool.
+    `tolerance` refused calls end it; with `zero_tolerance`, so does the first call that does not
+    parse or names an unknown tool.
     """
 
     def __init__(
@@ -190,7 +188,7 @@ class EpisodeRow(Row):
     def carry_out(self, calls: list[tuple[str, dict | Fault]], observations: list[str]) -> None:
         """Carry out a message's calls in order and append what the tools say, while it goes on.
 
-        A call behind a refused one is carried out all the same, as it would be in a message of its
+        A call after a refused one is carried out all the same, as it would be in a message of its
         own.
         """
         for text, call in calls:
@@ -213,7 +211,7 @@ class EpisodeRow(Row):
             return "invalid"
         if self.out_of_time:
             return "time"
-        return "turns" if len(log) >= TURNS else ""
+        return "turns" if len(log) >= MAX_CALLS else ""
 
     @property
     def out_of_time(self) -> bool:

@@ -102,9 +102,9 @@ def linear_memory(
     index = torch.arange(T, device=q.device)
     outputs = []
     for start in range(0, T, block):
-        first = max(0, start - window + 1)  # where the window of the block's first query begins
+        window_start = max(0, start - window + 1)  # of the block's first query
         queries = index[start : start + block]
-        keys = torch.cat([index[:first:stride], index[first : start + block]])
+        keys = torch.cat([index[:window_start:stride], index[window_start : start + block]])
         seen = mask(queries, keys, window, stride, documents)
         outputs.append(masked_attention(q[:, :, queries], k[:, :, keys], v[:, :, keys], seen))
     return torch.cat(outputs, 2)  # (B, H, T, d)
@@ -142,7 +142,7 @@ class StepPlan:
 
     positions: Tensor  # (B, n), −1 in the padding
     padding: Tensor  # (B, 1, n, 1), True in the padding
-    first: bool = False  # several tokens per row, and nothing is cached yet
+    is_prompt: bool = False  # several tokens per row, and nothing is cached yet
     slots: Tensor | None = None  # one token per row: (B, 1 or 2), where its key and value go
     seen: SlotMask | None = None  # one token per row: which slots it sees
 
@@ -174,9 +174,8 @@ class LandmarkCache:
         self.keys = [empty.clone() for _ in range(config.layers)]
         self.values = [empty.clone() for _ in range(config.layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
-        # The position from which on a row's newest token sees a slot: the ring's as soon as they
-        # are written, a landmark when it has left the window. It rises along the slots, so those
-        # in use are always the first ones.
+        # The first position whose query sees a slot: one of the ring as soon as it is written, a
+        # landmark once it is outside the window. Ascending, so those in use are the first ones.
         ring = torch.arange(self.ring)
         landmarks = self.window + self.stride * torch.arange(self.landmarks)
         self.seen_from = torch.cat([ring, landmarks]).to(device)  # (R + M,)
@@ -194,7 +193,7 @@ class LandmarkCache:
         """
         padding = (positions < 0)[:, None, :, None]  # (B, 1, n, 1)
         if positions.shape[1] > 1:
-            return StepPlan(positions, padding, first=not self.lengths.any())
+            return StepPlan(positions, padding, is_prompt=not self.lengths.any())
         seen = slot_mask(
             self.seen_from, positions, ring=self.ring, stride=self.stride, dtype=self.keys[0].dtype
         )
@@ -213,7 +212,7 @@ class LandmarkCache:
 
         # NaN · 0 is NaN: padding must be gone before any product
         q, k, v = (x.masked_fill(plan.padding, 0) for x in (q, k, v))
-        if plan.first:  # a prompt; padding at its right is in nobody's past
+        if plan.is_prompt:  # a prompt; padding at its right is in nobody's past
             out = landmark_attention(q, k, v, self.window, self.stride)
             self.write(layer, k, v, self.slots(plan.positions))
             return out.masked_fill(plan.padding, 0)
@@ -247,8 +246,8 @@ class LandmarkCache:
         """Put keys and values (B, K, n, d) in their slots (B, n or 2n)."""
         B, K, n, d = k.shape
         allocated = self.ring + self.landmarks + 1
-        first = torch.arange(B * K, device=k.device).view(B, K, 1) * allocated
-        rows = (first + slots[:, None]).flatten()  # (B·K·n or 2n,), rows of d numbers
+        offset = torch.arange(B * K, device=k.device).view(B, K, 1) * allocated
+        rows = (offset + slots[:, None]).flatten()  # (B·K·n or 2n,), rows of d numbers
         for store, new in ((self.keys[layer], k), (self.values[layer], v)):
             if slots.shape[1] > n:
                 new = torch.cat([new, new], 2)  # (B, K, 2n, d)

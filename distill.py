@@ -133,7 +133,7 @@ def revision_example(
     """Equation 5: L = −w · [log P(y′ | x, y0, q) + η · log P(q | x, y0)].
 
     `attempt` holds the tokens of x and y0 and is masked; critique q and revision y′ are learnt.
-    `revision` are the tokens behind the critique, `revision_mask` which of them the model writes.
+    `revision` are the tokens after the critique, `revision_mask` which of them the model writes.
     `weight` is w, `critique_weight` η.
     """
     prefix = revision_prefix(tokenizer, style, attempt, critique)  # x, y0, "again", q
@@ -376,7 +376,8 @@ def revise(
         for failure in failures
     ]
     tasks = [failure.attempt.task for failure in failures]
-    revisions = rollouts(stage.model, stage.tokenizer, tasks, seed=seed, prompts=prompts)
+    options = dict(seed=seed, prompts=prompts, room=REVISION_ROOM)
+    revisions = rollouts(stage.model, stage.tokenizer, tasks, **options)
     results = []
     for prompt, revision in zip(prompts, revisions, strict=True):
         start = len(prompt)
@@ -394,6 +395,9 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
               up to K times:  y′ ∼ student(x, y0, q);  stop if y′ verifies
               if none did:  y′ = the teacher's own
               keep (x, y0, q, y′) with weight w = 1 + (tries − 1)/K
+
+    A revision counts only without refused calls, and attempts without room for one are left out.
+    Beside Algorithm 1 the buffer has first wrong steps alone, and episodes of the teacher.
     """
     c = stage.section
     tokenizer = stage.tokenizer

@@ -74,25 +74,24 @@ class Row:
         self.entropies: list[float] = []  # of the distributions they were drawn from, in nats
         self.forced: deque[int] = deque()  # to be read before the model goes on
         self.room, self.temperature, self.chances = room, temperature, chances
-        self.sampled = 0  # tokens so far
+        self.draws_used = 0  # of `chances`, one per sampled token
         self.show: Callable[[int], None] | None = None  # called with each sampled token, no stop
         self.ended = "" if room > 0 else "length"  # why; "" while the row goes on
 
-    def append(self, sampled: int, log_prob: float, entropy: float, stop: list[int]) -> int:
-        """Take the next token, a forced one if there is any, else the sampled one; returns it."""
+    def append(self, token: int, log_prob: float, entropy: float, stop: list[int]) -> int:
+        """Take the next token: a forced one, if there is any, instead of the sampled `token`.
+        Returns the one that was taken.
+        """
         self.room -= 1
-        if self.forced:
+        is_forced = bool(self.forced)
+        if is_forced:
             token = self.forced.popleft()
-            self.tokens.append(token)
-            self.action_mask.append(False)
-            self.log_probs.append(0.0)
-        else:
-            token = sampled
-            self.tokens.append(token)
-            self.action_mask.append(True)
-            self.log_probs.append(log_prob)
+        self.tokens.append(token)
+        self.action_mask.append(not is_forced)
+        self.log_probs.append(0.0 if is_forced else log_prob)
+        if not is_forced:
             self.entropies.append(entropy)
-            self.sampled += 1
+            self.draws_used += 1
             if token in stop:
                 self.message_ended()
             elif self.show:
@@ -164,7 +163,8 @@ class Conversations:
     def advance(self, tokens: Tensor, positions: Tensor, surprise: Tensor | None, step) -> None:
         """One token per row: tokens and positions (B, 1), −1 for a row that reads nothing.
 
-        `surprise` (B, 2), the sampled tokens' log-probabilities and entropies, is of no use here.
+        `surprise` (B, 2), log-probabilities and entropies of the sampled tokens, is ignored here;
+        fast/thinking.py's subclass keeps it for the confidence head.
         """
         self.logits = step(self.model, self.state, tokens, positions)
 
@@ -231,7 +231,7 @@ def sample_rows(logits: Tensor, rows: list[Row], top_p: float) -> Tensor:
     if temperatures == {0.0}:
         return logits.argmax(-1)
     drawing = [bool(row.temperature) and not row.ended for row in rows]
-    chances = [row.chances[row.sampled] if draws else 0.0 for row, draws in zip(rows, drawing)]
+    chances = [row.chances[row.draws_used] if draws else 0.0 for row, draws in zip(rows, drawing)]
     chance = torch.tensor(chances, device=logits.device)  # (B,)
     if len(temperatures) == 1:
         return choose_token(logits, *temperatures, top_p, chance)
@@ -249,6 +249,33 @@ def surprise_at(logits: Tensor, chosen: Tensor, temperature: float = 1.0) -> Ten
     return torch.stack([taken, -(log_p.exp() * log_p).sum(-1)], -1)
 
 
+def take_tokens(
+    conversations: Conversations,
+    rows: list[Row],
+    stop: list[int],
+    *,
+    top_p: float,
+    log_prob_temperature: float | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Give every living row its next token; those tokens (B,), and the sampled ones' surprise
+    (B, 2), if log-probabilities are recorded.
+    """
+    chosen = sample_rows(conversations.logits, rows, top_p)  # (B,)
+    surprise = None
+    log_probs = entropies = [0.0] * len(rows)
+    if log_prob_temperature is not None:
+        surprise = surprise_at(conversations.logits, chosen, log_prob_temperature)  # (B, 2)
+        log_probs, entropies = surprise.T.tolist()
+    sampled = chosen.tolist()
+    taken = list(sampled)
+    for index, row in enumerate(rows):
+        if not row.ended:
+            taken[index] = row.append(sampled[index], log_probs[index], entropies[index], stop)
+    if taken != sampled:  # some were forced
+        chosen = torch.tensor(taken, device=chosen.device)
+    return chosen, surprise
+
+
 @torch.no_grad()
 def decode(
     conversations: Conversations,
@@ -264,41 +291,30 @@ def decode(
 ) -> None:
     """Continue each row until it has ended; `rows` stand beside the conversations' rows.
 
-    - `keep`: the conversations remain, all rows, each having read its last token too. Otherwise
-      rows that have ended are dropped, and `refill(n)` gives up to n new ones to take their places.
-    - `shrink`: leave finished rows out as soon as they are half of the batch. A compiled step wants
-      a batch of constant size.
-    - `log_prob_temperature`: that of the recorded log-probabilities; None records none.
+    Rows that have ended stay, reading nothing, until half of the batch has ended. Then `refill(n)`
+    gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8 (a
+    compiled step wants a batch of constant size). With `keep` the conversations are all there at
+    the end, each having read its last token. `log_prob_temperature` is that of the recorded
+    log-probabilities; None records none.
     """
+    sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)
     while rows:
         # -- one token per row
-        chosen = sample_rows(conversations.logits, rows, top_p)  # (B,)
-        surprise = None
-        log_probs = entropies = [0.0] * len(rows)
-        if log_prob_temperature is not None:
-            surprise = surprise_at(conversations.logits, chosen, log_prob_temperature)  # (B, 2)
-            log_probs, entropies = surprise.T.tolist()
-        sampled = chosen.tolist()
-        tokens = list(sampled)
         reading = [not row.ended for row in rows]
-        for index, row in enumerate(rows):
-            if reading[index]:
-                token = sampled[index], log_probs[index], entropies[index]
-                tokens[index] = row.append(*token, stop)
-        if tokens != sampled:  # some were forced
-            chosen = torch.tensor(tokens, device=chosen.device)
+        tokens, surprise = take_tokens(conversations, rows, stop, **sampling)  # (B,), (B, 2)
 
         # -- rows end, and others take their places
         alive = [index for index, row in enumerate(rows) if not row.ended]
         half_empty = 2 * len(alive) <= len(rows)
+        crowded = half_empty and shrink and len(rows) > 8
         fresh = refill(len(rows) - len(alive)) if refill and half_empty else []
         if not keep:
             if not alive and not fresh:
                 return
-            reading = [not row.ended for row in rows]
-            if fresh or shrink and half_empty and len(rows) > 8:  # a small batch is cheap anyway
+            reading = [not row.ended for row in rows]  # what ended last is read by nobody
+            if fresh or crowded:
                 conversations = conversations.select(alive)
-                chosen = chosen[alive]
+                tokens = tokens[alive]
                 rows = [rows[index] for index in alive]
                 reading = [True] * len(alive)
 
@@ -306,19 +322,17 @@ def decode(
         if rows:
             positions = conversations.lengths.clone()
             if not all(reading):
-                positions = positions.where(torch.tensor(reading, device=chosen.device), -1)
-            conversations.advance(chosen[:, None], positions[:, None], surprise, step)
+                positions = positions.where(torch.tensor(reading, device=tokens.device), -1)
+            conversations.advance(tokens[:, None], positions[:, None], surprise, step)
         if fresh:
             new = conversations.begin([row.tokens for row in fresh])
             conversations = Conversations.join([conversations, new])
             rows = rows + fresh
         if keep and not alive:
             return
-        if keep and shrink and half_empty and len(rows) > 8:
+        if keep and crowded:  # the living rows go on in a smaller batch, and are written back
             rest = conversations.select(alive)
-            options = dict(keep=True, top_p=top_p, step=step)
-            options |= dict(log_prob_temperature=log_prob_temperature)
-            decode(rest, [rows[index] for index in alive], stop, **options)
+            decode(rest, [rows[i] for i in alive], stop, keep=True, step=step, **sampling)
             conversations.put(alive, rest)
             return
 

@@ -1,17 +1,20 @@
 """The heads of inverse reasoning: confidence, inverse consistency, and the gate between thinking
-fast and slow (paper §4.2, §5; equations 6, 7, 13), each with its loss.
+fast and slow (paper §4.2, §5; equations 6, 7, 13), with the loss of the first and the gate's fit.
 
     c = σ(W_meta · m_t + b)                        equation 6: confidence in a step, in named parts
-    γ = σ(w · [h_t ; H(p_t)])                      equation 7: whether to think about it again
+    γ = σ(w · [h_t ; H(p_t)] + b)                  equation 7: whether to think about it again
     ICS(C, Z, Y) = (1/|C|) Σ log P_φ(C_i | Z, Y)   equation 13: how well the task's constraints can
                                                    be told again from plan and conclusion
 
+h_t is the decoder's hidden state at the step's last token, m_t that of an extra block after it, H
+the entropy of a next-token distribution p (the gate gets the largest of the step's). C are the
+task's constraints, Z and Y the agent's plan and conclusion.
+
 What differs from a verifier or a reward model as one usually builds it:
-- no second network: each head is one extra block over the decoder's final hidden states, which were
-  computed anyway
+- no second network: two heads are one extra block each over the decoder's hidden states, the gate
+  is linear; only the inverse head needs another pass of the decoder
 - the decoder is only read: attaching heads changes no next-token logit, to the bit
-- the block's projections into the residual stream start at zero: untrained, the confidences are ½
-  and the inverse head is the decoder itself
+- all starts at zero: untrained, the confidences are ½, and the inverse head is the decoder itself
 - the inverse head cannot cheat: the problem is not in its sequence at all, so nothing of it can
   leak into P_φ (a gradient test says so)
 

@@ -21,9 +21,8 @@ What differs from the textbook:
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
 5. Advantages step from one of the model's own tokens to the next: tool output is not an action.
-6. One set of weights makes every mean: the advantages' centre, the losses and what is logged.
-7. The value head reads hidden states without a gradient into them, so the policy's gradient comes
-   from the policy loss alone.
+6. One set of weights makes every mean over a batch's tokens, in the advantages as in the losses.
+7. The value head reads hidden states without a gradient into them: its loss moves only itself.
 
 Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They stand in
 the places of `targets`: the value at t is about the token that follows t.
@@ -126,7 +125,7 @@ def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
 def completion(
     task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
 ) -> Completion:
-    """A conversation of which only the messages behind the prompt are taught."""
+    """A conversation of which only the messages after the prompt are taught."""
     tools, style = task.shown_tools(), task.difficulty.style
     shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
     tokens, action_mask = tokenizer.encode_chat(prompt + messages, tools, style)
@@ -381,7 +380,7 @@ def generalized_advantages(
         δ_t = r_t + γ·V_{t+1} − V_t        A_t = δ_t + γλ·A_{t+1}        return_t = A_t + V_t
 
     where t + 1 is the model's *next own* token: tool output in between is part of the world's
-    answer, not a step of its own, so three tokens more or less of it change nothing. V behind the
+    answer, not a step of its own, so three tokens more or less of it change nothing. V after the
     last one is 0. With γ = λ = 1 every token's return is the final reward. Rows may hold several
     episodes, told apart by `documents`.
     """
@@ -689,7 +688,7 @@ def ppo(config: Config) -> None:
             else:
                 centred_rewards = group_advantages(grouped).flatten()
 
-            # -- only groups whose rewards differ teach anything: half of the work is saved
+            # -- only groups whose rewards differ teach anything (without any: packed for the log)
             informative = rewards_differ(grouped).expand_as(grouped).flatten() & fits
             has_signal = bool(informative.any())
             skipped += not has_signal
@@ -710,7 +709,7 @@ def ppo(config: Config) -> None:
                 for minibatch in minibatches:
                     for rows in minibatch.split(c.batch):  # as many as fit in memory
                         loss, clipped, divergence = policy_update_loss(run, batch.rows(rows))
-                        # times their number: minibatches' gradients have the whole batch's as mean
+                        # so that the minibatches' gradients average to the whole batch's
                         (len(minibatches) * loss).backward()
                         clip_fraction += clipped
                         approx_kl += divergence

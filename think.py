@@ -7,11 +7,14 @@ fails, finds nothing or answers as expected, and commits to the one of least ene
 that stay coherent. Mode "hybrid" writes fast, and reasons where the gate asks for it.
 
     γ = σ(w · [h ; H]) > τ                        equation 7: is a second thought needed?
-    S(s) = mean of `success` over s's futures     commit only if S ≥ θ and the futures' spread ≤ δ
+    S(s) = mean of `success` over s's futures     good: S ≥ θ, and the futures' spread ≤ δ
     E(s) = −log P(s | h)/|s| − λ · ICS(s)         equation 14, with ICS of equation 13
 
-`Thinker.take_step` is the step as the paper tells it, one conversation at a time, every number from
-a plain forward pass over the whole text. fast/thinking.py takes the same steps for many episodes at
+h is the hidden state at the step's end, H the largest entropy of the step's tokens. Where nothing
+is good after the last round, the least energy of all is taken; its `fate` says "fallback".
+
+`Thinker.take_step` is the step as the paper tells it, one conversation at a time, with whole
+forward passes. fast/thinking.py takes the same steps for many episodes at
 once, with caches; tests/test_think.py holds the two equal, token for token.
 
 What differs from best-of-n with a reward model: what is not good enough is not only outvoted but
@@ -81,7 +84,7 @@ class Candidate:
     """
 
     row: int  # the conversation it was written for
-    round: int  # 0: drawn at once; n: after n rounds of which nothing was good enough
+    round: int  # how many rounds had been rejected before it was drawn
     tokens: list[int]
     log_probs: list[float]  # of its tokens after the episode so far, at temperature 1
     entropy: float  # the largest of the distributions its tokens were drawn from, in nats
@@ -161,7 +164,7 @@ class ThinkingEpisode(EpisodeRow):
     def draws(self, round: int, place: int) -> list[float]:
         """The random numbers of candidate `place` of a round; the very first's are a rollout's."""
         if round == place == 0:
-            return self.chances[self.sampled :]
+            return self.chances[self.draws_used :]
         name = f"{self.name} {len(self.thinking.steps)} {round} {place}"
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         return torch.rand(self.room, generator=generator).tolist()
@@ -173,7 +176,7 @@ class ThinkingEpisode(EpisodeRow):
         self.tokens += chosen.tokens
         self.action_mask += [True] * len(chosen.tokens)
         self.log_probs += chosen.log_probs
-        self.sampled += len(chosen.tokens)
+        self.draws_used += len(chosen.tokens)
         self.room -= len(chosen.tokens)
         self.thinking.steps.append(decision)
 
@@ -297,11 +300,13 @@ def constraint_tokens(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
     return [[*tokenizer.encode(text), tokenizer.stop[0]] for text in texts]
 
 
-# -------------------------------------------------------- the reference: one conversation, no cache
+# ------------------------------------------------------- the reference: one conversation at a time
 
 
 class Thinker:
-    """The hybrid step of §4.2 for one conversation, every number from a whole forward pass."""
+    """The hybrid step of §4.2 for one conversation: nothing is kept from call to call, and
+    confidence, futures and inverse consistency come from forward passes over the whole text.
+    """
 
     def __init__(self, model: SAGE, heads: ThinkingHeads, tokenizer: Tokenizer, settings: Think):
         self.model, self.heads, self.tokenizer, self.settings = model, heads, tokenizer, settings
@@ -321,7 +326,8 @@ class Thinker:
             if s.mode == "fast" or decision.gate <= self.tau:
                 return decision
 
-        # System 2: n candidates, weighed; n more, if none is good enough
+        # System 2: n candidates, weighed; n more, if none is good enough. Place 0 of round 0 is the
+        # fast draft again: same draws, same temperature
         pool: list[Candidate] = []
         for round in range(1 + s.resamples):
             prefix = []
@@ -348,9 +354,11 @@ class Thinker:
         kinds = imagined_kinds(s) if calls else []
         opening, closing = response_opening(tokenizer, episode.style)
         for number, kind in enumerate(kinds):
-            stop = [closing, *tokenizer.stop]
-            response = self.write(tokens + opening, s.ahead, stop=stop).tokens
-            expected = tokenizer.decode(token for token in response if token not in stop)
+            expected = ""
+            if kind == "expected":
+                stop = [closing, *tokenizer.stop]
+                response = self.write(tokens + opening, s.ahead, stop=stop).tokens
+                expected = tokenizer.decode(token for token in response if token not in stop)
             text = imagined(kinds, number, expected)
             observed = message_tokens(tokenizer, episode.style, "tool", *[text] * len(calls))
             then = self.write(tokens + observed, s.ahead).tokens
