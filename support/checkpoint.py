@@ -133,7 +133,9 @@ def refuse_other_layout(folder: Path, meta: dict) -> None:
         return
     former, stage = FORMER_STAGES.get(meta.get("stage"), (None, meta.get("stage", "base")))
     age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
-    remedy = f"make it anew with {COMMANDS[stage]}" if stage in COMMANDS else "make it anew"
+    remedy = "delete it, and make it anew"
+    if stage in COMMANDS:
+        remedy += f" with {COMMANDS[stage]}"
     raise OtherLayout(
         f"{folder} was written by {age} layout of this project (stage {former or stage}); {remedy}"
     )
