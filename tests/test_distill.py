@@ -250,7 +250,7 @@ def test_a_folder_of_an_older_layout_is_refused_in_one_sentence(lineage, stage, 
     meta_file.write_text(json.dumps(meta | ({"stage": stage} if stage else {})))
     wanted = (
         f"{old} was written by an older layout of this project (stage {former}); "
-        f"make it anew with {command}"
+        f"delete it, and make it anew with {command}"
     )
     with pytest.raises(settings.UserError) as refused:
         checkpoint.load_run(old)
