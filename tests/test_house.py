@@ -358,3 +358,13 @@ def test_what_the_pages_name_is_there():
                 if name.split(".")[-1] not in defined:
                     missing.append(f"{page}: {name} in {match[2]}")
     assert not missing
+
+
+def test_the_walks_name_what_is_there():
+    """Each step of the README's walks: a file, and names that stand in it."""
+    steps = re.findall(r"^\d\. ([\w/]+\.py)[^:]*: (.*)$", (ROOT / "README.md").read_text(), re.M)
+    assert len(steps) == 20
+    for name, words in steps:
+        source = (ROOT / name).read_text()
+        for mentioned in re.findall(r"`([A-Za-z_][\w.]*)`", words):
+            assert re.search(rf"\b{mentioned.split('.')[-1]}\b", source), (name, mentioned)
