@@ -18,6 +18,7 @@ tokens, D width, H query heads, K key-value heads, d head width, F feed-forward 
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -313,33 +314,42 @@ class SAGE(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int, only: tuple[str, ...] = ("",)) -> None:
+        """Draw all parameters, or those with a part of their names in `only`."""
+        for p, values in self.initial_values(seed, only):
+            p.copy_(values)
+        if self.config.embedding == "split":
+            # as when Qwen is loaded: training separates them
+            self.embedding.code.weight.copy_(self.embedding.text.weight)
+
+    def initial_values(
+        self, seed: int, only: tuple[str, ...] = ("",)
+    ) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """Equation 1: normal, cut at ±3σ, σ = 0.02; σ/√(2L) for the two projections that write into
         the residual stream.
 
-        `only` names parts of parameters' names, where not all are to be drawn. Every parameter
-        draws from its own generator, seeded by its name, so that a sharded model starts with the
-        same weights as a whole one, and adding a part changes no other.
+        Yields each parameter but E_code with its values. Each draws from its own generator, seeded
+        by its name, so that a sharded model starts with the same weights as a whole one, and adding
+        a part changes no other.
         """
         into_residual = ("attention.o.weight", "feed_forward.down.weight")
         for name, p in self.named_parameters():
             if name == "embedding.code.weight" or not any(part in name for part in only):
                 continue
+            values = torch.empty(p.shape, dtype=p.dtype, device=p.device)
             std = 0.02
             if name.endswith(into_residual):
                 std = 0.02 / (2 * self.config.layers) ** 0.5
             elif name == "embedding.ids.weight":
                 std = 1.0  # the classifier's own features: no residual stream to keep quiet
             if name.endswith(("norm.weight", "convolution")):
-                p.fill_(1)
+                values.fill_(1)
             elif name.endswith(("bias", "smear", "embedding.out.weight")):
-                p.zero_()  # the mixture starts undecided: ½ everywhere
+                values.zero_()  # the mixture starts undecided: ½ everywhere
             else:
                 name_seed = seed * 1_000_003 + zlib.crc32(name.encode())
                 generator = torch.Generator(p.device).manual_seed(name_seed)
-                nn.init.trunc_normal_(p, std=std, a=-3 * std, b=3 * std, generator=generator)
-        if self.config.embedding == "split":
-            # as when Qwen is loaded: training separates them
-            self.embedding.code.weight.copy_(self.embedding.text.weight)
+                nn.init.trunc_normal_(values, std=std, a=-3 * std, b=3 * std, generator=generator)
+            yield p, values
 
     def hidden(
         self,

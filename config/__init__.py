@@ -127,6 +127,20 @@ class Train(Loop):
 
 
 @dataclass
+class Parallel:
+    """How a model takes its place on devices (parallel.py): the same results, other memory."""
+
+    # what backward computes again instead of keeping it: nothing, the wide products, or all of a
+    # block but its input
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    # under torchrun: parameters, gradients and optimiser state in the CPU's memory
+    offload: bool = False
+    # under torchrun, where a step takes several passes: add up whole gradients and send them once,
+    # or send every pass's and keep a share (a whole one takes 4 bytes per parameter)
+    accumulate: Literal["whole", "sharded"] = "whole"
+
+
+@dataclass
 class Distill(Loop):
     """How distill.py teaches, from the teacher and from the student's failures (Algorithm 1)."""
 
@@ -338,6 +352,7 @@ class Config:
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
+    parallel: Parallel = field(default_factory=Parallel)
     distill: Distill = field(default_factory=Distill)
     dpo: Dpo = field(default_factory=Dpo)
     ppo: Ppo = field(default_factory=Ppo)

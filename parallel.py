@@ -1,0 +1,297 @@
+"""One model on many devices: FSDP2 from the outside. model.py has no line for it.
+
+    torchrun --nproc-per-node 8 train.py config/32b.py
+
+Every rank holds 1/W of each parameter, of its gradient and of its optimiser state, in float32
+(fully sharded data parallelism, ZeRO-3). Before a block computes, its parameters are gathered from
+all ranks in the dtype of the products, and dropped after it; its gradients are summed in float32,
+and each rank keeps its own part of the sum.
+
+A step is the same whatever the number of ranks W: its examples are shared out (`share`), the loss
+is a sum over a rank's own tokens divided by the count over all, and gradients are added.
+
+A script's loop shows five calls: `share` or `in_turns` of its data, `synchronise` before each
+backward pass, `total` of a figure, and `gathered` around decoding. A process that torchrun did not
+start is alone: all of them then do nothing, but for activation checkpointing, which `spread` gives
+to one device as well.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial, wraps
+from itertools import zip_longest
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy
+from torch.distributed.fsdp import OffloadPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint
+from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+from config import Parallel, UserError
+from model import SAGE
+
+# --------------------------------------------------------------------------------------------------
+# The ranks: one process per device, all of them running the same script.
+
+
+def start() -> None:
+    """Join the other ranks, if torchrun started this process; all but the first fall silent.
+
+    Raises UserError where the ranks have different versions of torch.
+    """
+    if not dist.is_torchelastic_launched() or dist.is_initialized():
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    if rank() > 0:
+        sys.stdout = open(os.devnull, "w")
+    refuse_different(torch.__version__, "torch")
+
+
+def refuse_different(mine: Any, what: str) -> None:
+    """Raise UserError where the ranks have different values of something."""
+    found = gather(mine)
+    if len(set(found)) > 1:
+        listed = ", ".join(f"rank {number} has {value}" for number, value in enumerate(found))
+        raise UserError(f"the ranks have different {what}: {listed}; make them the same")
+
+
+def is_sharded() -> bool:
+    """Whether torchrun started this process: models are then sharded, with one rank too."""
+    return dist.is_initialized()
+
+
+def rank() -> int:
+    return dist.get_rank() if is_sharded() else 0
+
+
+def world_size() -> int:
+    """W, the number of ranks."""
+    return dist.get_world_size() if is_sharded() else 1
+
+
+def gather(value: Any) -> list:
+    """Every rank's value, in the order of ranks."""
+    values = [value] * world_size()
+    if is_sharded():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def from_first(value: Any) -> Any:
+    """The first rank's value: what was measured, or drawn, must be the same everywhere."""
+    return gather(value)[0]
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, without a gradient."""
+    value = value.detach().clone()
+    if is_sharded():
+        dist.all_reduce(value)
+    return value
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether a flag is set on some rank."""
+    return bool(total(torch.tensor(float(flag))))
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What a user or a disk did wrong on one rank stops all of them, with one message.
+
+    A UserError or OSError inside the block is raised on all ranks at its end, as a UserError.
+    """
+    problem = None
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if not is_sharded():
+            raise
+        problem = error
+    found = {number: str(p) for number, p in enumerate(gather(problem)) if p is not None}
+    if found:
+        number, text = next(iter(found.items()))
+        whose = "" if len(found) == world_size() else f" (rank {number} of {world_size()})"
+        raise UserError(text + whose) from problem
+
+
+def share(items: Sequence) -> Sequence:
+    """This rank's part of some work: every W-th item."""
+    return items[rank() :: world_size()]
+
+
+def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
+    """This rank's part of some work, where each item is a forward pass: all ranks must make equally
+    many, so where the last items are fewer than ranks, the others get one that does not count.
+    """
+    for group in zip_longest(*[iter(items)] * world_size()):
+        mine = group[rank()]
+        yield (group[0], False) if mine is None else (mine, True)
+
+
+# --------------------------------------------------------------------------------------------------
+# The model: what is computed twice, what is compiled, what is sharded.
+
+
+def spread(
+    model: SAGE, c: Parallel, dtype: torch.dtype = torch.float32, compile_blocks: bool = False
+) -> SAGE:
+    """Prepare a model for training on this rank's device, or on all of them; returns it.
+
+    Under torchrun it is best still on the meta device, without memory: `to_empty` then gives each
+    rank its own rows (`own_rows`) to fill. `dtype` is that of the products.
+    """
+    if c.activation_checkpointing != "none":
+        recompute_activations(model, selective=c.activation_checkpointing == "selective")
+    if not is_sharded():
+        return model
+    if compile_blocks:
+        for block in model.blocks:
+            block.compile(fullgraph=True)  # in place: parameters keep their names
+    options = dict(
+        mesh=dist.init_device_mesh(device_type(), (world_size(),)),
+        mp_policy=MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
+        offload_policy=CPUOffloadPolicy() if c.offload else OffloadPolicy(),
+    )
+    # What the loss reads outside of a forward pass stays gathered until backward has ended: the
+    # root's own parameters, which are those that are in no other group.
+    tied = model.head is None
+    tables = [
+        table
+        for name, table in model.embedding.named_children()
+        if isinstance(table, nn.Embedding) and name != "ids" and not (tied and name == "text")
+    ]
+    if tables:
+        fully_shard(tables, **options)
+    for block in model.blocks:
+        fully_shard(block, **options)
+    fully_shard(model, reshard_after_forward=False, **options)
+    register_fsdp_forward_method(model, "hidden")
+    for module in fsdp_modules(model):
+        module.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the global count
+        module.set_force_sum_reduction_for_comms(True)
+    return model
+
+
+def device_type() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fsdp_modules(model: nn.Module) -> list[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+def recompute_activations(model: SAGE, selective: bool) -> None:
+    """Keep each block's input alone, and compute the block again when backward comes to it (Chen et
+    al. 2016).
+
+    `selective`: also keep what attention and the products no wider than the residual stream gave.
+    The wide ones, of the feed-forward layer, hold most of the memory.
+    """
+    ops = torch.ops
+    products = {ops.aten.mm.default: 1, ops.aten.addmm.default: 2}  # the place of the matrix
+    attention = {
+        ops.sage.landmark_attention.default,
+        ops.aten._scaled_dot_product_flash_attention.default,
+        ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+        ops.aten._scaled_dot_product_efficient_attention.default,
+        ops.aten._scaled_dot_product_cudnn_attention.default,
+    }
+
+    def policy(context, op, *arguments, **keywords) -> CheckpointPolicy:
+        narrow = op in products and arguments[products[op]].shape[1] <= model.config.width
+        keep = narrow or op in attention
+        return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+    options = dict(use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in a block
+    if selective:
+        options["context_fn"] = partial(create_selective_checkpoint_contexts, policy)
+
+    def recomputed(forward):
+        @wraps(forward)
+        def with_checkpoint(*arguments, **keywords):
+            if not torch.is_grad_enabled():
+                return forward(*arguments, **keywords)
+            return checkpoint(forward, *arguments, **options, **keywords)
+
+        return with_checkpoint
+
+    for block in model.blocks:
+        block.forward = recomputed(block.forward)
+
+
+def synchronise(model: SAGE, c: Parallel, last: bool) -> None:
+    """Before each backward pass of a step: whether its gradients are summed over the ranks.
+
+    Where they accumulate whole, only the `last` pass sends anything, at the cost of a whole
+    gradient on every rank; sharded, every pass does.
+    """
+    if is_sharded():
+        model.set_requires_gradient_sync(last or c.accumulate == "sharded")
+
+
+def sum_gradients(module: nn.Module) -> None:
+    """Sum the gradients of a module that is whole on every rank: heads beside the decoder."""
+    for p in module.parameters():
+        if is_sharded() and p.requires_grad:
+            if p.grad is None:  # a rank whose examples did not reach it
+                p.grad = torch.zeros_like(p)
+            dist.all_reduce(p.grad)
+
+
+@contextlib.contextmanager
+def gathered(model: SAGE) -> Iterator[None]:
+    """Gather all parameters on every rank, once: inside, ranks may decode different episodes, of
+    different lengths. Takes the memory of the whole model in the dtype of its products.
+    """
+    modules = fsdp_modules(model)
+    for module in modules:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    yield
+    for module in modules:
+        module.set_reshard_after_forward(module is not model, recurse=False)
+        module.reshard()
+
+
+# --------------------------------------------------------------------------------------------------
+# The parameters: which part of them is here.
+
+
+def local(p: Tensor) -> Tensor:
+    """The part of a parameter that lies on this rank, to read and to fill."""
+    return p.detach().to_local() if isinstance(p, DTensor) else p.detach()
+
+
+def own_rows(p: Tensor) -> slice:
+    """Which rows (dimension 0) of a whole parameter lie on this rank: W stretches of equal length,
+    the last ones shorter or empty.
+    """
+    rows = p.shape[0]
+    if not isinstance(p, DTensor):
+        return slice(0, rows)
+    length = -(-rows // world_size())
+    return slice(min(rank() * length, rows), min((rank() + 1) * length, rows))
+
+
+@torch.no_grad()
+def initialise(model: SAGE, seed: int, only: tuple[str, ...] = ("",)) -> None:
+    """`SAGE.initialise` for any number of ranks: the same weights, each rank keeping its own rows.
+
+    Each parameter is drawn whole, one at a time.
+    """
+    for p, values in model.initial_values(seed, only):
+        local(p).copy_(values[own_rows(p)])
+    if model.config.embedding == "split":
+        local(model.embedding.code.weight).copy_(local(model.embedding.text.weight))
