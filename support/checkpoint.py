@@ -8,6 +8,7 @@ Each is written aside and renamed, so a run killed at any moment leaves the chec
 import json
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -264,12 +265,15 @@ def load_checkpoint(
 
 
 def load_run(
-    folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    spread: Callable[[SAGE], SAGE] | None = None,
 ) -> tuple[SAGE, Config, dict]:
     """The newest model of a run, with its settings and meta. Raises UserError."""
     checkpoint = latest(folder)
     meta, config = read_meta(checkpoint)
-    model = allocate_model(config.model, dtype, device)
+    model = allocate_model(config.model, dtype, device, spread)
     load_checkpoint(checkpoint, model)
     return model.eval(), config, meta
 

@@ -9,13 +9,14 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+import parallel
 from config import Model, UserError
 from model import SAGE
 from support import settings
@@ -282,6 +283,8 @@ def load_qwen(
     device: str = "cpu",
     window: int = Model.window,
     stride: int = Model.landmark_stride,
+    *,
+    spread: Callable[[SAGE], SAGE] | None = None,
 ) -> SAGE:
     """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
 
@@ -317,7 +320,7 @@ def load_qwen(
             f"{folder} has no lm_head.weight, and its config.json does not tie the head to the "
             "embedding; set tie_word_embeddings to true if they are one matrix, or copy it anew"
         )
-    model = allocate_model(config, dtype, device)
+    model = allocate_model(config, dtype, device, spread)
     somewhere = next(iter(files.values()))  # a name no file has is listed as missing there
     sources = {}
     for name, _ in model.named_parameters():
@@ -328,7 +331,7 @@ def load_qwen(
             sources[name] = (additions, name)
     copy_weights(model, sources, folder, paths=set(files.values()), ignored=ignored)
     if not own:
-        model.initialise(seed=0, only=SAGE_ONLY)
+        parallel.initialise(model, seed=0, only=SAGE_ONLY)
     model.dense = True
     return model.eval()
 

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import safetensors
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+import parallel
 from config import Model, UserError
 from model import SAGE
 
@@ -39,10 +40,14 @@ def open_safetensors(path: Path):
         ) from None
 
 
-def allocate_model(config: Model, dtype: torch.dtype, device: str) -> SAGE:
-    """A model whose weights are allocated and not yet filled."""
+def allocate_model(
+    config: Model, dtype: torch.dtype, device: str, spread: Callable[[SAGE], SAGE] | None = None
+) -> SAGE:
+    """A model whose weights are allocated and not yet filled; `spread` prepares it before."""
     with torch.device("meta"):
         model = SAGE(config, seed=None).to(dtype)
+    if spread is not None:
+        spread(model)
     return model.to_empty(device=device)
 
 
@@ -96,7 +101,8 @@ def copy_weights(
         # opened anew for each: a mapping that stays open keeps what was read from it in memory
         with open_safetensors(path) as file:
             try:
-                parameters[name].copy_(file.get_tensor(theirs))
+                values = file.get_slice(theirs)[parallel.own_rows(parameters[name])]
+                parallel.local(parameters[name]).copy_(values)
             except SafetensorError as error:
                 raise UserError(f"{path} is damaged at {theirs} ({error}); copy it anew") from None
 
