@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import parallel
 from support import checkpoint
-from support.weights import allocate_model
+from support.weights import Spread, allocate_model
 from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import provenance
@@ -59,16 +59,16 @@ def open_model(
     *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
-    spread: Callable[[SAGE], SAGE] | None = None,
+    spread: Spread | None = None,
 ) -> SAGE:
     """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
 
-    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. `spread`
-    prepares the model before it is filled (parallel.py).
+    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. A model
+    that `spread` shards reads its own rows alone.
     """
     if is_qwen(folder):
-        return load_qwen(folder, dtype, device, window, stride, spread=spread)
-    return checkpoint.load_run(folder, dtype, device, spread=spread)[0]
+        return load_qwen(folder, dtype, device, window=window, stride=stride, spread=spread)
+    return checkpoint.load_run(folder, dtype, device, spread)[0]
 
 
 def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
