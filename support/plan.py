@@ -17,7 +17,7 @@ What is assumed:
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -52,7 +52,7 @@ PARAMETERS = "parameters"
 OPTIMISER = "optimiser state"
 GRADIENTS = "gradients"
 WORKING_COPIES = "parameters, gathered or in bfloat16"
-WHOLE_GRADIENTS = "gradients, not yet summed over ranks"
+WHOLE_GRADIENTS = "gradients, being summed over ranks"
 ACTIVATIONS = "activations, and their gradients"
 LOGITS = "loss: logits in chunks, gradients"
 OTHER = "tokens, scalars"
@@ -159,21 +159,17 @@ class Ledger(TorchDispatchMode):
         for x in tree_leaves(result):
             if isinstance(x, Tensor):
                 self.seen(storage_of(x))
-        self.sort(operation, arguments, keywords, result)
+        self.classify(operation._overloadpacket, arguments, keywords, result)
         return result
 
-    def sort(self, operation, arguments, keywords, result) -> None:
-        """What some operations say about their tensors."""
-        name = operation._overloadpacket
-        if name is torch.ops.fsdp.all_gather_copy_in:
-            self.tag(WORKING_COPIES, arguments[0], arguments[1])
-        elif name is torch.ops.fsdp.chunk_cat:
+    def classify(self, operation, arguments, keywords, result) -> None:
+        """Some operations tell what their tensors are for."""
+        if operation is torch.ops.fsdp.all_gather_copy_in:
+            self.tag(WORKING_COPIES, arguments)
+        elif operation in (torch.ops.fsdp.chunk_cat, torch.ops.c10d._reduce_scatter_base_):
             self.tag(WHOLE_GRADIENTS, arguments, keywords)
-        elif "reduce_scatter" in str(name):  # the output, then the input
-            self.tag(GRADIENTS, arguments[0])
-            self.tag(WHOLE_GRADIENTS, arguments[1])
-        elif name is torch.ops.aten._to_copy and self.category_of(arguments[0]) == PARAMETERS:
-            self.tag(WORKING_COPIES, result)  # autocast's copy of a weight
+        elif operation is torch.ops.aten._to_copy and self.category_of(arguments[0]) == PARAMETERS:
+            self.tag(WORKING_COPIES, result)  # autocast's
 
     def seen(self, storage: torch.UntypedStorage) -> None:
         """Enter a storage that is new."""
@@ -181,7 +177,7 @@ class Ledger(TorchDispatchMode):
         if key in self.live:
             return
         number = len(self.categories)
-        by_phase = {"start": PARAMETERS, "loss": LOGITS, "optimiser": OTHER}
+        by_phase = {"start": OTHER, "loss": LOGITS, "optimiser": OTHER}
         self.categories.append(by_phase.get(self.phase, ACTIVATIONS))
         self.live[key] = (number, storage.nbytes(), ref(storage, lambda _: self.dropped(key)))
         self.entries.append((number, storage.nbytes(), self.phase))
@@ -198,9 +194,9 @@ class Ledger(TorchDispatchMode):
             self.categories[number] = WORKING_COPIES
 
     def tag(self, category: str, *tensors) -> None:
-        """Say what the memory of some tensors (or of lists of them) is for."""
+        """Say what the memory of some tensors (or of lists of them) is for; parameters stay so."""
         for x in tree_leaves(tensors):
-            if isinstance(x, Tensor) and id(storage_of(x)) in self.live:
+            if isinstance(x, Tensor) and self.category_of(x) not in (None, PARAMETERS):
                 number = self.live[id(storage_of(x))][0]
                 self.categories[number] = category
 
@@ -215,14 +211,16 @@ class Ledger(TorchDispatchMode):
             found[self.categories[number]] += change
         return found
 
-    def peak(self, elsewhere: tuple[str, ...] = ()) -> tuple[dict[str, int], str]:
-        """The sums when most memory was taken, and the phase; categories `elsewhere` do not
-        count, since they lie in other memory.
-        """
-        here = (0 if self.categories[n] in elsewhere else change for n, change, _ in self.entries)
-        totals = list(accumulate(here))
+    def peak(self, categories: Collection[str] = CATEGORIES) -> tuple[dict[str, int], str]:
+        """Bytes of each of some categories when they took most together, and the phase."""
+        changes = [
+            change if self.categories[number] in categories else 0
+            for number, change, _ in self.entries
+        ]
+        totals = list(accumulate(changes))
         top = totals.index(max(totals))
-        return self.sums(top + 1), self.entries[top][2]
+        sums = self.sums(top + 1)
+        return {category: sums[category] for category in categories}, self.entries[top][2]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -239,7 +237,7 @@ class Trace:
     state: dict[str, int]  # bytes by category after the first step
     peak: dict[str, int]  # bytes by category when most memory is taken, the GPU's alone
     phase: str  # when that is
-    host: int  # bytes of what is offloaded to the host
+    host: int  # bytes of the host's memory that are taken at most, where it is offloaded
     flops: float  # executed per token, what is computed twice included
     seconds: float  # that tracing took
 
@@ -285,16 +283,18 @@ def trace(config: Config) -> Trace:
         gpu_attention = mock.patch("fast.attention.choose_implementation", lambda *_: "triton")
         with FakeTensorMode(allow_non_fake_inputs=True), gpu_attention, ledger:
             state = take_steps(config, model.to_empty(device="cpu"), passes, dtype, ledger)
-    elsewhere = SHARED_OUT if config.parallel.offload and ranks > 1 else ()
-    peak, phase = ledger.peak(elsewhere)
+    offloaded = SHARED_OUT if config.parallel.offload and ranks > 1 else ()
+    here = [category for category in CATEGORIES if category not in offloaded]
+    peak, phase = ledger.peak(here)
+    host, _ = ledger.peak(offloaded)
     return Trace(
         parameters=parameters,
         own=own,
         tensors=len(list(model.parameters())),
         state=state,
-        peak={category: peak[category] for category in CATEGORIES if category not in elsewhere},
+        peak=peak,
         phase=phase,
-        host=sum(peak[category] for category in elsewhere),
+        host=sum(host.values()),
         flops=ledger.flops / (passes * c.batch * config.data.sequence),
         seconds=time.perf_counter() - began,
     )
@@ -307,12 +307,12 @@ def take_steps(
     told what memory is for. Returns its sums after it.
     """
     c = config.train
+    ledger.tag(PARAMETERS, list(model.parameters()))
     optimizers = make_optimizers(model.train(), c, dtype)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
     tokens = torch.zeros(c.batch, config.data.sequence + 1, dtype=torch.int64)
     inputs, targets = tokens[:, :-1], tokens[:, 1:]  # (B, T)
     kinds = torch.zeros(c.batch, config.data.sequence, dtype=torch.uint8)
-    ledger.tag(OTHER, tokens, kinds)
 
     def losses() -> Tensor:
         ledger.phase = "forward pass"
@@ -403,8 +403,8 @@ def memory_lines(config: Config, found: Trace) -> list[str]:
         lines.append(f"  {category:40}{gib(size):>12}{kept:>15}".rstrip())
     peak, state = sum(found.peak.values()), sum(found.state.values())
     lines += [
-        f"  {'all, in the ' + found.phase:40}{gib(peak):>12}{gib(state):>15}",
-        f"  {'with allocator, NCCL, CUDA (assumed)':40}{gib(found.needed):>12}",
+        f"  {'together, in the ' + found.phase:40}{gib(peak):>12}{gib(state):>15}",
+        f"  {'with gaps, NCCL and CUDA (assumed)':40}{gib(found.needed):>12}",
     ]
     if found.host:
         lines.append(f"  {'offloaded, in the host memory':40}{gib(found.host):>12}")
