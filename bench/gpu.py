@@ -20,21 +20,18 @@ import argparse
 import contextlib
 import gc
 import json
-import multiprocessing
 import os
 import re
 import shlex
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cache, partial
+from functools import partial
+from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -57,8 +54,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+import cases
 import parallel
 from attention import LandmarkCache, landmark_attention, visible
+from cases import Bench, Call, Case
 from config import Model, Parallel, Train
 from fast.attention import decode_op
 from fast.compiling import compile_training
@@ -155,164 +154,17 @@ def toy_scale(device: str) -> Scale:
     )
 
 
-# From a case to the record
-# --------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Report:
-    """What a case has measured, on its way to the process that prints and records it.
-
-    `roof` is the machine's matrix peak in FLOP/s and its memory's bandwidth in bytes/s, once they
-    are known: shares are of these.
-    """
-
-    section: str
-    roof: dict[str, float]
-    connection: Connection
-
-    def figure(
-        self,
-        name: str,
-        times: list[float],
-        amount: float,
-        unit: str,
-        *,
-        flops: float = 0,
-        bytes_read: float = 0,
-        command: str = "",
-        **also,
-    ) -> None:
-        """A rate: `amount` per time, from the times in seconds of some turns. What is done in one
-        time becomes a share of the roof; `also` is whatever else was measured.
-        """
-        median = statistics.median(times)
-        shares = {}
-        for limit, done in (("matrix peak", flops), ("bandwidth", bytes_read)):
-            if done and limit in self.roof:
-                shares[f"share of the {limit}"] = done / median / self.roof[limit]
-        self.connection.send(
-            dict(
-                name=f"{self.section}/{name}",
-                value=amount / median,
-                unit=unit,
-                spread=f"min {amount / max(times):.4g} max {amount / min(times):.4g}",
-                n=len(times),
-                also=dict(ms=1e3 * median) | shares | also,
-            )
-            | (dict(command=command) if command else {})
-        )
-
-    def failure(self, name: str, reason: str) -> None:
-        self.connection.send(dict(name=f"{self.section}/{name}", failed=reason))
-
-
-def reason_of(error: BaseException) -> str:
-    """In one line, why a contestant has no figure: the compiler wraps what it was interrupted by."""
-    chain = [error]
-    while chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(chain[-1].__cause__ or chain[-1].__context__)
-    for found in chain:
-        if isinstance(found, TimeoutError):
-            return str(found)
-        if isinstance(found, torch.OutOfMemoryError):
-            return "out of memory"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])}"[:300]
-
-
-@contextlib.contextmanager
-def contestant(report: Report, names: list[str], seconds: float) -> Iterator[None]:
-    """What a contestant raises in this block, or does not finish in time, is recorded as the reason
-    for which its figures are missing; the others go on.
-    """
-
-    def give_up(*_):
-        raise TimeoutError(f"did not finish within {seconds:g} s")
-
-    signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except Exception as error:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        traceback.print_exc()
-        for name in names:
-            report.failure(name, reason_of(error))
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-# Clocks
-# --------------------------------------------------------------------------------------------------
-
-
-def synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def wall_seconds(call: Callable[[], object], device: str) -> float:
-    """Seconds of one call as a user waits for it."""
-    synchronize(device)
-    start = time.perf_counter()
-    call()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
-@cache
-def l2_filler() -> Tensor:
-    return torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
-
-
-def kernel_seconds(call: Callable[[], object], device: str) -> float:
-    """Seconds that the device computes: the median of up to 20 calls, each with a cold L2 cache.
-
-    Filling the cache takes as long as launching a few kernels, so that launches do not count.
-    """
-    if device == "cpu":
-        return wall_seconds(call, device)
-    times = []
-    while len(times) < 20 and sum(times) < 0.02:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        l2_filler().zero_()
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(times)
-
-
-def in_turns(
-    clocks: dict[str, Callable[[], float]], scale: Scale, report: Report
-) -> dict[str, list[float]]:
-    """Seconds by each clock, asked in turns, so that a drift of the machine meets all of them."""
-    times = {name: [] for name in clocks}
-    end = time.monotonic() + scale.seconds
-    for turn in range(scale.turns):
-        for name, clock in clocks.items():
-            if name in times:
-                with contestant(report, [name], scale.patience):
-                    times[name].append(clock())
-                if len(times[name]) == turn:  # it has failed
-                    del times[name]
-        if turn > 0 and time.monotonic() > end:
-            break
-    return times
-
-
 # The roof
 # --------------------------------------------------------------------------------------------------
 
 ROOF = ["matrix peak", "bandwidth"]
 
 
-def measure_roof(scale: Scale, report: Report) -> None:
+def measure_roof(bench: Bench, scale: Scale) -> None:
     """The rate of a large matrix product, and the bandwidth of a large copy, read and written."""
     size = (scale.matrix, scale.matrix)
-    with contestant(report, ROOF, scale.patience):
+    calls = {}
+    with bench.contestant(*ROOF):
         a = torch.randn(size, device=scale.device).to(scale.dtype)
         b = torch.randn(size, device=scale.device).to(scale.dtype)
         source = torch.zeros(scale.copied, dtype=torch.uint8, device=scale.device)
@@ -320,10 +172,11 @@ def measure_roof(scale: Scale, report: Report) -> None:
         calls = {"matrix peak": partial(torch.mm, a, b), "bandwidth": partial(target.copy_, source)}
         for call in calls.values():
             call()
-        clocks = {name: partial(kernel_seconds, call, scale.device) for name, call in calls.items()}
-        times = in_turns(clocks, scale, report)
-        report.figure("matrix peak", times["matrix peak"], 2e-12 * scale.matrix**3, "TFLOP/s")
-        report.figure("bandwidth", times["bandwidth"], 2e-12 * scale.copied, "TB/s")
+    done = {"matrix peak": (2e-12 * scale.matrix**3, "TFLOP/s")}
+    done["bandwidth"] = (2e-12 * scale.copied, "TB/s")
+    clocks = {name: partial(bench.kernel_seconds, call) for name, call in calls.items()}
+    for name, times in bench.in_turns(clocks).items():
+        bench.figure(name, times, *done[name])
 
 
 # Attention
@@ -449,7 +302,7 @@ def kernel_names(T: int) -> list[str]:
     return names + [f"decode, {T} tokens, {name}" for name in DECODERS]
 
 
-def measure_kernels(scale: Scale, report: Report, T: int) -> None:
+def measure_kernels(bench: Bench, scale: Scale, T: int) -> None:
     """Attention forward and backward at Qwen2.5-32B's shape, and of one new token over a cache.
 
     TFLOP/s count visible pairs alone, whatever else a contestant computes. A forward pass also
@@ -474,11 +327,11 @@ def measure_kernels(scale: Scale, report: Report, T: int) -> None:
     wanted = None  # the first contestant's output
     for name, make in ATTENTIONS.items():
         forward, backward = (f"{way}, {T} tokens, {name}" for way in WAYS)
-        with contestant(report, [forward, backward], scale.patience):
+        with bench.contestant(forward, backward):
             start = time.perf_counter()
             attend = make(scale, T)
             out = attend(*given).detach()
-            synchronize(scale.device)
+            bench.synchronize()
             also[forward] = {"first call, s": time.perf_counter() - start}
             if wanted is None:
                 wanted = out
@@ -487,22 +340,22 @@ def measure_kernels(scale: Scale, report: Report, T: int) -> None:
                 also[forward]["largest difference from ours"] = difference
             calls[forward] = partial(attend, *given)
         if forward in calls:
-            with contestant(report, [backward], scale.patience):
+            with bench.contestant(backward):
                 out = attend(q, k, v)
                 gradients = partial(torch.autograd.grad, out, (q, k, v), incoming)
                 calls[backward] = partial(gradients, retain_graph=True)
                 calls[backward]()
 
-    clocks = {name: partial(kernel_seconds, call, scale.device) for name, call in calls.items()}
+    clocks = {name: partial(bench.kernel_seconds, call) for name, call in calls.items()}
     pairs = shape.heads * visible_pairs(T, shape.window, shape.landmark_stride)
-    for name, times in in_turns(clocks, scale, report).items():
+    for name, times in bench.in_turns(clocks).items():
         flops = WAYS[name.split(",")[0]] * shape.head_dim * pairs
-        report.figure(name, times, flops / 1e12, "TFLOP/s", flops=flops, **also.get(name, {}))
-    measure_decode_kernels(scale, report, q, k, v)
+        bench.figure(name, times, flops / 1e12, "TFLOP/s", flops=flops, **also.get(name, {}))
+    measure_decode_kernels(bench, scale, q, k, v)
 
 
 @torch.no_grad()
-def measure_decode_kernels(scale: Scale, report: Report, q: Tensor, k: Tensor, v: Tensor) -> None:
+def measure_decode_kernels(bench: Bench, scale: Scale, q: Tensor, k: Tensor, v: Tensor) -> None:
     """One new token after T, over the cache's slots, or over all keys."""
     T = q.shape[2]
     cache = LandmarkCache(scale.attention, 1, T, scale.dtype, scale.device)
@@ -519,33 +372,22 @@ def measure_decode_kernels(scale: Scale, report: Report, q: Tensor, k: Tensor, v
 
     makers = (lambda: over_slots, lambda: captured(over_slots), lambda: over_all_keys)
     cached = keys.nbytes + values.nbytes
-    read = (cached, cached, k.nbytes + v.nbytes)
+    sizes = (cached, cached, k.nbytes + v.nbytes)
+    launches = 50 if scale.device == "cuda" else 1
     clocks = {}
-    sizes = {}
-    for decoder, make, size in zip(DECODERS, makers, read):
+    read = {}
+    for decoder, make, size in zip(DECODERS, makers, sizes):
         name = f"decode, {T} tokens, {decoder}"
-        with contestant(report, [name], scale.patience):
+        with bench.contestant(name):
             call = make()
             call()
-            clocks[name] = partial(many, call, scale.device)
-            sizes[name] = size
-    for name, times in in_turns(clocks, scale, report).items():
-        report.figure(name, times, sizes[name] / 1e12, "TB/s", bytes_read=sizes[name])
+            clocks[name] = partial(bench.wall_seconds, call, launches)
+            read[name] = size
+    for name, times in bench.in_turns(clocks).items():
+        bench.figure(name, times, read[name] / 1e12, "TB/s", bytes_read=read[name])
 
 
-def many(call: Callable[[], object], device: str, count: int = 50) -> float:
-    """Seconds of one call among many that follow each other, launches included."""
-    if device == "cpu":
-        count = 1
-
-    def calls() -> None:
-        for _ in range(count):
-            call()
-
-    return wall_seconds(calls, device) / count
-
-
-def captured(call: Callable[[], object]) -> Callable[[], None]:
+def captured(call: Call) -> Call:
     """The call as a CUDA graph's replay."""
     if not torch.cuda.is_available():
         raise RuntimeError("CUDA graphs need a GPU")
@@ -659,7 +501,7 @@ def step_names(size: str, batch: int, T: int) -> list[str]:
 
 
 def measure_steps(
-    scale: Scale, report: Report, *, size: str, batch: int, T: int, recompute: str
+    bench: Bench, scale: Scale, *, size: str, batch: int, T: int, recompute: str
 ) -> None:
     """A training step with random weights: float32 weights, products in bf16."""
     shape = scale.models[size]
@@ -670,32 +512,22 @@ def measure_steps(
     for make, kinds in STEP_MAKERS.items():
         names = [f"{size}, {batch} × {T}, {kind}" for kind in kinds]
         steps = {}
-        with contestant(report, names, scale.patience):
+        with bench.contestant(*names):
             steps = dict(zip(names, make(scale, shape, tokens, recompute)))
         clocks = {}
         also = {}
         for name, step in steps.items():
-            with contestant(report, [name], scale.patience):
-                first = wall_seconds(step, scale.device)  # compiles
-                peak, loss = peak_memory(step, scale.device)
+            with bench.contestant(name):
+                first = bench.wall_seconds(step)  # compiles
+                peak, loss = bench.peak_memory(step)
                 also[name] = {"first call, s": first, "peak GiB": peak, "loss": float(loss)}
-                clocks[name] = partial(wall_seconds, step, scale.device)
-        for name, times in in_turns(clocks, scale, report).items():
-            report.figure(name, times, batch * T, "tokens/s", flops=flops, **also[name])
+                clocks[name] = partial(bench.wall_seconds, step)
+        for name, times in bench.in_turns(clocks).items():
+            bench.figure(name, times, batch * T, "tokens/s", flops=flops, **also[name])
         steps = step = clocks = None  # two models would not fit beside each other
         gc.collect()
         if scale.device == "cuda":
             torch.cuda.empty_cache()
-
-
-def peak_memory(call: Callable[[], object], device: str) -> tuple[float | None, object]:
-    """GiB allocated at most during a call (None on a CPU), and its result."""
-    if device == "cpu":
-        return None, call()
-    torch.cuda.reset_peak_memory_stats()
-    result = call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() / 2**30, result
 
 
 # Decoding
@@ -711,20 +543,13 @@ def decoding_names(size: str, batches: tuple[int, ...]) -> list[str]:
 
 def bytes_per_step(model: SAGE, batch: int, length: int) -> int:
     """What decoding one token per row reads at least: each multiplying weight once, and the keys
-    and values of each row's `length` tokens.
+    and values of each row's `length` tokens, which fit the window.
     """
     c = model.config
-    tables = [p for name, p in model.named_parameters() if name.startswith("embedding.")]
-    weights = sum(p.nbytes for p in model.parameters()) - sum(p.nbytes for p in tables)
-    if c.tied:
-        weights += model.unembedding.nbytes
-    beyond = max(0, length - c.window) // c.landmark_stride
-    seen = min(length, c.window) + beyond
-    return weights + batch * seen * 2 * c.layers * c.kv_heads * c.head_dim * weight_size(model)
-
-
-def weight_size(model: nn.Module) -> int:
-    return next(model.parameters()).element_size()
+    weights = model.unembedding.nbytes
+    weights += sum(p.nbytes for p in [*model.blocks.parameters(), *model.norm.parameters()])
+    per_token = 2 * c.layers * c.kv_heads * c.head_dim * model.unembedding.element_size()
+    return weights + batch * length * per_token
 
 
 @torch.no_grad()
@@ -740,7 +565,7 @@ def qwen_continuations(model: nn.Module, prompts: Tensor, tokens: int) -> list[l
     return output[:, prompts.shape[1] :].tolist()
 
 
-def measure_decoding(scale: Scale, report: Report, size: str, batches: tuple[int, ...]) -> None:
+def measure_decoding(bench: Bench, scale: Scale, size: str) -> None:
     """Greedy decoding with random weights, by this project and by transformers.
 
     A token's time is that of a longer continuation less that of its prompt and first token.
@@ -748,7 +573,7 @@ def measure_decoding(scale: Scale, report: Report, size: str, batches: tuple[int
     torch.manual_seed(0)
     model = random_model(scale.models[size], scale.dtype, scale.device).eval()
     theirs = peer(model).eval()
-    for batch in batches:
+    for batch in scale.batches:
         prompts = torch.randint(1, model.config.vocab_size, (batch, PROMPT), device=scale.device)
         contestants = {
             "eager": partial(generate, model, prompts.tolist()),
@@ -758,116 +583,88 @@ def measure_decoding(scale: Scale, report: Report, size: str, batches: tuple[int
         outputs = {}
         for contestant_name, call in contestants.items():
             name = f"{size}, {batch} rows, {contestant_name}"
-            with contestant(report, [name], scale.patience):
+            with bench.contestant(name):
                 outputs[name] = torch.tensor(call(tokens=1 + scale.tokens))  # (B, tokens)
-                clocks[name] = partial(token_seconds, call, scale.tokens, scale.device)
+                clocks[name] = partial(token_seconds, bench, call, scale.tokens)
         wanted = outputs.get(f"{size}, {batch} rows, transformers")
         read = bytes_per_step(model, batch, PROMPT + scale.tokens // 2)
-        for name, times in in_turns(clocks, scale, report).items():
+        for name, times in bench.in_turns(clocks).items():
             same = None if wanted is None else (outputs[name] == wanted).float().mean().item()
             more = {"tokens as transformers'": same}
-            report.figure(name, times, batch, "tokens/s", bytes_read=read, **more)
+            bench.figure(name, times, batch, "tokens/s", bytes_read=read, **more)
 
 
-def token_seconds(call: Callable, tokens: int, device: str) -> float:
-    """Seconds per step of decoding: without the prompt, which both calls read."""
-    short = wall_seconds(partial(call, tokens=1), device)
-    long = wall_seconds(partial(call, tokens=1 + tokens), device)
-    return max(long - short, 1e-9) / tokens
+def token_seconds(bench: Bench, call: Callable, tokens: int) -> float:
+    """Seconds per step of decoding: without the prompt, which both calls read. Where they are too
+    short to be told apart, at least a tenth of the long one's share.
+    """
+    short = bench.wall_seconds(partial(call, tokens=1))
+    long = bench.wall_seconds(partial(call, tokens=1 + tokens))
+    return max(long - short, long / 10) / tokens
 
 
 # A lineage
 # --------------------------------------------------------------------------------------------------
 
 
-def measure_lineage(scale: Scale, report: Report, stages: dict[str, str]) -> None:
+def measure_lineage(bench: Bench, stages: dict[str, str]) -> None:
     """config/small.py's stages by the scripts that a user runs, cut short as their options say."""
     with tempfile.TemporaryDirectory() as folder:
         for stage, command in stages.items():
-            with contestant(report, [stage], seconds=300):
+            with bench.contestant(stage, patience=300):
                 script, *options = shlex.split(command)
-                out = ["--out", f"{folder}/base"]
-                words = [sys.executable, ROOT / script, "config/small.py", *options, *out]
+                words = [ROOT / script, "config/small.py", *options, "--out", f"{folder}/base"]
                 start = time.perf_counter()
-                run = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+                run = subprocess.run(
+                    [sys.executable, *words], capture_output=True, text=True, cwd=ROOT
+                )
                 whole = time.perf_counter() - start
                 print(run.stdout, run.stderr)
                 if run.returncode:
                     raise RuntimeError(run.stderr.strip().splitlines()[-1])
                 lines = [line for line in read_log(f"{folder}/{stage}") if "ms" in line]
-                lines = lines[1:] or lines  # the first interval warms up
-                # a rate is the tokens of one second: times in seconds per token
-                times = [1 / line["tokens_per_second"] for line in lines]
-                more = {"steps": lines[-1]["step"], "whole stage, s": whole}
-                spoken = f"python {script} config/small.py {shlex.join(options)}"
-                report.figure(stage, times, 1, "tokens/s", command=spoken, **more)
+                measured = lines[1:] or lines  # the first interval warms up
+                seconds_per_token = [1 / line["tokens_per_second"] for line in measured]
+                bench.figure(
+                    stage,
+                    seconds_per_token,
+                    1,
+                    "tokens/s",
+                    command=f"python {script} config/small.py {shlex.join(options)}",
+                    **{"steps": lines[-1]["step"], "whole stage, s": whole},
+                )
 
 
 # The run
 # --------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Case:
-    """Figures that are measured together, in a process of their own."""
-
-    section: str
-    what: str
-    seconds: int  # that it takes on an H100 whose compilers' caches are empty, by estimate
-    names: list[str]  # of its figures
-    measure: Callable[[Scale, Report], None]
+SECTIONS = ("kernels", "steps", "decoding", "lineage")
 
 
 def all_cases(scale: Scale) -> list[Case]:
-    """The cases by importance: the first one of each section, then the second one of each, …"""
-    kernels = [
-        Case("kernels", f"{T} tokens", 45, kernel_names(T), partial(measure_kernels, T=T))
-        for T in scale.lengths
-    ]
+    """The cases by importance: the roof, then the first one of each section, the second ones, …"""
+    kernels = []
+    for T in scale.lengths:
+        measure = partial(measure_kernels, scale=scale, T=T)
+        kernels.append(Case("kernels", f"{T} tokens", 45, kernel_names(T), measure))
     steps = []
     for size, batch, T, recompute in scale.steps:
         what = f"{size}, {batch} × {T}"
-        measure = partial(measure_steps, size=size, batch=batch, T=T, recompute=recompute)
+        size_and_length = dict(size=size, batch=batch, T=T, recompute=recompute)
+        measure = partial(measure_steps, scale=scale, **size_and_length)
         steps.append(Case("steps", what, 70, step_names(size, batch, T), measure))
     decoding = []
     for size in scale.decoded:
         names = decoding_names(size, scale.batches)
-        measure = partial(measure_decoding, size=size, batches=scale.batches)
+        measure = partial(measure_decoding, scale=scale, size=size)
         decoding.append(Case("decoding", size, 45, names, measure))
     measure = partial(measure_lineage, stages=scale.lineage)
-    lineage = [Case("lineage", "config/small.py", 100, list(scale.lineage), measure)]
-    ranks = [*enumerate(kernels), *enumerate(steps), *enumerate(decoding), *enumerate(lineage)]
-    roof = Case("roof", "matrix product and copy", 8, ROOF, measure_roof)
-    return [roof, *(case for _, case in sorted(ranks, key=lambda item: item[0]))]
-
-
-SECTIONS = ("kernels", "steps", "decoding", "lineage")
-
-
-def in_child(target: Callable, *arguments) -> tuple[multiprocessing.Process, Connection]:
-    """A process of its own, in a group of its own, and what it sends. It begins with all imports
-    done, as this process is: which is why this one must not touch the GPU.
-    """
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
-
-    def group_of_its_own() -> None:
-        os.setsid()
-        target(*arguments, sending)
-
-    sys.stdout.flush()
-    process = context.Process(target=group_of_its_own)
-    process.start()
-    sending.close()
-    return process, receiving
-
-
-def end(process: multiprocessing.Process) -> None:
-    """End a process, and all that it has started."""
-    process.join(2)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    lineage = Case("lineage", "config/small.py", 100, list(scale.lineage), measure)
+    measure = partial(measure_roof, scale=scale)
+    roof = Case("roof", "matrix product and copy", 8, ROOF, measure)
+    ranks = zip_longest(kernels, steps, decoding, [lineage])
+    return [roof, *(case for rank in ranks for case in rank if case)]
 
 
 def conditions(sending: Connection) -> None:
@@ -893,47 +690,6 @@ def conditions(sending: Connection) -> None:
     )
 
 
-def measure_case(
-    case: Case, scale: Scale, roof: dict[str, float], log: Path, sending: Connection
-) -> None:
-    """In the case's own process: what compilers print goes to a file."""
-    with open(log, "a") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-    if scale.device == "cpu":
-        torch.set_num_threads(1)
-        torch.compiler.set_stance("force_eager")  # compiling for a CPU would take minutes
-    try:
-        case.measure(scale, Report(case.section, roof, sending))
-    except Exception as error:
-        traceback.print_exc()
-        sending.send(dict(ended=reason_of(error)))
-
-
-def results_of(
-    case: Case, scale: Scale, roof: dict[str, float], log: Path, deadline: float
-) -> Iterator[dict]:
-    """Every figure of a case as it comes, or the reason why there is none."""
-    missing = [f"{case.section}/{name}" for name in case.names]
-    process, receiving = in_child(measure_case, case, scale, roof, log)
-    reason = ""
-    while not reason:
-        if not receiving.poll(max(0.0, deadline - time.monotonic())):
-            reason = "the time was over"
-            break
-        try:
-            record = receiving.recv()
-        except EOFError:
-            break
-        reason = record.get("ended", "")
-        if record.get("name") in missing:  # the first word counts
-            missing.remove(record["name"])
-            yield record
-    end(process)
-    for name in missing:
-        yield dict(name=name, failed=reason or f"its process ended with {process.exitcode}")
-
-
 def in_words(record: dict) -> str:
     """A record as a line."""
     name = f"  {record['name']:52}"
@@ -953,36 +709,36 @@ def in_words(record: dict) -> str:
 
 def measure_all(
     scale: Scale, sections: list[str], minutes: float, folder: Path, stamp: dict
-) -> Path:
-    """Run the cases until the time is over; print and append what comes. Returns the file."""
-    deadline = time.monotonic() + 60 * minutes
+) -> None:
+    """Run the cases until the time is over; print and append what comes, each with its stamp."""
+    began = time.monotonic()
+    deadline = began + 60 * minutes
     device = re.sub(r"\W+", "-", stamp["device"])
     path = folder / f"gpu-{stamp['date']}-{device}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
-    roof = {}
-    with open(path, "a") as file:
-
-        def write(record: dict) -> None:
-            file.write(json.dumps(stamp | record, ensure_ascii=False) + "\n")
-            file.flush()
-
-        for case in all_cases(scale):
-            if case.section not in ("roof", *sections):
-                continue
-            left = deadline - time.monotonic()
-            if left < case.seconds / 3:  # not even its first figures
-                print(f"{case.section}, {case.what}: left out: no time", flush=True)
-                for name in case.names:
-                    write(dict(name=f"{case.section}/{name}", failed="left out: no time"))
-                continue
-            print(f"{case.section}, {case.what}", flush=True)
-            for record in results_of(case, scale, roof, path.with_suffix(".log"), deadline):
+    bench = Bench(scale.device, scale.turns, scale.seconds, scale.patience, roof={})
+    counts = {"value": 0, "failed": 0}
+    for case in all_cases(scale):
+        if case.section not in ("roof", *sections):
+            continue
+        print(f"{case.section}, {case.what}", flush=True)
+        if deadline - time.monotonic() > case.seconds / 3:
+            records = cases.results(case, bench, path.with_suffix(".log"), deadline)
+        else:  # not even its first figures
+            names = [f"{case.section}/{name}" for name in case.names]
+            records = (dict(name=name, failed="left out: no time") for name in names)
+        with contextlib.closing(records), open(path, "a") as file:
+            for record in records:
                 print(in_words(record), flush=True)
-                write(record)
-                section, _, name = record["name"].partition("/")
-                if section == "roof" and "value" in record:
-                    roof[name] = record["value"] * 1e12
-    return path
+                file.write(json.dumps(stamp | record, ensure_ascii=False) + "\n")
+                file.flush()
+                counts["value" if "value" in record else "failed"] += 1
+                if case.section == "roof" and "value" in record:
+                    bench.roof[record["name"].partition("/")[2]] = record["value"] * 1e12
+    print(
+        f"{counts['value']} figures, {counts['failed']} without one, in "
+        f"{(time.monotonic() - began) / 60:.1f} minutes: {path}"
+    )
 
 
 def enter(path: Path) -> int:
@@ -1024,17 +780,16 @@ def main() -> None:
     for section in sections:
         if section not in SECTIONS:
             parser.error(f"no section {section!r}; one of {', '.join(SECTIONS)}")
-    process, receiving = in_child(conditions)
+    process, receiving = cases.in_child(conditions)
     stamp = receiving.recv()
-    end(process)
+    cases.end_group(process)
     device = "cpu" if stamp["device"] == "CPU" else "cuda"
     if device == "cpu" and not a.tiny:
         sys.exit("no GPU here, so nothing is measured; --tiny tries the same out at a toy's size")
     transformers.utils.logging.set_verbosity_error()
     scale = toy_scale(device) if a.tiny else Scale(device)
     print(f"{stamp['machine']}, driver {stamp['driver']}, Triton {stamp['triton']}", flush=True)
-    path = measure_all(scale, sections, a.minutes, a.out, stamp)
-    print(f"wrote {path}")
+    measure_all(scale, sections, a.minutes, a.out, stamp)
 
 
 if __name__ == "__main__":
