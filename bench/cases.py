@@ -31,7 +31,7 @@ Call = Callable[[], object]
 
 
 def reason_of(error: BaseException) -> str:
-    """In one line, why a contestant has no figure: the compiler wraps what it was interrupted by."""
+    """Why a contestant has no figure, in one line. Compilers wrap what they were interrupted by."""
     chain = [error]
     while chain[-1].__cause__ or chain[-1].__context__:
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
