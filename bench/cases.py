@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 
 Call = Callable[[], object]
+TIME_OVER = "the time was over"
+RESERVE = 8.0  # seconds before the end that are kept for the turns of what is ready by then
 
 
 def reason_of(error: BaseException) -> str:
@@ -57,6 +59,7 @@ class Bench:
     turns: int  # at most
     seconds: float  # after which no further turn begins, once there are two
     patience: float  # seconds until a contestant's call, which may compile, is given up
+    deadline: float  # time.monotonic() at which the process is ended, whatever it does
     # matrix peak in FLOP/s and bandwidth in bytes/s, once they are known: shares are of these
     roof: dict[str, float]
     section: str = ""
@@ -100,17 +103,21 @@ class Bench:
         self.connection.send(dict(name=f"{self.section}/{name}", failed=reason))
 
     @contextlib.contextmanager
-    def contestant(self, *names: str, patience: float | None = None) -> Iterator[None]:
+    def contestant(
+        self, *names: str, patience: float | None = None, reserve: float = RESERVE
+    ) -> Iterator[None]:
         """What is raised in the block, or does not finish in time, is recorded as the reason why
         these figures are missing; the others go on.
         """
-        limit = patience or self.patience
+        patience = patience or self.patience
+        left = self.deadline - time.monotonic() - reserve
+        reason = f"did not finish within {patience:g} s" if patience < left else TIME_OVER
 
         def give_up(*_):
-            raise TimeoutError(f"did not finish within {limit:g} s")
+            raise TimeoutError(reason)
 
         signal.signal(signal.SIGALRM, give_up)
-        signal.setitimer(signal.ITIMER_REAL, limit)
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, min(patience, left)))
         try:
             yield
         except Exception as error:
@@ -169,14 +176,15 @@ class Bench:
         One that fails is recorded, and left out.
         """
         times = {name: [] for name in clocks}
-        end = time.monotonic() + self.seconds
+        end = min(time.monotonic() + self.seconds, self.deadline - RESERVE / 2)
         for turn in range(self.turns):
             for name in list(times):
-                with self.contestant(name):
+                with self.contestant(name, reserve=0):
                     times[name].append(clocks[name]())
                 if len(times[name]) == turn:  # it has failed
                     del times[name]
-            if turn > 0 and time.monotonic() > end:
+            enough = turn > 0 or self.deadline - time.monotonic() < RESERVE / 2
+            if enough and time.monotonic() > end:
                 break
         return times
 
@@ -208,7 +216,7 @@ def in_child(target: Callable, *arguments) -> tuple[multiprocessing.Process, Con
         target(*arguments, sending)
 
     sys.stdout.flush()
-    process = context.Process(target=begin, daemon=True)
+    process = context.Process(target=begin)
     process.start()
     sending.close()
     return process, receiving
@@ -239,17 +247,15 @@ def measure(case: Case, bench: Bench, log: Path, sending: Connection) -> None:
         sending.send(dict(ended=reason_of(error)))
 
 
-def results(case: Case, bench: Bench, log: Path, deadline: float) -> Iterator[dict]:
-    """Every figure of a case as it comes, or the reason why there is none. `deadline` is
-    time.monotonic()'s: the process is ended then, whatever it does.
-    """
+def results(case: Case, bench: Bench, log: Path) -> Iterator[dict]:
+    """Every figure of a case as it comes, or the reason why there is none."""
     missing = [f"{case.section}/{name}" for name in case.names]
     process, receiving = in_child(measure, case, bench, log)
     reason = ""
     try:
         while not reason:
-            if not receiving.poll(max(0.0, deadline - time.monotonic())):
-                reason = "the time was over"
+            if not receiving.poll(max(0.0, bench.deadline - time.monotonic())):
+                reason = TIME_OVER
                 break
             try:
                 record = receiving.recv()

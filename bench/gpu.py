@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -403,21 +403,26 @@ def captured(call: Call) -> Call:
 # --------------------------------------------------------------------------------------------------
 
 
-def random_model(shape: Model, dtype: torch.dtype, device: str) -> SAGE:
-    """A model with initial weights, made where it is used."""
+@contextlib.contextmanager
+def made(dtype: torch.dtype, device: str | torch.device) -> Iterator[None]:
+    """What the block makes is made so, and there."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            return SAGE(shape, seed=0)
+            yield
     finally:
         torch.set_default_dtype(before)
+
+
+def random_model(shape: Model, dtype: torch.dtype, device: str) -> SAGE:
+    with made(dtype, device):
+        return SAGE(shape, seed=0)
 
 
 def peer(model: SAGE) -> nn.Module:
     """transformers' Qwen2 with a model's weights, and torch's fused attention."""
     c = model.config
-    weight = model.unembedding
     config = transformers.Qwen2Config(
         vocab_size=c.vocab_size,
         hidden_size=c.width,
@@ -432,10 +437,10 @@ def peer(model: SAGE) -> nn.Module:
         tie_word_embeddings=c.tied,
         attn_implementation="sdpa",
     )
-    with torch.device(weight.device):
-        theirs = transformers.Qwen2ForCausalLM(config).to(weight.dtype)
+    with made(model.unembedding.dtype, model.unembedding.device):
+        theirs = transformers.Qwen2ForCausalLM(config)
     weights = {qwen_name(name): p.detach() for name, p in model.named_parameters()}
-    weights.pop(None)
+    weights.pop(None)  # SAGE's own
     theirs.load_state_dict(weights, strict=not c.tied)
     return theirs
 
@@ -525,6 +530,7 @@ def measure_steps(
         for name, times in bench.in_turns(clocks).items():
             bench.figure(name, times, batch * T, "tokens/s", flops=flops, **also[name])
         steps = step = clocks = None  # two models would not fit beside each other
+        torch.compiler.reset()  # which may hold one
         gc.collect()
         if scale.device == "cuda":
             torch.cuda.empty_cache()
@@ -716,14 +722,14 @@ def measure_all(
     device = re.sub(r"\W+", "-", stamp["device"])
     path = folder / f"gpu-{stamp['date']}-{device}.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(scale.device, scale.turns, scale.seconds, scale.patience, roof={})
+    bench = Bench(scale.device, scale.turns, scale.seconds, scale.patience, deadline, roof={})
     counts = {"value": 0, "failed": 0}
     for case in all_cases(scale):
         if case.section not in ("roof", *sections):
             continue
         print(f"{case.section}, {case.what}", flush=True)
         if deadline - time.monotonic() > case.seconds / 3:
-            records = cases.results(case, bench, path.with_suffix(".log"), deadline)
+            records = cases.results(case, bench, path.with_suffix(".log"))
         else:  # not even its first figures
             names = [f"{case.section}/{name}" for name in case.names]
             records = (dict(name=name, failed="left out: no time") for name in names)

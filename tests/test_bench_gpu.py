@@ -158,10 +158,10 @@ def test_flex_attention_sees_the_same_pairs(packed):
 
 def records_of(measure, names, tmp_path, seconds=60.0):
     """What a case's function reports, by the figures' names without the section."""
-    bench = cases.Bench("cpu", turns=2, seconds=1.0, patience=0.3, roof={"bandwidth": 100.0})
+    limits = dict(turns=2, seconds=1.0, patience=0.3, deadline=time.monotonic() + seconds)
+    bench = cases.Bench("cpu", roof={"bandwidth": 100.0}, **limits)
     case = cases.Case("s", "what", 1, names, measure)
-    deadline = time.monotonic() + seconds
-    records = list(cases.results(case, bench, tmp_path / "log", deadline))
+    records = list(cases.results(case, bench, tmp_path / "log"))
     assert sorted(record["name"] for record in records) == sorted(f"s/{name}" for name in names)
     return {record["name"][2:]: record for record in records}
 
@@ -241,3 +241,18 @@ def test_a_case_is_ended_when_the_time_is_over_with_all_that_it_started(tmp_path
             return
         time.sleep(0.1)
     pytest.fail(f"the child is still there: {status.read_text()}")
+
+
+def test_what_is_ready_before_the_end_has_a_figure(tmp_path):
+    """A compiler that would take all the time that is left is given up, for the turns of the rest."""
+
+    def measure(bench):
+        clocks = {"ready": lambda: 0.5}
+        with bench.contestant("compiling", patience=100.0):
+            time.sleep(60)
+        for name, times in bench.in_turns(clocks).items():
+            bench.figure(name, times, 1.0, "things/s")
+
+    found = records_of(measure, ["ready", "compiling"], tmp_path, seconds=cases.RESERVE + 0.5)
+    assert found["compiling"]["failed"] == cases.TIME_OVER
+    assert found["ready"]["value"] == 2.0
