@@ -188,13 +188,12 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
     loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
     tokens_per_step = c.batch * c.sequence
     flops_per_step = tokens_per_step * flops_per_token(model.config, c.sequence)
-    meter = Meter(first)
+    meter = Meter(first, stage.peak)
     with stop_requested() as stopping:
         for step in range(first + 1, last + 1):
-            tokens, targets, weights, documents = (
-                tensor.to(stage.device)
-                for tensor in rows.next()  # (B, T) each
-            )
+            with meter.waiting():
+                batch = rows.next()  # (B, T) each
+            tokens, targets, weights, documents = (tensor.to(stage.device) for tensor in batch)
             with stage.autocast:
                 loss = loss_of(tokens, targets, weights, documents)
             loss.backward()

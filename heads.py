@@ -648,7 +648,7 @@ def main() -> None:
     )
 
     # training
-    meter = Meter(stage.first)
+    meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             steps = pack_steps([train[i] for i in train_order[step - 1]], model.config)

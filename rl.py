@@ -213,7 +213,7 @@ def dpo(config: Config) -> None:
         f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
     )
 
-    meter = Meter(run.first)
+    meter = Meter(run.first, run.peak)
     with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- the step's pairs: the place in the data is a function of the step
@@ -668,12 +668,13 @@ def ppo(config: Config) -> None:
     skipped = run.kept.get("skipped", 0)  # steps without any signal
     logged_episodes: list[Rollout] = []  # since the last log line
 
-    meter = Meter(run.first)
+    meter = Meter(run.first, run.peak)
     with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- episodes and their rewards
             began = time.perf_counter()
-            episodes = draw_episodes(run, step)
+            with meter.alone():
+                episodes = draw_episodes(run, step)
             meter.add(rollout_ms=(time.perf_counter() - began) * 1e3)
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             check_episodes(episodes, rewards, c, step)

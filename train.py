@@ -31,6 +31,7 @@ from support import pretraining
 from support import machine
 from support.interrupts import stop_requested
 from support.log import Log
+from support.profiling import StepTrace
 from support.tokenizer_folder import load_tokenizer
 from config import UserError
 from generate import generate
@@ -185,8 +186,9 @@ def main() -> None:
             c.steps = pretraining.steps_that_fit(config, model, losses, began)
 
     # -- what will happen
-    peak = machine.matmul_peak(device, dtype)
-    log = Log(config.out, c.steps, first)
+    peak = machine.Peak.of(device, dtype)
+    log = Log(config.out, c.steps, first, tensorboard=config.tensorboard)
+    trace = StepTrace(config.profile, log)
     pretraining.introduce(log, config, model, train_file, held_out, peak=peak)
     if last:
         for name in checkpoint.unknown_settings(meta):
@@ -215,13 +217,14 @@ def main() -> None:
     size = dict(sequence=config.data.sequence, batch=c.batch)
     step_tokens = c.batch * c.accumulation * config.data.sequence
     step_flops = step_tokens * flops_per_token(config.model, config.data.sequence)
-    meter = Meter(first)
+    meter = Meter(first, peak)
     with stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
             scale = warmup_stable_decay(c, step, c.steps)
             set_rates(optimizers, scale)
             for _ in range(c.accumulation):
-                tokens, kinds = loader.next()  # (B, T + 1)
+                with meter.waiting():
+                    tokens, kinds = loader.next()  # (B, T + 1)
                 with autocast:
                     loss, gate = losses(tokens.to(device), kinds.to(device))
                 ((loss + c.prose_weight * gate) / c.accumulation).backward()
@@ -232,9 +235,10 @@ def main() -> None:
             meter.add(norm=norm)
             meter.count(step_tokens, step_flops)
             log.bar.update()
+            trace.step()
 
             if step % c.log_every == 0 or step == c.steps:
-                meter.log_line(log, step, peak, **meter.means(), lr=c.learning_rate * scale)
+                meter.log_line(log, step, **meter.means(), lr=c.learning_rate * scale)
             if stopping():
                 leave(log, step, save(step))
             if step == c.steps:
@@ -259,7 +263,7 @@ def main() -> None:
         bits = bits_per_byte(model, held_out, token_bytes, **size)
     minutes = (time.perf_counter() - began) / 60
     log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
-    log.bar.close()
+    log.close()
     print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
     pretraining.conclude(config, bits, len(held_out.tokens), minutes)
 

@@ -14,6 +14,7 @@ from support import settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
+from support import machine
 from support.token_files import TokenFile
 from support import provenance
 from support.log import Log, draw_curve, read_log
@@ -123,9 +124,9 @@ def introduce(
     train_file: TokenFile,
     held_out: TokenFile,
     *,
-    peak: float,
+    peak: machine.Peak,
 ) -> None:
-    """The first lines of the log: model, data, batch and cost; `peak` is in FLOP/s."""
+    """The first lines of the log: model, data, batch and cost."""
     c, shape, sequence = config.train, config.model, config.data.sequence
     step_tokens = c.batch * c.accumulation * sequence
     tokens = c.steps * step_tokens
@@ -143,10 +144,7 @@ def introduce(
         f"{step_tokens:,} tokens per step; {c.steps:,} steps = {tokens / 1e6:.1f}M tokens = "
         f"{tokens / len(train_file.tokens):.1f} epochs"
     )
-    log.say(
-        f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; this machine's "
-        f"measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s"
-    )
+    log.say(f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; {peak}")
 
 
 def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) -> None:
