@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -28,7 +29,7 @@ from torch.profiler import record_function
 
 import parallel
 from support import checkpoint
-from support.weights import allocate_model
+from support.weights import Spread, allocate_model
 from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import provenance
@@ -58,16 +59,19 @@ def open_model(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
+    spread: Spread | None = None,
 ) -> SAGE:
     """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
 
-    `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
+    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. A model
+    that `spread` shards reads its own rows alone.
     """
     if is_qwen(folder):
-        return load_qwen(folder, dtype, device, window, stride)
-    return checkpoint.load_run(folder, dtype, device)[0]
+        return load_qwen(folder, dtype, device, window=window, stride=stride, spread=spread)
+    return checkpoint.load_run(folder, dtype, device, spread)[0]
 
 
 def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
@@ -87,10 +91,12 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
 
 def claim_folder(folder: str | Path) -> Path | None:
     """Make this process the only writer of a run's folder; the run's last checkpoint, if any."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    provenance.claim(folder)
+    with parallel.together():
+        if parallel.rank() == 0:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            provenance.claim(folder)
     done = checkpoint.checkpoints(folder)
-    return done[-1] if done else None
+    return parallel.from_first(done[-1] if done else None)
 
 
 def refuse_to_overwrite(folder: str | Path, step: int, steps: int) -> None:
@@ -114,8 +120,13 @@ def apply_gradients(
     step. Returns the norm of the first one that has a gradient, before clipping. Raises UserError
     for a gradient that is not finite, before anything was changed.
     """
-    groups = [[p for p in module.parameters() if p.grad is not None] for module in modules]
+    groups = []
+    for module in modules:
+        if not parallel.fsdp_modules(module):
+            parallel.sum_gradients(module)
+        groups.append([p for p in module.parameters() if p.grad is not None])
     norms = [torch.nn.utils.clip_grad_norm_(group, c.clip) for group in groups if group]
+    norms = [parallel.unsharded(norm) for norm in norms]
     for norm in norms:
         if not norm.isfinite():
             kept = checkpoint.checkpoints(folder)
@@ -134,9 +145,12 @@ def apply_gradients(
 
 def leave(log: Log, step: int, saved: Path) -> None:
     """End the process after Ctrl-C, saying how to go on."""
+    checkpoint.finish_saving()
     log.close()
     words = [word for word in sys.argv if word != "--resume"]
     command = shlex.join(["python", *words, "--resume"])
+    if parallel.is_sharded():
+        command = command.replace("python", "torchrun …", 1)
     print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
     raise SystemExit(130)
 
@@ -330,8 +344,13 @@ class TrainingRun:
             # measured when the stage began; another one would not be the same run
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
+        compiles = machine.should_compile(section.compile, steps, self.device)
+        self.spread = partial(
+            parallel.spread, c=config.parallel, dtype=dtype, compile_blocks=compiles
+        )
         if last:
-            self.model = allocate_model(stored.model, torch.float32, self.device)
+            home = parallel.home_of_shards(config.parallel, self.device)
+            self.model = allocate_model(stored.model, torch.float32, home, self.spread)
         else:
             self.model = self.another(self.source)
         config.model = self.model.config
@@ -367,7 +386,14 @@ class TrainingRun:
     def another(self, folder: str | Path) -> SAGE:
         """A folder's model on this stage's device; Qwen's weights get this stage's window."""
         shape = self.config.model
-        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
+        return open_model(
+            folder,
+            torch.float32,
+            parallel.home_of_shards(self.config.parallel, self.device),
+            window=shape.window,
+            stride=shape.landmark_stride,
+            spread=self.spread,
+        )
 
     # -- what the run is made from
 
@@ -516,6 +542,8 @@ class TrainingRun:
 
     def finish(self, left: str = "loss", right: str = "") -> None:
         """Close the log, draw one or two logged figures, and say where everything is."""
+        checkpoint.finish_saving()
         self.log.close()
-        curve = draw_curve(self.folder, f"stage {self.name}", left, right)
-        print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")
+        if parallel.rank() == 0:
+            curve = draw_curve(self.folder, f"stage {self.name}", left, right)
+            print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")
