@@ -10,19 +10,21 @@ and each rank keeps its own part of the sum.
 A step is the same whatever the number of ranks W: its examples are shared out (`share`), the loss
 is a sum over a rank's own tokens divided by the count over all, and gradients are added.
 
-A script's loop shows five calls: `share` or `in_turns` of its data, `synchronise` before each
-backward pass, `total` of a figure, and `gathered` around decoding. A process that torchrun did not
-start is alone: all of them then do nothing, but for activation checkpointing, which `spread` gives
-to one device as well.
+A script's loop shows a few calls: `share`, `own_part` or `in_turns` of its data, `synchronise`
+before each backward pass, `total` of a figure, and `gathered` around decoding. A process that
+torchrun did not start is alone: they then do nothing, but for activation checkpointing, which
+`spread` gives to one device as well.
 """
 
 import contextlib
 import os
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial, wraps
 from itertools import zip_longest
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -35,7 +37,6 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
 from config import Parallel, UserError
-from model import SAGE
 
 # --------------------------------------------------------------------------------------------------
 # The ranks: one process per device, all of them running the same script.
@@ -55,15 +56,29 @@ def start() -> None:
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
-    refuse_different(torch.__version__, "torch")
+    check_versions(gather(torch.__version__))
 
 
-def refuse_different(mine: Any, what: str) -> None:
-    """Raise UserError where the ranks have different values of something."""
-    found = gather(mine)
+def check_versions(found: list[str]) -> None:
+    """Raise UserError where the ranks' versions of torch differ."""
     if len(set(found)) > 1:
-        listed = ", ".join(f"rank {number} has {value}" for number, value in enumerate(found))
-        raise UserError(f"the ranks have different {what}: {listed}; make them the same")
+        listed = ", ".join(f"rank {number} has {version}" for number, version in enumerate(found))
+        raise UserError(
+            f"the ranks run different versions of torch ({listed}); install one of them everywhere"
+        )
+
+
+def is_first_to_say(text: str) -> bool:
+    """Whether no other rank has said this before: what all ranks find is said once."""
+    if not is_sharded():
+        return True
+    store = dist.distributed_c10d._get_default_store()
+    return store.add(f"said {zlib.crc32(text.encode())}", 1) == 1
+
+
+def restarts() -> int:
+    """How often torchrun has restarted the run (--max-restarts): it then resumes by itself."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if is_sharded() else 0
 
 
 def is_sharded() -> bool:
@@ -131,6 +146,24 @@ def share(items: Sequence) -> Sequence:
     return items[rank() :: world_size()]
 
 
+def collect(mine: Iterable) -> list:
+    """The results of all the work that was shared out, in the order before `share` or `in_turns`;
+    on every rank.
+    """
+    missing = object()
+    turns = zip_longest(*gather(list(mine)), fillvalue=missing)
+    return [item for turn in turns for item in turn if item is not missing]
+
+
+def own_part(rows: int) -> tuple[slice, bool]:
+    """This rank's stretch of the rows of a batch, and whether it counts: where there are fewer rows
+    than ranks, some ranks read what others read already, since all must make the same passes.
+    """
+    length = -(-rows // world_size())
+    first = rank() * length
+    return (slice(first, first + length), True) if first < rows else (slice(0, length), False)
+
+
 def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
     """This rank's part of some work, where each item is a forward pass: all ranks must make equally
     many, so where the last items are fewer than ranks, the others get one that does not count.
@@ -145,9 +178,9 @@ def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
 
 
 def spread(
-    model: SAGE, c: Parallel, dtype: torch.dtype = torch.float32, compile_blocks: bool = False
-) -> SAGE:
-    """Prepare a model for training on this rank's device, or on all of them; returns it.
+    model: nn.Module, c: Parallel, dtype: torch.dtype = torch.float32, compile_blocks: bool = False
+) -> nn.Module:
+    """Prepare a SAGE for training on this rank's device, or on all of them; returns it.
 
     Under torchrun it is best still on the meta device, without memory: `to_empty` then gives each
     rank its own rows (`own_rows`) to fill. `dtype` is that of the products.
@@ -188,11 +221,16 @@ def device_type() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def home_of_shards(c: Parallel, device: str) -> str:
+    """Where the parameters of a model that computes on `device` are allocated."""
+    return "cpu" if c.offload and is_sharded() else device
+
+
 def fsdp_modules(model: nn.Module) -> list[FSDPModule]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
-def recompute_activations(model: SAGE, selective: bool) -> None:
+def recompute_activations(model: nn.Module, selective: bool) -> None:
     """Keep each block's input alone, and compute the block again when backward comes to it (Chen et
     al. 2016).
 
@@ -231,7 +269,7 @@ def recompute_activations(model: SAGE, selective: bool) -> None:
         block.forward = recomputed(block.forward)
 
 
-def synchronise(model: SAGE, c: Parallel, last: bool) -> None:
+def synchronise(model: nn.Module, c: Parallel, last: bool) -> None:
     """Before each backward pass of a step: whether its gradients are summed over the ranks.
 
     Where they accumulate whole, only the `last` pass sends anything, at the cost of a whole
@@ -251,7 +289,7 @@ def sum_gradients(module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def gathered(model: SAGE) -> Iterator[None]:
+def gathered(model: nn.Module) -> Iterator[None]:
     """Gather all parameters on every rank, once: inside, ranks may decode different episodes, of
     different lengths. Takes the memory of the whole model in the dtype of its products.
     """
@@ -259,9 +297,17 @@ def gathered(model: SAGE) -> Iterator[None]:
     for module in modules:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
-    yield
-    for module in modules:
-        module.set_reshard_after_forward(module is not model, recurse=False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.set_reshard_after_forward(module is not model, recurse=False)
+        reshard(model)
+
+
+def reshard(model: nn.Module) -> None:
+    """Drop what is gathered: `model.parameters()` are then the shards, to be saved."""
+    for module in fsdp_modules(model):
         module.reshard()
 
 
@@ -269,24 +315,29 @@ def gathered(model: SAGE) -> Iterator[None]:
 # The parameters: which part of them is here.
 
 
+def unsharded(p: Tensor) -> Tensor:
+    """The whole of a parameter, or of its gradient, on every rank."""
+    return p.full_tensor() if isinstance(p, DTensor) else p
+
+
 def local(p: Tensor) -> Tensor:
     """The part of a parameter that lies on this rank, to read and to fill."""
     return p.detach().to_local() if isinstance(p, DTensor) else p.detach()
 
 
-def own_rows(p: Tensor) -> slice:
-    """Which rows (dimension 0) of a whole parameter lie on this rank: W stretches of equal length,
-    the last ones shorter or empty.
+def own_rows(p: Tensor) -> slice | EllipsisType:
+    """Which rows (dimension 0) of a whole parameter lie on this rank, as an index: W stretches of
+    equal length, the last ones shorter or empty; all of it, where it is not sharded.
     """
-    rows = p.shape[0]
     if not isinstance(p, DTensor):
-        return slice(0, rows)
+        return ...
+    rows = p.shape[0]
     length = -(-rows // world_size())
     return slice(min(rank() * length, rows), min((rank() + 1) * length, rows))
 
 
 @torch.no_grad()
-def initialise(model: SAGE, seed: int, only: tuple[str, ...] = ("",)) -> None:
+def initialise(model: nn.Module, seed: int, only: tuple[str, ...] = ("",)) -> None:
     """`SAGE.initialise` for any number of ranks: the same weights, each rank keeping its own rows.
 
     Each parameter is drawn whole, one at a time.

@@ -69,10 +69,12 @@ def save_checkpoint(
 ) -> Path:
     """Write checkpoint `step` of a run, then delete all but the last `keep`. Returns its folder.
 
-    Under torchrun it is written in the background, until `finish_saving`. `loader` is where the data stands. `heads` (a value head, or meta-cognitive heads) lie beside
-    the decoder in heads.safetensors; `more` goes into meta.json.
+    Under torchrun it is written in the background, until `finish_saving`. `loader` is where the
+    data stands. `heads` (a value head, or meta-cognitive heads) lie beside the decoder in
+    heads.safetensors; `more` goes into meta.json.
     """
     finish_saving()
+    parallel.reshard(model)
     folder = Path(folder)
     versions = dict(
         python=platform.python_version(),

@@ -5,12 +5,15 @@ import signal
 import threading
 import time
 
+from parallel import any_rank
+
 
 @contextlib.contextmanager
 def stop_requested():
     """Turn Ctrl-C and SIGTERM into a question: yields a function that says whether one came.
 
-    A second Ctrl-C ends at once.
+    All ranks must ask together, and get the same answer: whether one came to some of them. A second
+    Ctrl-C ends at once.
     """
     came = []
 
@@ -21,7 +24,7 @@ def stop_requested():
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: any_rank(bool(came))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

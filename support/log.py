@@ -6,17 +6,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+import parallel
 from support import provenance
 
 
 class Log:
-    """A run's log: one line on the terminal in fixed columns, and the same numbers in log.jsonl."""
+    """A run's log: one line on the terminal in fixed columns, and the same numbers in log.jsonl;
+    of the first rank alone.
+    """
 
     def __init__(self, folder: str | Path, total: int, first: int = 0):
         self.path = Path(folder) / "log.jsonl"
         self.total = total  # steps
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if first == 0:
+        if parallel.rank() > 0:
+            pass
+        elif first == 0:
             self.path.write_text("")
         else:  # resumed: drop what a killed run logged past its last checkpoint
             records = read_log(folder) if self.path.exists() else []
@@ -27,7 +32,7 @@ class Log:
             initial=first,
             unit="step",
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not sys.stderr.isatty() or parallel.rank() > 0,
         )
 
     def say(self, text: str) -> None:
@@ -61,6 +66,8 @@ class Log:
         )
 
     def write(self, **numbers: float) -> None:
+        if parallel.rank() > 0:
+            return
         with open(self.path, "a") as file:
             file.write(json.dumps(numbers) + "\n")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+import parallel
 from config import UserError
 from fast.compiling import compile_training
 
@@ -40,8 +41,8 @@ def set_arithmetic(device: str) -> None:
 
 
 def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:
-    """The machine's measured matrix-product rate in FLOP/s: the best of many size × size products
-    (4 × larger on a GPU).
+    """The measured matrix-product rate of one device, in FLOP/s: the best of many size × size
+    products (4 × larger on a GPU).
     """
     on_gpu = device.startswith("cuda")
     if on_gpu:
@@ -54,8 +55,7 @@ def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024, seconds: floa
     while time.perf_counter() < end:
         start = time.perf_counter()
         a @ b
-        if on_gpu:
-            torch.cuda.synchronize()
+        wait_for(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
 
@@ -71,7 +71,7 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
         return getattr(torch, name)
     bfloat16 = matmul_peak(device, torch.bfloat16, size=256, seconds=0.1)
     float32 = matmul_peak(device, torch.float32, size=256, seconds=0.1)
-    return torch.bfloat16 if bfloat16 > float32 else torch.float32
+    return parallel.from_first(torch.bfloat16 if bfloat16 > float32 else torch.float32)
 
 
 def can_compile(device: str) -> bool:
@@ -87,11 +87,26 @@ def can_compile(device: str) -> bool:
         return False
 
 
-def compiled(function: Callable, setting: str, steps: int, device: str) -> Callable:
-    """The function under torch.compile, if the setting says so; "auto" compiles where that works
-    and there are ≥ 500 steps to repay it.
+def should_compile(setting: str, steps: int, device: str) -> bool:
+    """Whether training compiles: "auto" does where that works and there are ≥ 500 steps to repay
+    it.
     """
-    if setting == "off" or setting == "auto" and (steps < 500 or not can_compile(device)):
+    if setting == "auto":
+        return steps >= 500 and parallel.from_first(can_compile(device))
+    return setting == "on"
+
+
+def compiled(function: Callable, setting: str, steps: int, device: str) -> Callable:
+    """A step's losses under torch.compile, if training compiles; under torchrun the blocks are
+    compiled instead, each by itself (`parallel.spread`).
+    """
+    if parallel.is_sharded() or not should_compile(setting, steps, device):
         return function
     print("compiling, up to a minute the first time on a machine", flush=True)
     return compile_training(function)
+
+
+def wait_for(device: str) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()

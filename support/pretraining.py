@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from support import settings
+import parallel
+from support import machine, settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
@@ -90,7 +91,7 @@ def is_complete(config: Config, last: Path, step: int) -> bool:
     return True
 
 
-def steps_that_fit(config: Config, model: SAGE, losses: Callable, began: float) -> int:
+def steps_that_fit(config: Config, model: SAGE, losses: Callable, device: str, began: float) -> int:
     """How many of the planned steps this machine takes until `train.minutes` after `began`.
 
     Two steps on blank tokens, the second timed; they leave no trace. `losses` are
@@ -98,16 +99,17 @@ def steps_that_fit(config: Config, model: SAGE, losses: Callable, began: float) 
     """
     c = config.train
     shape = (c.batch, config.data.sequence + 1)
-    tokens = torch.zeros(shape, dtype=torch.int64, device=model.unembedding.device)
+    tokens = torch.zeros(shape, dtype=torch.int64, device=device)
     for _ in range(2):
         start = time.perf_counter()
         sum(losses(tokens, tokens.to(torch.uint8))).backward()
-        model.norm.weight.grad.sum().item()  # waits for a GPU
+        machine.wait_for(device)
         # and a share for the optimiser, validation and the end
-        seconds = (time.perf_counter() - start) * c.accumulation * 1.15
+        passes = c.accumulation // parallel.world_size()
+        seconds = (time.perf_counter() - start) * passes * 1.15
     model.zero_grad(set_to_none=True)
     left = c.minutes * 60 - (time.perf_counter() - began)
-    steps = max(1, min(c.steps, int(left / seconds)))
+    steps = parallel.from_first(max(1, min(c.steps, int(left / seconds))))
     if steps < c.steps:
         print(
             f"this machine takes {seconds * 1e3:.0f} ms per step: {steps} steps instead of "
@@ -129,9 +131,12 @@ def introduce(
     c, shape, sequence = config.train, config.model, config.data.sequence
     step_tokens = c.batch * c.accumulation * sequence
     tokens = c.steps * step_tokens
+    where = model.unembedding.device.type
+    if parallel.is_sharded():
+        where = f"{parallel.world_size()} ranks ({parallel.device_type()})"
     log.say(
         f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {shape.layers} layers "
-        f"× {shape.width} wide, {shape.embedding} embedding, on {model.unembedding.device}, "
+        f"× {shape.width} wide, {shape.embedding} embedding, on {where}, "
         f"{'compiled' if c.compile == 'on' else 'not compiled'}"
     )
     log.say(

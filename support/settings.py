@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 import tyro
 
 import config as sections
+import parallel
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
@@ -254,6 +255,8 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
         config.data.tokenizer = absolute(config.data.tokenizer)
     if config.train.start:
         config.train.start = absolute(config.train.start)
+    if parallel.restarts():
+        config.resume = True
     return replace(config, out=str(ROOT / config.out))
 
 
@@ -272,7 +275,8 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+        says = parallel.is_first_to_say(str(error))
+        raise SystemExit(f"error: {error}" if says else 1) from None
     except KeyboardInterrupt:
         print(file=sys.stderr)
         raise SystemExit(130) from None

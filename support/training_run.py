@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -24,6 +25,7 @@ import support.openmp  # before torch
 import torch
 from torch import Tensor, nn
 
+import parallel
 from support import checkpoint
 from support.weights import Spread, allocate_model
 from support.qwen import is_qwen, load_qwen
@@ -54,9 +56,9 @@ def open_model(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
-    *,
     spread: Spread | None = None,
 ) -> SAGE:
     """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
@@ -86,10 +88,12 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
 
 def claim_folder(folder: str | Path) -> Path | None:
     """Make this process the only writer of a run's folder; the run's last checkpoint, if any."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    provenance.claim(folder)
+    with parallel.together():
+        if parallel.rank() == 0:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            provenance.claim(folder)
     done = checkpoint.checkpoints(folder)
-    return done[-1] if done else None
+    return parallel.from_first(done[-1] if done else None)
 
 
 def refuse_to_overwrite(folder: str | Path, step: int, steps: int) -> None:
@@ -113,8 +117,13 @@ def apply_gradients(
     step. Returns the norm of the first one that has a gradient, before clipping. Raises UserError
     for a gradient that is not finite, before anything was changed.
     """
-    groups = [[p for p in module.parameters() if p.grad is not None] for module in modules]
+    groups = []
+    for module in modules:
+        if not parallel.fsdp_modules(module):
+            parallel.sum_gradients(module)
+        groups.append([p for p in module.parameters() if p.grad is not None])
     norms = [torch.nn.utils.clip_grad_norm_(group, c.clip) for group in groups if group]
+    norms = [parallel.unsharded(norm) for norm in norms]
     for norm in norms:
         if not norm.isfinite():
             kept = checkpoint.checkpoints(folder)
@@ -285,8 +294,13 @@ class TrainingRun:
             # measured when the stage began; another one would not be the same run
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
+        compiles = machine.should_compile(section.compile, steps, self.device)
+        self.spread = partial(
+            parallel.spread, c=config.parallel, dtype=dtype, compile_blocks=compiles
+        )
         if last:
-            self.model = allocate_model(stored.model, torch.float32, self.device)
+            home = parallel.home_of_shards(config.parallel, self.device)
+            self.model = allocate_model(stored.model, torch.float32, home, self.spread)
         else:
             self.model = self.another(self.source)
         config.model = self.model.config
@@ -299,7 +313,7 @@ class TrainingRun:
         if last:
             checkpoint.load_checkpoint(last, self.model, self.optimizers, self.heads)
 
-        self.peak = machine.matmul_peak(self.device, dtype)
+        self.peak = machine.matmul_peak(self.device, dtype) * parallel.world_size()
         self.log = Log(self.folder, steps, self.first)
         self.announce(notes)
 
@@ -320,7 +334,14 @@ class TrainingRun:
     def another(self, folder: str | Path) -> SAGE:
         """A folder's model on this stage's device; Qwen's weights get this stage's window."""
         shape = self.config.model
-        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
+        return open_model(
+            folder,
+            torch.float32,
+            parallel.home_of_shards(self.config.parallel, self.device),
+            window=shape.window,
+            stride=shape.landmark_stride,
+            spread=self.spread,
+        )
 
     # -- what the run is made from
 
