@@ -110,7 +110,7 @@ class Row:
 
 def next_logits(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
     """Logits (B, V) after one more token per row: tokens and positions (B, 1). This is compiled."""
-    return model(tokens, state=state, positions=positions)[:, -1]
+    return model.logits(model.hidden(tokens, state=state, positions=positions)[:, -1])
 
 
 def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,12 @@ def start() -> None:
     check_versions(gather(torch.__version__))
 
 
+def stop() -> None:
+    """Leave the other ranks, at the end of a script."""
+    if is_sharded():
+        dist.destroy_process_group()
+
+
 def check_versions(found: list[str]) -> None:
     """Raise UserError where the ranks' versions of torch differ."""
     if len(set(found)) > 1:
@@ -210,6 +216,8 @@ def spread(
     for block in model.blocks:
         fully_shard(block, **options)
     fully_shard(model, reshard_after_forward=False, **options)
+    # hidden is the forward pass of all our code; the model's own, which calls it, would be a second
+    # one around it, at whose end the root's parameters are dropped
     register_fsdp_forward_method(model, "hidden")
     for module in fsdp_modules(model):
         module.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the global count

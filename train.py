@@ -36,6 +36,7 @@ from support import pretraining
 from support import machine
 from support.interrupts import stop_requested
 from support.log import Log
+from support.profiling import StepTrace
 from support.tokenizer_folder import load_tokenizer
 from config import UserError
 from generate import generate
@@ -201,8 +202,9 @@ def main() -> None:
             c.steps = pretraining.steps_that_fit(config, model, losses, device, began)
 
     # -- what will happen
-    peak = machine.matmul_peak(device, dtype) * ranks
-    log = Log(config.out, c.steps, first)
+    peak = machine.Peak.of(device, dtype)
+    log = Log(config.out, c.steps, first, tensorboard=config.tensorboard)
+    trace = StepTrace(config.profile, log)
     pretraining.introduce(log, config, model, train_file, held_out, peak=peak)
     if last:
         for name in checkpoint.unknown_settings(meta):
@@ -231,12 +233,13 @@ def main() -> None:
     size = dict(sequence=config.data.sequence, batch=c.batch)
     step_tokens = c.batch * c.accumulation * config.data.sequence
     step_flops = step_tokens * flops_per_token(config.model, config.data.sequence)
-    meter = Meter(first)
+    meter = Meter(first, peak)
     with stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
             scale = warmup_stable_decay(c, step, c.steps)
             set_rates(optimizers, scale)
-            mine = parallel.share([loader.next() for _ in range(c.accumulation)])
+            with meter.waiting():
+                mine = parallel.share([loader.next() for _ in range(c.accumulation)])
             figures = torch.zeros(2, device=device)  # loss and gate of the whole step
             for tokens, kinds in mine:  # (B, T + 1)
                 with autocast:
@@ -252,9 +255,10 @@ def main() -> None:
             meter.add(norm=norm)
             meter.count(step_tokens, step_flops)
             log.bar.update()
+            trace.step()
 
             if step % c.log_every == 0 or step == c.steps:
-                meter.log_line(log, step, peak, **meter.means(), lr=c.learning_rate * scale)
+                meter.log_line(log, step, **meter.means(), lr=c.learning_rate * scale)
             if stopping():
                 leave(log, step, save(step))
             if step == c.steps:
@@ -275,11 +279,12 @@ def main() -> None:
                     save(step)
 
     # -- the end
+    checkpoint.finish_saving()
     with autocast:
         bits = bits_per_byte(model, held_out, token_bytes, device, **size)
     minutes = (time.perf_counter() - began) / 60
     log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
-    log.bar.close()
+    log.close()
     print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
     pretraining.conclude(config, bits, len(held_out.tokens), minutes)
 

@@ -360,6 +360,11 @@ class Config:
 
     out: str = "out/toy/base"  # the run's folder; the stages after it lie beside it
     resume: bool = False  # go on from the last checkpoint in `out`
+    # also write the log's figures for TensorBoard, into the run's folder
+    tensorboard: bool = False
+    # steps to trace with torch.profiler, as first:count, the first one of this process being 1;
+    # empty: none
+    profile: str = ""
     # of train.py: say what the run would take on `plan.ranks` GPUs, and train nothing
     dry_run: bool = False
     stage: str = ""  # of distill.py: distill or reflect; of rl.py: dpo or ppo; empty: all

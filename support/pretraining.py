@@ -15,6 +15,7 @@ from support import machine, settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
+from support import machine
 from support.token_files import TokenFile
 from support import provenance
 from support.log import Log, draw_curve, read_log
@@ -125,9 +126,9 @@ def introduce(
     train_file: TokenFile,
     held_out: TokenFile,
     *,
-    peak: float,
+    peak: machine.Peak,
 ) -> None:
-    """The first lines of the log: model, data, batch and cost; `peak` is in FLOP/s."""
+    """The first lines of the log: model, data, batch and cost."""
     c, shape, sequence = config.train, config.model, config.data.sequence
     step_tokens = c.batch * c.accumulation * sequence
     tokens = c.steps * step_tokens
@@ -148,14 +149,13 @@ def introduce(
         f"{step_tokens:,} tokens per step; {c.steps:,} steps = {tokens / 1e6:.1f}M tokens = "
         f"{tokens / len(train_file.tokens):.1f} epochs"
     )
-    log.say(
-        f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; this machine's "
-        f"measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s"
-    )
+    log.say(f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; {peak}")
 
 
 def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) -> None:
     """The last lines: the result over all held-out `tokens`, where everything is, what is next."""
+    if parallel.rank() > 0:
+        return
     run = os.path.relpath(config.out, settings.ROOT)
     title = f"{run}: {bits_per_byte:.3f} bits per byte held out"
     flag = "" if run == Config().out else f" --run {run}"

@@ -7,6 +7,7 @@ A misspelt or ill-typed setting is an error that names the nearest one.
 """
 
 import difflib
+import importlib.util
 import re
 import sys
 import traceback
@@ -24,6 +25,7 @@ import parallel
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
+TRACE_WINDOW = re.compile(r"([2-9]|[1-9]\d+):[1-9]\d*")  # of --profile
 COUNTERFACTUALS = ["error", "empty", "expected"]  # what think.py can imagine of a tool's result
 
 
@@ -109,6 +111,14 @@ def _contradiction(s) -> str:
                         f"think.counterfactuals names {kind!r}; wanted some of "
                         f"{', '.join(COUNTERFACTUALS)}, with commas"
                     )
+        case Config() if s.profile and not TRACE_WINDOW.fullmatch(s.profile):
+            return (
+                f"profile is {s.profile!r}; wanted first:count, such as 10:3 for this process's "
+                "steps 10 to 12; the first is at least 2, since the profiler warms up in the one "
+                "before"
+            )
+        case Config() if s.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            return "--tensorboard needs its package; pip install -e '.[tensorboard]'"
         case Config() if s.data.sequence > s.model.context:
             return (
                 f"data.sequence {s.data.sequence} is over model.context {s.model.context}; "
@@ -274,6 +284,7 @@ def run_script(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        parallel.stop()
     except UserError as error:
         says = parallel.is_first_to_say(str(error))
         raise SystemExit(f"error: {error}" if says else 1) from None
