@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +29,7 @@ from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
 from support import checkpoint
-from support.export import save_qwen
-from support.qwen import load_qwen
+from support.qwen import load_qwen, save_qwen
 from support.sharded import finish_saving
 from support.weights import allocate_model
 
@@ -78,7 +78,7 @@ def load_folders(folders: list[str]) -> bool:
 
 def begin() -> bool:
     for tied in (False, True):
-        config = Model(**{**vars(SHAPE), "tied": tied})
+        config = replace(SHAPE, tied=tied)
         model = allocate_model(config, torch.float32, "cpu", spread)
         parallel.initialise(model, seed=3)
         same_rows(model, SAGE(config, seed=3))
@@ -89,6 +89,23 @@ def load_mine(folder: str) -> bool:
     """Each rank a folder of its own, as if the machines' disks differed."""
     load_qwen(Path(folder) / str(parallel.rank()), spread=spread)
     return True
+
+
+def resident(key: str) -> int:
+    """Bytes of this process, by their name in /proc."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{key}:\s+(\d+)", status)[1]) * 1024
+
+
+def memory_to_load(folder: str) -> int:
+    """Bytes that loading adds at its peak."""
+    load_qwen(f"{folder}/small", spread=spread)  # what is imported on the way is not the model's
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM, the peak, back
+    model = load_qwen(f"{folder}/large", spread=spread)
+    peak = resident("VmHWM")
+    assert model.dense
+    return peak - before
 
 
 class Halving(torch.optim.Optimizer):
@@ -277,7 +294,7 @@ def test_ranks_read_their_rows_of_qwens_folders(tmp_path, ranks):
     folders = []
     for number, (tied, own) in enumerate([(True, True), (False, True), (True, False)]):
         folder = tmp_path / str(number)
-        shape = Model(**{**vars(SHAPE), "tied": tied, "previous_token": own})
+        shape = replace(SHAPE, tied=tied, previous_token=own)
         save_qwen(SAGE(shape, seed=5), folder, shard_bytes=10_000)
         if not own:
             (folder / "sage.safetensors").unlink()
@@ -285,6 +302,19 @@ def test_ranks_read_their_rows_of_qwens_folders(tmp_path, ranks):
         folders.append(str(folder))
     for world in (1, 2, 4):
         assert all(ranks.run(world, run("load_folders"), folders))
+
+
+def test_ranks_take_memory_for_their_rows_alone(tmp_path, ranks):
+    large = replace(SHAPE, vocab_size=2048, width=512, layers=8, heads=8, head_dim=64)
+    large.feed_forward = 2048
+    for name, shape in (("small", SHAPE), ("large", large)):
+        save_qwen(SAGE(shape, seed=5), tmp_path / name, shard_bytes=35_000_000)
+        (tmp_path / name / "sage.safetensors").unlink()
+    shards = list((tmp_path / "large").glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in shards)
+    assert len(shards) == 4 and size > 120_000_000
+    peaks = ranks.run(2, run("memory_to_load"), str(tmp_path))
+    assert all(0.45 < peak / size <= 0.6 for peak in peaks), [peak / size for peak in peaks]
 
 
 def test_any_number_of_ranks_begins_with_the_same_weights(ranks):
@@ -342,6 +372,12 @@ def test_runs_are_read_whole_or_by_rows(tmp_path, ranks, straight):
     (again / "checkpoint-0000006" / "model" / "__1_0.distcp").rename(again / "elsewhere")
     with pytest.raises(UserError, match="__1_0.distcp is missing; put them back, or delete"):
         checkpoint.weights_identity(again)
+    meta = again / "checkpoint-0000006" / "meta.json"
+    (again / "elsewhere").rename(again / "checkpoint-0000006" / "model" / "__1_0.distcp")
+    meta.write_text(meta.read_text().replace('"feed_forward": 37', '"feed_forward": 38'))
+    with pytest.raises(UserError, match="do not fit its config: wrong shape") as caught:
+        checkpoint.load_run(again)
+    assert str(caught.value).count("wanted") == 2 * 3  # gate, up and down of both layers
     for where in (out, straight):
         save_qwen(checkpoint.load_run(where)[0], tmp_path / where.parent.name, shard_bytes=10_000)
     files = [path.name for path in (tmp_path / tmp_path.name).iterdir()]
