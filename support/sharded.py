@@ -4,9 +4,9 @@ any number of ranks wrote.
     checkpoint-0000500/model/.metadata         which rows of which tensor are where
     checkpoint-0000500/model/__0_0.distcp      rank 0's rows, __1_0.distcp rank 1's, …
 
-The format is that of torch.distributed.checkpoint (DCP), whose index is a pickle: read only what you
-trust. A folder of shards stands for the file of the same name that one process writes: model/ for
-model.safetensors.
+The format is that of torch.distributed.checkpoint (DCP). Its index is a pickle: read only runs that
+you trust. A folder of shards stands for the file of the same name that one process writes: model/
+for model.safetensors.
 """
 
 import functools

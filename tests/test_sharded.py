@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 import zlib
 from dataclasses import replace
 from functools import partial
@@ -54,7 +55,7 @@ def spread(model: SAGE) -> SAGE:
 
 
 def same_rows(model: SAGE, whole: SAGE) -> bool:
-    """Whether each parameter here is this rank's rows of the whole one, and it is really sharded."""
+    """Whether each parameter here is this rank's rows of the whole one, and really sharded."""
     for (name, p), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
         assert isinstance(p, DTensor) and p.shape == expected.shape, name
         assert torch.equal(parallel.local(p), expected[parallel.own_rows(p)]), name
@@ -109,7 +110,7 @@ def memory_to_load(folder: str) -> int:
 
 
 class Halving(torch.optim.Optimizer):
-    """Momentum ½; keeps what AdamW keeps: a count of steps, and tensors of the parameter's shape."""
+    """Momentum ½; keeps what AdamW keeps: a count of steps, tensors of the parameter's shape."""
 
     def __init__(self, parameters):
         super().__init__(parameters, {})
@@ -236,6 +237,25 @@ def state_of_optimizers(out: str, begins: bool) -> dict:
     return hashes
 
 
+def save_slowly(out: str) -> list:
+    """Saves while the disk is stuck: what is there when saving has returned, and in the end."""
+    go_on = threading.Event()
+    write = checkpoint.write_shards
+
+    def wait_and_write(*arguments) -> None:
+        go_on.wait()
+        write(*arguments)
+
+    checkpoint.write_shards = wait_and_write
+    model, heads, optimizers, _ = learner(out)
+    checkpoint.save_checkpoint(out, Config(model=SHAPE, out=out), model, optimizers, 1, heads=heads)
+    during = [path.name for path in Path(out).iterdir()], checkpoint.checkpoints(out)
+    parallel.gather(None)  # the ranks talk while they write
+    go_on.set()
+    finish_saving()
+    return [*during, [path.name for path in Path(out).iterdir()]]
+
+
 def compare_run(out: str, straight: str) -> dict:
     """The last checkpoint of a run, read here, against a whole model's files."""
     sharding = spread if parallel.is_sharded() else None
@@ -358,6 +378,11 @@ def test_the_state_of_torchs_optimizers_comes_back(tmp_path, ranks):
             found += ranks.run(world, run("state_of_optimizers"), out, False)
         assert len(found[0]) > 90
         assert all(hashes == found[0] for hashes in found)
+
+
+def test_a_run_goes_on_while_its_checkpoint_is_written(tmp_path, ranks):
+    for during, whole, end in ranks.run(2, run("save_slowly"), str(tmp_path / "run")):
+        assert during == ["checkpoint-0000001.tmp"] and not whole and end == ["checkpoint-0000001"]
 
 
 def test_runs_are_read_whole_or_by_rows(tmp_path, ranks, straight):
