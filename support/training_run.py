@@ -120,13 +120,13 @@ def apply_gradients(
     step. Returns the norm of the first one that has a gradient, before clipping. Raises UserError
     for a gradient that is not finite, before anything was changed.
     """
-    groups = []
+    norms = []
     for module in modules:
-        if not parallel.fsdp_modules(module):
-            parallel.sum_gradients(module)
-        groups.append([p for p in module.parameters() if p.grad is not None])
-    norms = [torch.nn.utils.clip_grad_norm_(group, c.clip) for group in groups if group]
-    norms = [parallel.unsharded(norm) for norm in norms]
+        parallel.sum_gradients(module)
+        learning = [p for p in module.parameters() if p.grad is not None]
+        if learning:
+            norms.append(parallel.gradient_norm(learning))
+            torch.nn.utils.clip_grads_with_norm_(learning, c.clip, norms[-1])
     for norm in norms:
         if not norm.isfinite():
             kept = checkpoint.checkpoints(folder)
