@@ -19,6 +19,7 @@ torchrun did not start is alone: they then do nothing, but for activation checkp
 import contextlib
 import os
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -37,6 +38,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
 from config import Parallel, UserError
+from support.rendezvous import meet
 
 # --------------------------------------------------------------------------------------------------
 # The ranks: one process per device, all of them running the same script.
@@ -53,7 +55,9 @@ def start() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    timeout = timedelta(minutes=30)
+    store, number, count = meet(timeout)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
     check_versions(gather(torch.__version__))
@@ -84,7 +88,7 @@ def is_first_to_say(text: str) -> bool:
 
 def restarts() -> int:
     """How often torchrun has restarted the run (--max-restarts): it then resumes by itself."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if is_sharded() else 0
+    return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
 
 
 def is_sharded() -> bool:
@@ -105,8 +109,20 @@ def gather(value: Any) -> list:
     """Every rank's value, in the order of ranks."""
     values = [value] * world_size()
     if is_sharded():
+        began = time.perf_counter()
         dist.all_gather_object(values, value)
+        _waited.append(time.perf_counter() - began)
     return values
+
+
+_waited: list[float] = []  # seconds
+
+
+def seconds_waited() -> float:
+    """How long this rank has waited in `gather` for the others since the last call."""
+    seconds = sum(_waited)
+    _waited.clear()
+    return seconds
 
 
 def from_first(value: Any) -> Any:

@@ -211,10 +211,11 @@ class Meter:
 
     @contextlib.contextmanager
     def alone(self):
-        """Inside the block a rank works without the others, which wait where they meet next."""
+        """Inside the block a rank works without the others, but for what it gathers from them."""
+        parallel.seconds_waited()
         start = time.perf_counter()
         yield
-        self.worked_alone += time.perf_counter() - start
+        self.worked_alone += time.perf_counter() - start - parallel.seconds_waited()
 
     @contextlib.contextmanager
     def waiting(self):
