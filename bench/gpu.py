@@ -85,7 +85,7 @@ class Scale:
     attention: Model = field(default_factory=lambda: replace(SIZES["32B"], layers=1))
     lengths: tuple[int, ...] = (32_768, 131_072, 8192)  # T of the kernels
     models: dict[str, Model] = field(default_factory=lambda: SIZES)
-    # of a training step: model, sequences × tokens, and what activation checkpointing it needs
+    # of a training step: model, sequences × tokens, and the activation checkpointing it needs
     steps: tuple[tuple[str, int, int, str], ...] = (
         ("0.5B", 4, 4096, "none"),
         ("0.5B", 1, 16_384, "none"),
@@ -125,8 +125,8 @@ _TOY_RUN = (
 def toy_scale(device: str) -> Scale:
     """The same at a size that a CPU computes in seconds, the kernels in Triton's interpreter."""
     stages = {
-        "base": f"train.py --train.steps 2 --train.batch 2 --train.eval-batches 1 --data.path "
-        f"{ROOT / 'worlds'} --data.sequence 32 --train.sample-every 0",
+        "base": "train.py --train.steps 2 --train.batch 2 --train.eval-batches 1 "
+        "--data.path worlds --data.sequence 32 --train.sample-every 0",
         "distilled": "distill.py --stage distill --distill.steps 2 --distill.trajectories 8 "
         "--distill.batch 1",
         "reflected": "distill.py --stage reflect --distill.reflect-steps 1 --distill.rounds 1 "
@@ -594,7 +594,7 @@ def measure_decoding(bench: Bench, scale: Scale, size: str) -> None:
                 clocks[name] = partial(token_seconds, bench, call, scale.tokens)
         wanted = outputs.get(f"{size}, {batch} rows, transformers")
         read = bytes_per_step(model, batch, PROMPT + scale.tokens // 2)
-        for name, times in bench.in_turns(clocks).items():
+        for name, times in bench.in_turns(clocks, scale.seconds / 2).items():
             same = None if wanted is None else (outputs[name] == wanted).float().mean().item()
             more = {"tokens as transformers'": same}
             bench.figure(name, times, batch, "tokens/s", bytes_read=read, **more)
