@@ -159,13 +159,19 @@ def save_shards(
     group = saving_group()
 
     def write() -> None:
-        with placed:
-            for name, tensors in parts.items():
-                write_shards(aside_of(target) / name, tensors, group)
+        try:
+            with placed:
+                for name, tensors in parts.items():
+                    write_shards(aside_of(target) / name, tensors, group)
+                if first:
+                    write_unsharded(aside_of(target), heads, meta)
             if first:
-                write_unsharded(aside_of(target), heads, meta)
-        if first:
-            delete_all_but(keep, target.parent)
+                delete_all_but(keep, target.parent)
+        except (UserError, OSError) as error:
+            problem = error if isinstance(error, UserError) else f"cannot write {target}: {error}"
+            whole = checkpoints(target.parent)
+            last = whole[-1].name if whole else "none"
+            raise UserError(f"{problem}; the last whole checkpoint is {last}") from None
 
     in_background(write)
 

@@ -174,7 +174,7 @@ def from_file(path: str | Path) -> Config:
         for name, value in names.items()
         if not name.startswith("_") and not isinstance(value, (type, types.ModuleType))
     }
-    known = sorted({setting.name for setting in fields(Config)} - {"resume", "stage"})
+    known = sorted({setting.name for setting in fields(Config)} - {"resume", "dry_run", "stage"})
     for name in given:
         if name not in known:
             raise UserError(f"{found}: no section {name}; {nearest(name, known)}")

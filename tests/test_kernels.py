@@ -250,17 +250,15 @@ def compiled(words: list[str], packages: str | None = None) -> list[dict]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-# With document masks the two kernels that hold both sums of a 128 × 128 tile in registers go over
-# by a few under Triton 3.6: 16 instructions
-# among thousands, outside the inner loop's products. Smaller tiles without them would do half the
-# work for each load.
-SPILLS = {"window bf16 d128 packed": 16, "landmark bf16 d128 packed": 16}
+# Instructions to local memory that a configuration may have. At d = 128 the fastest measured tiles
+# spill: both gradients of 64 keys fill the registers of 4 warps. Triton 3.6 spills most.
+SPILLS = {"forward bf16 d128": 16, "landmark bf16 d128": 240, "window bf16 d128": 240}
 
 
 def check_compiled(records: list[dict]) -> None:
     for record in records:
         name = record["name"]
-        assert record["spills"] <= SPILLS.get(" ".join(name.split()[:4]), 0), record
+        assert record["spills"] <= SPILLS.get(" ".join(name.split()[:3]), 0), record
         assert record["shared"] <= 227 * 1024, record
         if "fp32" not in name:  # float32 is there for correctness; its products need no pipeline
             assert record["cp_async"] > 0, record
