@@ -58,13 +58,13 @@ import cases
 import parallel
 from attention import LandmarkCache, landmark_attention, visible
 from cases import Bench, Call, Case
-from config import Model, Parallel, Train
+from config import Config, Data, DryRun, Model, Parallel, Train
 from fast.attention import decode_op
 from fast.compiling import compile_training
 from generate import generate
 from losses import cross_entropy
 from model import SAGE, flops_per_token
-from support import result_tables
+from support import plan, result_tables
 from support.log import read_log
 from support.optimizers import make_optimizers
 from support.qwen import qwen_name
@@ -498,6 +498,23 @@ def qwen_steps(scale: Scale, shape: Model, tokens: Tensor, recompute: str) -> li
     return [Step(model, partial(qwen_loss, model), optimizers, tokens, scale.dtype)]
 
 
+def planned_memory(scale: Scale, shape: Model, batch: int, T: int, recompute: str) -> float:
+    """GiB that `train.py --dry-run` counts at the peak of this step, on fake tensors."""
+    config = Config(
+        model=shape,
+        data=Data(sequence=T),
+        train=Train(
+            batch=batch,
+            optimizer="adamw",
+            dtype=str(scale.dtype).removeprefix("torch."),
+            prose_weight=0,
+        ),
+        parallel=Parallel(activation_checkpointing=recompute),
+        plan=DryRun(ranks=1),
+    )
+    return sum(plan.trace(config).peak.values()) / 2**30
+
+
 STEP_MAKERS = {sage_steps: ["eager", "compiled"], qwen_steps: ["transformers"]}
 
 
@@ -514,6 +531,9 @@ def measure_steps(
     tokens = torch.randint(shape.vocab_size, (batch, T + 1), device=scale.device)
     torch.set_float32_matmul_precision("medium")  # as train.py sets it
     flops = batch * T * flops_per_token(shape, T)
+    planned = None
+    with bench.contestant():
+        planned = planned_memory(scale, shape, batch, T, recompute)
     for make, kinds in STEP_MAKERS.items():
         names = [f"{size}, {batch} × {T}, {kind}" for kind in kinds]
         steps = {}
@@ -526,6 +546,8 @@ def measure_steps(
                 first = bench.wall_seconds(step)  # compiles
                 peak, loss = bench.peak_memory(step)
                 also[name] = {"first call, s": first, "peak GiB": peak, "loss": float(loss)}
+                if make is sage_steps:
+                    also[name]["planned GiB"] = planned
                 clocks[name] = partial(bench.wall_seconds, step)
         for name, times in bench.in_turns(clocks).items():
             bench.figure(name, times, batch * T, "tokens/s", flops=flops, **also[name])

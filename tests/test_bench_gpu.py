@@ -79,6 +79,7 @@ def test_the_toy_run_measures_every_section(toy_run):
         records[f"steps/toy, 2 × 96, {name}"]["also"]["loss"] for name in ("eager", "transformers")
     )
     assert ours == pytest.approx(theirs, abs=0.02)  # the peer's has one prediction less
+    assert records["steps/toy, 2 × 96, compiled"]["also"]["planned GiB"] > 0
     for batch in scale.batches:
         assert records[f"decoding/toy, {batch} rows, eager"]["also"]["tokens as transformers'"] == 1
     assert "--stage distill" in records["lineage/distilled"]["command"]
