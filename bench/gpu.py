@@ -60,6 +60,7 @@ from attention import LandmarkCache, landmark_attention, visible
 from cases import Bench, Call, Case
 from config import Config, Data, DryRun, Model, Parallel, Train
 from fast.attention import decode_op
+from fast import kernels
 from fast.compiling import compile_training
 from generate import generate
 from losses import cross_entropy
@@ -84,6 +85,8 @@ class Scale:
     copied: int = 2 << 30  # bytes of the copy that gives the memory's bandwidth
     attention: Model = field(default_factory=lambda: replace(SIZES["32B"], layers=1))
     lengths: tuple[int, ...] = (32_768, 131_072, 8192)  # T of the kernels
+    tiled: tuple[tuple[str, int], ...] = (("0.5B", 16_384), ("32B", 32_768))  # shape and T
+    tiles: dict[str, tuple] = field(default_factory=lambda: TILES)
     models: dict[str, Model] = field(default_factory=lambda: SIZES)
     # of a training step: model, sequences × tokens, and the activation checkpointing it needs
     steps: tuple[tuple[str, int, int, str], ...] = (
@@ -100,6 +103,11 @@ class Scale:
     patience: float = 100.0  # seconds until a contestant's first call, which compiles, is given up
     lineage: dict[str, str] = field(default_factory=lambda: LINEAGE)
 
+
+# What is tried instead of fast/kernels.py's own: (queries, keys, warps, stages) of each kernel
+QUERY_TILES = ((64, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 3))
+KEY_TILES = ((32, 64, 4, 3), (64, 64, 4, 3), (64, 128, 8, 2), (32, 128, 8, 2))
+TILES = dict(forward=QUERY_TILES, dq=QUERY_TILES, window=KEY_TILES, landmark=KEY_TILES)
 
 # config/small.py's stages, cut short: the run's name → the command. Stage distill is long enough for
 # the agent to end its messages, without which the heads have nothing to learn from.
@@ -144,7 +152,9 @@ def toy_scale(device: str) -> Scale:
         copied=1 << 20,
         attention=replace(_TOY, layers=1, heads=2, head_dim=64, landmark_stride=16),
         lengths=(256,),
-        models={"toy": _TOY},
+        tiled=(("tile", 96),),
+        tiles=dict(forward=((16, 16, 4, 1),), window=((16, 16, 4, 1),)),
+        models={"toy": _TOY, "tile": replace(_TOY, head_dim=64, window=32, landmark_stride=16)},
         steps=(("toy", 2, 96, "selective"),),
         decoded=("toy",),
         batches=(1, 2),
@@ -403,6 +413,50 @@ def captured(call: Call) -> Call:
     with torch.cuda.graph(graph):
         call()
     return graph.replay
+
+
+def tile_name(kernel: str, tile: tuple[int, int, int, int]) -> str:
+    M, N, warps, stages = tile
+    return f"{kernel} {M}×{N}, {warps} warps, {stages} stages"
+
+
+def tiles_names(scale: Scale, size: str, T: int) -> list[str]:
+    tried = [tile_name(kernel, tile) for kernel, tiles in scale.tiles.items() for tile in tiles]
+    return [f"{size}, {T} tokens, {name}" for name in ("forward", "backward", *tried)]
+
+
+@torch.no_grad()
+def measure_tiles(bench: Bench, scale: Scale, size: str, T: int) -> None:
+    """The forward pass and the whole backward pass, with fast/kernels.py's own tiles, and with one
+    kernel's tile replaced.
+    """
+    shape = scale.models[size]
+    H, K, d = shape.heads, shape.kv_heads, shape.head_dim
+    place = dict(device=scale.device, dtype=scale.dtype)
+    q, dout = torch.randn(2, 1, H, T, d, **place)
+    k, v = torch.randn(2, 1, K, T, d, **place)
+    pattern = (shape.window, shape.landmark_stride, None)
+    out, lse = kernels.forward(q, k, v, *pattern)
+    calls = {
+        "forward": partial(kernels.forward, q, k, v, *pattern),
+        "backward": partial(kernels.backward, dout, q, k, v, out, lse, *pattern),
+    }
+    for kernel, tiles in scale.tiles.items():
+        way = "forward" if kernel == "forward" else "backward"
+        for tile in tiles:
+            changed = kernels.TILES | {(kernel, q.element_size(), d): tile}
+            calls[tile_name(kernel, tile)] = partial(calls[way], tiles=changed)
+    clocks = {}
+    for tile, call in calls.items():
+        name = f"{size}, {T} tokens, {tile}"
+        with bench.contestant(name):
+            call()
+            bench.synchronize()
+            clocks[name] = partial(bench.kernel_seconds, call)
+    pairs = H * visible_pairs(T, shape.window, shape.landmark_stride)
+    for name, times in bench.in_turns(clocks).items():
+        flops = WAYS["forward" if "tokens, forward" in name else "backward"] * d * pairs
+        bench.figure(name, times, flops / 1e12, "TFLOP/s", flops=flops)
 
 
 # Training steps
@@ -673,15 +727,17 @@ def measure_lineage(bench: Bench, stages: dict[str, str]) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-SECTIONS = ("kernels", "steps", "decoding", "lineage")
+SECTIONS = ("kernels", "steps", "decoding", "lineage", "tiles")
 
 
 def all_cases(scale: Scale) -> list[Case]:
-    """The cases by importance: the roof, then the first one of each section, the second ones, …"""
-    kernels = []
+    """The cases by importance: the roof, then the first one of each section, the second ones, …
+    and the trial of other tiles at the end.
+    """
+    attentions = []
     for T in scale.lengths:
         measure = partial(measure_kernels, scale=scale, T=T)
-        kernels.append(Case("kernels", f"{T} tokens", 45, kernel_names(T), measure))
+        attentions.append(Case("kernels", f"{T} tokens", 45, kernel_names(T), measure))
     steps = []
     for size, batch, T, recompute in scale.steps:
         what = f"{size}, {batch} × {T}"
@@ -697,8 +753,12 @@ def all_cases(scale: Scale) -> list[Case]:
     lineage = Case("lineage", "config/small.py", 100, list(scale.lineage), measure)
     measure = partial(measure_roof, scale=scale)
     roof = Case("roof", "matrix product and copy", 8, ROOF, measure)
-    ranks = zip_longest(kernels, steps, decoding, [lineage])
-    return [roof, *(case for rank in ranks for case in rank if case)]
+    ranks = zip_longest(attentions, steps, decoding, [lineage])
+    tiles = []
+    for size, T in scale.tiled:
+        measure = partial(measure_tiles, scale=scale, size=size, T=T)
+        tiles.append(Case("tiles", f"{size}, {T} tokens", 75, tiles_names(scale, size, T), measure))
+    return [roof, *(case for rank in ranks for case in rank if case), *tiles]
 
 
 def conditions(sending: Connection) -> None:
