@@ -109,8 +109,8 @@ QUERY_TILES = ((64, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 3))
 KEY_TILES = ((32, 64, 4, 3), (64, 64, 4, 3), (64, 128, 8, 2), (32, 128, 8, 2))
 TILES = dict(forward=QUERY_TILES, dq=QUERY_TILES, window=KEY_TILES, landmark=KEY_TILES)
 
-# config/small.py's stages, cut short: the run's name → the command. Stage distill is long enough for
-# the agent to end its messages, without which the heads have nothing to learn from.
+# config/small.py's stages, cut short: the run's name → the command. Stage distill is long enough
+# for the agent to end its messages, without which the heads have nothing to learn from.
 LINEAGE = {
     "base": "train.py --train.steps 60 --train.sample-every 0 --train.log-every 10",
     "distilled": "distill.py --stage distill --distill.steps 200 --distill.trajectories 8000 "

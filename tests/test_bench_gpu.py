@@ -245,7 +245,7 @@ def test_a_case_is_ended_when_the_time_is_over_with_all_that_it_started(tmp_path
 
 
 def test_what_is_ready_before_the_end_has_a_figure(tmp_path):
-    """A compiler that would take all the time that is left is given up, for the turns of the rest."""
+    """A compiler that would take all that is left of the time is given up, for the rest's turns."""
 
     def measure(bench):
         clocks = {"ready": lambda: 0.5}
