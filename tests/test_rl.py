@@ -245,6 +245,9 @@ def test_rewards_by_name():
 # The loops.
 
 
+OF_THE_MACHINE = {"ms", "tokens_per_second", "peak_share", "rollout_ms", "memory_gib", "data_wait"}
+
+
 def test_both_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage(stages=["reflected"])
     whole = run("rl.py", file, before=REWARDED)
@@ -275,7 +278,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
         {
             k: v
             for k, v in r.items()
-            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_ms")
+            if k not in OF_THE_MACHINE
         }
         for r in records
     ]
