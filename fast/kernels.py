@@ -606,7 +606,9 @@ def decode_attention(
     tiles = tiles or default_tiles(q.device)
     M, N, warps, stages = tiles["decode", q.element_size(), d]
     M = max(M, triton.next_power_of_2(H // K))
-    splits = min(triton.cdiv(512, B * K), triton.cdiv(slots, N))  # about four programs per processor
+    splits = min(
+        triton.cdiv(512, B * K), triton.cdiv(slots, N)
+    )  # about four programs per processor
     split = triton.cdiv(triton.cdiv(slots, splits), N) * N
     splits = triton.cdiv(slots, split)
     out = torch.empty(B, H, splits, d, dtype=torch.float32, device=q.device)
