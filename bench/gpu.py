@@ -196,13 +196,6 @@ def measure_roof(bench: Bench, scale: Scale) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-def visible_pairs(T: int, window: int, stride: int) -> int:
-    """Pairs of one head: the window's, and the landmarks beyond it."""
-    i = torch.arange(T)
-    beyond = torch.where(i >= window, (i - window) // stride + 1, 0)
-    return int(((i + 1).clamp(max=window) + beyond).sum())
-
-
 BLOCK = 128  # FlexAttention's, of queries and of keys
 
 
@@ -285,16 +278,10 @@ def dense(backend: SDPBackend) -> Attend:
     return attend
 
 
-def landmark(scale: Scale, **variant) -> Attend:
+def landmark(scale: Scale) -> Attend:
     """Ours, by the kernels."""
-    shape = scale.attention
-    return partial(
-        landmark_attention,
-        window=shape.window,
-        stride=shape.landmark_stride,
-        implementation="triton",
-        **variant,
-    )
+    pattern = dict(window=scale.attention.window, stride=scale.attention.landmark_stride)
+    return partial(landmark_attention, **pattern, implementation="triton")
 
 
 # name → how to make it, for a scale and T. The first one is what the others' outputs are compared
@@ -308,6 +295,12 @@ ATTENTIONS: dict[str, Callable[[Scale, int], Attend]] = {
 }
 WAYS = {"forward": 4, "backward": 10}  # flops per visible pair and dimension of a head
 DECODERS = ["landmark, launched", "landmark, CUDA graph", "SDPA (all keys)"]
+
+
+def visible_pairs(shape: Model, T: int) -> float:
+    """Pairs of a query and a key that it sees, of all heads."""
+    keys = plan.mean_visible_keys(T, shape.window, shape.landmark_stride)
+    return shape.heads * T * keys
 
 
 def kernel_names(T: int) -> list[str]:
@@ -360,7 +353,7 @@ def measure_kernels(bench: Bench, scale: Scale, T: int) -> None:
                 calls[backward]()
 
     clocks = {name: partial(bench.kernel_seconds, call) for name, call in calls.items()}
-    pairs = shape.heads * visible_pairs(T, shape.window, shape.landmark_stride)
+    pairs = visible_pairs(shape, T)
     for name, times in bench.in_turns(clocks).items():
         flops = WAYS[name.split(",")[0]] * shape.head_dim * pairs
         bench.figure(name, times, flops / 1e12, "TFLOP/s", flops=flops, **also.get(name, {}))
@@ -455,7 +448,7 @@ def measure_tiles(bench: Bench, scale: Scale, size: str, T: int) -> None:
             call()
             bench.synchronize()
             clocks[name] = partial(bench.kernel_seconds, call)
-    pairs = H * visible_pairs(T, shape.window, shape.landmark_stride)
+    pairs = visible_pairs(shape, T)
     for name, times in bench.in_turns(clocks).items():
         flops = WAYS["forward" if "tokens, forward" in name else "backward"] * d * pairs
         bench.figure(name, times, flops / 1e12, "TFLOP/s", flops=flops)
@@ -467,7 +460,7 @@ def measure_tiles(bench: Bench, scale: Scale, size: str, T: int) -> None:
 
 @contextlib.contextmanager
 def made(dtype: torch.dtype, device: str | torch.device) -> Iterator[None]:
-    """What the block makes is made so, and there."""
+    """Tensors that the block makes have this dtype and lie on this device."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -881,6 +874,8 @@ def main() -> None:
     for section in sections:
         if section not in SECTIONS:
             parser.error(f"no section {section!r}; one of {', '.join(SECTIONS)}")
+    if torch.cuda.is_initialized():
+        sys.exit("something that was imported has touched the GPU: forked processes could not")
     process, receiving = cases.in_child(conditions)
     stamp = receiving.recv()
     cases.end_group(process)
