@@ -664,11 +664,12 @@ def main() -> None:
             # -- this rank's examples, and the labels and tokens that all ranks learn from
             examples = [train[i] for i in train_order[step - 1]]
             known = sum(count_labels(row) for row in examples)
-            steps = pack_steps(parallel.share(examples), model.config)
             asked = [constraints[i] for i in constraint_order[step - 1]]
             asked_tokens = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
             asked = parallel.share(asked)
-            asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
+            with meter.waiting():
+                steps = pack_steps(parallel.share(examples), model.config)
+                asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
 
             with stage.autocast:
                 # equation 6: cross-entropy of the known labels

@@ -19,8 +19,9 @@ torchrun did not start is alone: they then do nothing, but for activation checkp
 import contextlib
 import os
 import sys
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial, wraps
 from itertools import zip_longest
@@ -37,6 +38,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
 from config import Parallel, UserError
+from support.rendezvous import meet
 
 # --------------------------------------------------------------------------------------------------
 # The ranks: one process per device, all of them running the same script.
@@ -53,7 +55,9 @@ def start() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    timeout = timedelta(minutes=30)
+    store, number, count = meet(timeout)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
     check_versions(gather(torch.__version__))
@@ -84,7 +88,7 @@ def is_first_to_say(text: str) -> bool:
 
 def restarts() -> int:
     """How often torchrun has restarted the run (--max-restarts): it then resumes by itself."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if is_sharded() else 0
+    return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
 
 
 def is_sharded() -> bool:
@@ -105,8 +109,20 @@ def gather(value: Any) -> list:
     """Every rank's value, in the order of ranks."""
     values = [value] * world_size()
     if is_sharded():
+        began = time.perf_counter()
         dist.all_gather_object(values, value)
+        _waited.append(time.perf_counter() - began)
     return values
+
+
+_waited: list[float] = []  # seconds
+
+
+def seconds_waited() -> float:
+    """How long this rank has waited in `gather` for the others since the last call."""
+    seconds = sum(_waited)
+    _waited.clear()
+    return seconds
 
 
 def from_first(value: Any) -> Any:
@@ -191,13 +207,14 @@ def spread(
     Under torchrun it is best still on the meta device, without memory: `to_empty` then gives each
     rank its own rows (`own_rows`) to fill. `dtype` is that of the products.
     """
-    if c.activation_checkpointing != "none":
-        recompute_activations(model, selective=c.activation_checkpointing == "selective")
+    for block in model.blocks:
+        block.forward = trained_forward(
+            block.forward,
+            recompute_options(c, model.config.width),
+            compiled=compile_blocks and is_sharded(),
+        )
     if not is_sharded():
         return model
-    if compile_blocks:
-        for block in model.blocks:
-            block.compile(fullgraph=True)  # in place: parameters keep their names
     options = dict(
         mesh=dist.init_device_mesh(device_type(), (world_size(),)),
         mp_policy=MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
@@ -238,13 +255,35 @@ def fsdp_modules(model: nn.Module) -> list[FSDPModule]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
-def recompute_activations(model: nn.Module, selective: bool) -> None:
-    """Keep each block's input alone, and compute the block again when backward comes to it (Chen et
-    al. 2016).
+def trained_forward(forward: Callable, options: dict | None, compiled: bool) -> Callable:
+    """A block's forward pass as it is taken in training; without gradients, as in decoding, it
+    stays what it is.
 
-    `selective`: also keep what attention and the products no wider than the residual stream gave.
-    The wide ones, of the feed-forward layer, hold most of the memory.
+    `options` are those of torch's checkpoint: backward computes the pass again (Chen et al. 2016).
     """
+    training = forward
+    if options is not None:
+        training = partial(checkpoint, forward, **options)
+    if compiled:
+        training = torch.compile(training, fullgraph=True)
+
+    @wraps(forward)
+    def chosen(*arguments, **keywords):
+        return (training if torch.is_grad_enabled() else forward)(*arguments, **keywords)
+
+    return forward if training is forward else chosen
+
+
+def recompute_options(c: Parallel, width: int) -> dict | None:
+    """What backward computes again: all of a block but its input, or, selectively, what is neither
+    attention nor a product no wider than the residual stream. The feed-forward's wide products hold
+    most of the memory.
+    """
+    if c.activation_checkpointing == "none":
+        return None
+    options = dict(use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in a block
+    if c.activation_checkpointing == "full":
+        return options
     ops = torch.ops
     products = {ops.aten.mm.default: 1, ops.aten.addmm.default: 2}  # the place of the matrix
     attention = {
@@ -256,25 +295,11 @@ def recompute_activations(model: nn.Module, selective: bool) -> None:
     }
 
     def policy(context, op, *arguments, **keywords) -> CheckpointPolicy:
-        narrow = op in products and arguments[products[op]].shape[1] <= model.config.width
+        narrow = op in products and arguments[products[op]].shape[1] <= width
         keep = narrow or op in attention
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
-    options = dict(use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in a block
-    if selective:
-        options["context_fn"] = partial(create_selective_checkpoint_contexts, policy)
-
-    def recomputed(forward):
-        @wraps(forward)
-        def with_checkpoint(*arguments, **keywords):
-            if not torch.is_grad_enabled():
-                return forward(*arguments, **keywords)
-            return checkpoint(forward, *arguments, **options, **keywords)
-
-        return with_checkpoint
-
-    for block in model.blocks:
-        block.forward = recomputed(block.forward)
+    return options | dict(context_fn=partial(create_selective_checkpoint_contexts, policy))
 
 
 def synchronise(model: nn.Module, c: Parallel, last: bool) -> None:
@@ -288,12 +313,23 @@ def synchronise(model: nn.Module, c: Parallel, last: bool) -> None:
 
 
 def sum_gradients(module: nn.Module) -> None:
-    """Sum the gradients of a module that is whole on every rank: heads beside the decoder."""
+    """Sum the gradients of parameters that are whole on every rank: heads beside the decoder."""
     for p in module.parameters():
-        if is_sharded() and p.requires_grad:
+        if is_sharded() and p.requires_grad and not isinstance(p, DTensor):
             if p.grad is None:  # a rank whose examples did not reach it
                 p.grad = torch.zeros_like(p)
             dist.all_reduce(p.grad)
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """The length of a gradient, summed in float64: in float32 it would depend on the order, and so
+    on the number of ranks, in its sixth digit. All parameters are sharded, or none is.
+    """
+    squares = [
+        torch.linalg.vector_norm(local(p.grad), dtype=torch.float64) ** 2 for p in parameters
+    ]
+    square = torch.stack(squares).sum()
+    return (total(square) if isinstance(parameters[0], DTensor) else square).sqrt().float()
 
 
 @contextlib.contextmanager

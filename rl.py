@@ -236,7 +236,8 @@ def dpo(config: Config) -> None:
             part, counts = parallel.own_part(c.batch)
             pairs = pairs[part]  # (B,) of this rank
             both = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
-            packed = pack_short(both, model.config)
+            with meter.waiting():
+                packed = pack_short(both, model.config)
             tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
             documents = packed.documents.to(device)
 

@@ -7,6 +7,7 @@
     python train.py config/toy.py --data.path ~/notes --out out/notes
     torchrun --nproc-per-node 8 train.py config/32b.py
                                               many GPUs, the same steps (parallel.py)
+    python train.py config/32b.py --dry-run   what that would take, planned without a GPU
 
 What differs from nanoGPT:
 - Muon turns the matrices' momentum into a nearly orthogonal step; AdamW updates the rest.
@@ -32,6 +33,7 @@ from support import checkpoint
 from support.qwen import load_qwen, read_qwen_config
 from support import settings
 from support.token_files import TokenFile, TokenLoader, batches_in_order, token_files
+from support import plan
 from support import pretraining
 from support import machine
 from support.interrupts import stop_requested
@@ -101,6 +103,9 @@ def main() -> None:
     parallel.start()
     config = settings.from_command_line()
     c = config.train
+    if config.dry_run:
+        plan.report(config)
+        return
     ranks = parallel.world_size()
     if c.accumulation % ranks:
         raise UserError(

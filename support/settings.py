@@ -23,6 +23,7 @@ import tyro
 import config as sections
 import parallel
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
+from support.rendezvous import end_for_another, says_that_one_is_lost
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 TRACE_WINDOW = re.compile(r"([2-9]|[1-9]\d+):[1-9]\d*")  # of --profile
@@ -280,7 +281,7 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with
-    130, `| head` quietly.
+    130, `| head` and the loss of another rank quietly.
     """
     try:
         main()
@@ -293,5 +294,9 @@ def run_script(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
+    except RuntimeError as error:
+        if not says_that_one_is_lost(error):
+            raise
+        end_for_another(error)
     except OSError as error:  # a disk that is full, a folder that may not be written
         raise SystemExit(f"error: {error}") from None

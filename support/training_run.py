@@ -120,15 +120,16 @@ def apply_gradients(
     step. Returns the norm of the first one that has a gradient, before clipping. Raises UserError
     for a gradient that is not finite, before anything was changed.
     """
-    groups = []
+    norms = []
     for module in modules:
-        if not parallel.fsdp_modules(module):
-            parallel.sum_gradients(module)
-        groups.append([p for p in module.parameters() if p.grad is not None])
-    norms = [torch.nn.utils.clip_grad_norm_(group, c.clip) for group in groups if group]
-    norms = [parallel.unsharded(norm) for norm in norms]
+        parallel.sum_gradients(module)
+        learning = [p for p in module.parameters() if p.grad is not None]
+        if learning:
+            norms.append(parallel.gradient_norm(learning))
+            torch.nn.utils.clip_grads_with_norm_(learning, c.clip, norms[-1])
     for norm in norms:
         if not norm.isfinite():
+            checkpoint.finish_saving()
             kept = checkpoint.checkpoints(folder)
             intact = (
                 f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
@@ -210,10 +211,11 @@ class Meter:
 
     @contextlib.contextmanager
     def alone(self):
-        """Inside the block a rank works without the others, which wait where they meet next."""
+        """Inside the block a rank works without the others, but for what it gathers from them."""
+        parallel.seconds_waited()
         start = time.perf_counter()
         yield
-        self.worked_alone += time.perf_counter() - start
+        self.worked_alone += time.perf_counter() - start - parallel.seconds_waited()
 
     @contextlib.contextmanager
     def waiting(self):

@@ -22,9 +22,9 @@ STEP_FIGURES = {  # of each stage, those that one step alone decides
     **dict.fromkeys(PRETRAINING, ("loss", "gate", "norm")),
     "distilled": ("loss", "norm"),
     "reflected": ("loss", "norm"),
-    "safe": ("loss", "dpo", "nll", "replay", "accuracy", "norm"),
-    "sage": ("reward", "replay", "clip_fraction", "norm"),
-    "group": ("reward", "clip_fraction", "norm"),
+    "safe": ("loss", "accuracy", "norm"),
+    "sage": ("reward", "replay", "norm"),
+    "group": ("reward", "norm"),
     "thinking": ("loss", "inverse", "norm"),
 }
 WITH_FOUR = ["plain", "untied", "distilled", "safe", "sage"]
