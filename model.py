@@ -141,16 +141,12 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.layer = layer  # whose keys and values in the cache are its own
+        self.stride = config.strides[layer]  # one landmark every so many tokens
         self.q = nn.Linear(config.width, config.heads * config.head_dim)
         self.k = nn.Linear(config.width, config.kv_heads * config.head_dim)
         self.v = nn.Linear(config.width, config.kv_heads * config.head_dim)
         self.o = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
         self.smear = nn.Parameter(torch.zeros(config.kv_heads)) if config.previous_token else None
-
-    @property
-    def stride(self) -> int:
-        """One landmark every so many tokens, in this layer."""
-        return self.config.strides[self.layer]
 
     def forward(
         self,

@@ -10,19 +10,22 @@ and each rank keeps its own part of the sum.
 A step is the same whatever the number of ranks W: its examples are shared out (`share`), the loss
 is a sum over a rank's own tokens divided by the count over all, and gradients are added.
 
-A script's loop shows five calls: `share` or `in_turns` of its data, `synchronise` before each
-backward pass, `total` of a figure, and `gathered` around decoding. A process that torchrun did not
-start is alone: all of them then do nothing, but for activation checkpointing, which `spread` gives
-to one device as well.
+A script's loop shows a few calls: `share`, `own_part` or `in_turns` of its data, `synchronise`
+before each backward pass, `total` of a figure, and `gathered` around decoding. A process that
+torchrun did not start is alone: they then do nothing, but for activation checkpointing, which
+`spread` gives to one device as well.
 """
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial, wraps
 from itertools import zip_longest
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -35,7 +38,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
 from config import Parallel, UserError
-from model import SAGE
+from support.rendezvous import meet
 
 # --------------------------------------------------------------------------------------------------
 # The ranks: one process per device, all of them running the same script.
@@ -52,18 +55,40 @@ def start() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    timeout = timedelta(minutes=30)
+    store, number, count = meet(timeout)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
-    refuse_different(torch.__version__, "torch")
+    check_versions(gather(torch.__version__))
 
 
-def refuse_different(mine: Any, what: str) -> None:
-    """Raise UserError where the ranks have different values of something."""
-    found = gather(mine)
+def stop() -> None:
+    """Leave the other ranks, at the end of a script."""
+    if is_sharded():
+        dist.destroy_process_group()
+
+
+def check_versions(found: list[str]) -> None:
+    """Raise UserError where the ranks' versions of torch differ."""
     if len(set(found)) > 1:
-        listed = ", ".join(f"rank {number} has {value}" for number, value in enumerate(found))
-        raise UserError(f"the ranks have different {what}: {listed}; make them the same")
+        listed = ", ".join(f"rank {number} has {version}" for number, version in enumerate(found))
+        raise UserError(
+            f"the ranks run different versions of torch ({listed}); install one of them everywhere"
+        )
+
+
+def is_first_to_say(text: str) -> bool:
+    """Whether no other rank has said this before: what all ranks find is said once."""
+    if not is_sharded():
+        return True
+    store = dist.distributed_c10d._get_default_store()
+    return store.add(f"said {zlib.crc32(text.encode())}", 1) == 1
+
+
+def restarts() -> int:
+    """How often torchrun has restarted the run (--max-restarts): it then resumes by itself."""
+    return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
 
 
 def is_sharded() -> bool:
@@ -84,8 +109,20 @@ def gather(value: Any) -> list:
     """Every rank's value, in the order of ranks."""
     values = [value] * world_size()
     if is_sharded():
+        began = time.perf_counter()
         dist.all_gather_object(values, value)
+        _waited.append(time.perf_counter() - began)
     return values
+
+
+_waited: list[float] = []  # seconds
+
+
+def seconds_waited() -> float:
+    """How long this rank has waited in `gather` for the others since the last call."""
+    seconds = sum(_waited)
+    _waited.clear()
+    return seconds
 
 
 def from_first(value: Any) -> Any:
@@ -131,6 +168,24 @@ def share(items: Sequence) -> Sequence:
     return items[rank() :: world_size()]
 
 
+def collect(mine: Iterable) -> list:
+    """The results of all the work that was shared out, in the order before `share` or `in_turns`;
+    on every rank.
+    """
+    missing = object()
+    turns = zip_longest(*gather(list(mine)), fillvalue=missing)
+    return [item for turn in turns for item in turn if item is not missing]
+
+
+def own_part(rows: int) -> tuple[slice, bool]:
+    """This rank's stretch of the rows of a batch, and whether it counts: where there are fewer rows
+    than ranks, some ranks read what others read already, since all must make the same passes.
+    """
+    length = -(-rows // world_size())
+    first = rank() * length
+    return (slice(first, first + length), True) if first < rows else (slice(0, length), False)
+
+
 def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
     """This rank's part of some work, where each item is a forward pass: all ranks must make equally
     many, so where the last items are fewer than ranks, the others get one that does not count.
@@ -145,20 +200,21 @@ def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
 
 
 def spread(
-    model: SAGE, c: Parallel, dtype: torch.dtype = torch.float32, compile_blocks: bool = False
-) -> SAGE:
-    """Prepare a model for training on this rank's device, or on all of them; returns it.
+    model: nn.Module, c: Parallel, dtype: torch.dtype = torch.float32, compile_blocks: bool = False
+) -> nn.Module:
+    """Prepare a SAGE for training on this rank's device, or on all of them; returns it.
 
     Under torchrun it is best still on the meta device, without memory: `to_empty` then gives each
     rank its own rows (`own_rows`) to fill. `dtype` is that of the products.
     """
-    if c.activation_checkpointing != "none":
-        recompute_activations(model, selective=c.activation_checkpointing == "selective")
+    for block in model.blocks:
+        block.forward = trained_forward(
+            block.forward,
+            recompute_options(c, model.config.width),
+            compiled=compile_blocks and is_sharded(),
+        )
     if not is_sharded():
         return model
-    if compile_blocks:
-        for block in model.blocks:
-            block.compile(fullgraph=True)  # in place: parameters keep their names
     options = dict(
         mesh=dist.init_device_mesh(device_type(), (world_size(),)),
         mp_policy=MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
@@ -177,6 +233,8 @@ def spread(
     for block in model.blocks:
         fully_shard(block, **options)
     fully_shard(model, reshard_after_forward=False, **options)
+    # hidden is the forward pass of all our code; the model's own, which calls it, would be a second
+    # one around it, at whose end the root's parameters are dropped
     register_fsdp_forward_method(model, "hidden")
     for module in fsdp_modules(model):
         module.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the global count
@@ -188,17 +246,44 @@ def device_type() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def home_of_shards(c: Parallel, device: str) -> str:
+    """Where the parameters of a model that computes on `device` are allocated."""
+    return "cpu" if c.offload and is_sharded() else device
+
+
 def fsdp_modules(model: nn.Module) -> list[FSDPModule]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
-def recompute_activations(model: SAGE, selective: bool) -> None:
-    """Keep each block's input alone, and compute the block again when backward comes to it (Chen et
-    al. 2016).
+def trained_forward(forward: Callable, options: dict | None, compiled: bool) -> Callable:
+    """A block's forward pass as it is taken in training; without gradients, as in decoding, it
+    stays what it is.
 
-    `selective`: also keep what attention and the products no wider than the residual stream gave.
-    The wide ones, of the feed-forward layer, hold most of the memory.
+    `options` are those of torch's checkpoint: backward computes the pass again (Chen et al. 2016).
     """
+    training = forward
+    if options is not None:
+        training = partial(checkpoint, forward, **options)
+    if compiled:
+        training = torch.compile(training, fullgraph=True)
+
+    @wraps(forward)
+    def chosen(*arguments, **keywords):
+        return (training if torch.is_grad_enabled() else forward)(*arguments, **keywords)
+
+    return forward if training is forward else chosen
+
+
+def recompute_options(c: Parallel, width: int) -> dict | None:
+    """What backward computes again: all of a block but its input, or, selectively, what is neither
+    attention nor a product no wider than the residual stream. The feed-forward's wide products hold
+    most of the memory.
+    """
+    if c.activation_checkpointing == "none":
+        return None
+    options = dict(use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in a block
+    if c.activation_checkpointing == "full":
+        return options
     ops = torch.ops
     products = {ops.aten.mm.default: 1, ops.aten.addmm.default: 2}  # the place of the matrix
     attention = {
@@ -210,28 +295,14 @@ def recompute_activations(model: SAGE, selective: bool) -> None:
     }
 
     def policy(context, op, *arguments, **keywords) -> CheckpointPolicy:
-        narrow = op in products and arguments[products[op]].shape[1] <= model.config.width
+        narrow = op in products and arguments[products[op]].shape[1] <= width
         keep = narrow or op in attention
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
-    options = dict(use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in a block
-    if selective:
-        options["context_fn"] = partial(create_selective_checkpoint_contexts, policy)
-
-    def recomputed(forward):
-        @wraps(forward)
-        def with_checkpoint(*arguments, **keywords):
-            if not torch.is_grad_enabled():
-                return forward(*arguments, **keywords)
-            return checkpoint(forward, *arguments, **options, **keywords)
-
-        return with_checkpoint
-
-    for block in model.blocks:
-        block.forward = recomputed(block.forward)
+    return options | dict(context_fn=partial(create_selective_checkpoint_contexts, policy))
 
 
-def synchronise(model: SAGE, c: Parallel, last: bool) -> None:
+def synchronise(model: nn.Module, c: Parallel, last: bool) -> None:
     """Before each backward pass of a step: whether its gradients are summed over the ranks.
 
     Where they accumulate whole, only the `last` pass sends anything, at the cost of a whole
@@ -242,16 +313,27 @@ def synchronise(model: SAGE, c: Parallel, last: bool) -> None:
 
 
 def sum_gradients(module: nn.Module) -> None:
-    """Sum the gradients of a module that is whole on every rank: heads beside the decoder."""
+    """Sum the gradients of parameters that are whole on every rank: heads beside the decoder."""
     for p in module.parameters():
-        if is_sharded() and p.requires_grad:
+        if is_sharded() and p.requires_grad and not isinstance(p, DTensor):
             if p.grad is None:  # a rank whose examples did not reach it
                 p.grad = torch.zeros_like(p)
             dist.all_reduce(p.grad)
 
 
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """The length of a gradient, summed in float64: in float32 it would depend on the order, and so
+    on the number of ranks, in its sixth digit. All parameters are sharded, or none is.
+    """
+    squares = [
+        torch.linalg.vector_norm(local(p.grad), dtype=torch.float64) ** 2 for p in parameters
+    ]
+    square = torch.stack(squares).sum()
+    return (total(square) if isinstance(parameters[0], DTensor) else square).sqrt().float()
+
+
 @contextlib.contextmanager
-def gathered(model: SAGE) -> Iterator[None]:
+def gathered(model: nn.Module) -> Iterator[None]:
     """Gather all parameters on every rank, once: inside, ranks may decode different episodes, of
     different lengths. Takes the memory of the whole model in the dtype of its products.
     """
@@ -259,9 +341,17 @@ def gathered(model: SAGE) -> Iterator[None]:
     for module in modules:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
-    yield
-    for module in modules:
-        module.set_reshard_after_forward(module is not model, recurse=False)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.set_reshard_after_forward(module is not model, recurse=False)
+        reshard(model)
+
+
+def reshard(model: nn.Module) -> None:
+    """Drop what is gathered: `model.parameters()` are then the shards, to be saved."""
+    for module in fsdp_modules(model):
         module.reshard()
 
 
@@ -269,24 +359,29 @@ def gathered(model: SAGE) -> Iterator[None]:
 # The parameters: which part of them is here.
 
 
+def unsharded(p: Tensor) -> Tensor:
+    """The whole of a parameter, or of its gradient, on every rank."""
+    return p.full_tensor() if isinstance(p, DTensor) else p
+
+
 def local(p: Tensor) -> Tensor:
     """The part of a parameter that lies on this rank, to read and to fill."""
     return p.detach().to_local() if isinstance(p, DTensor) else p.detach()
 
 
-def own_rows(p: Tensor) -> slice:
-    """Which rows (dimension 0) of a whole parameter lie on this rank: W stretches of equal length,
-    the last ones shorter or empty.
+def own_rows(p: Tensor) -> slice | EllipsisType:
+    """Which rows (dimension 0) of a whole parameter lie on this rank, as an index: W stretches of
+    equal length, the last ones shorter or empty; all of it, where it is not sharded.
     """
-    rows = p.shape[0]
     if not isinstance(p, DTensor):
-        return slice(0, rows)
+        return ...
+    rows = p.shape[0]
     length = -(-rows // world_size())
     return slice(min(rank() * length, rows), min((rank() + 1) * length, rows))
 
 
 @torch.no_grad()
-def initialise(model: SAGE, seed: int, only: tuple[str, ...] = ("",)) -> None:
+def initialise(model: nn.Module, seed: int, only: tuple[str, ...] = ("",)) -> None:
     """`SAGE.initialise` for any number of ranks: the same weights, each rank keeping its own rows.
 
     Each parameter is drawn whole, one at a time.

@@ -1,27 +1,37 @@
 """Interruptions: Ctrl-C as a question, and blocks that may not take too long."""
 
 import contextlib
+import os
 import signal
 import threading
 import time
+
+from parallel import any_rank, is_sharded
+from support.rendezvous import says_that_one_is_lost
 
 
 @contextlib.contextmanager
 def stop_requested():
     """Turn Ctrl-C and SIGTERM into a question: yields a function that says whether one came.
 
-    A second Ctrl-C ends at once.
+    All ranks must ask together, and get the same answer: whether one came to some of them. A second
+    Ctrl-C ends at once; not under torchrun, which hands on what its processes got from the terminal
+    or from Slurm already, and ends them itself if they take too long.
     """
     came = []
 
     def note(number, frame) -> None:
-        if came:
+        if came and not is_sharded():
             raise KeyboardInterrupt
         came.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda: any_rank(bool(came))
+    except RuntimeError as error:
+        if came and says_that_one_is_lost(error):
+            os._exit(1)  # torchrun has told this rank to end because of that
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
