@@ -21,7 +21,7 @@ import torch
 
 import parallel
 from config import UserError
-from generate import Conversations, Row, decode, next_logits
+from generate import Conversations, Row, decode
 from model import SAGE
 from support.model_checks import note_window
 from support.interrupts import time_limit
@@ -263,13 +263,14 @@ def rollouts(
     zero_tolerance: bool = False,
     room: int = 384,
     prompts: list[list[int]] | None = None,
-    step=next_logits,
+    step=None,
 ) -> list[Rollout]:
     """One episode of every task, in order, at most `batch` at a time, shared out over the ranks.
 
     Temperature 0 is greedy. `room` tokens may follow a prompt. `prompts` replaces the tasks' own
     beginnings (a revision begins after a failed attempt). `tolerance` refused calls end an episode,
     with `zero_tolerance` the first one that does not parse or names no tool (CodePPO's rule).
+    `step` is decode's.
     Raises UserError for a prompt that leaves no room in the model's context.
     """
     was_training = model.training

@@ -19,6 +19,7 @@ tokens, D width, H query heads, K key-value heads, d head width, F feed-forward 
 
 import zlib
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 
 import torch
@@ -101,28 +102,35 @@ class State:
         self.tokens.copy_(row.gather(1, last))
         return before
 
+    def tensors(self) -> list[Tensor]:
+        """All that is remembered of a row, each (B, …)."""
+        return [self.tokens, *self.last_keys, *self.cache.tensors()]
+
+    def use(self, tensors: list[Tensor]) -> None:
+        """Go on with other memory, in the order of `tensors()`."""
+        layers = len(self.last_keys)
+        self.tokens = tensors[0]
+        self.last_keys = tensors[1 : 1 + layers]
+        self.cache.use(tensors[1 + layers :])
+
+    def holding(self, tensors: list[Tensor]) -> "State":
+        """A state of the same sizes that holds these tensors, in the order of `tensors()`."""
+        other = copy(self)
+        other.cache = copy(self.cache)
+        other.use(tensors)
+        return other
+
     def select(self, rows: list[int] | Tensor) -> "State":
         """A copy of the chosen rows, in this order; [0] * n gives n candidates a common prefix."""
         rows = torch.as_tensor(rows, dtype=torch.int64, device=self.tokens.device)
-        chosen = object.__new__(State)
-        chosen.cache = self.cache.select(rows)
-        chosen.tokens = self.tokens[rows]
-        chosen.last_keys = [keys[rows] for keys in self.last_keys]
-        return chosen
-
-    def tensors(self) -> list[Tensor]:
-        """All that is remembered of a row, each (B, …)."""
-        cache = self.cache
-        return [self.tokens, cache.lengths, *self.last_keys, *cache.keys, *cache.values]
+        # four times as fast as x[rows]
+        return self.holding([x.index_select(0, rows) for x in self.tensors()])
 
     @staticmethod
     def join(states: list["State"]) -> "State":
         """The rows of several states of one size, in this order, as one."""
-        whole = object.__new__(State)
-        whole.cache = LandmarkCache.join([state.cache for state in states])
-        whole.tokens = torch.cat([state.tokens for state in states])
-        whole.last_keys = [torch.cat(keys) for keys in zip(*(state.last_keys for state in states))]
-        return whole
+        parts = zip(*(state.tensors() for state in states))
+        return states[0].holding([torch.cat(rows) for rows in parts])
 
 
 class Attention(nn.Module):

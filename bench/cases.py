@@ -171,12 +171,14 @@ class Bench:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() / 2**30, result
 
-    def in_turns(self, clocks: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    def in_turns(
+        self, clocks: dict[str, Callable[[], float]], seconds: float | None = None
+    ) -> dict[str, list[float]]:
         """Seconds by each clock, asked in turns, so that a drift of the machine meets all of them.
         One that fails is recorded, and left out.
         """
         times = {name: [] for name in clocks}
-        end = min(time.monotonic() + self.seconds, self.deadline - RESERVE / 2)
+        end = min(time.monotonic() + (seconds or self.seconds), self.deadline - RESERVE / 2)
         for turn in range(self.turns):
             for name in list(times):
                 with self.contestant(name, reserve=0):

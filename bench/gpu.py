@@ -1,7 +1,8 @@
 """Every figure of this project that needs a GPU, by one command and within a time that one states.
 
     python bench/gpu.py                        the most important figures first, eight minutes
-    python bench/gpu.py --minutes 15           with time for all of them
+    python bench/gpu.py --rest                 then again, for what found no time: compilers'
+                                               caches are filled by then
     python bench/gpu.py --only steps,decoding  of some sections
     python bench/gpu.py --tiny                 the same at a toy's size on any machine: what a test
                                                runs; its figures mean nothing
@@ -35,6 +36,7 @@ from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+BEGAN = time.monotonic()  # importing takes seconds, too
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # whether there is a GPU is then asked without touching it: a process that has done so cannot fork
@@ -58,13 +60,14 @@ import cases
 import parallel
 from attention import LandmarkCache, landmark_attention, visible
 from cases import Bench, Call, Case
-from config import Model, Parallel, Train
+from config import Config, Data, DryRun, Model, Parallel, Train
 from fast.attention import decode_op
+from fast import kernels
 from fast.compiling import compile_training
 from generate import generate
 from losses import cross_entropy
 from model import SAGE, flops_per_token
-from support import result_tables
+from support import plan, result_tables
 from support.log import read_log
 from support.optimizers import make_optimizers
 from support.qwen import qwen_name
@@ -84,8 +87,10 @@ class Scale:
     copied: int = 2 << 30  # bytes of the copy that gives the memory's bandwidth
     attention: Model = field(default_factory=lambda: replace(SIZES["32B"], layers=1))
     lengths: tuple[int, ...] = (32_768, 131_072, 8192)  # T of the kernels
+    tiled: tuple[tuple[str, int], ...] = (("0.5B", 16_384), ("32B", 32_768))  # shape and T
+    tiles: dict[str, tuple] = field(default_factory=lambda: TILES)
     models: dict[str, Model] = field(default_factory=lambda: SIZES)
-    # of a training step: model, sequences × tokens, and what activation checkpointing it needs
+    # of a training step: model, sequences × tokens, and the activation checkpointing it needs
     steps: tuple[tuple[str, int, int, str], ...] = (
         ("0.5B", 4, 4096, "none"),
         ("0.5B", 1, 16_384, "none"),
@@ -97,14 +102,20 @@ class Scale:
     tokens: int = 32  # that are decoded in one turn
     turns: int = 5  # at most, of what is measured beside each other
     seconds: float = 12.0  # after which no further turn begins, once there are two
-    patience: float = 75.0  # seconds until a contestant's first call, which compiles, is given up
+    patience: float = 100.0  # seconds until a contestant's first call, which compiles, is given up
     lineage: dict[str, str] = field(default_factory=lambda: LINEAGE)
 
 
-# config/small.py's stages, cut short: the run's name → the command
+# What is tried instead of fast/kernels.py's own: (queries, keys, warps, stages) of each kernel
+QUERY_TILES = ((64, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 3))
+KEY_TILES = ((32, 64, 4, 3), (64, 64, 4, 3), (64, 128, 8, 2), (32, 128, 8, 2))
+TILES = dict(forward=QUERY_TILES, dq=QUERY_TILES, window=KEY_TILES, landmark=KEY_TILES)
+
+# config/small.py's stages, cut short: the run's name → the command. Stage distill is long enough
+# for the agent to end its messages, without which the heads have nothing to learn from.
 LINEAGE = {
     "base": "train.py --train.steps 60 --train.sample-every 0 --train.log-every 10",
-    "distilled": "distill.py --stage distill --distill.steps 60 --distill.trajectories 3000 "
+    "distilled": "distill.py --stage distill --distill.steps 200 --distill.trajectories 8000 "
     "--distill.log-every 10",
     "reflected": "distill.py --stage reflect --distill.reflect-steps 20 --distill.rounds 1 "
     "--distill.tasks 100 --distill.replay 2 --distill.log-every 5",
@@ -125,8 +136,8 @@ _TOY_RUN = (
 def toy_scale(device: str) -> Scale:
     """The same at a size that a CPU computes in seconds, the kernels in Triton's interpreter."""
     stages = {
-        "base": f"train.py --train.steps 2 --train.batch 2 --train.eval-batches 1 --data.path "
-        f"{ROOT / 'worlds'} --data.sequence 32 --train.sample-every 0",
+        "base": "train.py --train.steps 2 --train.batch 2 --train.eval-batches 1 "
+        "--data.path worlds --data.sequence 32 --train.sample-every 0",
         "distilled": "distill.py --stage distill --distill.steps 2 --distill.trajectories 8 "
         "--distill.batch 1",
         "reflected": "distill.py --stage reflect --distill.reflect-steps 1 --distill.rounds 1 "
@@ -143,7 +154,9 @@ def toy_scale(device: str) -> Scale:
         copied=1 << 20,
         attention=replace(_TOY, layers=1, heads=2, head_dim=64, landmark_stride=16),
         lengths=(256,),
-        models={"toy": _TOY},
+        tiled=(("tile", 96),),
+        tiles=dict(forward=((16, 16, 4, 1),), window=((16, 16, 4, 1),)),
+        models={"toy": _TOY, "tile": replace(_TOY, head_dim=64, window=32, landmark_stride=16)},
         steps=(("toy", 2, 96, "selective"),),
         decoded=("toy",),
         batches=(1, 2),
@@ -294,7 +307,7 @@ ATTENTIONS: dict[str, Callable[[Scale, int], Attend]] = {
     "FlexAttention, mask": lambda scale, T: flex(scale, T, packed=False),
 }
 WAYS = {"forward": 4, "backward": 10}  # flops per visible pair and dimension of a head
-DECODERS = ["landmark", "landmark, CUDA graph", "SDPA (all keys)"]
+DECODERS = ["landmark, launched", "landmark, CUDA graph", "SDPA (all keys)"]
 
 
 def kernel_names(T: int) -> list[str]:
@@ -356,7 +369,9 @@ def measure_kernels(bench: Bench, scale: Scale, T: int) -> None:
 
 @torch.no_grad()
 def measure_decode_kernels(bench: Bench, scale: Scale, q: Tensor, k: Tensor, v: Tensor) -> None:
-    """One new token after T, over the cache's slots, or over all keys."""
+    """One new token after T: over the cache's slots, by launches that the host waits for and as a
+    graph with a cold cache, as it is in a model's step; and over all keys.
+    """
     T = q.shape[2]
     cache = LandmarkCache(scale.attention, 1, T, scale.dtype, scale.device)
     keys, values = cache.keys[0], cache.values[0]
@@ -370,18 +385,21 @@ def measure_decode_kernels(bench: Bench, scale: Scale, q: Tensor, k: Tensor, v: 
     def over_all_keys() -> Tensor:
         return F.scaled_dot_product_attention(token, k, v, enable_gqa=True)
 
-    makers = (lambda: over_slots, lambda: captured(over_slots), lambda: over_all_keys)
     cached = keys.nbytes + values.nbytes
-    sizes = (cached, cached, k.nbytes + v.nbytes)
-    launches = 50 if scale.device == "cuda" else 1
+    launched = partial(bench.wall_seconds, count=50 if scale.device == "cuda" else 1)
+    contestants = {  # how to make it, bytes that it reads, and its clock
+        "landmark, launched": (lambda: over_slots, cached, launched),
+        "landmark, CUDA graph": (lambda: captured(over_slots), cached, bench.kernel_seconds),
+        "SDPA (all keys)": (lambda: over_all_keys, k.nbytes + v.nbytes, bench.kernel_seconds),
+    }
     clocks = {}
     read = {}
-    for decoder, make, size in zip(DECODERS, makers, sizes):
+    for decoder, (make, size, clock) in contestants.items():
         name = f"decode, {T} tokens, {decoder}"
         with bench.contestant(name):
             call = make()
             call()
-            clocks[name] = partial(bench.wall_seconds, call, launches)
+            clocks[name] = partial(clock, call)
             read[name] = size
     for name, times in bench.in_turns(clocks).items():
         bench.figure(name, times, read[name] / 1e12, "TB/s", bytes_read=read[name])
@@ -397,6 +415,50 @@ def captured(call: Call) -> Call:
     with torch.cuda.graph(graph):
         call()
     return graph.replay
+
+
+def tile_name(kernel: str, tile: tuple[int, int, int, int]) -> str:
+    M, N, warps, stages = tile
+    return f"{kernel} {M}×{N}, {warps} warps, {stages} stages"
+
+
+def tiles_names(scale: Scale, size: str, T: int) -> list[str]:
+    tried = [tile_name(kernel, tile) for kernel, tiles in scale.tiles.items() for tile in tiles]
+    return [f"{size}, {T} tokens, {name}" for name in ("forward", "backward", *tried)]
+
+
+@torch.no_grad()
+def measure_tiles(bench: Bench, scale: Scale, size: str, T: int) -> None:
+    """The forward pass and the whole backward pass, with fast/kernels.py's own tiles, and with one
+    kernel's tile replaced.
+    """
+    shape = scale.models[size]
+    H, K, d = shape.heads, shape.kv_heads, shape.head_dim
+    place = dict(device=scale.device, dtype=scale.dtype)
+    q, dout = torch.randn(2, 1, H, T, d, **place)
+    k, v = torch.randn(2, 1, K, T, d, **place)
+    pattern = (shape.window, shape.landmark_stride, None)
+    out, lse = kernels.forward(q, k, v, *pattern)
+    calls = {
+        "forward": partial(kernels.forward, q, k, v, *pattern),
+        "backward": partial(kernels.backward, dout, q, k, v, out, lse, *pattern),
+    }
+    for kernel, tiles in scale.tiles.items():
+        way = "forward" if kernel == "forward" else "backward"
+        for tile in tiles:
+            changed = kernels.TILES | {(kernel, q.element_size(), d): tile}
+            calls[tile_name(kernel, tile)] = partial(calls[way], tiles=changed)
+    clocks = {}
+    for tile, call in calls.items():
+        name = f"{size}, {T} tokens, {tile}"
+        with bench.contestant(name):
+            call()
+            bench.synchronize()
+            clocks[name] = partial(bench.kernel_seconds, call)
+    pairs = H * visible_pairs(T, shape.window, shape.landmark_stride)
+    for name, times in bench.in_turns(clocks).items():
+        flops = WAYS["forward" if "tokens, forward" in name else "backward"] * d * pairs
+        bench.figure(name, times, flops / 1e12, "TFLOP/s", flops=flops)
 
 
 # Training steps
@@ -498,6 +560,23 @@ def qwen_steps(scale: Scale, shape: Model, tokens: Tensor, recompute: str) -> li
     return [Step(model, partial(qwen_loss, model), optimizers, tokens, scale.dtype)]
 
 
+def planned_memory(scale: Scale, shape: Model, batch: int, T: int, recompute: str) -> float:
+    """GiB that `train.py --dry-run` counts at the peak of this step, on fake tensors."""
+    config = Config(
+        model=shape,
+        data=Data(sequence=T),
+        train=Train(
+            batch=batch,
+            optimizer="adamw",
+            dtype=str(scale.dtype).removeprefix("torch."),
+            prose_weight=0,
+        ),
+        parallel=Parallel(activation_checkpointing=recompute),
+        plan=DryRun(ranks=1),
+    )
+    return sum(plan.trace(config).peak.values()) / 2**30
+
+
 STEP_MAKERS = {sage_steps: ["eager", "compiled"], qwen_steps: ["transformers"]}
 
 
@@ -514,6 +593,9 @@ def measure_steps(
     tokens = torch.randint(shape.vocab_size, (batch, T + 1), device=scale.device)
     torch.set_float32_matmul_precision("medium")  # as train.py sets it
     flops = batch * T * flops_per_token(shape, T)
+    planned = None
+    with bench.contestant():
+        planned = planned_memory(scale, shape, batch, T, recompute)
     for make, kinds in STEP_MAKERS.items():
         names = [f"{size}, {batch} × {T}, {kind}" for kind in kinds]
         steps = {}
@@ -526,6 +608,8 @@ def measure_steps(
                 first = bench.wall_seconds(step)  # compiles
                 peak, loss = bench.peak_memory(step)
                 also[name] = {"first call, s": first, "peak GiB": peak, "loss": float(loss)}
+                if make is sage_steps:
+                    also[name]["planned GiB"] = planned
                 clocks[name] = partial(bench.wall_seconds, step)
         for name, times in bench.in_turns(clocks).items():
             bench.figure(name, times, batch * T, "tokens/s", flops=flops, **also[name])
@@ -594,7 +678,7 @@ def measure_decoding(bench: Bench, scale: Scale, size: str) -> None:
                 clocks[name] = partial(token_seconds, bench, call, scale.tokens)
         wanted = outputs.get(f"{size}, {batch} rows, transformers")
         read = bytes_per_step(model, batch, PROMPT + scale.tokens // 2)
-        for name, times in bench.in_turns(clocks).items():
+        for name, times in bench.in_turns(clocks, scale.seconds / 2).items():
             same = None if wanted is None else (outputs[name] == wanted).float().mean().item()
             more = {"tokens as transformers'": same}
             bench.figure(name, times, batch, "tokens/s", bytes_read=read, **more)
@@ -645,15 +729,17 @@ def measure_lineage(bench: Bench, stages: dict[str, str]) -> None:
 # --------------------------------------------------------------------------------------------------
 
 
-SECTIONS = ("kernels", "steps", "decoding", "lineage")
+SECTIONS = ("kernels", "steps", "decoding", "lineage", "tiles")
 
 
 def all_cases(scale: Scale) -> list[Case]:
-    """The cases by importance: the roof, then the first one of each section, the second ones, …"""
-    kernels = []
+    """The cases by importance: the roof, then the first one of each section, the second ones, …
+    and the trial of other tiles at the end.
+    """
+    attentions = []
     for T in scale.lengths:
         measure = partial(measure_kernels, scale=scale, T=T)
-        kernels.append(Case("kernels", f"{T} tokens", 45, kernel_names(T), measure))
+        attentions.append(Case("kernels", f"{T} tokens", 45, kernel_names(T), measure))
     steps = []
     for size, batch, T, recompute in scale.steps:
         what = f"{size}, {batch} × {T}"
@@ -669,8 +755,12 @@ def all_cases(scale: Scale) -> list[Case]:
     lineage = Case("lineage", "config/small.py", 100, list(scale.lineage), measure)
     measure = partial(measure_roof, scale=scale)
     roof = Case("roof", "matrix product and copy", 8, ROOF, measure)
-    ranks = zip_longest(kernels, steps, decoding, [lineage])
-    return [roof, *(case for rank in ranks for case in rank if case)]
+    ranks = zip_longest(attentions, steps, decoding, [None, None, lineage])
+    tiles = []
+    for size, T in scale.tiled:
+        measure = partial(measure_tiles, scale=scale, size=size, T=T)
+        tiles.append(Case("tiles", f"{size}, {T} tokens", 75, tiles_names(scale, size, T), measure))
+    return [roof, *(case for rank in ranks for case in rank if case), *tiles]
 
 
 def conditions(sending: Connection) -> None:
@@ -713,26 +803,30 @@ def in_words(record: dict) -> str:
     return f"{name} {value:>16}  ({record['spread']})  {', '.join(more)}"
 
 
-def measure_all(
-    scale: Scale, sections: list[str], minutes: float, folder: Path, stamp: dict
-) -> None:
-    """Run the cases until the time is over; print and append what comes, each with its stamp."""
-    began = time.monotonic()
-    deadline = began + 60 * minutes
-    device = re.sub(r"\W+", "-", stamp["device"])
-    path = folder / f"gpu-{stamp['date']}-{device}.jsonl"
-    folder.mkdir(parents=True, exist_ok=True)
+NO_TIME = ("left out: no time", cases.TIME_OVER)
+
+
+def is_measured(case: Case, path: Path, commit: str) -> bool:
+    """Whether a file has all of a case's figures at a commit, or other reasons than the time."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [record for record in map(json.loads, lines) if record["commit"] == commit]
+    known = {record["name"] for record in found if record.get("failed") not in NO_TIME}
+    return all(f"{case.section}/{name}" in known for name in case.names)
+
+
+def measure_all(chosen: list[Case], scale: Scale, minutes: float, path: Path, stamp: dict) -> None:
+    """Run cases until the time is over; print and append what comes, each with its stamp."""
+    deadline = BEGAN + 60 * minutes
+    path.parent.mkdir(parents=True, exist_ok=True)
     bench = Bench(scale.device, scale.turns, scale.seconds, scale.patience, deadline, roof={})
     counts = {"value": 0, "failed": 0}
-    for case in all_cases(scale):
-        if case.section not in ("roof", *sections):
-            continue
+    for case in chosen:
         print(f"{case.section}, {case.what}", flush=True)
         if deadline - time.monotonic() > case.seconds / 3:
             records = cases.results(case, bench, path.with_suffix(".log"))
         else:  # not even its first figures
             names = [f"{case.section}/{name}" for name in case.names]
-            records = (dict(name=name, failed="left out: no time") for name in names)
+            records = (dict(name=name, failed=NO_TIME[0]) for name in names)
         with contextlib.closing(records), open(path, "a") as file:
             for record in records:
                 print(in_words(record), flush=True)
@@ -743,7 +837,7 @@ def measure_all(
                     bench.roof[record["name"].partition("/")[2]] = record["value"] * 1e12
     print(
         f"{counts['value']} figures, {counts['failed']} without one, in "
-        f"{(time.monotonic() - began) / 60:.1f} minutes: {path}"
+        f"{(time.monotonic() - BEGAN) / 60:.1f} minutes: {path}"
     )
 
 
@@ -775,6 +869,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="after which all ends")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
+    parser.add_argument("--rest", action="store_true", help="only what today's file has not")
     parser.add_argument("--tiny", action="store_true", help="a toy's size, on any machine")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="folder")
     parser.add_argument("--record", type=Path, help="a file of a run; measures nothing")
@@ -795,7 +890,14 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     scale = toy_scale(device) if a.tiny else Scale(device)
     print(f"{stamp['machine']}, driver {stamp['driver']}, Triton {stamp['triton']}", flush=True)
-    measure_all(scale, sections, a.minutes, a.out, stamp)
+    name = re.sub(r"\W+", "-", stamp["device"])
+    path = a.out / f"gpu-{stamp['date']}-{name}.jsonl"
+    chosen = [case for case in all_cases(scale) if case.section in ("roof", *sections)]
+    if a.rest:  # the roof is measured again: shares are of it
+        roof, *others = chosen
+        done = [case for case in others if is_measured(case, path, stamp["commit"])]
+        chosen = [roof, *(case for case in others if case not in done)]
+    measure_all(chosen, scale, a.minutes, path, stamp)
 
 
 if __name__ == "__main__":

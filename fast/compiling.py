@@ -5,10 +5,31 @@ more than writing them to memory once, which `written_once` makes it do.
 """
 
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+_is_capturing = False
+
+
+@contextmanager
+def capturing():
+    """While this is active, a decoding step is being recorded (fast/graphs.py)."""
+    global _is_capturing
+    _is_capturing = True
+    try:
+        yield
+    finally:
+        _is_capturing = False
+
+
+def shapes_are_static() -> bool:
+    """Whether what runs is being compiled or recorded, to be run again on other data: then no shape
+    may depend on data, and nothing may be read back to the host.
+    """
+    return torch.compiler.is_compiling() or _is_capturing
 
 
 def written_once(x: Tensor) -> Tensor:

@@ -10,9 +10,9 @@ The pairs (query i, key j) of a long row, W = window, k = stride:
                                                    #  every pair visible, no mask
 
 A block of M queries walks the landmarks before its slice, then the slice: left edge, middle,
-diagonal. Most tiles are visible as a whole; the branch around the mask is the same for all threads,
-so their inner loop is two matrix products and an exponential. Landmark tiles need no gather: keys
-j·k are a tile of rows with k times the row stride.
+diagonal. Each of these stretches is a loop of its own, unrolled from one body by `static_range`,
+so that only the stretches at an edge compute a mask. Landmark tiles need no gather: keys j·k are a
+tile of rows with k times the row stride.
 
 Backward splits the same pairs by key instead. A block of keys takes its gradient from the W queries
 after it; a landmark takes more from every later query, up to T of them for few keys, so those
@@ -20,41 +20,37 @@ queries are divided into parts with float32 partial sums (without that a handful
 run for the whole of the backward). The window's kernel starts its sums from the landmarks' and
 writes each gradient once.
 
+Tiles are read and written through descriptors of (B, heads, T, d): one instruction of Hopper's
+tensor memory accelerator (TMA) moves a tile, with zeros for rows past the end. The host makes the
+descriptors and passes them as arguments. Hardware before sm_90 has no TMA: there a kernel gets the
+tensors, makes the descriptors itself, and Triton rewrites them to pointers and asynchronous copies.
+(Descriptors made by the host lose the alignment of their strides in that rewriting, and with it
+every asynchronous copy.)
+
 Arithmetic, d = 128: a visible pair costs 4d flops forward and 10d backward (the kernels here do
 14d: scores and dP are computed once for dq and once for dk, dv). At 128k tokens, W = 4096, k = 64 a
 head has 6.5e8 visible pairs, 13 times fewer than dense. A block of 128 queries reads (W + T/k)·2d·2
-bytes for 128·(W + T/k)·4d flops, 128 flops a byte from L2: the tensor cores are the roof, not
-memory. Decoding reads (W + T/k)·2d·2 bytes a key-value head for 4d·G flops a slot: memory is the
+bytes for 128·(W + T/k)·4d flops, 128 flops per byte from L2: the tensor cores are the roof, not
+memory. Decoding reads (W + T/k)·2d·2 bytes per key-value head for 4d·G flops per slot: memory is the
 roof, so slots are split over programs until the chip is full.
-
-Tried, by compiling for sm_90 (bench/hopper.py; no GPU was at hand, so no time is known):
-- One loop for each stretch, masked or not: five copies of the forward's inner loop. Backward
-  spilled 290–470 instructions at every tile
-  size, and compiling took 10 s. One loop with a branch around the mask, as here: none or 16, 3 s.
-- A base pointer written as row·T·H·d // GROUP: the compiler could no longer prove it aligned and
-  dropped every asynchronous copy.
-- 128 × 128 tiles forward: 12 spills; 64 × 128 backward (queries × keys): 60–120; 32 × 128 is what
-  fits beside two 128 × 128 sums.
-- Three stages instead of two: free in registers for forward and dq, 12–44 spills for the keys'
-  gradients at d = 128 under Triton 3.6.
-- float32 by plain multiply-add ("ieee"): thousands of spills; as three tf32 products on split
-  operands: none.
-
-Rows are read as (B, T, heads, d), the layout in which a model's projections write them: no stride
-is passed, one copy is made when they differ.
 
     python -m pytest tests/test_kernels.py     in the interpreter on a CPU, and compiled for sm_90
 """
+
+import functools
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # exponentials are base 2: the hardware has no other
-INTERPRETED = (
-    triton.knobs.runtime.interpret
-)  # TRITON_INTERPRET=1 when this was imported: kernels run on CPU tensors, for tests
+# float32 products on tensor cores are rounded to 11 bits ("tf32") unless told otherwise; three of
+# them on split operands keep float32's accuracy ("ieee" is plain multiply-add, which spills)
+PRECISION = tl.constexpr("tf32x3")
+# TRITON_INTERPRET=1 when this was imported: kernels run on CPU tensors, for tests
+INTERPRETED = triton.knobs.runtime.interpret
 
 
 # Shared by every kernel
@@ -62,581 +58,319 @@ INTERPRETED = (
 
 
 @triton.jit
-def load_rows(base, start, row_stride, limit, COUNT: tl.constexpr, D: tl.constexpr):
-    """COUNT rows from `start` of a (rows, D) matrix, zeros from row `limit` on."""
-    index = tl.arange(0, COUNT)
-    # only the tile's corner needs 64 bits; the offsets inside it stay the same all along a loop
-    rows = (
-        base
-        + tl.cast(start, tl.int64) * row_stride
-        + index[:, None] * row_stride
-        + tl.arange(0, D)[None, :]
-    )
-    return tl.load(rows, mask=start + index[:, None] < limit, other=0.0)
+def described(X, B, T, heads, step, COUNT: tl.constexpr, D: tl.constexpr):
+    """A descriptor of every step-th row of X (B, T, heads, D), as (B, heads, rows, D): X itself
+    when the host made one (`tiles_of` below), as it does where there is TMA.
+    """
+    if isinstance(X, tl.tensor_descriptor):
+        return X
+    else:
+        row_stride = tl.cast(step, tl.int64) * heads * D
+        return tl.make_tensor_descriptor(
+            X,
+            shape=[B, heads, tl.cdiv(T, step), D],
+            strides=[tl.cast(T, tl.int64) * heads * D, D, row_stride, 1],
+            block_shape=[1, 1, COUNT, D],
+        )
 
 
 @triton.jit
-def window_slice(start, window, M: tl.constexpr, N: tl.constexpr):
-    """First key of the slice that the block of queries at `start` walks, and the first from which
-    all of the block see all keys.
+def load_tile(X, row, head, start):
+    """The rows of one head from `start` on, as many as the descriptor's tile has: (COUNT, D)."""
+    tile = X.load([row, head, start, 0])
+    return tile.reshape(tile.shape[2], tile.shape[3])
+
+
+@triton.jit
+def store_tile(X, row, head, start, tile):
+    X.store([row, head, start, 0], tile.to(X.dtype).reshape(1, 1, tile.shape[0], tile.shape[1]))
+
+
+@triton.jit
+def scaled_scores(q, k):
+    """q kᵀ / √D in powers of two."""
+    return tl.dot(q, tl.trans(k), input_precision=PRECISION) * (LOG2_E * q.shape[1] ** -0.5)
+
+
+@triton.jit
+def add_keys(total, weight, best, scores, v):
+    """One step of a running softmax, with scores (M, N) in powers of two against values v (N, D):
+    total (M, D) and weight (M) are relative to 2^best, which starts finite.
     """
-    first = tl.maximum(start - window + 1, 0) // N * N
-    clear = tl.minimum((tl.maximum(start + M - window, 0) + N - 1) // N * N, start)
-    return first, clear
+    higher = tl.maximum(best, tl.max(scores, 1))
+    p = tl.exp2(scores - higher[:, None])
+    shrink = tl.exp2(best - higher)
+    weight = weight * shrink + tl.sum(p, 1)
+    total = tl.dot(p.to(v.dtype), v, total * shrink[:, None], input_precision=PRECISION)
+    return total, weight, higher
 
 
-# Forward
+# Forward and dq: a block of queries walks its keys
 # --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
-def attend_keys(
-    total,
-    weight,
-    best,
-    q,
-    K,
-    V,
-    DOCUMENTS,
-    begin,
-    clear,
-    whole,
-    end,
-    step,
-    row_stride,
-    queries,
-    query_documents,
-    window,
-    stride,
-    PACKED: tl.constexpr,
-    N: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Add keys begin·step … end·step to a running softmax: total (M, D) and weight (M) are relative
-    to 2^best.
-
-    From `clear` up to `whole` every query sees every key and no mask is computed.
+def key_stretches(start, T, window, stride, M: tl.constexpr, N: tl.constexpr):
+    """Where the stretches of keys that the block of queries at `start` sees begin and end: 0 whole
+    tiles of landmarks and 1 the rest of them, counted in landmarks; 2 the slice's left edge, 3 its
+    middle and 4 the diagonal.
     """
-    for start in tl.range(begin, end, N):
-        keys = (start + tl.arange(0, N)) * step
-        k = load_rows(K, start, step * row_stride, end, N, D)  # (N, D)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * (
-            LOG2_E * D**-0.5
-        )  # (M, N), in powers of two
-        if (start < clear) | (start >= whole):
-            distance = queries[:, None] - keys[None, :]
-            seen = (
-                (distance >= 0)
-                & ((distance < window) | (keys[None, :] % stride == 0))
-                & (keys[None, :] < end * step)
-            )
-            scores = tl.where(seen, scores, float("-inf"))
-        if PACKED:
-            key_documents = tl.load(DOCUMENTS + keys, mask=keys < end * step, other=-1)
-            scores = tl.where(
-                query_documents[:, None] == key_documents[None, :], scores, float("-inf")
-            )
-        higher = tl.maximum(best, tl.max(scores, 1))  # finite: best starts at -1e30
-        p = tl.exp2(scores - higher[:, None])
-        shrink = tl.exp2(best - higher)
-        weight = weight * shrink + tl.sum(p, 1)
-        v = load_rows(V, start, step * row_stride, end, N, D)
-        total = tl.dot(p.to(v.dtype), v, total * shrink[:, None], input_precision=PRECISION)
-        best = higher
-    return total, weight, best
+    first = tl.maximum(start - window + 1, 0) // N * N  # of the slice
+    clear = tl.minimum(tl.cdiv(tl.maximum(start + M - window, 0), N) * N, start)
+    landmarks = tl.cdiv(first, stride)
+    whole = landmarks // N * N
+    end = tl.minimum(start + M, T)
+    return (0, whole, first, clear, start), (whole, landmarks, clear, start, end)
+
+
+@triton.jit
+def hide(
+    x, hidden, queries, keys, first, query_documents, DOCUMENTS, T, window, stride,
+    STRETCH: tl.constexpr,
+):  # fmt: skip
+    """x (M, N), with `hidden` where a query does not see a key."""
+    if STRETCH == 1:  # its last tile goes on beyond the landmarks before the slice
+        x = tl.where((keys < first)[None, :], x, hidden)
+    if STRETCH == 2 or STRETCH == 4:
+        distance = queries[:, None] - keys[None, :]
+        near = (distance < window) | (keys % stride == 0)[None, :]
+        x = tl.where((distance >= 0) & near, x, hidden)
+    if DOCUMENTS is not None:
+        key_documents = tl.load(DOCUMENTS + keys, mask=keys < T, other=-1)
+        x = tl.where(query_documents[:, None] == key_documents[None, :], x, hidden)
+    return x
 
 
 @triton.jit
 def forward_kernel(
-    Q,
-    K,
-    V,
-    DOCUMENTS,
-    OUT,
-    LSE,
-    T,
-    H,
-    window,
-    stride,
-    GROUP: tl.constexpr,
-    PACKED: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """OUT (B, T, H, D) and LSE (B, H, T), the base-2 logarithm of each softmax's sum; one program a
-    block of M queries of a head.
+    Q, K, V, LANDMARK_K, LANDMARK_V, DOCUMENTS, OUT, LSE, T, H, window, stride,
+    GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """OUT (B, T, H, D) and LSE (B, H, T), the base-2 logarithm of each softmax's sum; one program
+    per block of M queries of a head.
     """
+    B, KV = tl.num_programs(1) // H, H // GROUP
+    Q = described(Q, B, T, H, 1, M, D)
+    K = described(K, B, T, KV, 1, N, D)
+    V = described(V, B, T, KV, 1, N, D)
+    LANDMARK_K = described(LANDMARK_K, B, T, KV, stride, N, D)
+    LANDMARK_V = described(LANDMARK_V, B, T, KV, stride, N, D)
+    OUT = described(OUT, B, T, H, 1, M, D)
+
     start = (tl.num_programs(0) - 1 - tl.program_id(0)) * M  # the longest first
     row, head = tl.program_id(1) // H, tl.program_id(1) % H
+    kv_head = head // GROUP
     queries = start + tl.arange(0, M)
-    base, stretch = row.to(tl.int64) * T * H * D, H // GROUP * D
-    K += row.to(tl.int64) * T * stretch + head // GROUP * D
-    V += row.to(tl.int64) * T * stretch + head // GROUP * D
-    DOCUMENTS += row.to(tl.int64) * T
-    q = load_rows(Q + base + head * D, start, H * D, T, M, D)
-    query_documents = (
-        tl.load(DOCUMENTS + queries, mask=queries < T, other=-2) if PACKED else queries
-    )
+    q = load_tile(Q, row, head, start)  # (M, D)
+    query_documents = queries
+    if DOCUMENTS is not None:
+        DOCUMENTS += row.to(tl.int64) * T
+        query_documents = tl.load(DOCUMENTS + queries, mask=queries < T, other=-2)
+
     total = tl.zeros([M, D], tl.float32)
     weight = tl.zeros([M], tl.float32)
     best = tl.full([M], -1e30, tl.float32)
-    first, clear = window_slice(start, window, M, N)
-    count = (first + stride - 1) // stride
-    total, weight, best = attend_keys(
-        total,
-        weight,
-        best,
-        q,
-        K,
-        V,
-        DOCUMENTS,
-        0,
-        0,
-        count // N * N,
-        count,
-        stride,
-        stretch,
-        queries,
-        query_documents,
-        window,
-        stride,
-        PACKED,
-        N,
-        D,
-        PRECISION,
-    )
-    total, weight, best = attend_keys(
-        total,
-        weight,
-        best,
-        q,
-        K,
-        V,
-        DOCUMENTS,
-        first,
-        clear,
-        start,
-        tl.minimum(start + M, T),
-        1,
-        stretch,
-        queries,
-        query_documents,
-        window,
-        stride,
-        PACKED,
-        N,
-        D,
-        PRECISION,
-    )
-    out = (
-        OUT
-        + base
-        + head * D
-        + tl.cast(start, tl.int64) * H * D
-        + tl.arange(0, M)[:, None] * (H * D)
-        + tl.arange(0, D)[None, :]
-    )
-    tl.store(out, (total / weight[:, None]).to(OUT.dtype.element_ty), mask=queries[:, None] < T)
-    tl.store(
-        LSE + tl.program_id(1).to(tl.int64) * T + queries, best + tl.log2(weight), mask=queries < T
-    )
-
-
-# Backward: dq
-# --------------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def query_gradient(
-    dq,
-    q,
-    dout,
-    lse,
-    delta,
-    K,
-    V,
-    DOCUMENTS,
-    begin,
-    clear,
-    whole,
-    end,
-    step,
-    row_stride,
-    queries,
-    query_documents,
-    window,
-    stride,
-    PACKED: tl.constexpr,
-    N: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Add Σ dS k over keys begin·step … end·step to dq (M, D), dS = P (dP − Σ P dP)."""
-    for start in tl.range(begin, end, N):
-        keys = (start + tl.arange(0, N)) * step
-        k = load_rows(K, start, step * row_stride, end, N, D)
-        v = load_rows(V, start, step * row_stride, end, N, D)
-        p = tl.exp2(
-            tl.dot(q, tl.trans(k), input_precision=PRECISION) * (LOG2_E * D**-0.5) - lse[:, None]
-        )
-        if (start < clear) | (start >= whole):
-            distance = queries[:, None] - keys[None, :]
-            seen = (
-                (distance >= 0)
-                & ((distance < window) | (keys[None, :] % stride == 0))
-                & (keys[None, :] < end * step)
-            )
-            p = tl.where(seen, p, 0.0)
-        if PACKED:
-            key_documents = tl.load(DOCUMENTS + keys, mask=keys < end * step, other=-1)
-            p = tl.where(query_documents[:, None] == key_documents[None, :], p, 0.0)
-        dp = tl.dot(dout, tl.trans(v), input_precision=PRECISION)
-        ds = p * (dp - delta[:, None])
-        dq = tl.dot(ds.to(k.dtype), k, dq, input_precision=PRECISION)
-    return dq
+    begins, ends = key_stretches(start, T, window, stride, M, N)
+    for STRETCH in tl.static_range(5):
+        for begin in tl.range(begins[STRETCH], ends[STRETCH], N):
+            keys = begin + tl.arange(0, N)
+            if STRETCH < 2:
+                keys *= stride
+                k = load_tile(LANDMARK_K, row, kv_head, begin)  # (N, D)
+                v = load_tile(LANDMARK_V, row, kv_head, begin)
+            else:
+                k = load_tile(K, row, kv_head, begin)
+                v = load_tile(V, row, kv_head, begin)
+            scores = scaled_scores(q, k)  # (M, N)
+            scores = hide(
+                scores, float("-inf"), queries, keys, begins[2], query_documents, DOCUMENTS, T,
+                window, stride, STRETCH,
+            )  # fmt: skip
+            total, weight, best = add_keys(total, weight, best, scores, v)
+    store_tile(OUT, row, head, start, total / weight[:, None])
+    lse = LSE + tl.program_id(1).to(tl.int64) * T + queries
+    tl.store(lse, best + tl.log2(weight), mask=queries < T)
 
 
 @triton.jit
 def dq_kernel(
-    Q,
-    K,
-    V,
-    DOCUMENTS,
-    OUT,
-    DOUT,
-    LSE,
-    DELTA,
-    DQ,
-    T,
-    H,
-    window,
-    stride,
-    GROUP: tl.constexpr,
-    PACKED: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """DQ (B, T, H, D), and DELTA (B, H, T) = Σ OUT·DOUT for the kernels after it; the forward's
-    walk over the keys.
+    Q, K, V, LANDMARK_K, LANDMARK_V, DOCUMENTS, OUT, DOUT, LSE, DELTA, DQ, T, H, window, stride,
+    GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """DQ (B, T, H, D) = Σ dS k / √D with dS = P (dP − DELTA), and DELTA (B, H, T) = Σ OUT·DOUT for
+    the kernels after it; the forward's walk over the keys.
     """
+    B, KV = tl.num_programs(1) // H, H // GROUP
+    Q = described(Q, B, T, H, 1, M, D)
+    K = described(K, B, T, KV, 1, N, D)
+    V = described(V, B, T, KV, 1, N, D)
+    LANDMARK_K = described(LANDMARK_K, B, T, KV, stride, N, D)
+    LANDMARK_V = described(LANDMARK_V, B, T, KV, stride, N, D)
+    OUT = described(OUT, B, T, H, 1, M, D)
+    DOUT = described(DOUT, B, T, H, 1, M, D)
+    DQ = described(DQ, B, T, H, 1, M, D)
+
     start = (tl.num_programs(0) - 1 - tl.program_id(0)) * M
     row, head = tl.program_id(1) // H, tl.program_id(1) % H
+    kv_head = head // GROUP
     queries = start + tl.arange(0, M)
-    base, stretch = row.to(tl.int64) * T * H * D, H // GROUP * D
-    K += row.to(tl.int64) * T * stretch + head // GROUP * D
-    V += row.to(tl.int64) * T * stretch + head // GROUP * D
-    DOCUMENTS += row.to(tl.int64) * T
-    q = load_rows(Q + base + head * D, start, H * D, T, M, D)
-    dout = load_rows(DOUT + base + head * D, start, H * D, T, M, D)
-    out = load_rows(OUT + base + head * D, start, H * D, T, M, D)
+    q = load_tile(Q, row, head, start)  # (M, D)
+    dout = load_tile(DOUT, row, head, start)
+    out = load_tile(OUT, row, head, start)
+    query_documents = queries
+    if DOCUMENTS is not None:
+        DOCUMENTS += row.to(tl.int64) * T
+        query_documents = tl.load(DOCUMENTS + queries, mask=queries < T, other=-2)
+    vectors = tl.program_id(1).to(tl.int64) * T + queries
+    lse = tl.load(LSE + vectors, mask=queries < T, other=0.0)
     delta = tl.sum(out.to(tl.float32) * dout.to(tl.float32), 1)
-    lse = tl.load(LSE + tl.program_id(1).to(tl.int64) * T + queries, mask=queries < T, other=0.0)
-    tl.store(DELTA + tl.program_id(1).to(tl.int64) * T + queries, delta, mask=queries < T)
-    query_documents = (
-        tl.load(DOCUMENTS + queries, mask=queries < T, other=-2) if PACKED else queries
-    )
+    tl.store(DELTA + vectors, delta, mask=queries < T)
+
     dq = tl.zeros([M, D], tl.float32)
-    first, clear = window_slice(start, window, M, N)
-    count = (first + stride - 1) // stride
-    dq = query_gradient(
-        dq,
-        q,
-        dout,
-        lse,
-        delta,
-        K,
-        V,
-        DOCUMENTS,
-        0,
-        0,
-        count // N * N,
-        count,
-        stride,
-        stretch,
-        queries,
-        query_documents,
-        window,
-        stride,
-        PACKED,
-        N,
-        D,
-        PRECISION,
-    )
-    dq = query_gradient(
-        dq,
-        q,
-        dout,
-        lse,
-        delta,
-        K,
-        V,
-        DOCUMENTS,
-        first,
-        clear,
-        start,
-        tl.minimum(start + M, T),
-        1,
-        stretch,
-        queries,
-        query_documents,
-        window,
-        stride,
-        PACKED,
-        N,
-        D,
-        PRECISION,
-    )
-    gradient = (
-        DQ
-        + base
-        + head * D
-        + tl.cast(start, tl.int64) * H * D
-        + tl.arange(0, M)[:, None] * (H * D)
-        + tl.arange(0, D)[None, :]
-    )
-    tl.store(gradient, (dq * D**-0.5).to(DQ.dtype.element_ty), mask=queries[:, None] < T)
+    begins, ends = key_stretches(start, T, window, stride, M, N)
+    for STRETCH in tl.static_range(5):
+        for begin in tl.range(begins[STRETCH], ends[STRETCH], N):
+            keys = begin + tl.arange(0, N)
+            if STRETCH < 2:
+                keys *= stride
+                k = load_tile(LANDMARK_K, row, kv_head, begin)  # (N, D)
+                v = load_tile(LANDMARK_V, row, kv_head, begin)
+            else:
+                k = load_tile(K, row, kv_head, begin)
+                v = load_tile(V, row, kv_head, begin)
+            scores = scaled_scores(q, k)  # (M, N)
+            p = hide(
+                tl.exp2(scores - lse[:, None]), 0.0, queries, keys, begins[2], query_documents,
+                DOCUMENTS, T, window, stride, STRETCH,
+            )  # fmt: skip
+            dp = tl.dot(dout, tl.trans(v), input_precision=PRECISION)
+            ds = p * (dp - delta[:, None])
+            dq = tl.dot(ds.to(k.dtype), k, dq, input_precision=PRECISION)
+    store_tile(DQ, row, head, start, dq * D**-0.5)
 
 
-# Backward: dk and dv
+# dk and dv: a block of keys walks its queries
 # --------------------------------------------------------------------------------------------------
 
 
 @triton.jit
-def key_gradient(
-    dk,
-    dv,
-    k,
-    v,
-    Q,
-    DOUT,
-    LSE,
-    DELTA,
-    DOCUMENTS,
-    begin,
-    clear,
-    whole,
-    end,
-    row_stride,
-    keys,
-    key_documents,
-    window,
-    FAR: tl.constexpr,
-    PACKED: tl.constexpr,
-    M: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Add queries begin … end of one head to dk and dv (N, D): those within the window of a key, or
-    (FAR) those beyond it.
+def key_gradients(
+    dk, dv, k, v, keys, Q, DOUT, LSE, DELTA, DOCUMENTS, row, kv_head, bounds, T, H, window,
+    FAR: tl.constexpr, GROUP: tl.constexpr, M: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Add to dk·√D and dv (N, D) what they have from the queries between the `bounds` within the
+    window of a key or, with FAR, beyond it. Between bounds 1 and 2 all queries count for all keys.
 
-    From `clear` up to `whole` every query counts for every key and no mask is computed.
+    Queries past the end are rows of zeros and add nothing.
     """
-    for start in tl.range(begin, end, M):
-        queries = start + tl.arange(0, M)
-        q = load_rows(Q, start, row_stride, end, M, D)  # (M, D)
-        dout = load_rows(DOUT, start, row_stride, end, M, D)
-        lse = tl.load(LSE + queries, mask=queries < end, other=0.0)
-        delta = tl.load(DELTA + queries, mask=queries < end, other=0.0)
-        p = tl.exp2(
-            tl.dot(k, tl.trans(q), input_precision=PRECISION) * (LOG2_E * D**-0.5) - lse[None, :]
-        )  # (N, M): no product needs a transpose
-        if (start < clear) | (start >= whole):
-            distance = queries[None, :] - keys[:, None]
-            seen = (distance >= window) if FAR else ((distance >= 0) & (distance < window))
-            p = tl.where(seen & (queries[None, :] < end), p, 0.0)
-        if PACKED:
-            query_documents = tl.load(DOCUMENTS + queries, mask=queries < end, other=-1)
-            p = tl.where(key_documents[:, None] == query_documents[None, :], p, 0.0)
-        dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision=PRECISION)
-        dp = tl.dot(v, tl.trans(dout), input_precision=PRECISION)
-        ds = p * (dp - delta[None, :])
-        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
+    key_documents = keys
+    if DOCUMENTS is not None:
+        DOCUMENTS += row.to(tl.int64) * T
+        key_documents = tl.load(DOCUMENTS + keys, mask=keys < T, other=-2)
+    for member in range(GROUP):
+        head = kv_head * GROUP + member
+        vectors = (row * H + head).to(tl.int64) * T
+        for STRETCH in tl.static_range(2 if FAR else 3):
+            for begin in tl.range(bounds[STRETCH], bounds[STRETCH + 1], M):
+                queries = begin + tl.arange(0, M)
+                q = load_tile(Q, row, head, begin)  # (M, D)
+                dout = load_tile(DOUT, row, head, begin)
+                lse = tl.load(LSE + vectors + queries, mask=queries < T, other=0.0)
+                delta = tl.load(DELTA + vectors + queries, mask=queries < T, other=0.0)
+                # (N, M): no product needs a transpose
+                scores = scaled_scores(k, q)
+                p = tl.exp2(scores - lse[None, :])
+                if STRETCH != 1:
+                    distance = queries[None, :] - keys[:, None]
+                    if FAR:
+                        p = tl.where(distance >= window, p, 0.0)
+                    else:
+                        p = tl.where((distance >= 0) & (distance < window), p, 0.0)
+                if DOCUMENTS is not None:
+                    query_documents = tl.load(DOCUMENTS + queries, mask=queries < T, other=-1)
+                    p = tl.where(key_documents[:, None] == query_documents[None, :], p, 0.0)
+                dv = tl.dot(p.to(dout.dtype), dout, dv, input_precision=PRECISION)
+                dp = tl.dot(v, tl.trans(dout), input_precision=PRECISION)
+                ds = p * (dp - delta[None, :])
+                dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
     return dk, dv
 
 
 @triton.jit
 def landmark_kernel(
-    Q,
-    K,
-    V,
-    DOCUMENTS,
-    DOUT,
-    LSE,
-    DELTA,
-    PARTIAL,
-    T,
-    H,
-    window,
-    stride,
-    count,
-    part,
-    GROUP: tl.constexpr,
-    PACKED: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
+    Q, LANDMARK_K, LANDMARK_V, DOCUMENTS, DOUT, LSE, DELTA, PARTIAL, T, H, window, stride, count,
+    part, GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
     D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """PARTIAL (parts, 2, B, K, count, D) float32: dk·√d and dv of the landmarks from the queries
-    beyond their window, `part` queries a program.
+):  # fmt: skip
+    """PARTIAL (parts, 2, B, K, count, D) float32: dk·√D and dv of the landmarks from the queries
+    beyond their window, `part` queries per program.
     """
-    first = tl.program_id(0) * N
     KV = H // GROUP
-    row, head = tl.program_id(2) // KV, tl.program_id(2) % KV
+    B = tl.num_programs(2) // KV
+    Q = described(Q, B, T, H, 1, M, D)
+    DOUT = described(DOUT, B, T, H, 1, M, D)
+    LANDMARK_K = described(LANDMARK_K, B, T, KV, stride, N, D)
+    LANDMARK_V = described(LANDMARK_V, B, T, KV, stride, N, D)
+
+    first = tl.program_id(0) * N
+    row, kv_head = tl.program_id(2) // KV, tl.program_id(2) % KV
     landmarks = first + tl.arange(0, N)
-    keys = landmarks * stride
-    k = load_rows(K + row.to(tl.int64) * T * KV * D + head * D, first, stride * KV * D, count, N, D)
-    v = load_rows(V + row.to(tl.int64) * T * KV * D + head * D, first, stride * KV * D, count, N, D)
-    DOCUMENTS += row.to(tl.int64) * T
-    key_documents = tl.load(DOCUMENTS + keys, mask=landmarks < count, other=-2) if PACKED else keys
+    k = load_tile(LANDMARK_K, row, kv_head, first)  # (N, D)
+    v = load_tile(LANDMARK_V, row, kv_head, first)
     begin = tl.maximum(tl.program_id(1) * part, (first * stride + window) // M * M)
-    end = tl.minimum(T, (tl.program_id(1) + 1) * part)
-    clear, whole = (
-        (first + N - 1) * stride + window,
-        end // M * M,
-    )  # between them all queries see all landmarks
+    end = tl.minimum((tl.program_id(1) + 1) * part, T)
+    clear = tl.cdiv((first + N - 1) * stride + window, M) * M
+    clear = tl.minimum(tl.maximum(clear, begin), end)
     dk = tl.zeros([N, D], tl.float32)
     dv = tl.zeros([N, D], tl.float32)
-    for member in range(GROUP):
-        query_head = head * GROUP + member
-        q, dout = (
-            Q + row.to(tl.int64) * T * H * D + query_head * D,
-            DOUT + row.to(tl.int64) * T * H * D + query_head * D,
-        )
-        lse, delta = (
-            LSE + (row * H + query_head).to(tl.int64) * T,
-            DELTA + (row * H + query_head).to(tl.int64) * T,
-        )
-        dk, dv = key_gradient(
-            dk,
-            dv,
-            k,
-            v,
-            q,
-            dout,
-            lse,
-            delta,
-            DOCUMENTS,
-            begin,
-            clear,
-            whole,
-            end,
-            H * D,
-            keys,
-            key_documents,
-            window,
-            True,
-            PACKED,
-            M,
-            D,
-            PRECISION,
-        )
+    dk, dv = key_gradients(
+        dk, dv, k, v, landmarks * stride, Q, DOUT, LSE, DELTA, DOCUMENTS, row, kv_head,
+        (begin, clear, end), T, H, window, True, GROUP, M, D,
+    )  # fmt: skip
     half = tl.num_programs(2).to(tl.int64) * count * D
-    out = (
-        PARTIAL
-        + tl.program_id(1) * 2 * half
-        + tl.program_id(2).to(tl.int64) * count * D
-        + landmarks[:, None] * D
-        + tl.arange(0, D)[None, :]
-    )
+    out = PARTIAL + tl.program_id(1) * 2 * half + tl.program_id(2).to(tl.int64) * count * D
+    out += landmarks[:, None] * D + tl.arange(0, D)[None, :]
     tl.store(out, dk, mask=landmarks[:, None] < count)
     tl.store(out + half, dv, mask=landmarks[:, None] < count)
 
 
 @triton.jit
 def window_kernel(
-    Q,
-    K,
-    V,
-    DOCUMENTS,
-    DOUT,
-    LSE,
-    DELTA,
-    FAR,
-    DK,
-    DV,
-    T,
-    H,
-    window,
-    stride,
-    count,
-    GROUP: tl.constexpr,
-    PACKED: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    Q, K, V, DOCUMENTS, DOUT, LSE, DELTA, FAR, DK, DV, T, H, window, stride, count,
+    GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
     """DK and DV (B, T, K, D) from the queries within the window, on top of FAR (2, B, K, count, D),
     what the landmarks have from beyond it.
     """
-    first = tl.program_id(0) * N
     KV = H // GROUP
-    row, head = tl.program_id(1) // KV, tl.program_id(1) % KV
+    B = tl.num_programs(1) // KV
+    Q = described(Q, B, T, H, 1, M, D)
+    K = described(K, B, T, KV, 1, N, D)
+    V = described(V, B, T, KV, 1, N, D)
+    DOUT = described(DOUT, B, T, H, 1, M, D)
+    DK = described(DK, B, T, KV, 1, N, D)
+    DV = described(DV, B, T, KV, 1, N, D)
+
+    first = tl.program_id(0) * N
+    row, kv_head = tl.program_id(1) // KV, tl.program_id(1) % KV
     keys = first + tl.arange(0, N)
-    base = row.to(tl.int64) * T * KV * D + head * D
-    k = load_rows(K + base, first, KV * D, T, N, D)
-    v = load_rows(V + base, first, KV * D, T, N, D)
-    DOCUMENTS += row.to(tl.int64) * T
-    key_documents = tl.load(DOCUMENTS + keys, mask=keys < T, other=-2) if PACKED else keys
+    k = load_tile(K, row, kv_head, first)  # (N, D)
+    v = load_tile(V, row, kv_head, first)
     landmark = keys // stride
-    far = (
-        FAR
-        + tl.program_id(1).to(tl.int64) * count * D
-        + landmark[:, None] * D
-        + tl.arange(0, D)[None, :]
-    )
+    far = FAR + tl.program_id(1).to(tl.int64) * count * D
+    far += landmark[:, None] * D + tl.arange(0, D)[None, :]
     has_far = ((keys % stride == 0) & (landmark < count))[:, None]
     dk = tl.load(far, mask=has_far, other=0.0)
     dv = tl.load(far + tl.num_programs(1).to(tl.int64) * count * D, mask=has_far, other=0.0)
-    end = tl.minimum(T, first + N - 1 + window)
     diagonal = first + N
-    whole = (
-        diagonal + tl.maximum(tl.minimum(T, first + window) - diagonal, 0) // M * M
-    )  # up to here all queries see all keys
-    for member in range(GROUP):
-        query_head = head * GROUP + member
-        q, dout = (
-            Q + row.to(tl.int64) * T * H * D + query_head * D,
-            DOUT + row.to(tl.int64) * T * H * D + query_head * D,
-        )
-        lse, delta = (
-            LSE + (row * H + query_head).to(tl.int64) * T,
-            DELTA + (row * H + query_head).to(tl.int64) * T,
-        )
-        dk, dv = key_gradient(
-            dk,
-            dv,
-            k,
-            v,
-            q,
-            dout,
-            lse,
-            delta,
-            DOCUMENTS,
-            first,
-            diagonal,
-            whole,
-            end,
-            H * D,
-            keys,
-            key_documents,
-            window,
-            False,
-            PACKED,
-            M,
-            D,
-            PRECISION,
-        )
-    base += tl.cast(first, tl.int64) * KV * D
-    out = tl.arange(0, N)[:, None] * (KV * D) + tl.arange(0, D)[None, :]
-    tl.store(DK + base + out, (dk * D**-0.5).to(DK.dtype.element_ty), mask=keys[:, None] < T)
-    tl.store(DV + base + out, dv.to(DV.dtype.element_ty), mask=keys[:, None] < T)
+    whole = diagonal + tl.maximum(tl.minimum(first + window, T) - diagonal, 0) // M * M
+    end = tl.minimum(first + N - 1 + window, T)
+    dk, dv = key_gradients(
+        dk, dv, k, v, keys, Q, DOUT, LSE, DELTA, DOCUMENTS, row, kv_head,
+        (first, diagonal, whole, end), T, H, window, False, GROUP, M, D,
+    )  # fmt: skip
+    store_tile(DK, row, kv_head, first, dk * D**-0.5)
+    store_tile(DV, row, kv_head, first, dv)
 
 
 # Decoding
@@ -645,25 +379,10 @@ def window_kernel(
 
 @triton.jit
 def decode_kernel(
-    Q,
-    K,
-    V,
-    POSITIONS,
-    OUT,
-    LSE,
-    H,
-    ring,
-    slots,
-    allocated,
-    stride,
-    split,
-    GROUP: tl.constexpr,
-    M: tl.constexpr,
-    N: tl.constexpr,
-    D: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """One query a row against `split` slots of the cache a program, read in place: OUT (B, H,
+    Q, K, V, POSITIONS, OUT, LSE, H, ring, slots, allocated, stride, split,
+    GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """One query per row against `split` slots of the cache per program, read in place: OUT (B, H,
     splits, D) and LSE (B, H, splits) in float32.
 
     The GROUP query heads of a key-value head stand in the rows of one tile, so keys and values are
@@ -692,17 +411,9 @@ def decode_kernel(
         rows = base + slot[:, None] * D + tl.arange(0, D)[None, :]
         k = tl.load(K + rows, mask=seen[:, None], other=0.0)
         v = tl.load(V + rows, mask=seen[:, None], other=0.0)
-        scores = tl.where(
-            seen[None, :],
-            tl.dot(q, tl.trans(k), input_precision=PRECISION) * (LOG2_E * D**-0.5),
-            float("-inf"),
-        )
-        higher = tl.maximum(best, tl.max(scores, 1))
-        p = tl.exp2(scores - higher[:, None])
-        shrink = tl.exp2(best - higher)
-        weight = weight * shrink + tl.sum(p, 1)
-        total = tl.dot(p.to(v.dtype), v, total * shrink[:, None], input_precision=PRECISION)
-        best = higher
+        scores = scaled_scores(q, k)
+        scores = tl.where(seen[None, :], scores, float("-inf"))
+        total, weight, best = add_keys(total, weight, best, scores, v)
     place = heads * tl.num_programs(0) + tl.program_id(0)
     tl.store(
         OUT + place[:, None] * D + tl.arange(0, D)[None, :],
@@ -715,10 +426,10 @@ def decode_kernel(
 # Launching
 # --------------------------------------------------------------------------------------------------
 
-# kernel, bytes of an element, d -> (queries M, keys N, warps, stages). bf16 at d = 128: the fastest
-# of those timed on an H100 under Triton 3.6; the others are not measured.
+# kernel, bytes of an element, d -> (queries M, keys N, warps, stages), for the 227 KiB of shared
+# memory of a Hopper
 TILES = {
-    ("forward", 2, 128): (64, 64, 4, 3),
+    ("forward", 2, 128): (128, 128, 8, 3),
     ("forward", 2, 64): (128, 64, 8, 3),
     ("forward", 4, 128): (32, 16, 8, 1),
     ("forward", 4, 64): (64, 32, 4, 2),
@@ -739,9 +450,13 @@ TILES = {
     ("decode", 4, 128): (16, 32, 4, 2),
     ("decode", 4, 64): (16, 32, 4, 2),
 }
-# float32 products on tensor cores are rounded to 11 bits ("tf32") unless told otherwise; three of
-# them on split operands keep float32's accuracy
-PRECISION = "tf32x3"
+# and for the 99 KiB of the smallest that these kernels run on (sm_86, sm_89, sm_120)
+SMALL_TILES = TILES | {
+    ("forward", 2, 128): (64, 64, 4, 2),
+    ("dq", 2, 128): (64, 64, 4, 2),
+    ("window", 2, 128): (32, 64, 4, 2),
+    ("landmark", 2, 128): (32, 64, 4, 2),
+}
 
 
 def unsupported(q: Tensor) -> str | None:
@@ -755,9 +470,34 @@ def unsupported(q: Tensor) -> str | None:
     return None
 
 
+@functools.cache
+def has_tma(device: torch.device) -> bool:
+    return INTERPRETED or torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+@functools.cache
+def default_tiles(device: torch.device) -> dict:
+    """The tiles that fit the shared memory of a device."""
+    if INTERPRETED:
+        return TILES
+    room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    return TILES if room >= 227 * 1024 else SMALL_TILES
+
+
 def rows(x: Tensor) -> Tensor:
     """(B, heads, T, d) -> contiguous (B, T, heads, d): a view of what a projection wrote."""
     return x.transpose(1, 2).contiguous()
+
+
+def tiled(x: Tensor, count: int, step: int = 1) -> TensorDescriptor | Tensor:
+    """Every step-th row of x (B, T, heads, d), `count` at a time, as a kernel takes it: a
+    descriptor, or x itself where there is no TMA.
+    """
+    if not has_tma(x.device):
+        return x
+    B, T, heads, d = x.shape
+    shape = [B, heads, triton.cdiv(T, step), d]
+    return TensorDescriptor(x, shape, [T * heads * d, d, step * heads * d, 1], [1, 1, count, d])
 
 
 def forward(
@@ -767,36 +507,25 @@ def forward(
     window: int,
     stride: int,
     documents: Tensor | None,
-    tiles: dict = TILES,
+    tiles: dict | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attention of q (B, H, T, d) over k, v (B, K, T, d); documents (B, T) int32 or None.
+    """Attention of q (B, H, T, d) over k, v (B, K, T, d); documents (B, T) int32 or None; tiles as
+    TILES, for trying others.
 
     Returns out (B, H, T, d), lse (B, H, T) in powers of two.
     """
     B, H, T, d = q.shape
-    q, k, v = rows(q), rows(k), rows(v)
-    out, lse = torch.empty_like(q), torch.empty(B, H, T, dtype=torch.float32, device=q.device)
+    group = H // k.shape[1]
+    tiles = tiles or default_tiles(q.device)
     M, N, warps, stages = tiles["forward", q.element_size(), d]
+    q, k, v = rows(q), rows(k), rows(v)
+    out = torch.empty_like(q)
+    lse = torch.empty(B, H, T, dtype=torch.float32, device=q.device)
+    keys = (tiled(k, N), tiled(v, N), tiled(k, N, stride), tiled(v, N, stride))
     forward_kernel[triton.cdiv(T, M), B * H](
-        q,
-        k,
-        v,
-        q if documents is None else documents,
-        out,
-        lse,
-        T,
-        H,
-        window,
-        stride,
-        GROUP=H // k.shape[2],
-        PACKED=documents is not None,
-        M=M,
-        N=N,
-        D=d,
-        PRECISION=PRECISION,
-        num_warps=warps,
-        num_stages=stages,
-    )
+        tiled(q, M), *keys, documents, tiled(out, M), lse, T, H, window, stride, group, M, N, d,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
     return out.transpose(1, 2), lse
 
 
@@ -810,98 +539,52 @@ def backward(
     window: int,
     stride: int,
     documents: Tensor | None,
-    tiles: dict = TILES,
+    tiles: dict | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v, in their shapes, from `dout` (B, H, T, d) and what forward
     returned.
     """
     B, H, T, d = q.shape
+    K = k.shape[1]
+    tiles = tiles or default_tiles(q.device)
+    size = q.element_size()
     q, k, v, out, dout = (rows(x) for x in (q, k, v, out, dout))
-    K, size = k.shape[2], q.element_size()
-    delta = torch.empty_like(lse)
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    packed = q if documents is None else documents
-    settings = dict(GROUP=H // K, PACKED=documents is not None, D=d, PRECISION=PRECISION)
+
     M, N, warps, stages = tiles["dq", size, d]
+    dq = torch.empty_like(q)
+    delta = torch.empty_like(lse)
+    keys = (tiled(k, N), tiled(v, N), tiled(k, N, stride), tiled(v, N, stride))
     dq_kernel[triton.cdiv(T, M), B * H](
-        q,
-        k,
-        v,
-        packed,
-        out,
-        dout,
-        lse,
-        delta,
-        dq,
-        T,
-        H,
-        window,
-        stride,
-        **settings,
-        M=M,
-        N=N,
-        num_warps=warps,
-        num_stages=stages,
-    )
-    count = triton.cdiv(
-        max(T - window, 0), stride
-    )  # landmarks that some query sees beyond its window
+        tiled(q, M), *keys, documents, tiled(out, M), tiled(dout, M), lse, delta, tiled(dq, M),
+        T, H, window, stride, H // K, M, N, d, num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+
+    # landmarks that some query sees beyond its window
+    count = triton.cdiv(max(T - window, 0), stride)
     far = q.new_empty(0, dtype=torch.float32)
     if count:
         M, N, warps, stages = tiles["landmark", size, d]
+        # about eight programs for each of a Hopper's 132 processors
         blocks = triton.cdiv(count, N) * B * K
-        parts = min(
-            triton.cdiv(1024, blocks), triton.cdiv(T, 4 * M)
-        )  # about eight programs for each of a Hopper's 132 processors
+        parts = min(triton.cdiv(1024, blocks), triton.cdiv(T, 4 * M))
         part = triton.cdiv(triton.cdiv(T, parts), M) * M
-        partial = torch.empty(
-            triton.cdiv(T, part), 2, B, K, count, d, dtype=torch.float32, device=q.device
-        )
-        landmark_kernel[triton.cdiv(count, N), len(partial), B * K](
-            q,
-            k,
-            v,
-            packed,
-            dout,
-            lse,
-            delta,
-            partial,
-            T,
-            H,
-            window,
-            stride,
-            count,
-            part,
-            **settings,
-            M=M,
-            N=N,
-            num_warps=warps,
-            num_stages=stages,
-        )
+        parts = triton.cdiv(T, part)
+        partial = q.new_empty(parts, 2, B, K, count, d, dtype=torch.float32)
+        landmark_kernel[triton.cdiv(count, N), parts, B * K](
+            tiled(q, M), tiled(k, N, stride), tiled(v, N, stride), documents, tiled(dout, M), lse,
+            delta, partial, T, H, window, stride, count, part, H // K, M, N, d,
+            num_warps=warps, num_stages=stages,
+        )  # fmt: skip
         far = partial.sum(0)  # (2, B, K, count, d)
+
     M, N, warps, stages = tiles["window", size, d]
+    dk = torch.empty_like(k)
+    dv = torch.empty_like(v)
     window_kernel[triton.cdiv(T, N), B * K](
-        q,
-        k,
-        v,
-        packed,
-        dout,
-        lse,
-        delta,
-        far,
-        dk,
-        dv,
-        T,
-        H,
-        window,
-        stride,
-        count,
-        **settings,
-        M=M,
-        N=N,
-        num_warps=warps,
-        num_stages=stages,
-    )
+        tiled(q, M), tiled(k, N), tiled(v, N), documents, tiled(dout, M), lse, delta, far,
+        tiled(dk, N), tiled(dv, N), T, H, window, stride, count, H // K, M, N, d,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
     return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)
 
 
@@ -913,39 +596,26 @@ def decode_attention(
     ring: int,
     slots: int,
     stride: int,
-    tiles: dict = TILES,
+    tiles: dict | None = None,
 ) -> Tensor:
-    """One token a row over a LandmarkCache's layer: q (B, H, 1, d), keys and values (B, K,
+    """One token per row over a LandmarkCache's layer: q (B, H, 1, d), keys and values (B, K,
     allocated slots, d), positions (B,) int64 -> (B, H, 1, d).
     """
     B, H, _, d = q.shape
     K = keys.shape[1]
+    tiles = tiles or default_tiles(q.device)
     M, N, warps, stages = tiles["decode", q.element_size(), d]
-    splits = min(triton.cdiv(512, B * K), triton.cdiv(slots, N))  # about four programs a processor
+    M = max(M, triton.next_power_of_2(H // K))
+    splits = min(
+        triton.cdiv(512, B * K), triton.cdiv(slots, N)
+    )  # about four programs per processor
     split = triton.cdiv(triton.cdiv(slots, splits), N) * N
     splits = triton.cdiv(slots, split)
     out = torch.empty(B, H, splits, d, dtype=torch.float32, device=q.device)
     lse = torch.empty(B, H, splits, dtype=torch.float32, device=q.device)
     decode_kernel[splits, B * K](
-        q.contiguous(),
-        keys,
-        values,
-        positions.contiguous(),
-        out,
-        lse,
-        H,
-        ring,
-        slots,
-        keys.shape[2],
-        stride,
-        split,
-        GROUP=H // K,
-        M=max(M, triton.next_power_of_2(H // K)),
-        N=N,
-        D=d,
-        PRECISION=PRECISION,
-        num_warps=warps,
-        num_stages=stages,
-    )
-    share = torch.softmax(lse * LOG2_E.value**-1, -1)  # lse is in powers of two
+        q.contiguous(), keys, values, positions.contiguous(), out, lse, H, ring, slots,
+        keys.shape[2], stride, split, H // K, M, N, d, num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    share = torch.softmax(lse / LOG2_E.value, -1)  # lse is in powers of two
     return (share[..., None] * out).sum(2, keepdim=True).to(q.dtype)

@@ -93,15 +93,15 @@ def save_checkpoint(
     )
     text = json.dumps(meta, indent=1)
     parts = dict(model=_parameters(model), optimizer=optimizer_state(optimizers))
-    heads_part = None if heads is None else _parameters(heads)
+    beside = {} if heads is None else _parameters(heads)
     target = folder / f"checkpoint-{step:07}"
     if parallel.is_sharded():
-        save_shards(target, parts, heads_part, text, keep=keep)
+        save_shards(target, parts, beside, text, keep=keep)
         return target
     with written_aside(target) as aside:
         for name, tensors in parts.items():
             save_file(tensors, aside / f"{name}.safetensors")
-        write_unsharded(aside, heads_part, text)
+        write_unsharded(aside, beside, text)
     delete_all_but(keep, folder)
     return target
 
@@ -121,9 +121,9 @@ def optimizer_state(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor
     return state
 
 
-def write_unsharded(aside: Path, heads: dict[str, Tensor] | None, meta: str) -> None:
+def write_unsharded(aside: Path, heads: dict[str, Tensor], meta: str) -> None:
     """What one process writes of a checkpoint, however many ranks there are."""
-    if heads is not None:
+    if heads:
         save_file(heads, aside / "heads.safetensors")
     (aside / "meta.json").write_text(meta)
 
@@ -139,12 +139,13 @@ def delete_all_but(keep: int, folder: Path) -> None:
 def save_shards(
     target: Path,
     parts: dict[str, dict[str, Tensor]],
-    heads: dict[str, Tensor] | None,
+    heads: dict[str, Tensor],
     meta: str,
     *,
     keep: int,
 ) -> None:
-    """Begin to write a checkpoint from all ranks, and return once the run may go on.
+    """Begin to write a checkpoint from all ranks, and return as soon as training may change the
+    weights. All must see one file system.
 
     Rank 0 puts it in its place when every rank has written its rows; until then, and after a
     failure on any of them, the checkpoints before it are as they were.
@@ -155,7 +156,7 @@ def save_shards(
         if first:
             placed.enter_context(written_aside(target))
     parts = {name: copy_to_cpu(tensors) for name, tensors in parts.items()}
-    heads = heads and copy_to_cpu(heads)
+    heads = copy_to_cpu(heads)
     group = saving_group()
 
     def write() -> None:

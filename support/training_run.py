@@ -129,6 +129,7 @@ def apply_gradients(
             torch.nn.utils.clip_grads_with_norm_(learning, c.clip, norms[-1])
     for norm in norms:
         if not norm.isfinite():
+            checkpoint.finish_saving()
             kept = checkpoint.checkpoints(folder)
             intact = (
                 f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"

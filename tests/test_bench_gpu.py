@@ -79,6 +79,7 @@ def test_the_toy_run_measures_every_section(toy_run):
         records[f"steps/toy, 2 × 96, {name}"]["also"]["loss"] for name in ("eager", "transformers")
     )
     assert ours == pytest.approx(theirs, abs=0.02)  # the peer's has one prediction less
+    assert records["steps/toy, 2 × 96, compiled"]["also"]["planned GiB"] > 0
     for batch in scale.batches:
         assert records[f"decoding/toy, {batch} rows, eager"]["also"]["tokens as transformers'"] == 1
     assert "--stage distill" in records["lineage/distilled"]["command"]
@@ -93,13 +94,21 @@ def test_a_run_enters_the_results(toy_run, tmp_path, monkeypatch):
     assert "| toy, 2 × 96, compiled |" in table and "of the matrix peak" in table
 
 
-def test_what_found_no_time_is_said(tmp_path, capsys):
+def test_what_found_no_time_is_said_and_is_the_rest(tmp_path, capsys):
     scale = gpu.toy_scale("cpu")
-    gpu.measure_all(scale, ["steps"], 0.0, tmp_path, {"device": "CPU", "date": "today"})
-    printed = capsys.readouterr().out
-    assert printed.count("left out: no time") == 5  # two of the roof, three of the step
-    records = [json.loads(line) for line in open(tmp_path / "gpu-today-CPU.jsonl")]
-    assert [record["failed"] for record in records] == ["left out: no time"] * 5
+    path = tmp_path / "run.jsonl"
+    case = next(case for case in gpu.all_cases(scale) if case.section == "steps")
+    gpu.measure_all([case], scale, 0.0, path, {"commit": "one"})
+    assert capsys.readouterr().out.count("left out: no time") == 3
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [record["failed"] for record in records] == ["left out: no time"] * 3
+    assert not gpu.is_measured(case, path, "one")
+    for record in records[:2]:
+        record["value"] = record.pop("failed")
+    records[2]["failed"] = "out of memory"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert gpu.is_measured(case, path, "one") and not gpu.is_measured(case, path, "two")
+    assert not gpu.is_measured(case, tmp_path / "none.jsonl", "one")
 
 
 def test_the_lineage_is_what_its_scripts_take():
@@ -244,7 +253,7 @@ def test_a_case_is_ended_when_the_time_is_over_with_all_that_it_started(tmp_path
 
 
 def test_what_is_ready_before_the_end_has_a_figure(tmp_path):
-    """A compiler that would take all the time that is left is given up, for the turns of the rest."""
+    """A compiler that would take all that is left of the time is given up, for the rest's turns."""
 
     def measure(bench):
         clocks = {"ready": lambda: 0.5}

@@ -25,7 +25,7 @@ ORDER = """
     support.tokenizer_folder  support.tokenizer_train  support.chat_template
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.muon  fast.decoding  fast.kernels  fast.attention
-    attention  model  support.log  support.profiling
+    attention  model  fast.graphs  support.log  support.profiling
     worlds.splits  worlds.faults  worlds.difficulty  worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique

@@ -23,7 +23,7 @@ from support.qwen_sizes import SIZES
 TINY = Config(
     model=Model(vocab_size=1023, width=64, layers=2, heads=2, kv_heads=1, feed_forward=96),
     data=Data(sequence=96),
-    train=Train(batch=2, accumulation=4, optimizer="adamw"),
+    train=Train(batch=2, accumulation=4, optimizer="adamw", sample_every=0),
     plan=DryRun(ranks=2),
 )
 
@@ -209,7 +209,7 @@ def test_torchtitans_memory():
     config = Config(
         model=shape,
         data=Data(sequence=4096),
-        train=Train(batch=2, accumulation=8, optimizer="adamw"),
+        train=Train(batch=2, accumulation=8, optimizer="adamw", sample_every=0),
         parallel=Parallel(activation_checkpointing="full", accumulate="sharded"),
         plan=DryRun(ranks=8),
     )
@@ -262,6 +262,22 @@ def test_what_would_fit_is_traced(capsys, monkeypatch):
     tried = capsys.readouterr().out.splitlines()
     assert any("--train.batch 1 --train.accumulation 16" in line for line in tried)
     assert any("--plan.ranks 4" in line for line in tried)
+
+
+def test_samples_gather_all_weights():
+    """In bfloat16, on every rank, beside what each keeps: with many ranks that is the peak."""
+    many = changed(
+        TINY,
+        model=dict(vocab_size=256, width=256, feed_forward=1024, layers=12),
+        data=dict(sequence=8),
+        train=dict(accumulation=64),
+        plan=dict(ranks=64),
+        parallel=dict(accumulate="sharded"),
+    )
+    found = plan.trace(changed(many, train=dict(sample_every=1)))
+    assert found.phase == plan.SAMPLES
+    assert found.peak[plan.WORKING_COPIES] == pytest.approx(2 * found.parameters, rel=0.15)
+    assert plan.trace(many).phase != plan.SAMPLES
 
 
 @pytest.mark.parametrize(

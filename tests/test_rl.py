@@ -275,12 +275,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     assert not torch.equal(before.embedding.text.weight, after.embedding.text.weight)
     log = records(folder / "sage")
     timeless = lambda records: [
-        {
-            k: v
-            for k, v in r.items()
-            if k not in OF_THE_MACHINE
-        }
-        for r in records
+        {k: v for k, v in r.items() if k not in OF_THE_MACHINE} for r in records
     ]
     assert timeless(log) == timeless(records(other / "sage"))
     assert len(log) == 10

@@ -13,7 +13,9 @@ import re
 import resource
 import signal
 import sys
+import threading
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +30,7 @@ from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
 from support import checkpoint
-from support.export import save_qwen
-from support.qwen import load_qwen
+from support.qwen import load_qwen, save_qwen
 from support.sharded import finish_saving
 from support.weights import allocate_model
 
@@ -54,7 +55,7 @@ def spread(model: SAGE) -> SAGE:
 
 
 def same_rows(model: SAGE, whole: SAGE) -> bool:
-    """Whether each parameter here is this rank's rows of the whole one, and it is really sharded."""
+    """Whether each parameter here is this rank's rows of the whole one, and really sharded."""
     for (name, p), expected in zip(model.named_parameters(), whole.parameters(), strict=True):
         assert isinstance(p, DTensor) and p.shape == expected.shape, name
         assert torch.equal(parallel.local(p), expected[parallel.own_rows(p)]), name
@@ -78,7 +79,7 @@ def load_folders(folders: list[str]) -> bool:
 
 def begin() -> bool:
     for tied in (False, True):
-        config = Model(**{**vars(SHAPE), "tied": tied})
+        config = replace(SHAPE, tied=tied)
         model = allocate_model(config, torch.float32, "cpu", spread)
         parallel.initialise(model, seed=3)
         same_rows(model, SAGE(config, seed=3))
@@ -91,8 +92,25 @@ def load_mine(folder: str) -> bool:
     return True
 
 
+def resident(key: str) -> int:
+    """Bytes of this process, by their name in /proc."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{key}:\s+(\d+)", status)[1]) * 1024
+
+
+def memory_to_load(folder: str) -> int:
+    """Bytes that loading adds at its peak."""
+    load_qwen(f"{folder}/small", spread=spread)  # what is imported on the way is not the model's
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM, the peak, back
+    model = load_qwen(f"{folder}/large", spread=spread)
+    peak = resident("VmHWM")
+    assert model.dense
+    return peak - before
+
+
 class Halving(torch.optim.Optimizer):
-    """Momentum ½; keeps what AdamW keeps: a count of steps, and tensors of the parameter's shape."""
+    """Momentum ½; keeps what AdamW keeps: a count of steps, tensors of the parameter's shape."""
 
     def __init__(self, parameters):
         super().__init__(parameters, {})
@@ -219,6 +237,25 @@ def state_of_optimizers(out: str, begins: bool) -> dict:
     return hashes
 
 
+def save_slowly(out: str) -> list:
+    """Saves while the disk is stuck: what is there when saving has returned, and in the end."""
+    go_on = threading.Event()
+    write = checkpoint.write_shards
+
+    def wait_and_write(*arguments) -> None:
+        go_on.wait()
+        write(*arguments)
+
+    checkpoint.write_shards = wait_and_write
+    model, heads, optimizers, _ = learner(out)
+    checkpoint.save_checkpoint(out, Config(model=SHAPE, out=out), model, optimizers, 1, heads=heads)
+    during = [path.name for path in Path(out).iterdir()], checkpoint.checkpoints(out)
+    parallel.gather(None)  # the ranks talk while they write
+    go_on.set()
+    finish_saving()
+    return [*during, [path.name for path in Path(out).iterdir()]]
+
+
 def compare_run(out: str, straight: str) -> dict:
     """The last checkpoint of a run, read here, against a whole model's files."""
     sharding = spread if parallel.is_sharded() else None
@@ -277,7 +314,7 @@ def test_ranks_read_their_rows_of_qwens_folders(tmp_path, ranks):
     folders = []
     for number, (tied, own) in enumerate([(True, True), (False, True), (True, False)]):
         folder = tmp_path / str(number)
-        shape = Model(**{**vars(SHAPE), "tied": tied, "previous_token": own})
+        shape = replace(SHAPE, tied=tied, previous_token=own)
         save_qwen(SAGE(shape, seed=5), folder, shard_bytes=10_000)
         if not own:
             (folder / "sage.safetensors").unlink()
@@ -285,6 +322,19 @@ def test_ranks_read_their_rows_of_qwens_folders(tmp_path, ranks):
         folders.append(str(folder))
     for world in (1, 2, 4):
         assert all(ranks.run(world, run("load_folders"), folders))
+
+
+def test_ranks_take_memory_for_their_rows_alone(tmp_path, ranks):
+    large = replace(SHAPE, vocab_size=2048, width=512, layers=8, heads=8, head_dim=64)
+    large.feed_forward = 2048
+    for name, shape in (("small", SHAPE), ("large", large)):
+        save_qwen(SAGE(shape, seed=5), tmp_path / name, shard_bytes=35_000_000)
+        (tmp_path / name / "sage.safetensors").unlink()
+    shards = list((tmp_path / "large").glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in shards)
+    assert len(shards) == 4 and size > 120_000_000
+    peaks = ranks.run(2, run("memory_to_load"), str(tmp_path))
+    assert all(0.45 < peak / size <= 0.6 for peak in peaks), [peak / size for peak in peaks]
 
 
 def test_any_number_of_ranks_begins_with_the_same_weights(ranks):
@@ -330,6 +380,11 @@ def test_the_state_of_torchs_optimizers_comes_back(tmp_path, ranks):
         assert all(hashes == found[0] for hashes in found)
 
 
+def test_a_run_goes_on_while_its_checkpoint_is_written(tmp_path, ranks):
+    for during, whole, end in ranks.run(2, run("save_slowly"), str(tmp_path / "run")):
+        assert during == ["checkpoint-0000001.tmp"] and not whole and end == ["checkpoint-0000001"]
+
+
 def test_runs_are_read_whole_or_by_rows(tmp_path, ranks, straight):
     out, again = tmp_path / "run", tmp_path / "again"
     ranks.run(2, run("learn"), str(out), 6)
@@ -342,6 +397,12 @@ def test_runs_are_read_whole_or_by_rows(tmp_path, ranks, straight):
     (again / "checkpoint-0000006" / "model" / "__1_0.distcp").rename(again / "elsewhere")
     with pytest.raises(UserError, match="__1_0.distcp is missing; put them back, or delete"):
         checkpoint.weights_identity(again)
+    meta = again / "checkpoint-0000006" / "meta.json"
+    (again / "elsewhere").rename(again / "checkpoint-0000006" / "model" / "__1_0.distcp")
+    meta.write_text(meta.read_text().replace('"feed_forward": 37', '"feed_forward": 38'))
+    with pytest.raises(UserError, match="do not fit its config: wrong shape") as caught:
+        checkpoint.load_run(again)
+    assert str(caught.value).count("wanted") == 2 * 3  # gate, up and down of both layers
     for where in (out, straight):
         save_qwen(checkpoint.load_run(where)[0], tmp_path / where.parent.name, shard_bytes=10_000)
     files = [path.name for path in (tmp_path / tmp_path.name).iterdir()]
