@@ -2,7 +2,6 @@
 restart, SIGTERM, a second node, Slurm. On a CPU, with two processes.
 """
 
-import json
 import os
 import re
 import shutil
@@ -135,6 +134,10 @@ def undisturbed(launcher):
     assert status == 0, output
     found = figures(launcher.folder / "undisturbed")
     assert len(found) == 9
+    for seen in read_log(launcher.folder / "undisturbed")[:-1]:
+        assert 0 <= seen["skew"] < 1 and 0 <= seen["device_skew"] < 1
+        assert seen["slowest_rank"] in (0, 1)
+    assert "  skew " in output
     return found
 
 
