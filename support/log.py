@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import parallel
+from support import ranks
 from support import provenance
 
 
@@ -65,7 +65,7 @@ class Log:
         self.path = Path(folder) / "log.jsonl"
         self.total = total  # steps
         self.first = first
-        self.writes = parallel.rank() == 0
+        self.writes = ranks.rank() == 0
         self.events = None
         if self.writes:
             self.open_files(tensorboard)
