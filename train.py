@@ -104,9 +104,6 @@ def main() -> None:
     ranks.start()
     config = settings.from_command_line()
     c = config.train
-    if config.dry_run:
-        plan.report(config)
-        return
     if c.accumulation % ranks.world_size():
         raise UserError(
             f"train.accumulation {c.accumulation} cannot be shared out over {ranks.world_size()} "
@@ -117,6 +114,9 @@ def main() -> None:
         stride = config.model.landmark_stride
         config.model = replace(shape, window=config.model.window, landmark_stride=stride)
         settings.validate(config)
+    if config.dry_run:
+        plan.report(config)
+        return
 
     # -- a new run, or one to resume: dtype, compile and steps were decided when it began
     asked_steps = c.steps
@@ -290,7 +290,8 @@ def main() -> None:
     minutes = (time.perf_counter() - began) / 60
     log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
     log.close()
-    print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
+    if c.sample_every:
+        print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
     pretraining.conclude(config, bits, len(held_out.tokens), minutes)
 
 
