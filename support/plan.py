@@ -411,7 +411,8 @@ def memory_lines(config: Config, found: Trace) -> list[str]:
     for category, size in found.peak.items():
         kept = gib(found.state[category]) if category in SHARED_OUT else ""
         lines.append(f"  {category:40}{gib(size):>12}{kept:>15}".rstrip())
-    peak, state = sum(found.peak.values()), sum(found.state.values())
+    peak = sum(found.peak.values())
+    state = sum(found.state[category] for category in SHARED_OUT)
     lines += [
         f"  {'together, in the ' + found.phase:40}{gib(peak):>12}{gib(state):>15}",
         f"  {'with gaps, NCCL and CUDA (assumed)':40}{gib(found.needed):>12}",
@@ -421,7 +422,10 @@ def memory_lines(config: Config, found: Trace) -> list[str]:
     if c.optimizer == "adamw":
         share = 12 * found.parameters / ranks
         beyond = state - share
-        lines.append(f"  12·N/W bytes are {gib(share)} GiB; after the step {beyond:+,.0f} bytes")
+        lines.append(
+            f"  12·N/W bytes are {gib(share)} GiB: after a step {beyond:+,.0f} bytes (uneven rows, "
+            + "counters)"
+        )
     return [*lines, ""]
 
 

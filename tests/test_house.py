@@ -18,7 +18,8 @@ from conftest import ROOT
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
     support.openmp  fast.compiling  config  support.rendezvous  parallel  support.settings
-    support.provenance  support.result_tables
+    support.provenance
+    support.result_tables
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer

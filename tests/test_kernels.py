@@ -270,8 +270,8 @@ def compiled(words: list[str], packages: str | None = None) -> list[dict]:
 
 
 # Instructions to local memory that a configuration may have, of thousands. At d = 128 the fastest
-# tiles measured fill the registers; what they spill lies between the loops, not inside them (but for
-# documents in the forward kernel).
+# tiles measured fill the registers; what they spill lies between the loops, except in the forward
+# kernel with documents.
 SPILLS = {
     "forward bf16 d128 packed": 160,
     "landmark bf16 d128 plain": 240,
