@@ -56,7 +56,7 @@ class Log:
     """A run's log: one line on the terminal in fixed columns, and the same figures in log.jsonl
     and, if asked for, in TensorBoard's file of events. Of several ranks, the first one writes.
 
-    `first` is the step that a resumed run stands at. Raises UserError where TensorBoard is missing.
+    `first` is the step that a resumed run stands at.
     """
 
     def __init__(

@@ -252,11 +252,12 @@ class Meter:
             data_wait=max(waited) / seconds,
         )
         if len(seen) > 1:
-            interval.skew = (max(worked_alone) - statistics.median(worked_alone)) / seconds
+            typical = statistics.median_low(worked_alone)  # of two ranks, the one that waits
+            interval.skew = (max(worked_alone) - typical) / seconds
             # The others wait for a slow device in each collective, so its own time cannot be told
             # from theirs: each multiplies some matrices alone.
             speeds = ranks.gather(self.peak.again())
-            interval.device_skew = 1 - min(speeds) / statistics.median(speeds)
+            interval.device_skew = 1 - min(speeds) / statistics.median_high(speeds)
             interval.slowest_rank = speeds.index(min(speeds))
         return interval
 
