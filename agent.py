@@ -19,8 +19,9 @@ from itertools import accumulate, pairwise
 
 import torch
 
+import parallel
 from config import UserError
-from generate import Conversations, Row, decode, next_logits
+from generate import Conversations, Row, decode
 from model import SAGE
 from support.model_checks import note_window
 from support.interrupts import time_limit
@@ -262,13 +263,14 @@ def rollouts(
     zero_tolerance: bool = False,
     room: int = 384,
     prompts: list[list[int]] | None = None,
-    step=next_logits,
+    step=None,
 ) -> list[Rollout]:
-    """One episode of every task, in order, at most `batch` at a time.
+    """One episode of every task, in order, at most `batch` at a time, shared out over the ranks.
 
     Temperature 0 is greedy. `room` tokens may follow a prompt. `prompts` replaces the tasks' own
     beginnings (a revision begins after a failed attempt). `tolerance` refused calls end an episode,
     with `zero_tolerance` the first one that does not parse or names no tool (CodePPO's rule).
+    `step` is decode's.
     Raises UserError for a prompt that leaves no room in the model's context.
     """
     was_training = model.training
@@ -276,7 +278,7 @@ def rollouts(
     prompts = [prompt_of(task, tokenizer) for task in tasks] if prompts is None else prompts
     check_prompts(prompts, model)
     limit = min(max(map(len, prompts), default=0) + room, model.config.context)
-    waiting = deque(range(len(tasks)))
+    waiting = deque(parallel.share(range(len(tasks))))
     rows: list[EpisodeRow] = []  # all that were begun, in the tasks' order
 
     def begin(most: int) -> list[EpisodeRow]:
@@ -300,13 +302,14 @@ def rollouts(
         rows.extend(fresh)
         return fresh
 
-    if first := begin(batch):
-        conversations = Conversations(model, [row.tokens for row in first], limit)
-        options = dict(refill=begin, log_prob_temperature=temperature or 1.0, step=step)
-        decode(conversations, first, tokenizer.stop, **options)
+    with parallel.gathered(model):
+        if first := begin(batch):
+            conversations = Conversations(model, [row.tokens for row in first], limit)
+            options = dict(refill=begin, log_prob_temperature=temperature or 1.0, step=step)
+            decode(conversations, first, tokenizer.stop, **options)
     model.train(was_training)
     note_window(model, max((len(row.tokens) - 1 for row in rows), default=0))
-    done = [row.rollout for row in rows]
+    done = parallel.collect(row.rollout for row in rows)
     if broken := [rollout for rollout in done if rollout.problem]:
         task = broken[0].task
         print(

@@ -23,7 +23,6 @@ tokens, R ring slots, M landmark slots.
     python bench/retrieval.py     facts that are asked for many windows later
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -143,7 +142,7 @@ class StepPlan:
     positions: Tensor  # (B, n), −1 in the padding
     padding: Tensor  # (B, 1, n, 1), True in the padding
     is_prompt: bool = False  # several tokens per row, and nothing is cached yet
-    slots: Tensor | None = None  # one token per row: (B, 1 or 2), where its key and value go
+    places: Tensor | None = None  # one token per row: where its keys and values go
     seen: SlotMask | None = None  # one token per row: which slots it sees
 
 
@@ -197,7 +196,7 @@ class LandmarkCache:
         seen = slot_mask(
             self.seen_from, positions, ring=self.ring, stride=self.stride, dtype=self.keys[0].dtype
         )
-        return StepPlan(positions, padding, slots=self.slots(positions), seen=seen)
+        return StepPlan(positions, padding, places=self.places(positions), seen=seen)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, plan: StepPlan) -> Tensor:
         """Attention of n new tokens over the cache and themselves; writes their keys and values.
@@ -206,7 +205,7 @@ class LandmarkCache:
         advance(positions) once after the last layer.
         """
         if q.shape[2] == 1:  # a decoding step
-            self.write(layer, k, v, plan.slots)
+            self.write(layer, k, v, plan.places)
             out = cached_attention(q, self.keys[layer], self.values[layer], plan.seen)
             return out.masked_fill(plan.padding, 0)
 
@@ -214,7 +213,7 @@ class LandmarkCache:
         q, k, v = (x.masked_fill(plan.padding, 0) for x in (q, k, v))
         if plan.is_prompt:  # a prompt; padding at its right is in nobody's past
             out = landmark_attention(q, k, v, self.window, self.stride)
-            self.write(layer, k, v, self.slots(plan.positions))
+            self.write(layer, k, v, self.places(plan.positions))
             return out.masked_fill(plan.padding, 0)
 
         newest = self.lengths - 1  # (B,)
@@ -222,7 +221,7 @@ class LandmarkCache:
         outputs = []
         for q, k, v, positions in chunks:
             outputs.append(self.chunk(layer, q, k, v, positions=positions, newest=newest))
-            self.write(layer, k, v, self.slots(positions))
+            self.write(layer, k, v, self.places(positions))
             newest = newest + (positions >= 0).sum(1)
         return torch.cat(outputs, 2).masked_fill(plan.padding, 0)
 
@@ -242,16 +241,21 @@ class LandmarkCache:
         landmark = torch.where(kept & (positions % self.stride == 0), place, spare)  # (B, n)
         return torch.cat([in_ring, landmark], 1)
 
-    def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> None:
-        """Put keys and values (B, K, n, d) in their slots (B, n or 2n)."""
-        B, K, n, d = k.shape
-        allocated = self.ring + self.landmarks + 1
-        offset = torch.arange(B * K, device=k.device).view(B, K, 1) * allocated
-        rows = (offset + slots[:, None]).flatten()  # (B·K·n or 2n,), rows of d numbers
+    def places(self, positions: Tensor) -> Tensor:
+        """`slots` of tokens at `positions` (B, n) for each of a layer's K heads, counted over the
+        whole layer: (B·K·n,), or with landmarks (B·K·2n,).
+        """
+        B, K, allocated, _ = self.keys[0].shape
+        offset = torch.arange(0, B * K * allocated, allocated, device=positions.device)  # (B·K,)
+        return (offset.view(B, K, 1) + self.slots(positions)[:, None]).flatten()
+
+    def write(self, layer: int, k: Tensor, v: Tensor, places: Tensor) -> None:
+        """Put keys and values (B, K, n, d) in their places (B·K·n or 2n,)."""
+        d = k.shape[3]
         for store, new in ((self.keys[layer], k), (self.values[layer], v)):
-            if slots.shape[1] > n:
+            if self.landmarks:
                 new = torch.cat([new, new], 2)  # (B, K, 2n, d)
-            store.view(-1, d).index_put_((rows,), new.to(store.dtype).reshape(-1, d))
+            store.view(-1, d).index_put_((places,), new.to(store.dtype).reshape(-1, d))
 
     def chunk(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, positions: Tensor, newest: Tensor
@@ -290,23 +294,13 @@ class LandmarkCache:
         self.lengths += (positions >= 0).sum(1)
         check_cache_room(self.lengths, self.max_tokens)
 
-    def select(self, rows: list[int] | Tensor) -> "LandmarkCache":
-        """A copy of the chosen rows in this order; select([0] * n) gives n candidates that share
-        the first row's past.
-        """
-        rows = torch.as_tensor(rows, dtype=torch.int64, device=self.lengths.device)
-        chosen = copy.copy(self)
-        # four times as fast as x[rows].clone()
-        chosen.keys = [x.index_select(0, rows) for x in self.keys]
-        chosen.values = [x.index_select(0, rows) for x in self.values]
-        chosen.lengths = self.lengths[rows]
-        return chosen
+    def tensors(self) -> list[Tensor]:
+        """All that is remembered of a row, each (B, …)."""
+        return [self.lengths, *self.keys, *self.values]
 
-    @staticmethod
-    def join(caches: list["LandmarkCache"]) -> "LandmarkCache":
-        """The rows of several caches of one size, in this order, as one."""
-        whole = copy.copy(caches[0])
-        whole.keys = [torch.cat(layer) for layer in zip(*(cache.keys for cache in caches))]
-        whole.values = [torch.cat(layer) for layer in zip(*(cache.values for cache in caches))]
-        whole.lengths = torch.cat([cache.lengths for cache in caches])
-        return whole
+    def use(self, tensors: list[Tensor]) -> None:
+        """Go on with other memory, in the order of `tensors()`."""
+        layers = len(self.keys)
+        self.lengths = tensors[0]
+        self.keys = tensors[1 : 1 + layers]
+        self.values = tensors[1 + layers :]

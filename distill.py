@@ -5,6 +5,7 @@ equation 5).
     python distill.py config/toy.py --stage distill    the teacher's trajectories
     python distill.py config/toy.py --stage reflect    rounds of trying, critique and revision
     python distill.py config/toy.py --resume           goes on where a stopped run was, to the bit
+    torchrun --nproc-per-node 8 distill.py config/7b.py    the same steps on many GPUs
 
 Both stages build examples (tokens, and a weight for each token), pack them into rows, and minimise
 the weighted cross-entropy. They differ in where the examples come from:
@@ -33,6 +34,7 @@ import support.openmp  # before torch
 import torch
 import torch.nn.functional as F
 
+import parallel
 from agent import AGAIN, Rollout, episode_rates, prompt_of, revision_prefix, rollouts
 from config import Config, Distill, UserError
 from losses import cross_entropy
@@ -169,10 +171,12 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
         documents = rows.tensors[3]  # rows were packed for the student
         check_documents(documents, teacher.config)
 
-    def loss_of(tokens, targets, weights, documents):
-        """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens."""
+    def loss_of(tokens, targets, weights, documents, count):
+        """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens, of this
+        rank's rows (B, T); both are sums divided by `count`, the weights of all rows.
+        """
         hidden = model.hidden(tokens, documents)  # (B, T, D)
-        loss = cross_entropy(hidden, model.unembedding, targets, weights=weights)
+        loss = cross_entropy(hidden, model.unembedding, targets, weights=weights, count=count)
         if teacher is None:
             return loss
         with torch.no_grad():
@@ -183,21 +187,23 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
             log_target=True,
             reduction="none",
         ).sum(-1)  # (B, T)
-        return loss + c.kl * (divergence * weights).sum() / weights.sum()
+        return loss + c.kl * (divergence * weights).sum() / count
 
     loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
     tokens_per_step = c.batch * c.sequence
     flops_per_step = tokens_per_step * flops_per_token(model.config, c.sequence)
-    meter = Meter(first)
+    meter = Meter(first, stage.peak)
     with stop_requested() as stopping:
         for step in range(first + 1, last + 1):
-            tokens, targets, weights, documents = (
-                tensor.to(stage.device)
-                for tensor in rows.next()  # (B, T) each
-            )
+            with meter.waiting():
+                batch = rows.next()  # (B, T) each
+            count = batch[2].sum().to(stage.device)
+            mine, counts = parallel.own_part(c.batch)
+            tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
             with stage.autocast:
-                loss = loss_of(tokens, targets, weights, documents)
+                loss = loss_of(tokens, targets, weights * counts, documents, count)
             loss.backward()
+            loss = parallel.total(loss)
             norm = stage.update(step)
 
             meter.count(tokens_per_step, flops_per_step)
@@ -470,7 +476,9 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     c = stage.section
     began = time.perf_counter()
     rows, figures = reflection_round(stage, number)
-    provenance.write_lines(file, rows, made_from)
+    with parallel.together():
+        if parallel.rank() == 0:
+            provenance.write_lines(file, rows, made_from)
     sizes = ", ".join(
         f"{name.removeprefix('buffer_')} {count}"
         for name, count in figures.items()
@@ -529,7 +537,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
             f"{file} is gone, and {stage.folder} stands at step {stage.first}, within the round "
             "that learns from it; put it back, or delete the folder to make it anew"
         )
-    if not file.exists():
+    if not parallel.from_first(file.exists()):
         write_buffer(stage, number, file, made_from)
     if not file.stat().st_size:
         raise UserError(
@@ -548,6 +556,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
 
 
 def main() -> None:
+    parallel.start()
     config = settings.from_command_line()
     if config.stage not in ("", "distill", "reflect"):
         raise UserError(

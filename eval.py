@@ -201,7 +201,9 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, an older version wrote it, or it is damaged: measured anew
     began = time.perf_counter()
-    model = open_model(run, torch.float32, device, shape.window, shape.landmark_stride)
+    model = open_model(
+        run, torch.float32, device, window=shape.window, stride=shape.landmark_stride
+    )
     figures = measure(model, tokenizer, config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
     content = dict(

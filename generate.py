@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from config import UserError
+from fast.graphs import fastest_step
 from model import SAGE, State
 from support.model_checks import note_window
 
@@ -108,9 +109,16 @@ class Row:
         self.ended = why
 
 
-def next_logits(model: SAGE, state: State, tokens: Tensor, positions: Tensor) -> Tensor:
-    """Logits (B, V) after one more token per row: tokens and positions (B, 1). This is compiled."""
-    return model(tokens, state=state, positions=positions)[:, -1]
+def read_token(
+    model: SAGE, state: State, tokens: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One more token per row: tokens and positions (B, 1), −1 for a row that reads nothing.
+
+    Returns hidden states (B, D) and next-token logits (B, V). This is what is compiled, and what a
+    GPU runs as a CUDA graph (fast/graphs.py).
+    """
+    hidden = model.hidden(tokens, state=state, positions=positions)[:, -1]
+    return hidden, model.logits(hidden)
 
 
 def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:
@@ -124,6 +132,14 @@ def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:
     return tokens.to(device), positions.to(device)
 
 
+def cache_size(max_tokens: int, window: int) -> int:
+    """`max_tokens` rounded up, so that a step that was compiled or recorded for one size serves
+    conversations of many lengths; not past the window, beyond which a cache needs landmarks.
+    """
+    rounded = -(-max_tokens // 128) * 128
+    return rounded if max_tokens > window else min(rounded, window)
+
+
 class Conversations:
     """B sequences under way: what the decoder remembers of each, and the logits of its next token.
 
@@ -135,7 +151,8 @@ class Conversations:
     def __init__(self, model: SAGE, prompts: list[list[int]], max_tokens: int):
         weight = next(model.parameters())
         self.model, self.max_tokens = model, max_tokens
-        self.state = State(model.config, len(prompts), max_tokens, weight.dtype, weight.device)
+        slots = cache_size(max_tokens, model.config.window)
+        self.state = State(model.config, len(prompts), slots, weight.dtype, weight.device)
         self.logits = torch.zeros(0, device=weight.device)
         self.read(prompts)
 
@@ -161,12 +178,12 @@ class Conversations:
         return hidden
 
     def advance(self, tokens: Tensor, positions: Tensor, surprise: Tensor | None, step) -> None:
-        """One token per row: tokens and positions (B, 1), −1 for a row that reads nothing.
+        """One token per row, by `read_token` or what equals it.
 
         `surprise` (B, 2), log-probabilities and entropies of the sampled tokens, is ignored here;
         fast/thinking.py's subclass keeps it for the confidence head.
         """
-        self.logits = step(self.model, self.state, tokens, positions)
+        _, self.logits = step(self.model, self.state, tokens, positions)
 
     def begin(self, prompts: list[list[int]]) -> "Conversations":
         """Further conversations of the same model and size."""
@@ -287,7 +304,7 @@ def decode(
     shrink: bool = True,
     top_p: float = 1.0,
     log_prob_temperature: float | None = 1.0,
-    step: Callable[..., Tensor] = next_logits,
+    step: Callable[..., tuple[Tensor, Tensor]] | None = None,
 ) -> None:
     """Continue each row until it has ended; `rows` stand beside the conversations' rows.
 
@@ -295,8 +312,10 @@ def decode(
     gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8 (a
     compiled step wants a batch of constant size). With `keep` the conversations are all there at
     the end, each having read its last token. `log_prob_temperature` is that of the recorded
-    log-probabilities; None records none.
+    log-probabilities; None records none. `step` is `read_token` or what equals it, by default the
+    fastest on this device.
     """
+    step = step or fastest_step(conversations.model, read_token)
     sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)
     while rows:
         # -- one token per row
@@ -347,13 +366,13 @@ def generate(
     *,
     stop: list[int] = (),
     seed: int = 0,
-    step: Callable[..., Tensor] = next_logits,
+    step: Callable[..., tuple[Tensor, Tensor]] | None = None,
     on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Continuations of prompts (token IDs, none empty), each at most `tokens` long and cut before
     the first token in `stop`.
 
-    Temperature 0 is greedy. `seed` + row seeds each row's draws. `step` may be a compiled one.
+    Temperature 0 is greedy. `seed` + row seeds each row's draws. `step` is decode's.
     `on_token(row, token)` is called as tokens come. Raises UserError for an empty prompt or one
     that leaves no room in the model's context.
     """

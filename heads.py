@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import parallel
 from agent import Rollout, rollouts
 from config import Model, UserError
 from losses import IGNORE, auroc, calibration_error, cross_entropy
@@ -297,7 +298,9 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
             solved += 1
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
 
-    provenance.write_lines(file, rows, made_from)
+    with parallel.together():
+        if parallel.rank() == 0:
+            provenance.write_lines(file, rows, made_from)
     seconds = time.perf_counter() - began
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
 
@@ -322,7 +325,7 @@ def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
     """
     file = stage.folder / "steps.jsonl"
     made_from = {**stage.made_from, "version": STEPS_VERSION}
-    if not file.exists():
+    if not parallel.from_first(file.exists()):
         sample_data(stage, file, made_from)
     anew = stage.folder if stage.first else file
     remedy = f"give the same command, or delete {anew} to sample again"
@@ -350,6 +353,11 @@ def constraint_examples(
         taught = [False] * len(conclusion) + [True] * len(constraint)
         examples.append((conclusion + constraint, taught))
     return examples
+
+
+def count_labels(row: dict) -> int:
+    """Known labels of an example."""
+    return sum(label is not None for step in row["steps"] for label in step["labels"])
 
 
 def shares_of(count: int, steps: int, seed: list[int]) -> list[np.ndarray]:
@@ -593,6 +601,7 @@ def closing_table(
 
 
 def main() -> None:
+    parallel.start()
     config = settings.from_command_line()
     c = config.heads
     stage = TrainingRun(
@@ -632,11 +641,12 @@ def main() -> None:
     for row in rows:
         if row["verified"] and row["use"] in ("train", "inverse"):
             constraints += constraint_examples(row, tokenizer, c.prior, rng)
-    if min(len(train), len(constraints)) < c.steps:
+    ranks = parallel.world_size()
+    if min(len(train), len(constraints)) < c.steps * ranks:
         raise UserError(
             f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
-            "steps, each to be seen once; lower heads.steps, or give more heads.tasks and "
-            "heads.trajectories and delete the file"
+            f"steps of {ranks} ranks, each to be seen once; lower heads.steps, or give more "
+            "heads.tasks and heads.trajectories and delete the file"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
@@ -648,26 +658,37 @@ def main() -> None:
     )
 
     # training
-    meter = Meter(stage.first)
+    meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
-            steps = pack_steps([train[i] for i in train_order[step - 1]], model.config)
+            # -- this rank's examples, and the labels and tokens that all ranks learn from
+            examples = [train[i] for i in train_order[step - 1]]
+            known = sum(count_labels(row) for row in examples)
             asked = [constraints[i] for i in constraint_order[step - 1]]
-            asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
+            asked_tokens = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
+            asked = parallel.share(asked)
+            with meter.waiting():
+                steps = pack_steps(parallel.share(examples), model.config)
+                asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
+
             with stage.autocast:
                 # equation 6: cross-entropy of the known labels
                 logits, _, _ = read_steps(model, heads["meta"], steps, device)
-                loss = confidence_loss(logits, steps.labels.to(device))
+                loss = confidence_loss(logits, steps.labels.to(device), known)
                 # equation 13: cross-entropy of the constraints' tokens
                 hidden = heads["inverse"](
                     model, asked.tokens.to(device), asked.documents.to(device)
                 )
-                inverse = cross_entropy(hidden, model.unembedding, asked.targets.to(device))
+                inverse = cross_entropy(
+                    hidden, model.unembedding, asked.targets.to(device), count=asked_tokens
+                )
             (loss + inverse).backward()
+            loss, inverse = parallel.total(torch.stack([loss, inverse]))
             norm = stage.update(step)
 
             length = steps.packed.tokens.shape[1]
             tokens = steps.packed.tokens.numel() + asked.tokens.numel()
+            tokens *= parallel.world_size()
             flops = tokens * flops_per_token(config.model, length) / 3  # no backward pass
             meter.count(tokens, flops)
             meter.add(loss=loss, inverse=inverse, norm=norm)

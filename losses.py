@@ -52,18 +52,20 @@ def cross_entropy(
     z_loss: float = 0.0,
     *,
     weights: Tensor | None = None,
-    chunk_elements: int = 1 << 26,
+    count: Tensor | None = None,
+    chunk_elements: int = 1 << 27,
 ) -> Tensor:
     """`cross_entropy_of_logits` of hidden (…, D) and the unembedding (V, D), with at most
-    `chunk_elements` logits at a time (2²⁶ float32 logits are 256 MiB).
+    `chunk_elements` logits at a time (2²⁷ of them take 1 GiB: in bf16, float32 and again bf16).
 
-    Under autocast the products run in its dtype, the softmax in float32.
+    The sum is divided by `count`, where it is given: the weights of a batch of which these targets
+    are a part. Under autocast the products run in its dtype, the softmax in float32.
     """
     counted = counted_targets(targets, weights)
     total = chunked_cross_entropy(
         hidden, weight, targets, counted, z_loss=z_loss, chunk_elements=chunk_elements
     )
-    return total / counted.sum().clamp(min=1e-6)
+    return total / (counted.sum() if count is None else count).clamp(min=1e-6)
 
 
 def log_probs_of_logits(

@@ -134,9 +134,10 @@ class MetaCognitiveHead(ExtraBlock):
         return torch.sigmoid(logits / self.temperature + self.offset)
 
 
-def confidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def confidence_loss(logits: Tensor, labels: Tensor, count: int | None = None) -> Tensor:
     """Mean over known labels of −[y·log c + (1 − y)·log(1 − c)], c = σ(z), of logits z and labels y
-    (…, parts), NaN where a label is missing.
+    (…, parts), NaN where a label is missing. The sum is divided by `count`, where it is given: the
+    known labels of a batch of which these are a part.
 
     Each part is one Bernoulli's likelihood, so the loss is least where c is the part's probability.
     ∂/∂z = (c − y)/known: a missing label's gradient is exactly zero, and 0 is the loss where
@@ -145,7 +146,8 @@ def confidence_loss(logits: Tensor, labels: Tensor) -> Tensor:
     known = ~labels.isnan()
     targets = labels.nan_to_num().float()
     each = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
-    return each.masked_fill(~known, 0).sum() / known.sum().clamp(min=1)
+    total = each.masked_fill(~known, 0).sum()
+    return total / (known.sum().clamp(min=1) if count is None else max(count, 1))
 
 
 def fit_logistic(features: Tensor, labels: Tensor, ridge: float = 1.0) -> tuple[Tensor, Tensor]:

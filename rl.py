@@ -7,6 +7,7 @@ CodePPO), as one straight read: for each stage its data, its losses and its loop
     python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo
                                                 without a value head, for comparison
     python rl.py config/toy.py --resume         continues a stopped run, to the bit
+    torchrun --nproc-per-node 8 rl.py config/7b.py    the same steps on many GPUs
 
 What differs from the textbook:
 1. Preferences go both ways: refusing an unsafe request over complying with it, and complying with
@@ -34,6 +35,7 @@ the places of `targets`: the value at t is about the token that follows t.
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +46,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import parallel
 from support import settings
 from support.interrupts import stop_requested
 from config import Config, Dpo, Model, Ppo, UserError
@@ -88,9 +91,8 @@ def mean_weights(
 
 def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
     """log P of each target (R, T) in packed rows, 0 where nothing is taught."""
-    device = model.unembedding.device
-    hidden = model.hidden(tokens.to(device), documents.to(device))  # (R, T, D)
-    log_probs, _ = token_log_probs(hidden, model.unembedding, targets.to(device))
+    hidden = model.hidden(tokens, documents)  # (R, T, D)
+    log_probs, _ = token_log_probs(hidden, model.unembedding, targets)
     return log_probs
 
 
@@ -111,11 +113,15 @@ def teacher_rows(run: TrainingRun, purpose: str) -> PackedLoader | None:
 
 
 def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
-    """Mean cross-entropy of the next replayed rows, in nats per taught token."""
-    tokens, targets, _, documents = replay.next()
+    """Mean cross-entropy of the next replayed rows, in nats per taught token: of this rank's rows
+    the sum, divided by the tokens of all.
+    """
+    tokens, targets, _, documents = (part.to(run.device) for part in replay.next())
+    count = (targets != IGNORE).sum()
+    mine, counts = parallel.own_part(len(tokens))
     with run.autocast:
-        log_probs = taught_log_probs(run.model, tokens, targets, documents)
-    return -log_probs.sum() / (targets != IGNORE).sum()
+        log_probs = taught_log_probs(run.model, tokens[mine], targets[mine], documents[mine])
+    return -log_probs.sum() / count * counts
 
 
 # --------------------------------------------------------------------------------------------------
@@ -156,15 +162,20 @@ def pack_short(examples: list[tuple], model: Model) -> Packed:
 
 
 @torch.no_grad()
-def completion_log_probs(model: SAGE, examples: list[Completion], together: int = 128) -> Tensor:
+def completion_log_probs(
+    model: SAGE, examples: list[Completion], device: str, together: int = 128
+) -> Tensor:
     """log P of each example's taught tokens, summed, (N,)."""
+    starts = range(0, len(examples), together)
     sums = []
-    for start in range(0, len(examples), together):
+    for start, counts in parallel.in_turns(starts):
         packed = pack_short(examples[start : start + together], model.config)
-        log_probs = taught_log_probs(model, packed.tokens, packed.targets, packed.documents)
-        documents = packed.documents.to(log_probs.device)
-        sums.append(sum_per_document(log_probs, documents, len(packed.positions)))
-    return torch.cat(sums)
+        tokens, targets = packed.tokens.to(device), packed.targets.to(device)
+        documents = packed.documents.to(device)
+        log_probs = taught_log_probs(model, tokens, targets, documents)
+        if counts:
+            sums.append(sum_per_document(log_probs, documents, len(packed.positions)).cpu())
+    return torch.cat(parallel.collect(sums)).to(device)
 
 
 def dpo_loss(
@@ -206,39 +217,47 @@ def dpo(config: Config) -> None:
             "for one step: raise dpo.sequence"
         )
     with run.autocast:
-        ref_log_probs = completion_log_probs(run.another(run.source), examples).view(count, 2)
+        reference = run.another(run.source)
+        ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
     replay = teacher_rows(run, "dpo replay")
     run.log.say(
         f"data    {count:,} pairs of the safety world, "
         f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
     )
 
-    meter = Meter(run.first)
+    meter = Meter(run.first, run.peak)
     with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- the step's pairs: the place in the data is a function of the step
             epoch, place = divmod(step - 1, count // c.batch)
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
-            pairs = order[place * c.batch : (place + 1) * c.batch]  # (B,)
+            pairs = order[place * c.batch : (place + 1) * c.batch]
+            chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
+            part, counts = parallel.own_part(c.batch)
+            pairs = pairs[part]  # (B,) of this rank
             both = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
-            packed = pack_short(both, model.config)
+            with meter.waiting():
+                packed = pack_short(both, model.config)
+            tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
+            documents = packed.documents.to(device)
 
             # -- preferences: whole completions' log-probabilities beside the reference's
             with run.autocast:
-                log_probs = taught_log_probs(model, packed.tokens, packed.targets, packed.documents)
-            documents = packed.documents.to(device)  # (R, T)
-            policy = sum_per_document(log_probs, documents, 2 * c.batch).view(-1, 2)  # (B, 2)
+                log_probs = taught_log_probs(model, tokens, targets, documents)
+            policy = sum_per_document(log_probs, documents, len(both)).view(-1, 2)  # (B, 2)
             fixed = ref_log_probs[torch.from_numpy(pairs).to(device)]  # (B, 2)
             preference_loss, margins = dpo_loss(
                 policy[:, 0], policy[:, 1], fixed[:, 0], fixed[:, 1], beta=c.beta
             )
+            weight = counts * len(pairs) / c.batch  # of this rank's pairs in the step's mean
+            preference_loss = preference_loss * weight
 
             # -- the chosen completions' own cross-entropy keeps them likely
-            chosen = (packed.targets != IGNORE).to(device) & (documents % 2 == 0)
-            nll = -(log_probs * mean_weights(chosen, documents, "token")).sum()
+            chosen = (targets != IGNORE) & (documents % 2 == 0)
+            nll = -(log_probs * chosen).sum() / chosen_tokens * counts
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
-            size = packed.tokens.numel()
+            size = tokens.numel() * parallel.world_size()
 
             # -- replayed episodes, so that acting is not forgotten
             if replay:
@@ -249,8 +268,9 @@ def dpo(config: Config) -> None:
             loss.backward()
             norm = run.update(step)
 
-            accuracy = (margins > 0).float().mean()
-            meter.add(loss=loss, **parts, accuracy=accuracy, margin=margins.mean(), norm=norm)
+            accuracy = (margins > 0).float().mean() * weight
+            parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
+            meter.add(**{name: parallel.total(value) for name, value in parts.items()}, norm=norm)
             meter.count(tokens=size, flops=size * flops_per_token(config.model, c.sequence))
             if run.is_log_step(step):
                 run.log_line(step, meter)
@@ -554,6 +574,11 @@ class Batch:
         return Batch(**{name: tensor[index] for name, tensor in vars(self).items()})
 
 
+def passes_of(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
+    """Row numbers, as many together as fit in memory, and few enough that all ranks get some."""
+    return rows.split(min(c.batch, -(-len(rows) // parallel.world_size())))
+
+
 def make_batch(
     run: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
 ) -> Batch:
@@ -567,14 +592,16 @@ def make_batch(
     weights = mean_weights(action_mask, documents, c.mean)
 
     # -- the policy that sampled, its values, and the frozen reference
-    policy, frozen = [], []
+    parts = []
     with torch.no_grad():
-        for rows in torch.arange(len(tokens)).split(c.batch):
+        for rows, counts in parallel.in_turns(passes_of(torch.arange(len(tokens)), c)):
             inputs = tokens[rows], targets[rows], documents[rows]
-            policy.append(evaluate_policy(run, run.model, *inputs))
-            frozen.append(evaluate_policy(run, reference, *inputs))
-    old_log_probs, entropy, values = (torch.cat(parts) for parts in zip(*policy))
-    ref_log_probs = torch.cat([log_probs for log_probs, _, _ in frozen])
+            policy = evaluate_policy(run, run.model, *inputs)
+            ref_log_probs, _, _ = evaluate_policy(run, reference, *inputs)
+            if counts:
+                parts.append(torch.stack([*policy, ref_log_probs]).cpu())
+    evaluated = torch.cat(parallel.collect(parts), 1).to(device)  # (4, R, T)
+    old_log_probs, entropy, values, ref_log_probs = evaluated
 
     # -- advantages
     if c.advantage == "gae":
@@ -603,9 +630,9 @@ def make_batch(
     )
 
 
-def policy_update_loss(run: TrainingRun, mb: Batch) -> tuple[Tensor, float, float]:
-    """Some rows' part of the loss, of the clip fraction and of approx_kl: weights sum to 1 over all
-    rows.
+def policy_update_loss(run: TrainingRun, mb: Batch) -> tuple[Tensor, Tensor]:
+    """Some rows' part of the loss, and of the clip fraction and approx_kl (2,): weights sum to 1
+    over all rows.
     """
     c = run.section
     new_log_probs, entropy, new_values = evaluate_policy(
@@ -619,7 +646,7 @@ def policy_update_loss(run: TrainingRun, mb: Batch) -> tuple[Tensor, float, floa
     if run.heads:
         loss = loss + value_loss(new_values, mb.values, mb.returns, mb.weights, c.value_clip)
     approx_kl = kl_k3(mb.old_log_probs, new_log_probs.detach())  # KL(sampler ‖ now)
-    return loss, clip_fraction.item(), (approx_kl * mb.weights).sum().item()
+    return loss, torch.stack([clip_fraction, (approx_kl * mb.weights).sum()]).cpu()
 
 
 def batch_figures(batch: Batch) -> dict[str, Tensor]:
@@ -668,12 +695,13 @@ def ppo(config: Config) -> None:
     skipped = run.kept.get("skipped", 0)  # steps without any signal
     logged_episodes: list[Rollout] = []  # since the last log line
 
-    meter = Meter(run.first)
+    meter = Meter(run.first, run.peak)
     with stop_requested() as stopping:
         for step in range(run.first + 1, c.steps + 1):
             # -- episodes and their rewards
             began = time.perf_counter()
-            episodes = draw_episodes(run, step)
+            with meter.alone():
+                episodes = draw_episodes(run, step)
             meter.add(rollout_ms=(time.perf_counter() - began) * 1e3)
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             check_episodes(episodes, rewards, c, step)
@@ -705,20 +733,20 @@ def ppo(config: Config) -> None:
                 generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch)
                 shuffled = torch.randperm(row_count, generator=generator)
                 minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
-                approx_kl = clip_fraction = 0.0
+                sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
-                    for rows in minibatch.split(c.batch):  # as many as fit in memory
-                        loss, clipped, divergence = policy_update_loss(run, batch.rows(rows))
+                    for rows, counts in parallel.in_turns(passes_of(minibatch, c)):
+                        loss, figures = policy_update_loss(run, batch.rows(rows))
                         # so that the minibatches' gradients average to the whole batch's
-                        (len(minibatches) * loss).backward()
-                        clip_fraction += clipped
-                        approx_kl += divergence
+                        (len(minibatches) * counts * loss).backward()
+                        sums += figures * counts
                     if replay:
                         replayed = replay_loss(run, replay)
                         (c.replay * replayed).backward()
-                        meter.add(replay=replayed)
+                        meter.add(replay=parallel.total(replayed))
                         passes += c.replay_rows * c.sequence / (row_count * width)
                     meter.add(norm=run.update(step))
+                clip_fraction, approx_kl = parallel.total(sums).tolist()
                 meter.add(clip_fraction=clip_fraction)
                 passes += 1
 
@@ -744,6 +772,7 @@ def ppo(config: Config) -> None:
 
 
 def main() -> None:
+    parallel.start()
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
         raise UserError(

@@ -25,9 +25,9 @@ import support.openmp  # before torch
 import torch
 
 from config import Eval, Sample, UserError
-from fast.decoding import compiled_step
+from fast.graphs import fastest_step
 from fast.thinking import think
-from generate import generate, next_logits
+from generate import generate, read_token
 from mch import ThinkingHeads
 from model import SAGE
 from support import chat_template, checkpoint, machine, provenance, settings
@@ -98,7 +98,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         sample.top_p,
         stop=tokenizer.stop,
         seed=sample.seed,
-        step=compiled_step(model) if compiling else next_logits,
+        step=fastest_step(model, read_token, compile=compiling),
         on_token=print_token,
     )
     seconds = time.perf_counter() - began

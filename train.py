@@ -5,6 +5,9 @@
     python train.py config/toy.py --resume    continues a stopped run, to the bit
     python train.py config/gpt.py             the GPT-style baseline of equal size, the same lines
     python train.py config/toy.py --data.path ~/notes --out out/notes
+    torchrun --nproc-per-node 8 train.py config/32b.py
+                                              many GPUs, the same steps (parallel.py)
+    python train.py config/32b.py --dry-run   what that would take, planned without a GPU
 
 What differs from nanoGPT:
 - Muon turns the matrices' momentum into a nearly orthogonal step; AdamW updates the rest.
@@ -16,6 +19,8 @@ What differs from nanoGPT:
 import math
 import time
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -23,14 +28,17 @@ import support.openmp  # before torch
 import torch
 from torch import Tensor
 
+import parallel
 from support import checkpoint
 from support.qwen import load_qwen, read_qwen_config
 from support import settings
 from support.token_files import TokenFile, TokenLoader, batches_in_order, token_files
+from support import plan
 from support import pretraining
 from support import machine
 from support.interrupts import stop_requested
 from support.log import Log
+from support.profiling import StepTrace
 from support.tokenizer_folder import load_tokenizer
 from config import UserError
 from generate import generate
@@ -38,6 +46,7 @@ from losses import cross_entropy, prose_loss
 from model import SAGE, flops_per_token
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
 from support.tokenizer import Tokenizer
+from support.weights import allocate_model
 from support.training_run import (
     Meter,
     apply_gradients,
@@ -46,7 +55,6 @@ from support.training_run import (
     prepare_device,
     refuse_to_overwrite,
 )
-from fast.compiling import compile_training
 
 
 @torch.no_grad()
@@ -54,6 +62,7 @@ def bits_per_byte(
     model: SAGE,
     held_out: TokenFile,
     token_bytes: Tensor,
+    device: str,
     *,
     sequence: int,
     batch: int,
@@ -64,16 +73,16 @@ def bits_per_byte(
     `token_bytes` (V,) is how many bytes of text each token stands for.
     """
     model.eval()
-    device = model.unembedding.device
     nats, size = 0.0, 0
-    for number, (inputs, targets) in enumerate(batches_in_order(held_out, sequence, batch)):
-        if number == batches:
-            break
+    chosen = islice(batches_in_order(held_out, sequence, batch), batches)
+    for (inputs, targets), counts in parallel.in_turns(chosen):
         hidden = model.hidden(inputs.to(device))  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets.to(device))
-        nats += loss.item() * targets.numel()
-        size += int(token_bytes[targets].sum())
+        if counts:
+            nats += loss.item() * targets.numel()
+            size += int(token_bytes[targets].sum())
     model.train()
+    nats, size = parallel.total(torch.tensor([nats, size], dtype=torch.float64)).tolist()
     return nats / math.log(2) / size
 
 
@@ -81,17 +90,28 @@ def continuation(model: SAGE, tokenizer: Tokenizer, text: str, seed: int) -> str
     """A text and what the model writes after it."""
     prompt = [tokenizer.end_of_text, *tokenizer.encode(text)]
     room = min(80, model.config.context - len(prompt))
-    rows = generate(
-        model, [prompt], room, temperature=0.8, top_p=0.95, stop=tokenizer.stop, seed=seed
-    )
+    with parallel.gathered(model):
+        rows = generate(
+            model, [prompt], room, temperature=0.8, top_p=0.95, stop=tokenizer.stop, seed=seed
+        )
     model.train()
     return text + tokenizer.decode(rows[0])
 
 
 def main() -> None:
     began = time.perf_counter()
+    parallel.start()
     config = settings.from_command_line()
     c = config.train
+    if config.dry_run:
+        plan.report(config)
+        return
+    ranks = parallel.world_size()
+    if c.accumulation % ranks:
+        raise UserError(
+            f"train.accumulation {c.accumulation} cannot be shared out over {ranks} ranks; give a "
+            "multiple of them: each rank makes its part of the passes of a step"
+        )
     if c.start:
         shape = read_qwen_config(Path(c.start))
         stride = config.model.landmark_stride
@@ -100,7 +120,7 @@ def main() -> None:
 
     # -- a new run, or one to resume: dtype, compile and steps were decided when it began
     asked_steps = c.steps
-    if config.resume:
+    if config.resume and not parallel.restarts():
         checkpoint.latest(config.out)
     last = claim_folder(config.out)
     if last:
@@ -138,12 +158,18 @@ def main() -> None:
     token_bytes = torch.tensor(sizes)  # (V,)
 
     # -- model
+    compiles = machine.should_compile(c.compile, c.steps, device)
+    c.compile = "on" if compiles else "off"
+    spread = partial(parallel.spread, c=config.parallel, dtype=dtype, compile_blocks=compiles)
+    home = parallel.home_of_shards(config.parallel, device)
+    shape = config.model
     if c.start:
-        shape = config.model
-        model = load_qwen(c.start, device=device, window=shape.window, stride=shape.landmark_stride)
+        options = dict(window=shape.window, stride=shape.landmark_stride, spread=spread)
+        model = load_qwen(c.start, device=home, **options)
         config.model = model.config
     else:
-        model = SAGE(config.model, seed=c.seed).to(device)
+        model = allocate_model(shape, torch.float32, home, spread)
+        parallel.initialise(model, c.seed)
     model.train()
 
     # -- optimisers
@@ -175,18 +201,15 @@ def main() -> None:
             return loss, torch.zeros((), device=loss.device)
         return loss, prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
 
-    if c.compile == "auto":
-        c.compile = "on" if c.steps >= 500 and machine.can_compile(device) else "off"
-    if c.compile == "on":
-        print("compiling, up to a minute the first time on a machine", flush=True)
-        losses = compile_training(losses)
+    losses = machine.compiled(losses, c.compile, c.steps, device)
     if c.minutes and not config.resume:
         with autocast:
-            c.steps = pretraining.steps_that_fit(config, model, losses, began)
+            c.steps = pretraining.steps_that_fit(config, model, losses, device, began)
 
     # -- what will happen
-    peak = machine.matmul_peak(device, dtype)
-    log = Log(config.out, c.steps, first)
+    peak = machine.Peak.of(device, dtype)
+    log = Log(config.out, c.steps, first, tensorboard=config.tensorboard)
+    trace = StepTrace(config.profile, log)
     pretraining.introduce(log, config, model, train_file, held_out, peak=peak)
     if last:
         for name in checkpoint.unknown_settings(meta):
@@ -215,26 +238,32 @@ def main() -> None:
     size = dict(sequence=config.data.sequence, batch=c.batch)
     step_tokens = c.batch * c.accumulation * config.data.sequence
     step_flops = step_tokens * flops_per_token(config.model, config.data.sequence)
-    meter = Meter(first)
+    meter = Meter(first, peak)
     with stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
             scale = warmup_stable_decay(c, step, c.steps)
             set_rates(optimizers, scale)
-            for _ in range(c.accumulation):
-                tokens, kinds = loader.next()  # (B, T + 1)
+            with meter.waiting():
+                mine = parallel.share([loader.next() for _ in range(c.accumulation)])
+            figures = torch.zeros(2, device=device)  # loss and gate of the whole step
+            for tokens, kinds in mine:  # (B, T + 1)
                 with autocast:
                     loss, gate = losses(tokens.to(device), kinds.to(device))
+                parallel.synchronise(model, config.parallel, last=tokens is mine[-1][0])
                 ((loss + c.prose_weight * gate) / c.accumulation).backward()
-                meter.add(loss=loss)
-                if use_prose_loss:
-                    meter.add(gate=gate)
+                figures += torch.stack([loss, gate]).detach() / c.accumulation
+            loss, gate = parallel.total(figures)
+            meter.add(loss=loss)
+            if use_prose_loss:
+                meter.add(gate=gate)
             norm = apply_gradients(optimizers, [model], c, step, config.out)
             meter.add(norm=norm)
             meter.count(step_tokens, step_flops)
             log.bar.update()
+            trace.step()
 
             if step % c.log_every == 0 or step == c.steps:
-                meter.log_line(log, step, peak, **meter.means(), lr=c.learning_rate * scale)
+                meter.log_line(log, step, **meter.means(), lr=c.learning_rate * scale)
             if stopping():
                 leave(log, step, save(step))
             if step == c.steps:
@@ -244,7 +273,7 @@ def main() -> None:
                 if step % c.eval_every == 0:
                     with autocast:
                         bits = bits_per_byte(
-                            model, held_out, token_bytes, **size, batches=c.eval_batches
+                            model, held_out, token_bytes, device, **size, batches=c.eval_batches
                         )
                     log.say(f"        held out: {bits:.3f} bits per byte (a part)")
                     log.write(step=step, bits_per_byte=bits, part=True)
@@ -255,11 +284,12 @@ def main() -> None:
                     save(step)
 
     # -- the end
+    checkpoint.finish_saving()
     with autocast:
-        bits = bits_per_byte(model, held_out, token_bytes, **size)
+        bits = bits_per_byte(model, held_out, token_bytes, device, **size)
     minutes = (time.perf_counter() - began) / 60
     log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
-    log.bar.close()
+    log.close()
     print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
     pretraining.conclude(config, bits, len(held_out.tokens), minutes)
 

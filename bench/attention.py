@@ -1,17 +1,12 @@
-"""Landmark attention's speed and memory beside what else could compute it, each backend by its
-name.
+"""Landmark attention's speed and memory on a CPU, beside what else could compute it, each backend
+by its name. A GPU's figures are bench/gpu.py's.
 
     python bench/attention.py             all that this machine can measure, then the picture;
                                           about four minutes on two CPU cores
     python bench/attention.py memory      peak memory from 4k to 128k tokens, and the cache's size
     python bench/attention.py long        a small model reads 128k tokens and decodes
     python bench/attention.py cpu         forward and backward, 2k to 32k tokens
-    python bench/attention.py gpu         forward, backward and decoding at Qwen2.5-32B's shape;
-                                          "not measured" without a GPU
     python bench/attention.py picture     docs/attention.png from the recorded figures
-
-TFLOP/s count visible pairs only (4d per pair forward, 10d backward), so a backend that computes
-hidden pairs shows a lower figure.
 """
 
 import json
@@ -34,40 +29,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from support import result_tables as results
-from attention import LandmarkCache, definition, landmark_attention, mask, visible
+from attention import LandmarkCache, definition, landmark_attention, mask
 from config import Model
-from fast.attention import decode_op
 
 WINDOW, STRIDE = 4096, 64
 
 
-def pairs(T: int, window: int = WINDOW, stride: int = STRIDE) -> int:
-    """Visible pairs of one head: the window's, and the landmarks beyond it."""
-    i = torch.arange(T)
-    return int(
-        ((i + 1).clamp(max=window) + torch.where(i >= window, (i - window) // stride + 1, 0)).sum()
-    )
-
-
-def tensors(T: int, H: int, K: int, d: int, dtype: torch.dtype, device: str) -> list[Tensor]:
-    generator = torch.Generator(device).manual_seed(T)
+def tensors(T: int, H: int, K: int, d: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(T)
     return [
-        torch.randn(
-            1, heads, T, d, dtype=dtype, device=device, generator=generator, requires_grad=True
-        )
-        for heads in (H, K, K)
+        torch.randn(1, heads, T, d, generator=generator, requires_grad=True) for heads in (H, K, K)
     ]
 
 
-def seconds(call: Callable[[], object], device: str, repeats: int = 5) -> list[float]:
-    """Times of `call` after one warm-up, sorted; fewer when one takes seconds.
-
-    On a GPU by events, with a cold L2.
-    """
-    if device == "cuda":
-        from triton.testing import do_bench
-
-        return sorted(t / 1000 for t in do_bench(call, warmup=200, rep=1000, return_mode="all"))
+def seconds(call: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Times of `call` after one warm-up, sorted; fewer when one takes seconds."""
     times = []
     while len(times) < min(2, repeats + 1) or len(times) < repeats + 1 and sum(times) < 6:
         start = time.perf_counter()
@@ -102,9 +78,9 @@ def peak(kind: str, T: int) -> None:
     """
     torch.set_num_threads(1)
     landmark_attention(
-        *tensors(256, 1, 1, 64, torch.float32, "cpu"), 16, 8, implementation="blocked"
+        *tensors(256, 1, 1, 64), 16, 8, implementation="blocked"
     ).sum().backward()  # libraries are loaded
-    q, k, v = tensors(T, 1, 1, 64, torch.float32, "cpu")
+    q, k, v = tensors(T, 1, 1, 64)
     before = resident()
     if kind == "explicit mask":
         definition(q, k, v, T, 1).sum().backward()
@@ -273,7 +249,7 @@ def cpu(
         f"window {window}, stride {STRIDE}: milliseconds forward | forward and backward"
     )
     for T in lengths:
-        q, k, v = tensors(T, H, K, d, torch.float32, "cpu")
+        q, k, v = tensors(T, H, K, d)
         backends = {
             "blocked": lambda: landmark_attention(
                 q, k, v, window, STRIDE, implementation="blocked"
@@ -290,8 +266,8 @@ def cpu(
             )
         for name, call in backends.items():
             with torch.no_grad():
-                forward = seconds(call, "cpu")
-            both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)), "cpu")
+                forward = seconds(call)
+            both = seconds(lambda: torch.autograd.grad(call().sum(), (q, k, v)))
             print(
                 f"  {T:6} {name:20} {statistics.median(forward) * 1e3:9.1f} | "
                 f"{statistics.median(both) * 1e3:9.1f}",
@@ -308,168 +284,6 @@ def cpu(
                         spread=f"min {times[0] * 1e3:.1f} max {times[-1] * 1e3:.1f}",
                         note=f"float32, H {H}, K {K}, d {d}, W {window}, k {STRIDE}",
                     )
-
-
-# GPU
-# --------------------------------------------------------------------------------------------------
-
-
-def flex(
-    T: int, window: int, stride: int, packed: bool, device: str
-) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """FlexAttention with the plain mask (a landmark stands in every block of keys, so none is
-    skipped), or over [landmarks; all keys].
-    """
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    count = -(-T // stride) if packed else 0
-
-    def plain_mask(b, h, i, j):
-        return visible(i, j, window, stride)
-
-    def packed_mask(b, h, i, j):
-        near = (j - count <= i) & (i - (j - count) < window) & (j >= count)
-        return near | (j < count) & (i - j * stride >= window)
-
-    block_mask = create_block_mask(
-        packed_mask if packed else plain_mask, None, None, T, count + T, device=device
-    )
-    compiled = torch.compile(flex_attention) if device == "cuda" else flex_attention
-
-    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if packed:
-            k, v = (torch.cat([x[:, :, ::stride], x], 2) for x in (k, v))
-        return compiled(q, k, v, block_mask=block_mask, enable_gqa=True)
-
-    return call
-
-
-def sdpa(backend: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        with sdpa_kernel(getattr(SDPBackend, backend)):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-
-    return call
-
-
-def matmul_peak(device: str, size: int, dtype: torch.dtype) -> float:
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / statistics.median(seconds(lambda: a @ b, device)) / 1e12
-
-
-def gpu(
-    lengths: tuple[int, ...] = (8192, 32_768, 131_072),
-    H: int = 40,
-    K: int = 8,
-    d: int = 128,
-    window: int = WINDOW,
-    stride: int = STRIDE,
-    dtype: torch.dtype = torch.bfloat16,
-    device: str = "cuda",
-    record: bool = True,
-) -> dict[str, float]:
-    """Time every backend; returns {what: seconds}.
-
-    A test runs it at a tiny size on a CPU, in Triton's interpreter.
-    """
-    peak = matmul_peak(device, 8192 if device == "cuda" else 64, dtype)
-    print(
-        f"{results.machine()}: matmul peak {peak:.0f} TFLOP/s in {dtype}; "
-        f"H {H}, K {K}, d {d}, window {window}, stride {stride}"
-    )
-    timed: dict[str, float] = {}
-
-    def note(
-        what: str, T: int, times: list[float], flops: float, unit: str, goal: str = ""
-    ) -> None:
-        middle = statistics.median(times)
-        rate = flops / middle / 1e12
-        share = f"{rate / peak:.0%} of the matmul peak" if unit == "TFLOP/s" else ""
-        timed[f"{what}, {T} tokens"] = middle
-        print(f"  {T:7} {what:38} {middle * 1e3:9.3f} ms {rate:8.2f} {unit} {share}", flush=True)
-        if record:
-            results.record(
-                "attention",
-                f"gpu/{what}, {T} tokens",
-                round(rate, 2),
-                unit=unit,
-                n=len(times),
-                goal=goal,
-                note=f"{middle * 1e3:.3f} ms; {share}",
-                spread=f"min {flops / times[-1] / 1e12:.1f} max {flops / times[0] / 1e12:.1f}",
-            )
-
-    for T in lengths:
-        q, k, v = tensors(T, H, K, d, dtype, device)
-        visible_pairs = pairs(T, window, stride)
-        backends = {
-            "landmark (triton)": lambda *x: landmark_attention(
-                *x, window, stride, implementation="triton"
-            ),
-            "FlexAttention, packed mask": flex(T, window, stride, True, device),
-            "FlexAttention, plain mask": flex(T, window, stride, False, device),
-            "SDPA flash (dense)": sdpa("FLASH_ATTENTION"),
-            "SDPA cuDNN (dense)": sdpa("CUDNN_ATTENTION"),
-        }
-        for name, call in backends.items():
-            ours = name.startswith("landmark") and T >= 131_072
-            try:
-                with torch.no_grad():
-                    inputs = [x.detach() for x in (q, k, v)]
-                    note(
-                        f"forward, {name}",
-                        T,
-                        seconds(lambda: call(*inputs), device),
-                        4 * d * H * visible_pairs,
-                        "TFLOP/s",
-                        "≥ 550" if ours else "",
-                    )
-                out = call(q, k, v)
-                incoming = torch.randn_like(out)
-                note(
-                    f"backward, {name}",
-                    T,
-                    seconds(
-                        lambda: torch.autograd.grad(out, (q, k, v), incoming, retain_graph=True),
-                        device,
-                    ),
-                    10 * d * H * visible_pairs,
-                    "TFLOP/s",
-                    "≥ 450" if ours else "",
-                )
-            except (
-                RuntimeError,
-                NotImplementedError,
-            ) as error:  # out of memory, or no such backend on this device
-                print(f"  {T:7} {name}: not measured: {str(error).splitlines()[0][:100]}")
-        shape = Model(layers=1, kv_heads=K, head_dim=d, window=window, landmark_stride=stride)
-        cache = LandmarkCache(shape, 1, T, dtype, device)
-        slots = cache.keys[0].shape[2] - 1  # without the spare
-        last = torch.full((1,), T - 1, device=device)
-        one = q[:, :, -1:].detach()
-        with torch.no_grad():
-            note(
-                "decode, landmark (triton)",
-                T,
-                seconds(
-                    lambda: decode_op(
-                        one, cache.keys[0], cache.values[0], last, cache.ring, slots, stride
-                    ),
-                    device,
-                ),
-                cache.bytes,
-                "TB/s",
-            )
-            note(
-                "decode, SDPA over all keys",
-                T,
-                seconds(lambda: F.scaled_dot_product_attention(one, k, v, enable_gqa=True), device),
-                k.nbytes + v.nbytes,
-                "TB/s",
-            )
-    return timed
 
 
 # Picture
@@ -550,15 +364,12 @@ def picture() -> None:
 def main() -> None:
     if sys.argv[1:2] == ["peak"]:
         return peak(sys.argv[2], int(sys.argv[3]))
-    parts = dict(memory=memory, long=long, cpu=cpu, gpu=gpu, picture=picture)
+    parts = dict(memory=memory, long=long, cpu=cpu, picture=picture)
     for name in sys.argv[1:]:
         if name not in parts:
             raise SystemExit(f"{name!r} is no part of this bench; one of {', '.join(parts)}")
     for name in sys.argv[1:] or parts:
-        if name == "gpu" and not torch.cuda.is_available():
-            print("GPU: not measured, there is none here")
-        else:
-            parts[name]()
+        parts[name]()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ device, and the sharded path is not built.
 Where weights are loaded (--train.start), the folder's own config.json is what counts.
 """
 
-from config import Data, Model, Train
+from config import Data, DryRun, Model, Parallel, Train
 
 out = "out/32b/base"
 
@@ -29,8 +29,8 @@ data = Data(
 )
 train = Train(
     steps=10_000,
-    batch=1,
-    accumulation=512,  # 1 × 512 × 4096 = 2.1M tokens per step
+    batch=4,
+    accumulation=128,  # 4 × 128 × 4096 = 2.1M tokens per step, shared out over 8, 16 or 64 ranks
     optimizer="adamw",
     learning_rate=1.5e-4,
     warmup=0.01,
@@ -38,6 +38,11 @@ train = Train(
     z_loss=1e-4,  # keeps bf16 logits from drifting in long runs
     log_every=1,
     eval_every=500,
-    sample_every=1000,
+    sample_every=0,  # a sample would gather all weights on each rank: 62 GiB
     save_every=500,
 )
+parallel = Parallel(
+    activation_checkpointing="full",
+    accumulate="sharded",  # a whole gradient is 125 GiB
+)
+plan = DryRun(ranks=16)

@@ -4,7 +4,7 @@ device, and the sharded path is not built.
 Where weights are loaded (--train.start), the folder's own config.json is what counts.
 """
 
-from config import Data, Model, Train
+from config import Data, DryRun, Model, Parallel, Train
 
 out = "out/7b/base"
 
@@ -29,8 +29,8 @@ data = Data(
 )
 train = Train(
     steps=10_000,
-    batch=1,
-    accumulation=512,  # 1 × 512 × 4096 = 2.1M tokens per step
+    batch=4,
+    accumulation=128,  # 4 × 128 × 4096 = 2.1M tokens per step, shared out over 8, 16 or 64 ranks
     optimizer="adamw",
     learning_rate=3e-4,
     warmup=0.01,
@@ -41,3 +41,8 @@ train = Train(
     sample_every=1000,
     save_every=500,
 )
+parallel = Parallel(
+    activation_checkpointing="selective",  # 80 GiB are too few for "none" at this batch
+    accumulate="sharded",  # a whole gradient is 32 GiB
+)
+plan = DryRun(ranks=8)

@@ -127,6 +127,32 @@ class Train(Loop):
 
 
 @dataclass
+class Parallel:
+    """How a model takes its place on devices (parallel.py): the same results, other memory."""
+
+    # what backward computes again instead of keeping it: nothing, the wide products, or all of a
+    # block but its input
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    # under torchrun: parameters, gradients and optimiser state in the CPU's memory
+    offload: bool = False
+    # under torchrun, where a step takes several passes: add up whole gradients and send them once,
+    # or send every pass's and keep a share (a whole one takes 4 bytes per parameter)
+    accumulate: Literal["whole", "sharded"] = "whole"
+
+
+@dataclass
+class DryRun:
+    """What --dry-run plans for (support/plan.py)."""
+
+    ranks: Positive = 1  # W, GPUs; each is one rank
+    memory: AboveZero = 80.0  # GiB per GPU: 80 for an H100, 141 for an H200
+    tflops: AboveZero = 989.0  # each GPU's published peak in bfloat16, TFLOP/s
+    # share of that peak that training's products are to reach: torchtitan's 32B on 8 H100s 39%
+    mfu: Annotated[float, Range(above=0, at_most=1)] = 0.4
+    tokens: NonNegative = 0.0  # to train on, such as 1e12; 0: as many as train.steps take
+
+
+@dataclass
 class Distill(Loop):
     """How distill.py teaches, from the teacher and from the student's failures (Algorithm 1)."""
 
@@ -334,10 +360,19 @@ class Config:
 
     out: str = "out/toy/base"  # the run's folder; the stages after it lie beside it
     resume: bool = False  # go on from the last checkpoint in `out`
+    # also write the log's figures for TensorBoard, into the run's folder
+    tensorboard: bool = False
+    # steps to trace with torch.profiler, as first:count, the first one of this process being 1;
+    # empty: none
+    profile: str = ""
+    # of train.py: say what the run would take on `plan.ranks` GPUs, and train nothing
+    dry_run: bool = False
     stage: str = ""  # of distill.py: distill or reflect; of rl.py: dpo or ppo; empty: all
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
+    parallel: Parallel = field(default_factory=Parallel)
+    plan: DryRun = field(default_factory=DryRun)
     distill: Distill = field(default_factory=Distill)
     dpo: Dpo = field(default_factory=Dpo)
     ppo: Ppo = field(default_factory=Ppo)

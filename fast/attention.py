@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import UserError
-from fast.compiling import written_once
+from fast.compiling import product_dtype, shapes_are_static, written_once
 
 IMPLEMENTATIONS = ("auto", "causal", "short", "blocked", "triton")
 _LOG2_E = 1.4426950408889634
@@ -397,9 +397,7 @@ def fastest_attention(
     implementation: str,
 ) -> Tensor:
     """attention.landmark_attention by the named implementation, or "auto"."""
-    device = q.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (q, k, v))
+    q, k, v = (x.to(product_dtype(x)) for x in (q, k, v))
     check_attention(q, k, v, window, stride, documents)
     if implementation not in IMPLEMENTATIONS:
         raise UserError(
@@ -443,7 +441,7 @@ def slot_mask(
     seen = seen_from <= positions  # (B, R + M)
     used = (seen_from <= positions.max()).sum().clamp(min=1)
     used = -(-used // 64) * 64  # in 64s: oneDNN keeps a kernel for every shape it meets
-    if positions.device.type == "cpu" and not torch.compiler.is_compiling():
+    if positions.device.type == "cpu" and not shapes_are_static():
         seen = seen[:, : int(used)]  # nothing is written further on
     bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     bias = bias.masked_fill(~seen, torch.finfo(dtype).min)[:, None]  # (B, 1, slots)

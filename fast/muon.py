@@ -4,13 +4,15 @@ for the matrices inside blocks.
 The same rule as torch.optim.Muon, which a test holds it to. Written out because torch's computes
 its Newton-Schulz iteration in bfloat16 always: on a CPU without bf16 units that is a hundred times
 slower than float32, and a step takes seconds. Here the caller names the dtype, and matrices of one
-shape go through the iteration together.
+shape go through the iteration together, on every rank that holds a part of them.
 """
 
 from collections import defaultdict
 
 import torch
 from torch import Tensor
+
+from parallel import local, own_rows, unsharded
 
 # steepest at 0 among quintics that keep singular values near 1 after five rounds
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -61,8 +63,10 @@ class Muon(torch.optim.Optimizer):
                 for p in same:
                     buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
                     buffer.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(buffer, group["momentum"]))
+                    updates.append(unsharded(p.grad.lerp(buffer, group["momentum"])))
                 directions = orthogonalise(torch.stack(updates).to(self.dtype)).to(same[0].dtype)
                 size = group["lr"] * max(1, m / n) ** 0.5
-                torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(same, list(directions.unbind()), alpha=-size)
+                here = [local(p) for p in same]
+                torch._foreach_mul_(here, 1 - group["lr"] * group["weight_decay"])
+                steps = [direction[own_rows(p)] for direction, p in zip(directions, same)]
+                torch._foreach_add_(here, steps, alpha=-size)

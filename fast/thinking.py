@@ -88,9 +88,10 @@ class JudgedConversations(Conversations):
         return hidden
 
     def advance(self, tokens: Tensor, positions: Tensor, surprise: Tensor, step) -> None:
-        self.feed(tokens, positions)
+        hidden, self.logits = step(self.model, self.state, tokens, positions)
         rows = torch.arange(len(tokens), device=tokens.device)
-        self.surprise[rows[:, None], positions] = surprise[:, None]
+        self.hidden[rows, positions[:, 0]] = hidden
+        self.surprise[rows, positions[:, 0]] = surprise
 
     def read(self, texts: list[list[int]]) -> None:
         super().read(texts)

@@ -3,8 +3,11 @@
     out/toy/base/checkpoint-0000500/{model,optimizer}.safetensors and meta.json
 
 Each is written aside and renamed, so a run killed at any moment leaves the checkpoints it had.
+Under torchrun, folders of shards (support/sharded.py) stand for the two files, and are written
+while the run goes on. A run goes on from either, with any number of ranks.
 """
 
+import contextlib
 import json
 import platform
 import shutil
@@ -16,17 +19,23 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import parallel
 from config import Config, Model, UserError
 from mch import ThinkingHeads
 from model import SAGE
 from support import provenance, settings
 from support import result_tables as results
 from support.qwen import read_qwen_config
+from support.sharded import copy_to_cpu, finish_saving, in_background, saving_group, write_shards
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
 from support.weights import (
+    Spread,
     allocate_model,
+    aside_of,
     copy_own_weights,
+    copy_rows,
+    describe_tensors,
     open_safetensors,
     restore_folder,
     written_aside,
@@ -60,16 +69,13 @@ def save_checkpoint(
 ) -> Path:
     """Write checkpoint `step` of a run, then delete all but the last `keep`. Returns its folder.
 
-    `loader` is where the data stands. `heads` (a value head, or meta-cognitive heads) lie beside
-    the decoder in heads.safetensors; `more` goes into meta.json.
+    Under torchrun it is written in the background, until `finish_saving`. `loader` is where the
+    data stands. `heads` (a value head, or meta-cognitive heads) lie beside the decoder in
+    heads.safetensors; `more` goes into meta.json.
     """
+    finish_saving()
+    parallel.reshard(model)
     folder = Path(folder)
-    state = {"random": torch.get_rng_state()}
-    for number, optimizer in enumerate(optimizers):
-        for index, entries in optimizer.state_dict()["state"].items():
-            for key, value in entries.items():
-                if isinstance(value, Tensor):
-                    state[f"{number}.{index}.{key}"] = value.contiguous()
     versions = dict(
         python=platform.python_version(),
         torch=torch.__version__,
@@ -85,22 +91,90 @@ def save_checkpoint(
         **more,
         versions=versions,
     )
+    text = json.dumps(meta, indent=1)
+    parts = dict(model=_parameters(model), optimizer=optimizer_state(optimizers))
+    beside = {} if heads is None else _parameters(heads)
     target = folder / f"checkpoint-{step:07}"
+    if parallel.is_sharded():
+        save_shards(target, parts, beside, text, keep=keep)
+        return target
     with written_aside(target) as aside:
-        save_file(_parameters(model), aside / "model.safetensors")
-        if heads is not None:
-            save_file(_parameters(heads), aside / "heads.safetensors")
-        save_file(state, aside / "optimizer.safetensors")
-        (aside / "meta.json").write_text(json.dumps(meta, indent=1))
-    for old in checkpoints(folder)[:-keep]:
-        old.rename(old.with_suffix(".deleted"))  # half of a deleted one must not pass for a whole
-    for old in folder.glob("checkpoint-*.deleted"):
-        shutil.rmtree(old)
+        for name, tensors in parts.items():
+            save_file(tensors, aside / f"{name}.safetensors")
+        write_unsharded(aside, beside, text)
+    delete_all_but(keep, folder)
     return target
 
 
 def _parameters(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().contiguous() for name, p in module.named_parameters()}
+
+
+def optimizer_state(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What optimisers remember, by "optimiser.parameter.name", and the random state."""
+    state = {"random": torch.get_rng_state()}
+    for number, optimizer in enumerate(optimizers):
+        for index, entries in optimizer.state_dict()["state"].items():
+            for key, value in entries.items():
+                if isinstance(value, Tensor):
+                    state[f"{number}.{index}.{key}"] = value.contiguous()
+    return state
+
+
+def write_unsharded(aside: Path, heads: dict[str, Tensor], meta: str) -> None:
+    """What one process writes of a checkpoint, however many ranks there are."""
+    if heads:
+        save_file(heads, aside / "heads.safetensors")
+    (aside / "meta.json").write_text(meta)
+
+
+def delete_all_but(keep: int, folder: Path) -> None:
+    """Delete a run's checkpoints but the last `keep`."""
+    for old in checkpoints(folder)[:-keep]:
+        old.rename(old.with_suffix(".deleted"))  # half of a deleted one must not pass for a whole
+    for old in folder.glob("checkpoint-*.deleted"):
+        shutil.rmtree(old)
+
+
+def save_shards(
+    target: Path,
+    parts: dict[str, dict[str, Tensor]],
+    heads: dict[str, Tensor],
+    meta: str,
+    *,
+    keep: int,
+) -> None:
+    """Begin to write a checkpoint from all ranks, and return as soon as training may change the
+    weights. All must see one file system.
+
+    Rank 0 puts it in its place when every rank has written its rows; until then, and after a
+    failure on any of them, the checkpoints before it are as they were.
+    """
+    first = parallel.rank() == 0
+    placed = contextlib.ExitStack()
+    with parallel.together():
+        if first:
+            placed.enter_context(written_aside(target))
+    parts = {name: copy_to_cpu(tensors) for name, tensors in parts.items()}
+    heads = copy_to_cpu(heads)
+    group = saving_group()
+
+    def write() -> None:
+        try:
+            with placed:
+                for name, tensors in parts.items():
+                    write_shards(aside_of(target) / name, tensors, group)
+                if first:
+                    write_unsharded(aside_of(target), heads, meta)
+            if first:
+                delete_all_but(keep, target.parent)
+        except (UserError, OSError) as error:
+            problem = error if isinstance(error, UserError) else f"cannot write {target}: {error}"
+            whole = checkpoints(target.parent)
+            last = whole[-1].name if whole else "none"
+            raise UserError(f"{problem}; the last whole checkpoint is {last}") from None
+
+    in_background(write)
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
@@ -176,19 +250,27 @@ def unknown_settings(meta: dict) -> list[str]:
 
 def weights_identity(folder: str | Path) -> dict | None:
     """Which weights lie in a folder: the `step` of a run's newest checkpoint (None for weights of
-    Qwen2.5) and a hash; None where there are none.
+    Qwen2.5) and a hash; None where there are none. All ranks must ask; rank 0 reads.
     """
-    folder = Path(folder)
+    finish_saving()
+    with parallel.together():
+        identity = _read_identity(Path(folder)) if parallel.rank() == 0 else None
+    return parallel.from_first(identity)
+
+
+def _read_identity(folder: Path) -> dict | None:
     if (folder / "config.json").exists():
         files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
         return dict(step=None, weights=provenance.digest(*files))
     found = checkpoints(folder)
     if not found:
         return None
-    weights = found[-1] / "model.safetensors"
-    open_safetensors(weights)  # an error where it is missing or cut short
+    weights = part_of(found[-1], "model")
+    describe_tensors(weights)  # an error where it is missing or cut short
     step = int(found[-1].name.removeprefix("checkpoint-"))
-    return dict(step=step, weights=provenance.digest(weights))
+    # .metadata holds a number of its own in each writing
+    files = sorted(weights.glob("*.distcp")) if weights.is_dir() else [weights]
+    return dict(step=step, weights=provenance.digest(*files))
 
 
 def tokenizer_record(tokenizer: Tokenizer) -> dict:
@@ -246,30 +328,60 @@ def load_checkpoint(
     """Fill a model, its heads, and optimisers with the random state, as far as they are given, from
     a checkpoint. Raises UserError.
     """
-    copy_own_weights(model, checkpoint / "model.safetensors", checkpoint)
-    if heads is not None:
-        copy_own_weights(heads, checkpoint / "heads.safetensors", checkpoint)
-    if not optimizers:
-        return
-    with open_safetensors(checkpoint / "optimizer.safetensors") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    torch.set_rng_state(tensors.pop("random"))
+    with parallel.together():
+        copy_own_weights(model, part_of(checkpoint, "model"), checkpoint)
+        if heads is not None:
+            copy_own_weights(heads, checkpoint / "heads.safetensors", checkpoint)
+        if optimizers:
+            load_optimizers(part_of(checkpoint, "optimizer"), optimizers)
+
+
+def part_of(checkpoint: Path, name: str) -> Path:
+    """Where the model or the optimiser of a checkpoint lies: a folder of shards, or a file."""
+    shards = checkpoint / name
+    return shards if shards.is_dir() else checkpoint / f"{name}.safetensors"
+
+
+def load_optimizers(path: Path, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Fill optimisers, each rank its rows, and the random state. Raises UserError."""
+    parameters = [
+        [p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers
+    ]
+    tensors: dict[str, Tensor] = {}
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for name, tensor in tensors.items():
+    for name, (shape, dtype) in describe_tensors(path).items():
+        if name == "random":
+            tensors[name] = torch.get_rng_state()
+            continue
         number, index, key = name.split(".", 2)
-        states[int(number)].setdefault(int(index), {})[key] = tensor
+        number, index = int(number), int(index)
+        p = parameters[number][index].detach()
+        if shape == p.shape:
+            tensors[name] = torch.empty_like(p, dtype=dtype)  # sharded as p is
+        else:
+            tensors[name] = torch.empty(shape, dtype=dtype)
+        states[number].setdefault(index, {})[key] = tensors[name]
+    copy_rows(path, tensors)
+    torch.set_rng_state(tensors["random"])
     for optimizer, state in zip(optimizers, states):
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict(dict(state=state, param_groups=groups))
 
 
 def load_run(
-    folder: str | Path, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    spread: Spread | None = None,
 ) -> tuple[SAGE, Config, dict]:
-    """The newest model of a run, with its settings and meta. Raises UserError."""
-    checkpoint = latest(folder)
-    meta, config = read_meta(checkpoint)
-    model = allocate_model(config.model, dtype, device)
+    """The newest model of a run, with its settings and meta. Raises UserError, on all ranks alike.
+
+    A model that `spread` shards reads its own rows alone.
+    """
+    with parallel.together():
+        checkpoint = latest(folder)
+        meta, config = read_meta(checkpoint)
+    model = allocate_model(config.model, dtype, device, spread)
     load_checkpoint(checkpoint, model)
     return model.eval(), config, meta
 

@@ -1,68 +1,129 @@
-"""A run's log: the line on the terminal, log.jsonl, and the curve drawn from it."""
+"""A run's log: the line on the terminal, log.jsonl, the same figures for TensorBoard, and the curve
+drawn from them. docs/METRICS.md says what each figure means.
+"""
 
 import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+import parallel
 from support import provenance
 
 
-class Log:
-    """A run's log: one line on the terminal in fixed columns, and the same numbers in log.jsonl."""
+@dataclass
+class Interval:
+    """What was seen of the steps since the last log line: the columns that all stages share."""
 
-    def __init__(self, folder: str | Path, total: int, first: int = 0):
+    ms: float  # wall time per step
+    tokens_per_second: float  # of all ranks
+    peak_share: float  # of the devices' measured matrix peak
+    mfu: float | None  # of their published one; None where it is not known
+    memory_gib: float  # of the rank that used most
+    reserved_gib: float | None  # on a GPU, with what the allocator keeps for later
+    data_wait: float  # share of the time that the slowest rank waited for data
+    # of several ranks: share of the time that the others waited for the slowest one's data and
+    # rollouts; how far the slowest device is behind the median one, and whose it is
+    skew: float | None = None
+    device_skew: float | None = None
+    slowest_rank: int | None = None
+
+    def columns(self) -> str:
+        """For the terminal."""
+        share = f"{self.peak_share:4.0%} of peak" if self.mfu is None else f"{self.mfu:4.0%} MFU"
+        text = (
+            f"{self.ms:5.0f} ms  {self.tokens_per_second:7,.0f} tok/s  {share}  "
+            f"{self.memory_gib:.1f} GiB  data {self.data_wait:.0%}"
+        )
+        if self.skew is None:
+            return text
+        slowest = f"{self.device_skew:.0%} (rank {self.slowest_rank})"
+        return f"{text}  skew {self.skew:.0%}  device {slowest}"
+
+    def record(self) -> dict[str, float]:
+        """For log.jsonl."""
+        digits = dict(ms=1, tokens_per_second=None)
+        return {
+            name: round(value, digits.get(name, 4))
+            for name, value in asdict(self).items()
+            if value is not None
+        }
+
+
+class Log:
+    """A run's log: one line on the terminal in fixed columns, and the same figures in log.jsonl
+    and, if asked for, in TensorBoard's file of events. Of several ranks, the first one writes.
+
+    `first` is the step that a resumed run stands at. Raises UserError where TensorBoard is missing.
+    """
+
+    def __init__(
+        self, folder: str | Path, total: int, first: int = 0, *, tensorboard: bool = False
+    ):
         self.path = Path(folder) / "log.jsonl"
         self.total = total  # steps
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if first == 0:
-            self.path.write_text("")
-        else:  # resumed: drop what a killed run logged past its last checkpoint
-            records = read_log(folder) if self.path.exists() else []
-            kept = [record for record in records if record["step"] <= first]
-            provenance.replace(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self.first = first
+        self.writes = parallel.rank() == 0
+        self.events = None
+        if self.writes:
+            self.open_files(tensorboard)
         self.bar = tqdm(
             total=total,
             initial=first,
             unit="step",
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (self.writes and sys.stderr.isatty()),
         )
+
+    def open_files(self, tensorboard: bool) -> None:
+        folder = self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.first == 0:
+            self.path.write_text("")
+        else:  # resumed: drop what a killed run logged past its last checkpoint
+            records = read_log(folder) if self.path.exists() else []
+            kept = [record for record in records if record["step"] <= self.first]
+            provenance.replace(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # events past the checkpoint are dropped here, too
+            self.events = SummaryWriter(str(folder), purge_step=self.first + 1)
 
     def say(self, text: str) -> None:
         self.bar.write(text)
 
-    def line(
-        self,
-        step: int,
-        milliseconds: float,
-        tokens_per_second: float,
-        peak_share: float,
-        **numbers: float,
-    ) -> None:
-        """Log one interval: `numbers` are shown in the order given (loss, lr, …)."""
-        eta = int((self.total - step) * milliseconds / 1000)  # seconds
-        figures = [
+    def line(self, step: int, interval: Interval, **figures: float) -> None:
+        """Log one interval: `figures` are shown in the order given (loss, lr, …)."""
+        eta = int((self.total - step) * interval.ms / 1000)  # seconds
+        shown = [
             f"{name} {value:.1e}" if name == "lr" else f"{name} {value:.3f}"
-            for name, value in numbers.items()
+            for name, value in figures.items()
         ]
         self.say(
-            f"{step:>6}/{self.total} {step / self.total:4.0%}  {'  '.join(figures)}  "
-            f"{milliseconds:5.0f} ms  {tokens_per_second:7,.0f} tok/s  "
-            f"{peak_share:4.0%} of peak  ETA {eta // 60}:{eta % 60:02}"
+            f"{step:>6}/{self.total} {step / self.total:4.0%}  {'  '.join(shown)}  "
+            f"{interval.columns()}  ETA {eta // 60}:{eta % 60:02}"
         )
-        self.write(
-            step=step,
-            ms=round(milliseconds, 1),
-            tokens_per_second=round(tokens_per_second),
-            peak_share=round(peak_share, 4),
-            **numbers,
-        )
+        self.write(step=step, **interval.record(), **figures)
 
-    def write(self, **numbers: float) -> None:
+    def write(self, step: int, **figures: float | bool | None) -> None:
+        """Figures of a step, for the files alone."""
+        if not self.writes:
+            return
         with open(self.path, "a") as file:
-            file.write(json.dumps(numbers) + "\n")
+            file.write(json.dumps(dict(step=step, **figures)) + "\n")
+        if self.events is not None:
+            for name, value in figures.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    self.events.add_scalar(name, value, step)
+            self.events.flush()  # kept, if the run is killed now
+
+    def close(self) -> None:
+        self.bar.close()
+        if self.events is not None:
+            self.events.close()
 
 
 def read_log(folder: str | Path) -> list[dict]:

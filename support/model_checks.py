@@ -1,6 +1,6 @@
 """What the model refuses, and what it only notes: checks that read the input before a forward pass.
 
-They read data, so a compiled function leaves them out: it may not branch on data.
+They read data, so a compiled or captured function leaves them out: it may not branch on data.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Model, UserError
+from fast.compiling import shapes_are_static
 
 
 def check_tokens(model: nn.Module, tokens: Tensor, documents: Tensor | None) -> None:
@@ -24,7 +25,7 @@ def check_tokens(model: nn.Module, tokens: Tensor, documents: Tensor | None) -> 
             f"{T} tokens are over the model's context of {config.context}; shorten the text or "
             "raise model.context"
         )
-    if torch.compiler.is_compiling():
+    if shapes_are_static():
         return
     if documents is None:
         note_window(model, T)
@@ -82,9 +83,9 @@ def note_window(model: nn.Module, tokens: int) -> None:
 def check_cache_room(lengths: Tensor, max_tokens: int) -> None:
     """Raise UserError where a row of a cache has more tokens than it was made for.
 
-    A compiled step does not look; its caller counts.
+    A compiled or captured step does not look; its caller counts.
     """
-    if torch.compiler.is_compiling():
+    if shapes_are_static():
         return
     longest = int(lengths.max())
     if longest > max_tokens:

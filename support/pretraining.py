@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 
-from support import settings
+import parallel
+from support import machine, settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
+from support import machine
 from support.token_files import TokenFile
 from support import provenance
 from support.log import Log, draw_curve, read_log
@@ -90,7 +92,7 @@ def is_complete(config: Config, last: Path, step: int) -> bool:
     return True
 
 
-def steps_that_fit(config: Config, model: SAGE, losses: Callable, began: float) -> int:
+def steps_that_fit(config: Config, model: SAGE, losses: Callable, device: str, began: float) -> int:
     """How many of the planned steps this machine takes until `train.minutes` after `began`.
 
     Two steps on blank tokens, the second timed; they leave no trace. `losses` are
@@ -98,16 +100,17 @@ def steps_that_fit(config: Config, model: SAGE, losses: Callable, began: float) 
     """
     c = config.train
     shape = (c.batch, config.data.sequence + 1)
-    tokens = torch.zeros(shape, dtype=torch.int64, device=model.unembedding.device)
+    tokens = torch.zeros(shape, dtype=torch.int64, device=device)
     for _ in range(2):
         start = time.perf_counter()
         sum(losses(tokens, tokens.to(torch.uint8))).backward()
-        model.norm.weight.grad.sum().item()  # waits for a GPU
+        machine.wait_for(device)
         # and a share for the optimiser, validation and the end
-        seconds = (time.perf_counter() - start) * c.accumulation * 1.15
+        passes = c.accumulation // parallel.world_size()
+        seconds = (time.perf_counter() - start) * passes * 1.15
     model.zero_grad(set_to_none=True)
     left = c.minutes * 60 - (time.perf_counter() - began)
-    steps = max(1, min(c.steps, int(left / seconds)))
+    steps = parallel.from_first(max(1, min(c.steps, int(left / seconds))))
     if steps < c.steps:
         print(
             f"this machine takes {seconds * 1e3:.0f} ms per step: {steps} steps instead of "
@@ -123,15 +126,18 @@ def introduce(
     train_file: TokenFile,
     held_out: TokenFile,
     *,
-    peak: float,
+    peak: machine.Peak,
 ) -> None:
-    """The first lines of the log: model, data, batch and cost; `peak` is in FLOP/s."""
+    """The first lines of the log: model, data, batch and cost."""
     c, shape, sequence = config.train, config.model, config.data.sequence
     step_tokens = c.batch * c.accumulation * sequence
     tokens = c.steps * step_tokens
+    where = model.unembedding.device.type
+    if parallel.is_sharded():
+        where = f"{parallel.world_size()} ranks ({parallel.device_type()})"
     log.say(
         f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {shape.layers} layers "
-        f"× {shape.width} wide, {shape.embedding} embedding, on {model.unembedding.device}, "
+        f"× {shape.width} wide, {shape.embedding} embedding, on {where}, "
         f"{'compiled' if c.compile == 'on' else 'not compiled'}"
     )
     log.say(
@@ -143,14 +149,13 @@ def introduce(
         f"{step_tokens:,} tokens per step; {c.steps:,} steps = {tokens / 1e6:.1f}M tokens = "
         f"{tokens / len(train_file.tokens):.1f} epochs"
     )
-    log.say(
-        f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; this machine's "
-        f"measured {c.dtype} matrix peak is {peak / 1e9:.0f} GFLOP/s"
-    )
+    log.say(f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; {peak}")
 
 
 def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) -> None:
     """The last lines: the result over all held-out `tokens`, where everything is, what is next."""
+    if parallel.rank() > 0:
+        return
     run = os.path.relpath(config.out, settings.ROOT)
     title = f"{run}: {bits_per_byte:.3f} bits per byte held out"
     flag = "" if run == Config().out else f" --run {run}"

@@ -16,13 +16,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+import parallel
 from config import Model, UserError
 from model import SAGE
 from support import settings
 from support.weights import (
+    Spread,
     allocate_model,
-    copy_weights,
+    check_weights,
+    copy_rows,
     open_safetensors,
+    outline,
     restore_folder,
     written_aside,
 )
@@ -280,18 +284,39 @@ def load_qwen(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
+    spread: Spread | None = None,
 ) -> SAGE:
     """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
 
     Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code =
     E_text, and the gate is drawn but cannot matter. `window` and `stride` are landmark attention's
-    W and k. Raises UserError naming file and remedy.
+    W and k. A model that `spread` shards reads its own rows alone. Raises UserError naming file
+    and remedy, on all ranks alike.
     """
     folder = Path(folder).expanduser()
+    with parallel.together():
+        config, sources = plan_reading(folder)
+    config = replace(config, window=window, landmark_stride=stride)
+    model = allocate_model(config, dtype, device, spread)
+    parameters = dict(model.named_parameters())
+    with parallel.together():
+        for name, (path, theirs) in sources.items():
+            copy_rows(path, {theirs: parameters[name]})
+    if len(sources) < len(parameters):
+        parallel.initialise(model, seed=0, only=SAGE_ONLY)
+    model.dense = True
+    return model.eval()
+
+
+def plan_reading(folder: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
+    """The shape of a folder's model, and for each parameter that is read the file and the name in
+    it. Everything is compared before memory is spent. Raises UserError.
+    """
     restore_folder(folder)
-    config = replace(read_qwen_config(folder), window=window, landmark_stride=stride)
+    config = read_qwen_config(folder)
     files = weight_files(folder)
     additions = folder / "sage.safetensors"
     own: set[str] = set()
@@ -317,20 +342,17 @@ def load_qwen(
             f"{folder} has no lm_head.weight, and its config.json does not tie the head to the "
             "embedding; set tie_word_embeddings to true if they are one matrix, or copy it anew"
         )
-    model = allocate_model(config, dtype, device)
+    parameters = dict(outline(config, torch.float32).named_parameters())
     somewhere = next(iter(files.values()))  # a name no file has is listed as missing there
     sources = {}
-    for name, _ in model.named_parameters():
+    for name in parameters:
         theirs = qwen_name(name)
         if theirs:
             sources[name] = (files.get(theirs, somewhere), theirs)
         elif own:
             sources[name] = (additions, name)
-    copy_weights(model, sources, folder, paths=set(files.values()), ignored=ignored)
-    if not own:
-        model.initialise(seed=0, only=SAGE_ONLY)
-    model.dense = True
-    return model.eval()
+    check_weights(parameters, sources, folder, paths=set(files.values()), ignored=ignored)
+    return config, sources
 
 
 def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096) -> bool:

@@ -126,6 +126,12 @@ def record(
         machine=machine(),
         date=date.today().isoformat(),
     )
+    store(subject, entry)
+    return entry
+
+
+def store(subject: str, entry: dict) -> None:
+    """Put a whole record in docs/results/<subject>.json, in place of one of the same name."""
     path = FOLDER / f"{subject}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -133,8 +139,8 @@ def record(
         fcntl.flock(folder, fcntl.LOCK_EX)  # two benches may write at once
         records = json.loads(path.read_text()) if path.exists() else []
         names = [other["name"] for other in records]
-        if name in names:
-            records[names.index(name)] = entry
+        if entry["name"] in names:
+            records[names.index(entry["name"])] = entry
         else:
             records.append(entry)
         aside = path.with_suffix(".tmp")
@@ -142,7 +148,6 @@ def record(
         aside.replace(path)
     finally:
         os.close(folder)
-    return entry
 
 
 def four_digits(value: float) -> str:

@@ -7,6 +7,7 @@ A misspelt or ill-typed setting is an error that names the nearest one.
 """
 
 import difflib
+import importlib.util
 import re
 import sys
 import traceback
@@ -20,9 +21,12 @@ from typing import Annotated, Literal
 import tyro
 
 import config as sections
+import parallel
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
+from support.rendezvous import end_for_another, says_that_one_is_lost
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
+TRACE_WINDOW = re.compile(r"([2-9]|[1-9]\d+):[1-9]\d*")  # of --profile
 COUNTERFACTUALS = ["error", "empty", "expected"]  # what think.py can imagine of a tool's result
 
 
@@ -108,6 +112,14 @@ def _contradiction(s) -> str:
                         f"think.counterfactuals names {kind!r}; wanted some of "
                         f"{', '.join(COUNTERFACTUALS)}, with commas"
                     )
+        case Config() if s.profile and not TRACE_WINDOW.fullmatch(s.profile):
+            return (
+                f"profile is {s.profile!r}; wanted first:count, such as 10:3 for this process's "
+                "steps 10 to 12; the first is at least 2, since the profiler warms up in the one "
+                "before"
+            )
+        case Config() if s.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            return "--tensorboard needs its package; pip install -e '.[tensorboard]'"
         case Config() if s.data.sequence > s.model.context:
             return (
                 f"data.sequence {s.data.sequence} is over model.context {s.model.context}; "
@@ -163,7 +175,7 @@ def from_file(path: str | Path) -> Config:
         for name, value in names.items()
         if not name.startswith("_") and not isinstance(value, (type, types.ModuleType))
     }
-    known = sorted({setting.name for setting in fields(Config)} - {"resume", "stage"})
+    known = sorted({setting.name for setting in fields(Config)} - {"resume", "dry_run", "stage"})
     for name in given:
         if name not in known:
             raise UserError(f"{found}: no section {name}; {nearest(name, known)}")
@@ -254,6 +266,8 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
         config.data.tokenizer = absolute(config.data.tokenizer)
     if config.train.start:
         config.train.start = absolute(config.train.start)
+    if parallel.restarts():
+        config.resume = True
     return replace(config, out=str(ROOT / config.out))
 
 
@@ -267,16 +281,22 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with
-    130, `| head` quietly.
+    130, `| head` and the loss of another rank quietly.
     """
     try:
         main()
+        parallel.stop()
     except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+        says = parallel.is_first_to_say(str(error))
+        raise SystemExit(f"error: {error}" if says else 1) from None
     except KeyboardInterrupt:
         print(file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
+    except RuntimeError as error:
+        if not says_that_one_is_lost(error):
+            raise
+        end_for_another(error)
     except OSError as error:  # a disk that is full, a folder that may not be written
         raise SystemExit(f"error: {error}") from None

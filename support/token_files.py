@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import parallel
 from config import Data, UserError
 from support import corpus, provenance
 from support.settings import ROOT
@@ -140,20 +141,28 @@ def token_files(
     ]
     folder = ROOT / "out" / "data" / hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
     paths = (folder / "train.tokens", folder / "validation.tokens")
-    if not all(path.exists() for path in paths):
-        name = data.path or "the standard library"
-        say(f"reading {name} (once; about half a minute)")
-        parts = split_documents(data)
-        for path, part, purpose in zip(paths, parts, ("training", "validation")):
-            if not any(document.text for document in part):
-                raise UserError(
-                    f"{name} leaves no text for {purpose}; give --data.path more text, or another "
-                    f"--data.validation than {data.validation}"
-                )
-            text = "\0".join(document.text for document in part)
-            source = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
-            write_tokens(path, *tokenize_documents(part, tokenizer), tokenizer, source)
+    with parallel.together():
+        if parallel.rank() == 0 and not all(path.exists() for path in paths):
+            write_token_files(data, tokenizer, paths, say)
     return TokenFile(paths[0], tokenizer), TokenFile(paths[1], tokenizer)
+
+
+def write_token_files(
+    data: Data, tokenizer: Tokenizer, paths: tuple[Path, Path], say: Callable[[str], None]
+) -> None:
+    """Make the training and the validation token file."""
+    name = data.path or "the standard library"
+    say(f"reading {name} (once; about half a minute)")
+    parts = split_documents(data)
+    for path, part, purpose in zip(paths, parts, ("training", "validation")):
+        if not any(document.text for document in part):
+            raise UserError(
+                f"{name} leaves no text for {purpose}; give --data.path more text, or another "
+                f"--data.validation than {data.validation}"
+            )
+        text = "\0".join(document.text for document in part)
+        source = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+        write_tokens(path, *tokenize_documents(part, tokenizer), tokenizer, source)
 
 
 def split_documents(data: Data) -> tuple[list[corpus.Document], list[corpus.Document]]:
@@ -181,31 +190,20 @@ class TokenLoader:
     """Shuffled batches of T + 1 neighbouring tokens; every epoch cuts the row at another offset and
     draws another order.
 
-    Ranks share the order and take turns in it, so they never see the same example. `state()` is the
-    whole place in the data: a loader that `restore`s it goes on with the very next batch.
+    `state()` is the whole place in the data: a loader that `restore`s it goes on with the very next
+    batch.
     """
 
-    def __init__(
-        self,
-        file: TokenFile,
-        sequence: int,
-        batch: int,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-    ):
+    def __init__(self, file: TokenFile, sequence: int, batch: int, seed: int):
         self.file = file
         self.sequence = sequence
         self.batch = batch
         self.seed = seed
-        self.rank = rank
-        self.ranks = ranks
         self.examples = (len(file.tokens) - 1) // sequence - 1  # one is lost to the offset
-        if self.examples < batch * ranks:
+        if self.examples < batch:
             raise UserError(
                 f"{len(file.tokens):,} tokens make {max(self.examples, 0)} examples of {sequence}; "
-                f"{batch * ranks} are needed for one step: give more text, or a smaller "
+                f"{batch} are needed for one step: give more text, or a smaller "
                 "--train.batch or --data.sequence"
             )
         self.restore(dict(epoch=0, cursor=0))
@@ -224,12 +222,11 @@ class TokenLoader:
         """Tokens (B, T + 1) int64 and kinds (B, T + 1) uint8; the last partial batch of an epoch
         goes to the next.
         """
-        step = self.batch * self.ranks
-        if self.cursor + step > self.examples:
+        if self.cursor + self.batch > self.examples:
             self.restore(dict(epoch=self.epoch + 1, cursor=0))
-        mine = self.order[self.cursor + self.rank : self.cursor + step : self.ranks]
-        self.cursor += step
-        starts = self.offset + mine * self.sequence
+        chosen = self.order[self.cursor : self.cursor + self.batch]
+        self.cursor += self.batch
+        starts = self.offset + chosen * self.sequence
         places = starts[:, None] + np.arange(self.sequence + 1)  # (B, T + 1)
         tokens = torch.from_numpy(self.file.tokens[places].astype(np.int64))
         return tokens, torch.from_numpy(self.file.kinds[places])

@@ -12,25 +12,30 @@ import contextlib
 import math
 import os
 import shlex
+import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import support.openmp  # before torch
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
+import parallel
 from support import checkpoint
-from support.weights import allocate_model
+from support.weights import Spread, allocate_model
 from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import provenance
 from support import machine
-from support.log import Log, draw_curve
+from support.log import Interval, Log, draw_curve
+from support.profiling import StepTrace
 from config import Config, Loop, Model, UserError
 from worlds.expert import fingerprint
 from model import SAGE
@@ -54,16 +59,19 @@ def open_model(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
+    spread: Spread | None = None,
 ) -> SAGE:
     """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
 
-    `window` and `stride` are for Qwen's weights, which name neither; a run has its own.
+    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. A model
+    that `spread` shards reads its own rows alone.
     """
     if is_qwen(folder):
-        return load_qwen(folder, dtype, device, window, stride)
-    return checkpoint.load_run(folder, dtype, device)[0]
+        return load_qwen(folder, dtype, device, window=window, stride=stride, spread=spread)
+    return checkpoint.load_run(folder, dtype, device, spread)[0]
 
 
 def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
@@ -83,10 +91,12 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
 
 def claim_folder(folder: str | Path) -> Path | None:
     """Make this process the only writer of a run's folder; the run's last checkpoint, if any."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    provenance.claim(folder)
+    with parallel.together():
+        if parallel.rank() == 0:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            provenance.claim(folder)
     done = checkpoint.checkpoints(folder)
-    return done[-1] if done else None
+    return parallel.from_first(done[-1] if done else None)
 
 
 def refuse_to_overwrite(folder: str | Path, step: int, steps: int) -> None:
@@ -110,10 +120,16 @@ def apply_gradients(
     step. Returns the norm of the first one that has a gradient, before clipping. Raises UserError
     for a gradient that is not finite, before anything was changed.
     """
-    groups = [[p for p in module.parameters() if p.grad is not None] for module in modules]
-    norms = [torch.nn.utils.clip_grad_norm_(group, c.clip) for group in groups if group]
+    norms = []
+    for module in modules:
+        parallel.sum_gradients(module)
+        learning = [p for p in module.parameters() if p.grad is not None]
+        if learning:
+            norms.append(parallel.gradient_norm(learning))
+            torch.nn.utils.clip_grads_with_norm_(learning, c.clip, norms[-1])
     for norm in norms:
         if not norm.isfinite():
+            checkpoint.finish_saving()
             kept = checkpoint.checkpoints(folder)
             intact = (
                 f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
@@ -130,9 +146,12 @@ def apply_gradients(
 
 def leave(log: Log, step: int, saved: Path) -> None:
     """End the process after Ctrl-C, saying how to go on."""
-    log.bar.close()
+    checkpoint.finish_saving()
+    log.close()
     words = [word for word in sys.argv if word != "--resume"]
     command = shlex.join(["python", *words, "--resume"])
+    if parallel.is_sharded():
+        command = command.replace("python", "torchrun …", 1)
     print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
     raise SystemExit(130)
 
@@ -140,20 +159,26 @@ def leave(log: Log, step: int, saved: Path) -> None:
 class Meter:
     """What a loop has done since its last log line: means of its figures, and its speed.
 
-        meter = Meter(first_step)
-        meter.count(tokens=4096, flops=2e9)       in every step; sums
+        meter = Meter(first_step, peak)           `peak` is the device's, of machine.Peak
+        with meter.waiting(): ...                 for the next examples
+        with meter.alone(): ...                   what a rank does without the others: rollouts
+        meter.count(tokens=4096, flops=2e9)       in every step, of all ranks; sums
         meter.add(loss=loss, norm=norm)           numbers, or tensors of one element
-        meter.log_line(log, step, peak)           means since the last line; begins anew
+        meter.log_line(log, step)                 means since the last line; begins anew
 
-    Tensors are read when the line is written, so that no step waits for a GPU.
+    Tensors are read when the line is written, so that no step waits for a GPU; memory, skew and
+    the speed of each rank's device are asked for then as well.
     """
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, peak: machine.Peak):
+        self.peak = peak
         self.restart(step)
 
     def restart(self, step: int) -> None:
         self.step = step  # the one of the last log line
         self.began = time.perf_counter()
+        self.waited = 0.0  # seconds of this rank
+        self.worked_alone = 0.0  # seconds of this rank, waiting included
         self.tokens = 0
         self.flops = 0.0
         self.values: dict[str, list[float | Tensor]] = defaultdict(list)
@@ -184,17 +209,56 @@ class Meter:
         yield
         self.began += time.perf_counter() - start
 
-    def log_line(self, log: Log, step: int, peak: float, **figures: float) -> None:
-        """Log `figures` (the means, where none are given) and the speed; `peak` is in FLOP/s."""
-        seconds = time.perf_counter() - self.began
-        log.line(
-            step,
-            seconds / (step - self.step) * 1e3,
-            self.tokens / seconds,
-            self.flops / seconds / peak,
-            **(figures or self.means()),
-        )
+    @contextlib.contextmanager
+    def alone(self):
+        """Inside the block a rank works without the others, but for what it gathers from them."""
+        parallel.seconds_waited()
+        start = time.perf_counter()
+        yield
+        self.worked_alone += time.perf_counter() - start - parallel.seconds_waited()
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Time inside the block is spent waiting for data; in a trace it is called "data"."""
+        before = self.worked_alone
+        with self.alone(), record_function("data"):
+            yield
+        self.waited += self.worked_alone - before
+
+    def log_line(self, log: Log, step: int, **figures: float) -> None:
+        """Log `figures` (the means, where none are given), and what was seen of the interval. All
+        ranks call it, at the same step.
+        """
+        figures = figures or self.means()  # on a GPU, waits for the steps to end
+        log.line(step, self.interval(step), **figures)
         self.restart(step)
+
+    def interval(self, step: int) -> Interval:
+        """What was seen since the last line, of all ranks."""
+        seen = parallel.gather(
+            (self.worked_alone, self.waited, *machine.memory_used(self.peak.device))
+        )
+        worked_alone, waited, memory, reserved = zip(*seen)
+        seconds = time.perf_counter() - self.began
+        ranks = len(seen)
+        rate = self.flops / seconds / ranks  # FLOP/s of one device
+        interval = Interval(
+            ms=seconds / (step - self.step) * 1e3,
+            tokens_per_second=self.tokens / seconds,
+            peak_share=rate / self.peak.measured,
+            mfu=rate / self.peak.published if self.peak.published else None,
+            memory_gib=max(memory),
+            reserved_gib=None if reserved[0] is None else max(reserved),
+            data_wait=max(waited) / seconds,
+        )
+        if ranks > 1:
+            interval.skew = (max(worked_alone) - statistics.median(worked_alone)) / seconds
+            # The others wait for a slow device in each collective, so its own time cannot be told
+            # from theirs: each multiplies some matrices alone.
+            speeds = parallel.gather(self.peak.again())
+            interval.device_skew = 1 - min(speeds) / statistics.median(speeds)
+            interval.slowest_rank = speeds.index(min(speeds))
+        return interval
 
 
 # --------------------------------------------------------------------------------------------------
@@ -282,8 +346,13 @@ class TrainingRun:
             # measured when the stage began; another one would not be the same run
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
+        compiles = machine.should_compile(section.compile, steps, self.device)
+        self.spread = partial(
+            parallel.spread, c=config.parallel, dtype=dtype, compile_blocks=compiles
+        )
         if last:
-            self.model = allocate_model(stored.model, torch.float32, self.device)
+            home = parallel.home_of_shards(config.parallel, self.device)
+            self.model = allocate_model(stored.model, torch.float32, home, self.spread)
         else:
             self.model = self.another(self.source)
         config.model = self.model.config
@@ -296,8 +365,9 @@ class TrainingRun:
         if last:
             checkpoint.load_checkpoint(last, self.model, self.optimizers, self.heads)
 
-        self.peak = machine.matmul_peak(self.device, dtype)
-        self.log = Log(self.folder, steps, self.first)
+        self.peak = machine.Peak.of(self.device, dtype)
+        self.log = Log(self.folder, steps, self.first, tensorboard=config.tensorboard)
+        self.trace = StepTrace(config.profile, self.log)
         self.announce(notes)
 
     def announce(self, notes: list[str]) -> None:
@@ -307,6 +377,7 @@ class TrainingRun:
             f"stage   {self.name}: from {source} to {folder}, {self.steps:,} steps on "
             f"{self.device}, products in {self.section.dtype}"
         )
+        self.log.say(f"peak    {self.peak}")
         for note in notes:
             self.log.say(f"note    {note}")
         if self.first:
@@ -317,7 +388,14 @@ class TrainingRun:
     def another(self, folder: str | Path) -> SAGE:
         """A folder's model on this stage's device; Qwen's weights get this stage's window."""
         shape = self.config.model
-        return open_model(folder, torch.float32, self.device, shape.window, shape.landmark_stride)
+        return open_model(
+            folder,
+            torch.float32,
+            parallel.home_of_shards(self.config.parallel, self.device),
+            window=shape.window,
+            stride=shape.landmark_stride,
+            spread=self.spread,
+        )
 
     # -- what the run is made from
 
@@ -413,9 +491,7 @@ class TrainingRun:
         figures = meter.means() if figures is None else figures
         line = {name: figures[name] for name in shown or figures if name in figures}
         hidden = {name: value for name, value in figures.items() if name not in line}
-        meter.log_line(
-            self.log, step, self.peak, **line, lr=self.section.learning_rate * self.scale
-        )
+        meter.log_line(self.log, step, **line, lr=self.section.learning_rate * self.scale)
         if hidden:
             self.log.write(step=step, **hidden)
 
@@ -427,6 +503,7 @@ class TrainingRun:
         `kept` and `last` are as in `save` and `is_log_step`.
         """
         self.log.bar.update()
+        self.trace.step()
         if stopping():
             self.stop(step, **kept)
         every = self.section.save_every
@@ -467,6 +544,8 @@ class TrainingRun:
 
     def finish(self, left: str = "loss", right: str = "") -> None:
         """Close the log, draw one or two logged figures, and say where everything is."""
-        self.log.bar.close()
-        curve = draw_curve(self.folder, f"stage {self.name}", left, right)
-        print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")
+        checkpoint.finish_saving()
+        self.log.close()
+        if parallel.rank() == 0:
+            curve = draw_curve(self.folder, f"stage {self.name}", left, right)
+            print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")

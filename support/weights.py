@@ -8,16 +8,18 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
+import parallel
 from config import Model, UserError
 from model import SAGE
+from support.sharded import describe_shards, read_shards
 
 # ------------------------------------------------------------------------------------------------
 # Reading.
@@ -39,71 +41,110 @@ def open_safetensors(path: Path):
         ) from None
 
 
-def allocate_model(config: Model, dtype: torch.dtype, device: str) -> SAGE:
-    """A model whose weights are allocated and not yet filled."""
+Spread = Callable[[SAGE], SAGE]  # parallel.spread, with a run's settings
+
+
+def outline(config: Model, dtype: torch.dtype) -> SAGE:
+    """A model without memory: the names and shapes of its parameters."""
     with torch.device("meta"):
-        model = SAGE(config, seed=None).to(dtype)
+        return SAGE(config, seed=None).to(dtype)
+
+
+def allocate_model(
+    config: Model, dtype: torch.dtype, device: str, spread: Spread | None = None
+) -> SAGE:
+    """A model whose weights are allocated and not yet filled.
+
+    `spread` shards it before it takes memory: then each rank has its own rows alone.
+    """
+    model = outline(config, dtype)
+    if spread is not None:
+        spread(model)
     return model.to_empty(device=device)
 
 
-@torch.no_grad()
-def copy_weights(
-    module: nn.Module,
+# What weights may be stored in, in the words of safetensors.
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def describe_tensors(path: Path) -> dict[str, tuple]:
+    """Shape and dtype (torch's, or the file's word for another) of each tensor in a safetensors
+    file, or in a folder of shards. Raises UserError where it is missing or damaged.
+    """
+    if path.is_dir():
+        return describe_shards(path)
+    found = {}
+    with open_safetensors(path) as file:
+        for name in file.keys():
+            part = file.get_slice(name)
+            dtype = part.get_dtype()
+            found[name] = (tuple(part.get_shape()), FLOATS.get(dtype, dtype))
+    return found
+
+
+def check_weights(
+    parameters: dict[str, Tensor],
     sources: dict[str, tuple[Path, str]],
     where: Path,
     *,
     paths: Iterable[Path] = (),
     ignored: Iterable[str] = (),
 ) -> None:
-    """Copy tensors into parameters, one at a time. `sources` maps our name to (file, name in it).
+    """Compare files with the parameters they are to fill, of which only names and shapes count.
+    `sources` maps our name to (file, name in it).
 
     Raises UserError, one that lists all that is wrong: tensors that are missing, of another shape,
     not of floats, or that the files (those of `paths` too) hold beside the sources and `ignored`.
     """
-    shapes: dict[Path, dict[str, tuple]] = {}
-    dtypes: dict[str, str] = {}
-    for path in {*paths, *(path for path, _ in sources.values())}:
-        with open_safetensors(path) as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}
-            shapes[path] = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            dtypes |= {name: part.get_dtype() for name, part in slices.items()}
-    parameters = dict(module.named_parameters())
+    held = {path: describe_tensors(path) for path in {*paths, *(p for p, _ in sources.values())}}
     missing, quantised, wrong_shape = [], [], []
     for name, (path, theirs) in sources.items():
         wanted = tuple(parameters[name].shape)
-        if theirs not in shapes[path]:
+        if theirs not in held[path]:
             missing.append(theirs)
-        elif shapes[path][theirs] != wanted:
-            wrong_shape.append(f"{theirs} is {shapes[path][theirs]}, wanted {wanted}")
-        if dtypes.get(theirs, "F32") not in ("F64", "F32", "F16", "BF16"):
-            quantised.append(f"{theirs} is {dtypes[theirs]}, wanted F32, F16 or BF16")
-    held = {name for names in shapes.values() for name in names}
+            continue
+        shape, dtype = held[path][theirs]
+        if shape != wanted:
+            wrong_shape.append(f"{theirs} is {shape}, wanted {wanted}")
+        if dtype not in FLOATS.values():
+            quantised.append(f"{theirs} is {dtype}, wanted F32, F16 or BF16")
+    names = {name for found in held.values() for name in found}
     expected = {theirs for _, theirs in sources.values()} | set(ignored)
     faults = {
         "missing": missing,
         "quantised": quantised,
         "wrong shape": wrong_shape,
-        "not expected": sorted(held - expected),
+        "not expected": sorted(names - expected),
     }
-    complaints = [
-        f"{what}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
-        for what, names in faults.items()
-        if names
-    ]
+    complaints = [f"{what}: {', '.join(found)}" for what, found in faults.items() if found]
     if complaints:
         raise UserError(f"the weights in {where} do not fit its config: {'; '.join(complaints)}")
-    for name, (path, theirs) in sources.items():
+
+
+def copy_rows(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Fill tensors from a file or a folder of shards, by their names in it; of sharded ones only
+    the rows that lie on this rank are read. Raises UserError.
+    """
+    if path.is_dir():
+        read_shards(path, tensors)
+        return
+    for name, tensor in tensors.items():
+        rows = parallel.own_rows(tensor) if tensor.ndim else ...
         # opened anew for each: a mapping that stays open keeps what was read from it in memory
         with open_safetensors(path) as file:
             try:
-                parameters[name].copy_(file.get_tensor(theirs))
+                parallel.local(tensor).copy_(file.get_slice(name)[rows])
             except SafetensorError as error:
-                raise UserError(f"{path} is damaged at {theirs} ({error}); copy it anew") from None
+                raise UserError(f"{path} is damaged at {name} ({error}); copy it anew") from None
 
 
 def copy_own_weights(module: nn.Module, path: Path, where: Path) -> None:
-    """Fill a module from a file that holds its parameters by their own names. Raises UserError."""
-    copy_weights(module, {name: (path, name) for name, _ in module.named_parameters()}, where)
+    """Fill a module from a file, or a folder of shards, that holds its parameters by their own
+    names. Raises UserError.
+    """
+    parameters = dict(module.named_parameters())
+    check_weights(parameters, {name: (path, name) for name in parameters}, where)
+    copy_rows(path, parameters)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -119,6 +160,12 @@ def restore_folder(folder: Path) -> None:
     if not folder.exists() and old.exists():
         with contextlib.suppress(FileNotFoundError):  # another reader was quicker
             old.rename(folder)
+
+
+def aside_of(folder: Path) -> Path:
+    """Where a folder is written before it is put in its place."""
+    folder = folder.resolve()
+    return folder.with_name(folder.name + ".tmp")
 
 
 def flush_to_disk(path: Path) -> None:
@@ -140,7 +187,7 @@ def written_aside(folder: Path) -> Iterator[Path]:
     disk, whichever writer met it, and where FOLDER is a file.
     """
     folder = folder.resolve()
-    aside = folder.with_name(folder.name + ".tmp")
+    aside = aside_of(folder)
     old = folder.with_name(folder.name + ".old")
     if folder.is_file():
         raise UserError(f"{folder} is a file; wanted a folder to write to, name another")

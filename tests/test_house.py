@@ -17,23 +17,24 @@ from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  fast.compiling  config  support.settings  support.provenance
+    support.openmp  fast.compiling  config  support.rendezvous  parallel  support.settings
+    support.provenance
     support.result_tables
-    support.machine  support.log  support.interrupts
+    support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
     support.tokenizer_folder  support.tokenizer_train  support.chat_template
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.muon  fast.decoding  fast.kernels  fast.attention
-    attention  model
+    attention  model  fast.graphs  support.log  support.profiling
     worlds.splits  worlds.faults  worlds.difficulty  worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.weights  support.qwen  support.checkpoint
+    mch  support.sharded  support.weights  support.qwen  support.checkpoint  support.export
     support.token_files  support.packing  support.optimizers  support.training_run
-    support.pretraining
+    support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()

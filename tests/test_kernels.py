@@ -28,7 +28,7 @@ if not torch.cuda.is_available():
         )
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
-from attention import LandmarkCache, definition, landmark_attention, mask
+from attention import LandmarkCache, definition, landmark_attention
 from config import Model, UserError
 from fast import attention as fast_attention
 from fast import kernels
@@ -243,46 +243,15 @@ def bench():
     return module
 
 
-def test_the_benches_of_speed_run_at_a_tiny_size(bench, capsys, monkeypatch):
-    """bench/attention.py's GPU part with every backend that a CPU has, in the interpreter, and its
-    CPU part: they name what they could not measure, record nothing.
-    """
-    if not kernels.INTERPRETED:
-        pytest.skip("on a GPU the bench itself is run")
+def test_the_cpu_bench_runs_at_a_tiny_size(bench, capsys, monkeypatch):
+    """It names every backend, and records nothing."""
     several = bench.seconds
-    monkeypatch.setattr(bench, "seconds", lambda call, device: several(call, device, repeats=0))
+    monkeypatch.setattr(bench, "seconds", lambda call: several(call, repeats=0))
     before = (ROOT / "docs" / "results" / "attention.json").read_bytes()
-    timed = bench.gpu(
-        (96,), H=2, K=1, d=64, window=32, stride=16, dtype=torch.float32, device="cpu", record=False
-    )
-    for what in (
-        "forward, landmark (triton)",
-        "backward, landmark (triton)",
-        "forward, FlexAttention, packed mask",
-        "forward, FlexAttention, plain mask",
-        "forward, SDPA flash (dense)",
-        "decode, landmark (triton)",
-        "decode, SDPA over all keys",
-    ):
-        assert timed[f"{what}, 96 tokens"] > 0
     bench.cpu((96,), window=32, record=False)
     printed = capsys.readouterr().out
-    assert "SDPA cuDNN (dense): not measured" in printed and all(
-        name in printed for name in ("blocked", "SDPA causal (dense)", "SDPA with the mask")
-    )
+    assert all(name in printed for name in ("blocked", "SDPA causal (dense)", "SDPA with the mask"))
     assert (ROOT / "docs" / "results" / "attention.json").read_bytes() == before
-
-
-def test_packed_flex_attention_sees_the_same_pairs(bench):
-    q, k, v = (
-        torch.randn(1, heads, 200, 64, generator=torch.Generator().manual_seed(2))
-        for heads in (2, 1, 1)
-    )
-    wanted = definition(q, k, v, 30, 16)
-    for packed in (False, True):
-        torch.testing.assert_close(bench.flex(200, 30, 16, packed, "cpu")(q, k, v), wanted)
-    index = torch.arange(200)
-    assert bench.pairs(200, 30, 16) == int(mask(index, index, 30, 16).sum())
 
 
 # Compiled for Hopper

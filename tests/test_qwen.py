@@ -17,6 +17,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from support import checkpoint
+from support import export
 from support.qwen import load_qwen, save_qwen
 from support.weights import restore_folder, written_aside
 import eval as evaluation
@@ -800,6 +801,32 @@ def test_adapters_are_named(tmp_path, whole):
     judge(tmp_path, "LoRA adapter")
     with pytest.raises(UserError, match="LoRA adapter"):
         open_model(tmp_path)
+
+
+def test_an_exported_run_opens_in_transformers_with_equal_logits(tmp_path, monkeypatch, capsys):
+    shape = Model(
+        vocab_size=300,
+        width=32,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=8,
+        feed_forward=48,
+        context=64,
+        tied=False,
+    )
+    model = SAGE(shape, seed=2)
+    checkpoint.save_checkpoint(tmp_path / "run", Config(model=shape), model, [], 3)
+    words = ["export", str(tmp_path / "run"), str(tmp_path / "out")]
+    tokens = torch.randint(300, (2, 40))
+    for dtype in ("float32", "bfloat16"):
+        monkeypatch.setattr(sys, "argv", [*words, "--dtype", dtype])
+        export.main()
+        assert f"step 3, to {tmp_path / 'out'} in {dtype}" in capsys.readouterr().out
+        theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+        assert str(theirs.dtype) == f"torch.{dtype}"
+        expected = SAGE(shape, seed=2).to(theirs.dtype).float()(tokens)
+        assert (theirs.float()(tokens).logits - expected).abs().max() <= 1e-4
 
 
 # --------------------------------------------------------------------------------------------------

@@ -245,6 +245,9 @@ def test_rewards_by_name():
 # The loops.
 
 
+OF_THE_MACHINE = {"ms", "tokens_per_second", "peak_share", "rollout_ms", "memory_gib", "data_wait"}
+
+
 def test_both_stages_run_and_resume_to_the_bit(lineage):
     file, folder = lineage(stages=["reflected"])
     whole = run("rl.py", file, before=REWARDED)
@@ -272,12 +275,7 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     assert not torch.equal(before.embedding.text.weight, after.embedding.text.weight)
     log = records(folder / "sage")
     timeless = lambda records: [
-        {
-            k: v
-            for k, v in r.items()
-            if k not in ("ms", "tokens_per_second", "peak_share", "rollout_ms")
-        }
-        for r in records
+        {k: v for k, v in r.items() if k not in OF_THE_MACHINE} for r in records
     ]
     assert timeless(log) == timeless(records(other / "sage"))
     assert len(log) == 10

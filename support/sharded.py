@@ -1,0 +1,144 @@
+"""Tensors of a checkpoint in shards: every rank writes its own rows, and reads them back from what
+any number of ranks wrote.
+
+    checkpoint-0000500/model/.metadata         which rows of which tensor are where
+    checkpoint-0000500/model/__0_0.distcp      rank 0's rows, __1_0.distcp rank 1's, …
+
+The format is that of torch.distributed.checkpoint (DCP). Its index is a pickle: read only runs that
+you trust. A folder of shards stands for the file of the same name that one process writes: model/
+for model.safetensors.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+import parallel
+from config import UserError
+
+# --------------------------------------------------------------------------------------------------
+# Writing, in the background.
+
+_thread = ThreadPoolExecutor(1, "checkpoint")
+_pending: list[Future] = []
+
+
+def in_background(work: Callable[[], None]) -> None:
+    """Do some writing while the run goes on; `finish_saving` waits for it."""
+    _pending.append(_thread.submit(work))
+
+
+def finish_saving() -> None:
+    """Wait until what was written in the background is on the disk: before the next checkpoint, and
+    before a run ends. Raises UserError on all ranks where it could not be written on one.
+    """
+    with parallel.together():
+        while _pending:
+            _pending.pop().result()
+
+
+@functools.cache
+def saving_group() -> dist.ProcessGroup:
+    """The ranks once more, for the background: its messages do not mix with the run's."""
+    return dist.new_group(backend="gloo")
+
+
+def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of this rank's part of tensors, which the run may change from now on."""
+    stager = DefaultStager(
+        StagingOptions(
+            use_pinned_memory=False,
+            use_shared_memory=False,
+            use_async_staging=False,
+            use_non_blocking_copy=False,
+        )
+    )
+    copied = stager.stage(tensors)
+    stager.close()
+    return copied
+
+
+class _Writer(dcp.FileSystemWriter):
+    """Says what the disk said: torch.save hides an OSError behind one of its own."""
+
+    def write_data(self, plan, planner):
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def write_shards(folder: Path, tensors: dict[str, Tensor], group: dist.ProcessGroup) -> None:
+    """Write tensors, each rank its rows and rank 0 what all have alike. Raises OSError or UserError
+    on all ranks where one of them fails.
+    """
+    try:
+        dcp.save(tensors, storage_writer=_Writer(folder), process_group=group)
+    except CheckpointException as error:
+        raise _first_failure(error, f"{folder} cannot be written") from None
+
+
+def _first_failure(error: CheckpointException, what: str) -> OSError | UserError:
+    """What went wrong first; DCP's own exception holds that of every rank."""
+    cause, _ = error.failures[min(error.failures)]
+    if isinstance(cause, OSError):
+        return cause
+    return UserError(f"{what} ({type(cause).__name__}: {cause})")
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading. No rank needs another for it.
+
+
+def describe_shards(folder: Path) -> dict[str, tuple]:
+    """Shape and dtype of each tensor. Raises UserError where a shard is missing or cut short."""
+    try:
+        metadata = dcp.FileSystemReader(folder).read_metadata()
+    except Exception as error:  # its index is a pickle: what is damaged fails in any way
+        raise UserError(
+            f"{folder / '.metadata'} is missing or damaged ({type(error).__name__}: {error}); "
+            "delete the checkpoint to go on from the one before it"
+        ) from None
+    sizes: dict[str, int] = {}
+    for stored in metadata.storage_data.values():
+        end = stored.offset + stored.length
+        sizes[stored.relative_path] = max(end, sizes.get(stored.relative_path, 0))
+    faults = []
+    for name, size in sorted(sizes.items()):
+        path = folder / name
+        if not path.exists():
+            faults.append(f"{name} is missing")
+        elif path.stat().st_size < size:
+            faults.append(f"{name} has {path.stat().st_size:,} bytes, wanted {size:,}")
+    if faults:
+        raise UserError(
+            f"the shards in {folder} are not whole: {'; '.join(faults)}; put them back, or delete "
+            "the checkpoint to go on from the one before it"
+        )
+    return {
+        name: (tuple(tensor.size), tensor.properties.dtype)
+        for name, tensor in metadata.state_dict_metadata.items()
+    }
+
+
+def read_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Fill tensors, whole ones or this rank's rows, by their names. Raises UserError."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        try:
+            dcp.load(tensors, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
+        except CheckpointException as error:
+            raise UserError(
+                f"{_first_failure(error, f'{folder} cannot be read')}; put its shards back, or "
+                "delete the checkpoint to go on from the one before it"
+            ) from None

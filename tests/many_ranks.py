@@ -1,0 +1,47 @@
+"""Every training script on a tiny model, one after the other in one process; test_parallel.py runs
+this alone and under torchrun, with as many ranks as it likes.
+
+    python tests/many_ranks.py FOLDER [case ...]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import distill
+import heads
+import parallel
+import rl
+import train
+
+SETTINGS = Path(__file__).with_name("many_ranks_settings.py")
+CASES = {  # a script's main, and its options beside the settings file
+    "plain": (train.main, ""),
+    "one_pass": (train.main, "--train.accumulation 4 --train.batch 1 --model.window 16"),
+    "untied": (train.main, "--model.no-tied --parallel.accumulate sharded"),
+    "selective": (train.main, "--parallel.activation-checkpointing selective"),
+    "full": (train.main, "--parallel.activation-checkpointing full --model.no-tied"),
+    "muon": (train.main, "--train.optimizer muon"),
+    "distilled": (distill.main, "--stage distill"),
+    "reflected": (distill.main, "--stage reflect"),
+    "safe": (rl.main, "--stage dpo"),
+    "sage": (rl.main, "--stage ppo"),
+    "group": (rl.main, "--stage ppo --ppo.advantage group --ppo.name group --ppo.replay-rows 0"),
+    "thinking": (heads.main, ""),
+}
+PRETRAINING = [name for name, (main, _) in CASES.items() if main is train.main]
+
+
+def run(folder: Path, name: str) -> None:
+    main, options = CASES[name]
+    out = folder / (name if name in PRETRAINING else "base")
+    sys.argv = ["", str(SETTINGS), "--out", str(out), *options.split()]
+    main()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for name in sys.argv[2:] or CASES:
+        run(folder, name)
+    parallel.stop()

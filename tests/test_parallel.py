@@ -1,0 +1,91 @@
+"""Many ranks do what one process does: every training script, step by step, on real processes that
+talk over gloo.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import parallel
+from config import Config, Parallel, UserError
+from conftest import ROOT
+from learnt import SHAPE, agent
+from many_ranks import CASES, PRETRAINING
+from model import SAGE
+from support import checkpoint
+
+STEP_FIGURES = {  # of each stage, those that one step alone decides
+    **dict.fromkeys(PRETRAINING, ("loss", "gate", "norm")),
+    "distilled": ("loss", "norm"),
+    "reflected": ("loss", "norm"),
+    "safe": ("loss", "accuracy", "norm"),
+    "sage": ("reward", "replay", "norm"),
+    "group": ("reward", "norm"),
+    "thinking": ("loss", "inverse", "norm"),
+}
+WITH_FOUR = ["plain", "untied", "distilled", "safe", "sage"]
+
+
+def launch(ranks: int, script: str, *words: str, **environment) -> subprocess.CompletedProcess:
+    """A script in one process (0 ranks), or under torchrun; with one thread each."""
+    command = [sys.executable]
+    if ranks:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return subprocess.run(
+        [*command, script, *words],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def logged(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def lineages(tmp_path_factory):
+    """The folder of all cases, run by one process alone and by 2 ranks, and of some by 4."""
+    folder = tmp_path_factory.mktemp("ranks")
+    text = folder / "text"
+    text.mkdir()
+    for number in range(60):
+        body = "\n".join(f"    y = x + {number * line}  # the sum" for line in range(20))
+        (text / f"part{number}.py").write_text(f"def f{number}(x):\n{body}\n    return y\n")
+    model, heads = agent()
+    checkpoint.save_checkpoint(folder / "learnt", Config(model=SHAPE), model, [], 1, heads=heads)
+    environment = dict(SAGE_TEXT=str(text), SAGE_LEARNT=str(folder / "learnt"))
+    for ranks, cases in ((0, []), (2, []), (4, WITH_FOUR)):
+        words = [str(folder / str(ranks)), *cases]
+        run = launch(ranks, "tests/many_ranks.py", *words, **environment)
+        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ranks_take_the_steps_of_one_process(lineages, name):
+    """Loss and gradient norm, in float32, for 10 steps where a stage has so many. With Muon, which
+    orthogonalises sums of another order, they drift apart a little faster.
+    """
+    run = f"{name}/" if name in PRETRAINING else name
+    alone = logged(lineages / "0" / run)
+    figures = [key for key in STEP_FIGURES[name] if any(key in entry for entry in alone)]
+    assert "norm" in figures and len(figures) >= 2
+    for ranks in ("2", "4") if name in WITH_FOUR else ("2",):
+        together = logged(lineages / ranks / run)
+        assert [entry["step"] for entry in together] == [entry["step"] for entry in alone]
+        for one, other in zip(alone, together):
+            for key in figures:
+                if key in one:
+                    tolerance = 2e-5 if name == "muon" else 1e-6
+                    assert other[key] == pytest.approx(one[key], rel=tolerance, abs=1e-7), (
+                        ranks,
+                        key,
+                        one["step"],
+                    )
