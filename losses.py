@@ -53,10 +53,10 @@ def cross_entropy(
     *,
     weights: Tensor | None = None,
     count: Tensor | None = None,
-    chunk_elements: int = 1 << 26,
+    chunk_elements: int = 1 << 27,
 ) -> Tensor:
     """`cross_entropy_of_logits` of hidden (…, D) and the unembedding (V, D), with at most
-    `chunk_elements` logits at a time (2²⁶ float32 logits are 256 MiB).
+    `chunk_elements` logits at a time (2²⁷ of them take 1 GiB: in bf16, float32 and again bf16).
 
     The sum is divided by `count`, where it is given: the weights of a batch of which these targets
     are a part. Under autocast the products run in its dtype, the softmax in float32.

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from attention import LandmarkCache, StepPlan, landmark_attention
 from config import Model
+from fast.compiling import product_dtype
 from support.model_checks import check_tokens
 
 
@@ -40,9 +41,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def make_norm(config: Model) -> nn.Module:
@@ -278,8 +277,8 @@ class SplitEmbedding(nn.Module):
     ) -> Tensor:
         text, code = self.text(tokens), self.code(tokens)  # (B, T, D)
         g = torch.sigmoid(self.prose_logits(tokens, documents, before)).unsqueeze(-1)  # (B, T, 1)
-        # written so that text = code gives exactly text, whatever g is
-        return code + g.to(text.dtype) * (text - code)
+        # text = code gives exactly text, whatever g is
+        return torch.lerp(code, text, g.to(text.dtype))
 
 
 class PlainEmbedding(nn.Module):
@@ -379,7 +378,8 @@ class SAGE(nn.Module):
             before = state.push(tokens, positions)
             plan = state.cache.plan(positions)
         x = self.embedding(tokens, documents, before)
-        rotation = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        cos, sin = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        rotation = cos.to(product_dtype(x)), sin.to(product_dtype(x))  # as every layer wants them
         for block in self.blocks:
             x = block(x, rotation, documents, state, plan)
         if state is not None:

@@ -28,8 +28,9 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}" # torchrun gives each process one
 script="${SCRIPT:-train.py}"
 
 # -- a run that has a checkpoint goes on from it
-folder=$(python -c 'from support import settings; print(settings.from_command_line().out)' "$@")
-if compgen -G "$folder/checkpoint-*" > /dev/null || [[ $script != train.py ]]; then
+folder=$(python -c 'from support import settings
+settings.run_script(lambda: print(settings.from_command_line().out))' "$@")
+if compgen -G "$folder/checkpoint-*" > /dev/null || [[ ${script##*/} != train.py ]]; then
   set -- "$@" --resume
 fi
 

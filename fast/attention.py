@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import UserError
-from fast.compiling import shapes_are_static, written_once
+from fast.compiling import product_dtype, shapes_are_static, written_once
 
 IMPLEMENTATIONS = ("auto", "causal", "short", "blocked", "triton")
 _LOG2_E = 1.4426950408889634
@@ -397,9 +397,7 @@ def fastest_attention(
     implementation: str,
 ) -> Tensor:
     """attention.landmark_attention by the named implementation, or "auto"."""
-    device = q.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        q, k, v = (x.to(torch.get_autocast_dtype(device)) for x in (q, k, v))
+    q, k, v = (x.to(product_dtype(x)) for x in (q, k, v))
     check_attention(q, k, v, window, stride, documents)
     if implementation not in IMPLEMENTATIONS:
         raise UserError(
@@ -414,7 +412,8 @@ def fastest_attention(
         return causal(q, k, v)
     if implementation == "short":
         return short(q, k, v, window, stride, documents=documents)
-    documents = None if documents is None else documents.to(torch.int32)
+    if documents is not None:
+        documents = documents.to(torch.int32).contiguous()  # the kernels take no strides
     return attention_op(q, k, v, window, stride, documents, implementation == "triton")[0]
 
 

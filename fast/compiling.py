@@ -11,7 +11,19 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+# asked here: asked in a compiled function it would break the graph under torch 2.11
+_AUTOCAST = {
+    kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind)
+}
 _is_capturing = False
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of a matrix product of x: autocast's where that is on, or x's own."""
+    device = x.device.type
+    if device in _AUTOCAST and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
 
 
 @contextmanager

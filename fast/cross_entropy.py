@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from fast.compiling import product_dtype
+
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Σ over tokens of counted · (−log softmax(h Wᵀ)[target] + z·(log Σ exp)²), chunk by chunk.
@@ -36,19 +38,26 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), chunk):
             here = slice(start, start + chunk)
             h = hidden[here]
-            logits = (h @ weight.T).float()  # (C, V)
-            normaliser = torch.logsumexp(logits, -1)  # (C,)
+            logits = h @ weight.T  # (C, V)
+            p = torch.softmax(logits, -1, dtype=torch.float32)  # one kernel reads bf16, writes this
+            top, place = logits.max(-1, keepdim=True)  # (C, 1)
+            # log Σ exp ℓ = ℓ − log p of any token; the likeliest one's p cannot underflow
+            normaliser = top.float() - p.gather(1, place).log()  # (C, 1)
             index = targets[here].clamp(min=0)[:, None]  # (C, 1)
-            nll = normaliser - logits.gather(1, index).squeeze(1)
-            total += ((nll + z_loss * normaliser.square()) * counted[here]).sum()
+            nll = normaliser - logits.gather(1, index).float()
+            factor = counted[here, None]  # (C, 1)
+            total += ((nll + z_loss * normaliser.square()) * factor).sum()
             if not learn:
                 continue
-            gradient = torch.exp(logits - normaliser[:, None])  # (C, V)
-            gradient = gradient * (1 + 2 * z_loss * normaliser)[:, None]
-            gradient = gradient.scatter_add(1, index, -torch.ones_like(index, dtype=gradient.dtype))
-            gradient = (gradient * counted[here, None]).to(h.dtype)
+            scale = 1 + 2 * z_loss * normaliser  # (C, 1); ∂/∂ℓ = scale · (p − onehot / scale)
+            if torch.compiler.is_compiling():  # a comparison becomes part of the loop that makes p
+                columns = torch.arange(weight.shape[0], device=weight.device)
+                p = torch.where(columns == index, p - 1 / scale, p)
+            else:
+                p.scatter_add_(1, index, -1 / scale)
+            gradient = p.mul_(scale * factor).to(h.dtype)
             hidden_gradient[here] = gradient @ weight
-            weight_gradient += (gradient.T @ h).float()
+            weight_gradient += gradient.T @ h
         if learn:
             ctx.save_for_backward(hidden_gradient, weight_gradient)
             ctx.weight_dtype = weight.dtype
@@ -74,10 +83,8 @@ def chunked_cross_entropy(
     """The sum of cross-entropies of hidden (…, D), weight (V, D) and targets (…), each times
     `counted` (…), with at most `chunk_elements` logits at a time.
     """
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    hidden = hidden.to(product_dtype(hidden))
+    weight = weight.to(product_dtype(weight))
     hidden = hidden.reshape(-1, hidden.shape[-1])
     chunk = max(1, chunk_elements // weight.shape[0])
     return ChunkedCrossEntropy.apply(

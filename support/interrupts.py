@@ -3,11 +3,14 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 
-from parallel import any_rank, is_sharded
+from support.ranks import any_rank, gather, launched
 from support.rendezvous import says_that_one_is_lost
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -19,15 +22,24 @@ def stop_requested():
     or from Slurm already, and ends them itself if they take too long.
     """
     came = []
+    agreed = threading.Event()
 
     def note(number, frame) -> None:
-        if came and not is_sharded():
+        if came and not launched():
             raise KeyboardInterrupt
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    def ask() -> bool:
+        stop = any_rank(bool(came))
+        if stop:
+            agreed.set()
+        return stop
+
+    before = {number: signal.signal(number, note) for number in ENDING}
+    watch = end_with_neighbours(agreed) if launched() else contextlib.nullcontext()
     try:
-        yield lambda: any_rank(bool(came))
+        with watch:
+            yield ask
     except RuntimeError as error:
         if came and says_that_one_is_lost(error):
             os._exit(1)  # torchrun has told this rank to end because of that
@@ -35,6 +47,51 @@ def stop_requested():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def end_with_neighbours(agreed: threading.Event):
+    """Inside the block, end this process at once when a signal comes and another rank of the same
+    machine is gone; no longer, once the ranks have `agreed` to stop.
+
+    torchrun tells the others by SIGTERM that one has died. A rank that waits for it in NCCL would
+    look at the signal when the step ends, that is never, and be killed when torchrun's time-out
+    for saving is over.
+    """
+    here = socket.gethostname()
+    neighbours = [number for host, number in gather((here, os.getpid())) if host == here]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing)  # gets the number of each signal, whatever else waits
+
+    def watch() -> None:
+        asked = False
+        while not asked:
+            number = os.read(reading, 1)
+            if not number:  # the block has been left
+                os.close(reading)
+                return
+            asked = number[0] in ENDING
+        while not agreed.wait(1):
+            if not all(map(is_alive, neighbours)):
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        agreed.set()
+        signal.set_wakeup_fd(before)
+        os.close(writing)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine, and this user, has not ended."""
+    try:
+        os.kill(process, 0)
+        return True
+    except ProcessLookupError:
+        return False
 
 
 @contextlib.contextmanager

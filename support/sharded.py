@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-import parallel
+from support import ranks
 from config import UserError
 
 # --------------------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def finish_saving() -> None:
     """Wait until what was written in the background is on the disk: before the next checkpoint, and
     before a run ends. Raises UserError on all ranks where it could not be written on one.
     """
-    with parallel.together():
+    with ranks.together():
         while _pending:
             _pending.pop().result()
 
@@ -66,12 +66,24 @@ def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return copied
 
 
+class _Writer(dcp.FileSystemWriter):
+    """Says what the disk said: torch.save hides an OSError behind one of its own."""
+
+    def write_data(self, plan, planner):
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
 def write_shards(folder: Path, tensors: dict[str, Tensor], group: dist.ProcessGroup) -> None:
     """Write tensors, each rank its rows and rank 0 what all have alike. Raises OSError or UserError
     on all ranks where one of them fails.
     """
     try:
-        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder), process_group=group)
+        dcp.save(tensors, storage_writer=_Writer(folder), process_group=group)
     except CheckpointException as error:
         raise _first_failure(error, f"{folder} cannot be written") from None
 

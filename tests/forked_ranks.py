@@ -77,7 +77,7 @@ def be_rank(rank: int, world: int, port: int, job: tuple, folder: str) -> None:
         )
     status = 1
     try:
-        parallel.start()
+        ranks.start()
         function, arguments = job
         module, name = function.split(":")
         result = getattr(import_module(module), name)(*arguments)
@@ -134,6 +134,7 @@ def run_job(world: int, job: tuple, seconds: float = 100) -> list:
 def main() -> None:
     import support.openmp  # noqa: F401
     import torch
+    import torch._dynamo  # noqa: F401  which torch's optimisers would import in every rank
 
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")

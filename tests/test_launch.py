@@ -2,7 +2,6 @@
 restart, SIGTERM, a second node, Slurm. On a CPU, with two processes.
 """
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore
 
-import parallel
+from support import ranks
 from config import UserError
 from conftest import ROOT
 from support import checkpoint, rendezvous
@@ -46,16 +45,17 @@ machine.matmul_peak = lambda *a, **k: 1e9
 apply_gradients = training_run.apply_gradients
 
 def disturbed(optimizers, modules, c, step, folder):
-    if first_start and (rank, step) == {moment!r}:
+    if first_start and {moment!r} in ((rank, step), ("any", step)):
         {event}
     return apply_gradients(optimizers, modules, c, step, folder)
 
 training_run.apply_gradients = disturbed
 {before}
-sys.argv = sys.argv[1:]
+sys.argv[0] = {root!r} + "/train.py"
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+HANGS = "__import__('threading').Event().wait()"
 TORCHRUN_IS_TOLD = "os.kill(os.getppid(), signal.SIGTERM)"
 
 
@@ -76,13 +76,17 @@ class Launcher:
         path.write_text(SETTINGS.format(out=str(self.folder / name), text=str(self.text)))
         return path
 
+    def wrapper(self, name, *, event, moment, before=""):
+        path = self.folder / name / "train.py"
+        path.parent.mkdir(exist_ok=True)
+        text = WRAPPER.format(root=str(ROOT), event=event, moment=moment, before=before)
+        path.write_text(text)
+        return path
+
     def command(self, name, *words, nodes=(), event="pass", moment=None, before=""):
         """A torchrun of two ranks, or of one of `nodes`."""
-        wrapper = self.folder / f"wrapper-{name}.py"
-        wrapper.write_text(
-            WRAPPER.format(root=str(ROOT), event=event, moment=moment, before=before)
-        )
-        script = [wrapper, ROOT / "train.py", self.settings(name)]
+        wrapper = self.wrapper(name, event=event, moment=moment, before=before)
+        script = [wrapper, self.settings(name)]
         torchrun = [sys.executable, "-m", "torch.distributed.run"]
         options = nodes or ["--nproc-per-node", "2", "--max-restarts", "1"]
         return list(map(str, [*torchrun, *options, *script, *words]))
@@ -130,6 +134,10 @@ def undisturbed(launcher):
     assert status == 0, output
     found = figures(launcher.folder / "undisturbed")
     assert len(found) == 9
+    for seen in read_log(launcher.folder / "undisturbed")[:-1]:
+        assert 0 <= seen["skew"] < 1 and 0 <= seen["device_skew"] < 1
+        assert seen["slowest_rank"] in (0, 1)
+    assert "  skew " in output
     return found
 
 
@@ -149,6 +157,16 @@ def test_a_killed_rank_ends_the_run_with_one_message(launcher):
     assert checkpoint.checkpoints(launcher.folder / "killed")
 
 
+@pytest.mark.slow
+def test_a_rank_that_waits_for_the_dead_ends_though_it_may_take_long_to_save(launcher):
+    """One that hangs, as in NCCL, where it does not see that the other has died."""
+    nodes = ["--nproc-per-node", "2", "--shutdown-timeout", "1000"]
+    event = f"{HANGS} if rank == 0 else {KILLED}"
+    status, output = launcher.run("hanging", nodes=nodes, event=event, moment=("any", 4))
+    assert status != 0 and "[rank" not in output
+    assert "Signal 9 (SIGKILL)" in output[output.index("Root Cause") :]
+
+
 def test_a_restarted_run_ends_as_an_undisturbed_one(launcher, undisturbed):
     """Also where rank 0 died, and the other is the first to be back."""
     status, output = launcher.run("restarted", event=KILLED, moment=(0, 6))
@@ -158,6 +176,7 @@ def test_a_restarted_run_ends_as_an_undisturbed_one(launcher, undisturbed):
     assert figures(launcher.folder / "restarted") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_run_restarts_before_its_first_checkpoint(launcher, undisturbed):
     status, output = launcher.run("early", event=KILLED, moment=(1, 1))
     assert status == 0, output
@@ -207,9 +226,9 @@ def test_a_rank_that_does_not_come(monkeypatch):
 
 
 def test_versions_are_compared():
-    parallel.check_versions(["2.13.0"] * 3)
+    ranks.check_versions(["2.13.0"] * 3)
     with pytest.raises(UserError, match=r"rank 0 has 2\.13\.0, rank 1 has 2\.11\.0"):
-        parallel.check_versions(["2.13.0", "2.11.0"])
+        ranks.check_versions(["2.13.0", "2.11.0"])
 
 
 def test_mixed_versions_stop_all_ranks_with_one_message(launcher):
@@ -236,3 +255,99 @@ def test_sigterm_saves_and_ends_and_the_run_goes_on(launcher, undisturbed):
     assert status == 0, output
     assert f"resume  from step {step}" in output
     assert figures(folder) == undisturbed
+
+
+# --------------------------------------------------------------------------------------------------
+# Several nodes, and Slurm.
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
+
+
+def two_nodes(*more):
+    """torchrun's options for each of two nodes, which are both this machine."""
+    endpoint = f"localhost:{free_port()}"
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "a run"]
+    return ["--nnodes", "2", "--nproc-per-node", "1", *meeting, *more]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [None, (0, 6), (1, 6)])
+def test_two_nodes(launcher, undisturbed, moment):
+    """Also when a process of one of them dies: torchrun counts restarts only there."""
+    name = f"two-nodes-{moment and moment[0]}"
+    command = launcher.command(
+        name, nodes=two_nodes("--max-restarts", "1"), event=KILLED, moment=moment
+    )
+    nodes = [start(command), start(command)]
+    for status, output in map(finish, nodes):
+        assert status == 0, output
+        assert "[rank" not in output
+    assert figures(launcher.folder / name) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_node_whose_process_dies_ends_the_other(launcher):
+    """The other says one line, unless its torchrun has missed that of the first node before."""
+    command = launcher.command("lost-node", nodes=two_nodes(), event=KILLED, moment=(1, 4))
+    ended = [finish(node) for node in [start(command), start(command)]]
+    for status, output in ended:
+        assert status != 0 and "[rank" not in output
+    said = sum(output.count("error: another rank has ended (") for _, output in ended)
+    missed = sum("RendezvousConnectionError" in output for _, output in ended)
+    assert said + missed >= 1 and said <= 1
+
+
+# the batch script, of which torchrun (in srun's place) is a child
+SLURM_TELLS = 'os.kill(int(open(f"/proc/{os.getppid()}/stat").read().split()[3]), signal.SIGTERM)'
+SRUN = """#!/usr/bin/env bash
+# A node that is this machine: options away, then the command, to which signals are handed on.
+while [[ $1 == -* ]]; do shift; done
+exec "$@"
+"""
+SCONTROL = """#!/usr/bin/env bash
+if [[ $1 == show ]]; then echo localhost; else echo "$@" >> {requeued}; fi
+"""
+
+
+@pytest.mark.slow
+def test_slurms_script(launcher, undisturbed):
+    """With stand-ins for Slurm's two commands: near the limit the run is saved and queued again;
+    begun again, it goes on.
+    """
+    tools = launcher.folder / "tools"
+    tools.mkdir()
+    requeued = tools / "requeued"
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL.format(requeued=requeued))):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    environment = dict(
+        PATH=f"{tools}:{os.environ['PATH']}",
+        SCRIPT=str(launcher.wrapper("slurm", event=SLURM_TELLS, moment=(0, 4))),
+        SLURM_SUBMIT_DIR=str(ROOT),
+        SLURM_JOB_NODELIST="node1",
+        SLURM_NNODES="1",
+        SLURM_GPUS_ON_NODE="2",
+    )
+
+    def job(number):
+        command = ["bash", str(ROOT / "docs" / "slurm.sh"), str(launcher.settings("slurm"))]
+        return finish(start(command, **environment, SLURM_JOB_ID=number))
+
+    status, output = job("7")
+    assert status == 0 and requeued.read_text() == "requeue 7\n", output
+    assert "stopped at step" in output
+    status, output = job("8")
+    assert status == 0 and requeued.read_text() == "requeue 7\n", output
+    assert figures(launcher.folder / "slurm") == undisturbed
+
+
+def test_slurms_script_is_bash():
+    script = str(ROOT / "docs" / "slurm.sh")
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    if shutil.which("shellcheck"):
+        checked = subprocess.run(["shellcheck", script], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout

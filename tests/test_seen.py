@@ -92,6 +92,15 @@ def test_waiting_is_part_of_working_alone():
     assert meter.interval(1).skew is None  # of one rank
 
 
+def test_waiting_for_others_is_not_working_alone(monkeypatch):
+    waited = iter([9.0, 0.3])  # before the block, and in what it gathered
+    monkeypatch.setattr(parallel, "seconds_waited", lambda: next(waited))
+    meter = Meter(0, PEAK)
+    with meter.alone():
+        pass
+    assert meter.worked_alone == pytest.approx(-0.3, abs=0.1)
+
+
 def test_memory_of_a_process():
     before, reserved = machine.memory_used("cpu")
     ballast = torch.ones(1 << 26)  # 256 MiB

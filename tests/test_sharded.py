@@ -26,6 +26,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 import parallel
+from support import ranks
 from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
@@ -88,7 +89,7 @@ def begin() -> bool:
 
 def load_mine(folder: str) -> bool:
     """Each rank a folder of its own, as if the machines' disks differed."""
-    load_qwen(Path(folder) / str(parallel.rank()), spread=spread)
+    load_qwen(Path(folder) / str(ranks.rank()), spread=spread)
     return True
 
 
@@ -128,7 +129,7 @@ class Halving(torch.optim.Optimizer):
 
 def learner(out: str, real: bool = False):
     """Model, heads and optimisers, of the last checkpoint or new; and the step they stand at."""
-    sharding = spread if parallel.is_sharded() else None
+    sharding = spread if ranks.launched() else None
     last = (checkpoint.checkpoints(out) or [None])[-1]
     model = allocate_model(SHAPE, torch.float32, "cpu", sharding)
     heads = nn.Linear(5, 3)
@@ -168,11 +169,13 @@ def take_step(modules: list[nn.Module], optimizers: list, step: int) -> None:
 
 def learn(out: str, last: int, weak: str = "", rank: int = 0, at: int = 0) -> list[str]:
     """Train up to a step, with a checkpoint of each. `weak`: what befalls a rank at a step."""
+    if weak == "full large":  # torch.save's C++ hides what the disk says of a large tensor
+        SHAPE.vocab_size = 8000
     config = Config(model=SHAPE, out=out)
     model, heads, optimizers, first = learner(out)
     for step in range(first + 1, last + 1):
         take_step([model, heads], optimizers, step)
-        if weak and step == at and parallel.rank() == rank:
+        if weak and step == at and ranks.rank() == rank:
             finish_saving_alone()
             befall(weak)
         checkpoint.save_checkpoint(
@@ -201,7 +204,7 @@ def befall(what: str) -> None:
     def strike(event, arguments) -> None:
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_WRONLY
         writes = writes or event == "open" and arguments[1] in ("w", "wb")
-        if (writes or event == "os.rename") and name in str(arguments[0]):
+        if (writes or event == "os.rename") and str(arguments[0]).endswith(name):
             if kind == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise OSError(errno.EIO, "the disk is broken")
@@ -250,7 +253,7 @@ def save_slowly(out: str) -> list:
     model, heads, optimizers, _ = learner(out)
     checkpoint.save_checkpoint(out, Config(model=SHAPE, out=out), model, optimizers, 1, heads=heads)
     during = [path.name for path in Path(out).iterdir()], checkpoint.checkpoints(out)
-    parallel.gather(None)  # the ranks talk while they write
+    ranks.gather(None)  # the ranks talk while they write
     go_on.set()
     finish_saving()
     return [*during, [path.name for path in Path(out).iterdir()]]
@@ -258,7 +261,7 @@ def save_slowly(out: str) -> list:
 
 def compare_run(out: str, straight: str) -> dict:
     """The last checkpoint of a run, read here, against a whole model's files."""
-    sharding = spread if parallel.is_sharded() else None
+    sharding = spread if ranks.launched() else None
     model, config, meta = checkpoint.load_run(out, spread=sharding)
     whole = load_file(checkpoint.latest(straight) / "model.safetensors")
     for name, p in model.named_parameters():
@@ -371,10 +374,10 @@ def test_ranks_go_on_from_one_process(tmp_path, ranks, straight):
 
 def test_the_state_of_torchs_optimizers_comes_back(tmp_path, ranks):
     """To ranks of another number, and to one process; with the checkpoint of either."""
-    for begins in (2, 0):
+    for begins, others in ((2, (0, 1, 4)), (0, (3,))):
         out = str(tmp_path / str(begins))
         found = ranks.run(begins, run("state_of_optimizers"), out, True)
-        for world in (0, 1, 3, 4):
+        for world in others:
             found += ranks.run(world, run("state_of_optimizers"), out, False)
         assert len(found[0]) > 90
         assert all(hashes == found[0] for hashes in found)
@@ -413,24 +416,25 @@ def test_runs_are_read_whole_or_by_rows(tmp_path, ranks, straight):
 
 
 @pytest.mark.parametrize(
-    "what, rank",
+    "what, rank, whole",
     [
-        ("kill model/__1_0.distcp", 1),
-        ("kill optimizer/__1_0.distcp", 1),
-        ("kill optimizer/.metadata", 0),
-        ("kill meta.json", 0),
-        ("kill checkpoint-0000003.tmp", 0),
+        ("kill model/__1_0.distcp", 1, [1, 2]),
+        ("kill optimizer/__1_0.distcp", 1, [1, 2]),
+        ("kill optimizer/.metadata.tmp", 0, [1, 2]),
+        ("kill meta.json", 0, [1, 2]),
+        ("kill checkpoint-0000003.tmp", 0, [1, 2]),  # all is written, and not yet in its place
+        ("kill checkpoint-0000001", 0, [1, 2, 3]),  # it is in its place, the old one not yet gone
     ],
 )
-def test_a_rank_killed_in_a_save_leaves_the_checkpoint_before_it(
-    tmp_path, ranks, straight, what, rank
+def test_a_rank_killed_in_a_save_leaves_whole_checkpoints(
+    tmp_path, ranks, straight, what, rank, whole
 ):
     out = tmp_path / "run"
     ended = ranks.launch(2, run("learn"), str(out), 6, what, rank, 3)
     assert ended[rank].status == -signal.SIGKILL, ended
     assert ended[1 - rank].status != 0
     found = [path.name for path in checkpoint.checkpoints(out)]
-    assert found == ["checkpoint-0000001", "checkpoint-0000002"]
+    assert found == [f"checkpoint-{step:07}" for step in whole]
     ranks.run(2, run("learn"), str(out), 5)
     ranks.run(0, run("learn"), str(out), 6)
     assert_same_run(out, straight)
@@ -439,8 +443,8 @@ def test_a_rank_killed_in_a_save_leaves_the_checkpoint_before_it(
 @pytest.mark.parametrize(
     "what, rank, wanted",
     [
-        ("full disk", 0, r"no room to write \S+checkpoint-0000003"),
-        ("full disk", 1, r"no room to write \S+checkpoint-0000003"),
+        ("full small", 0, r"no room to write \S+checkpoint-0000003"),
+        ("full large", 1, r"no room to write \S+checkpoint-0000003"),
         ("fail optimizer/__1_0.distcp", 1, "the disk is broken"),
         ("fail meta.json", 0, "the disk is broken"),
     ],
@@ -457,7 +461,8 @@ def test_a_disk_that_fails_one_rank_stops_all_with_one_message(tmp_path, ranks, 
         "checkpoint-0000001",
         "checkpoint-0000002",
     ]
-    assert ranks.run(2, run("learn"), str(out), 3)[0][-1] == "checkpoint-0000003"
+    if what != "full large":
+        assert ranks.run(2, run("learn"), str(out), 3)[0][-1] == "checkpoint-0000003"
 
 
 def break_copy(folder, how):
