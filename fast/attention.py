@@ -412,7 +412,8 @@ def fastest_attention(
         return causal(q, k, v)
     if implementation == "short":
         return short(q, k, v, window, stride, documents=documents)
-    documents = None if documents is None else documents.to(torch.int32)
+    if documents is not None:
+        documents = documents.to(torch.int32).contiguous()  # the kernels take no strides
     return attention_op(q, k, v, window, stride, documents, implementation == "triton")[0]
 
 

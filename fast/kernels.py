@@ -67,7 +67,7 @@ INTERPRETED = triton.knobs.runtime.interpret
 @triton.jit
 def described(X, B, T, heads, step, COUNT: tl.constexpr, D: tl.constexpr):
     """A descriptor of every step-th row of X (B, T, heads, D), as (B, heads, rows, D): X itself
-    when the host made one (`tiles_of` below), as it does where there is TMA.
+    where the host made one (`tiled` below), that is, where there is TMA.
     """
     if isinstance(X, tl.tensor_descriptor):
         return X
@@ -136,9 +136,9 @@ def hide(
     STRETCH: tl.constexpr,
 ):  # fmt: skip
     """x (M, N), with `hidden` where a query does not see a key."""
-    if STRETCH == 1:  # its last tile goes on beyond the landmarks before the slice
+    if STRETCH == 1:  # the rest of the landmarks: the tile goes on beyond those before the slice
         x = tl.where((keys < first)[None, :], x, hidden)
-    if STRETCH == 2 or STRETCH == 4:
+    if STRETCH == 2 or STRETCH == 4:  # the left edge or the diagonal
         distance = queries[:, None] - keys[None, :]
         near = (distance < window) | (keys % stride == 0)[None, :]
         x = tl.where((distance >= 0) & near, x, hidden)
@@ -156,7 +156,8 @@ def forward_kernel(
     """OUT (B, T, H, D) and LSE (B, H, T), the base-2 logarithm of each softmax's sum; one program
     per block of M queries of a head.
     """
-    B, KV = tl.num_programs(1) // H, H // GROUP
+    KV = H // GROUP
+    B = tl.num_programs(1) // H
     Q = described(Q, B, T, H, 1, M, D)
     K = described(K, B, T, KV, 1, N, D)
     V = described(V, B, T, KV, 1, N, D)
@@ -207,7 +208,8 @@ def dq_kernel(
     """DQ (B, T, H, D) = Σ dS k / √D with dS = P (dP − DELTA), and DELTA (B, H, T) = Σ OUT·DOUT for
     the kernels after it; the forward's walk over the keys.
     """
-    B, KV = tl.num_programs(1) // H, H // GROUP
+    KV = H // GROUP
+    B = tl.num_programs(1) // H
     Q = described(Q, B, T, H, 1, M, D)
     K = described(K, B, T, KV, 1, N, D)
     V = described(V, B, T, KV, 1, N, D)
@@ -265,10 +267,9 @@ def key_gradients(
     dk, dv, k, v, keys, Q, DOUT, LSE, DELTA, DOCUMENTS, row, kv_head, bounds, T, H, window,
     FAR: tl.constexpr, GROUP: tl.constexpr, M: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """Add to dk·√D and dv (N, D) what they have from the queries between the `bounds` within the
-    window of a key or, with FAR, beyond it. Between bounds 1 and 2 all queries count for all keys.
-
-    Queries past the end are rows of zeros and add nothing.
+    """Add to dk·√D and dv (N, D) the queries between the first and the last of `bounds`: those
+    within the window of a key or, with FAR, those beyond it. Between the second and the third
+    bound every query counts for every key. Queries past the end are zeros and add nothing.
     """
     key_documents = keys
     if DOCUMENTS is not None:
@@ -284,8 +285,7 @@ def key_gradients(
                 dout = load_tile(DOUT, row, head, begin)
                 lse = tl.load(LSE + vectors + queries, mask=queries < T, other=0.0)
                 delta = tl.load(DELTA + vectors + queries, mask=queries < T, other=0.0)
-                # (N, M): no product needs a transpose
-                scores = scaled_scores(k, q)
+                scores = scaled_scores(k, q)  # (N, M): no product needs a transpose
                 p = tl.exp2(scores - lse[None, :])
                 if STRETCH != 1:
                     distance = queries[None, :] - keys[:, None]
@@ -306,8 +306,7 @@ def key_gradients(
 @triton.jit
 def landmark_kernel(
     Q, LANDMARK_K, LANDMARK_V, DOCUMENTS, DOUT, LSE, DELTA, PARTIAL, T, H, window, stride, count,
-    part, GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr,
-    D: tl.constexpr,
+    part, GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """PARTIAL (parts, 2, B, K, count, D) float32: dk·√D and dv of the landmarks from the queries
     beyond their window, `part` queries per program.
@@ -480,6 +479,7 @@ def unsupported(q: Tensor) -> str | None:
 
 @functools.cache
 def has_tma(device: torch.device) -> bool:
+    """Whether the host makes the descriptors: from Hopper on, and in the interpreter."""
     return INTERPRETED or torch.cuda.get_device_capability(device) >= (9, 0)
 
 

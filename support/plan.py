@@ -472,7 +472,7 @@ def seek_fit(config: Config, found: Trace) -> None:
         ranks *= 2
     if config.plan.ranks > 1 and not config.parallel.offload:
         offloaded = replace(config, parallel=replace(config.parallel, offload=True))
-        try_settings("or, slowly, on as many ranks as before: --parallel.offload", offloaded)
+        try_settings("or, slowly, on as many ranks as asked: --parallel.offload", offloaded)
 
 
 def try_settings(words: str, config: Config) -> bool:
@@ -480,7 +480,7 @@ def try_settings(words: str, config: Config) -> bool:
     found = trace(config)
     verdict = "fits" if has_room(config, found) else "too large"
     if found.host:
-        verdict += f", with {gib(found.host)} GiB per rank in the host's memory"
+        verdict += f" with {gib(found.host)} on the host"
     print(f"  {words:58}{gib(found.needed):>8} GiB, {verdict}", flush=True)
     return has_room(config, found)
 

@@ -77,7 +77,7 @@ def be_rank(rank: int, world: int, port: int, job: tuple, folder: str) -> None:
         )
     status = 1
     try:
-        parallel.start()
+        ranks.start()
         function, arguments = job
         module, name = function.split(":")
         result = getattr(import_module(module), name)(*arguments)

@@ -189,6 +189,17 @@ def test_one_call_compiled_through_the_operator(dtype, T, d):
         assert relative(a, b) <= TOLERANCE[dtype]
 
 
+def test_documents_may_be_a_slice():
+    """As a batch's first T columns are: rows further apart than T."""
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(2, heads, 40, 64, generator=generator) for heads in (2, 1, 1))
+    documents = (torch.arange(100, dtype=torch.int32) // 17).expand(2, -1).contiguous()[:, :40]
+    wanted = definition(q, k, v, 9, 4, documents=documents)
+    q, k, v, documents = (x.to(DEVICE) for x in (q, k, v, documents))
+    found = landmark_attention(q, k, v, 9, 4, documents=documents, implementation="triton")
+    torch.testing.assert_close(found.cpu(), wanted)
+
+
 def test_what_the_kernels_do_not_take():
     x = torch.zeros(1, 2, 8, 32)
     with pytest.raises(UserError, match="64 or 128, not 32"):

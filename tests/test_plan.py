@@ -2,9 +2,9 @@
 beside torch's counter and a count of the mask, and what it says when a run does not fit.
 """
 
+import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -298,16 +298,16 @@ def test_bad_settings(options, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [8, 16, 64])
-def test_32b_within_three_minutes(ranks):
-    """On two cores; and the state of each rank is 12·N/W bytes."""
-    began = time.perf_counter()
+def test_32b(ranks):
+    """The whole command, at full size: the state of each rank is 12·N/W bytes."""
     run = subprocess.run(
         [sys.executable, "train.py", "config/32b.py", "--dry-run", "--plan.ranks", str(ranks)],
         capture_output=True,
         text=True,
         cwd=ROOT,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr
-    assert time.perf_counter() - began < 180
-    beyond = run.stdout.split("after the step ")[1].split(" bytes")[0]
-    assert 0 <= int(beyond.replace(",", "")) < 1e6
+    beyond = re.search(r"after a step ([+-][\d,]+) bytes", run.stdout)[1]
+    assert 0 <= int(beyond.replace(",", "")) < 10_000
+    assert ("\ntoo large" in run.stdout) == (ranks == 8)
