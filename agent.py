@@ -20,6 +20,7 @@ from itertools import accumulate, pairwise
 import torch
 
 import parallel
+from support import ranks
 from config import UserError
 from generate import Conversations, Row, decode
 from model import SAGE
@@ -278,7 +279,7 @@ def rollouts(
     prompts = [prompt_of(task, tokenizer) for task in tasks] if prompts is None else prompts
     check_prompts(prompts, model)
     limit = min(max(map(len, prompts), default=0) + room, model.config.context)
-    waiting = deque(parallel.share(range(len(tasks))))
+    waiting = deque(ranks.share(range(len(tasks))))
     rows: list[EpisodeRow] = []  # all that were begun, in the tasks' order
 
     def begin(most: int) -> list[EpisodeRow]:
@@ -309,7 +310,7 @@ def rollouts(
             decode(conversations, first, tokenizer.stop, **options)
     model.train(was_training)
     note_window(model, max((len(row.tokens) - 1 for row in rows), default=0))
-    done = parallel.collect(row.rollout for row in rows)
+    done = ranks.collect(row.rollout for row in rows)
     if broken := [rollout for rollout in done if rollout.problem]:
         task = broken[0].task
         print(

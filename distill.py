@@ -34,7 +34,7 @@ import support.openmp  # before torch
 import torch
 import torch.nn.functional as F
 
-import parallel
+from support import ranks
 from agent import AGAIN, Rollout, episode_rates, prompt_of, revision_prefix, rollouts
 from config import Config, Distill, UserError
 from losses import cross_entropy
@@ -198,12 +198,12 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
             with meter.waiting():
                 batch = rows.next()  # (B, T) each
             count = batch[2].sum().to(stage.device)
-            mine, counts = parallel.own_part(c.batch)
+            mine, counts = ranks.own_part(c.batch)
             tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
             with stage.autocast:
                 loss = loss_of(tokens, targets, weights * counts, documents, count)
             loss.backward()
-            loss = parallel.total(loss)
+            loss = ranks.total(loss)
             norm = stage.update(step)
 
             meter.count(tokens_per_step, flops_per_step)
@@ -476,8 +476,8 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     c = stage.section
     began = time.perf_counter()
     rows, figures = reflection_round(stage, number)
-    with parallel.together():
-        if parallel.rank() == 0:
+    with ranks.together():
+        if ranks.rank() == 0:
             provenance.write_lines(file, rows, made_from)
     sizes = ", ".join(
         f"{name.removeprefix('buffer_')} {count}"
@@ -537,7 +537,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
             f"{file} is gone, and {stage.folder} stands at step {stage.first}, within the round "
             "that learns from it; put it back, or delete the folder to make it anew"
         )
-    if not parallel.from_first(file.exists()):
+    if not ranks.from_first(file.exists()):
         write_buffer(stage, number, file, made_from)
     if not file.stat().st_size:
         raise UserError(
@@ -556,7 +556,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
 
 
 def main() -> None:
-    parallel.start()
+    ranks.start()
     config = settings.from_command_line()
     if config.stage not in ("", "distill", "reflect"):
         raise UserError(

@@ -34,7 +34,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import parallel
+from support import ranks
 from agent import Rollout, rollouts
 from config import Model, UserError
 from losses import IGNORE, auroc, calibration_error, cross_entropy
@@ -298,8 +298,8 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
             solved += 1
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
 
-    with parallel.together():
-        if parallel.rank() == 0:
+    with ranks.together():
+        if ranks.rank() == 0:
             provenance.write_lines(file, rows, made_from)
     seconds = time.perf_counter() - began
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
@@ -325,7 +325,7 @@ def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
     """
     file = stage.folder / "steps.jsonl"
     made_from = {**stage.made_from, "version": STEPS_VERSION}
-    if not parallel.from_first(file.exists()):
+    if not ranks.from_first(file.exists()):
         sample_data(stage, file, made_from)
     anew = stage.folder if stage.first else file
     remedy = f"give the same command, or delete {anew} to sample again"
@@ -601,7 +601,7 @@ def closing_table(
 
 
 def main() -> None:
-    parallel.start()
+    ranks.start()
     config = settings.from_command_line()
     c = config.heads
     stage = TrainingRun(
@@ -641,12 +641,11 @@ def main() -> None:
     for row in rows:
         if row["verified"] and row["use"] in ("train", "inverse"):
             constraints += constraint_examples(row, tokenizer, c.prior, rng)
-    ranks = parallel.world_size()
-    if min(len(train), len(constraints)) < c.steps * ranks:
+    if min(len(train), len(constraints)) < c.steps * ranks.world_size():
         raise UserError(
             f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
-            f"steps of {ranks} ranks, each to be seen once; lower heads.steps, or give more "
-            "heads.tasks and heads.trajectories and delete the file"
+            f"steps of {ranks.world_size()} ranks, each to be seen once; lower heads.steps, or "
+            "give more heads.tasks and heads.trajectories and delete the file"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
@@ -666,9 +665,9 @@ def main() -> None:
             known = sum(count_labels(row) for row in examples)
             asked = [constraints[i] for i in constraint_order[step - 1]]
             asked_tokens = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
-            asked = parallel.share(asked)
+            asked = ranks.share(asked)
             with meter.waiting():
-                steps = pack_steps(parallel.share(examples), model.config)
+                steps = pack_steps(ranks.share(examples), model.config)
                 asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
 
             with stage.autocast:
@@ -683,12 +682,12 @@ def main() -> None:
                     hidden, model.unembedding, asked.targets.to(device), count=asked_tokens
                 )
             (loss + inverse).backward()
-            loss, inverse = parallel.total(torch.stack([loss, inverse]))
+            loss, inverse = ranks.total(torch.stack([loss, inverse]))
             norm = stage.update(step)
 
             length = steps.packed.tokens.shape[1]
             tokens = steps.packed.tokens.numel() + asked.tokens.numel()
-            tokens *= parallel.world_size()
+            tokens *= ranks.world_size()
             flops = tokens * flops_per_token(config.model, length) / 3  # no backward pass
             meter.count(tokens, flops)
             meter.add(loss=loss, inverse=inverse, norm=norm)

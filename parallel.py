@@ -7,26 +7,19 @@ Every rank holds 1/W of each parameter, of its gradient and of its optimiser sta
 all ranks in the dtype of the products, and dropped after it; its gradients are summed in float32,
 and each rank keeps its own part of the sum.
 
-A step is the same whatever the number of ranks W: its examples are shared out (`share`), the loss
-is a sum over a rank's own tokens divided by the count over all, and gradients are added.
+A step is the same whatever the number of ranks W: its examples are shared out, the loss is a sum
+over a rank's own tokens divided by the count over all, and gradients are added. So a script's loop
+shows a few calls: `ranks.share`, `own_part` or `in_turns` of its data (support/ranks.py),
+`synchronise` before each backward pass, `ranks.total` of a figure, and `gathered` around decoding.
 
-A script's loop shows a few calls: `share`, `own_part` or `in_turns` of its data, `synchronise`
-before each backward pass, `total` of a figure, and `gathered` around decoding. A process that
-torchrun did not start is alone: they then do nothing, but for activation checkpointing, which
-`spread` gives to one device as well.
+A process that torchrun did not start is alone: all of it then does nothing, but for activation
+checkpointing, which `spread` gives to one device as well.
 """
 
 import contextlib
-import os
-import sys
-import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator
 from functools import partial, wraps
-from itertools import zip_longest
 from types import EllipsisType
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -37,163 +30,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
-from config import Parallel, UserError
-from support.rendezvous import meet
-
-# --------------------------------------------------------------------------------------------------
-# The ranks: one process per device, all of them running the same script.
-
-
-def start() -> None:
-    """Join the other ranks, if torchrun started this process; all but the first fall silent.
-
-    Raises UserError where the ranks have different versions of torch.
-    """
-    if not dist.is_torchelastic_launched() or dist.is_initialized():
-        return
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        backend = "cpu:gloo,cuda:nccl"
-    timeout = timedelta(minutes=30)
-    store, number, count = meet(timeout)
-    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
-    if rank() > 0:
-        sys.stdout = open(os.devnull, "w")
-    check_versions(gather(torch.__version__))
-
-
-def stop() -> None:
-    """Leave the other ranks, at the end of a script."""
-    if is_sharded():
-        dist.destroy_process_group()
-
-
-def check_versions(found: list[str]) -> None:
-    """Raise UserError where the ranks' versions of torch differ."""
-    if len(set(found)) > 1:
-        listed = ", ".join(f"rank {number} has {version}" for number, version in enumerate(found))
-        raise UserError(
-            f"the ranks run different versions of torch ({listed}); install one of them everywhere"
-        )
-
-
-def is_first_to_say(text: str) -> bool:
-    """Whether no other rank has said this before: what all ranks find is said once."""
-    if not is_sharded():
-        return True
-    store = dist.distributed_c10d._get_default_store()
-    return store.add(f"said {zlib.crc32(text.encode())}", 1) == 1
-
-
-def restarts() -> int:
-    """How often torchrun has restarted the run (--max-restarts): it then resumes by itself."""
-    return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
-
-
-def is_sharded() -> bool:
-    """Whether torchrun started this process: models are then sharded, with one rank too."""
-    return dist.is_initialized()
-
-
-def rank() -> int:
-    return dist.get_rank() if is_sharded() else 0
-
-
-def world_size() -> int:
-    """W, the number of ranks."""
-    return dist.get_world_size() if is_sharded() else 1
-
-
-def gather(value: Any) -> list:
-    """Every rank's value, in the order of ranks."""
-    values = [value] * world_size()
-    if is_sharded():
-        began = time.perf_counter()
-        dist.all_gather_object(values, value)
-        _waited.append(time.perf_counter() - began)
-    return values
-
-
-_waited: list[float] = []  # seconds
-
-
-def seconds_waited() -> float:
-    """How long this rank has waited in `gather` for the others since the last call."""
-    seconds = sum(_waited)
-    _waited.clear()
-    return seconds
-
-
-def from_first(value: Any) -> Any:
-    """The first rank's value: what was measured, or drawn, must be the same everywhere."""
-    return gather(value)[0]
-
-
-def total(value: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, without a gradient."""
-    value = value.detach().clone()
-    if is_sharded():
-        dist.all_reduce(value)
-    return value
-
-
-def any_rank(flag: bool) -> bool:
-    """Whether a flag is set on some rank."""
-    return bool(total(torch.tensor(float(flag))))
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """What a user or a disk did wrong on one rank stops all of them, with one message.
-
-    A UserError or OSError inside the block is raised on all ranks at its end, as a UserError.
-    """
-    problem = None
-    try:
-        yield
-    except (UserError, OSError) as error:
-        if not is_sharded():
-            raise
-        problem = error
-    found = {number: str(p) for number, p in enumerate(gather(problem)) if p is not None}
-    if found:
-        number, text = next(iter(found.items()))
-        whose = "" if len(found) == world_size() else f" (rank {number} of {world_size()})"
-        raise UserError(text + whose) from problem
-
-
-def share(items: Sequence) -> Sequence:
-    """This rank's part of some work: every W-th item."""
-    return items[rank() :: world_size()]
-
-
-def collect(mine: Iterable) -> list:
-    """The results of all the work that was shared out, in the order before `share` or `in_turns`;
-    on every rank.
-    """
-    missing = object()
-    turns = zip_longest(*gather(list(mine)), fillvalue=missing)
-    return [item for turn in turns for item in turn if item is not missing]
-
-
-def own_part(rows: int) -> tuple[slice, bool]:
-    """This rank's stretch of the rows of a batch, and whether it counts: where there are fewer rows
-    than ranks, some ranks read what others read already, since all must make the same passes.
-    """
-    length = -(-rows // world_size())
-    first = rank() * length
-    return (slice(first, first + length), True) if first < rows else (slice(0, length), False)
-
-
-def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
-    """This rank's part of some work, where each item is a forward pass: all ranks must make equally
-    many, so where the last items are fewer than ranks, the others get one that does not count.
-    """
-    for group in zip_longest(*[iter(items)] * world_size()):
-        mine = group[rank()]
-        yield (group[0], False) if mine is None else (mine, True)
-
+from config import Parallel
+from support import ranks
 
 # --------------------------------------------------------------------------------------------------
 # The model: what is computed twice, what is compiled, what is sharded.
@@ -211,12 +49,12 @@ def spread(
         block.forward = trained_forward(
             block.forward,
             recompute_options(c, model.config.width),
-            compiled=compile_blocks and is_sharded(),
+            compiled=compile_blocks and ranks.launched(),
         )
-    if not is_sharded():
+    if not ranks.launched():
         return model
     options = dict(
-        mesh=dist.init_device_mesh(device_type(), (world_size(),)),
+        mesh=dist.init_device_mesh(device_type(), (ranks.world_size(),)),
         mp_policy=MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
         offload_policy=CPUOffloadPolicy() if c.offload else OffloadPolicy(),
     )
@@ -248,7 +86,7 @@ def device_type() -> str:
 
 def home_of_shards(c: Parallel, device: str) -> str:
     """Where the parameters of a model that computes on `device` are allocated."""
-    return "cpu" if c.offload and is_sharded() else device
+    return "cpu" if c.offload and ranks.launched() else device
 
 
 def fsdp_modules(model: nn.Module) -> list[FSDPModule]:
@@ -308,14 +146,14 @@ def synchronise(model: nn.Module, c: Parallel, last: bool) -> None:
     Where they accumulate whole, only the `last` pass sends anything, at the cost of a whole
     gradient on every rank; sharded, every pass does.
     """
-    if is_sharded():
+    if ranks.launched():
         model.set_requires_gradient_sync(last or c.accumulate == "sharded")
 
 
 def sum_gradients(module: nn.Module) -> None:
     """Sum the gradients of parameters that are whole on every rank: heads beside the decoder."""
     for p in module.parameters():
-        if is_sharded() and p.requires_grad and not isinstance(p, DTensor):
+        if ranks.launched() and p.requires_grad and not isinstance(p, DTensor):
             if p.grad is None:  # a rank whose examples did not reach it
                 p.grad = torch.zeros_like(p)
             dist.all_reduce(p.grad)
@@ -329,7 +167,7 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
         torch.linalg.vector_norm(local(p.grad), dtype=torch.float64) ** 2 for p in parameters
     ]
     square = torch.stack(squares).sum()
-    return (total(square) if isinstance(parameters[0], DTensor) else square).sqrt().float()
+    return (ranks.total(square) if isinstance(parameters[0], DTensor) else square).sqrt().float()
 
 
 @contextlib.contextmanager
@@ -376,8 +214,8 @@ def own_rows(p: Tensor) -> slice | EllipsisType:
     if not isinstance(p, DTensor):
         return ...
     rows = p.shape[0]
-    length = -(-rows // world_size())
-    return slice(min(rank() * length, rows), min((rank() + 1) * length, rows))
+    length = -(-rows // ranks.world_size())
+    return slice(min(ranks.rank() * length, rows), min((ranks.rank() + 1) * length, rows))
 
 
 @torch.no_grad()

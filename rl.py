@@ -46,7 +46,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import parallel
+from support import ranks
 from support import settings
 from support.interrupts import stop_requested
 from config import Config, Dpo, Model, Ppo, UserError
@@ -118,7 +118,7 @@ def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
     """
     tokens, targets, _, documents = (part.to(run.device) for part in replay.next())
     count = (targets != IGNORE).sum()
-    mine, counts = parallel.own_part(len(tokens))
+    mine, counts = ranks.own_part(len(tokens))
     with run.autocast:
         log_probs = taught_log_probs(run.model, tokens[mine], targets[mine], documents[mine])
     return -log_probs.sum() / count * counts
@@ -168,14 +168,14 @@ def completion_log_probs(
     """log P of each example's taught tokens, summed, (N,)."""
     starts = range(0, len(examples), together)
     sums = []
-    for start, counts in parallel.in_turns(starts):
+    for start, counts in ranks.in_turns(starts):
         packed = pack_short(examples[start : start + together], model.config)
         tokens, targets = packed.tokens.to(device), packed.targets.to(device)
         documents = packed.documents.to(device)
         log_probs = taught_log_probs(model, tokens, targets, documents)
         if counts:
             sums.append(sum_per_document(log_probs, documents, len(packed.positions)).cpu())
-    return torch.cat(parallel.collect(sums)).to(device)
+    return torch.cat(ranks.collect(sums)).to(device)
 
 
 def dpo_loss(
@@ -233,7 +233,7 @@ def dpo(config: Config) -> None:
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
             pairs = order[place * c.batch : (place + 1) * c.batch]
             chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
-            part, counts = parallel.own_part(c.batch)
+            part, counts = ranks.own_part(c.batch)
             pairs = pairs[part]  # (B,) of this rank
             both = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
             with meter.waiting():
@@ -257,7 +257,7 @@ def dpo(config: Config) -> None:
             nll = -(log_probs * chosen).sum() / chosen_tokens * counts
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
-            size = tokens.numel() * parallel.world_size()
+            size = tokens.numel() * ranks.world_size()
 
             # -- replayed episodes, so that acting is not forgotten
             if replay:
@@ -270,7 +270,7 @@ def dpo(config: Config) -> None:
 
             accuracy = (margins > 0).float().mean() * weight
             parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
-            meter.add(**{name: parallel.total(value) for name, value in parts.items()}, norm=norm)
+            meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
             meter.count(tokens=size, flops=size * flops_per_token(config.model, c.sequence))
             if run.is_log_step(step):
                 run.log_line(step, meter)
@@ -576,7 +576,7 @@ class Batch:
 
 def passes_of(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
     """Row numbers, as many together as fit in memory, and few enough that all ranks get some."""
-    return rows.split(min(c.batch, -(-len(rows) // parallel.world_size())))
+    return rows.split(min(c.batch, -(-len(rows) // ranks.world_size())))
 
 
 def make_batch(
@@ -594,13 +594,13 @@ def make_batch(
     # -- the policy that sampled, its values, and the frozen reference
     parts = []
     with torch.no_grad():
-        for rows, counts in parallel.in_turns(passes_of(torch.arange(len(tokens)), c)):
+        for rows, counts in ranks.in_turns(passes_of(torch.arange(len(tokens)), c)):
             inputs = tokens[rows], targets[rows], documents[rows]
             policy = evaluate_policy(run, run.model, *inputs)
             ref_log_probs, _, _ = evaluate_policy(run, reference, *inputs)
             if counts:
                 parts.append(torch.stack([*policy, ref_log_probs]).cpu())
-    evaluated = torch.cat(parallel.collect(parts), 1).to(device)  # (4, R, T)
+    evaluated = torch.cat(ranks.collect(parts), 1).to(device)  # (4, R, T)
     old_log_probs, entropy, values, ref_log_probs = evaluated
 
     # -- advantages
@@ -735,7 +735,7 @@ def ppo(config: Config) -> None:
                 minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
-                    for rows, counts in parallel.in_turns(passes_of(minibatch, c)):
+                    for rows, counts in ranks.in_turns(passes_of(minibatch, c)):
                         loss, figures = policy_update_loss(run, batch.rows(rows))
                         # so that the minibatches' gradients average to the whole batch's
                         (len(minibatches) * counts * loss).backward()
@@ -743,10 +743,10 @@ def ppo(config: Config) -> None:
                     if replay:
                         replayed = replay_loss(run, replay)
                         (c.replay * replayed).backward()
-                        meter.add(replay=parallel.total(replayed))
+                        meter.add(replay=ranks.total(replayed))
                         passes += c.replay_rows * c.sequence / (row_count * width)
                     meter.add(norm=run.update(step))
-                clip_fraction, approx_kl = parallel.total(sums).tolist()
+                clip_fraction, approx_kl = ranks.total(sums).tolist()
                 meter.add(clip_fraction=clip_fraction)
                 passes += 1
 
@@ -772,7 +772,7 @@ def ppo(config: Config) -> None:
 
 
 def main() -> None:
-    parallel.start()
+    ranks.start()
     config = settings.from_command_line()
     if config.stage not in ("", "dpo", "ppo"):
         raise UserError(

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 import parallel
+from support import ranks
 from support import checkpoint
 from support.qwen import load_qwen, read_qwen_config
 from support import settings
@@ -75,14 +76,14 @@ def bits_per_byte(
     model.eval()
     nats, size = 0.0, 0
     chosen = islice(batches_in_order(held_out, sequence, batch), batches)
-    for (inputs, targets), counts in parallel.in_turns(chosen):
+    for (inputs, targets), counts in ranks.in_turns(chosen):
         hidden = model.hidden(inputs.to(device))  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets.to(device))
         if counts:
             nats += loss.item() * targets.numel()
             size += int(token_bytes[targets].sum())
     model.train()
-    nats, size = parallel.total(torch.tensor([nats, size], dtype=torch.float64)).tolist()
+    nats, size = ranks.total(torch.tensor([nats, size], dtype=torch.float64)).tolist()
     return nats / math.log(2) / size
 
 
@@ -100,27 +101,26 @@ def continuation(model: SAGE, tokenizer: Tokenizer, text: str, seed: int) -> str
 
 def main() -> None:
     began = time.perf_counter()
-    parallel.start()
+    ranks.start()
     config = settings.from_command_line()
     c = config.train
-    if config.dry_run:
-        plan.report(config)
-        return
-    ranks = parallel.world_size()
-    if c.accumulation % ranks:
+    if c.accumulation % ranks.world_size():
         raise UserError(
-            f"train.accumulation {c.accumulation} cannot be shared out over {ranks} ranks; give a "
-            "multiple of them: each rank makes its part of the passes of a step"
+            f"train.accumulation {c.accumulation} cannot be shared out over {ranks.world_size()} "
+            "ranks; give a multiple of them: each rank makes its part of the passes of a step"
         )
     if c.start:
         shape = read_qwen_config(Path(c.start))
         stride = config.model.landmark_stride
         config.model = replace(shape, window=config.model.window, landmark_stride=stride)
         settings.validate(config)
+    if config.dry_run:
+        plan.report(config)
+        return
 
     # -- a new run, or one to resume: dtype, compile and steps were decided when it began
     asked_steps = c.steps
-    if config.resume and not parallel.restarts():
+    if config.resume and not ranks.restarts():
         checkpoint.latest(config.out)
     last = claim_folder(config.out)
     if last:
@@ -244,7 +244,7 @@ def main() -> None:
             scale = warmup_stable_decay(c, step, c.steps)
             set_rates(optimizers, scale)
             with meter.waiting():
-                mine = parallel.share([loader.next() for _ in range(c.accumulation)])
+                mine = ranks.share([loader.next() for _ in range(c.accumulation)])
             figures = torch.zeros(2, device=device)  # loss and gate of the whole step
             for tokens, kinds in mine:  # (B, T + 1)
                 with autocast:
@@ -252,7 +252,7 @@ def main() -> None:
                 parallel.synchronise(model, config.parallel, last=tokens is mine[-1][0])
                 ((loss + c.prose_weight * gate) / c.accumulation).backward()
                 figures += torch.stack([loss, gate]).detach() / c.accumulation
-            loss, gate = parallel.total(figures)
+            loss, gate = ranks.total(figures)
             meter.add(loss=loss)
             if use_prose_loss:
                 meter.add(gate=gate)
@@ -290,7 +290,8 @@ def main() -> None:
     minutes = (time.perf_counter() - began) / 60
     log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
     log.close()
-    print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
+    if c.sample_every:
+        print(f"\nsample\n{continuation(model, tokenizer, 'def ', c.seed)}\n")
     pretraining.conclude(config, bits, len(held_out.tokens), minutes)
 
 

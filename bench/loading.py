@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 import parallel
+from support import ranks
 from config import Parallel
 from support import result_tables as results
 from support.qwen import load_qwen, save_qwen
@@ -67,7 +68,7 @@ def load(way: str, folder: str):
 
 def measure(way: str, folder: str) -> None:
     """In a process of its own: load once, and print what it took, from all ranks."""
-    parallel.start()
+    ranks.start()
     load(way, f"{folder}/tiny")
     before = resident("VmRSS")
     own = resident("RssAnon")
@@ -77,7 +78,7 @@ def measure(way: str, folder: str) -> None:
     seconds = time.perf_counter() - began
     peak = resident("VmHWM") - before
     own = resident("RssAnon") - own
-    found = parallel.gather(dict(seconds=seconds, peak=peak, own=own))
+    found = ranks.gather(dict(seconds=seconds, peak=peak, own=own))
     print(json.dumps({key: max(rank[key] for rank in found) for key in found[0]}))
 
 

@@ -90,7 +90,7 @@ class StepGraph:
         tokens = self.tokens[:size]
         positions = self.positions[:size]
         positions.fill_(-1)  # reading nothing changes nothing, however often it runs
-        with capturing():
+        with capturing(), torch.cuda.device_of(tokens):
             return self.capture(lambda: self.step(model, state, tokens, positions))
 
     def provide_memory(self, model: nn.Module, state: State) -> None:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import parallel
+from support import ranks
 from config import Config, Model, UserError
 from mch import ThinkingHeads
 from model import SAGE
@@ -95,7 +96,7 @@ def save_checkpoint(
     parts = dict(model=_parameters(model), optimizer=optimizer_state(optimizers))
     beside = {} if heads is None else _parameters(heads)
     target = folder / f"checkpoint-{step:07}"
-    if parallel.is_sharded():
+    if ranks.launched():
         save_shards(target, parts, beside, text, keep=keep)
         return target
     with written_aside(target) as aside:
@@ -150,9 +151,9 @@ def save_shards(
     Rank 0 puts it in its place when every rank has written its rows; until then, and after a
     failure on any of them, the checkpoints before it are as they were.
     """
-    first = parallel.rank() == 0
+    first = ranks.rank() == 0
     placed = contextlib.ExitStack()
-    with parallel.together():
+    with ranks.together():
         if first:
             placed.enter_context(written_aside(target))
     parts = {name: copy_to_cpu(tensors) for name, tensors in parts.items()}
@@ -253,9 +254,9 @@ def weights_identity(folder: str | Path) -> dict | None:
     Qwen2.5) and a hash; None where there are none. All ranks must ask; rank 0 reads.
     """
     finish_saving()
-    with parallel.together():
-        identity = _read_identity(Path(folder)) if parallel.rank() == 0 else None
-    return parallel.from_first(identity)
+    with ranks.together():
+        identity = _read_identity(Path(folder)) if ranks.rank() == 0 else None
+    return ranks.from_first(identity)
 
 
 def _read_identity(folder: Path) -> dict | None:
@@ -328,7 +329,7 @@ def load_checkpoint(
     """Fill a model, its heads, and optimisers with the random state, as far as they are given, from
     a checkpoint. Raises UserError.
     """
-    with parallel.together():
+    with ranks.together():
         copy_own_weights(model, part_of(checkpoint, "model"), checkpoint)
         if heads is not None:
             copy_own_weights(heads, checkpoint / "heads.safetensors", checkpoint)
@@ -378,7 +379,7 @@ def load_run(
 
     A model that `spread` shards reads its own rows alone.
     """
-    with parallel.together():
+    with ranks.together():
         checkpoint = latest(folder)
         meta, config = read_meta(checkpoint)
     model = allocate_model(config.model, dtype, device, spread)

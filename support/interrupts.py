@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from parallel import any_rank, gather, is_sharded
+from support.ranks import any_rank, gather, launched
 from support.rendezvous import says_that_one_is_lost
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -25,7 +25,7 @@ def stop_requested():
     agreed = threading.Event()
 
     def note(number, frame) -> None:
-        if came and not is_sharded():
+        if came and not launched():
             raise KeyboardInterrupt
         came.append(number)
 
@@ -36,7 +36,7 @@ def stop_requested():
         return stop
 
     before = {number: signal.signal(number, note) for number in ENDING}
-    watch = end_with_neighbours(agreed) if is_sharded() else contextlib.nullcontext()
+    watch = end_with_neighbours(agreed) if launched() else contextlib.nullcontext()
     try:
         with watch:
             yield ask

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import parallel
+from support import ranks
 from support import provenance
 
 
@@ -56,7 +56,7 @@ class Log:
     """A run's log: one line on the terminal in fixed columns, and the same figures in log.jsonl
     and, if asked for, in TensorBoard's file of events. Of several ranks, the first one writes.
 
-    `first` is the step that a resumed run stands at. Raises UserError where TensorBoard is missing.
+    `first` is the step that a resumed run stands at.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Log:
         self.path = Path(folder) / "log.jsonl"
         self.total = total  # steps
         self.first = first
-        self.writes = parallel.rank() == 0
+        self.writes = ranks.rank() == 0
         self.events = None
         if self.writes:
             self.open_files(tensorboard)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-import parallel
+from support import ranks
 from config import UserError
 from fast.compiling import compile_training
 
@@ -156,7 +156,7 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
         return getattr(torch, name)
     bfloat16 = matmul_peak(device, torch.bfloat16, size=256, seconds=0.1)
     float32 = matmul_peak(device, torch.float32, size=256, seconds=0.1)
-    return parallel.from_first(torch.bfloat16 if bfloat16 > float32 else torch.float32)
+    return ranks.from_first(torch.bfloat16 if bfloat16 > float32 else torch.float32)
 
 
 def can_compile(device: str) -> bool:
@@ -177,7 +177,7 @@ def should_compile(setting: str, steps: int, device: str) -> bool:
     it.
     """
     if setting == "auto":
-        return steps >= 500 and parallel.from_first(can_compile(device))
+        return steps >= 500 and ranks.from_first(can_compile(device))
     return setting == "on"
 
 
@@ -185,7 +185,7 @@ def compiled(function: Callable, setting: str, steps: int, device: str) -> Calla
     """A step's losses under torch.compile, if training compiles; under torchrun the blocks are
     compiled instead, each by itself (`parallel.spread`).
     """
-    if parallel.is_sharded() or not should_compile(setting, steps, device):
+    if ranks.launched() or not should_compile(setting, steps, device):
         return function
     print("compiling, up to a minute the first time on a machine", flush=True)
     return compile_training(function)

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 import parallel
-from support import machine, settings
+from support import ranks
+from support import settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint
@@ -106,11 +107,11 @@ def steps_that_fit(config: Config, model: SAGE, losses: Callable, device: str, b
         sum(losses(tokens, tokens.to(torch.uint8))).backward()
         machine.wait_for(device)
         # and a share for the optimiser, validation and the end
-        passes = c.accumulation // parallel.world_size()
+        passes = c.accumulation // ranks.world_size()
         seconds = (time.perf_counter() - start) * passes * 1.15
     model.zero_grad(set_to_none=True)
     left = c.minutes * 60 - (time.perf_counter() - began)
-    steps = parallel.from_first(max(1, min(c.steps, int(left / seconds))))
+    steps = ranks.from_first(max(1, min(c.steps, int(left / seconds))))
     if steps < c.steps:
         print(
             f"this machine takes {seconds * 1e3:.0f} ms per step: {steps} steps instead of "
@@ -133,8 +134,8 @@ def introduce(
     step_tokens = c.batch * c.accumulation * sequence
     tokens = c.steps * step_tokens
     where = model.unembedding.device.type
-    if parallel.is_sharded():
-        where = f"{parallel.world_size()} ranks ({parallel.device_type()})"
+    if ranks.launched():
+        where = f"{ranks.world_size()} ranks ({parallel.device_type()})"
     log.say(
         f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {shape.layers} layers "
         f"× {shape.width} wide, {shape.embedding} embedding, on {where}, "
@@ -154,7 +155,7 @@ def introduce(
 
 def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) -> None:
     """The last lines: the result over all held-out `tokens`, where everything is, what is next."""
-    if parallel.rank() > 0:
+    if ranks.rank() > 0:
         return
     run = os.path.relpath(config.out, settings.ROOT)
     title = f"{run}: {bits_per_byte:.3f} bits per byte held out"

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch.autograd import DeviceType
 from torch.profiler import profile, schedule
 
-import parallel
+from support import ranks
 from support import provenance
 from support.log import Log
 
@@ -29,7 +29,7 @@ class StepTrace:
     def __init__(self, window: str, log: Log):
         self.log = log
         self.profiler = None
-        if not window or parallel.rank() > 0:
+        if not window or ranks.rank() > 0:
             return
         first, self.count = map(int, window.split(":"))
         last = log.first + first + self.count - 1

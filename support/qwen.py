@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import parallel
+from support import ranks
 from config import Model, UserError
 from model import SAGE
 from support import settings
@@ -297,12 +298,12 @@ def load_qwen(
     and remedy, on all ranks alike.
     """
     folder = Path(folder).expanduser()
-    with parallel.together():
+    with ranks.together():
         config, sources = plan_reading(folder)
     config = replace(config, window=window, landmark_stride=stride)
     model = allocate_model(config, dtype, device, spread)
     parameters = dict(model.named_parameters())
-    with parallel.together():
+    with ranks.together():
         for name, (path, theirs) in sources.items():
             copy_rows(path, {theirs: parameters[name]})
     if len(sources) < len(parameters):

@@ -55,11 +55,17 @@ def introduce_to_all(store: Store, own_name: str, missing: set[int], timeout: ti
         time.sleep(0.02)
 
 
-LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
+# of gloo, of the key-value store, of NCCL
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Connection was likely closed",
+    "remote process exited",
+)
 
 
 def says_that_one_is_lost(error: Exception) -> bool:
-    """Whether a collective failed because another rank has ended (gloo's and NCCL's words)."""
+    """Whether a collective failed because another rank has ended."""
     return dist.is_initialized() and any(words in str(error) for words in LOST)
 
 

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import tyro
 
 import config as sections
-import parallel
+from support import ranks
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
 from support.rendezvous import end_for_another, says_that_one_is_lost
 
@@ -266,7 +266,7 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
         config.data.tokenizer = absolute(config.data.tokenizer)
     if config.train.start:
         config.train.start = absolute(config.train.start)
-    if parallel.restarts():
+    if ranks.restarts():
         config.resume = True
     return replace(config, out=str(ROOT / config.out))
 
@@ -285,9 +285,9 @@ def run_script(main: Callable[[], None]) -> None:
     """
     try:
         main()
-        parallel.stop()
+        ranks.stop()
     except UserError as error:
-        says = parallel.is_first_to_say(str(error))
+        says = ranks.is_first_to_say(str(error))
         raise SystemExit(f"error: {error}" if says else 1) from None
     except KeyboardInterrupt:
         print(file=sys.stderr)

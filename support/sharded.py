@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-import parallel
+from support import ranks
 from config import UserError
 
 # --------------------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def finish_saving() -> None:
     """Wait until what was written in the background is on the disk: before the next checkpoint, and
     before a run ends. Raises UserError on all ranks where it could not be written on one.
     """
-    with parallel.together():
+    with ranks.together():
         while _pending:
             _pending.pop().result()
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import parallel
+from support import ranks
 from config import Data, UserError
 from support import corpus, provenance
 from support.settings import ROOT
@@ -141,8 +141,8 @@ def token_files(
     ]
     folder = ROOT / "out" / "data" / hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
     paths = (folder / "train.tokens", folder / "validation.tokens")
-    with parallel.together():
-        if parallel.rank() == 0 and not all(path.exists() for path in paths):
+    with ranks.together():
+        if ranks.rank() == 0 and not all(path.exists() for path in paths):
             write_token_files(data, tokenizer, paths, say)
     return TokenFile(paths[0], tokenizer), TokenFile(paths[1], tokenizer)
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 import parallel
+from support import ranks
 from support import checkpoint
 from support.weights import Spread, allocate_model
 from support.qwen import is_qwen, load_qwen
@@ -91,12 +92,12 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
 
 def claim_folder(folder: str | Path) -> Path | None:
     """Make this process the only writer of a run's folder; the run's last checkpoint, if any."""
-    with parallel.together():
-        if parallel.rank() == 0:
+    with ranks.together():
+        if ranks.rank() == 0:
             Path(folder).mkdir(parents=True, exist_ok=True)
             provenance.claim(folder)
     done = checkpoint.checkpoints(folder)
-    return parallel.from_first(done[-1] if done else None)
+    return ranks.from_first(done[-1] if done else None)
 
 
 def refuse_to_overwrite(folder: str | Path, step: int, steps: int) -> None:
@@ -150,7 +151,7 @@ def leave(log: Log, step: int, saved: Path) -> None:
     log.close()
     words = [word for word in sys.argv if word != "--resume"]
     command = shlex.join(["python", *words, "--resume"])
-    if parallel.is_sharded():
+    if ranks.launched():
         command = command.replace("python", "torchrun …", 1)
     print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
     raise SystemExit(130)
@@ -212,10 +213,10 @@ class Meter:
     @contextlib.contextmanager
     def alone(self):
         """Inside the block a rank works without the others, but for what it gathers from them."""
-        parallel.seconds_waited()
+        ranks.seconds_waited()
         start = time.perf_counter()
         yield
-        self.worked_alone += time.perf_counter() - start - parallel.seconds_waited()
+        self.worked_alone += time.perf_counter() - start - ranks.seconds_waited()
 
     @contextlib.contextmanager
     def waiting(self):
@@ -235,13 +236,12 @@ class Meter:
 
     def interval(self, step: int) -> Interval:
         """What was seen since the last line, of all ranks."""
-        seen = parallel.gather(
+        seen = ranks.gather(
             (self.worked_alone, self.waited, *machine.memory_used(self.peak.device))
         )
         worked_alone, waited, memory, reserved = zip(*seen)
         seconds = time.perf_counter() - self.began
-        ranks = len(seen)
-        rate = self.flops / seconds / ranks  # FLOP/s of one device
+        rate = self.flops / seconds / len(seen)  # FLOP/s of one device
         interval = Interval(
             ms=seconds / (step - self.step) * 1e3,
             tokens_per_second=self.tokens / seconds,
@@ -251,12 +251,13 @@ class Meter:
             reserved_gib=None if reserved[0] is None else max(reserved),
             data_wait=max(waited) / seconds,
         )
-        if ranks > 1:
-            interval.skew = (max(worked_alone) - statistics.median(worked_alone)) / seconds
+        if len(seen) > 1:
+            typical = statistics.median_low(worked_alone)  # of two ranks, the one that waits
+            interval.skew = (max(worked_alone) - typical) / seconds
             # The others wait for a slow device in each collective, so its own time cannot be told
             # from theirs: each multiplies some matrices alone.
-            speeds = parallel.gather(self.peak.again())
-            interval.device_skew = 1 - min(speeds) / statistics.median(speeds)
+            speeds = ranks.gather(self.peak.again())
+            interval.device_skew = 1 - min(speeds) / statistics.median_high(speeds)
             interval.slowest_rank = speeds.index(min(speeds))
         return interval
 
@@ -546,6 +547,6 @@ class TrainingRun:
         """Close the log, draw one or two logged figures, and say where everything is."""
         checkpoint.finish_saving()
         self.log.close()
-        if parallel.rank() == 0:
+        if ranks.rank() == 0:
             curve = draw_curve(self.folder, f"stage {self.name}", left, right)
             print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import distill
 import heads
 import parallel
+from support import ranks
 import rl
 import train
 
@@ -44,4 +45,4 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for name in sys.argv[2:] or CASES:
         run(folder, name)
-    parallel.stop()
+    ranks.stop()

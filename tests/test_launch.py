@@ -15,7 +15,7 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore
 
-import parallel
+from support import ranks
 from config import UserError
 from conftest import ROOT
 from support import checkpoint, rendezvous
@@ -226,9 +226,9 @@ def test_a_rank_that_does_not_come(monkeypatch):
 
 
 def test_versions_are_compared():
-    parallel.check_versions(["2.13.0"] * 3)
+    ranks.check_versions(["2.13.0"] * 3)
     with pytest.raises(UserError, match=r"rank 0 has 2\.13\.0, rank 1 has 2\.11\.0"):
-        parallel.check_versions(["2.13.0", "2.11.0"])
+        ranks.check_versions(["2.13.0", "2.11.0"])
 
 
 def test_mixed_versions_stop_all_ranks_with_one_message(launcher):

@@ -61,6 +61,17 @@ def test_chunked_log_probs_equal_the_definition(rows_per_chunk):
             assert torch.allclose(c, d, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_almost_impossible_has_a_finite_loss():
+    """A target whose probability is 0 in float32: e⁻³⁰⁰."""
+    hidden = torch.ones(1, 1, requires_grad=True)
+    weight = torch.tensor([[300.0], [0.0], [-5.0]])
+    loss = cross_entropy(hidden, weight, torch.tensor([1]), 1e-3)
+    defined = cross_entropy_of_logits(hidden @ weight.T, torch.tensor([1]), 1e-3)
+    assert loss.item() == pytest.approx(300 + 0.001 * 300**2) == defined.item()
+    found, wanted = (torch.autograd.grad(x, hidden)[0] for x in (loss, defined))
+    assert torch.allclose(found, wanted)
+
+
 def test_nothing_taught_is_zero():
     hidden = torch.randn(4, 8, requires_grad=True)
     loss = cross_entropy(hidden, torch.randn(9, 8), torch.full((4,), IGNORE))

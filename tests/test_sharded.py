@@ -26,6 +26,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 import parallel
+from support import ranks
 from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
@@ -88,7 +89,7 @@ def begin() -> bool:
 
 def load_mine(folder: str) -> bool:
     """Each rank a folder of its own, as if the machines' disks differed."""
-    load_qwen(Path(folder) / str(parallel.rank()), spread=spread)
+    load_qwen(Path(folder) / str(ranks.rank()), spread=spread)
     return True
 
 
@@ -128,7 +129,7 @@ class Halving(torch.optim.Optimizer):
 
 def learner(out: str, real: bool = False):
     """Model, heads and optimisers, of the last checkpoint or new; and the step they stand at."""
-    sharding = spread if parallel.is_sharded() else None
+    sharding = spread if ranks.launched() else None
     last = (checkpoint.checkpoints(out) or [None])[-1]
     model = allocate_model(SHAPE, torch.float32, "cpu", sharding)
     heads = nn.Linear(5, 3)
@@ -174,7 +175,7 @@ def learn(out: str, last: int, weak: str = "", rank: int = 0, at: int = 0) -> li
     model, heads, optimizers, first = learner(out)
     for step in range(first + 1, last + 1):
         take_step([model, heads], optimizers, step)
-        if weak and step == at and parallel.rank() == rank:
+        if weak and step == at and ranks.rank() == rank:
             finish_saving_alone()
             befall(weak)
         checkpoint.save_checkpoint(
@@ -252,7 +253,7 @@ def save_slowly(out: str) -> list:
     model, heads, optimizers, _ = learner(out)
     checkpoint.save_checkpoint(out, Config(model=SHAPE, out=out), model, optimizers, 1, heads=heads)
     during = [path.name for path in Path(out).iterdir()], checkpoint.checkpoints(out)
-    parallel.gather(None)  # the ranks talk while they write
+    ranks.gather(None)  # the ranks talk while they write
     go_on.set()
     finish_saving()
     return [*during, [path.name for path in Path(out).iterdir()]]
@@ -260,7 +261,7 @@ def save_slowly(out: str) -> list:
 
 def compare_run(out: str, straight: str) -> dict:
     """The last checkpoint of a run, read here, against a whole model's files."""
-    sharding = spread if parallel.is_sharded() else None
+    sharding = spread if ranks.launched() else None
     model, config, meta = checkpoint.load_run(out, spread=sharding)
     whole = load_file(checkpoint.latest(straight) / "model.safetensors")
     for name, p in model.named_parameters():
