@@ -480,7 +480,8 @@ def unsupported(q: Tensor) -> str | None:
 @functools.cache
 def has_tma(device: torch.device) -> bool:
     """Whether the host makes the descriptors: from Hopper on, and in the interpreter."""
-    return INTERPRETED or torch.cuda.get_device_capability(device) >= (9, 0)
+    hopper = torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
+    return INTERPRETED or hopper
 
 
 @functools.cache
