@@ -12,7 +12,7 @@ import torch
 
 import parallel
 from support import ranks
-from support import machine, settings
+from support import settings
 from config import Config, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint

@@ -61,8 +61,8 @@ class ForkedRanks:
 
 def be_rank(rank: int, world: int, port: int, job: tuple, folder: str) -> None:
     """In a child: run the job, leave its result in a file, and never return."""
-    import parallel
     from config import UserError
+    from support import ranks
 
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{folder}/{rank}.{name}", os.O_WRONLY | os.O_CREAT, 0o644), number)

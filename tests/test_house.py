@@ -194,6 +194,8 @@ def test_readme_commands_exist():
         if words[0] == "make":
             assert words[1] in targets, command
             continue
+        if words[0] == "torchrun":  # its own options come before the script
+            words = words[next(i for i, word in enumerate(words) if word.endswith(".py")) - 1 :]
         if words[1] == "-m":
             assert words[2] == "pytest" or words[2] in modules(), command
             continue

