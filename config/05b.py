@@ -5,8 +5,8 @@ r"""Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without -
     python distill.py config/05b.py --stage distill --distill.start ~/models/Qwen2.5-0.5B \
         --data.tokenizer ~/models/Qwen2.5-0.5B
 
-Of one GPU the dry run (--dry-run) asks 42.3 GiB, of which 36.6 are live; an H100 took 34 for one
-pass without a gradient before it. On 24 GiB: --parallel.activation-checkpointing selective (20.0).
+Of one GPU the dry run (--dry-run) asks 45 GiB, of which 37.5 are live; an H100 took 34 for one pass
+without a gradient before it. On 24 GiB: --parallel.activation-checkpointing selective (22).
 Pretraining has not been run.
 
 Post-training's rates and sizes are usual ones for a model of this size; they have not been tried.

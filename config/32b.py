@@ -4,20 +4,20 @@ r"""Qwen2.5-32B's shape on 16 GPUs of 80 GiB or more. Planned with --dry-run, no
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
         train.py config/32b.py
 
-What the dry run says of 4 × 4096 tokens in each pass: GiB live on each GPU at the peak, and with
-what it assumes for the allocator's gaps, NCCL and CUDA; tokens/s at an assumed MFU of 40% of
-989 TFLOP/s.
+What the dry run says of 4 × 4096 tokens in each pass, in whole GiB: live on each GPU at the peak,
+and with what it assumes for the allocator's gaps, NCCL and CUDA; tokens/s at an assumed MFU of 40%
+of 989 TFLOP/s.
 
     ranks    live    assumed                                        tokens/s
-        8    86.1       96.8    too large for 80 GiB, fits 141        15,215
-       16    54.9       62.4    fits 80                               30,429
-       64    31.5       36.6    fits 80                              121,716
+        8      87        102    too large for 80 GiB, fits 141        15,215
+       16      55         66    fits 80                               30,429
+       64      32         39    fits 80                              121,716
 
-On 8 GPUs of 80 GiB nothing helps but --parallel.offload (with --train.batch 1 19.2 GiB, and 62.5
-per rank in the host's memory): even 1 × 4096 needs 83.7.
+On 8 GPUs of 80 GiB nothing helps but --parallel.offload (with --train.batch 1 about 20 GiB, and 63
+per rank in the host's memory): even 1 × 4096 needs 87.
 
-Long rows, on 64 ranks: 32k fits 80 GiB (53.1); 128k needs 166.6, which no GPU here has, since a
-row is not shared out over ranks (context parallelism).
+Long rows, on 64 ranks: 32k fits 80 GiB (56); 128k needs 174, which no GPU here has, since a row is
+not shared out over ranks (context parallelism).
 
     python train.py config/32b.py --dry-run --plan.ranks 64 --data.sequence 32768 \
         --train.batch 1 --train.accumulation 64

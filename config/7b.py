@@ -3,16 +3,16 @@ r"""Qwen2.5-7B's shape on 8 GPUs or more. Planned with --dry-run, not run by any
     python train.py config/7b.py --dry-run --plan.ranks 16
     torchrun --nproc-per-node 8 train.py config/7b.py
 
-What the dry run says of 4 × 4096 tokens in each pass: GiB live on each GPU at the peak, and with
-what it assumes for the allocator's gaps, NCCL and CUDA; tokens/s at an assumed MFU of 40% of
-989 TFLOP/s.
+What the dry run says of 4 × 4096 tokens in each pass, in whole GiB: live on each GPU at the peak,
+and with what it assumes for the allocator's gaps, NCCL and CUDA; tokens/s at an assumed MFU of 40%
+of 989 TFLOP/s.
 
     ranks    live    assumed               tokens/s
-        8    39.2       45.1    fits 80      66,832
-       16    31.6       36.8    fits 80     133,665
-       64    25.9       30.5    fits 80     534,660
+        8      40         48    fits 80      66,832
+       16      32         39    fits 80     133,665
+       64      26         32    fits 80     534,660
 
-Long rows, on 8 ranks: 32k fits 80 GiB (40.2), 128k 141 (91.7).
+Long rows, on 8 ranks: 32k fits 80 GiB (42), 128k 141 (96).
 
     python train.py config/7b.py --dry-run --plan.memory 141 --data.sequence 131072 \
         --train.batch 1 --train.accumulation 16 --parallel.activation-checkpointing full

@@ -480,7 +480,9 @@ def unsupported(q: Tensor) -> str | None:
 @functools.cache
 def has_tma(device: torch.device) -> bool:
     """Whether the host makes the descriptors: from Hopper on, and in the interpreter."""
-    return INTERPRETED or torch.cuda.get_device_capability(device) >= (9, 0)
+    if INTERPRETED or torch.version.hip:
+        return INTERPRETED
+    return torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 @functools.cache

@@ -7,8 +7,9 @@ Memory and arithmetic are counted, not estimated. Rank 0's training step runs as
 with FSDP2, activation checkpointing and optimiser, but on fake tensors, which have a shape and no
 data, in a fake process group, whose collectives return at once: any size, on any machine, in less
 than a minute. `Ledger` writes down each tensor's memory as it comes and goes, and what it is for.
-Beside measurements: on one H100 0.5B took 34 GiB and 1.5B 51, here 34.2 and 51.0; torchtitan's
-Qwen3-32B reserved 81.9 on each of 8, here 70.8 are live, 83.4 with `MARGIN` (tests/test_plan.py).
+Beside measurements: on one H100 0.5B took 34 GiB and 1.5B 51, and 34.2 and 51.0 were found here of
+the same code (the loss has larger chunks since, and 0.5B takes 35.1); torchtitan's Qwen3-32B
+reserved 81.9 on each of 8, here 70.8 are live, 83.4 with `MARGIN` (tests/test_plan.py).
 
 What is assumed:
 - attention keeps q, k, v, its output and the log-sum-exp, as torch's and our own GPU kernels do;

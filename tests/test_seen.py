@@ -12,10 +12,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import parallel
 from conftest import ROOT
 from config import Config, UserError
-from support import machine
+from support import machine, ranks
 from support.log import Interval, Log, read_log
 from support.settings import validate
 from support.training_run import Meter
@@ -64,7 +63,7 @@ def test_a_line_says_which_peak_it_divides_by(tmp_path):
 def test_an_interval_of_several_ranks(monkeypatch):
     """Memory and waiting are those of the worst rank; skew is the time lost to the slowest one."""
     others = iter([[(2.0, 1.0, 3.0, 4.0), (0.5, 0.5, 9.0, 9.5)], [0.5e9, 1.2e9]])
-    monkeypatch.setattr(parallel, "gather", lambda mine: [mine, *next(others)])
+    monkeypatch.setattr(ranks, "gather", lambda mine: [mine, *next(others)])
     monkeypatch.setattr(machine, "memory_used", lambda device: (1.0, 2.0))
     monkeypatch.setattr(machine, "matmul_peak", lambda *a, **k: 1e9)
     meter = Meter(10, PEAK)
@@ -94,7 +93,7 @@ def test_waiting_is_part_of_working_alone():
 
 def test_waiting_for_others_is_not_working_alone(monkeypatch):
     waited = iter([9.0, 0.3])  # before the block, and in what it gathered
-    monkeypatch.setattr(parallel, "seconds_waited", lambda: next(waited))
+    monkeypatch.setattr(ranks, "seconds_waited", lambda: next(waited))
     meter = Meter(0, PEAK)
     with meter.alone():
         pass
@@ -110,7 +109,7 @@ def test_memory_of_a_process():
 
 
 def test_only_the_first_rank_writes(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
     log = Log(tmp_path / "run", 10, tensorboard=True)
     log.write(step=1, loss=1.0)
     log.close()
