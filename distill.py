@@ -198,10 +198,10 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
             with meter.waiting():
                 batch = rows.next()  # (B, T) each
             count = batch[2].sum().to(stage.device)
-            mine, counts = ranks.own_part(c.batch)
+            mine, counted = ranks.share_rows(c.batch)
             tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
             with stage.autocast:
-                loss = loss_of(tokens, targets, weights * counts, documents, count)
+                loss = loss_of(tokens, targets, weights * counted, documents, count)
             loss.backward()
             loss = ranks.total(loss)
             norm = stage.update(step)
@@ -476,7 +476,7 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     c = stage.section
     began = time.perf_counter()
     rows, figures = reflection_round(stage, number)
-    with ranks.together():
+    with ranks.fail_together():
         if ranks.rank() == 0:
             provenance.write_lines(file, rows, made_from)
     sizes = ", ".join(

@@ -298,7 +298,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
             solved += 1
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
 
-    with ranks.together():
+    with ranks.fail_together():
         if ranks.rank() == 0:
             provenance.write_lines(file, rows, made_from)
     seconds = time.perf_counter() - began

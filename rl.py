@@ -118,10 +118,10 @@ def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
     """
     tokens, targets, _, documents = (part.to(run.device) for part in replay.next())
     count = (targets != IGNORE).sum()
-    mine, counts = ranks.own_part(len(tokens))
+    mine, counted = ranks.share_rows(len(tokens))
     with run.autocast:
         log_probs = taught_log_probs(run.model, tokens[mine], targets[mine], documents[mine])
-    return -log_probs.sum() / count * counts
+    return -log_probs.sum() / count * counted
 
 
 # --------------------------------------------------------------------------------------------------
@@ -168,12 +168,12 @@ def completion_log_probs(
     """log P of each example's taught tokens, summed, (N,)."""
     starts = range(0, len(examples), together)
     sums = []
-    for start, counts in ranks.in_turns(starts):
+    for start, counted in ranks.share_evenly(starts):
         packed = pack_short(examples[start : start + together], model.config)
         tokens, targets = packed.tokens.to(device), packed.targets.to(device)
         documents = packed.documents.to(device)
         log_probs = taught_log_probs(model, tokens, targets, documents)
-        if counts:
+        if counted:
             sums.append(sum_per_document(log_probs, documents, len(packed.positions)).cpu())
     return torch.cat(ranks.collect(sums)).to(device)
 
@@ -233,7 +233,7 @@ def dpo(config: Config) -> None:
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
             pairs = order[place * c.batch : (place + 1) * c.batch]
             chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
-            part, counts = ranks.own_part(c.batch)
+            part, counted = ranks.share_rows(c.batch)
             pairs = pairs[part]  # (B,) of this rank
             both = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
             with meter.waiting():
@@ -249,12 +249,12 @@ def dpo(config: Config) -> None:
             preference_loss, margins = dpo_loss(
                 policy[:, 0], policy[:, 1], fixed[:, 0], fixed[:, 1], beta=c.beta
             )
-            weight = counts * len(pairs) / c.batch  # of this rank's pairs in the step's mean
+            weight = counted * len(pairs) / c.batch  # of this rank's pairs in the step's mean
             preference_loss = preference_loss * weight
 
             # -- the chosen completions' own cross-entropy keeps them likely
             chosen = (targets != IGNORE) & (documents % 2 == 0)
-            nll = -(log_probs * chosen).sum() / chosen_tokens * counts
+            nll = -(log_probs * chosen).sum() / chosen_tokens * counted
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
             size = tokens.numel() * ranks.world_size()
@@ -594,11 +594,11 @@ def make_batch(
     # -- the policy that sampled, its values, and the frozen reference
     parts = []
     with torch.no_grad():
-        for rows, counts in ranks.in_turns(passes_of(torch.arange(len(tokens)), c)):
+        for rows, counted in ranks.share_evenly(passes_of(torch.arange(len(tokens)), c)):
             inputs = tokens[rows], targets[rows], documents[rows]
             policy = evaluate_policy(run, run.model, *inputs)
             ref_log_probs, _, _ = evaluate_policy(run, reference, *inputs)
-            if counts:
+            if counted:
                 parts.append(torch.stack([*policy, ref_log_probs]).cpu())
     evaluated = torch.cat(ranks.collect(parts), 1).to(device)  # (4, R, T)
     old_log_probs, entropy, values, ref_log_probs = evaluated
@@ -735,11 +735,11 @@ def ppo(config: Config) -> None:
                 minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
-                    for rows, counts in ranks.in_turns(passes_of(minibatch, c)):
+                    for rows, counted in ranks.share_evenly(passes_of(minibatch, c)):
                         loss, figures = policy_update_loss(run, batch.rows(rows))
                         # so that the minibatches' gradients average to the whole batch's
-                        (len(minibatches) * counts * loss).backward()
-                        sums += figures * counts
+                        (len(minibatches) * counted * loss).backward()
+                        sums += figures * counted
                     if replay:
                         replayed = replay_loss(run, replay)
                         (c.replay * replayed).backward()

@@ -18,7 +18,6 @@ What differs from nanoGPT:
 
 import math
 import time
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,33 +28,21 @@ import torch
 from torch import Tensor
 
 import parallel
-from support import ranks
-from support import checkpoint
-from support.qwen import load_qwen, read_qwen_config
-from support import settings
-from support.token_files import TokenFile, TokenLoader, batches_in_order, token_files
-from support import plan
-from support import pretraining
-from support import machine
-from support.interrupts import stop_requested
-from support.log import Log
-from support.profiling import StepTrace
-from support.tokenizer_folder import load_tokenizer
 from config import UserError
 from generate import generate
 from losses import cross_entropy, prose_loss
 from model import SAGE, flops_per_token
+from support import checkpoint, machine, plan, pretraining, ranks, settings
+from support.interrupts import stop_requested
+from support.log import Log
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
+from support.profiling import StepTrace
+from support.qwen import load_qwen
+from support.token_files import TokenFile, TokenLoader, batches_in_order, token_files
 from support.tokenizer import Tokenizer
+from support.tokenizer_folder import load_tokenizer
+from support.training_run import Meter, apply_gradients, leave, prepare_device
 from support.weights import allocate_model
-from support.training_run import (
-    Meter,
-    apply_gradients,
-    claim_folder,
-    leave,
-    prepare_device,
-    refuse_to_overwrite,
-)
 
 
 @torch.no_grad()
@@ -74,12 +61,13 @@ def bits_per_byte(
     `token_bytes` (V,) is how many bytes of text each token stands for.
     """
     model.eval()
-    nats, size = 0.0, 0
+    nats = 0.0
+    size = 0  # bytes
     chosen = islice(batches_in_order(held_out, sequence, batch), batches)
-    for (inputs, targets), counts in ranks.in_turns(chosen):
+    for (inputs, targets), counted in ranks.share_evenly(chosen):
         hidden = model.hidden(inputs.to(device))  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets.to(device))
-        if counts:
+        if counted:
             nats += loss.item() * targets.numel()
             size += int(token_bytes[targets].sum())
     model.train()
@@ -104,39 +92,16 @@ def main() -> None:
     ranks.start()
     config = settings.from_command_line()
     c = config.train
-    if c.accumulation % ranks.world_size():
-        raise UserError(
-            f"train.accumulation {c.accumulation} cannot be shared out over {ranks.world_size()} "
-            "ranks; give a multiple of them: each rank makes its part of the passes of a step"
-        )
+    pretraining.check_accumulation(c)
     if c.start:
-        shape = read_qwen_config(Path(c.start))
-        stride = config.model.landmark_stride
-        config.model = replace(shape, window=config.model.window, landmark_stride=stride)
-        settings.validate(config)
+        pretraining.take_shape_of_start(config)
     if config.dry_run:
         plan.report(config)
         return
 
     # -- a new run, or one to resume: dtype, compile and steps were decided when it began
     asked_steps = c.steps
-    if config.resume and not ranks.restarts():
-        checkpoint.latest(config.out)
-    last = claim_folder(config.out)
-    if last:
-        meta, stored = checkpoint.read_meta(last)
-        if not config.resume:
-            refuse_to_overwrite(config.out, meta["step"], stored.train.steps)
-        if "stage" in meta:
-            raise UserError(
-                f"{config.out} was written by stage {meta['stage']}, not by train.py; "
-                "give another --out"
-            )
-        if c.dtype == "auto":
-            c.dtype = stored.train.dtype
-        if c.compile == "auto":
-            c.compile = stored.train.compile
-        c.steps = stored.train.steps
+    last, meta = pretraining.find_run(config)
 
     # -- device: products in bf16 where that is faster, weights in float32
     device, dtype, autocast = prepare_device(c)
@@ -160,15 +125,16 @@ def main() -> None:
     # -- model
     compiles = machine.should_compile(c.compile, c.steps, device)
     c.compile = "on" if compiles else "off"
-    spread = partial(parallel.spread, c=config.parallel, dtype=dtype, compile_blocks=compiles)
-    home = parallel.home_of_shards(config.parallel, device)
-    shape = config.model
+    parallelise = partial(
+        parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles
+    )
+    place = dict(device=parallel.parameter_device(config.parallel, device), parallelise=parallelise)
     if c.start:
-        options = dict(window=shape.window, stride=shape.landmark_stride, spread=spread)
-        model = load_qwen(c.start, device=home, **options)
+        pattern = dict(window=config.model.window, stride=config.model.landmark_stride)
+        model = load_qwen(c.start, **pattern, **place)
         config.model = model.config
     else:
-        model = allocate_model(shape, torch.float32, home, spread)
+        model = allocate_model(config.model, torch.float32, **place)
         parallel.initialise(model, c.seed)
     model.train()
 
@@ -212,13 +178,18 @@ def main() -> None:
     trace = StepTrace(config.profile, log)
     pretraining.introduce(log, config, model, train_file, held_out, peak=peak)
     if last:
-        for name in checkpoint.unknown_settings(meta):
-            log.say(f"note    {name} is no longer a setting")
-        log.say(f"resume  from step {first}")
-        if c.steps < asked_steps:
-            log.say(
-                f"note    the plan of {c.steps:,} of {asked_steps:,} steps, made when it began, "
-                "holds"
+        pretraining.introduce_resumption(log, meta, c.steps, asked_steps)
+
+    def evaluate(batches: int | None = None) -> float:
+        with autocast:
+            return bits_per_byte(
+                model,
+                held_out,
+                token_bytes,
+                device,
+                sequence=config.data.sequence,
+                batch=c.batch,
+                batches=batches,
             )
 
     def save(step: int) -> Path:
@@ -235,21 +206,21 @@ def main() -> None:
         )
 
     # -- the loop
-    size = dict(sequence=config.data.sequence, batch=c.batch)
     step_tokens = c.batch * c.accumulation * config.data.sequence
     step_flops = step_tokens * flops_per_token(config.model, config.data.sequence)
     meter = Meter(first, peak)
     with stop_requested() as stopping:
         for step in range(first + 1, c.steps + 1):
-            scale = warmup_stable_decay(c, step, c.steps)
+            scale = warmup_stable_decay(c, step, c.steps)  # of the peak rates
             set_rates(optimizers, scale)
             with meter.waiting():
-                mine = ranks.share([loader.next() for _ in range(c.accumulation)])
+                micro_batches = ranks.share([loader.next() for _ in range(c.accumulation)])
             figures = torch.zeros(2, device=device)  # loss and gate of the whole step
-            for tokens, kinds in mine:  # (B, T + 1)
+            for number, (tokens, kinds) in enumerate(micro_batches, 1):  # (B, T + 1) each
                 with autocast:
                     loss, gate = losses(tokens.to(device), kinds.to(device))
-                parallel.synchronise(model, config.parallel, last=tokens is mine[-1][0])
+                is_last = number == len(micro_batches)
+                parallel.set_gradient_sync(model, config.parallel, is_last)
                 ((loss + c.prose_weight * gate) / c.accumulation).backward()
                 figures += torch.stack([loss, gate]).detach() / c.accumulation
             loss, gate = ranks.total(figures)
@@ -271,10 +242,7 @@ def main() -> None:
                 break
             with meter.paused():
                 if step % c.eval_every == 0:
-                    with autocast:
-                        bits = bits_per_byte(
-                            model, held_out, token_bytes, device, **size, batches=c.eval_batches
-                        )
+                    bits = evaluate(c.eval_batches)
                     log.say(f"        held out: {bits:.3f} bits per byte (a part)")
                     log.write(step=step, bits_per_byte=bits, part=True)
                 if c.sample_every and step % c.sample_every == 0:
@@ -285,8 +253,7 @@ def main() -> None:
 
     # -- the end
     checkpoint.finish_saving()
-    with autocast:
-        bits = bits_per_byte(model, held_out, token_bytes, device, **size)
+    bits = evaluate()
     minutes = (time.perf_counter() - began) / 60
     log.write(step=c.steps, bits_per_byte=bits, part=False, minutes=round(minutes, 2))
     log.close()

@@ -538,7 +538,7 @@ class Step:
 def sage_steps(scale: Scale, shape: Model, tokens: Tensor, recompute: str) -> list[Step]:
     """The step of train.py with AdamW, eager and compiled, on one model."""
     model = random_model(shape, torch.float32, scale.device)
-    parallel.spread(model, Parallel(activation_checkpointing=recompute), scale.dtype)
+    parallel.parallelise(model, Parallel(activation_checkpointing=recompute), scale.dtype)
     optimizers = make_optimizers(model, Train(optimizer="adamw", learning_rate=1e-5), scale.dtype)
     eager = Step(model, partial(sage_loss, model), optimizers, tokens, scale.dtype)
     return [eager, replace(eager, loss=compile_training(partial(sage_loss, model)))]

@@ -62,8 +62,8 @@ def load(way: str, folder: str):
             for p in model.parameters():
                 p.data = p.data.clone()
         return model
-    spread = partial(parallel.spread, c=Parallel()) if way == "ranks" else None
-    return load_qwen(folder, torch.bfloat16, spread=spread)
+    parallelise = partial(parallel.parallelise, c=Parallel()) if way == "ranks" else None
+    return load_qwen(folder, torch.bfloat16, parallelise=parallelise)
 
 
 def measure(way: str, folder: str) -> None:

@@ -31,7 +31,7 @@ from support.sharded import copy_to_cpu, finish_saving, in_background, saving_gr
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
 from support.weights import (
-    Spread,
+    Parallelise,
     allocate_model,
     aside_of,
     copy_own_weights,
@@ -153,7 +153,7 @@ def save_shards(
     """
     first = ranks.rank() == 0
     placed = contextlib.ExitStack()
-    with ranks.together():
+    with ranks.fail_together():
         if first:
             placed.enter_context(written_aside(target))
     parts = {name: copy_to_cpu(tensors) for name, tensors in parts.items()}
@@ -254,7 +254,7 @@ def weights_identity(folder: str | Path) -> dict | None:
     Qwen2.5) and a hash; None where there are none. All ranks must ask; rank 0 reads.
     """
     finish_saving()
-    with ranks.together():
+    with ranks.fail_together():
         identity = _read_identity(Path(folder)) if ranks.rank() == 0 else None
     return ranks.from_first(identity)
 
@@ -329,7 +329,7 @@ def load_checkpoint(
     """Fill a model, its heads, and optimisers with the random state, as far as they are given, from
     a checkpoint. Raises UserError.
     """
-    with ranks.together():
+    with ranks.fail_together():
         copy_own_weights(model, part_of(checkpoint, "model"), checkpoint)
         if heads is not None:
             copy_own_weights(heads, checkpoint / "heads.safetensors", checkpoint)
@@ -373,16 +373,16 @@ def load_run(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    spread: Spread | None = None,
+    parallelise: Parallelise | None = None,
 ) -> tuple[SAGE, Config, dict]:
     """The newest model of a run, with its settings and meta. Raises UserError, on all ranks alike.
 
-    A model that `spread` shards reads its own rows alone.
+    Of a model that `parallelise` shards, each rank reads its own rows alone.
     """
-    with ranks.together():
+    with ranks.fail_together():
         checkpoint = latest(folder)
         meta, config = read_meta(checkpoint)
-    model = allocate_model(config.model, dtype, device, spread)
+    model = allocate_model(config.model, dtype, device, parallelise)
     load_checkpoint(checkpoint, model)
     return model.eval(), config, meta
 

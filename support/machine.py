@@ -183,7 +183,7 @@ def should_compile(setting: str, steps: int, device: str) -> bool:
 
 def compiled(function: Callable, setting: str, steps: int, device: str) -> Callable:
     """A step's losses under torch.compile, if training compiles; under torchrun the blocks are
-    compiled instead, each by itself (`parallel.spread`).
+    compiled instead, each by itself (`parallel.parallelise`).
     """
     if ranks.launched() or not should_compile(setting, steps, device):
         return function

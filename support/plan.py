@@ -283,7 +283,7 @@ def trace(config: Config) -> Trace:
         with torch.device("meta"):
             model = SAGE(config.model, seed=None)
         parameters = sum(p.numel() for p in model.parameters())
-        parallel.spread(model, placement, dtype)
+        parallel.parallelise(model, placement, dtype)
         own = sum(parallel.local(p).numel() for p in model.parameters())
         ledger = Ledger()
         with FakeTensorMode(allow_non_fake_inputs=True), ledger:
@@ -342,7 +342,7 @@ def take_steps(
         p.grad = torch.zeros_like(p)
     update()
     for number in range(passes):
-        parallel.synchronise(model, config.parallel, last=number == passes - 1)
+        parallel.set_gradient_sync(model, config.parallel, last=number == passes - 1)
         with autocast:
             loss = losses()
         ledger.phase = "backward pass"

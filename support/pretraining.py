@@ -1,25 +1,23 @@
-"""What train.py needs around its story: whether a run may be resumed, how many steps fit into the
-time, the first and the last lines that it prints.
+"""What train.py needs beside its loop: checks of its settings, whether a run may be resumed, how
+many steps fit into the time, the first and the last lines that it prints.
 """
 
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 import parallel
-from support import ranks
-from support import settings
-from config import Config, UserError
+from config import Config, Train, UserError
 from model import SAGE, flops_per_token
-from support import checkpoint
-from support import machine
-from support.token_files import TokenFile
-from support import provenance
+from support import checkpoint, machine, provenance, ranks, settings
 from support.log import Log, draw_curve, read_log
+from support.qwen import read_qwen_config
+from support.token_files import TokenFile
+from support.training_run import claim_folder, refuse_to_overwrite
 
 # What may differ between a run and its --resume: how often it logs and saves, and where it runs.
 # Of what paths name, the contents are compared.
@@ -35,6 +33,56 @@ MAY_DIFFER = {
     "data.path",
     "data.tokenizer",
 }
+
+
+def check_accumulation(c: Train) -> None:
+    """Raise UserError where the passes of a step cannot be shared out evenly over the ranks."""
+    if c.accumulation % ranks.world_size():
+        raise UserError(
+            f"train.accumulation {c.accumulation} cannot be shared out over {ranks.world_size()} "
+            "ranks; give a multiple of them: each rank makes its part of the passes of a step"
+        )
+
+
+def take_shape_of_start(config: Config) -> None:
+    """Set the model section to the shape of the weights in `train.start`, which name neither window
+    nor landmark stride. Raises UserError.
+    """
+    config.model = replace(
+        read_qwen_config(Path(config.train.start)),
+        window=config.model.window,
+        landmark_stride=config.model.landmark_stride,
+    )
+    settings.validate(config)
+
+
+def find_run(config: Config) -> tuple[Path | None, dict]:
+    """Claim the run's folder: the checkpoint to go on from and its meta.json, or for a new run None
+    and {}. Sets what was decided when the run began: dtype, compile and the number of steps.
+
+    Raises UserError where there is nothing to resume, or a run that was not to be resumed, or that
+    of another script.
+    """
+    c = config.train
+    if config.resume and not ranks.restarts():
+        checkpoint.latest(config.out)
+    last = claim_folder(config.out)
+    if last is None:
+        return None, {}
+    meta, stored = checkpoint.read_meta(last)
+    if not config.resume:
+        refuse_to_overwrite(config.out, meta["step"], stored.train.steps)
+    if "stage" in meta:
+        raise UserError(
+            f"{config.out} was written by stage {meta['stage']}, not by train.py; "
+            "give another --out"
+        )
+    if c.dtype == "auto":
+        c.dtype = stored.train.dtype
+    if c.compile == "auto":
+        c.compile = stored.train.compile
+    c.steps = stored.train.steps
+    return last, meta
 
 
 def identifying(values: dict) -> dict:
@@ -151,6 +199,17 @@ def introduce(
         f"{tokens / len(train_file.tokens):.1f} epochs"
     )
     log.say(f"cost    {tokens * flops_per_token(shape, sequence) / 1e12:.1f} TFLOP; {peak}")
+
+
+def introduce_resumption(log: Log, meta: dict, steps: int, asked_steps: int) -> None:
+    """What the log says of a run that goes on from a checkpoint with this meta.json."""
+    for name in checkpoint.unknown_settings(meta):
+        log.say(f"note    {name} is no longer a setting")
+    log.say(f"resume  from step {meta['step']}")
+    if steps < asked_steps:
+        log.say(
+            f"note    the plan of {steps:,} of {asked_steps:,} steps, made when it began, holds"
+        )
 
 
 def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) -> None:

@@ -22,7 +22,7 @@ from config import Model, UserError
 from model import SAGE
 from support import settings
 from support.weights import (
-    Spread,
+    Parallelise,
     allocate_model,
     check_weights,
     copy_rows,
@@ -288,22 +288,22 @@ def load_qwen(
     *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
-    spread: Spread | None = None,
+    parallelise: Parallelise | None = None,
 ) -> SAGE:
     """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
 
     Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code =
     E_text, and the gate is drawn but cannot matter. `window` and `stride` are landmark attention's
-    W and k. A model that `spread` shards reads its own rows alone. Raises UserError naming file
-    and remedy, on all ranks alike.
+    W and k. Of a model that `parallelise` shards, each rank reads its own rows alone. Raises
+    UserError naming file and remedy, on all ranks alike.
     """
     folder = Path(folder).expanduser()
-    with ranks.together():
+    with ranks.fail_together():
         config, sources = plan_reading(folder)
     config = replace(config, window=window, landmark_stride=stride)
-    model = allocate_model(config, dtype, device, spread)
+    model = allocate_model(config, dtype, device, parallelise)
     parameters = dict(model.named_parameters())
-    with ranks.together():
+    with ranks.fail_together():
         for name, (path, theirs) in sources.items():
             copy_rows(path, {theirs: parameters[name]})
     if len(sources) < len(parameters):

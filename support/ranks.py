@@ -1,11 +1,11 @@
 """The ranks: one process per device, all of them running the same script (torchrun starts them).
 
     ranks.start()
-    for example in ranks.share(examples): ...     this rank's part of some work
-    with ranks.together(): read(file)             what fails on one rank stops all, with one message
+    for example in ranks.share(examples): ...      this rank's part of some work
+    with ranks.fail_together(): read(file)         an error on one rank stops all, with one message
 
-A process that torchrun did not start is alone, and all of this does nothing. All ranks must make
-the same calls in the same order: what sends something waits for the others.
+Without torchrun there is one process, and all of this does nothing. All ranks must make the same
+calls in the same order, since whatever communicates waits for the others.
 """
 
 import contextlib
@@ -25,9 +25,143 @@ from torch import Tensor
 from config import UserError
 from support.rendezvous import meet
 
+# --------------------------------------------------------------------------------------------------
+# The processes.
+
+
+def launched() -> bool:
+    """Whether torchrun started this process: models are then sharded, even over a single rank."""
+    return dist.is_initialized()
+
+
+def rank() -> int:
+    return dist.get_rank() if launched() else 0
+
+
+def world_size() -> int:
+    """W, the number of ranks."""
+    return dist.get_world_size() if launched() else 1
+
+
+# --------------------------------------------------------------------------------------------------
+# What all ranks tell each other.
+
+_waited: list[float] = []  # seconds that `gather` took, since `seconds_waited` was last asked
+
+
+def gather(value: Any) -> list:
+    """Every rank's value, in rank order."""
+    values = [value] * world_size()
+    if launched():
+        began = time.perf_counter()
+        dist.all_gather_object(values, value)
+        _waited.append(time.perf_counter() - began)
+    return values
+
+
+def seconds_waited() -> float:
+    """How long this rank has waited in `gather` for the others since the last call of this."""
+    seconds = sum(_waited)
+    _waited.clear()
+    return seconds
+
+
+def from_first(value: Any) -> Any:
+    """Rank 0's value: what is measured, or read from a disk, could differ between ranks."""
+    return gather(value)[0]
+
+
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, detached."""
+    value = value.detach().clone()
+    if launched():
+        dist.all_reduce(value)
+    return value
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether a flag is set on at least one rank."""
+    return bool(total(torch.tensor(float(flag))))
+
+
+@contextlib.contextmanager
+def fail_together() -> Iterator[None]:
+    """A user's mistake or a disk's failure on one rank stops all of them, with one message.
+
+    A UserError or OSError inside the block is raised on all ranks at its end, as a UserError.
+    """
+    own_error = None
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if not launched():
+            raise
+        own_error = error
+    errors = {number: str(e) for number, e in enumerate(gather(own_error)) if e is not None}
+    if errors:
+        number, text = next(iter(errors.items()))
+        where = "" if len(errors) == world_size() else f" (rank {number} of {world_size()})"
+        raise UserError(text + where) from own_error
+
+
+# --------------------------------------------------------------------------------------------------
+# Work, shared out.
+
+
+def share(items: Sequence) -> Sequence:
+    """This rank's part of some work: every W-th item."""
+    return items[rank() :: world_size()]
+
+
+def share_evenly(items: Iterable) -> Iterator[tuple[Any, bool]]:
+    """This rank's part of work in which every item is a forward pass, and whether each is counted.
+
+    All ranks must make equally many passes, since they gather parameters for each other. Where the
+    last items are fewer than the ranks, the others get a filler, which is not counted.
+    """
+    for group in zip_longest(*[iter(items)] * world_size()):
+        mine = group[rank()]
+        if mine is None:
+            yield group[0], False
+        else:
+            yield mine, True
+
+
+def share_rows(rows: int) -> tuple[slice, bool]:
+    """This rank's stretch of the rows of a batch, and whether it is counted: where there are fewer
+    rows than ranks, some ranks get the first rows as a filler.
+    """
+    length = -(-rows // world_size())
+    first = rank() * length
+    if first >= rows:
+        return slice(0, length), False
+    return slice(first, first + length), True
+
+
+def collect(mine: Iterable) -> list:
+    """The results of all items of `share` or `share_evenly`, in the order of the items, on every
+    rank; `mine` are this rank's, without fillers.
+    """
+    missing = object()
+    turns = zip_longest(*gather(list(mine)), fillvalue=missing)
+    return [result for turn in turns for result in turn if result is not missing]
+
+
+# --------------------------------------------------------------------------------------------------
+# Beginning and end of a run.
+
+
+def check_versions(found: list[str]) -> None:
+    """Raise UserError where the ranks' versions of torch differ."""
+    if len(set(found)) > 1:
+        listed = ", ".join(f"rank {number} has {version}" for number, version in enumerate(found))
+        raise UserError(
+            f"the ranks run different versions of torch ({listed}); install one of them everywhere"
+        )
+
 
 def start() -> None:
-    """Join the other ranks, if torchrun started this process; all but the first fall silent.
+    """Join the other ranks, if torchrun started this process; all but rank 0 print nothing.
 
     Raises UserError where the ranks have different versions of torch.
     """
@@ -51,127 +185,14 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def check_versions(found: list[str]) -> None:
-    """Raise UserError where the ranks' versions of torch differ."""
-    if len(set(found)) > 1:
-        listed = ", ".join(f"rank {number} has {version}" for number, version in enumerate(found))
-        raise UserError(
-            f"the ranks run different versions of torch ({listed}); install one of them everywhere"
-        )
+def restarts() -> int:
+    """How often torchrun has restarted the run (--max-restarts); such a run resumes by itself."""
+    return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
 
 
 def is_first_to_say(text: str) -> bool:
-    """Whether no other rank has said this before: what all ranks find is said once."""
+    """Whether no other rank has said this yet: an error that all ranks find is printed once."""
     if not launched():
         return True
     store = dist.distributed_c10d._get_default_store()
     return store.add(f"said {zlib.crc32(text.encode())}", 1) == 1
-
-
-def restarts() -> int:
-    """How often torchrun has restarted the run (--max-restarts): it then resumes by itself."""
-    return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
-
-
-def launched() -> bool:
-    """Whether torchrun started this process: models are then sharded, with one rank too."""
-    return dist.is_initialized()
-
-
-def rank() -> int:
-    return dist.get_rank() if launched() else 0
-
-
-def world_size() -> int:
-    """W, the number of ranks."""
-    return dist.get_world_size() if launched() else 1
-
-
-def gather(value: Any) -> list:
-    """Every rank's value, in the order of ranks."""
-    values = [value] * world_size()
-    if launched():
-        began = time.perf_counter()
-        dist.all_gather_object(values, value)
-        _waited.append(time.perf_counter() - began)
-    return values
-
-
-_waited: list[float] = []  # seconds
-
-
-def seconds_waited() -> float:
-    """How long this rank has waited in `gather` for the others since the last call."""
-    seconds = sum(_waited)
-    _waited.clear()
-    return seconds
-
-
-def from_first(value: Any) -> Any:
-    """The first rank's value: what was measured, or drawn, must be the same everywhere."""
-    return gather(value)[0]
-
-
-def total(value: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, without a gradient."""
-    value = value.detach().clone()
-    if launched():
-        dist.all_reduce(value)
-    return value
-
-
-def any_rank(flag: bool) -> bool:
-    """Whether a flag is set on some rank."""
-    return bool(total(torch.tensor(float(flag))))
-
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """What a user or a disk did wrong on one rank stops all of them, with one message.
-
-    A UserError or OSError inside the block is raised on all ranks at its end, as a UserError.
-    """
-    problem = None
-    try:
-        yield
-    except (UserError, OSError) as error:
-        if not launched():
-            raise
-        problem = error
-    found = {number: str(p) for number, p in enumerate(gather(problem)) if p is not None}
-    if found:
-        number, text = next(iter(found.items()))
-        whose = "" if len(found) == world_size() else f" (rank {number} of {world_size()})"
-        raise UserError(text + whose) from problem
-
-
-def share(items: Sequence) -> Sequence:
-    """This rank's part of some work: every W-th item."""
-    return items[rank() :: world_size()]
-
-
-def collect(mine: Iterable) -> list:
-    """The results of all the work that was shared out, in the order before `share` or `in_turns`;
-    on every rank.
-    """
-    missing = object()
-    turns = zip_longest(*gather(list(mine)), fillvalue=missing)
-    return [item for turn in turns for item in turn if item is not missing]
-
-
-def own_part(rows: int) -> tuple[slice, bool]:
-    """This rank's stretch of the rows of a batch, and whether it counts: where there are fewer rows
-    than ranks, some ranks read what others read already, since all must make the same passes.
-    """
-    length = -(-rows // world_size())
-    first = rank() * length
-    return (slice(first, first + length), True) if first < rows else (slice(0, length), False)
-
-
-def in_turns(items: Iterable) -> Iterator[tuple[Any, bool]]:
-    """This rank's part of some work, where each item is a forward pass: all ranks must make equally
-    many, so where the last items are fewer than ranks, the others get one that does not count.
-    """
-    for group in zip_longest(*[iter(items)] * world_size()):
-        mine = group[rank()]
-        yield (group[0], False) if mine is None else (mine, True)

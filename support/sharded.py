@@ -40,7 +40,7 @@ def finish_saving() -> None:
     """Wait until what was written in the background is on the disk: before the next checkpoint, and
     before a run ends. Raises UserError on all ranks where it could not be written on one.
     """
-    with ranks.together():
+    with ranks.fail_together():
         while _pending:
             _pending.pop().result()
 

@@ -141,7 +141,7 @@ def token_files(
     ]
     folder = ROOT / "out" / "data" / hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
     paths = (folder / "train.tokens", folder / "validation.tokens")
-    with ranks.together():
+    with ranks.fail_together():
         if ranks.rank() == 0 and not all(path.exists() for path in paths):
             write_token_files(data, tokenizer, paths, say)
     return TokenFile(paths[0], tokenizer), TokenFile(paths[1], tokenizer)

@@ -30,7 +30,7 @@ from torch.profiler import record_function
 import parallel
 from support import ranks
 from support import checkpoint
-from support.weights import Spread, allocate_model
+from support.weights import Parallelise, allocate_model
 from support.qwen import is_qwen, load_qwen
 from support import settings
 from support import provenance
@@ -63,16 +63,18 @@ def open_model(
     *,
     window: int = Model.window,
     stride: int = Model.landmark_stride,
-    spread: Spread | None = None,
+    parallelise: Parallelise | None = None,
 ) -> SAGE:
     """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
 
-    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. A model
-    that `spread` shards reads its own rows alone.
+    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. Of a
+    model that `parallelise` shards, each rank reads its own rows alone.
     """
     if is_qwen(folder):
-        return load_qwen(folder, dtype, device, window=window, stride=stride, spread=spread)
-    return checkpoint.load_run(folder, dtype, device, spread)[0]
+        return load_qwen(
+            folder, dtype, device, window=window, stride=stride, parallelise=parallelise
+        )
+    return checkpoint.load_run(folder, dtype, device, parallelise)[0]
 
 
 def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
@@ -92,7 +94,7 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
 
 def claim_folder(folder: str | Path) -> Path | None:
     """Make this process the only writer of a run's folder; the run's last checkpoint, if any."""
-    with ranks.together():
+    with ranks.fail_together():
         if ranks.rank() == 0:
             Path(folder).mkdir(parents=True, exist_ok=True)
             provenance.claim(folder)
@@ -348,12 +350,12 @@ class TrainingRun:
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
         compiles = machine.should_compile(section.compile, steps, self.device)
-        self.spread = partial(
-            parallel.spread, c=config.parallel, dtype=dtype, compile_blocks=compiles
+        self.parallelise = partial(
+            parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles
         )
         if last:
-            home = parallel.home_of_shards(config.parallel, self.device)
-            self.model = allocate_model(stored.model, torch.float32, home, self.spread)
+            home = parallel.parameter_device(config.parallel, self.device)
+            self.model = allocate_model(stored.model, torch.float32, home, self.parallelise)
         else:
             self.model = self.another(self.source)
         config.model = self.model.config
@@ -392,10 +394,10 @@ class TrainingRun:
         return open_model(
             folder,
             torch.float32,
-            parallel.home_of_shards(self.config.parallel, self.device),
+            parallel.parameter_device(self.config.parallel, self.device),
             window=shape.window,
             stride=shape.landmark_stride,
-            spread=self.spread,
+            parallelise=self.parallelise,
         )
 
     # -- what the run is made from

@@ -41,7 +41,7 @@ def open_safetensors(path: Path):
         ) from None
 
 
-Spread = Callable[[SAGE], SAGE]  # parallel.spread, with a run's settings
+Parallelise = Callable[[SAGE], SAGE]  # parallel.parallelise, with a run's settings
 
 
 def outline(config: Model, dtype: torch.dtype) -> SAGE:
@@ -51,15 +51,15 @@ def outline(config: Model, dtype: torch.dtype) -> SAGE:
 
 
 def allocate_model(
-    config: Model, dtype: torch.dtype, device: str, spread: Spread | None = None
+    config: Model, dtype: torch.dtype, device: str, parallelise: Parallelise | None = None
 ) -> SAGE:
     """A model whose weights are allocated and not yet filled.
 
-    `spread` shards it before it takes memory: then each rank has its own rows alone.
+    `parallelise` shards it before it takes memory: then each rank has its own rows alone.
     """
     model = outline(config, dtype)
-    if spread is not None:
-        spread(model)
+    if parallelise is not None:
+        parallelise(model)
     return model.to_empty(device=device)
 
 

@@ -51,8 +51,8 @@ SHAPE = Model(
 )
 
 
-def spread(model: SAGE) -> SAGE:
-    return parallel.spread(model, Parallel())
+def parallelise(model: SAGE) -> SAGE:
+    return parallel.parallelise(model, Parallel())
 
 
 def same_rows(model: SAGE, whole: SAGE) -> bool:
@@ -72,7 +72,7 @@ def load_folders(folders: list[str]) -> bool:
     """Folders of Qwen's weights, sharded and whole."""
     for folder in folders:
         for dtype in (torch.float32, torch.bfloat16):
-            sharded = load_qwen(folder, dtype, spread=spread)
+            sharded = load_qwen(folder, dtype, parallelise=parallelise)
             same_rows(sharded, load_qwen(folder, dtype))
             assert sharded.dense and not sharded.training
     return True
@@ -81,7 +81,7 @@ def load_folders(folders: list[str]) -> bool:
 def begin() -> bool:
     for tied in (False, True):
         config = replace(SHAPE, tied=tied)
-        model = allocate_model(config, torch.float32, "cpu", spread)
+        model = allocate_model(config, torch.float32, "cpu", parallelise)
         parallel.initialise(model, seed=3)
         same_rows(model, SAGE(config, seed=3))
     return True
@@ -89,7 +89,7 @@ def begin() -> bool:
 
 def load_mine(folder: str) -> bool:
     """Each rank a folder of its own, as if the machines' disks differed."""
-    load_qwen(Path(folder) / str(ranks.rank()), spread=spread)
+    load_qwen(Path(folder) / str(ranks.rank()), parallelise=parallelise)
     return True
 
 
@@ -101,10 +101,12 @@ def resident(key: str) -> int:
 
 def memory_to_load(folder: str) -> int:
     """Bytes that loading adds at its peak."""
-    load_qwen(f"{folder}/small", spread=spread)  # what is imported on the way is not the model's
+    load_qwen(
+        f"{folder}/small", parallelise=parallelise
+    )  # what is imported on the way is not the model's
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM, the peak, back
-    model = load_qwen(f"{folder}/large", spread=spread)
+    model = load_qwen(f"{folder}/large", parallelise=parallelise)
     peak = resident("VmHWM")
     assert model.dense
     return peak - before
@@ -129,7 +131,7 @@ class Halving(torch.optim.Optimizer):
 
 def learner(out: str, real: bool = False):
     """Model, heads and optimisers, of the last checkpoint or new; and the step they stand at."""
-    sharding = spread if ranks.launched() else None
+    sharding = parallelise if ranks.launched() else None
     last = (checkpoint.checkpoints(out) or [None])[-1]
     model = allocate_model(SHAPE, torch.float32, "cpu", sharding)
     heads = nn.Linear(5, 3)
@@ -261,8 +263,8 @@ def save_slowly(out: str) -> list:
 
 def compare_run(out: str, straight: str) -> dict:
     """The last checkpoint of a run, read here, against a whole model's files."""
-    sharding = spread if ranks.launched() else None
-    model, config, meta = checkpoint.load_run(out, spread=sharding)
+    sharding = parallelise if ranks.launched() else None
+    model, config, meta = checkpoint.load_run(out, parallelise=sharding)
     whole = load_file(checkpoint.latest(straight) / "model.safetensors")
     for name, p in model.named_parameters():
         assert torch.equal(parallel.local(p), whole[name][parallel.own_rows(p)]), name
@@ -274,8 +276,8 @@ def compare_run(out: str, straight: str) -> dict:
 # The tests.
 
 
-@pytest.fixture(scope="module")
-def ranks():
+@pytest.fixture(scope="module", name="ranks")
+def forked_ranks():
     forked = ForkedRanks()
     yield forked
     forked.close()
