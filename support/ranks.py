@@ -51,6 +51,13 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def refuse_many() -> None:
+    """Raise UserError, on all ranks, where torchrun started what is to run as one process."""
+    start()
+    if launched():
+        raise UserError("this script runs as one process: start it with python, without torchrun")
+
+
 def check_versions(found: list[str]) -> None:
     """Raise UserError where the ranks' versions of torch differ."""
     if len(set(found)) > 1:
