@@ -185,6 +185,13 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+def refuse_many() -> None:
+    """Raise UserError, on all ranks, where torchrun started what is to run as one process."""
+    start()
+    if launched():
+        raise UserError("this script runs as one process: start it with python, without torchrun")
+
+
 def restarts() -> int:
     """How often torchrun has restarted the run (--max-restarts); such a run resumes by itself."""
     return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))

@@ -279,11 +279,14 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     return replace(sample, run=absolute(run))
 
 
-def run_script(main: Callable[[], None]) -> None:
+def run_script(main: Callable[[], None], many_ranks: bool = False) -> None:
     """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with
-    130, `| head` and the loss of another rank quietly.
+    130, `| head` and the loss of another rank quietly. Under torchrun only what is made for
+    `many_ranks` runs.
     """
     try:
+        if not many_ranks:
+            ranks.refuse_many()
         main()
         ranks.stop()
     except UserError as error:

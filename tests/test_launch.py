@@ -239,6 +239,13 @@ def test_mixed_versions_stop_all_ranks_with_one_message(launcher):
     assert "rank 1 has 2.11.0" in output and "[rank" not in output
 
 
+def test_what_runs_as_one_process_says_so_once():
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    status, output = finish(start([*torchrun, "--nproc-per-node", "2", "eval.py", "config/toy.py"]))
+    assert status != 0
+    assert output.count("error: this script runs as one process") == 1 and "[rank" not in output
+
+
 # --------------------------------------------------------------------------------------------------
 # SIGTERM.
 
