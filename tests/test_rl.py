@@ -137,7 +137,7 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
         for task in (draw_task("safety", 0, i) for i in range(9))
         for pair in [preference(task)]
     ]
-    found = rl.completion_log_probs(model, examples, together=4)
+    found = rl.completion_log_probs(model, examples, "cpu", together=4)
     for (tokens, own), value in zip(examples, found):
         log_probs = (
             model(torch.tensor([tokens]))[0, :-1]
