@@ -162,7 +162,7 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
     model = stage.model
     teacher = None
     if c.kl and c.kl_teacher:
-        teacher = stage.another(settings.absolute(c.kl_teacher))
+        teacher = stage.load_decoder(settings.absolute(c.kl_teacher))
         if teacher.config.vocab_size != model.config.vocab_size:
             raise UserError(
                 f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student "
@@ -173,7 +173,7 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
 
     def loss_of(tokens, targets, weights, documents, count):
         """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens, of this
-        rank's rows (B, T); both are sums divided by `count`, the weights of all rows.
+        rank's rows (B, T): sums divided by `count`, the sum of the weights of all ranks' rows.
         """
         hidden = model.hidden(tokens, documents)  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets, weights=weights, count=count)
@@ -190,14 +190,14 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
         return loss + c.kl * (divergence * weights).sum() / count
 
     loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
-    tokens_per_step = c.batch * c.sequence
-    flops_per_step = tokens_per_step * flops_per_token(model.config, c.sequence)
+    step_tokens = c.batch * c.sequence
+    step_flops = step_tokens * flops_per_token(model.config, c.sequence)
     meter = Meter(first, stage.peak)
     with stop_requested() as stopping:
         for step in range(first + 1, last + 1):
             with meter.waiting():
-                batch = rows.next()  # (B, T) each
-            count = batch[2].sum().to(stage.device)
+                batch = rows.next()  # tokens, targets, weights and documents, (B, T) each
+            count = batch[2].sum().to(stage.device)  # of the rows of all ranks
             mine, counted = ranks.share_rows(c.batch)
             tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
             with stage.autocast:
@@ -206,7 +206,7 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
             loss = ranks.total(loss)
             norm = stage.update(step)
 
-            meter.count(tokens_per_step, flops_per_step)
+            meter.count(step_tokens, step_flops)
             meter.add(loss=loss, norm=norm)
             if stage.is_log_step(step, last):
                 stage.log_line(step, meter)
@@ -513,7 +513,7 @@ def reflect(config: Config) -> None:
         first = c.reflect_steps * number // c.rounds
         last = c.reflect_steps * (number + 1) // c.rounds
         if stage.first < last:
-            within = stage.first > first  # resumed amid the round
+            within = stage.first > first  # resumed in the middle of the round
             learn_from_round(stage, number, max(first, stage.first), last, within)
     stage.finish()
 

@@ -660,36 +660,36 @@ def main() -> None:
     meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
-            # -- this rank's examples, and the labels and tokens that all ranks learn from
+            # -- the step's examples, whose labels and tokens are counted before they are shared out
             examples = [train[i] for i in train_order[step - 1]]
-            known = sum(count_labels(row) for row in examples)
+            label_count = sum(count_labels(row) for row in examples)
             asked = [constraints[i] for i in constraint_order[step - 1]]
-            asked_tokens = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
-            asked = ranks.share(asked)
+            token_count = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
-                asked = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
+                asked = ranks.share(asked)
+                packed = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
 
             with stage.autocast:
                 # equation 6: cross-entropy of the known labels
                 logits, _, _ = read_steps(model, heads["meta"], steps, device)
-                loss = confidence_loss(logits, steps.labels.to(device), known)
+                loss = confidence_loss(logits, steps.labels.to(device), label_count)
                 # equation 13: cross-entropy of the constraints' tokens
                 hidden = heads["inverse"](
-                    model, asked.tokens.to(device), asked.documents.to(device)
+                    model, packed.tokens.to(device), packed.documents.to(device)
                 )
                 inverse = cross_entropy(
-                    hidden, model.unembedding, asked.targets.to(device), count=asked_tokens
+                    hidden, model.unembedding, packed.targets.to(device), count=token_count
                 )
             (loss + inverse).backward()
             loss, inverse = ranks.total(torch.stack([loss, inverse]))
             norm = stage.update(step)
 
             length = steps.packed.tokens.shape[1]
-            tokens = steps.packed.tokens.numel() + asked.tokens.numel()
-            tokens *= ranks.world_size()
-            flops = tokens * flops_per_token(config.model, length) / 3  # no backward pass
-            meter.count(tokens, flops)
+            step_tokens = steps.packed.tokens.numel() + packed.tokens.numel()
+            step_tokens *= ranks.world_size()
+            # a third: the decoder has no backward pass
+            meter.count(step_tokens, step_tokens * flops_per_token(config.model, length) / 3)
             meter.add(loss=loss, inverse=inverse, norm=norm)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)

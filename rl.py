@@ -96,31 +96,31 @@ def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Te
     return log_probs
 
 
-def teacher_rows(run: TrainingRun, purpose: str) -> PackedLoader | None:
+def teacher_rows(stage: TrainingRun, purpose: str) -> PackedLoader | None:
     """The teacher's episodes to replay as packed rows, `replay_rows` at a time; None for no replay.
 
     Their `purpose` is one of their own, so no task is both rewarded and recited.
     """
-    c = run.section
+    c = stage.section
     if not c.replay_rows:
         return None
-    tasks = Tasks(purpose, c.seed, world_names(c.worlds), Difficulty.of(c, style=run.style))
+    tasks = Tasks(purpose, c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
     episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
-    examples = [run.tokenizer.encode_chat(e.messages, e.tools, run.style) for e in episodes]
-    replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, run.model.config)
-    replay.restore(run.kept.get("replay") or replay.state())
+    examples = [stage.tokenizer.encode_chat(e.messages, e.tools, stage.style) for e in episodes]
+    replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
+    replay.restore(stage.kept.get("replay") or replay.state())
     return replay
 
 
-def replay_loss(run: TrainingRun, replay: PackedLoader) -> Tensor:
-    """Mean cross-entropy of the next replayed rows, in nats per taught token: of this rank's rows
-    the sum, divided by the tokens of all.
+def replay_loss(stage: TrainingRun, replay: PackedLoader) -> Tensor:
+    """Mean cross-entropy of the next replayed rows, in nats per taught token: the sum over this
+    rank's rows, divided by the count over all ranks' rows.
     """
-    tokens, targets, _, documents = (part.to(run.device) for part in replay.next())
+    tokens, targets, _, documents = (part.to(stage.device) for part in replay.next())
     count = (targets != IGNORE).sum()
     mine, counted = ranks.share_rows(len(tokens))
-    with run.autocast:
-        log_probs = taught_log_probs(run.model, tokens[mine], targets[mine], documents[mine])
+    with stage.autocast:
+        log_probs = taught_log_probs(stage.model, tokens[mine], targets[mine], documents[mine])
     return -log_probs.sum() / count * counted
 
 
@@ -203,53 +203,56 @@ def dpo_loss(
 def dpo(config: Config) -> None:
     """Stage 3: learn from pairs of answers which one is wanted, beside replayed episodes."""
     c = config.dpo
-    run = TrainingRun(config, "safe", "reflected", c.steps, c)
-    if run.finished():
+    stage = TrainingRun(config, "safe", "reflected", c.steps, c)
+    if stage.finished():
         return
-    model, device = run.model, run.device
+    model, device = stage.model, stage.device
 
     # -- pairs, and their log-probabilities under the frozen reference, once
-    examples = preference_pairs(c, run.tokenizer, run.style)
+    examples = preference_pairs(c, stage.tokenizer, stage.style)
     count = len(examples) // 2
     if count < c.batch:
         raise UserError(
             f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
             "for one step: raise dpo.sequence"
         )
-    with run.autocast:
-        reference = run.another(run.source)
+    with stage.autocast:
+        reference = stage.load_decoder(stage.source)
         ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
-    replay = teacher_rows(run, "dpo replay")
-    run.log.say(
+    replay = teacher_rows(stage, "dpo replay")
+    stage.log.say(
         f"data    {count:,} pairs of the safety world, "
         f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
     )
 
-    meter = Meter(run.first, run.peak)
+    meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
-        for step in range(run.first + 1, c.steps + 1):
+        for step in range(stage.first + 1, c.steps + 1):
             # -- the step's pairs: the place in the data is a function of the step
             epoch, place = divmod(step - 1, count // c.batch)
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
             pairs = order[place * c.batch : (place + 1) * c.batch]
             chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
-            part, counted = ranks.share_rows(c.batch)
-            pairs = pairs[part]  # (B,) of this rank
-            both = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
+            mine, counted = ranks.share_rows(c.batch)
+            pairs = pairs[mine]  # (B,) of this rank
+            completions = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
             with meter.waiting():
-                packed = pack_short(both, model.config)
+                packed = pack_short(completions, model.config)
             tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
             documents = packed.documents.to(device)
 
             # -- preferences: whole completions' log-probabilities beside the reference's
-            with run.autocast:
+            with stage.autocast:
                 log_probs = taught_log_probs(model, tokens, targets, documents)
-            policy = sum_per_document(log_probs, documents, len(both)).view(-1, 2)  # (B, 2)
-            fixed = ref_log_probs[torch.from_numpy(pairs).to(device)]  # (B, 2)
+            summed = sum_per_document(log_probs, documents, len(completions))
+            policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
+            of_pairs = torch.from_numpy(pairs).to(device)
+            ref_chosen, ref_rejected = ref_log_probs[of_pairs].unbind(1)
             preference_loss, margins = dpo_loss(
-                policy[:, 0], policy[:, 1], fixed[:, 0], fixed[:, 1], beta=c.beta
+                policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
             )
-            weight = counted * len(pairs) / c.batch  # of this rank's pairs in the step's mean
+            # of this rank's pairs in the step's mean; a filler has none
+            weight = counted * len(pairs) / c.batch
             preference_loss = preference_loss * weight
 
             # -- the chosen completions' own cross-entropy keeps them likely
@@ -257,25 +260,25 @@ def dpo(config: Config) -> None:
             nll = -(log_probs * chosen).sum() / chosen_tokens * counted
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
-            size = tokens.numel() * ranks.world_size()
+            step_tokens = tokens.numel() * ranks.world_size()
 
             # -- replayed episodes, so that acting is not forgotten
             if replay:
-                replayed = replay_loss(run, replay)
+                replayed = replay_loss(stage, replay)
                 loss = loss + c.replay * replayed
                 parts["replay"] = replayed
-                size += c.replay_rows * c.sequence
+                step_tokens += c.replay_rows * c.sequence
             loss.backward()
-            norm = run.update(step)
+            norm = stage.update(step)
 
             accuracy = (margins > 0).float().mean() * weight
             parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
             meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
-            meter.count(tokens=size, flops=size * flops_per_token(config.model, c.sequence))
-            if run.is_log_step(step):
-                run.log_line(step, meter)
-            run.end_step(step, stopping, replay=replay.state() if replay else None)
-    run.finish("dpo", "accuracy")
+            meter.count(step_tokens, step_tokens * flops_per_token(config.model, c.sequence))
+            if stage.is_log_step(step):
+                stage.log_line(step, meter)
+            stage.end_step(step, stopping, replay=replay.state() if replay else None)
+    stage.finish("dpo", "accuracy")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -293,18 +296,18 @@ def reward(episode: Rollout, c: Ppo) -> float:
     return float(episode.verified) + c.invented * episode.invented
 
 
-def draw_episodes(run: TrainingRun, step: int) -> list[Rollout]:
+def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
     """`samples` episodes of each of the step's `prompts` tasks, next to each other: a function of
     the weights, the seed and the step.
     """
-    c = run.section
-    tasks = Tasks("ppo", c.seed, world_names(c.worlds), Difficulty.of(c, style=run.style))
+    c = stage.section
+    tasks = Tasks("ppo", c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
     first = (step - 1) * c.prompts
     prompts = [tasks[i] for i in range(first, first + c.prompts)]
     repeated = [task for task in prompts for _ in range(c.samples)]
     return rollouts(
-        run.model,
-        run.tokenizer,
+        stage.model,
+        stage.tokenizer,
         repeated,
         c.temperature,
         seed=c.seed * 100_003 + step,
@@ -537,19 +540,19 @@ def value_head(shape: Model) -> nn.ModuleDict:
 
 
 def evaluate_policy(
-    run: TrainingRun, model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor
+    stage: TrainingRun, model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log P of the model's own tokens, the entropy there, and values (0 without a value head) of
     packed rows, each (R, T).
     """
-    with run.autocast:
+    with stage.autocast:
         hidden = model.hidden(tokens, documents)  # (R, T, D)
         log_probs, entropy = token_log_probs(
-            hidden, model.unembedding, targets, temperature=run.section.temperature
+            hidden, model.unembedding, targets, temperature=stage.section.temperature
         )
-        if not run.heads:
+        if not stage.heads:
             return log_probs, entropy, torch.zeros_like(log_probs)
-        values = run.heads["value"](hidden.detach()).squeeze(-1).float()
+        values = stage.heads["value"](hidden.detach()).squeeze(-1).float()
     return log_probs, entropy, values
 
 
@@ -574,17 +577,19 @@ class Batch:
         return Batch(**{name: tensor[index] for name, tensor in vars(self).items()})
 
 
-def passes_of(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
-    """Row numbers, as many together as fit in memory, and few enough that all ranks get some."""
+def split_rows(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
+    """Row numbers of each forward pass: as many as fit in memory, and so few that every rank gets
+    some.
+    """
     return rows.split(min(c.batch, -(-len(rows) // ranks.world_size())))
 
 
 def make_batch(
-    run: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
+    stage: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
 ) -> Batch:
     """Pack episodes with their rewards (N,): what they are worth, token by token."""
-    c, device = run.section, run.device
-    packed = pack_short([(e.tokens, e.action_mask) for e in episodes], run.model.config)
+    c, device = stage.section, stage.device
+    packed = pack_short([(e.tokens, e.action_mask) for e in episodes], stage.model.config)
     tokens = packed.tokens.to(device)
     targets = packed.targets.to(device)
     documents = packed.documents.to(device)
@@ -594,10 +599,10 @@ def make_batch(
     # -- the policy that sampled, its values, and the frozen reference
     parts = []
     with torch.no_grad():
-        for rows, counted in ranks.share_evenly(passes_of(torch.arange(len(tokens)), c)):
+        for rows, counted in ranks.share_evenly(split_rows(torch.arange(len(tokens)), c)):
             inputs = tokens[rows], targets[rows], documents[rows]
-            policy = evaluate_policy(run, run.model, *inputs)
-            ref_log_probs, _, _ = evaluate_policy(run, reference, *inputs)
+            policy = evaluate_policy(stage, stage.model, *inputs)
+            ref_log_probs, _, _ = evaluate_policy(stage, reference, *inputs)
             if counted:
                 parts.append(torch.stack([*policy, ref_log_probs]).cpu())
     evaluated = torch.cat(ranks.collect(parts), 1).to(device)  # (4, R, T)
@@ -630,20 +635,20 @@ def make_batch(
     )
 
 
-def policy_update_loss(run: TrainingRun, mb: Batch) -> tuple[Tensor, Tensor]:
+def policy_update_loss(stage: TrainingRun, mb: Batch) -> tuple[Tensor, Tensor]:
     """Some rows' part of the loss, and of the clip fraction and approx_kl (2,): weights sum to 1
     over all rows.
     """
-    c = run.section
+    c = stage.section
     new_log_probs, entropy, new_values = evaluate_policy(
-        run, run.model, mb.tokens, mb.targets, mb.documents
+        stage, stage.model, mb.tokens, mb.targets, mb.documents
     )
     loss, clip_fraction = ppo_loss(
         new_log_probs, mb.old_log_probs, mb.advantages, mb.weights, c.ratio_clip
     )
     loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
     loss = loss - c.entropy * (entropy * mb.weights).sum()
-    if run.heads:
+    if stage.heads:
         loss = loss + value_loss(new_values, mb.values, mb.returns, mb.weights, c.value_clip)
     approx_kl = kl_k3(mb.old_log_probs, new_log_probs.detach())  # KL(sampler ‖ now)
     return loss, torch.stack([clip_fraction, (approx_kl * mb.weights).sum()]).cpu()
@@ -685,23 +690,23 @@ def ppo(config: Config) -> None:
     """
     c = config.ppo
     heads = value_head if c.advantage == "gae" else None
-    run = TrainingRun(
+    stage = TrainingRun(
         config, "sage", "safe", c.steps, c, heads=heads, heads_rate=c.value_learning_rate
     )
-    if run.finished():
+    if stage.finished():
         return
-    reference = run.another(run.source)  # a frozen copy, from the disk: nothing is shared
-    replay = teacher_rows(run, "ppo replay")
-    skipped = run.kept.get("skipped", 0)  # steps without any signal
+    reference = stage.load_decoder(stage.source)  # a frozen copy, from the disk: nothing is shared
+    replay = teacher_rows(stage, "ppo replay")
+    skipped = stage.kept.get("skipped", 0)  # steps without any signal
     logged_episodes: list[Rollout] = []  # since the last log line
 
-    meter = Meter(run.first, run.peak)
+    meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
-        for step in range(run.first + 1, c.steps + 1):
+        for step in range(stage.first + 1, c.steps + 1):
             # -- episodes and their rewards
             began = time.perf_counter()
             with meter.alone():
-                episodes = draw_episodes(run, step)
+                episodes = draw_episodes(stage, step)
             meter.add(rollout_ms=(time.perf_counter() - began) * 1e3)
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             check_episodes(episodes, rewards, c, step)
@@ -716,16 +721,18 @@ def ppo(config: Config) -> None:
             else:
                 centred_rewards = group_advantages(grouped).flatten()
 
-            # -- only groups whose rewards differ teach anything (without any: packed for the log)
+            # -- only groups whose rewards differ teach anything; without any, all are packed for
+            # the log alone
             informative = rewards_differ(grouped).expand_as(grouped).flatten() & fits
             has_signal = bool(informative.any())
             skipped += not has_signal
             kept = (informative if has_signal else fits).nonzero().flatten().tolist()
-            batch = make_batch(run, reference, [episodes[i] for i in kept], centred_rewards[kept])
+            batch = make_batch(stage, reference, [episodes[i] for i in kept], centred_rewards[kept])
             row_count, width = batch.tokens.shape
 
             # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
-            passes = 2 / 3  # through all rows; policy and reference went forward only
+            # forward and backward passes over all rows; two forward ones are 2/3 of such a pass
+            passes = 2 / 3
             approx_kl = 0.0
             for epoch in range(c.epochs if has_signal else 0):
                 if approx_kl > c.stop_kl:
@@ -735,17 +742,17 @@ def ppo(config: Config) -> None:
                 minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
-                    for rows, counted in ranks.share_evenly(passes_of(minibatch, c)):
-                        loss, figures = policy_update_loss(run, batch.rows(rows))
+                    for rows, counted in ranks.share_evenly(split_rows(minibatch, c)):
+                        loss, figures = policy_update_loss(stage, batch.rows(rows))
                         # so that the minibatches' gradients average to the whole batch's
                         (len(minibatches) * counted * loss).backward()
                         sums += figures * counted
                     if replay:
-                        replayed = replay_loss(run, replay)
+                        replayed = replay_loss(stage, replay)
                         (c.replay * replayed).backward()
                         meter.add(replay=ranks.total(replayed))
                         passes += c.replay_rows * c.sequence / (row_count * width)
-                    meter.add(norm=run.update(step))
+                    meter.add(norm=stage.update(step))
                 clip_fraction, approx_kl = ranks.total(sums).tolist()
                 meter.add(clip_fraction=clip_fraction)
                 passes += 1
@@ -761,14 +768,14 @@ def ppo(config: Config) -> None:
             flops = passes * row_count * width * flops_per_token(config.model, width)
             meter.count(tokens=sum(len(episode.tokens) for episode in episodes), flops=flops)
             logged_episodes += episodes
-            if run.is_log_step(step):
+            if stage.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)
                 figures |= dict(skipped=skipped, mismatch=max(map(float, meter.values["mismatch"])))
-                run.log_line(step, meter, figures, SHOWN_FIGURES)
+                stage.log_line(step, meter, figures, SHOWN_FIGURES)
                 logged_episodes = []
-            place = replay.state() if replay else None
-            run.end_step(step, stopping, replay=place, skipped=skipped)
-    run.finish("reward", "success")
+            replay_state = replay.state() if replay else None
+            stage.end_step(step, stopping, replay=replay_state, skipped=skipped)
+    stage.finish("reward", "success")
 
 
 def main() -> None:

@@ -357,7 +357,7 @@ class TrainingRun:
             home = parallel.parameter_device(config.parallel, self.device)
             self.model = allocate_model(stored.model, torch.float32, home, self.parallelise)
         else:
-            self.model = self.another(self.source)
+            self.model = self.load_decoder(self.source)
         config.model = self.model.config
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
@@ -388,7 +388,7 @@ class TrainingRun:
         elif self.config.resume:
             self.log.say(f"resume  there is nothing in {self.folder.name} to go on from: it begins")
 
-    def another(self, folder: str | Path) -> SAGE:
+    def load_decoder(self, folder: str | Path) -> SAGE:
         """A folder's model on this stage's device; Qwen's weights get this stage's window."""
         shape = self.config.model
         return open_model(

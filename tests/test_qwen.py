@@ -1069,7 +1069,7 @@ def stage_of(tmp_path, source, window, stride, resume=False):
 def test_window_and_stride_reach_a_stage_and_its_further_models(tmp_path):
     source = qwen_of_the_toys_tokens(tmp_path / "qwen")
     stage = stage_of(tmp_path, source, 24, 8)
-    for model in (stage.model, stage.another(stage.source)):
+    for model in (stage.model, stage.load_decoder(stage.source)):
         assert (model.config.window, model.config.landmark_stride) == (24, 8)
     assert (stage.config.model.window, stage.config.model.landmark_stride) == (24, 8)
     stage.save(1)
