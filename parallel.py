@@ -53,10 +53,11 @@ def spread(
         )
     if not ranks.launched():
         return model
+    offload = CPUOffloadPolicy(pin_memory=device_type() == "cuda")
     options = dict(
         mesh=dist.init_device_mesh(device_type(), (ranks.world_size(),)),
         mp_policy=MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
-        offload_policy=CPUOffloadPolicy() if c.offload else OffloadPolicy(),
+        offload_policy=offload if c.offload else OffloadPolicy(),
     )
     # What the loss reads outside of a forward pass stays gathered until backward has ended: the
     # root's own parameters, which are those that are in no other group.
