@@ -156,10 +156,11 @@ def shard(model: nn.Module, c: Parallel, dtype: torch.dtype) -> None:
     The root stays gathered until backward has ended, since the loss reads the output matrix outside
     of a forward pass. A tied table, which is that matrix, is therefore the root's.
     """
+    offload = CPUOffloadPolicy(pin_memory=device_type() == "cuda")
     options = dict(
         mesh=dist.init_device_mesh(device_type(), (ranks.world_size(),)),
         mp_policy=MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False),
-        offload_policy=CPUOffloadPolicy() if c.offload else OffloadPolicy(),
+        offload_policy=offload if c.offload else OffloadPolicy(),
     )
     tables = []
     if not model.config.tied:
