@@ -641,11 +641,12 @@ def main() -> None:
     for row in rows:
         if row["verified"] and row["use"] in ("train", "inverse"):
             constraints += constraint_examples(row, tokenizer, c.prior, rng)
-    if min(len(train), len(constraints)) < c.steps * ranks.world_size():
+    parts = c.steps * ranks.world_size()  # into which the data is shared out
+    if min(len(train), len(constraints)) < parts:
         raise UserError(
-            f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
-            f"steps of {ranks.world_size()} ranks, each to be seen once; lower heads.steps, or "
-            "give more heads.tasks and heads.trajectories and delete the file"
+            f"{file} has {len(train)} examples and {len(constraints)} constraints for {parts} "
+            "steps, each to be seen once; lower heads.steps, or give more heads.tasks and "
+            "heads.trajectories and delete the file"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
@@ -741,4 +742,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run_script(main)
+    settings.run_script(main, many_ranks=True)

@@ -793,4 +793,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run_script(main)
+    settings.run_script(main, many_ranks=True)

@@ -263,4 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    settings.run_script(main)
+    settings.run_script(main, many_ranks=True)

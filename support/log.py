@@ -79,12 +79,11 @@ class Log:
     def open_files(self, tensorboard: bool) -> None:
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        if self.first == 0:
-            self.path.write_text("")
-        else:  # resumed: drop what a killed run logged past its last checkpoint
-            records = read_log(folder) if self.path.exists() else []
-            kept = [record for record in records if record["step"] <= self.first]
-            provenance.replace(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        # resumed: drop what a killed run logged past its last checkpoint; what step 0 has is of a
+        # buffer that was played before there was one
+        records = read_log(folder) if self.path.exists() else []
+        kept = [record for record in records if record["step"] <= self.first]
+        provenance.replace(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -8,6 +8,7 @@ Without torchrun there is one process, and all of this does nothing. All ranks m
 calls in the same order, since whatever communicates waits for the others.
 """
 
+import atexit
 import contextlib
 import os
 import sys
@@ -180,9 +181,31 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the other ranks, at the end of a script."""
+    """Leave the other ranks, at the end of a script that did its work."""
     if launched():
+        end_before_teardown(0)
         dist.destroy_process_group()
+
+
+def end_before_teardown(status: int) -> None:
+    """Let this process end with `status` once its own threads have ended, before Python is torn
+    down: a thread of gloo that has yet to drop a tensor of the last message would then abort it
+    (pytorch pull request 179291). Nothing of Python's runs after that.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    atexit.register(end)
+
+
+def refuse_many() -> None:
+    """Raise UserError, on all ranks, where torchrun started what is to run as one process."""
+    start()
+    if launched():
+        raise UserError("this script runs as one process: start it with python, without torchrun")
 
 
 def restarts() -> int:

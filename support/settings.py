@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import tyro
 
@@ -253,12 +253,17 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
     if arguments and not arguments[0].startswith("-"):
         defaults = from_file(arguments[0])
         arguments = arguments[1:]
-    config = tyro.cli(
-        Config,
-        default=defaults,
-        args=arguments,
-        description="Settings file first (config/toy.py), then any of these.",
-    )
+    try:
+        config = tyro.cli(
+            Config,
+            default=defaults,
+            args=arguments,
+            description="Settings file first (config/toy.py), then any of these.",
+            console_outputs=ranks.rank() == 0,
+        )
+    except SystemExit:  # --help, or an error
+        ranks.gather(None)  # a rank that ended sooner would end the first before it has said why
+        raise
     validate(config)
     if config.data.path:
         config.data.path = absolute(config.data.path)
@@ -279,24 +284,34 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     return replace(sample, run=absolute(run))
 
 
-def run_script(main: Callable[[], None]) -> None:
+def run_script(main: Callable[[], None], many_ranks: bool = False) -> None:
     """Run a script's main; a user's mistake ends it with one line and exit status 1, Ctrl-C with
-    130, `| head` and the loss of another rank quietly.
+    130, `| head` and the loss of another rank quietly. Under torchrun only what is made for
+    `many_ranks` runs.
     """
     try:
+        if not many_ranks:
+            ranks.refuse_many()
         main()
         ranks.stop()
-    except UserError as error:
-        says = ranks.is_first_to_say(str(error))
-        raise SystemExit(f"error: {error}" if says else 1) from None
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()
+    except (UserError, OSError) as error:  # OSError: a disk that is full, a read-only folder
+        says = ranks.is_first_to_say(str(error))
+        end_with(f"error: {error}" if says else 1)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        end_with(130)
+    except SystemExit as end:
+        end_with(end.code)
     except RuntimeError as error:
         if not is_lost_rank_error(error):
             raise
         end_after_lost_rank(error)
-    except OSError as error:  # a disk that is full, a folder that may not be written
-        raise SystemExit(f"error: {error}") from None
+
+
+def end_with(code: str | int | None) -> NoReturn:
+    """End the script as SystemExit does: with an exit status, or a message and status 1."""
+    if ranks.launched():
+        ranks.end_before_teardown(1 if isinstance(code, str) else code or 0)
+    raise SystemExit(code) from None

@@ -239,6 +239,61 @@ def test_mixed_versions_stop_all_ranks_with_one_message(launcher):
     assert "rank 1 has 2.11.0" in output and "[rank" not in output
 
 
+def test_what_runs_as_one_process_says_so_once():
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    status, output = finish(start([*torchrun, "--nproc-per-node", "2", "eval.py", "config/toy.py"]))
+    assert status != 0
+    assert output.count("error: this script runs as one process") == 1 and "[rank" not in output
+
+
+def test_a_misspelt_setting_is_said_once():
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    words = ["train.py", "config/toy.py", "--train.stepz", "3"]
+    status, output = finish(start([*torchrun, "--nproc-per-node", "2", *words]))
+    assert status != 0
+    assert output.count("Unrecognized options: --train.stepz") == 1
+
+
+ENDS = """
+import sys
+sys.path.insert(0, {root!r})
+from config import UserError
+from support import ranks, settings
+
+class Late:
+    def __del__(self):
+        print("Python is torn down")
+
+late = Late()
+
+def main():
+    ranks.start()
+    print("the end", end="")
+    {ending}
+
+settings.run_script(main, many_ranks=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("pass", 0, "the end"),
+        ("raise UserError('a mistake')", 1, "error: a mistake"),
+        ("raise OSError('a full disk')", 1, "error: a full disk"),
+        ("raise SystemExit(130)", 130, "the end"),
+    ],
+)
+def test_a_rank_ends_before_python_is_torn_down(ending, status, said):
+    """A thread of gloo that drops a tensor meanwhile would abort the process."""
+    alone = dict(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", TORCHELASTIC_RUN_ID="one")
+    alone |= dict(MASTER_ADDR="localhost", MASTER_PORT=str(free_port()))
+    script = ENDS.format(root=str(ROOT), ending=ending)
+    found, output = finish(start([sys.executable, "-c", script], **alone))
+    assert found == status
+    assert "the end" in output and said in output and "torn down" not in output
+
+
 # --------------------------------------------------------------------------------------------------
 # SIGTERM.
 

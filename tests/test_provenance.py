@@ -32,6 +32,7 @@ from support import tokenizer_folder
 import train
 from config import Config, Data, UserError
 from conftest import ROOT
+from support.log import read_log
 from model import SAGE
 from test_train import weights_and_state
 
@@ -170,6 +171,7 @@ def test_a_buffer_is_used_again_by_the_same_command_and_by_no_other(lineage):
     lineage.write("distilled")
     distill.reflect(lineage.config({"distill.log_every": 2}))
     assert (folder / "buffer-0.jsonl").stat().st_mtime_ns == written
+    assert read_log(folder)[0]["round"] == 1  # logged when it was played
     again = weights_and_state(folder)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
