@@ -476,9 +476,7 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     c = stage.section
     began = time.perf_counter()
     rows, figures = reflection_round(stage, number)
-    with ranks.fail_together():
-        if ranks.rank() == 0:
-            provenance.write_lines(file, rows, made_from)
+    provenance.write_lines(file, rows, made_from)
     sizes = ", ".join(
         f"{name.removeprefix('buffer_')} {count}"
         for name, count in figures.items()

@@ -298,9 +298,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
             solved += 1
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
 
-    with ranks.fail_together():
-        if ranks.rank() == 0:
-            provenance.write_lines(file, rows, made_from)
+    provenance.write_lines(file, rows, made_from)
     seconds = time.perf_counter() - began
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
 

@@ -461,8 +461,8 @@ def measure_tiles(bench: Bench, scale: Scale, size: str, T: int) -> None:
 
 
 @contextlib.contextmanager
-def made(dtype: torch.dtype, device: str | torch.device) -> Iterator[None]:
-    """Tensors that the block makes have this dtype and lie on this device."""
+def new_tensors(dtype: torch.dtype, device: str | torch.device) -> Iterator[None]:
+    """Inside the block new tensors have this dtype and lie on this device."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -473,7 +473,7 @@ def made(dtype: torch.dtype, device: str | torch.device) -> Iterator[None]:
 
 
 def random_model(shape: Model, dtype: torch.dtype, device: str) -> SAGE:
-    with made(dtype, device):
+    with new_tensors(dtype, device):
         return SAGE(shape, seed=0)
 
 
@@ -494,7 +494,7 @@ def peer(model: SAGE) -> nn.Module:
         tie_word_embeddings=c.tied,
         attn_implementation="sdpa",
     )
-    with made(model.unembedding.dtype, model.unembedding.device):
+    with new_tensors(model.unembedding.dtype, model.unembedding.device):
         theirs = transformers.Qwen2ForCausalLM(config)
     weights = {qwen_name(name): p.detach() for name, p in model.named_parameters()}
     weights.pop(None)  # SAGE's own
@@ -765,12 +765,12 @@ def all_cases(scale: Scale) -> list[Case]:
     lineage = Case("lineage", "config/small.py", 100, list(scale.lineage), measure)
     measure = partial(measure_roof, scale=scale)
     roof = Case("roof", "matrix product and copy", 8, ROOF, measure)
-    ranks = zip_longest(attentions, steps, decoding, [None, None, lineage])
+    rounds = zip_longest(attentions, steps, decoding, [None, None, lineage])
     tiles = []
     for size, T in scale.tiled:
         measure = partial(measure_tiles, scale=scale, size=size, T=T)
         tiles.append(Case("tiles", f"{size}, {T} tokens", 75, tiles_names(scale, size, T), measure))
-    return [roof, *(case for rank in ranks for case in rank if case), *tiles]
+    return [roof, *(case for one_round in rounds for case in one_round if case), *tiles]
 
 
 def conditions(sending: Connection) -> None:

@@ -128,15 +128,15 @@ class Train(Loop):
 
 @dataclass
 class Parallel:
-    """How a model takes its place on devices (parallel.py): the same results, other memory."""
+    """How a model is placed on devices (parallel.py): changes memory and speed, not results."""
 
-    # what backward computes again instead of keeping it: nothing, the wide products, or all of a
-    # block but its input
+    # what backward computes again instead of keeping it: nothing; all but attention and products no
+    # wider than the residual stream; or all of a block but its input
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
-    # under torchrun: parameters, gradients and optimiser state in the CPU's memory
+    # under torchrun: keep parameters, gradients and optimiser state in the CPU's memory
     offload: bool = False
-    # under torchrun, where a step takes several passes: add up whole gradients and send them once,
-    # or send every pass's and keep a share (a whole one takes 4 bytes per parameter)
+    # under torchrun, where a rank makes several passes per step: every rank keeps a whole gradient
+    # (4 bytes per parameter) and ranks sum once, or they sum after each pass and keep 1/W of it
     accumulate: Literal["whole", "sharded"] = "whole"
 
 
@@ -147,7 +147,7 @@ class DryRun:
     ranks: Positive = 1  # W, GPUs; each is one rank
     memory: AboveZero = 80.0  # GiB per GPU: 80 for an H100, 141 for an H200
     tflops: AboveZero = 989.0  # each GPU's published peak in bfloat16, TFLOP/s
-    # share of that peak that training's products are to reach: torchtitan's 32B on 8 H100s 39%
+    # assumed share of that peak that training reaches; torchtitan's 32B reaches 39% on 8 H100s
     mfu: Annotated[float, Range(above=0, at_most=1)] = 0.4
     tokens: NonNegative = 0.0  # to train on, such as 1e12; 0: as many as train.steps take
 
@@ -362,8 +362,8 @@ class Config:
     resume: bool = False  # go on from the last checkpoint in `out`
     # also write the log's figures for TensorBoard, into the run's folder
     tensorboard: bool = False
-    # steps to trace with torch.profiler, as first:count, the first one of this process being 1;
-    # empty: none
+    # steps to trace with torch.profiler, as first:count, such as 10:3, counted from 1 where this
+    # process begins; empty: none
     profile: str = ""
     # of train.py: say what the run would take on `plan.ranks` GPUs, and train nothing
     dry_run: bool = False

@@ -1,4 +1,4 @@
-"""What torch.compile is helped with, from outside the model.
+"""Help for torch.compile, from outside the model.
 
 Inductor computes a cheap expression again in every loop that reads it. For some tensors that costs
 more than writing them to memory once, which `written_once` makes it do.

@@ -1,4 +1,4 @@
-"""Interruptions: Ctrl-C as a question, and blocks that may not take too long."""
+"""Interruptions: Ctrl-C and SIGTERM as a flag that a loop polls, and time limits."""
 
 import contextlib
 import os
@@ -8,18 +8,19 @@ import threading
 import time
 
 from support.ranks import any_rank, gather, launched
-from support.rendezvous import says_that_one_is_lost
+from support.rendezvous import is_lost_rank_error
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def stop_requested():
-    """Turn Ctrl-C and SIGTERM into a question: yields a function that says whether one came.
+    """Turn Ctrl-C and SIGTERM into a flag: yields a function that says whether one has come.
 
-    All ranks must ask together, and get the same answer: whether one came to some of them. A second
-    Ctrl-C ends at once; not under torchrun, which hands on what its processes got from the terminal
-    or from Slurm already, and ends them itself if they take too long.
+    All ranks must call it at the same place, and all get the same answer: whether a signal came to
+    any of them. A second Ctrl-C ends the process at once, except under torchrun: there processes
+    often get a signal twice, from the terminal or Slurm and from torchrun, which itself kills those
+    that take too long.
     """
     came = []
     agreed = threading.Event()
@@ -36,12 +37,12 @@ def stop_requested():
         return stop
 
     before = {number: signal.signal(number, note) for number in ENDING}
-    watch = end_with_neighbours(agreed) if launched() else contextlib.nullcontext()
+    watch = end_with_lost_neighbour(agreed) if launched() else contextlib.nullcontext()
     try:
         with watch:
             yield ask
     except RuntimeError as error:
-        if came and says_that_one_is_lost(error):
+        if came and is_lost_rank_error(error):
             os._exit(1)  # torchrun has told this rank to end because of that
         raise
     finally:
@@ -50,13 +51,13 @@ def stop_requested():
 
 
 @contextlib.contextmanager
-def end_with_neighbours(agreed: threading.Event):
+def end_with_lost_neighbour(agreed: threading.Event):
     """Inside the block, end this process at once when a signal comes and another rank of the same
-    machine is gone; no longer, once the ranks have `agreed` to stop.
+    machine has died; not any more, once the ranks have `agreed` to stop.
 
-    torchrun tells the others by SIGTERM that one has died. A rank that waits for it in NCCL would
-    look at the signal when the step ends, that is never, and be killed when torchrun's time-out
-    for saving is over.
+    When a rank dies, torchrun sends the others SIGTERM. One that waits for the dead rank in NCCL
+    would only look at the signal when its step ends, that is never, and would hold the node up
+    until torchrun's shutdown time-out.
     """
     here = socket.gethostname()
     neighbours = [number for host, number in gather((here, os.getpid())) if host == here]

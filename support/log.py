@@ -15,20 +15,19 @@ from support import provenance
 
 @dataclass
 class Interval:
-    """What was seen of the steps since the last log line: the columns that all stages share."""
+    """Speed, memory and balance of the steps since the last log line: the columns of all stages."""
 
     ms: float  # wall time per step
     tokens_per_second: float  # of all ranks
     peak_share: float  # of the devices' measured matrix peak
-    mfu: float | None  # of their published one; None where it is not known
+    mfu: float | None  # share of their published peak; None where that is not known
     memory_gib: float  # of the rank that used most
-    reserved_gib: float | None  # on a GPU, with what the allocator keeps for later
+    reserved_gib: float | None  # on a GPU: the same with the allocator's cache
     data_wait: float  # share of the time that the slowest rank waited for data
-    # of several ranks: share of the time that the others waited for the slowest one's data and
-    # rollouts; how far the slowest device is behind the median one, and whose it is
-    skew: float | None = None
-    device_skew: float | None = None
-    slowest_rank: int | None = None
+    # with several ranks only:
+    skew: float | None = None  # share of the time that ranks waited for the slowest's own work
+    device_skew: float | None = None  # how much slower the slowest device is than the median
+    slowest_rank: int | None = None  # the rank of that device
 
     def columns(self) -> str:
         """For the terminal."""

@@ -32,8 +32,8 @@ def pick_device(name: str) -> str:
 
 
 def set_arithmetic(device: str) -> None:
-    """Before training: let float32 products be rounded as is fastest, but on a CPU sum in a fixed
-    order, so that a run repeats itself to the bit, with two threads as with one.
+    """Set up arithmetic for training: float32 products may be rounded where that is faster, but a
+    CPU sums in a fixed order, so that a run repeats itself to the bit with any number of threads.
 
     Otherwise an embedding's gradient, to which many positions add, depends on thread timing.
     """
@@ -102,8 +102,8 @@ class Peak:
             name = torch.cuda.get_device_name(device)
         return cls(device, dtype, name, matmul_peak(device, dtype), published_peak(name, dtype))
 
-    def again(self) -> float:
-        """Measured anew, in hundredths of a second: how fast the device is just now."""
+    def current_rate(self) -> float:
+        """FLOP/s measured anew, within hundredths of a second: is the device slower by now?"""
         size = 1024 if self.device.startswith("cuda") else 256
         return matmul_peak(self.device, self.dtype, size, seconds=0.02)
 

@@ -2,8 +2,9 @@
 
     python train.py config/toy.py --profile 10:3
 
-traces the steps 10 to 12 of this process, by the first rank, and writes them into the run's folder
-as trace-10-12.json.gz (the run's own numbers of these steps), for https://ui.perfetto.dev.
+Rank 0 traces its 10th to 12th step since it was started, and writes trace-10-12.json.gz into the
+run's folder, for https://ui.perfetto.dev. The file is named by the run's steps: after a resumption
+from step 500 it is trace-510-512.json.gz.
 """
 
 import tempfile
@@ -20,10 +21,10 @@ OPERATORS_SHOWN = 10
 
 
 class StepTrace:
-    """What torch.profiler sees in a window of steps; nothing, where none is asked for.
+    """Traces a window of steps with torch.profiler; without a window does nothing.
 
     `window` is "first:count", in steps of this process; `step()` is called after each of them. The
-    file appears whole when the window has ended, and not at all where the run ends before.
+    file is written when the window has ended, and not at all where the run ends before.
     """
 
     def __init__(self, window: str, log: Log):
@@ -62,7 +63,7 @@ class StepTrace:
 
 
 def slowest_operators(profiler: profile, steps: int) -> list[str]:
-    """A small table: of a GPU its kernels, else the CPU's operators, by their own time."""
+    """A small table by self time: a GPU's kernels, or else the CPU's operators."""
     events = [event for event in profiler.key_averages() if not event.is_user_annotation]
     kernels = [event for event in events if event.device_type == DeviceType.CUDA]
     if kernels:

@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 
 from config import UserError
+from support import ranks
 
 
 def digest(*paths: str | Path) -> str:
@@ -120,14 +121,17 @@ def record_of(path: Path) -> Path:
 
 
 def write_lines(path: Path, rows: list[dict], made_from: dict) -> None:
-    """Write rows as JSON, one per line, with a record of their origin and their hash.
+    """Write rows as JSON, one per line, with a record of their origin and their hash. All ranks
+    call it, and rank 0 writes; where it cannot, all of them fail.
 
     The record comes first: killed in between there is a record without rows, which are made again.
     """
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     content = dict(sha256=hashlib.sha256(text.encode()).hexdigest(), made_from=made_from)
-    replace(record_of(path), json.dumps(content, indent=1))
-    replace(path, text)
+    with ranks.fail_together():
+        if ranks.rank() == 0:
+            replace(record_of(path), json.dumps(content, indent=1))
+            replace(path, text)
 
 
 def read_lines(path: Path, made_from: dict, defaults: dict, remedy: str) -> list[dict]:

@@ -1,9 +1,10 @@
-"""How the ranks of a run find each other, after a restart too, and end when one of them is lost.
+"""How the ranks of a run find each other, also after a restart, and end when one of them is lost.
 
 torchrun keeps one key-value store for all starts of a run (--max-restarts). What the processes of
-an earlier start have written into it, their addresses above all, is still there, and a rank that is
-early would connect to the dead (pytorch issue 135712, open in torch 2.13). Nothing in a rank's
-environment says which start it belongs to: torchrun counts restarts on each node by itself.
+an earlier start wrote into it, above all their addresses, is still there, so that a rank which
+comes early would connect to a dead one (pytorch issue 135712, open in torch 2.13). Nothing in a
+rank's environment says which start it belongs to: each node's torchrun counts restarts by itself.
+So rank 0 draws a name for each start, and the ranks agree on it before they use the store.
 """
 
 import os
@@ -20,25 +21,25 @@ from config import UserError
 
 
 def meet(timeout: timedelta) -> tuple[Store, int, int]:
-    """A store for the ranks of this start alone, this rank, and how many there are.
+    """A store for this start alone, this rank, and the number of ranks.
 
-    Raises UserError where some do not come in time.
+    Raises UserError where some ranks do not come in time.
     """
     store, rank, ranks = next(rendezvous("env://", timeout=timeout))
     own_name = uuid.uuid4().hex
     if rank == 0:
-        introduce_to_all(store, own_name, set(range(1, ranks)), timeout)
+        answer_all_ranks(store, own_name, set(range(1, ranks)), timeout)
         return PrefixStore(own_name, store), rank, ranks
-    # An answer to this name can only come from a rank 0 that lives: torchrun has ended all
-    # processes of the last start before it begins the next.
+    # Only a living rank 0 can answer this name: torchrun ends all processes of one start before it
+    # begins the next.
     store.set(f"name of {rank}", own_name)
     first_name = store.get(f"answer to {own_name}").decode()  # waits for it
     store.set(f"{rank} knows {first_name}", "")
     return PrefixStore(first_name, store), rank, ranks
 
 
-def introduce_to_all(store: Store, own_name: str, missing: set[int], timeout: timedelta) -> None:
-    """Rank 0's part: answer every name, of the dead too, until all living ranks know its own."""
+def answer_all_ranks(store: Store, own_name: str, missing: set[int], timeout: timedelta) -> None:
+    """Rank 0's part: answer every name, also of dead ranks, until each rank has confirmed."""
     deadline = time.monotonic() + timeout.total_seconds()
     while missing:
         for rank in sorted(missing):
@@ -55,7 +56,7 @@ def introduce_to_all(store: Store, own_name: str, missing: set[int], timeout: ti
         time.sleep(0.02)
 
 
-# of gloo, of the key-value store, of NCCL
+# parts of the error messages of gloo, of the key-value store and of NCCL
 LOST = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -64,18 +65,18 @@ LOST = (
 )
 
 
-def says_that_one_is_lost(error: Exception) -> bool:
+def is_lost_rank_error(error: Exception) -> bool:
     """Whether a collective failed because another rank has ended."""
     return dist.is_initialized() and any(words in str(error) for words in LOST)
 
 
-def end_for_another(error: Exception) -> None:
+def end_after_lost_rank(error: Exception) -> None:
     """End this process because another rank has ended.
 
-    torchrun names that one, and ends the rest of its own node: then there is nothing to say here.
-    A rank of another node, which waits in vain for that, says one line per node.
+    On that rank's own node torchrun names it, and ends this process within the 5 seconds: nothing
+    is printed here. On other nodes one rank prints a line.
     """
-    time.sleep(5)  # torchrun looks every 0.1 s
+    time.sleep(5)  # torchrun polls every 0.1 s
     if os.environ["LOCAL_RANK"] == "0":
         line = str(error).splitlines()[0]
         print(f"error: another rank has ended ({line}); see its node's output", file=sys.stderr)

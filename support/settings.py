@@ -23,7 +23,7 @@ import tyro
 import config as sections
 from support import ranks
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
-from support.rendezvous import end_for_another, says_that_one_is_lost
+from support.rendezvous import end_after_lost_rank, is_lost_rank_error
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 TRACE_WINDOW = re.compile(r"([2-9]|[1-9]\d+):[1-9]\d*")  # of --profile
@@ -305,9 +305,9 @@ def run_script(main: Callable[[], None], many_ranks: bool = False) -> None:
     except SystemExit as end:
         end_with(end.code)
     except RuntimeError as error:
-        if not says_that_one_is_lost(error):
+        if not is_lost_rank_error(error):
             raise
-        end_for_another(error)
+        end_after_lost_rank(error)
 
 
 def end_with(code: str | int | None) -> NoReturn:

@@ -32,13 +32,13 @@ _pending: list[Future] = []
 
 
 def in_background(work: Callable[[], None]) -> None:
-    """Do some writing while the run goes on; `finish_saving` waits for it."""
+    """Write while the run goes on, in one thread; `finish_saving` waits for it."""
     _pending.append(_thread.submit(work))
 
 
 def finish_saving() -> None:
-    """Wait until what was written in the background is on the disk: before the next checkpoint, and
-    before a run ends. Raises UserError on all ranks where it could not be written on one.
+    """Wait for what is written in the background: before the next checkpoint, and before a run
+    ends. Raises UserError on all ranks where one could not write.
     """
     with ranks.fail_together():
         while _pending:
@@ -47,12 +47,12 @@ def finish_saving() -> None:
 
 @functools.cache
 def saving_group() -> dist.ProcessGroup:
-    """The ranks once more, for the background: its messages do not mix with the run's."""
+    """A second group of all ranks, so that the writers' messages do not mix with the run's."""
     return dist.new_group(backend="gloo")
 
 
 def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of this rank's part of tensors, which the run may change from now on."""
+    """A copy of this rank's part of tensors: the run may change them while they are written."""
     stager = DefaultStager(
         StagingOptions(
             use_pinned_memory=False,
@@ -67,7 +67,7 @@ def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Writer(dcp.FileSystemWriter):
-    """Says what the disk said: torch.save hides an OSError behind one of its own."""
+    """Raises the disk's own OSError, which torch.save hides behind a RuntimeError."""
 
     def write_data(self, plan, planner):
         try:
@@ -79,8 +79,8 @@ class _Writer(dcp.FileSystemWriter):
 
 
 def write_shards(folder: Path, tensors: dict[str, Tensor], group: dist.ProcessGroup) -> None:
-    """Write tensors, each rank its rows and rank 0 what all have alike. Raises OSError or UserError
-    on all ranks where one of them fails.
+    """Write tensors: each rank its own rows, rank 0 what is the same on all. Raises OSError or
+    UserError on all ranks where one of them fails.
     """
     try:
         dcp.save(tensors, storage_writer=_Writer(folder), process_group=group)
@@ -89,7 +89,7 @@ def write_shards(folder: Path, tensors: dict[str, Tensor], group: dist.ProcessGr
 
 
 def _first_failure(error: CheckpointException, what: str) -> OSError | UserError:
-    """What went wrong first; DCP's own exception holds that of every rank."""
+    """The failure of the lowest rank that failed; DCP's exception holds every rank's."""
     cause, _ = error.failures[min(error.failures)]
     if isinstance(cause, OSError):
         return cause
@@ -97,7 +97,7 @@ def _first_failure(error: CheckpointException, what: str) -> OSError | UserError
 
 
 # --------------------------------------------------------------------------------------------------
-# Reading. No rank needs another for it.
+# Reading: each rank by itself, without communication.
 
 
 def describe_shards(folder: Path) -> dict[str, tuple]:

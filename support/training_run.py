@@ -1,11 +1,11 @@
-"""What every training script shares: where a run begins, how it goes on, what it logs, how it ends.
+"""What all training scripts share: how a run begins, resumes, takes a step, logs and ends.
 
     out/toy/base → distilled → reflected → safe → sage → thinking       (paper §3)
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
-writes checkpoints, a log and a curve into its own folder. The last one has sage's decoder,
-unchanged, and heads beside it. The loops, which differ, are in train.py, distill.py, rl.py and
-heads.py; the functions at the top serve all four, `TrainingRun` the stages of post-training.
+writes checkpoints, a log and a curve into its own folder. The last one has the decoder of
+sage, unchanged, and heads beside it. The loops, which differ, are in train.py, distill.py, rl.py
+and heads.py; the functions at the top serve all four, `TrainingRun` the stages of post-training.
 """
 
 import contextlib
@@ -49,8 +49,8 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
-FREE_SETTINGS = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-FREE_SETTINGS |= {"start", "name", "file", "kl_teacher"}
+MAY_DIFFER_IN_STAGE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
+MAY_DIFFER_IN_STAGE |= {"start", "name", "file", "kl_teacher"}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -148,7 +148,7 @@ def apply_gradients(
 
 
 def leave(log: Log, step: int, saved: Path) -> None:
-    """End the process after Ctrl-C, saying how to go on."""
+    """End the process after Ctrl-C or SIGTERM, and print the command that resumes the run."""
     checkpoint.finish_saving()
     log.close()
     words = [word for word in sys.argv if word != "--resume"]
@@ -164,7 +164,7 @@ class Meter:
 
         meter = Meter(first_step, peak)           `peak` is the device's, of machine.Peak
         with meter.waiting(): ...                 for the next examples
-        with meter.alone(): ...                   what a rank does without the others: rollouts
+        with meter.alone(): ...                   work of a rank by itself, such as rollouts
         meter.count(tokens=4096, flops=2e9)       in every step, of all ranks; sums
         meter.add(loss=loss, norm=norm)           numbers, or tensors of one element
         meter.log_line(log, step)                 means since the last line; begins anew
@@ -214,7 +214,7 @@ class Meter:
 
     @contextlib.contextmanager
     def alone(self):
-        """Inside the block a rank works without the others, but for what it gathers from them."""
+        """Time inside the block is this rank's own work, less what it waits for others."""
         ranks.seconds_waited()
         start = time.perf_counter()
         yield
@@ -258,7 +258,7 @@ class Meter:
             interval.skew = (max(worked_alone) - typical) / seconds
             # The others wait for a slow device in each collective, so its own time cannot be told
             # from theirs: each multiplies some matrices alone.
-            speeds = ranks.gather(self.peak.again())
+            speeds = ranks.gather(self.peak.current_rate())
             interval.device_skew = 1 - min(speeds) / statistics.median_high(speeds)
             interval.slowest_rank = speeds.index(min(speeds))
         return interval
@@ -334,14 +334,14 @@ class TrainingRun:
             refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
 
-        # -- what it is made from, and whether that is what it was made from
+        # -- what it is made from; a run to be resumed must have been made from the same
         learnt = self.folder if last else self.source
         self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
         self.style = self.tokenizer.style
         self.section_name = type(section).__name__.lower()
-        self.defaults = self.compared(asdict(type(section)()))
+        self.defaults = self.identifying(asdict(type(section)()))
         self.made_from = self.record(made_from or {})
-        notes = self.compare(meta) if last else []
+        notes = self.check_same_run(meta) if last else []
         self.kept = meta["kept"] if last else {}
 
         # -- device, decoder, heads, optimisers
@@ -402,19 +402,19 @@ class TrainingRun:
 
     # -- what the run is made from
 
-    def compared(self, values: dict) -> dict:
-        """Settings of the stage's section by their full names, without those that are free."""
+    def identifying(self, values: dict) -> dict:
+        """Of the section's settings, by their full names, those that make a run what it is."""
         return {
             f"{self.section_name}.{name}": value
             for name, value in values.items()
-            if name not in FREE_SETTINGS
+            if name not in MAY_DIFFER_IN_STAGE
         }
 
     def record(self, more: dict) -> dict:
         """All that the stage is made from, as checkpoints and data files record it; a complete one
         draws no more tasks.
         """
-        now = self.compared(asdict(self.section))
+        now = self.identifying(asdict(self.section))
         found = {
             "settings": now,
             "given": [name for name, value in now.items() if value != self.defaults[name]],
@@ -433,8 +433,8 @@ class TrainingRun:
             found["tasks"] = fingerprint(worlds, self.section.seed, difficulty)
         return found
 
-    def compare(self, meta: dict) -> list[str]:
-        """What there is to say about resuming a checkpoint. Raises UserError where it was made from
+    def check_same_run(self, meta: dict) -> list[str]:
+        """Notes on resuming a checkpoint, for the log. Raises UserError where it was made from
         something else than this stage would be.
         """
         if meta.get("stage") != self.name:
@@ -446,7 +446,7 @@ class TrainingRun:
             f"{setting} is no longer a setting" for setting in checkpoint.unknown_settings(meta)
         ]
         stored = meta["settings"].get(self.section_name, {})
-        then = meta["made_from"] | dict(settings=self.compared(stored), given=meta["given"])
+        then = meta["made_from"] | dict(settings=self.identifying(stored), given=meta["given"])
         now = dict(self.made_from)
         asked = self.section.dtype
         if asked != "auto":
