@@ -339,6 +339,8 @@ class TrainingRun:
         self.section_name = type(section).__name__.lower()
         self.defaults = self.compared(asdict(type(section)()))
         self.made_from = self.record(made_from or {})
+        remedy = "give every node the same files, programs and code"
+        ranks.check_alike("data", self.made_from, remedy)
         notes = self.compare(meta) if last else []
         self.kept = meta["kept"] if last else {}
 
