@@ -213,6 +213,23 @@ def restarts() -> int:
     return max(gather(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))))
 
 
+def check_alike(what: str, values: dict, remedy: str) -> None:
+    """Raise UserError, on all ranks, where one has other plain values than the first: each would
+    train its part of the model on its own terms.
+    """
+    first, *others = gather(values)
+    for number, other in enumerate(others, 1):
+        found = [
+            f"{name}: {first.get(name)!r} → {other.get(name)!r}"
+            for name in {**first, **other}
+            if first.get(name) != other.get(name)
+        ]
+        if found:
+            raise UserError(
+                f"rank {number} has other {what} than rank 0 ({'; '.join(found)}); {remedy}"
+            )
+
+
 def is_first_to_say(text: str) -> bool:
     """Whether no other rank has said this yet: an error that all ranks find is printed once."""
     if not launched():

@@ -265,6 +265,8 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
         ranks.gather(None)  # a rank that ended sooner would end the first before it has said why
         raise
     validate(config)
+    remedy = "start all with the same command and the same settings file"
+    ranks.check_alike("settings", flatten(asdict(config)), remedy)
     if config.data.path:
         config.data.path = absolute(config.data.path)
     if config.data.tokenizer != "toy":

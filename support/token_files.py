@@ -140,6 +140,11 @@ def token_files(
         provenance.digest(corpus.__file__, __file__),
     ]
     folder = ROOT / "out" / "data" / hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
+    ranks.check_alike(
+        "text",
+        {data.path or "the standard library": folder.name},
+        "copy the same files to every node, and use one version of Python",
+    )
     paths = (folder / "train.tokens", folder / "validation.tokens")
     with ranks.fail_together():
         if ranks.rank() == 0 and not all(path.exists() for path in paths):

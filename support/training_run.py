@@ -341,6 +341,8 @@ class TrainingRun:
         self.section_name = type(section).__name__.lower()
         self.defaults = self.identifying(asdict(type(section)()))
         self.made_from = self.record(made_from or {})
+        remedy = "give every node the same files, programs and code"
+        ranks.check_alike("data", self.made_from, remedy)
         notes = self.check_same_run(meta) if last else []
         self.kept = meta["kept"] if last else {}
 

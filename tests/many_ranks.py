@@ -21,10 +21,7 @@ CASES = {  # a script's main, and its options beside the settings file
     "plain": (train.main, ""),
     "one_pass": (train.main, "--train.accumulation 4 --train.batch 1 --model.window 16"),
     "untied": (train.main, "--model.no-tied --parallel.accumulate sharded"),
-    "selective": (
-        train.main,
-        "--parallel.activation-checkpointing selective --parallel.offload",
-    ),
+    "selective": (train.main, "--parallel.activation-checkpointing selective --parallel.offload"),
     "full": (train.main, "--parallel.activation-checkpointing full --model.no-tied"),
     "muon": (train.main, "--train.optimizer muon"),
     "distilled": (distill.main, "--stage distill"),

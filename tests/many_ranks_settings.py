@@ -35,7 +35,14 @@ distill = Distill(
     replay=4.0,
     **_stage,
 )
-dpo = Dpo(steps=10, batch=5, pairs=30, trajectories=20, replay_rows=3, **_stage)
+dpo = Dpo(
+    steps=10,
+    batch=5,
+    pairs=30,
+    trajectories=20,
+    replay_rows=3,
+    **(_stage | dict(learning_rate=1e-4)),
+)
 ppo = Ppo(
     steps=3,
     batch=2,

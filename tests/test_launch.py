@@ -231,6 +231,13 @@ def test_versions_are_compared():
         ranks.check_versions(["2.13.0", "2.11.0"])
 
 
+def test_settings_are_compared(monkeypatch):
+    """So are the text and what a stage's data is made from."""
+    monkeypatch.setattr(ranks, "gather", lambda mine: [mine, mine, mine | {"train.seed": 2}])
+    with pytest.raises(UserError, match=r"rank 2 has other settings .*\(train.seed: 1 → 2\); x"):
+        ranks.check_alike("settings", {"train.seed": 1, "out": "here"}, "x")
+
+
 def test_mixed_versions_stop_all_ranks_with_one_message(launcher):
     faked = "if rank == 1: torch.__version__ = '2.11.0'"
     status, output = launcher.run("mixed", nodes=["--nproc-per-node", "2"], before=faked)
