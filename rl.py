@@ -174,7 +174,9 @@ def completion_log_probs(
         documents = packed.documents.to(device)
         log_probs = taught_log_probs(model, tokens, targets, documents)
         if counted:
-            sums.append(sum_per_document(log_probs, documents, len(packed.positions)).cpu())
+            sums.append(
+                sum_per_document(log_probs.double(), documents, len(packed.positions)).cpu()
+            )
     return torch.cat(ranks.collect(sums)).to(device)
 
 
@@ -244,7 +246,7 @@ def dpo(config: Config) -> None:
             # -- preferences: whole completions' log-probabilities beside the reference's
             with stage.autocast:
                 log_probs = taught_log_probs(model, tokens, targets, documents)
-            summed = sum_per_document(log_probs, documents, len(completions))
+            summed = sum_per_document(log_probs.double(), documents, len(completions))
             policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
             of_pairs = torch.from_numpy(pairs).to(device)
             ref_chosen, ref_rejected = ref_log_probs[of_pairs].unbind(1)

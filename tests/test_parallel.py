@@ -22,7 +22,7 @@ STEP_FIGURES = {  # of each stage, those that one step alone decides
     **dict.fromkeys(PRETRAINING, ("loss", "gate", "norm")),
     "distilled": ("loss", "norm"),
     "reflected": ("loss", "norm"),
-    "safe": ("loss", "accuracy", "norm"),
+    "safe": ("loss", "norm"),  # at step 1 accuracy is the sign of a rounding
     "sage": ("reward", "replay", "norm"),
     "group": ("reward", "norm"),
     "thinking": ("loss", "inverse", "norm"),
