@@ -20,10 +20,10 @@ from itertools import accumulate, pairwise
 import torch
 
 import parallel
-from support import ranks
 from config import UserError
 from generate import Conversations, Row, decode
 from model import SAGE
+from support import ranks
 from support.model_checks import note_window
 from support.interrupts import time_limit
 from support.tokenizer import Tokenizer

@@ -34,16 +34,12 @@ import support.openmp  # before torch
 import torch
 import torch.nn.functional as F
 
-from support import ranks
 from agent import AGAIN, Rollout, episode_rates, prompt_of, revision_prefix, rollouts
 from config import Config, Distill, UserError
 from losses import cross_entropy
 from model import flops_per_token
-from support import checkpoint
-from support import provenance
-from support import machine
+from support import checkpoint, machine, provenance, ranks, settings
 from support.interrupts import stop_requested
-from support import settings
 from support.packing import PackedLoader
 from support.model_checks import check_documents
 from support.tokenizer import Tokenizer

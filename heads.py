@@ -34,7 +34,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from support import ranks
 from agent import Rollout, rollouts
 from config import Model, UserError
 from losses import IGNORE, auroc, calibration_error, cross_entropy
@@ -48,9 +47,8 @@ from mch import (
     surprise_of,
 )
 from model import SAGE, flops_per_token
-from support import provenance
+from support import provenance, ranks, settings
 from support.interrupts import stop_requested
-from support import settings
 from support.packing import Packed, pack
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
@@ -639,11 +637,11 @@ def main() -> None:
     for row in rows:
         if row["verified"] and row["use"] in ("train", "inverse"):
             constraints += constraint_examples(row, tokenizer, c.prior, rng)
-    parts = c.steps * ranks.world_size()  # into which the data is shared out
-    if min(len(train), len(constraints)) < parts:
+    if min(len(train), len(constraints)) < c.steps * ranks.world_size():
+        shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
         raise UserError(
-            f"{file} has {len(train)} examples and {len(constraints)} constraints for {parts} "
-            "steps, each to be seen once; lower heads.steps, or give more heads.tasks and "
+            f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
+            f"steps{shared}, each to be seen once; lower heads.steps, or give more heads.tasks and "
             "heads.trajectories and delete the file"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])

@@ -46,19 +46,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from support import ranks
-from support import settings
-from support.interrupts import stop_requested
+from agent import Rollout, episode_rates, rollouts
 from config import Config, Dpo, Model, Ppo, UserError
-from support.packing import Packed, PackedLoader, pack
-from worlds.expert import preference, trajectory
 from losses import IGNORE, token_log_probs
 from model import SAGE, flops_per_token
-from agent import Rollout, episode_rates, rollouts
-from support.training_run import Meter, TrainingRun
+from support import ranks, settings
+from support.interrupts import stop_requested
+from support.packing import Packed, PackedLoader, pack
 from support.tokenizer import Tokenizer
+from support.training_run import Meter, TrainingRun
 from worlds.base import Task
 from worlds.difficulty import Difficulty
+from worlds.expert import preference, trajectory
 from worlds.tasks import Tasks, world_names
 
 Completion = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
@@ -165,7 +164,9 @@ def pack_short(examples: list[tuple], model: Model) -> Packed:
 def completion_log_probs(
     model: SAGE, examples: list[Completion], device: str, together: int = 128
 ) -> Tensor:
-    """log P of each example's taught tokens, summed, (N,)."""
+    """log P of each example's taught tokens, summed, (N,) float64: a margin is the difference of
+    sums of hundreds of nats.
+    """
     starts = range(0, len(examples), together)
     sums = []
     for start, counted in ranks.share_evenly(starts):

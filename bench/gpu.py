@@ -72,7 +72,7 @@ from model import SAGE, flops_per_token
 from support import plan, result_tables
 from support.log import read_log
 from support.optimizers import make_optimizers
-from support.qwen import qwen_name
+from support.qwen import qwen_name, qwen_shape
 from support.qwen_sizes import SIZES
 
 # What is measured, and how much of it
@@ -479,26 +479,13 @@ def random_model(shape: Model, dtype: torch.dtype, device: str) -> SAGE:
 
 def peer(model: SAGE) -> nn.Module:
     """transformers' Qwen2 with a model's weights, and torch's fused attention."""
-    c = model.config
-    config = transformers.Qwen2Config(
-        vocab_size=c.vocab_size,
-        hidden_size=c.width,
-        num_hidden_layers=c.layers,
-        num_attention_heads=c.heads,
-        num_key_value_heads=c.kv_heads,
-        head_dim=c.head_dim,
-        intermediate_size=c.feed_forward,
-        max_position_embeddings=c.context,
-        rope_theta=c.rope_theta,
-        rms_norm_eps=c.norm_eps,
-        tie_word_embeddings=c.tied,
-        attn_implementation="sdpa",
-    )
+    shape = qwen_shape(model.config)
+    config = transformers.Qwen2Config(**shape, attn_implementation="sdpa")
     with new_tensors(model.unembedding.dtype, model.unembedding.device):
         theirs = transformers.Qwen2ForCausalLM(config)
     weights = {qwen_name(name): p.detach() for name, p in model.named_parameters()}
     weights.pop(None)  # SAGE's own
-    theirs.load_state_dict(weights, strict=not c.tied)
+    theirs.load_state_dict(weights, strict=not model.config.tied)
     return theirs
 
 

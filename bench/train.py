@@ -28,23 +28,15 @@ from losses import cross_entropy
 from model import SAGE, flops_per_token
 from fast.compiling import compile_training
 from fast.muon import Muon
+from support.qwen import qwen_shape
 
 BATCH, SEQUENCE, ROUNDS, STEPS = 16, 256, 7, 4
 
 
 def peer(shape):
     """One optimiser step of the usual kind, as a function."""
-    model = transformers.Qwen2ForCausalLM(
-        transformers.Qwen2Config(
-            vocab_size=shape.vocab_size,
-            hidden_size=shape.width,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads,
-            intermediate_size=shape.feed_forward,
-            tie_word_embeddings=True,
-        )
-    )
+    config = transformers.Qwen2Config(**qwen_shape(shape))
+    model = transformers.Qwen2ForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
 
     def step(tokens):

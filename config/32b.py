@@ -16,7 +16,7 @@ of 989 TFLOP/s.
 On 8 GPUs of 80 GiB nothing helps but --parallel.offload (with --train.batch 1 about 20 GiB, and 63
 per rank in the host's memory): even 1 × 4096 needs 87.
 
-Long rows, on 64 ranks: 32k fits 80 GiB (56); 128k needs 174, which no GPU here has, since a row is
+Long rows, on 64 ranks: 32k fits 80 GiB (56); 128k needs 176, which no GPU here has, since a row is
 not shared out over ranks (context parallelism).
 
     python train.py config/32b.py --dry-run --plan.ranks 64 --data.sequence 32768 \

@@ -12,7 +12,7 @@ of 989 TFLOP/s.
        16      32         39    fits 80     133,665
        64      26         32    fits 80     534,660
 
-Long rows, on 8 ranks: 32k fits 80 GiB (42), 128k 141 (96).
+Long rows, on 8 ranks: 32k fits 80 GiB (43), 128k 141 (99).
 
     python train.py config/7b.py --dry-run --plan.memory 141 --data.sequence 131072 \
         --train.batch 1 --train.accumulation 16 --parallel.activation-checkpointing full

@@ -149,6 +149,23 @@ def hide(
 
 
 @triton.jit
+def load_keys(
+    K, V, LANDMARK_K, LANDMARK_V, row, kv_head, begin, stride, N: tl.constexpr,
+    STRETCH: tl.constexpr,
+):  # fmt: skip
+    """Positions (N,), keys and values (N, D) of a tile that begins at `begin`: of landmarks in the
+    first two stretches, whose tiles are counted in strides, then of the slice.
+    """
+    places = begin + tl.arange(0, N)
+    if STRETCH < 2:
+        k = load_tile(LANDMARK_K, row, kv_head, begin)
+        v = load_tile(LANDMARK_V, row, kv_head, begin)
+        return places * stride, k, v
+    else:
+        return places, load_tile(K, row, kv_head, begin), load_tile(V, row, kv_head, begin)
+
+
+@triton.jit
 def forward_kernel(
     Q, K, V, LANDMARK_K, LANDMARK_V, DOCUMENTS, OUT, LSE, T, H, window, stride,
     GROUP: tl.constexpr, M: tl.constexpr, N: tl.constexpr, D: tl.constexpr,
@@ -181,14 +198,9 @@ def forward_kernel(
     begins, ends = key_stretches(start, T, window, stride, M, N)
     for STRETCH in tl.static_range(5):
         for begin in tl.range(begins[STRETCH], ends[STRETCH], N):
-            keys = begin + tl.arange(0, N)
-            if STRETCH < 2:
-                keys *= stride
-                k = load_tile(LANDMARK_K, row, kv_head, begin)  # (N, D)
-                v = load_tile(LANDMARK_V, row, kv_head, begin)
-            else:
-                k = load_tile(K, row, kv_head, begin)
-                v = load_tile(V, row, kv_head, begin)
+            keys, k, v = load_keys(
+                K, V, LANDMARK_K, LANDMARK_V, row, kv_head, begin, stride, N, STRETCH
+            )
             scores = scaled_scores(q, k)  # (M, N)
             scores = hide(
                 scores, float("-inf"), queries, keys, begins[2], query_documents, DOCUMENTS, T,
@@ -239,14 +251,9 @@ def dq_kernel(
     begins, ends = key_stretches(start, T, window, stride, M, N)
     for STRETCH in tl.static_range(5):
         for begin in tl.range(begins[STRETCH], ends[STRETCH], N):
-            keys = begin + tl.arange(0, N)
-            if STRETCH < 2:
-                keys *= stride
-                k = load_tile(LANDMARK_K, row, kv_head, begin)  # (N, D)
-                v = load_tile(LANDMARK_V, row, kv_head, begin)
-            else:
-                k = load_tile(K, row, kv_head, begin)
-                v = load_tile(V, row, kv_head, begin)
+            keys, k, v = load_keys(
+                K, V, LANDMARK_K, LANDMARK_V, row, kv_head, begin, stride, N, STRETCH
+            )
             scores = scaled_scores(q, k)  # (M, N)
             p = hide(
                 tl.exp2(scores - lse[:, None]), 0.0, queries, keys, begins[2], query_documents,

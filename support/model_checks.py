@@ -6,7 +6,6 @@ They read data, so a compiled or captured function leaves them out: it may not b
 import math
 import sys
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -369,6 +369,23 @@ def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096
         return all(torch.equal(a[part], b[part]) for part in parts)
 
 
+def qwen_shape(c: Model) -> dict:
+    """The shape of a model by the keys of Qwen2's config.json."""
+    return dict(
+        vocab_size=c.vocab_size,
+        hidden_size=c.width,
+        num_hidden_layers=c.layers,
+        num_attention_heads=c.heads,
+        num_key_value_heads=c.kv_heads,
+        head_dim=c.head_dim,
+        intermediate_size=c.feed_forward,
+        max_position_embeddings=c.context,
+        rope_theta=c.rope_theta,
+        rms_norm_eps=c.norm_eps,
+        tie_word_embeddings=c.tied,
+    )
+
+
 def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
     """Write a model as a Qwen2 folder that transformers opens, and SAGE's own parameters beside it.
 
@@ -385,17 +402,7 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
     config = dict(
         architectures=["Qwen2ForCausalLM"],
         model_type="qwen2",
-        vocab_size=c.vocab_size,
-        hidden_size=c.width,
-        num_hidden_layers=c.layers,
-        num_attention_heads=c.heads,
-        num_key_value_heads=c.kv_heads,
-        head_dim=c.head_dim,
-        intermediate_size=c.feed_forward,
-        max_position_embeddings=c.context,
-        rope_theta=c.rope_theta,
-        rms_norm_eps=c.norm_eps,
-        tie_word_embeddings=c.tied,
+        **qwen_shape(c),
         hidden_act="silu",
         use_sliding_window=False,
         torch_dtype=str(next(model.parameters()).dtype).removeprefix("torch."),

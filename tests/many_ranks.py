@@ -11,7 +11,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import distill
 import heads
-import parallel
 from support import ranks
 import rl
 import train

@@ -5,9 +5,7 @@ import os
 from config import Data, Distill, Dpo, Heads, Model, Ppo, Train
 
 _learnt = os.environ.get("SAGE_LEARNT", "")  # the run of an agent that acts
-_common = dict(
-    dtype="float32", compile="off", optimizer="adamw", learning_rate=3e-4, log_every=1, save_every=0
-)
+_common = dict(dtype="float32", compile="off", optimizer="adamw", log_every=1, save_every=0)
 _stage = dict(worlds="api,math", start=_learnt, **_common)
 model = Model(
     vocab_size=1024,
@@ -35,14 +33,7 @@ distill = Distill(
     replay=4.0,
     **_stage,
 )
-dpo = Dpo(
-    steps=10,
-    batch=5,
-    pairs=30,
-    trajectories=20,
-    replay_rows=3,
-    **(_stage | dict(learning_rate=1e-4)),
-)
+dpo = Dpo(steps=10, batch=5, pairs=30, trajectories=20, replay_rows=3, **_stage)
 ppo = Ppo(
     steps=3,
     batch=2,

@@ -5,7 +5,6 @@ restart, SIGTERM, a second node, Slurm. On a CPU, with two processes.
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -253,12 +252,19 @@ def test_what_runs_as_one_process_says_so_once():
     assert output.count("error: this script runs as one process") == 1 and "[rank" not in output
 
 
-def test_a_misspelt_setting_is_said_once():
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--train.stepz", "3"], "Unrecognized options: --train.stepz"),
+        (["--train.accumulation", "3"], "train.accumulation 3 cannot be shared out over 2 ranks"),
+    ],
+)
+def test_a_mistake_of_all_ranks_is_said_once(words, message):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    words = ["train.py", "config/toy.py", "--train.stepz", "3"]
-    status, output = finish(start([*torchrun, "--nproc-per-node", "2", *words]))
+    train = ["train.py", "config/toy.py", *words]
+    status, output = finish(start([*torchrun, "--nproc-per-node", "2", *train]))
     assert status != 0
-    assert output.count("Unrecognized options: --train.stepz") == 1
+    assert output.count(message) == 1 and "[rank" not in output
 
 
 ENDS = """
