@@ -1,5 +1,7 @@
 """The machine a script runs on: its device, arithmetic, measured speed and compiler."""
 
+import ctypes
+import platform
 import resource
 import shutil
 import time
@@ -41,6 +43,19 @@ def set_arithmetic(device: str) -> None:
     if device == "cpu":
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees for the next one, up to 1 GiB. By default glibc may
+    give it back in every step, and the toy then spends up to a quarter of its time on the 10,000
+    pages that come anew (docs/LOG.md).
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(trim_threshold, 1 << 30)
+    libc.mallopt(mmap_threshold, 32 << 20)  # larger is not taken
 
 
 def matmul_peak(device: str, dtype: torch.dtype, size: int = 1024, seconds: float = 0.5) -> float:

@@ -85,6 +85,8 @@ def prepare_device(c: Loop) -> tuple[str, torch.dtype, torch.autocast]:
     """
     device = machine.pick_device(c.device)
     machine.set_arithmetic(device)
+    if device == "cpu":
+        machine.keep_freed_memory()
     torch.manual_seed(c.seed)
     dtype = machine.pick_dtype(c.dtype, device)
     c.dtype = str(dtype).removeprefix("torch.")

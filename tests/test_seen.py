@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -196,3 +197,24 @@ def test_a_window_that_the_run_does_not_reach(tmp_path, capsys):
         trace.step()
     assert "ends at step 11, after the run" in capsys.readouterr().out
     assert not list(tmp_path.glob("trace*"))
+
+
+def test_freed_memory_is_kept_for_the_next_step():
+    """What 20 steps free and ask for again, 24 MB each: pages come once, not in every step."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc is told")
+    code = """
+import resource
+from support import machine
+import torch
+machine.keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for step in range(21):
+    if step == 1:
+        before = faults()
+    parts = [torch.ones(1 << 20) for _ in range(6)]
+    del parts
+print(faults() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert int(run.stdout) < 6144, run.stderr  # pages of one step
