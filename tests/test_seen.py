@@ -101,12 +101,24 @@ def test_waiting_for_others_is_not_working_alone(monkeypatch):
     assert meter.worked_alone == pytest.approx(-0.3, abs=0.1)
 
 
+def fresh_process(code):
+    """What Python prints that runs this code in a process with nothing freed before."""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
 def test_memory_of_a_process():
-    before, reserved = machine.memory_used("cpu")
-    ballast = torch.ones(1 << 26)  # 256 MiB
-    after, _ = machine.memory_used("cpu")
-    assert reserved is None and after - before == pytest.approx(0.25, abs=0.05)
-    del ballast
+    code = """
+import torch
+from support import machine
+before, _ = machine.memory_used("cpu")
+ballast = torch.ones(1 << 26)  # 256 MiB
+after, reserved = machine.memory_used("cpu")
+print(after - before, reserved)
+"""
+    grown, reserved = fresh_process(code)
+    assert float(grown) == pytest.approx(0.25, abs=0.05) and reserved == "None"
 
 
 def test_only_the_first_rank_writes(tmp_path, monkeypatch):
@@ -216,5 +228,5 @@ for step in range(21):
     del parts
 print(faults() - before)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert int(run.stdout) < 6144, run.stderr  # pages of one step
+    (faults,) = fresh_process(code)
+    assert int(faults) < 6144  # pages of one step
