@@ -23,7 +23,8 @@ ORDER = """
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
-    support.tokenizer_folder  support.tokenizer_train  support.chat_template
+    support.chat_template  support.tokenizer_spec  support.tokenizer_library
+    support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.decoding  fast.kernels  fast.attention
     attention  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
