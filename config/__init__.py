@@ -154,10 +154,21 @@ class DryRun:
 
 
 @dataclass
-class Distill(Loop):
+class Tuning(Loop):
+    """What every stage after pretraining takes beside it, heads.py's apart."""
+
+    # only the last so many blocks and the norm behind them learn; 0: everything. Half of them learn
+    # a third more per second from few examples, and keep what the others know
+    trained_blocks: Natural = 0
+
+
+@dataclass
+class Distill(Tuning):
     """How distill.py teaches, from the teacher and from the student's failures (Algorithm 1)."""
 
     batch: Positive = 8
+    # of stage distill: plan fewer steps where the machine is too slow for all in this time; 0: never
+    minutes: NonNegative = 0.0
     # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     sequence: Length = 512
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
@@ -202,7 +213,7 @@ class Distill(Loop):
 
 
 @dataclass
-class Dpo(Loop):
+class Dpo(Tuning):
     """How rl.py's stage dpo learns from preferences what to refuse, and what not to."""
 
     steps: Positive = 150
@@ -233,7 +244,7 @@ class Dpo(Loop):
 
 
 @dataclass
-class Ppo(Loop):
+class Ppo(Tuning):
     """How rl.py's stage ppo learns from execution (the paper's CodePPO)."""
 
     steps: Positive = 150  # each draws `prompts` × `samples` episodes
