@@ -59,6 +59,10 @@ class Drawing:
         """A sentence of the request, in one of its wordings."""
         return self.wordings[what].draw(self.word_rng, self.difficulty.request_split, **slots)
 
+    def text(self, what: str, **slots: Any) -> str:
+        """A text that belongs to the task, whatever words it is asked for in."""
+        return self.wordings[what].draw(self.rng, self.split, **slots)
+
     def noise(self) -> str:
         """The sentences of the request that do not matter, a space before each."""
         sentences = ""

@@ -1075,7 +1075,208 @@ SAFETY_PHRASINGS = {
     ),
 }
 
-PHRASINGS = {"shell": SHELL_PHRASINGS, "sql": SQL_PHRASINGS, "safety": SAFETY_PHRASINGS}
+# -------------------------------------------------------------------------------------------- math
+MATH_PHRASINGS = {
+    "start": Wordings(
+        (
+            "{a} has {n} {thing}.",
+            "There are {n} {thing} on {a}'s table.",
+            "{a} bought {n} {thing}.",
+            "In {a}'s bag there are {n} {thing}.",
+            "We gave {a} {n} {thing}.",
+            "{a} found {n} {thing}.",
+            "{a} starts with {n} {thing}.",
+            "{a} has collected {n} {thing}.",
+        ),
+        (
+            "{a} keeps {n} {thing} at home.",
+            "{n} {thing} belong to {a}.",
+            "{a} counts {n} {thing}.",
+            "{a} was left {n} {thing}.",
+        ),
+        (
+            "{a} owns {n} {thing}.",
+            "{n} {thing} lie in {a}'s cupboard.",
+            "{a} received {n} {thing}.",
+            "{a} arrives with {n} {thing}.",
+        ),
+    ),
+    "more": Wordings(
+        (
+            "{b} has {n} more than {a}.",
+            "{b} has as many as {a} and {n} more.",
+            "Compared with {a}, {b} has {n} more.",
+            "What {b} has is {n} more than what {a} has.",
+            "Add {n} to what {a} has, and you get what {b} has.",
+            "{b} has what {a} has, plus {n}.",
+            "There are {n} more with {b} than with {a}.",
+            "{b} would have as many as {a} after giving {n} away.",
+        ),
+        (
+            "{b} beats {a} by {n}.",
+            "{b} keeps {n} more than {a}.",
+            "{a} is {n} behind {b}.",
+            "Put {n} on top of {a}'s, and it equals {b}'s.",
+        ),
+        (
+            "{b} owns {n} more than {a}.",
+            "{b} is ahead of {a} by {n}.",
+            "{a}'s and another {n} make up {b}'s.",
+            "{b}'s exceed {a}'s by {n}.",
+        ),
+    ),
+    "fewer": Wordings(
+        (
+            "{b} has {n} fewer than {a}.",
+            "{b} has as many as {a}, but for {n}.",
+            "Compared with {a}, {b} has {n} fewer.",
+            "{b} has {n} less than {a} has.",
+            "Take {n} from what {a} has, and you get what {b} has.",
+            "{b} has what {a} has, minus {n}.",
+            "There are {n} fewer with {b} than with {a}.",
+            "{b} would have as many as {a} with another {n}.",
+        ),
+        (
+            "{b} loses to {a} by {n}.",
+            "{b} keeps {n} fewer than {a}.",
+            "{b} is {n} behind {a}.",
+            "Leave {n} out of {a}'s, and it equals {b}'s.",
+        ),
+        (
+            "{b} owns {n} fewer than {a}.",
+            "{b} falls short of {a} by {n}.",
+            "{b}'s and another {n} make up {a}'s.",
+            "{a}'s exceed {b}'s by {n}.",
+        ),
+    ),
+    "times": Wordings(
+        (
+            "{b} has {n} times as many as {a}.",
+            "{b} has {n} times what {a} has.",
+            "Compared with {a}, {b} has {n} times as many.",
+            "Multiply what {a} has by {n}, and you get what {b} has.",
+            "For each one of {a}'s, {b} has {n}.",
+            "There are {n} times as many with {b} as with {a}.",
+            "It takes {n} people like {a} to have as many as {b}.",
+            "{b} has as many as {a}, times {n}.",
+        ),
+        (
+            "{b} keeps {n} times as many as {a}.",
+            "For every one that {a} counts, {b} counts {n}.",
+            "{n} lots of {a}'s equal {b}'s.",
+            "Take {a}'s {n} times over, and it equals {b}'s.",
+        ),
+        (
+            "{b} owns {n} times as many as {a}.",
+            "{a}'s, {n} times, make up {b}'s.",
+            "{b} outdoes {a} by a factor of {n}.",
+            "{b}'s are {n} for each of {a}'s.",
+        ),
+    ),
+    "boxes": Wordings(
+        (
+            "{a} packs all of them into boxes of {n}, and {b} has these boxes.",
+            "All of {a}'s go into boxes of {n}. The boxes are what {b} has.",
+            "{b} has the boxes that hold all of {a}'s, {n} in a box.",
+            "{a} puts {n} into each box until all are packed, and {b} has the boxes.",
+            "A box holds {n}, and {b} has just enough boxes for all of {a}'s.",
+            "{b} has as many boxes as {a} needs, with room for {n} in each.",
+            "To pack all of {a}'s by {n}, {b} has the boxes, none too many.",
+            "All of {a}'s are packed in boxes of {n}, which {b} has.",
+        ),
+        (
+            "{b} keeps the boxes of {n} that all of {a}'s fill.",
+            "Each box takes {n}; what boxes {a} needs for all of them, {b} counts.",
+            "With {n} in each, all of {a}'s fit into boxes that {b} keeps.",
+            "{a}'s fill boxes of {n}, the last one perhaps not quite, and {b} keeps the boxes.",
+        ),
+        (
+            "{b} owns the boxes in which all of {a}'s are stored, {n} per box.",
+            "Boxes of {n} are bought for all of {a}'s, and {b} owns them.",
+            "{a}'s get stored, {n} per box, in boxes owned by {b}.",
+            "{b} owns exactly the boxes of {n} that {a}'s call for.",
+        ),
+    ),
+    "noise": Wordings(
+        (
+            "{a} has {n} {thing}, by the way.",
+            "By the way, {a} bought {n} {thing}.",
+            "Somebody saw {a} with {n} {thing}.",
+            "Last year {a} had {n} {thing}.",
+            "There used to be {n} {thing} in {a}'s bag.",
+            "{a}, whom we leave aside, has {n} {thing}.",
+            "{a} has nothing to do with it and has {n} {thing}.",
+            "Never mind {a} and the {n} {thing} there.",
+        ),
+        (
+            "{a} keeps {n} {thing}, but that is another matter.",
+            "As you know, {a} counts {n} {thing}.",
+            "Ignore {a} and {n} {thing}.",
+            "Last month {a} was left {n} {thing}.",
+        ),
+        (
+            "{a} owns {n} {thing}, for what it is worth.",
+            "Incidentally, {a} received {n} {thing}.",
+            "{a}, with {n} {thing}, is not the question.",
+            "My colleague {a} arrives with {n} {thing}.",
+        ),
+    ),
+    "ask": Wordings(
+        (
+            "How many does {a} have?",
+            "What is the number that {a} has?",
+            "Tell me how many {a} has.",
+            "How many are with {a}?",
+            "Please work out how many {a} has.",
+            "So how many does {a} have in the end?",
+            "Can you tell me how many {a} has?",
+            "I want to know how many {a} has.",
+        ),
+        (
+            "What count does {a} keep?",
+            "Find out how many {a} counts.",
+            "I'd like to know how many {a} keeps.",
+            "Could you say how many {a} has got?",
+        ),
+        (
+            "How many does {a} own?",
+            "Give me the total that {a} owns.",
+            "Would you work out what {a} owns?",
+            "{a}: how many is that?",
+        ),
+    ),
+    "ask boxes": Wordings(
+        (
+            "How many boxes does {a} have?",
+            "What is the number of boxes that {a} has?",
+            "Tell me how many boxes {a} has.",
+            "How many boxes are with {a}?",
+            "Please work out how many boxes {a} has.",
+            "So how many boxes does {a} have in the end?",
+            "Can you tell me how many boxes {a} has?",
+            "I want to know how many boxes {a} has.",
+        ),
+        (
+            "What count of boxes does {a} keep?",
+            "Find out how many boxes {a} counts.",
+            "I'd like to know how many boxes {a} keeps.",
+            "Could you say how many boxes {a} has got?",
+        ),
+        (
+            "How many boxes does {a} own?",
+            "Give me the total of boxes that {a} owns.",
+            "Would you work out what boxes {a} owns?",
+            "{a}: how many boxes is that?",
+        ),
+    ),
+}
+
+PHRASINGS = {
+    "shell": SHELL_PHRASINGS,
+    "sql": SQL_PHRASINGS,
+    "math": MATH_PHRASINGS,
+    "safety": SAFETY_PHRASINGS,
+}
 
 # ------------------------------------------------------------------------------------------ faults
 
