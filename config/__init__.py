@@ -127,7 +127,8 @@ class Loop:
 class Train(Loop):
     """How train.py learns."""
 
-    # a folder of Qwen2.5 weights, whose shape replaces the model section; empty: random weights
+    # published weights (a folder, a .gguf file, smollm2), whose shape replaces the model section;
+    # empty: random weights
     start: str = ""
     accumulation: Positive = 1  # forward passes per optimiser step
     z_loss: NonNegative = 0.0  # weight of (log Σ exp logits)²: logits drift less in long bf16 runs
@@ -399,8 +400,10 @@ class Config:
 class Sample:
     """How sample.py continues a prompt, or acts, with `think`."""
 
-    # a run, or a folder of Qwen2.5 weights; empty: out/toy/base, with `think` out/toy/thinking
+    # a run, a folder of published weights, a .gguf file, or the name of a model that is fetched
+    # (smollm2); empty: out/toy/base, with `think` out/toy/thinking
     run: str = ""
+    model: str = ""  # the same
     prompt: str = "def "  # the text to continue; with `tools` the request
     chat: bool = False  # wrap the prompt in the chat template
     tokens: Positive = 200  # longest continuation, in tokens
@@ -410,8 +413,8 @@ class Sample:
     top_p: Annotated[float, Range(above=0, at_most=1)] = 0.95
     seed: int = 0  # of the draws
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the weights
-    window: Natural = 0  # landmark attention's W; 0: the run's own, and 4096 for Qwen2.5's weights
-    landmark_stride: Natural = 0  # its k; 0: the run's own, and 64 for Qwen2.5's weights
+    window: Natural = 0  # landmark attention's W; 0: the run's own, and 4096 for published weights
+    landmark_stride: Natural = 0  # its k; 0: the run's own, and 64 for published weights
     device: str = "auto"  # auto: a GPU if there is one
     # torch.compile the step; auto: from 1000 tokens on, when it repays its start
     compile: Literal["auto", "on", "off"] = "auto"
