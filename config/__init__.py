@@ -55,8 +55,8 @@ class Model:
     feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly less than GELU's 4·D
     context: Positive = 1024  # longest sequence the model promises to handle, in tokens
     rope_theta: float = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
-    # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1 or
-    # by YaRN (arXiv:2309.00071)
+    # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1
+    # or by YaRN (arXiv:2309.00071)
     rope_scaling: Literal["none", "llama3", "yarn"] = "none"
     rope_factor: Annotated[float, Range(at_least=1)] = 1.0  # by how much
     rope_context: Positive = 8192  # tokens of the context of pretraining

@@ -283,8 +283,9 @@ def tokenizer_record(tokenizer: Tokenizer) -> dict:
 
 
 def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
-    """The tokenizer `name`, if the model in a run's folder, or in one of Qwen2.5 weights, was
-    trained with it; that weights without a tokenizer belong to it is taken on trust, and printed.
+    """The tokenizer `name`, if the model of a run, or published as a folder or a GGUF file, was
+    trained with it; that weights without a tokenizer belong to it is taken on trust, and
+    printed.
 
     Raises UserError where the model's own has another hash.
     """
@@ -294,9 +295,8 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
     remedy = "name its own in data.tokenizer"
     if is_pretrained(folder):
         rows = read_pretrained_config(folder).vocab_size
-        if is_gguf(folder) or any(
-            (folder / file).exists() for file in ("tokenizer.json", "vocab.json")
-        ):
+        files = [folder / file for file in ("tokenizer.json", "vocab.json")]
+        if is_gguf(folder) or any(file.exists() for file in files):
             own = tokenizer_record(load_tokenizer(folder))
             remedy = f"give --data.tokenizer {folder}"
         else:

@@ -1,9 +1,10 @@
-"""GGUF files, as llama.cpp and its like publish models: one file with settings and weights.
+"""GGUF files, as llama.cpp reads them: one file with a model's settings and weights.
 
-The weights are mostly quantised: a block of 32 or 256 numbers of a row shares a scale. They are read
-row by row, a tensor at a time, and stored here as ordinary floats. The library `gguf` knows the
-layout of the file and of every quantisation. Its names and its settings are those of llama.cpp
-(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+The weights are mostly quantised: a block of 32 or 256 numbers of a row shares a scale. They are
+read a tensor at a time, of it the rows that are wanted, and become ordinary floats. The library
+`gguf` reads the layout of the file and of every quantisation
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The file's tokenizer is read by
+support/tokenizer_gguf.py.
 """
 
 import functools

@@ -24,7 +24,8 @@ ORDER = """
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
-    support.tokenizer_folder  support.tokenizer_train  support.chat_template
+    support.chat_template  support.tokenizer_spec  support.tokenizer_library
+    support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.decoding  fast.kernels  fast.attention
     attention  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
@@ -33,8 +34,8 @@ ORDER = """
     worlds.expert  worlds.critique
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint  support.export
-    support.token_files  support.packing  support.optimizers  support.training_run
+    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint
+    support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page

@@ -21,7 +21,7 @@ from support import export
 from support.pretrained import load_pretrained, save_pretrained
 from support.weights import restore_folder, written_aside
 import eval as evaluation
-from support import tokenizer_folder
+from support import tokenizer_folder, tokenizer_spec
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
@@ -1188,7 +1188,7 @@ def test_sample_sets_the_window(tmp_path, options, noted):
         context=640,
     )
     save_pretrained(SAGE(shape), folder)
-    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_spec.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()}))
