@@ -26,7 +26,7 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import provenance, settings
 from support import result_tables as results
-from support.qwen import read_qwen_config
+from support.pretrained import read_pretrained_config
 from support.sharded import copy_to_cpu, finish_saving, in_background, saving_group, write_shards
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
@@ -296,7 +296,7 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
         rows = own_tokenizer.vocab_size
         remedy = f"give --data.tokenizer {folder}"
     elif (folder / "config.json").exists():
-        rows = read_qwen_config(folder).vocab_size
+        rows = read_pretrained_config(folder).vocab_size
         if any((folder / file).exists() for file in ("tokenizer.json", "vocab.json")):
             own = tokenizer_record(load_tokenizer(folder))
             remedy = f"give --data.tokenizer {folder}"

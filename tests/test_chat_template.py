@@ -10,7 +10,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from support import chat_template
-from support.qwen import save_qwen
+from support.pretrained import save_pretrained
 import sample
 from support import tokenizer as tokenizers
 from support import tokenizer_folder, tokenizer_spec
@@ -227,7 +227,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     answer.
     """
     tokenizer = write(tmp_path / "plain", LLAMA)
-    save_qwen(
+    save_pretrained(
         SAGE(
             Model(
                 vocab_size=tokenizer.vocab_size,
@@ -273,7 +273,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
 
 def test_a_tokenizer_larger_than_its_model(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
-    save_qwen(
+    save_pretrained(
         SAGE(
             Model(
                 vocab_size=260,

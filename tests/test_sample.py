@@ -22,7 +22,7 @@ from mch import ThinkingHeads, surprise_of
 from model import SAGE, rotary
 from support import checkpoint, gate_picture, trace_data, trace_page, trace_text
 from support import tokenizer_folder, tokenizer_spec
-from support.qwen import save_qwen
+from support.pretrained import save_pretrained
 from worlds.expert import solve_task
 from worlds.labels import PART_NAMES
 
@@ -545,7 +545,7 @@ def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path):
         feed_forward=48,
         context=4096,
     )
-    save_qwen(SAGE(shape), folder)
+    save_pretrained(SAGE(shape), folder)
     added = {token: dict(content=marker) for marker, token in special.items()}
     (folder / "vocab.json").write_text(json.dumps(tokenizer_spec.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
