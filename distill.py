@@ -137,7 +137,7 @@ def revision_example(
     `weight` is w, `critique_weight` η.
     """
     prefix = revision_prefix(tokenizer, style, attempt, critique)  # x, y0, "again", q
-    critique_length = len(tokenizer.encode(f"{critique}\n"))
+    critique_length = len(tokenizer.encode_inside(f"{critique}\n"))
     weights = [0.0] * (len(prefix) - critique_length)
     weights += [weight * critique_weight] * critique_length
     weights += [weight * mine for mine in revision_mask]
