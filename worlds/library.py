@@ -20,6 +20,7 @@ ways in which people ask for it. They really run, in a process with limits.
 import inspect
 import json
 import re
+import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,12 +56,20 @@ WORDINGS = {
         ("Good morning. {request}", "{request} Cheers!"),
     ),
     "pair": Wordings(
-        ("{first} And another thing: {second}", "{first} {second}", "Two questions. {first} {second}"),
+        (
+            "{first} And another thing: {second}",
+            "{first} {second}",
+            "Two questions. {first} {second}",
+        ),
         ("{first} Also: {second}",),
         ("First: {first} Second: {second}",),
     ),
     "noise": Wordings(
-        ("My train leaves in {n} minutes.", "I have asked {n} people already.", "It is {n} degrees here."),
+        (
+            "My train leaves in {n} minutes.",
+            "I have asked {n} people already.",
+            "It is {n} degrees here.",
+        ),
         ("There are {n} emails waiting for me.",),
         ("I slept {n} hours at best.",),
     ),
@@ -160,6 +169,8 @@ def hint_schema(hint):
         return {"type": "string", "enum": list(typing.get_args(hint))}
     if typing.get_origin(hint) is list:
         return {"type": "array", "items": hint_schema(typing.get_args(hint)[0])}
+    if isinstance(hint, types.UnionType):
+        return {"type": "string"}
     return {"type": TYPES[hint]}
 
 
@@ -382,7 +393,9 @@ class Library(World):
         for call in calls:
             for key, value in call.arguments.items():
                 if key not in (call.fed, missing):
-                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = value
+                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = (
+                        value
+                    )
         if kind == "ask":
             answer = f"ask: {missing.replace('_', ' ')}"
             constraints["missing"] = missing
@@ -510,7 +523,5 @@ def draw_tools(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[Catalogu
 
 def draw_unsuited(draw: Drawing, wanted: CatalogueEntry) -> list[CatalogueEntry]:
     """Tools of other modules than the wanted one's."""
-    others = [
-        entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module
-    ]
+    others = [entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module]
     return draw.rng.sample(others, draw.difficulty.tools)

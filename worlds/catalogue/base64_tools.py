@@ -7,9 +7,7 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import PHRASE, WORD, WORDS, Kind, quoted
 
 CODE = Kind(
-    "code",
-    lambda rng: base64.b64encode(" ".join(rng.sample(WORDS, 2)).encode()).decode(),
-    quoted,
+    "code", lambda rng: base64.b64encode(" ".join(rng.sample(WORDS, 2)).encode()).decode(), quoted
 )
 
 

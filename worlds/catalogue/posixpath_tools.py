@@ -19,6 +19,12 @@ def draw_path(rng: Random) -> str:
     return f"{draw_folder(rng)}/{rng.choice(WORDS)}{number}.{rng.choice(ENDINGS)}"
 
 
+def draw_detour(rng: Random) -> str:
+    """A path that goes up again: /data/music/../photos"""
+    first, second, third = rng.sample(FOLDERS, 3)
+    return f"/{first}/{second}/{rng.choice(('..', '../.', './..'))}/{third}/{rng.choice(WORDS)}"
+
+
 PATH = Kind("text", draw_path, write_plain, lambda value: value.startswith("/"))
 FOLDER = made_by(draw_folder)
 
@@ -111,3 +117,25 @@ def relative_path(start: str, path: str) -> str:
     path: the path to reach
     """
     return posixpath.relpath(path, start)
+
+
+@asked_for(
+    "{path} without detours",
+    """
+    Clean up the path {path}.
+    Where does {path} really lead, without the dots?
+    Simplify {path} by working out each .. in it.
+    Which folder is {path} once the detours are gone?
+    A script printed {path}. What is that in plain form?
+    Normalise the path {path}.
+    I followed {path} step by step. In which place am I?
+    Write {path} with no dots and doubled slashes.
+    """,
+    path=made_by(draw_detour),
+)
+def normalise_path(path: str) -> str:
+    """A path with its dots worked out.
+
+    path: the path
+    """
+    return posixpath.normpath(path)

@@ -21,7 +21,9 @@ def draw_url(rng: Random) -> str:
 URL = Kind("text", draw_url, write_plain, lambda value: value.startswith("http"))
 PAGE = made_by(lambda rng: draw_url(rng).partition("?")[0])
 LINK_TO = made_by(
-    lambda rng: rng.choice(("", "../", "/")) + rng.choice(WORDS) + rng.choice((".html", "/", ".png"))
+    lambda rng: (
+        rng.choice(("", "../", "/")) + rng.choice(WORDS) + rng.choice((".html", "/", ".png"))
+    )
 )
 
 

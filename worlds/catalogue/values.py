@@ -159,11 +159,7 @@ def dates(first_year: int, last_year: int) -> Kind:
 
 
 DATE = dates(2015, 2030)
-YEAR = Kind(
-    "year",
-    lambda rng: rng.randint(1890, 2060),
-    lambda rng, value: str(value),
-)
+YEAR = Kind("year", lambda rng: rng.randint(1890, 2060), lambda rng, value: str(value))
 
 
 # ------------------------------------------------------------------------------------------ choices
@@ -185,7 +181,9 @@ def named(names: dict[Any, str]) -> Kind:
     return Kind("choice", lambda rng: rng.choice(values), lambda rng, value: names[value])
 
 
-def made_by(draw: Callable[[Random], Any], write: Callable[[Random, Any], str] = write_plain) -> Kind:
+def made_by(
+    draw: Callable[[Random], Any], write: Callable[[Random, Any], str] = write_plain
+) -> Kind:
     """A kind of its own, into which no other tool's result fits."""
     return Kind("own", draw, write)
 
