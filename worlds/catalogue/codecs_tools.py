@@ -4,7 +4,11 @@ import codecs
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, SENTENCE, one_of, texts
+from worlds.catalogue.values import PHRASE, SENTENCE, Kind, one_of, quoted
+
+
+LABELS = "zürich café tromsø münchen jalapeño dvořák malmö gdańsk".split()
+LABEL = Kind("text", lambda rng: rng.choice(LABELS), quoted, lambda value: not value.isascii())
 
 
 @asked_for(
@@ -65,7 +69,7 @@ def byte_count(text: str, encoding: Literal["utf-8", "utf-16", "utf-32"] = "utf-
     For the DNS record, what is {text} in punycode?
     I need the ASCII form, punycode, of {text}.
     """,
-    text=texts("zürich", "café", "tromsø", "münchen", "jalapeño", "dvořák", "malmö", "gdańsk"),
+    text=LABEL,
 )
 def punycode(text: str) -> str:
     """A text in Punycode, as domain names have it.

@@ -4,7 +4,7 @@ import collections
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, SENTENCE, WORDS, made_by, whole, word_list
+from worlds.catalogue.values import PEOPLE, SENTENCE, NOUNS, made_by, whole, word_list
 from worlds.catalogue.values import write_list
 
 
@@ -131,8 +131,8 @@ def distinct_letters(text: str) -> int:
     Compare {first} to {second} and give me the surplus letters of the first.
     Strike every letter of {second} once from {first}. The remainder, please.
     """,
-    first=made_by(lambda rng: rng.choice(WORDS), lambda rng, word: f'"{word}"'),
-    second=made_by(lambda rng: rng.choice(WORDS), lambda rng, word: f'"{word}"'),
+    first=made_by(lambda rng: rng.choice(NOUNS), lambda rng, word: f'"{word}"'),
+    second=made_by(lambda rng: rng.choice(NOUNS), lambda rng, word: f'"{word}"'),
 )
 def letters_left(first: str, second: str) -> str:
     """The letters of one word without those of another, in order.

@@ -17,7 +17,7 @@ def is_fraction(value: str) -> bool:
     return above.isdigit() and below.isdigit()
 
 
-FRACTION = Kind("text", draw_fraction, write_plain, is_fraction)
+FRACTION = Kind("text", draw_fraction, write_plain, is_fraction, "fraction")
 
 
 def read_fraction(text: str) -> Fraction:

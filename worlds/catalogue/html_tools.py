@@ -4,12 +4,12 @@ import html
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, WORDS, Kind
+from worlds.catalogue.values import PEOPLE, NOUNS, Kind
 
 
 def draw_marked(rng: Random) -> str:
     """A text with signs in it that mean something in HTML."""
-    first, second = rng.sample(WORDS, 2)
+    first, second = rng.sample(NOUNS, 2)
     form = rng.choice(("{0} & {1}", "{0} <{1}>", "{2} & {0} > {1}", "<{0}> & {2}", "{0} < {1}"))
     return form.format(first, second, rng.choice(PEOPLE))
 

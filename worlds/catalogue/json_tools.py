@@ -4,7 +4,7 @@ import json
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, WORDS, Kind, made_by
+from worlds.catalogue.values import PEOPLE, NOUNS, Kind, made_by
 
 FIELDS = ("name", "age", "city", "item", "price")
 
@@ -14,7 +14,7 @@ def draw_record(rng: Random) -> dict:
         "name": rng.choice(PEOPLE),
         "age": rng.randint(18, 90),
         "city": rng.choice(("Lyon", "Turin", "Porto", "Graz", "Bergen")),
-        "item": rng.choice(WORDS),
+        "item": rng.choice(NOUNS),
         "price": rng.randint(20, 900) / 10,
     }
     return {key: values[key] for key in rng.sample(FIELDS, 3)}
@@ -28,7 +28,7 @@ DOCUMENT = Kind("document", lambda rng: json.dumps(draw_record(rng)), backquoted
 ROWS = Kind(
     "document",
     lambda rng: json.dumps(
-        [{"item": rng.choice(WORDS), "n": rng.randint(1, 60)} for _ in range(3)]
+        [{"item": rng.choice(NOUNS), "n": rng.randint(1, 60)} for _ in range(3)]
     ),
     backquoted,
 )

@@ -3,7 +3,7 @@
 import mimetypes
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import WORDS, made_by, named
+from worlds.catalogue.values import NOUNS, made_by, named
 
 ENDINGS = "pdf png jpg html csv zip mp3 mp4 json txt gif wav".split()
 KINDS = {
@@ -30,7 +30,7 @@ TABLE = mimetypes.MimeTypes(filenames=())  # the library's own, whatever the mac
     Look at the name {file} and tell me its media type.
     Content-Type for {file}, please.
     """,
-    file=made_by(lambda rng: f"{rng.choice(WORDS)}.{rng.choice(ENDINGS)}"),
+    file=made_by(lambda rng: f"{rng.choice(NOUNS)}.{rng.choice(ENDINGS)}"),
 )
 def media_type(file: str) -> str:
     """The media type that a file's name stands for.

@@ -4,7 +4,7 @@ import re
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, SENTENCE, WORDS, Kind, made_by, quoted
+from worlds.catalogue.values import PEOPLE, SENTENCE, NOUNS, Kind, made_by, quoted
 
 MEMOS = (
     "Pay {a} euros to the plumber and {b} to the baker",
@@ -31,12 +31,12 @@ def draw_mail(rng: Random) -> str:
 
 def draw_cramped(rng: Random) -> str:
     """A name that programmers wrote: blueTrainTicket."""
-    first, *others = rng.sample(WORDS, 3)
+    first, *others = rng.sample(NOUNS, 3)
     return first + "".join(word.capitalize() for word in others)
 
 
 LETTER = made_by(lambda rng: rng.choice("aeionrst"), quoted)
-NEW_WORD = made_by(lambda rng: rng.choice(WORDS), quoted)
+NEW_WORD = made_by(lambda rng: rng.choice(NOUNS), quoted)
 OLD_WORD = made_by(lambda rng: rng.choice("the of her his a in and for is".split()), quoted)
 
 

@@ -4,7 +4,7 @@ import shlex
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, WORDS, Kind
+from worlds.catalogue.values import PHRASE, NOUNS, Kind
 
 COMMANDS = (
     "cp 'my {0}.txt' backup/{1}",
@@ -16,7 +16,7 @@ COMMANDS = (
 
 
 def draw_command(rng: Random) -> str:
-    return rng.choice(COMMANDS).format(*rng.sample(WORDS, 4))
+    return rng.choice(COMMANDS).format(*rng.sample(NOUNS, 4))
 
 
 COMMAND = Kind("command", draw_command, lambda rng, text: f"`{text}`")

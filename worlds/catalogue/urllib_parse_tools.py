@@ -4,25 +4,25 @@ import urllib.parse
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, WORDS, Kind, made_by, write_plain
+from worlds.catalogue.values import PHRASE, NOUNS, Kind, made_by, write_plain
 
 HOSTS = "www.example.org shop.example.com news.example.net tickets.example.com".split()
 KEYS = {"page": "3 7 12 40".split(), "lang": "en fr de pt".split(), "sort": "price date".split()}
 
 
 def draw_url(rng: Random) -> str:
-    query = {"q": rng.choice(WORDS)}
+    query = {"q": rng.choice(NOUNS)}
     for key in rng.sample(list(KEYS), 2):
         query[key] = rng.choice(KEYS[key])
-    path = "/".join(rng.sample(WORDS, rng.randint(1, 2)))
+    path = "/".join(rng.sample(NOUNS, rng.randint(1, 2)))
     return f"https://{rng.choice(HOSTS)}/{path}?{urllib.parse.urlencode(query)}"
 
 
-URL = Kind("text", draw_url, write_plain, lambda value: value.startswith("http"))
+URL = Kind("text", draw_url, write_plain, lambda value: value.startswith("http"), "url")
 PAGE = made_by(lambda rng: draw_url(rng).partition("?")[0])
 LINK_TO = made_by(
     lambda rng: (
-        rng.choice(("", "../", "/")) + rng.choice(WORDS) + rng.choice((".html", "/", ".png"))
+        rng.choice(("", "../", "/")) + rng.choice(NOUNS) + rng.choice((".html", "/", ".png"))
     )
 )
 
