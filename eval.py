@@ -42,7 +42,7 @@ from support import checkpoint
 from support import provenance
 from support import machine
 from support import settings
-from support.qwen import is_qwen
+from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
 from support.training_run import STAGES, open_model
 from worlds.base import world_class
@@ -183,8 +183,8 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     """
     e = config.eval
     shape = config.model
-    from_qwen = is_qwen(run)
-    file = (run if from_qwen else checkpoint.latest(run)) / "eval.json"
+    published = is_pretrained(run)
+    file = (run if published else checkpoint.latest(run)) / "eval.json"
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     asked = asdict(e) | dict(
         runs="", fault_kinds=config.distill.fault_kinds, version=FIGURES_VERSION
@@ -194,7 +194,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
         tokenizer=tokenizer.hash,
         tasks=fingerprint(world_names(e.worlds), e.seed, Difficulty(split=e.split, names=e.names)),
     )
-    if from_qwen:  # a run has its own window
+    if published:  # a run has its own window
         made_from["window"] = [shape.window, shape.landmark_stride]
     try:
         stored = json.loads(file.read_text())

@@ -11,7 +11,7 @@ What differs from the textbook decoder:
   last time" takes one layer, not two
 
 With E_code = E_text and keys unsmeared it *is* Qwen2.5, to the bit of its logits
-(tests/test_qwen.py). The model has no code for devices, ranks or training. Shapes: B batch, T
+(tests/test_pretrained.py). The model has no code for devices, ranks or training. Shapes: B batch, T
 tokens, D width, H query heads, K key-value heads, d head width, F feed-forward width, V vocabulary.
 
     python model.py     Qwen2.5's sizes, and what they cost

@@ -33,7 +33,7 @@ from model import SAGE
 from support import chat_template, checkpoint, machine, provenance, settings
 from support import tokenizer as tokenizers
 from support.gate_picture import coloured_text, draw_gates, prose_shares, token_texts
-from support.qwen import is_qwen, load_qwen
+from support.pretrained import is_pretrained, load_pretrained
 from support.tokenizer import Tokenizer
 from support.trace_data import trace_of
 from support.trace_page import page_of
@@ -50,8 +50,8 @@ def load_model(sample: Sample) -> tuple[SAGE, Tokenizer]:
     """Model and tokenizer of a run or of a Qwen2.5 folder, with the window that is asked for."""
     device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if is_qwen(sample.run):
-        model = load_qwen(sample.run, dtype, device)
+    if is_pretrained(sample.run):
+        model = load_pretrained(sample.run, dtype, device)
         name = sample.run
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
@@ -162,7 +162,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     The files are written whole after every step, and so are there when it is interrupted.
     """
     device = str(next(model.parameters()).device)
-    if is_qwen(sample.run):
+    if is_pretrained(sample.run):
         heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)

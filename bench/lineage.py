@@ -52,7 +52,7 @@ from intervals import bootstrap_ratio, pass_at, wilson
 from losses import cross_entropy
 from model import SAGE
 from support import checkpoint, corpus, machine, provenance, result_tables, settings
-from support.qwen import is_qwen
+from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
 from support.training_run import open_model
@@ -86,7 +86,7 @@ def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
     """The stage named on the command line as PATH or NAME=PATH. Raises UserError."""
     name, _, path = argument.rpartition("=")
     path = Path(path).expanduser()
-    if is_qwen(path):
+    if is_pretrained(path):
         tokenizer = load_tokenizer(path)
     else:
         _, config = checkpoint.read_meta(checkpoint.latest(path))

@@ -43,7 +43,7 @@ from generate import Conversations, Row, decode
 from losses import IGNORE, cross_entropy
 from model import SAGE, flops_per_token
 from support import machine, result_tables, settings
-from support.qwen import load_qwen
+from support.pretrained import load_pretrained
 from support.training_run import freeze_below
 
 SUBJECT = "smol"  # docs/results/smol.json
@@ -126,7 +126,7 @@ def contestants(a: argparse.Namespace, batch: int) -> dict[str, Contestant]:
     found = {}
     for name in a.dtypes.split(","):
         dtype = getattr(torch, name)
-        model = load_qwen(a.folder, dtype).eval()
+        model = load_pretrained(a.folder, dtype).eval()
         found[f"ours, plain loop, {name}"] = ours(model)
         if a.compile and machine.can_compile("cpu"):
             found[f"ours, compiled step, {name}"] = ours(model, compiled_step(model))
@@ -194,7 +194,7 @@ def record(a: argparse.Namespace, name: str, rates: list[float], note: str) -> N
 
 def training_step(folder: Path, trained_blocks: int, dtype: torch.dtype) -> Callable:
     """One optimiser step of stage distill on tokens and targets (B, T), as a function."""
-    model = load_qwen(folder)
+    model = load_pretrained(folder)
     if trained_blocks:
         freeze_below(model, trained_blocks)
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -216,7 +216,7 @@ def measure_training(a: argparse.Namespace) -> None:
     dtype = machine.pick_dtype("auto", "cpu")
     machine.set_arithmetic("cpu")
     machine.keep_freed_memory()
-    shape = load_qwen(a.folder).config
+    shape = load_pretrained(a.folder).config
     batch, length = a.batch, a.length
     tokens = torch.randint(100, shape.vocab_size, (batch, length + 1))
     taught = torch.rand(batch, length) < TAUGHT

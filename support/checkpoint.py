@@ -26,7 +26,7 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import provenance, settings
 from support import result_tables as results
-from support.qwen import read_qwen_config
+from support.pretrained import read_pretrained_config
 from support.sharded import copy_to_cpu, finish_saving, in_background, saving_group, write_shards
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
@@ -280,8 +280,9 @@ def tokenizer_record(tokenizer: Tokenizer) -> dict:
 
 
 def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
-    """The tokenizer `name`, if the model in a run's folder, or in one of Qwen2.5 weights, was
-    trained with it; that weights without a tokenizer belong to it is taken on trust, and printed.
+    """The tokenizer `name`, if the model in a run's folder, in one of Qwen2.5 weights or in a GGUF
+    file was trained with it; that weights without a tokenizer belong to it is taken on trust, and
+    printed.
 
     Raises UserError where the model's own has another hash.
     """
@@ -289,8 +290,13 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
     tokenizer = load_tokenizer(name)
     own = None
     remedy = "name its own in data.tokenizer"
-    if (folder / "config.json").exists():
-        rows = read_qwen_config(folder).vocab_size
+    if folder.suffix == ".gguf":
+        own_tokenizer = load_tokenizer(folder)
+        own = tokenizer_record(own_tokenizer)
+        rows = own_tokenizer.vocab_size
+        remedy = f"give --data.tokenizer {folder}"
+    elif (folder / "config.json").exists():
+        rows = read_pretrained_config(folder).vocab_size
         if any((folder / file).exists() for file in ("tokenizer.json", "vocab.json")):
             own = tokenizer_record(load_tokenizer(folder))
             remedy = f"give --data.tokenizer {folder}"

@@ -31,7 +31,7 @@ import parallel
 from support import ranks
 from support import checkpoint
 from support.weights import Parallelise, allocate_model
-from support.qwen import is_qwen, load_qwen
+from support.pretrained import is_pretrained, load_pretrained
 from support import settings
 from support import provenance
 from support import machine
@@ -70,8 +70,8 @@ def open_model(
     `window` and `stride` are for Qwen's weights, which name neither; a run has its own. Of a
     model that `parallelise` shards, each rank reads its own rows alone.
     """
-    if is_qwen(folder):
-        return load_qwen(
+    if is_pretrained(folder):
+        return load_pretrained(
             folder, dtype, device, window=window, stride=stride, parallelise=parallelise
         )
     return checkpoint.load_run(folder, dtype, device, parallelise)[0]
@@ -335,7 +335,7 @@ class TrainingRun:
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
-        if not runs and not is_qwen(self.source):
+        if not runs and not is_pretrained(self.source):
             command = checkpoint.COMMANDS.get(previous)
             remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
@@ -441,7 +441,7 @@ class TrainingRun:
             "tokenizer": self.tokenizer.hash,
             **more,
         }
-        if is_qwen(self.source):  # a run has its own
+        if is_pretrained(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if self.first < self.steps:

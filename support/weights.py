@@ -1,7 +1,8 @@
 """Weights from files, tensor by tensor, and folders that are written whole or not at all.
 
-What a run's checkpoints (support/checkpoint.py) and Qwen2.5's folders (support/qwen.py) share:
-memory never holds a model twice, and a program killed at any moment leaves what was there before.
+What a run's checkpoints (support/checkpoint.py) and published weights (support/pretrained.py)
+share: memory never holds a model twice, and a program killed at any moment leaves what was there
+before.
 """
 
 import contextlib

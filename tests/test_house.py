@@ -23,17 +23,18 @@ ORDER = """
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
-    support.tokenizer_folder  support.tokenizer_gguf  support.tokenizer_train  support.chat_template
+    support.chat_template  support.tokenizer_spec  support.tokenizer_library
+    support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.decoding  fast.kernels  fast.attention
     attention  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
-    worlds.splits  worlds.english  worlds.faults  worlds.difficulty  worlds.base  worlds.tasks
-    worlds.drawing
+    worlds.splits  worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
+    worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.weights  support.qwen  support.checkpoint  support.export
+    mch  support.sharded  support.weights  support.pretrained  support.checkpoint  support.export
     support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking

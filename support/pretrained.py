@@ -1,8 +1,9 @@
 """Qwen2.5's folders in and out.
 
-`load_qwen(folder)` reads what transformers writes (config.json, one or many safetensors files);
-`save_qwen` writes it back, and a folder saved here opens in transformers as Qwen2. What SAGE adds
-(E_code, the gate, the smear) lies beside it in sage.safetensors, which transformers does not read.
+`load_pretrained(folder)` reads what transformers writes (config.json, one or many safetensors
+files); `save_pretrained` writes it back, and a folder saved here opens in transformers as Qwen2.
+What SAGE adds (E_code, the gate, the smear) lies beside it in sage.safetensors, which transformers
+does not read.
 """
 
 import functools
@@ -42,7 +43,7 @@ SAGE_ONLY = (
 )
 
 
-def qwen_name(name: str) -> str | None:
+def tensor_name(name: str) -> str | None:
     """Qwen's name of our parameter; None for SAGE's own."""
     if any(own in name for own in SAGE_ONLY):
         return None
@@ -97,7 +98,7 @@ HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype d
     """.split()
 
 
-def read_qwen_config(folder: Path) -> Model:
+def read_pretrained_config(folder: Path) -> Model:
     """Our settings from a folder's config.json, each as transformers' Qwen2Config reads it.
 
     An unknown key is noted on stderr and otherwise ignored, as transformers does. Raises UserError
@@ -274,14 +275,14 @@ def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def is_qwen(folder: str | Path) -> bool:
+def is_pretrained(folder: str | Path) -> bool:
     """Whether a folder is one of Qwen2.5 weights (or means to be), not a run of ours."""
     folder = Path(folder).expanduser()
     restore_folder(folder)
     return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
 
 
-def load_qwen(
+def load_pretrained(
     folder: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
@@ -317,7 +318,7 @@ def plan_reading(folder: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
     it. Everything is compared before memory is spent. Raises UserError.
     """
     restore_folder(folder)
-    config = read_qwen_config(folder)
+    config = read_pretrained_config(folder)
     files = weight_files(folder)
     additions = folder / "sage.safetensors"
     own: set[str] = set()
@@ -347,7 +348,7 @@ def plan_reading(folder: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
     somewhere = next(iter(files.values()))  # a name no file has is listed as missing there
     sources = {}
     for name in parameters:
-        theirs = qwen_name(name)
+        theirs = tensor_name(name)
         if theirs:
             sources[name] = (files.get(theirs, somewhere), theirs)
         elif own:
@@ -369,7 +370,7 @@ def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096
         return all(torch.equal(a[part], b[part]) for part in parts)
 
 
-def qwen_shape(c: Model) -> dict:
+def config_shape(c: Model) -> dict:
     """The shape of a model by the keys of Qwen2's config.json."""
     return dict(
         vocab_size=c.vocab_size,
@@ -386,7 +387,7 @@ def qwen_shape(c: Model) -> dict:
     )
 
 
-def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
+def save_pretrained(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
     """Write a model as a Qwen2 folder that transformers opens, and SAGE's own parameters beside it.
 
     Transformers sees Qwen's part alone: its logits are SAGE's only while E_code = E_text, the smear
@@ -402,7 +403,7 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
     config = dict(
         architectures=["Qwen2ForCausalLM"],
         model_type="qwen2",
-        **qwen_shape(c),
+        **config_shape(c),
         hidden_act="silu",
         use_sliding_window=False,
         torch_dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
@@ -412,7 +413,7 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
     size = 0  # bytes in the last shard
     for name, parameter in model.named_parameters():
         tensor = parameter.detach()
-        theirs = qwen_name(name)
+        theirs = tensor_name(name)
         if theirs is None:
             own[name] = tensor
             continue
