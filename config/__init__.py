@@ -43,6 +43,10 @@ Beta = Annotated[float, Range(at_least=0, below=1)]
 class Model:
     """The decoder's shape. The defaults are a toy's; Qwen2.5's are in support/qwen_sizes.py."""
 
+    # whose block: Qwen2's has biases on q, k and v, Qwen3's a norm of each query and key, Llama's
+    # and Mistral's neither; also the name under which transformers opens an export
+    family: Literal["qwen2", "qwen3", "llama", "mistral"] = "qwen2"
+
     vocab_size: Positive = 1024  # rows of the embedding; at least the tokenizer's tokens
     width: Positive = 128  # D, the residual stream
     layers: Positive = 4  # L, blocks
@@ -52,6 +56,16 @@ class Model:
     feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly less than GELU's 4·D
     context: Positive = 1024  # longest sequence the model promises to handle, in tokens
     rope_theta: float = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
+    # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1 or
+    # by YaRN (arXiv:2309.00071)
+    rope_scaling: Literal["none", "llama3", "yarn"] = "none"
+    rope_factor: Annotated[float, Range(at_least=1)] = 1.0  # by how much
+    rope_context: Positive = 8192  # tokens of the context of pretraining
+    # turns within that context: pairs with fewer are stretched, with more stay as they are, those
+    # between are blended; Llama 3.1 has 1 and 4, YaRN 1 and 32
+    rope_low: AboveZero = 1.0
+    rope_high: AboveZero = 4.0
+    rope_gain: AboveZero = 1.0  # multiplies cos and sin: YaRN's attention factor
     norm_eps: float = 1e-5  # equation 2's ε, inside the root
     tied: bool = True  # output matrix = E_text, as in Qwen2.5 up to 3B; large models have their own
     # landmark attention's W and k: a token attends to the last W tokens, itself included, and to

@@ -93,6 +93,8 @@ def _contradiction(s) -> str:
             )
         case Model() if s.head_dim % 2:
             return f"model.head_dim is {s.head_dim}; rotary embedding needs an even number"
+        case Model() if s.rope_low >= s.rope_high:
+            return f"model.rope_low is {s.rope_low}; wanted less than model.rope_high {s.rope_high}"
         case Loop() if s.warmup + s.decay > 1:
             section = type(s).__name__.lower()
             return (

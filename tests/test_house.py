@@ -34,7 +34,7 @@ ORDER = """
     worlds.expert  worlds.critique
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.weights  support.pretrained  support.checkpoint  support.export
+    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint  support.export
     support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking

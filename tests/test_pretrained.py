@@ -244,7 +244,7 @@ def break_folder(folder, how):
     elif how == "config no json":
         (folder / "config.json").write_text("{")
     elif how == "another model":
-        (folder / "config.json").write_text(json.dumps(dict(model_type="llama")))
+        (folder / "config.json").write_text(json.dumps(dict(model_type="gpt2")))
     elif how == "no weights":
         for path in folder.glob("model*"):
             path.unlink()
@@ -265,7 +265,7 @@ def break_folder(folder, how):
         save_file(tensors, first)
     elif how == "rope scaling":
         settings = json.loads((folder / "config.json").read_text())
-        settings["rope_parameters"] = dict(rope_type="yarn", factor=4.0, rope_theta=1e6)
+        settings["rope_parameters"] = dict(rope_type="linear", factor=4.0, rope_theta=1e6)
         (folder / "config.json").write_text(json.dumps(settings))
 
 
@@ -273,15 +273,15 @@ def break_folder(folder, how):
     "how, wanted",
     [
         ("no config", "wanted a folder with config.json"),
-        ("config no json", "cannot be read as a Qwen2 config"),
-        ("another model", "only qwen2"),
+        ("config no json", "cannot be read as a model's config"),
+        ("another model", "'gpt2' model; wanted one of qwen2"),
         ("no weights", "no weights in|is missing"),
         ("shard absent", "is missing, though its folder needs it"),
         ("truncated", "damaged or cut short"),
         ("corrupt header", "damaged or cut short"),
         ("missing and extra", "missing: .*not expected: surplus"),
         ("wrong shape", r"wrong shape: .* is \(.*wanted \("),
-        ("rope scaling", "yarn"),
+        ("rope scaling", "linear"),
     ],
 )
 def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted):
@@ -359,9 +359,34 @@ CONFIGS = [  # name, changes to config.json, what the refusal must say (None: mu
     (
         "yarn, old key",
         old_rope(type="yarn", factor=4.0, original_max_position_embeddings=128),
-        "yarn",
+        None,
     ),
-    ("yarn", rope(rope_type="yarn", factor=4.0), "yarn"),
+    ("yarn", rope(rope_type="yarn", factor=4.0), None),
+    (
+        "yarn, all it may say",
+        rope(
+            rope_type="yarn",
+            factor=8.0,
+            original_max_position_embeddings=64,
+            attention_factor=1.3,
+            beta_fast=8.0,
+            beta_slow=0.5,
+        ),
+        None,
+    ),
+    (
+        "yarn, as DeepSeek has it",
+        rope(
+            rope_type="yarn",
+            factor=8.0,
+            original_max_position_embeddings=64,
+            mscale=0.7,
+            mscale_all_dim=1.2,
+        ),
+        None,
+    ),
+    ("yarn between pairs", rope(rope_type="yarn", factor=4.0, truncate=False), "truncate"),
+    ("yarn without a factor", rope(rope_type="yarn"), "factor"),
     ("linear", old_rope(rope_type="linear", factor=2.0), "linear"),
     ("dynamic", old_rope(type="dynamic", factor=2.0), "dynamic"),
     (
@@ -373,7 +398,7 @@ CONFIGS = [  # name, changes to config.json, what the refusal must say (None: mu
             high_freq_factor=4.0,
             original_max_position_embeddings=16,
         ),
-        "llama3",
+        None,
     ),
     (
         "longrope",
@@ -499,7 +524,7 @@ CONFIGS = [  # name, changes to config.json, what the refusal must say (None: mu
         dict(model_type="qwen2_moe", architectures=["Qwen2MoeForCausalLM"]),
         "qwen2_moe",
     ),
-    ("qwen3", dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "qwen3"),
+    ("qwen3", dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "q_norm"),
     ("no model_type", dict(model_type=ABSENT), "None"),
     ("GPTQ", quantised(quant_method="gptq", bits=4), "quantised.*gptq"),
     ("AWQ", quantised(quant_method="awq", bits=4), "quantised.*awq"),

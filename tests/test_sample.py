@@ -183,7 +183,7 @@ def test_attention_shown_is_attention_used(window):
     x = head.block.attention_norm(hidden[None])
     values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
     shown = (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64)
-    rotation = rotary(torch.arange(30)[None], 32, shape.rope_theta)
+    rotation = rotary(torch.arange(30)[None], shape)
     used = attention(x, rotation)[0, [5, 29]]
     assert (shown - used).abs().max() < 1e-5
     assert (shares.sum(-1) - 1).abs().max() < 1e-5
