@@ -102,7 +102,12 @@ def gguf_metadata(path: Path) -> dict:
 
 @lru_cache(maxsize=2)  # SmolLM2's 100,000 strings take the library 3 s
 def _read_metadata(path: Path, changed: int, size: int) -> dict:
-    return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
+    fields = gguf.GGUFReader(path).fields
+    *_, last = fields.values()
+    ends_in_text = last.types[-1] == gguf.GGUFValueType.STRING
+    if ends_in_text and last.parts[-2][0] > last.parts[-1].size:  # the library takes what is there
+        raise ValueError(f"{last.name} is cut short")
+    return {name: field.contents() for name, field in fields.items()}
 
 
 def added_tokens_of(tokens: list[str], kinds: list[int]) -> list[dict]:

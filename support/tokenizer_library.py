@@ -156,7 +156,12 @@ class LibraryTokenizer(Tokenizer):
 
     @cached_property
     def hash(self) -> str:
-        content = json.dumps([self.spec, sorted(self.special)], sort_keys=True)
+        model = self.spec["model"]
+        added = {token["content"] for token in self.spec["added_tokens"]}
+        # some files list added tokens among the entries, too, which changes no ID
+        entries = {entry: token for entry, token in model["vocab"].items() if entry not in added}
+        spec = {**self.spec, "model": {**model, "vocab": entries}}
+        content = json.dumps([spec, sorted(self.special)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @cached_property
