@@ -86,7 +86,9 @@ class Player:
         self, worlds: list[str], temperature: float, tasks_per_world: int, **difficulty
     ) -> list[Rollout]:
         e = self.settings
-        difficulty = Difficulty(split=e.split, style=self.tokenizer.style, **difficulty)
+        difficulty = Difficulty(
+            split=e.split, style=self.tokenizer.style, names=e.names, **difficulty
+        )
         tasks = []
         for world in worlds:
             drawn = Tasks(e.split, e.seed, [world], difficulty)
@@ -194,7 +196,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     made_from = dict(
         run=checkpoint.weights_identity(run),
         tokenizer=tokenizer.hash,
-        tasks=fingerprint(world_names(e.worlds), e.seed, Difficulty(split=e.split)),
+        tasks=fingerprint(world_names(e.worlds), e.seed, Difficulty(split=e.split, names=e.names)),
     )
     if published:  # a run has its own window
         made_from["window"] = [shape.window, shape.landmark_stride]

@@ -456,19 +456,30 @@ def parameters(config: Model, qwen: bool = False) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def flops_per_token(config: Model, length: int) -> int:
+def flops_per_token(
+    config: Model, length: int, *, trained_blocks: int = 0, taught: float = 1.0
+) -> int:
     """Forward and backward floating-point operations per token: 6 per multiplying weight, and
     12·H·d per pair of tokens and layer.
 
     As in PaLM's appendix B and nanoGPT, a dense sequence counts T pairs per token (the masked half
-    is computed too); with landmark attention it is W + T/k, of each layer.
+    is computed too); with landmark attention it is W + T/k, of each layer. Where only the last
+    `trained_blocks` learn, the blocks below go forward alone, a third of it, and the table is not
+    learnt; where logits are computed for a share `taught` of the tokens, the table counts so much.
     """
     attention = config.width * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
     matrices = 3 if config.activation == "swiglu" else 2
-    feed_forward = matrices * config.width * config.feed_forward
-    weights = config.layers * (attention + feed_forward) + config.width * config.vocab_size
-    pairs = sum(min(length, config.window + length / stride) for stride in config.strides)
-    return int(6 * weights + 12 * config.heads * config.head_dim * pairs)
+    block = attention + matrices * config.width * config.feed_forward
+    table = 6 * config.width * config.vocab_size * taught
+    if trained_blocks:
+        table *= 2 / 3
+    total = table
+    for layer, stride in enumerate(config.strides):
+        pairs = min(length, config.window + length / stride)
+        cost = 6 * block + 12 * config.heads * config.head_dim * pairs
+        frozen = trained_blocks and layer < config.layers - trained_blocks
+        total += cost / 3 if frozen else cost
+    return int(total)
 
 
 if __name__ == "__main__":

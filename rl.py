@@ -144,7 +144,7 @@ def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completio
     Pairs that do not fit in a row are left out.
     """
     examples: list[Completion] = []
-    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style))
+    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style, names=c.names))
     for index in range(c.pairs):
         task = tasks[index]
         pair = preference(task)

@@ -138,7 +138,7 @@ def task_for(sample: Sample, style: str) -> Task:
     Raises UserError for a file that holds no tools.
     """
     if not sample.tools:
-        difficulty = Difficulty(style=style, fault_rate=sample.fault_rate)
+        difficulty = Difficulty(style=style, fault_rate=sample.fault_rate, names=sample.names)
         return Tasks("validation", Eval.seed, [sample.world or "api"], difficulty)[sample.task]
     path = Path(settings.absolute(sample.tools))
     try:

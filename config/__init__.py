@@ -34,6 +34,7 @@ Natural = Annotated[int, Range(at_least=0)]
 NonNegative = Annotated[float, Range(at_least=0)]
 AboveZero = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
+Names = Literal["invented", "english"]  # whose words tasks are made of (worlds/difficulty.py)
 OpenShare = Annotated[float, Range(above=0, below=1)]
 Beta = Annotated[float, Range(at_least=0, below=1)]
 
@@ -168,13 +169,26 @@ class DryRun:
 
 
 @dataclass
-class Distill(Loop):
+class Tuning(Loop):
+    """What every stage after pretraining takes beside it, heads.py's apart."""
+
+    # only the last so many blocks and the norm behind them learn; 0: everything. Half of them learn
+    # a third more per second from few examples, and keep what the others know
+    trained_blocks: Natural = 0
+
+
+@dataclass
+class Distill(Tuning):
     """How distill.py teaches, from the teacher and from the student's failures (Algorithm 1)."""
 
     batch: Positive = 8
+    # of stage distill: plan fewer steps where the machine is too slow for all in this time; 0: never
+    minutes: NonNegative = 0.0
     # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     sequence: Length = 512
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
+    # of tools, tables, files and people: syllables, or real words and requests in English
+    names: Names = "invented"
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
     # stage distill: read teacher episodes from this file of teacher.py instead of drawing them
@@ -214,7 +228,7 @@ class Distill(Loop):
 
 
 @dataclass
-class Dpo(Loop):
+class Dpo(Tuning):
     """How rl.py's stage dpo learns from preferences what to refuse, and what not to."""
 
     steps: Positive = 150
@@ -238,13 +252,14 @@ class Dpo(Loop):
     fault_rate: Share = 0.3  # share of replayed episodes in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     babble: Share = 0.5  # as in distill
+    names: Names = "invented"  # as in distill
     log_every: Positive = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
 
 
 @dataclass
-class Ppo(Loop):
+class Ppo(Tuning):
     """How rl.py's stage ppo learns from execution (the paper's CodePPO)."""
 
     steps: Positive = 150  # each draws `prompts` × `samples` episodes
@@ -268,6 +283,7 @@ class Ppo(Loop):
     fault_rate: Share = 0.3  # share of tasks in which a tool fails once on purpose
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     babble: Share = 0.5  # as in distill
+    names: Names = "invented"  # as in distill
     # reward of an episode that ends with a call that does not parse or names no tool
     malformed: float = -1.0
     invented: float = -0.5  # reward of each invented argument
@@ -361,6 +377,7 @@ class Eval:
     # tasks of each world for one figure; the standard error of a rate is then at most 2.9 points
     tasks: Positive = 300
     worlds: str = "all"
+    names: Names = "invented"  # as in distill
     batch: Positive = 64  # episodes played together
     room: Positive = 384  # tokens that an episode may add to its prompt
     # recipes are chosen by validation tasks and reported on test tasks
@@ -425,6 +442,7 @@ class Sample:
     # with --think: whose task is played (worlds/__init__.py); empty: api, if there are no `tools`
     world: str = ""
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
+    names: Names = "invented"  # of that task, as in distill
     fault_rate: Share = 0.0  # probability that a tool fails once on purpose
     # with --think: a JSON file of OpenAI tool schemas; nothing runs, you type what the tools say
     tools: str = ""

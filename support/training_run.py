@@ -50,7 +50,7 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
 MAY_DIFFER_IN_STAGE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-MAY_DIFFER_IN_STAGE |= {"start", "name", "file", "kl_teacher"}
+MAY_DIFFER_IN_STAGE |= {"start", "name", "file", "kl_teacher", "minutes"}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -159,6 +159,18 @@ def leave(log: Log, step: int, saved: Path) -> None:
         command = command.replace("python", "torchrun …", 1)
     print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
     raise SystemExit(130)
+
+
+def freeze_below(model: SAGE, trained_blocks: int) -> None:
+    """Let only the last `trained_blocks` and the norm behind them learn. Raises UserError."""
+    layers = model.config.layers
+    if trained_blocks > layers:
+        raise UserError(
+            f"trained_blocks is {trained_blocks}, and the model has {layers}; wanted at most as many"
+        )
+    model.requires_grad_(False)
+    model.blocks[layers - trained_blocks :].requires_grad_(True)
+    model.norm.requires_grad_(True)
 
 
 class Meter:
@@ -347,6 +359,7 @@ class TrainingRun:
         ranks.check_alike("data", self.made_from, remedy)
         notes = self.check_same_run(meta) if last else []
         self.kept = meta["kept"] if last else {}
+        self.steps = self.kept.get("steps", steps)  # fewer, where the time was too short for all
 
         # -- device, decoder, heads, optimisers
         if last:
@@ -366,6 +379,8 @@ class TrainingRun:
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)
+        if not frozen and section.trained_blocks:
+            freeze_below(self.model, section.trained_blocks)
         self.optimizers = make_optimizers(self.heads if frozen else self.model, section, dtype)
         if self.heads is not None and not frozen:
             self.optimizers.append(adamw_of_heads(self.heads, section, heads_rate))
@@ -373,7 +388,7 @@ class TrainingRun:
             checkpoint.load_checkpoint(last, self.model, self.optimizers, self.heads)
 
         self.peak = machine.Peak.of(self.device, dtype)
-        self.log = Log(self.folder, steps, self.first, tensorboard=config.tensorboard)
+        self.log = Log(self.folder, self.steps, self.first, tensorboard=config.tensorboard)
         self.trace = StepTrace(config.profile, self.log)
         self.announce(notes)
 
@@ -474,6 +489,15 @@ class TrainingRun:
 
     # -- one step
 
+    def plan_minutes(self, minutes: float, seconds_per_step: float) -> None:
+        """Plan as many of the steps as fit into the minutes, by what one takes here, and say so."""
+        self.steps = ranks.from_first(max(1, min(self.steps, int(minutes * 60 / seconds_per_step))))
+        self.log.total = self.log.bar.total = self.steps
+        self.log.say(
+            f"plan    {seconds_per_step:.2f} s per step on this machine: {self.steps:,} steps in "
+            f"{self.steps * seconds_per_step / 60:.0f} minutes"
+        )
+
     def update(self, step: int) -> float:
         """Take the optimisers' step at the schedule's rate; the gradient's norm before clipping,
         which is the decoder's, or the heads' where the decoder is frozen.
@@ -531,7 +555,7 @@ class TrainingRun:
             keep=self.section.keep,
             heads=self.heads,
             stage=self.name,
-            kept=kept,
+            kept=dict(kept, steps=self.steps),
             made_from=self.made_from,
             tokenizer=checkpoint.tokenizer_record(self.tokenizer),
         )

@@ -29,7 +29,8 @@ ORDER = """
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.decoding  fast.kernels  fast.attention
     attention  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
-    worlds.splits  worlds.faults  worlds.difficulty  worlds.base  worlds.tasks  worlds.drawing
+    worlds.splits  worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
+    worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher

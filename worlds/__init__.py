@@ -16,4 +16,5 @@ WORLDS = {  # module in this folder: its class
     "shell": "Shell",
     "math": "Math",
     "safety": "Safety",
+    "library": "Library",
 }

@@ -19,6 +19,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from config import UserError
 from worlds.base import SolutionStep, Task, World
 from worlds.calls import value_text
 from worlds.difficulty import Difficulty
@@ -260,6 +261,11 @@ class Api(World):
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        if difficulty.names != "invented":
+            raise UserError(
+                "the api world has invented names only, since nothing is to be read off them; "
+                "where names is english leave it out (worlds 'all but api')"
+            )
         draw = Drawing("api", seed, difficulty, WORDINGS)
         rng = draw.rng
 

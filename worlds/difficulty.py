@@ -22,6 +22,7 @@ CHOICES = {  # setting: its allowed values
     "request_wording": ("split", "train"),
     "style": ("compact", "qwen"),
     "split": SPLITS,
+    "names": ("invented", "english"),
 }
 
 
@@ -49,6 +50,8 @@ class Difficulty:
     babble: float = 0.0
     style: str = "compact"  # how tools appear in the prompt, see support/chat_template.py
     split: str = "train"  # whose names and words occur: one of SPLITS
+    # "invented": syllables, telegraphic requests; "english": real words and natural requests
+    names: str = "invented"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -74,13 +77,14 @@ class Difficulty:
 
     @classmethod
     def of(cls, section: Any, **more: Any) -> "Difficulty":
-        """From a section of the training settings: fault_rate, fault_kinds (with commas), babble;
-        `more` replaces or adds.
+        """From a section of the training settings: names, fault_rate, fault_kinds (with commas),
+        babble; `more` replaces or adds.
         """
         given = {
             "fault_rate": section.fault_rate,
             "fault_kinds": tuple(section.fault_kinds.split(",")),
             "babble": section.babble,
+            "names": section.names,
         }
         return cls(**(given | more))
 

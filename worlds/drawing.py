@@ -3,10 +3,12 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from worlds.base import SolutionStep
 from worlds.difficulty import Difficulty
+from worlds.english import draw_tools, draw_word
+from worlds.phrasings import PHRASINGS
 from worlds.splits import Wordings, draw_name
 from worlds.tools import make_tool
 
@@ -23,6 +25,9 @@ UNSUITED = Wordings(  # requests that no tool fits
 )
 
 
+Words = TypeVar("Words")
+
+
 class Drawing:
     """The random numbers, names and words of one task.
 
@@ -35,34 +40,51 @@ class Drawing:
         self.rng = random.Random(f"{world} {seed}")
         self.word_rng = random.Random(f"words {seed}")
         self.difficulty = difficulty
-        self.wordings = wordings
+        self.split = difficulty.split
+        self.english = difficulty.names == "english"
+        self.wordings = PHRASINGS.get(world, wordings) if self.english else wordings
         self.used: set[str] = set()  # names
 
-    def name(self) -> str:
-        """A name that the task does not use yet."""
-        return draw_name(self.rng, self.difficulty.split, self.used)
+    def name(self, kind: str = "people") -> str:
+        """A name that the task does not use yet: syllables, or in English a word of the kind."""
+        if self.english:
+            return draw_word(self.rng, kind, self.split, self.used)
+        return draw_name(self.rng, self.split, self.used)
+
+    def said(self, invented: Words, english: Words) -> Words:
+        """The one of two texts, or of two things of texts, that fits the task's words."""
+        return english if self.english else invented
 
     def ask(self, what: str, **slots: Any) -> str:
         """A sentence of the request, in one of its wordings."""
         return self.wordings[what].draw(self.word_rng, self.difficulty.request_split, **slots)
 
+    def text(self, what: str, **slots: Any) -> str:
+        """A text that belongs to the task, whatever words it is asked for in."""
+        return self.wordings[what].draw(self.rng, self.split, **slots)
+
     def noise(self) -> str:
         """The sentences of the request that do not matter, a space before each."""
         sentences = ""
         for _ in range(self.difficulty.distractors):
-            sentences += " " + self.ask("noise", name=self.name(), n=self.rng.randrange(2, 100))
+            name = self.name("folders")
+            sentences += " " + self.ask("noise", name=name, n=self.rng.randrange(2, 100))
         return sentences
 
     def with_decoys(self, tool: dict) -> list[dict]:
         """A tool among others that have nothing to do with the task, in random order."""
-        shown = [tool]
-        for _ in range(self.difficulty.tools - 1):
-            name = self.name()
-            gives = self.name()
-            argument = {self.name(): {"type": "integer"}}
-            shown.append(make_tool(name, f"gives {gives}", argument))
+        others = self.difficulty.tools - 1
+        if self.english:
+            shown = [tool, *draw_tools(self.rng, self.split, others)]
+        else:
+            shown = [tool, *(self._made_up_tool() for _ in range(others))]
         self.rng.shuffle(shown)
         return shown
+
+    def _made_up_tool(self) -> dict:
+        name = self.name()
+        gives = self.name()
+        return make_tool(name, f"gives {gives}", {self.name(): {"type": "integer"}})
 
 
 @dataclass

@@ -18,10 +18,10 @@ from typing import Any
 from worlds.base import Episode, SolutionStep, Task, failed
 from worlds.calls import check_call, value_text
 from worlds.difficulty import Difficulty
+from worlds.english import draw_argument_name
 from worlds.faults import Reaction, react
 from worlds.negatives import hard_negatives, slip
 from worlds.plans import Plan
-from worlds.splits import draw_name
 from worlds.tasks import draw_task, playable
 
 MOST_ATTEMPTS = 3  # at one step: a fault's demand may reveal the next
@@ -59,7 +59,7 @@ def solve_task(task: Task, faults: bool = True, slips: bool = False) -> tuple[li
     slipping = rng.choice(calling) if slips and calling else None
 
     def made_up(known: set[str]) -> str:
-        return draw_name(rng, task.difficulty.split, known)
+        return draw_argument_name(rng, task.difficulty.split, known, task.difficulty.names)
 
     with Episode(task, faults) as episode:
         for number, step in enumerate(task.solution, 1):

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worlds.splits import Wordings, draw_name
+from worlds.english import draw_argument_name, draw_renaming
+from worlds.phrasings import FAULT_PHRASINGS
+from worlds.splits import Wordings
 
 # ------------------------------------------------------------------------------------------- kinds
 
@@ -154,13 +156,17 @@ why will wish within world would year your
 """.split()
 
 
-def fault_text(kind: str, split: str, rng: random.Random, babble: float = 0.0) -> str:
+def fault_text(
+    kind: str, split: str, rng: random.Random, babble: float = 0.0, names: str = "invented"
+) -> str:
     """What a fault of a kind says in a split's words, with {key}, {value} and {new} still open.
 
-    In training, openings and endings stand around it, and a share `babble` of the texts consists of
-    the names among random words.
+    In training, openings and endings stand around it unless `names` is "english", and a share
+    `babble` of the texts consists of the names among random words.
     """
-    core = rng.choice(getattr(FAULT_TEXTS[kind], split))
+    english = names == "english"
+    texts = FAULT_PHRASINGS if english else FAULT_TEXTS
+    core = rng.choice(getattr(texts[kind], split))
     if split != "train":
         return f"error: {core}"
     if babble and rng.random() < babble:
@@ -169,6 +175,8 @@ def fault_text(kind: str, split: str, rng: random.Random, babble: float = 0.0) -
             parts.append(f"{{{slot}}}")
             parts += rng.choices(BABBLE, k=rng.choice((0, 0, 1, 2)))
         core = " ".join(parts)
+    if english:
+        return f"error: {core}"
     return f"error: {rng.choice(OPENINGS)}{core}{rng.choice(ENDINGS)}"
 
 
@@ -260,10 +268,10 @@ def make_demand(kind: str, call: dict, tools: list[dict], task: Any) -> Demand:
     parameters = next(f["parameters"] for f in functions if f["name"] == call["name"])
     taken = parameters.get("properties", {})
     if kind in DEMANDS_MORE:
-        key = draw_name(rng, difficulty.split, {*taken})
+        key = draw_argument_name(rng, difficulty.split, {*taken}, difficulty.names)
     new: Any
     if kind == "renamed":
-        new = draw_name(rng, difficulty.split, {*taken})
+        new = draw_renaming(rng, key, difficulty.split, {*taken}, difficulty.names)
     else:
         new = rng.randrange(100, 1000)
     while kind == "moved" and new == value:  # moved to where it is already: nobody could obey
@@ -272,7 +280,7 @@ def make_demand(kind: str, call: dict, tools: list[dict], task: Any) -> Demand:
     # in which words it is said
     train_words = difficulty.fault_wording == "train" and kind in FAULT_KINDS
     split = "train" if train_words else difficulty.split
-    text = fault_text(kind, split, rng, difficulty.babble)
+    text = fault_text(kind, split, rng, difficulty.babble, difficulty.names)
     text = text.format(key=key, value=value, new=new)
     return Demand(kind, text, call["name"], key, value, new)
 
@@ -308,7 +316,7 @@ def _babbling_sign(kind: str) -> re.Pattern:
 
 # Babble comes first. A babbling lock reads like a babbling timeout.
 SIGNS = [(kind, _babbling_sign(kind)) for kind in SLOTS if kind != "locked"]
-for _kind, _texts in FAULT_TEXTS.items():
+for _kind, _texts in (*FAULT_PHRASINGS.items(), *FAULT_TEXTS.items()):
     for _core in (*_texts.train, *_texts.validation, *_texts.test):
         SIGNS.append((_kind, _sign(_core)))
 

@@ -19,7 +19,10 @@ from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing
 from worlds.splits import Wordings
 
-THINGS = ("pens", "cups", "eggs", "coins", "nails", "books")
+THINGS = {  # by Difficulty's `names`; "books" is a table's name in English (worlds/english.py)
+    "invented": ("pens", "cups", "eggs", "coins", "nails", "books"),
+    "english": ("pens", "cups", "eggs", "coins", "nails", "marbles"),
+}
 LARGEST_COUNT = 40  # numbers stay small: the point is reading and order, not arithmetic
 
 WORDINGS = {  # of a relation: {b} follows from {a}
@@ -93,7 +96,7 @@ class Story:
         draw.used.clear()
         self.people = [draw.name()]
         self.start = draw.rng.randrange(5, 25)
-        self.thing = draw.rng.choice(THINGS)
+        self.thing = draw.rng.choice(THINGS[draw.difficulty.names])
         self.sentences = [draw.ask("start", a=self.people[0], n=self.start, thing=self.thing)]
         self.value = self.start  # of the last person
         self.tempting = self.start  # the same as a hasty reader has it

@@ -18,6 +18,7 @@ results do not depend on when they are asked for. That makes the paper's case co
 """
 
 import json
+import re
 import shlex
 import threading
 from datetime import date, datetime, time, timedelta, timezone
@@ -25,12 +26,23 @@ from datetime import date, datetime, time, timedelta, timezone
 from worlds.base import SolutionStep, Task, World
 from worlds.difficulty import Difficulty
 from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
+from worlds.english import FILE_KINDS_IN_ENGLISH, draw_file_name, fill_line
 from worlds.extras.sandbox import File, Limits, Sandbox, SandboxDied, Tree, available
 from worlds.splits import Wordings
 from worlds.tools import make_tool
 
-BASH_TOOL = make_tool("bash", "runs a command", {"command": {"type": "string"}})
-FILE_KINDS = ("txt", "log", "pdf", "csv", "tmp")
+BASH_TOOLS = {  # by Difficulty's `names`
+    "invented": make_tool("bash", "runs a command", {"command": {"type": "string"}}),
+    "english": make_tool(
+        "bash",
+        "Run a bash command in the working directory and return what it prints",
+        {"command": {"type": "string", "description": "the command line"}},
+    ),
+}
+FILE_KINDS = {
+    "invented": ("txt", "log", "pdf", "csv", "tmp"),
+    "english": tuple(FILE_KINDS_IN_ENGLISH),
+}
 MOST_OUTPUT = 600  # characters that the agent sees
 SHELL_LIMITS = Limits(wall=1.5, cpu=1)  # a command of these tasks takes milliseconds
 MOST_IDLE = 4  # sandboxes kept for the next episode, per thread
@@ -187,10 +199,10 @@ class Folder(Drawing):
     def __init__(self, seed: int, difficulty: Difficulty):
         super().__init__("shell", seed, difficulty, WORDINGS)
         rng = self.rng
-        self.source = self.name()
-        self.target = self.name()
-        self.word = self.name()
-        self.kind, self.other = rng.sample(FILE_KINDS, 2)  # asked for; there too
+        self.source = self.name("folders")
+        self.target = self.name("folders")
+        self.word = self.name("topics")
+        self.kind, self.other = rng.sample(FILE_KINDS[difficulty.names], 2)  # asked for; there too
         self.today = date(2021, 1, 10) + timedelta(days=rng.randrange(1000))
 
         # paths with their ages; the kind asked for has every age as often as the others
@@ -199,18 +211,43 @@ class Folder(Drawing):
         fitting = rng.randint(2, 4)
         for place in range(fitting + rng.randint(1, 3)):
             kind = self.kind if place < fitting else self.other
-            self.files[f"{self.source}/{self.name()}.{kind}"] = "", ages[place % 4]
+            self.files[f"{self.source}/{self.file_name(kind)}"] = "", ages[place % 4]
         if difficulty.decoys:
-            aside = self.name()
+            aside = self.name("folders")
             for _ in range(difficulty.decoys):
                 age = rng.choice(ages)
-                path = f"{aside}/{self.name()}.{rng.choice((self.kind, self.other))}"
+                path = f"{aside}/{self.file_name()}"
                 self.files[path] = "", age
 
-        # two to five lines of names; the word is in none of them until a family puts it there
+        # two to five lines; the word is in none of them until a family puts it there
         for path, (_, age) in self.files.items():
-            lines = [f"{self.name()} {rng.randrange(100)}\n" for _ in range(rng.randint(2, 5))]
+            lines = [self.line(path) for _ in range(rng.randint(2, 5))]
             self.files[path] = "".join(lines), age
+
+    def file_name(self, kind: str = "") -> str:
+        """A name for a file of a kind; "": of either kind."""
+        if self.english:
+            kind = kind or self.rng.choice((self.kind, self.other))
+            return draw_file_name(self.rng, kind, self.split, self.used)
+        return f"{self.name()}.{kind or self.rng.choice((self.kind, self.other))}"
+
+    def line(self, path: str) -> str:
+        """A line of a file without the word: a name and a number, or what such a file may say."""
+        if not self.english:
+            return f"{self.name()} {self.rng.randrange(100)}\n"
+        line = self.rng.choice(FILE_KINDS_IN_ENGLISH[path.split(".")[-1]].lines)
+        return fill_line(self.rng, line, self.split, self.word) + "\n"
+
+    def mention(self, path: str, number: int) -> str:
+        """A line of a file with the word, and a number."""
+        if not self.english:
+            return f"{self.word} {number}"
+        line = FILE_KINDS_IN_ENGLISH[path.split(".")[-1]].mention
+        return line.format(word=self.word, n=number, m=number + 1)
+
+    def spoken(self, kind: str) -> str:
+        """What files with an extension are called: "PDF" of "the PDF files"."""
+        return self.said(kind, FILE_KINDS_IN_ENGLISH[kind].spoken)
 
     def of_kind(self, kind: str) -> list[str]:
         """The folder's files of a kind."""
@@ -244,7 +281,7 @@ def tree_of(files: dict[str, tuple[str, int]], today: date) -> Tree:
     tree: dict[str, File] = {".": File(None)} | {path.split("/")[0]: File(None) for path in files}
     for path, (text, age) in files.items():
         noon = datetime.combine(today - timedelta(days=age), time(12), timezone.utc)
-        tree[path] = File(text.encode(), int(noon.timestamp()) + len(text) * 600)
+        tree[path] = File(text.encode(), int(noon.timestamp()) + len(text) % 60 * 600)
     return tree
 
 
@@ -280,9 +317,10 @@ def bash_step(
 
 def count_files(folder: Folder) -> Draft:
     a, kind = folder.source, folder.kind
+    spoken = folder.spoken(kind)
     step = bash_step(
-        f"count {kind} in {a}",
-        f"find {kind}, count",
+        folder.said(f"count {kind} in {a}", f"Count the {spoken} files in {a}"),
+        folder.said(f"find {kind}, count", f"Find the *.{kind} files and count them."),
         f"find {a} -name '*.{kind}' | wc -l",
         wrong=(
             f"find . -name '*.{kind}' | wc -l",
@@ -291,7 +329,7 @@ def count_files(folder: Folder) -> Draft:
         ),
     )
     return Draft(
-        request=folder.ask("count", kind=kind, a=a),
+        request=folder.ask("count", kind=spoken, a=a),
         steps=[step],
         answer=f"answer: {len(folder.of_kind(kind))}",
         constraints={"action": "count", "from": a, "kind": kind},
@@ -303,8 +341,8 @@ def count_lines(folder: Folder) -> Draft:
     another = folder.of_kind(folder.other)[0]
     text, _ = folder.files[path]
     step = bash_step(
-        f"count lines of {path}",
-        "count lines",
+        folder.said(f"count lines of {path}", f"Count the lines of {path}"),
+        folder.said("count lines", "wc -l counts the lines."),
         f"wc -l < {path}",
         wrong=(f"wc -c < {path}", f"wc -l < {another}"),
     )
@@ -322,12 +360,13 @@ def count_matching(folder: Folder) -> Draft:
     lines = text.splitlines()
     for place, line in enumerate(lines):
         if folder.rng.random() < 0.6 or place == 0:
-            lines[place] = f"{word} {line.split()[1]}"
+            number = re.search(r"[0-9]+", line)[0]
+            lines[place] = folder.mention(path, int(number))
     folder.files[path] = "\n".join(lines) + "\n", age
     number = sum(word in line for line in lines)
     step = bash_step(
-        f"count {word} in {path}",
-        f"grep {word}, count",
+        folder.said(f"count {word} in {path}", f"Count the lines of {path} that mention {word}"),
+        folder.said(f"grep {word}, count", "grep -c counts the lines that match."),
         f"grep -c {word} {path}",
         wrong=(f"wc -l < {path}", f"grep -vc {word} {path}"),
     )
@@ -341,9 +380,10 @@ def count_matching(folder: Folder) -> Draft:
 
 def move_files(folder: Folder) -> Draft:
     a, b, kind = folder.source, folder.target, folder.kind
+    spoken = folder.spoken(kind)
     step = bash_step(
-        f"move {kind} from {a} to {b}",
-        f"make {b}, move {kind}",
+        folder.said(f"move {kind} from {a} to {b}", f"Move the {spoken} files from {a} to {b}"),
+        folder.said(f"make {b}, move {kind}", f"Make sure that {b} is there, then move them."),
         f"mkdir -p {b} && mv {a}/*.{kind} {b}",
         wrong=(
             f"mv {a}/*.{kind} {b}",
@@ -352,7 +392,7 @@ def move_files(folder: Folder) -> Draft:
         ),
     )
     return Draft(
-        request=folder.ask("move", kind=kind, a=a, b=b),
+        request=folder.ask("move", kind=spoken, a=a, b=b),
         steps=[step],
         answer="done",
         constraints={"action": "move", "from": a, "to": b, "kind": kind},
@@ -362,9 +402,10 @@ def move_files(folder: Folder) -> Draft:
 
 def copy_files(folder: Folder) -> Draft:
     a, b, kind = folder.source, folder.target, folder.kind
+    spoken = folder.spoken(kind)
     step = bash_step(
-        f"copy {kind} from {a} to {b}",
-        f"make {b}, copy {kind}",
+        folder.said(f"copy {kind} from {a} to {b}", f"Copy the {spoken} files from {a} to {b}"),
+        folder.said(f"make {b}, copy {kind}", f"Make sure that {b} is there, then copy them."),
         f"mkdir -p {b} && cp {a}/*.{kind} {b}",
         wrong=(
             f"cp {a}/*.{kind} {b}",
@@ -373,7 +414,7 @@ def copy_files(folder: Folder) -> Draft:
         ),
     )
     return Draft(
-        request=folder.ask("copy", kind=kind, a=a, b=b),
+        request=folder.ask("copy", kind=spoken, a=a, b=b),
         steps=[step],
         answer="done",
         constraints={"action": "copy", "from": a, "to": b, "kind": kind},
@@ -383,14 +424,15 @@ def copy_files(folder: Folder) -> Draft:
 
 def delete_files(folder: Folder) -> Draft:
     a, kind = folder.source, folder.kind
+    spoken = folder.spoken(kind)
     step = bash_step(
-        f"delete {kind} in {a}",
-        f"remove {kind}",
+        folder.said(f"delete {kind} in {a}", f"Delete the {spoken} files in {a}"),
+        folder.said(f"remove {kind}", f"Remove only what ends in .{kind}."),
         f"rm {a}/*.{kind}",
         wrong=(f"rm {a}/*", f"rm -r {a}", f"rm {a}/*.{folder.other}"),
     )
     return Draft(
-        request=folder.ask("delete", kind=kind, a=a),
+        request=folder.ask("delete", kind=spoken, a=a),
         steps=[step],
         answer="done",
         constraints={"action": "delete", "from": a, "kind": kind},
@@ -401,6 +443,7 @@ def delete_files(folder: Folder) -> Draft:
 def move_yesterdays(folder: Folder) -> Draft:
     """The paper's case (section 7.1): only a range of days finds yesterday's files."""
     a, b, kind = folder.source, folder.target, folder.kind
+    spoken = folder.spoken(kind)
     first = folder.of_kind(kind)[0]
     folder.files[first] = folder.files[first][0], 1  # at least one is of yesterday
     today = folder.today
@@ -408,8 +451,11 @@ def move_yesterdays(folder: Folder) -> Draft:
     find = f"mkdir -p {b} && find {a} -name '*.{kind}'"
     move = f"-exec mv -t {b} {{}} +"
     step = bash_step(
-        f"move {kind} of {day} from {a} to {b}",
-        f"yesterday is {day}",
+        folder.said(
+            f"move {kind} of {day} from {a} to {b}",
+            f"Move the {spoken} files of {day} from {a} to {b}",
+        ),
+        folder.said(f"yesterday is {day}", f"Yesterday was {day}."),
         f"{find} -newermt {day} ! -newermt {today} {move}",
         wrong=(
             f"{find} -mtime 1 {move}",  # the paper's own error
@@ -419,7 +465,7 @@ def move_yesterdays(folder: Folder) -> Draft:
         ),
     )
     return Draft(
-        request=folder.ask("yesterday", today=today, kind=kind, a=a, b=b),
+        request=folder.ask("yesterday", today=today, kind=spoken, a=a, b=b),
         steps=[step],
         answer="done",
         constraints={"action": "move", "from": a, "to": b, "kind": kind, "day": str(day)},
@@ -436,8 +482,8 @@ def archive_of(texts: dict[str, str], folder: str) -> str:
 def archive_folder(folder: Folder) -> Draft:
     a, b = folder.source, folder.target
     step = bash_step(
-        f"pack {a} into {b}.tar",
-        f"tar {a}",
+        folder.said(f"pack {a} into {b}.tar", f"Pack {a} into {b}.tar"),
+        folder.said(f"tar {a}", "tar -cf makes an archive."),
         f"tar -cf {b}.tar {a}",
         wrong=(
             f"tar -cf {a}.tar {a}",
@@ -460,18 +506,25 @@ def find_then_act(folder: Folder) -> Draft:
     a, b, word = folder.source, folder.target, folder.word
     path = folder.rng.choice(folder.of_kind(folder.kind) + folder.of_kind(folder.other))
     text, age = folder.files[path]
-    text = f"{word} {folder.rng.randrange(100)}\n{text}"
+    text = f"{folder.mention(path, folder.rng.randrange(100))}\n{text}"
     folder.files[path] = text, age
     find = bash_step(
-        f"which file of {a} says {word}",
-        f"grep {word}",
+        folder.said(f"which file of {a} says {word}", f"Find the file in {a} that mentions {word}"),
+        folder.said(f"grep {word}", "grep -l names the file that matches."),
         f"grep -l {word} {a}/*",
         wrong=(f"grep -c {word} {a}/*", f"ls {a}"),
     )
+    found = folder.said(path, f"It is {path}.")
     action = folder.rng.choice(("lines", "move", "delete"))
     constraints = {"action": action, "from": a}
     if action == "lines":
-        act = bash_step("count its lines", path, f"wc -l < {path}", (1,), (f"wc -c < {path}",))
+        act = bash_step(
+            folder.said("count its lines", "Count its lines"),
+            found,
+            f"wc -l < {path}",
+            (1,),
+            (f"wc -c < {path}",),
+        )
         return Draft(
             request=folder.ask("lines of located", a=a, word=word),
             steps=[find, act],
@@ -480,8 +533,8 @@ def find_then_act(folder: Folder) -> Draft:
         )
     if action == "move":
         act = bash_step(
-            f"move it to {b}",
-            path,
+            folder.said(f"move it to {b}", f"Move it to {b}"),
+            found,
             f"mkdir -p {b} && mv {path} {b}",
             (1,),
             (f"mv {path} {b}", f"mkdir -p {b} && cp {path} {b}"),
@@ -493,7 +546,9 @@ def find_then_act(folder: Folder) -> Draft:
             constraints={**constraints, "to": b, "word": word},
             after=folder.moved([path]),
         )
-    act = bash_step("delete it", path, f"rm {path}", (1,), (f"rm {a}/*",))
+    act = bash_step(
+        folder.said("delete it", "Delete it"), found, f"rm {path}", (1,), (f"rm {a}/*",)
+    )
     return Draft(
         request=folder.ask("delete located", a=a, word=word),
         steps=[find, act],
@@ -508,15 +563,15 @@ def collect_files(folder: Folder) -> Draft:
     draft = move_files(folder)
     b, kind = folder.target, folder.kind
     count = bash_step(
-        f"count {kind} in {b}",
-        "count",
+        folder.said(f"count {kind} in {b}", f"Count the {folder.spoken(kind)} files in {b}"),
+        folder.said("count", "Find them at their new place and count them."),
         f"find {b} -name '*.{kind}' | wc -l",
         (1,),
         (f"find . -name '*.{folder.other}' | wc -l",),
     )
     pack = bash_step(
-        f"pack {b} into {b}.tar",
-        f"tar {b}",
+        folder.said(f"pack {b} into {b}.tar", f"Pack {b} into {b}.tar"),
+        folder.said(f"tar {b}", "tar -cf makes an archive."),
         f"tar -cf {b}.tar {b}",
         (1,),
         (f"tar -cf {folder.source}.tar {b}",),
@@ -549,7 +604,13 @@ SHELL_FAMILIES: Families = {
 def ask_for_folder(folder: Folder) -> Draft:
     """A move or a copy whose target is not given."""
     action = folder.rng.choice(("move", "copy"))
-    request = folder.ask("ask", action=action, kind=folder.kind, a=folder.source)
+    request = folder.ask(
+        "ask",
+        action=action,
+        Action=action.capitalize(),
+        kind=folder.spoken(folder.kind),
+        a=folder.source,
+    )
     if request.startswith(action):
         request = request[0].upper() + request[1:]
     constraints = {
@@ -563,7 +624,11 @@ def ask_for_folder(folder: Folder) -> Draft:
 
 def fit_no_command(folder: Folder) -> Draft:
     """A request that has nothing to do with files."""
-    request = folder.ask("unsuited", a=folder.source, b=folder.target)
+    if folder.english:
+        a, b = folder.name("people"), folder.name("people")
+    else:
+        a, b = folder.source, folder.target
+    request = folder.ask("unsuited", a=a, b=b)
     return Draft(request, [], "no tool fits", {"action": "none"})
 
 
@@ -609,7 +674,7 @@ class Shell(World):
             kind=kind,
             seed=seed,
             request=draft.request + noise,
-            tools=folder.with_decoys(BASH_TOOL),
+            tools=folder.with_decoys(BASH_TOOLS[difficulty.names]),
             solution=draft.steps,
             answer=draft.answer,
             constraints=draft.constraints,

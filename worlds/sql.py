@@ -19,15 +19,25 @@ it may refer to.
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from worlds.base import SolutionStep, Task, World
 from worlds.difficulty import Difficulty
 from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
+from worlds.english import draw_person, draw_table
 from worlds.splits import Wordings
 from worlds.tools import make_tool
 
-SQL_TOOL = make_tool("sql", "runs a query", {"query": {"type": "string"}})
+SQL_TOOLS = {  # by Difficulty's `names`
+    "invented": make_tool("sql", "runs a query", {"query": {"type": "string"}}),
+    "english": make_tool(
+        "run_sql",
+        "Run one SQL statement on the SQLite database and return its rows",
+        {"query": {"type": "string", "description": "the SQL statement"}},
+    ),
+}
 
 WORDINGS = {
     "select": Wordings(
@@ -269,6 +279,16 @@ def execute(
 # --------------------------------------------------------------------------------------- the tables
 
 Rows = list[list]
+FIRST_YEAR = 1500  # a column whose values begin here or later holds years
+
+
+def sql_call(query: str, tool: str = "sql") -> dict:
+    return {"name": tool, "arguments": {"query": query}}
+
+
+def spoken(value: Any) -> Any:
+    """What a column is called in a sentence; other values are themselves."""
+    return value.replace("_", " ") if isinstance(value, str) else value
 
 
 class Tables(Drawing):
@@ -279,25 +299,105 @@ class Tables(Drawing):
 
     def __init__(self, seed: int, difficulty: Difficulty):
         super().__init__("sql", seed, difficulty, WORDINGS)
+        self.tool = SQL_TOOLS[difficulty.names]
+        self.label_kind = ""  # of the words in a further column of the table; "": there is none
+        self.second = ""
+        self.second_columns: list[str] = []
+        self.second_rows: Rows = []
+        if self.english:
+            self.draw_english()
+        else:
+            self.draw_invented()
+
+    def draw_invented(self) -> None:
+        """Tables whose names, columns and keys are syllables."""
+        difficulty = self.difficulty
         self.table = self.name()
         self.columns = [self.name() for _ in range(difficulty.arguments + 1)]  # the key first
         self.key = self.columns[0]
+        self.values = {column: range(1, 100) for column in self.columns[1:]}
         keys = [self.name() for _ in range(self.rng.randint(4, 6))]
-        self.second = self.name() if difficulty.decoys else ""
-        self.rows = self.rows_of(keys, len(self.columns) - 1)
-        self.second_columns: list[str] = []
-        self.second_rows: Rows = []
+        if difficulty.decoys:
+            self.second = self.name()
+        self.rows = self.rows_of(keys, list(self.values.values()))
         if self.second:
             self.second_columns = [self.key, self.name()]
-            self.second_rows = self.rows_of(keys, 1)
+            self.second_rows = self.rows_of(keys, [range(1, 100)])
 
-    def rows_of(self, keys: list[str], width: int) -> Rows:
-        """Rows with these keys and `width` integers each."""
-        columns = [self.rng.sample(range(1, 100), len(keys)) for _ in range(width)]
+    def draw_english(self) -> None:
+        """Tables out of worlds/english.py, with some of their columns."""
+        table = draw_table(self.rng, self.split)
+        self.used |= {table.name, table.second}
+        self.table = table.name
+        self.key = table.key
+        self.key_kind = table.kind
+        self.label_kind = table.label_kind
+        numbers = self.rng.sample(list(table.numbers), self.difficulty.arguments)
+        self.values = {column: table.numbers[column] for column in numbers}
+        self.columns = [self.key, table.label, *numbers]
+        keys = [self.new_key() for _ in range(self.rng.randint(4, 6))]
+        self.rows = self.rows_of(keys, list(self.values.values()))
+        for row in self.rows:
+            row.insert(1, self.name(self.label_kind))
+        if self.difficulty.decoys:
+            self.second = table.second
+            self.second_columns = [self.key, *table.second_numbers]
+            self.second_rows = self.rows_of(keys, list(table.second_numbers.values()))
+
+    def new_key(self) -> str:
+        """A key that no row has yet."""
+        if not self.english:
+            return self.name()
+        if self.key_kind == "people":
+            return draw_person(self.rng, self.split, self.used)
+        return self.name(self.key_kind)
+
+    def new_row(self) -> list:
+        """A row that the table does not have yet."""
+        row = [self.new_key()]
+        if self.label_kind:
+            row.append(self.name(self.label_kind))
+        return [*row, *(self.rng.choice(values) for values in self.values.values())]
+
+    def rows_of(self, keys: list[str], values: list[range]) -> Rows:
+        """Rows with these keys and an integer out of each range."""
+        columns = [self.rng.sample(some, len(keys)) for some in values]
         return [list(row) for row in zip(keys, *columns)]
+
+    def other_value(self, column: str, taken: Sequence[int]) -> int:
+        """A value of a column, but none of these."""
+        return self.rng.choice([value for value in self.values[column] if value not in taken])
+
+    def step(
+        self,
+        words: tuple[str, str],
+        query: str,
+        depends_on: tuple[int, ...] = (),
+        wrong: tuple[str, ...] = (),
+    ) -> SolutionStep:
+        """A step with its goal and thought, its query, and queries that look right and are not."""
+        goal, thought = words
+        wrong_calls = tuple(self.call(other) for other in wrong)
+        return SolutionStep(goal, thought, self.call(query), depends_on, wrong_calls)
+
+    def call(self, query: str) -> dict:
+        return sql_call(query, self.tool["function"]["name"])
+
+    def ask(self, what: str, **slots: Any) -> str:
+        """A sentence of the request; in English columns are words, not identifiers."""
+        if self.english:
+            slots = {"table": self.table, "key": self.key} | slots
+            slots = {slot: spoken(value) for slot, value in slots.items()}
+        return super().ask(what, **slots)
 
     def number_column(self) -> tuple[int, str]:
         """One of the integer columns: its place and name."""
+        first = len(self.columns) - len(self.values)
+        place = self.rng.randrange(first, len(self.columns))
+        return place, self.columns[place]
+
+    def any_column(self) -> tuple[int, str]:
+        """A column that is not the key: its place and name."""
         place = self.rng.randrange(1, len(self.columns))
         return place, self.columns[place]
 
@@ -336,27 +436,20 @@ def with_value(rows: Rows, changed: list, place: int, value: int) -> Rows:
 # Each drafts a task from the tables; `after` of a draft is every table's rows.
 
 
-def sql_call(query: str) -> dict:
-    return {"name": "sql", "arguments": {"query": query}}
-
-
-def sql_step(
-    goal: str,
-    thought: str,
-    query: str,
-    depends_on: tuple[int, ...] = (),
-    wrong: tuple[str, ...] = (),
-) -> SolutionStep:
-    return SolutionStep(goal, thought, sql_call(query), depends_on, tuple(map(sql_call, wrong)))
+def sql_literal(value: str | int) -> str:
+    """A value as a query writes it."""
+    return f"'{value}'" if isinstance(value, str) else str(value)
 
 
 def select_value(t: Tables) -> Draft:
-    place, column = t.number_column()
+    place, column = t.any_column()
     row = t.rng.choice(t.rows)
     where = f"WHERE {t.key}='{row[0]}'"
-    step = sql_step(
-        f"{column} where {t.key} is {row[0]}",
-        "select",
+    step = t.step(
+        t.said(
+            (f"{column} where {t.key} is {row[0]}", "select"),
+            (f"Look up the {column} of {row[0]}", f"Filter by {t.key}."),
+        ),
         f"SELECT {column} FROM {t.table} {where}",
         wrong=(f"SELECT {t.key} FROM {t.table} {where}", f"SELECT {column} FROM {t.table}"),
     )
@@ -374,9 +467,11 @@ def count_rows(t: Tables) -> Draft:
     sign, word = t.rng.choice(((">", "above"), ("<", "below")))
     values = [row[place] for row in t.rows]
     number = sum(value > limit if sign == ">" else value < limit for value in values)
-    step = sql_step(
-        f"count {column} {word} {limit}",
-        "count",
+    step = t.step(
+        t.said(
+            (f"count {column} {word} {limit}", "count"),
+            (f"Count the rows with {column} {word} {limit}", "COUNT(*) with a condition."),
+        ),
         f"SELECT COUNT(*) FROM {t.table} WHERE {column}{sign}{limit}",
         wrong=(
             f"SELECT COUNT(*) FROM {t.table} WHERE {column}{sign}={limit}",
@@ -394,17 +489,21 @@ def count_rows(t: Tables) -> Draft:
 def aggregate_column(t: Tables) -> Draft:
     place, column = t.number_column()
     values = [row[place] for row in t.rows]
-    function, words, value = t.rng.choice(
-        (
-            ("SUM", ("sum", "total"), sum(values)),
-            ("MAX", ("highest", "largest"), max(values)),
-            ("MIN", ("lowest", "smallest"), min(values)),
-        )
-    )
+    total_words = t.said(("sum", "total"), ("total", "combined"))
+    choices = [
+        ("SUM", total_words, sum(values)),
+        ("MAX", ("highest", "largest"), max(values)),
+        ("MIN", ("lowest", "smallest"), min(values)),
+    ]
+    if t.values[column].start >= FIRST_YEAR:  # nobody adds up years
+        choices.pop(0)
+    function, words, value = t.rng.choice(choices)
     other = "SUM" if function != "SUM" else "COUNT"
-    step = sql_step(
-        f"{function.lower()} of {column}",
-        function.lower(),
+    step = t.step(
+        t.said(
+            (f"{function.lower()} of {column}", function.lower()),
+            (f"Get the {function} of {column}", f"{function}({column}) over all rows."),
+        ),
         f"SELECT {function}({column}) FROM {t.table}",
         wrong=(
             f"SELECT {other}({column}) FROM {t.table}",
@@ -428,9 +527,11 @@ def draw_extreme(t: Tables) -> tuple[str, str, list, SolutionStep]:
     word = "highest" if highest else "lowest"
     by_value = sorted(t.rows, key=lambda row: row[place])
     row = by_value[-1] if highest else by_value[0]
-    step = sql_step(
-        f"{t.key} of the {word} {column}",
-        f"order by {column}",
+    step = t.step(
+        t.said(
+            (f"{t.key} of the {word} {column}", f"order by {column}"),
+            (f"Find the {t.key} with the {word} {column}", f"Sort by {column}, take one row."),
+        ),
         t.top_query(column, highest),
         wrong=(t.top_query(column, not highest),),
     )
@@ -439,7 +540,7 @@ def draw_extreme(t: Tables) -> tuple[str, str, list, SolutionStep]:
 
 def top_row(t: Tables) -> Draft:
     column, word, row, step = draw_extreme(t)
-    by_key = sql_call(f"SELECT {t.key} FROM {t.table} ORDER BY {t.key} LIMIT 1")
+    by_key = t.call(f"SELECT {t.key} FROM {t.table} ORDER BY {t.key} LIMIT 1")
     return Draft(
         request=t.ask("order", key=t.key, word=word, column=column),
         steps=[replace(step, wrong=(*step.wrong, by_key))],
@@ -455,9 +556,11 @@ def join_tables(t: Tables) -> Draft:
     row = t.rng.choice(t.rows)
     value = dict(t.second_rows)[row[0]]
     where = f"{column}={row[place]}"
-    step = sql_step(
-        f"{far} where {column} is {row[place]}",
-        f"join on {t.key}",
+    step = t.step(
+        t.said(
+            (f"{far} where {column} is {row[place]}", f"join on {t.key}"),
+            (f"Find the {far} where {column} is {row[place]}", f"Join the tables on {t.key}."),
+        ),
         f"SELECT {far} FROM {t.table} JOIN {t.second} USING({t.key}) WHERE {where}",
         wrong=(
             f"SELECT {far} FROM {t.second}",
@@ -474,36 +577,42 @@ def join_tables(t: Tables) -> Draft:
 
 
 def insert_row(t: Tables) -> Draft:
-    key = t.name()
-    numbers = [t.rng.randrange(1, 100) for _ in t.columns[1:]]
-    values = ", ".join(map(str, numbers))
-    one_off = ", ".join(map(str, [*numbers[:-1], numbers[-1] + 1]))
-    step = sql_step(
-        f"insert {key} into {t.table}",
-        "insert",
-        f"INSERT INTO {t.table} VALUES ('{key}', {values})",
+    new = t.new_row()
+    key = new[0]
+    values = ", ".join(map(sql_literal, new))
+    one_off = ", ".join(map(sql_literal, [*new[:-1], new[-1] + 1]))
+    named = [f"{column} {value}" for column, value in zip(t.columns, new)]
+    row = ", ".join(t.said(list(map(str, new)), named))
+    step = t.step(
+        t.said(
+            (f"insert {key} into {t.table}", "insert"),
+            (f"Insert {key} into {t.table}", "All columns in their order."),
+        ),
+        f"INSERT INTO {t.table} VALUES ({values})",
         wrong=(
             f"INSERT INTO {t.table} ({t.key}) VALUES ('{key}')",
-            f"INSERT INTO {t.table} VALUES ('{key}', {one_off})",
+            f"INSERT INTO {t.table} VALUES ({one_off})",
         ),
     )
     return Draft(
-        request=t.ask("insert", row=f"{key}, {values}", table=t.table),
+        request=t.ask("insert", row=row, table=t.table),
         steps=[step],
         answer="done",
-        constraints={"action": "insert", "values": f"{key}, {values}"},
-        after=t.with_rows([*t.rows, [key, *numbers]]),
+        constraints={"action": "insert", "values": ", ".join(map(str, new))},
+        after=t.with_rows([*t.rows, new]),
     )
 
 
 def update_row(t: Tables) -> Draft:
     place, column = t.number_column()
     row = t.rng.choice(t.rows)
-    value = t.rng.choice([number for number in range(1, 100) if number != row[place]])
+    value = t.other_value(column, [row[place]])
     where = f"WHERE {t.key}='{row[0]}'"
-    step = sql_step(
-        f"set {column} of {row[0]} to {value}",
-        "update",
+    step = t.step(
+        t.said(
+            (f"set {column} of {row[0]} to {value}", "update"),
+            (f"Set the {column} of {row[0]} to {value}", f"Only where {t.key} matches."),
+        ),
         f"UPDATE {t.table} SET {column}={value} {where}",
         wrong=(
             f"UPDATE {t.table} SET {column}={value}",
@@ -523,9 +632,11 @@ def delete_row(t: Tables) -> Draft:
     place, column = t.number_column()
     row = t.rng.choice(t.rows)
     value = row[place]
-    step = sql_step(
-        f"delete where {column} is {value}",
-        "delete",
+    step = t.step(
+        t.said(
+            (f"delete where {column} is {value}", "delete"),
+            (f"Delete the row where {column} is {value}", "Only the row that matches."),
+        ),
         f"DELETE FROM {t.table} WHERE {column}={value}",
         wrong=(f"DELETE FROM {t.table}", f"DELETE FROM {t.table} WHERE {column}!={value}"),
     )
@@ -543,9 +654,8 @@ def find_then_change(t: Tables) -> Draft:
     column, word, row, find = draw_extreme(t)
     where = f"WHERE {t.key}='{row[0]}'"
     if t.rng.random() < 0.5:
-        delete = sql_step(
-            "delete it",
-            row[0],
+        delete = t.step(
+            t.said(("delete it", row[0]), ("Delete that row", f"It is {row[0]}.")),
             f"DELETE FROM {t.table} {where}",
             depends_on=(1,),
             wrong=(f"DELETE FROM {t.table}",),
@@ -558,10 +668,15 @@ def find_then_change(t: Tables) -> Draft:
             after=t.with_rows([old for old in t.rows if old is not row]),
         )
     place, target = t.number_column()
-    value = t.rng.randrange(100, 200)
-    update = sql_step(
-        f"set its {target} to {value}",
-        row[0],
+    if t.english:
+        value = t.other_value(target, [other[place] for other in t.rows])
+    else:
+        value = t.rng.randrange(100, 200)
+    update = t.step(
+        t.said(
+            (f"set its {target} to {value}", row[0]),
+            (f"Set its {target} to {value}", f"It is {row[0]}."),
+        ),
         f"UPDATE {t.table} SET {target}={value} {where}",
         depends_on=(1,),
         wrong=(f"UPDATE {t.table} SET {target}={value}",),
@@ -580,9 +695,11 @@ def change_then_sum(t: Tables) -> Draft:
     draft = find_then_change(t)
     place, column = t.number_column()
     total = sum(row[place] for row in draft.after[t.table])
-    step = sql_step(
-        f"sum of {column}",
-        "sum",
+    step = t.step(
+        t.said(
+            (f"sum of {column}", "sum"),
+            (f"Get the sum of {column}", f"SUM({column}) over all rows."),
+        ),
         f"SELECT SUM({column}) FROM {t.table}",
         depends_on=(2,),
         wrong=(f"SELECT COUNT({column}) FROM {t.table}",),
@@ -606,7 +723,11 @@ def ask_for_value(t: Tables) -> Draft:
 
 def fit_no_tool(t: Tables) -> Draft:
     """A request that has nothing to do with the tables."""
-    request = t.ask("unsuited", a=t.rows[0][0], b=t.rows[1][0])
+    if t.english:
+        a, b = t.name("people"), t.name("people")
+    else:
+        a, b = t.rows[0][0], t.rows[1][0]
+    request = t.ask("unsuited", a=a, b=b)
     return Draft(request, [], "no tool fits", {"action": "none"})
 
 
@@ -664,7 +785,7 @@ class Sql(World):
             kind=kind,
             seed=seed,
             request=f"{tables.schema()} {draft.request}{noise}",
-            tools=tables.with_decoys(SQL_TOOL),
+            tools=tables.with_decoys(tables.tool),
             solution=draft.steps,
             answer=draft.answer,
             constraints=draft.constraints,
@@ -679,14 +800,15 @@ class Sql(World):
         super().__init__(task)
         self.database = connect()
         for table, (columns, rows) in task.truth["tables"].items():
-            integers = ", ".join(f"{column} INT" for column in columns[1:])
-            self.database.execute(f"CREATE TABLE {table} ({columns[0]} TEXT, {integers})")
+            kinds = ["TEXT" if isinstance(value, str) else "INT" for value in rows[0]]
+            typed = ", ".join(map(" ".join, zip(columns, kinds)))
+            self.database.execute(f"CREATE TABLE {table} ({typed})")
             places = ", ".join("?" * len(columns))
             self.database.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
         guard(self.database)
 
     def step(self, call: dict) -> str:
-        if call["name"] != "sql":
+        if call["name"] != SQL_TOOLS[self.task.difficulty.names]["function"]["name"]:
             return "error: nothing found"
         rows, wrong = execute(self.database, call["arguments"]["query"])
         if wrong:

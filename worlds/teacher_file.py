@@ -12,6 +12,7 @@ from pathlib import Path
 from config import Distill, UserError
 from support import settings
 from support.tokenizer import chat_text
+from worlds.english import other_splits_words
 from worlds.splits import strangers
 from worlds.tasks import world_names
 from worlds.calls import read_calls, text_from_openai
@@ -68,7 +69,9 @@ def why_unfit(row: dict, c: Distill, style: str) -> str:
         return "of a held-out split"
     if row.get("fault") and row["fault"] not in c.fault_kinds.split(","):
         return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
-    if strangers(json.dumps(row["negatives"])):  # as older versions drew them
+    english = row.get("difficulty", {}).get("names") == "english"
+    foreign = other_splits_words if english else strangers
+    if foreign(json.dumps(row["negatives"]), "train"):  # as older versions drew them
         return "with held-out names in its negatives"
     if style == "qwen" and any(isinstance(tool, str) for tool in row["tools"]):
         return (

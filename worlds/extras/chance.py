@@ -6,6 +6,7 @@ from typing import Any
 
 from support.tokenizer import SYLLABLES
 from worlds.base import Episode
+from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
 
 
@@ -35,7 +36,13 @@ def random_value(rng: random.Random, schema: dict, words: list[str]) -> Any:
     return " ".join(rng.choices(words, k=rng.randint(1, 3)))
 
 
-def by_chance(world: str, tasks: int, seed: int = 0, informed: bool = False) -> int:
+def by_chance(
+    world: str,
+    tasks: int,
+    seed: int = 0,
+    informed: bool = False,
+    difficulty: Difficulty = Difficulty(),
+) -> int:
     """How many of `tasks` tasks verify after as many random valid calls as the solution has and an
     answer out of what was said last.
 
@@ -44,7 +51,7 @@ def by_chance(world: str, tasks: int, seed: int = 0, informed: bool = False) -> 
     """
     right = 0
     for index in range(tasks):
-        task = draw_task(world, seed, index)
+        task = draw_task(world, seed, index, difficulty)
         rng = random.Random(index)
         words = re.findall(r"\w+", task.request)
         with Episode(task) as episode:
