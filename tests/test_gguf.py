@@ -215,7 +215,7 @@ QUANTISED = [
 
 
 def stored_as(value, kind):
-    """A matrix in a quantisation: by the library, or random blocks where it has no writer for it."""
+    """A matrix in a quantisation: by the library, or random blocks where it has no writer."""
     try:
         return gguf.quantize(value, kind)
     except NotImplementedError:
