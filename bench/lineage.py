@@ -92,7 +92,11 @@ def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
         _, config = checkpoint.read_meta(checkpoint.latest(path))
         tokenizer = checkpoint.tokenizer_of(path, config.data.tokenizer)
     model = open_model(path, dtype, device)
-    weights = checkpoint.weights_identity(path) | dict(tokenizer=tokenizer.hash, dtype=str(dtype))
+    if path.is_file():
+        weights = dict(weights=provenance.digest(path))
+    else:
+        weights = checkpoint.weights_identity(path)
+    weights |= dict(tokenizer=tokenizer.hash, dtype=str(dtype))
     return Stage(name or path.resolve().name, model, tokenizer, weights)
 
 
