@@ -125,7 +125,7 @@ def revision_prefix(
     """
     end = [] if attempt[-1] in tokenizer.stop else tokenizer.stop[:1]
     again = message_tokens(tokenizer, style, "user", AGAIN)
-    return [*attempt, *end, *again, *tokenizer.encode(f"{critique}\n")]
+    return [*attempt, *end, *again, *tokenizer.encode_inside(f"{critique}\n")]
 
 
 # -------------------------------------------------------------------------------------- the episode

@@ -137,7 +137,7 @@ def revision_example(
     `weight` is w, `critique_weight` η.
     """
     prefix = revision_prefix(tokenizer, style, attempt, critique)  # x, y0, "again", q
-    critique_length = len(tokenizer.encode(f"{critique}\n"))
+    critique_length = len(tokenizer.encode_inside(f"{critique}\n"))
     weights = [0.0] * (len(prefix) - critique_length)
     weights += [weight * critique_weight] * critique_length
     weights += [weight * mine for mine in revision_mask]
@@ -150,7 +150,7 @@ def revision_example(
 
 def teacher_identity(c: Distill) -> dict:
     """The weights whose logits a stage learns from, by their hash; part of what it is made from."""
-    run = settings.absolute(c.kl_teacher) if c.kl and c.kl_teacher else None
+    run = settings.absolute_model(c.kl_teacher) if c.kl and c.kl_teacher else None
     return {"distill.kl_teacher": run and checkpoint.weights_identity(run)}
 
 
@@ -160,7 +160,7 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
     model = stage.model
     teacher = None
     if c.kl and c.kl_teacher:
-        teacher = stage.load_decoder(settings.absolute(c.kl_teacher))
+        teacher = stage.load_decoder(settings.absolute_model(c.kl_teacher))
         if teacher.config.vocab_size != model.config.vocab_size:
             raise UserError(
                 f"distill.kl_teacher has {teacher.config.vocab_size} tokens, the student "

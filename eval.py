@@ -42,6 +42,7 @@ from support import checkpoint
 from support import provenance
 from support import machine
 from support import settings
+from support.gguf_file import is_gguf
 from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
 from support.training_run import STAGES, open_model
@@ -184,7 +185,10 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     e = config.eval
     shape = config.model
     published = is_pretrained(run)
-    file = (run if published else checkpoint.latest(run)) / "eval.json"
+    if is_gguf(run):
+        file = run.with_suffix(".eval.json")
+    else:
+        file = (run if published else checkpoint.latest(run)) / "eval.json"
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     asked = asdict(e) | dict(
         runs="", fault_kinds=config.distill.fault_kinds, version=FIGURES_VERSION
@@ -271,7 +275,7 @@ def main() -> None:
 
     lineage = Path(config.out).parent
     if e.runs:
-        runs = [Path(settings.absolute(name)) for name in e.runs.split(",") if name]
+        runs = [Path(settings.absolute_model(name)) for name in e.runs.split(",") if name]
     else:
         runs = [lineage / stage for stage in STAGES if checkpoint.checkpoints(lineage / stage)]
     if not runs:

@@ -198,9 +198,9 @@ class Attention(nn.Module):
         q = self.q(x).view(B, T, -1, d).transpose(1, 2)  # (B, H, T, d)
         k = self.k(x).view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
         v = self.v(x).view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
-        if self.q_norm is not None:
-            q = self.q_norm(q).to(v.dtype)
-            k = self.k_norm(k).to(v.dtype)
+        if self.q_norm is not None:  # in the gains' dtype: products may be bfloat16
+            q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(v.dtype)
+            k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(v.dtype)
         if self.smear is not None:
             k = self.smeared(k, documents, state, plan)
         q, k = rotate(q, *rotation), rotate(k, *rotation)

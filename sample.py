@@ -1,7 +1,8 @@
-"""Continue a prompt, or let an agent act, with a run of ours or with Qwen2.5 weights, and watch.
+"""Continue a prompt, or let an agent act, with a run of ours or with published weights, and watch.
 
     python sample.py --prompt "def "                                       token by token
-    python sample.py --run ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
+    python sample.py --model smollm2 --chat --prompt "What is the capital of France?"
+    python sample.py --model ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
     python sample.py --show-gate --prompt "..."                            the gate, as colours
 
     python sample.py --think --world api --task 3                          an agent, step by step
@@ -47,7 +48,7 @@ from worlds.tools import check_tools, openai_tools
 
 
 def load_model(sample: Sample) -> tuple[SAGE, Tokenizer]:
-    """Model and tokenizer of a run or of a Qwen2.5 folder, with the window that is asked for."""
+    """Model and tokenizer of a run or of published weights, with the window that is asked for."""
     device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
     if is_pretrained(sample.run):

@@ -49,8 +49,8 @@ class Settings:
     minutes: float = 5.0  # of training for each variant
     worlds: str = "library"
     tasks: int = 60  # validation tasks
-    batch: int = 4
-    sequence: int = 1024
+    batch: int = 3
+    sequence: int = 1280
     trajectories: int = 4000
     rates: Annotated[tuple[float, ...], "factors of each variant's rate"] = (1.0,)
     variants: tuple[str, ...] = tuple(RATES)

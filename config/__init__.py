@@ -56,8 +56,8 @@ class Model:
     feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly less than GELU's 4·D
     context: Positive = 1024  # longest sequence the model promises to handle, in tokens
     rope_theta: float = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
-    # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1 or
-    # by YaRN (arXiv:2309.00071)
+    # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1
+    # or by YaRN (arXiv:2309.00071)
     rope_scaling: Literal["none", "llama3", "yarn"] = "none"
     rope_factor: Annotated[float, Range(at_least=1)] = 1.0  # by how much
     rope_context: Positive = 8192  # tokens of the context of pretraining
@@ -128,7 +128,8 @@ class Loop:
 class Train(Loop):
     """How train.py learns."""
 
-    # a folder of Qwen2.5 weights, whose shape replaces the model section; empty: random weights
+    # published weights (a folder, a .gguf file, smollm2), whose shape replaces the model section;
+    # empty: random weights
     start: str = ""
     accumulation: Positive = 1  # forward passes per optimiser step
     z_loss: NonNegative = 0.0  # weight of (log Σ exp logits)²: logits drift less in long bf16 runs
@@ -416,8 +417,10 @@ class Config:
 class Sample:
     """How sample.py continues a prompt, or acts, with `think`."""
 
-    # a run, or a folder of Qwen2.5 weights; empty: out/toy/base, with `think` out/toy/thinking
+    # a run, a folder of published weights, a .gguf file, or the name of a model that is fetched
+    # (smollm2); empty: out/toy/base, with `think` out/toy/thinking
     run: str = ""
+    model: str = ""  # the same
     prompt: str = "def "  # the text to continue; with `tools` the request
     chat: bool = False  # wrap the prompt in the chat template
     tokens: Positive = 200  # longest continuation, in tokens
@@ -427,8 +430,8 @@ class Sample:
     top_p: Annotated[float, Range(above=0, at_most=1)] = 0.95
     seed: int = 0  # of the draws
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the weights
-    window: Natural = 0  # landmark attention's W; 0: the run's own, and 4096 for Qwen2.5's weights
-    landmark_stride: Natural = 0  # its k; 0: the run's own, and 64 for Qwen2.5's weights
+    window: Natural = 0  # landmark attention's W; 0: the run's own, and 4096 for published weights
+    landmark_stride: Natural = 0  # its k; 0: the run's own, and 64 for published weights
     device: str = "auto"  # auto: a GPU if there is one
     # torch.compile the step; auto: from 1000 tokens on, when it repays its start
     compile: Literal["auto", "on", "off"] = "auto"

@@ -1,9 +1,10 @@
-"""GGUF files, as llama.cpp and its like publish models: one file with settings and weights.
+"""GGUF files, as llama.cpp reads them: one file with a model's settings and weights.
 
-The weights are mostly quantised: a block of 32 or 256 numbers of a row shares a scale. They are read
-row by row, a tensor at a time, and stored here as ordinary floats. The library `gguf` knows the
-layout of the file and of every quantisation. Its names and its settings are those of llama.cpp
-(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+The weights are mostly quantised: a block of 32 or 256 numbers of a row shares a scale. They are
+read a tensor at a time, of it the rows that are wanted, and become ordinary floats. The library
+`gguf` reads the layout of the file and of every quantisation
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The file's tokenizer is read by
+support/tokenizer_gguf.py.
 """
 
 import functools
@@ -62,7 +63,7 @@ class StoredTensor:
 
 @dataclass
 class GGUFFile:
-    """A GGUF file's settings, and where its tensors lie. Its tokenizer is left out."""
+    """A GGUF file's settings, its tokenizer's too, and where its tensors lie."""
 
     path: Path
     settings: dict[str, Any]
@@ -91,15 +92,11 @@ def open_gguf(path: str | Path) -> GGUFFile:
     return _open_gguf(path, stat.st_size, stat.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=4)  # the table of a large vocabulary takes a second to read
+@functools.lru_cache(maxsize=2)  # SmolLM2's 100,000 strings take the library 3 s
 def _open_gguf(path: Path, size: int, modified: int) -> GGUFFile:
     try:
         reader = gguf.GGUFReader(path)
-        found = {
-            key: field.contents()
-            for key, field in reader.fields.items()
-            if not key.startswith("tokenizer.")
-        }
+        found = {key: field.contents() for key, field in reader.fields.items()}
     except Exception as error:  # the library lets numpy and Enum raise whatever they meet
         if "GGMLQuantizationType" in str(error):
             raise UserError(

@@ -262,7 +262,7 @@ def rotary_from(c: dict, family: Family) -> dict[str, Any]:
 
 
 def yarn_gain(factor: float, strength: float = 1.0) -> float:
-    """YaRN's attention factor (arXiv:2309.00071, equation 22)."""
+    """YaRN's attention factor (arXiv:2309.00071)."""
     return 0.1 * strength * math.log(factor) + 1.0
 
 

@@ -65,9 +65,9 @@ def open_model(
     stride: int = Model.landmark_stride,
     parallelise: Parallelise | None = None,
 ) -> SAGE:
-    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
+    """The decoder of a run's last checkpoint, or published weights. Raises UserError.
 
-    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. Of a
+    `window` and `stride` are for published weights, which name neither; a run has its own. Of a
     model that `parallelise` shards, each rank reads its own rows alone.
     """
     if is_pretrained(folder):
@@ -331,7 +331,7 @@ class TrainingRun:
         self.folder = lineage / (section.name or name)
         self.source = lineage / previous
         if section.start:
-            self.source = Path(settings.absolute(section.start))
+            self.source = Path(settings.absolute_model(section.start))
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)

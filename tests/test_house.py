@@ -17,7 +17,8 @@ from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.settings
+    support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
+    support.settings
     support.provenance
     support.result_tables
     support.machine  support.interrupts
@@ -34,8 +35,8 @@ ORDER = """
     worlds.expert  worlds.critique
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint  support.export
-    support.token_files  support.packing  support.optimizers  support.training_run
+    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint
+    support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page

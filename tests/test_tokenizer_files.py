@@ -16,7 +16,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 import sample
-from agent import EpisodeRow, message_tokens, prompt_of
+from agent import EpisodeRow, message_tokens, prompt_of, revision_prefix
 from config import UserError
 from support import chat_template, corpus
 from support.tokenizer import QWEN_SYSTEM, STANDARD_PROMPT, chat_text
@@ -571,3 +571,49 @@ def test_sample_talks_in_a_gguf_files_own_words(smol, monkeypatch, capsys):
     )
     assert prompts[0].count(smol.special["<|im_end|>"]) == 2
     capsys.readouterr()
+
+
+def test_a_critique_begins_a_message_without_a_space(pieces, tmp_path):
+    """What is put into the agent's mouth is encoded as the message that the expert's would be."""
+    tokenizer = sentencepiece_folder(tmp_path, pieces, markers=MARKERS)
+    attempt, _ = tokenizer.encode_chat([dict(role="user", content="go")], generation_prompt=True)
+    attempt = [*attempt, *tokenizer.encode_inside("look"), tokenizer.stop[0]]
+    prefix = revision_prefix(tokenizer, "qwen", attempt, "wrong tool")
+    assert tokenizer.decode(prefix).endswith("<|im_start|> assistant\nwrong tool\n")
+
+
+# --------------------------------------------------------------------------------------------------
+# The real file.
+
+
+@pytest.mark.slow
+def test_smollm2():
+    """10,000 texts give the IDs of transformers' reading of the file, with the cut after single
+    digits that it leaves out; and those of llama.cpp where every byte has a token.
+    """
+    path = pytest.importorskip("support.published").model_path("smollm2")
+    tokenizer = load_tokenizer(path)
+    reference = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    texts = fuzzed(10_000)
+    for text in texts:
+        assert tokenizer.encode(text, special=True) == reference.encode(text), text
+    assert tokenizer.vocab_size == 49152 and tokenizer.stop == [2, 0] and tokenizer.start == [0]
+    assert tokenizer.system.startswith("You are a helpful AI assistant named SmolLM")
+    talk = [dict(role="user", content=EVIL), dict(role="assistant", content="12 < 13")]
+    expected = reference.apply_chat_template([dict(role="user", content="hi")], return_dict=False)
+    assert chat_template.prompt_tokens(tokenizer, talk)[: len(expected) - 3] == expected[:-3]
+    assert chat_template.prompt_tokens(tokenizer, talk).count(2) == 3
+
+    llama_cpp = pytest.importorskip("llama_cpp")
+    theirs = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    held = [
+        text for text in texts if all(bytes([byte]) in tokenizer.ranks for byte in text.encode())
+    ]
+    assert len(held) > 8000
+    for text in held:
+        for special in (False, True):
+            expected = theirs.tokenize(text.encode(), add_bos=False, special=special)
+            assert tokenizer.encode(text, special=special) == expected, text

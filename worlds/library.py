@@ -20,9 +20,11 @@ ways in which people ask for it. They really run, in a process with limits.
 import inspect
 import json
 import re
+import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
@@ -30,7 +32,7 @@ from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
 from worlds.catalogue.everything import ENTRIES
-from worlds.catalogue.values import type_of
+from worlds.catalogue.values import Kind, is_date, type_of
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
 from worlds.splits import Wordings, split_of
@@ -55,12 +57,20 @@ WORDINGS = {
         ("Good morning. {request}", "{request} Cheers!"),
     ),
     "pair": Wordings(
-        ("{first} And another thing: {second}", "{first} {second}", "Two questions. {first} {second}"),
+        (
+            "{first} And another thing: {second}",
+            "{first} {second}",
+            "Two questions. {first} {second}",
+        ),
         ("{first} Also: {second}",),
         ("First: {first} Second: {second}",),
     ),
     "noise": Wordings(
-        ("My train leaves in {n} minutes.", "I have asked {n} people already.", "It is {n} degrees here."),
+        (
+            "My train leaves in {n} minutes.",
+            "I have asked {n} people already.",
+            "It is {n} degrees here.",
+        ),
         ("There are {n} emails waiting for me.",),
         ("I slept {n} hours at best.",),
     ),
@@ -129,6 +139,36 @@ WORDINGS = {
         ("the numbers in the table",),
         ("the numbers on the board",),
     ),
+    "some path": Wordings(
+        ("the file that I lost", "the file you sent me", "my last scan"),
+        ("the file on your desk",),
+        ("the oldest file on my disk",),
+    ),
+    "some address": Wordings(
+        ("my computer's address", "the address of our printer", "the router at home"),
+        ("the address of the camera",),
+        ("the server downstairs",),
+    ),
+    "some network": Wordings(
+        ("our office network", "the network at school", "my network"),
+        ("the network of the hotel",),
+        ("the network on the ship",),
+    ),
+    "some url": Wordings(
+        ("the link you sent me", "the page I read yesterday", "my favourite page"),
+        ("the link in the newsletter",),
+        ("the page about the election",),
+    ),
+    "some place": Wordings(
+        ("my home town", "the town where my aunt lives", "the place I fly to"),
+        ("the town of our hotel",),
+        ("the city I was born in",),
+    ),
+    "some fraction": Wordings(
+        ("my share", "the part that is left", "the fraction in my recipe"),
+        ("the part you ate",),
+        ("the share of my cousin",),
+    ),
     "some words": Wordings(
         ("the words on my list", "the names from yesterday", "the items I need"),
         ("the words in the book",),
@@ -160,6 +200,8 @@ def hint_schema(hint):
         return {"type": "string", "enum": list(typing.get_args(hint))}
     if typing.get_origin(hint) is list:
         return {"type": "array", "items": hint_schema(typing.get_args(hint)[0])}
+    if isinstance(hint, types.UnionType):
+        return {"type": "string"}
     return {"type": TYPES[hint]}
 
 
@@ -227,7 +269,7 @@ def draw_call(
         if fed:
             arguments[fed] = result
         given = entry.outcome(arguments)
-        if usable(given):
+        if usable(given) and given not in arguments.values():
             texts = {key: entry.values[key].write(rng, value) for key, value in arguments.items()}
             return LibraryCall(entry, phrasing, arguments, texts, given, fed)
     return None
@@ -269,25 +311,26 @@ def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
     if not takers:
         return None
     entry, key = draw.rng.choice(takers)
-    return draw_call(draw, entry, key, result)
+    following = draw_call(draw, entry, key, result)
+    said = [value for call in calls for value in call.arguments.values()]
+    return following if following and following.result not in said else None
 
 
 # ----------------------------------------------------------------------------------------- requests
 
 
 def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
-    """The request for a chain: sentence after sentence ("... What is the root of that number?"), or
-    one result within the sentence of the next.
+    """The request for a chain, sentence after sentence: "... What is the root of that number?"
+
+    In half of the chains the first call is a noun in the sentence of the second: "What is the root
+    of the number of days from ... to ...?"
     """
-    first, *later = calls
-    if later and draw.word_rng.random() < 0.5:
-        noun = first.noun()
-        for call in later[:-1]:
-            noun = call.noun(**{call.fed: noun})
-        return later[-1].sentence(**{later[-1].fed: noun})
-    sentences = [first.sentence()]
-    for before, call in zip(calls, later, strict=False):
-        that = draw.ask(f"that {type_of(before.result)}")
+    sentences = [calls[0].sentence()]
+    for place, call in enumerate(calls[1:], 1):
+        that = draw.ask(f"that {type_of(calls[place - 1].result)}")
+        if place == 1 and draw.word_rng.random() < 0.5:
+            sentences = []
+            that = calls[0].noun()
         sentences.append(call.sentence(**{call.fed: that}))
     return " ".join(sentences)
 
@@ -309,9 +352,9 @@ def solution_steps(calls: list[LibraryCall], shown: list[CatalogueEntry]) -> lis
             f"{key} from step {number - 1}" if key == call.fed else f"{key} {shown_value(value)}"
             for key, value in call.arguments.items()
         ]
-        thought = "The request gives all values."
+        thought = "all values are given"
         if call.fed:
-            thought = f"{call.fed} is {shown_value(call.arguments[call.fed])}."
+            thought = f"{call.fed} is {shown_value(call.arguments[call.fed])}"
         steps.append(
             SolutionStep(
                 goal=f"{call.entry.name} with {', '.join(inputs)}",
@@ -325,7 +368,9 @@ def solution_steps(calls: list[LibraryCall], shown: list[CatalogueEntry]) -> lis
 
 
 def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
-    """Other tools of the prompt that take the same values, under whatever names."""
+    """Other tools of the prompt that take as many values, under whatever names; and dates one day
+    late.
+    """
     wrong = []
     for entry in shown:
         keys = entry.required
@@ -333,6 +378,10 @@ def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
             continue
         arguments = dict(zip(keys, call.arguments.values(), strict=True))
         wrong.append({"name": entry.name, "arguments": arguments})
+    for key, value in call.arguments.items():
+        if isinstance(value, str) and is_date(value):
+            next_day = str(date.fromisoformat(value) + timedelta(1))
+            wrong.append({"name": call.entry.name, "arguments": {**call.arguments, key: next_day}})
     return wrong
 
 
@@ -347,6 +396,7 @@ class Library(World):
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        difficulty = replace(difficulty, names="english")
         draw = Drawing("library", seed, difficulty, WORDINGS)
         rng = draw.rng
         kind = "call"
@@ -382,7 +432,9 @@ class Library(World):
         for call in calls:
             for key, value in call.arguments.items():
                 if key not in (call.fed, missing):
-                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = value
+                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = (
+                        value
+                    )
         if kind == "ask":
             answer = f"ask: {missing.replace('_', ' ')}"
             constraints["missing"] = missing
@@ -481,6 +533,11 @@ def draw_pair(draw: Drawing) -> list[LibraryCall]:
                 return calls
 
 
+def allusion(kind: Kind) -> str:
+    """Which of WORDINGS speaks of a value without giving it, as far as there is one."""
+    return f"some {kind.alluded or kind.type}"
+
+
 def draw_question(draw: Drawing) -> tuple[list[LibraryCall], str, str]:
     """A call, one of its arguments that the request only alludes to, and the request."""
     while True:
@@ -488,11 +545,11 @@ def draw_question(draw: Drawing) -> tuple[list[LibraryCall], str, str]:
         unclear = [
             key
             for key in call.arguments
-            if f"some {call.entry.values[key].type}" in WORDINGS and key in call.entry.required
+            if allusion(call.entry.values[key]) in WORDINGS and key in call.entry.required
         ]
         if unclear and call.phrasing in call.entry.linking:
             key = draw.rng.choice(unclear)
-            some = draw.ask(f"some {call.entry.values[key].type}")
+            some = draw.ask(allusion(call.entry.values[key]))
             return [call], key, call.sentence(**{key: some})
 
 
@@ -510,7 +567,5 @@ def draw_tools(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[Catalogu
 
 def draw_unsuited(draw: Drawing, wanted: CatalogueEntry) -> list[CatalogueEntry]:
     """Tools of other modules than the wanted one's."""
-    others = [
-        entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module
-    ]
+    others = [entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module]
     return draw.rng.sample(others, draw.difficulty.tools)

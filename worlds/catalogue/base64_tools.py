@@ -4,12 +4,10 @@ import base64
 import binascii
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, WORD, WORDS, Kind, quoted
+from worlds.catalogue.values import PHRASE, WORD, NOUNS, Kind, quoted
 
 CODE = Kind(
-    "code",
-    lambda rng: base64.b64encode(" ".join(rng.sample(WORDS, 2)).encode()).decode(),
-    quoted,
+    "code", lambda rng: base64.b64encode(" ".join(rng.sample(NOUNS, 2)).encode()).decode(), quoted
 )
 
 

@@ -82,9 +82,7 @@ def leap_years(first: int, last: int) -> int:
 def first_weekday(
     year: int,
     month: int,
-    weekday: Literal[
-        "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"
-    ],
+    weekday: Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
 ) -> str:
     """The date of the first such weekday in a month.
 

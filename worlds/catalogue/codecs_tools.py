@@ -4,7 +4,11 @@ import codecs
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, SENTENCE, one_of
+from worlds.catalogue.values import PHRASE, SENTENCE, Kind, one_of, quoted
+
+
+LABELS = "zürich café tromsø münchen jalapeño dvořák malmö gdańsk".split()
+LABEL = Kind("text", lambda rng: rng.choice(LABELS), quoted, lambda value: not value.isascii())
 
 
 @asked_for(
@@ -51,3 +55,25 @@ def byte_count(text: str, encoding: Literal["utf-8", "utf-16", "utf-32"] = "utf-
     encoding: how it is stored
     """
     return len(codecs.encode(text, encoding))
+
+
+@asked_for(
+    "{text} as a name for networks",
+    """
+    + How is the domain label {text} written in punycode?
+    + Encode {text} in Punycode.
+    My registrar wants {text} in plain letters, punycode. What do I enter?
+    + Convert {text} for a domain name with the punycode codec.
+    Show me the punycode of {text}.
+    Browsers turn {text} into letters and digits by punycode. Into which?
+    For the DNS record, what is {text} in punycode?
+    I need the ASCII form, punycode, of {text}.
+    """,
+    text=LABEL,
+)
+def punycode(text: str) -> str:
+    """A text in Punycode, as domain names have it.
+
+    text: the text
+    """
+    return codecs.encode(text, "punycode").decode()

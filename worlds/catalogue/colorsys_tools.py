@@ -5,7 +5,9 @@ import colorsys
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import made_by, whole
 
-HEX = made_by(lambda rng: f"#{rng.randrange(256):02x}{rng.randrange(256):02x}{rng.randrange(256):02x}")
+HEX = made_by(
+    lambda rng: f"#{rng.randrange(256):02x}{rng.randrange(256):02x}{rng.randrange(256):02x}"
+)
 
 
 def channels(colour: str) -> list[float]:

@@ -5,7 +5,7 @@ import io
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, WORDS, Kind, made_by, quoted, whole, word_list
+from worlds.catalogue.values import PEOPLE, NOUNS, Kind, made_by, quoted, whole, word_list
 
 TOWNS = "Lisbon Prague Oslo Vienna Dublin Athens Turin Ghent".split()
 
@@ -14,8 +14,8 @@ def draw_row(rng: Random) -> str:
     """A line such as Anna,"Oslo, harbour",42,apple"""
     town = rng.choice(TOWNS)
     if rng.random() < 0.5:
-        town = f'"{town}, {rng.choice(WORDS)}"'
-    return f"{rng.choice(PEOPLE)},{town},{rng.randint(18, 90)},{rng.choice(WORDS)}"
+        town = f'"{town}, {rng.choice(NOUNS)}"'
+    return f"{rng.choice(PEOPLE)},{town},{rng.randint(18, 90)},{rng.choice(NOUNS)}"
 
 
 ROW = made_by(draw_row, lambda rng, row: f"'{row}'")

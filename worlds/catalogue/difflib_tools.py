@@ -3,7 +3,7 @@
 import difflib
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, PHRASE, WORD, WORDS, Kind, made_by, quoted, word_list
+from worlds.catalogue.values import PEOPLE, PHRASE, WORD, Kind, made_by, quoted
 
 
 def misspell(word: str, place: int) -> str:
@@ -11,7 +11,6 @@ def misspell(word: str, place: int) -> str:
     return word[:place] + word[place + 1 :]
 
 
-TYPO = made_by(lambda rng: misspell(rng.choice(WORDS), rng.randint(1, 3)), quoted)
 NAMES = made_by(
     lambda rng: rng.sample(PEOPLE, rng.randint(3, 5)), lambda rng, value: ", ".join(value)
 )
@@ -63,7 +62,7 @@ def closest_name(name: str, known: list[str]) -> str:
     name: the name to look for
     known: the known names
     """
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     if not found:
         raise ValueError("no known name is like it")
     return found[0]
@@ -93,30 +92,3 @@ def longest_shared_part(first: str, second: str) -> str:
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     match = matcher.find_longest_match()
     return first[match.a : match.a + match.size]
-
-
-@asked_for(
-    "the first difference between {first} and {second}",
-    """
-    At which word do the lists {first} and {second} first differ, counting from 1?
-    My copy says {first}, hers says {second}. Which is the first entry that is not the same?
-    Find the position of the first difference between {first} and {second}.
-    Going through {first} and {second} side by side, where is the first mismatch? Count from 1.
-    These should be equal: {first} and {second}. What is the number of the first entry that is off?
-    Tell me the place, 1 being the first, where {second} departs from {first}.
-    Two waiters wrote down {first} and {second}. At what number do the orders part?
-    Compare {first} against {second} and give me the index, from 1, of the first change.
-    """,
-    first=word_list(),
-    second=word_list(),
-)
-def first_difference(first: list[str], second: list[str]) -> int:
-    """The place, from 1, where two lists first differ; 0 if nowhere.
-
-    first: one list
-    second: the other list
-    """
-    for operation, start, _, _, _ in difflib.SequenceMatcher(None, first, second).get_opcodes():
-        if operation != "equal":
-            return start + 1
-    return 0

@@ -1,4 +1,4 @@
-"""One tool of the catalogue: a function, the requests that it answers, and its arguments' values."""
+"""One tool of the catalogue: a function, how people ask for it, and its arguments' values."""
 
 import inspect
 import textwrap

@@ -17,8 +17,10 @@ def draw_network(rng: Random) -> str:
     return str(network)
 
 
-ADDRESS = Kind("text", draw_address, write_plain, lambda value: value.count(".") == 3)
-NETWORK = Kind("text", draw_network, write_plain, lambda value: "/" in value and "." in value)
+ADDRESS = Kind("text", draw_address, write_plain, lambda value: value.count(".") == 3, "address")
+NETWORK = Kind(
+    "text", draw_network, write_plain, lambda value: "/" in value and "." in value, "network"
+)
 
 
 @asked_for(

@@ -4,22 +4,28 @@ import posixpath
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import WORDS, Kind, made_by, write_plain
+from worlds.catalogue.values import NOUNS, Kind, made_by, write_plain
 
 FOLDERS = "home srv data photos music backup projects archive reports invoices".split()
 ENDINGS = "txt pdf csv jpg png mp3 tar.gz html docx".split()
 
 
 def draw_folder(rng: Random) -> str:
-    return "/" + "/".join([*rng.sample(FOLDERS, rng.randint(1, 3)), rng.choice(WORDS)])
+    return "/" + "/".join([*rng.sample(FOLDERS, rng.randint(1, 3)), rng.choice(NOUNS)])
 
 
 def draw_path(rng: Random) -> str:
     number = rng.choice(("", f"-{rng.randint(1, 40)}", f"_{rng.randint(2015, 2030)}"))
-    return f"{draw_folder(rng)}/{rng.choice(WORDS)}{number}.{rng.choice(ENDINGS)}"
+    return f"{draw_folder(rng)}/{rng.choice(NOUNS)}{number}.{rng.choice(ENDINGS)}"
 
 
-PATH = Kind("text", draw_path, write_plain, lambda value: value.startswith("/"))
+def draw_detour(rng: Random) -> str:
+    """A path that goes up again: /data/music/../photos"""
+    first, second, third = rng.sample(FOLDERS, 3)
+    return f"/{first}/{second}/{rng.choice(('..', '../.', './..'))}/{third}/{rng.choice(NOUNS)}"
+
+
+PATH = Kind("text", draw_path, write_plain, lambda value: value.startswith("/"), "path")
 FOLDER = made_by(draw_folder)
 
 
@@ -111,3 +117,25 @@ def relative_path(start: str, path: str) -> str:
     path: the path to reach
     """
     return posixpath.relpath(path, start)
+
+
+@asked_for(
+    "{path} without detours",
+    """
+    Clean up the path {path}.
+    Where does {path} really lead, without the dots?
+    Simplify {path} by working out each .. in it.
+    Which folder is {path} once the detours are gone?
+    A script printed {path}. What is that in plain form?
+    Normalise the path {path}.
+    I followed {path} step by step. In which place am I?
+    Write {path} with no dots and doubled slashes.
+    """,
+    path=made_by(draw_detour),
+)
+def normalise_path(path: str) -> str:
+    """A path with its dots worked out.
+
+    path: the path
+    """
+    return posixpath.normpath(path)

@@ -3,7 +3,7 @@
 import unicodedata
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import made_by, named, quoted, texts
+from worlds.catalogue.values import Kind, made_by, named, quoted
 
 SIGN = made_by(lambda rng: rng.choice("§€ß£¥ñøÅçæ½±µΩπ→♥☂☕♪✓∞≠ж♞"), quoted)
 SIGN_NAMES = {
@@ -18,10 +18,11 @@ SIGN_NAMES = {
     "BLACK STAR": "the black star",
     "PILCROW SIGN": "the pilcrow sign",
 }
-ACCENTED = texts(
-    "café crème", "São Paulo", "Zürich", "naïve façade", "jalapeño", "Dvořák", "smörgåsbord",
-    "Łódź and Gdańsk", "El Niño", "crème brûlée", "Übergröße", "Malmö", "château", "Tromsø",
-)  # fmt: skip
+PLACES = """
+café crème, São Paulo, Zürich, naïve façade, jalapeño, Dvořák, smörgåsbord, Gdańsk, El Niño,
+crème brûlée, Malmö, château
+""".replace("\n", " ").strip().split(", ")
+ACCENTED = Kind("text", lambda rng: rng.choice(PLACES), quoted, lambda value: not value.isascii())
 
 
 @asked_for(

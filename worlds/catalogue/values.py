@@ -3,7 +3,8 @@
     value = DATE.draw(rng)           "2024-03-03", as the argument wants it
     DATE.write(rng, value)           "3 March 2024"
 
-Only Python's standard library is imported here: the process that executes the tools reads this file.
+Only Python's standard library is imported here and in the catalogue: the process that executes the
+tools reads these files.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Kind:
     draw: Callable[[Random], Any]
     write: Callable[[Random, Any], str]
     fits: Callable[[Any], bool] = anything  # which of these results
+    alluded: str = ""  # what it is where a request does not give it; empty: its type
 
 
 def type_of(value: Any) -> str:
@@ -159,11 +161,7 @@ def dates(first_year: int, last_year: int) -> Kind:
 
 
 DATE = dates(2015, 2030)
-YEAR = Kind(
-    "year",
-    lambda rng: rng.randint(1890, 2060),
-    lambda rng, value: str(value),
-)
+YEAR = Kind("year", lambda rng: rng.randint(1890, 2060), lambda rng, value: str(value))
 
 
 # ------------------------------------------------------------------------------------------ choices
@@ -179,28 +177,33 @@ def one_of(*choices: Any) -> Kind:
     return Kind("choice", lambda rng: rng.choice(choices), write_plain)
 
 
-def named(names: dict[Any, str]) -> Kind:
+def named(names: dict[Any, str], alluded: str = "") -> Kind:
     """A value that a request calls by another name: {"tokyo": "Japan's capital"}."""
     values = list(names)
-    return Kind("choice", lambda rng: rng.choice(values), lambda rng, value: names[value])
+    return Kind(
+        "choice", lambda rng: rng.choice(values), lambda rng, value: names[value], alluded=alluded
+    )
 
 
-def made_by(draw: Callable[[Random], Any], write: Callable[[Random, Any], str] = write_plain) -> Kind:
+def made_by(
+    draw: Callable[[Random], Any], write: Callable[[Random, Any], str] = write_plain
+) -> Kind:
     """A kind of its own, into which no other tool's result fits."""
     return Kind("own", draw, write)
 
 
 # -------------------------------------------------------------------------------------------- texts
 
-WORDS = """
-apple anchor autumn balcony banana basket bicycle blanket bottle bridge butter button cabbage camera
-candle carpet castle cellar cherry chimney circle copper corner cotton cousin curtain dinner doctor
-dragon elephant engine family farmer feather finger forest garden giraffe hammer harbour honey island
-jacket kettle kitchen ladder lantern lemon letter library market meadow mirror monkey morning mountain
-museum needle ocean orange orchard oven painter palace paper pencil pepper picture pillow planet pocket
-potato rabbit railway river sailor saddle school shadow silver sister spider station summer sunset
-table teacher temple thunder ticket tiger tomato tunnel turtle umbrella valley village violin voyage
-wallet water weather whistle window winter wizard yellow
+NOUNS = """
+apple anchor autumn balcony banana basket bicycle blanket bottle bridge butter button cabbage
+camera candle carpet castle cellar cherry chimney circle copper corner cotton cousin curtain
+dinner doctor dragon elephant engine family farmer feather finger forest garden giraffe hammer
+harbour honey island jacket kettle kitchen ladder lantern lemon letter library market meadow
+mirror monkey morning mountain museum needle ocean orange orchard oven painter palace paper
+pencil pepper picture pillow planet pocket potato rabbit railway river sailor saddle school
+shadow silver sister spider station summer sunset table teacher temple thunder ticket tiger
+tomato tunnel turtle umbrella valley village violin voyage wallet water weather whistle window
+winter wizard yellow
 """.split()
 SENTENCES = """
 The train to the coast leaves at noon.
@@ -273,10 +276,10 @@ def texts(*choices: str, at_least: int = 0) -> Kind:
 
 
 def draw_phrase(rng: Random) -> str:
-    return " ".join(rng.sample(WORDS, rng.randint(2, 4)))
+    return " ".join(rng.sample(NOUNS, rng.randint(2, 4)))
 
 
-WORD = texts(*WORDS)
+WORD = texts(*NOUNS)
 SENTENCE = texts(*SENTENCES, at_least=2)
 TITLE = texts(*TITLES, at_least=1)
 PHRASE = Kind("text", draw_phrase, quoted, short_text)
@@ -286,7 +289,7 @@ def word_list(shortest: int = 3, longest: int = 6) -> Kind:
     """A list of different words."""
 
     def draw(rng: Random) -> list[str]:
-        return rng.sample(WORDS, rng.randint(shortest, longest))
+        return rng.sample(NOUNS, rng.randint(shortest, longest))
 
     def fits(value: Any) -> bool:
         return shortest <= len(value) <= 12 and all(map(short_text, value))

@@ -15,7 +15,7 @@ ZONES = {
     America/New_York America/Chicago America/Denver America/Toronto Australia/Sydney
     """.split()
 }
-PLACE = named(ZONES)
+PLACE = named(ZONES, "place")
 
 
 def zone_of(name: str) -> ZoneInfo:
