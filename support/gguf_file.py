@@ -69,8 +69,12 @@ class GGUFFile:
     settings: dict[str, Any]
     tensors: dict[str, StoredTensor]
 
-    def get(self, key: str, default=None):
-        """A setting of the architecture's own, such as llama.block_count."""
+    def __getitem__(self, key: str) -> Any:
+        """A setting of the architecture's own: "block_count" is llama.block_count."""
+        return self.settings[f"{self.settings['general.architecture']}.{key}"]
+
+    def get(self, key: str, default=None) -> Any:
+        """The same, or the default where the file does not say it."""
         return self.settings.get(f"{self.settings['general.architecture']}.{key}", default)
 
     def rows(self, name: str, index: slice | np.ndarray | EllipsisType = ...) -> Tensor:
@@ -158,20 +162,20 @@ def read_gguf_config(path: str | Path) -> Model:
     if faults := unsupported_in_gguf(file):
         raise UserError(f"{path} asks for what is not built here: {'; '.join(faults)}")
     try:
-        heads = file.get("attention.head_count")
-        width = file.get("embedding_length")
+        heads = file["attention.head_count"]
+        width = file["embedding_length"]
         model = Model(
             family=architecture,
             vocab_size=file.tensors["token_embd.weight"].shape[0],
             width=width,
-            layers=file.get("block_count"),
+            layers=file["block_count"],
             heads=heads,
             kv_heads=file.get("attention.head_count_kv", heads),
             head_dim=file.get("attention.key_length", width // heads),
-            feed_forward=file.get("feed_forward_length"),
-            context=file.get("context_length"),
+            feed_forward=file["feed_forward_length"],
+            context=file["context_length"],
             rope_theta=shortest_float(file.get("rope.freq_base", 10_000.0)),
-            norm_eps=shortest_float(file.get("attention.layer_norm_rms_epsilon")),
+            norm_eps=shortest_float(file["attention.layer_norm_rms_epsilon"]),
             tied="output.weight" not in file.tensors,
             **rotary_scaling(file),
         )
@@ -218,11 +222,11 @@ def unsupported_in_gguf(file: GGUFFile) -> list[str]:
 def rotary_scaling(file: GGUFFile) -> dict[str, Any]:
     """The rotary scaling of a GGUF file, as settings of Model. Raises UserError."""
     if file.get("rope.scaling.type") == "yarn":
-        factor = file.get("rope.scaling.factor")
+        factor = file["rope.scaling.factor"]
         return dict(
             rope_scaling="yarn",
             rope_factor=shortest_float(factor),
-            rope_context=file.get("rope.scaling.original_context_length"),
+            rope_context=file["rope.scaling.original_context_length"],
             rope_low=shortest_float(file.get("rope.scaling.yarn_beta_slow", 1.0)),
             rope_high=shortest_float(file.get("rope.scaling.yarn_beta_fast", 32.0)),
             rope_gain=file.get("rope.scaling.yarn_attn_factor", 1.0) * (0.1 * math.log(factor) + 1),
