@@ -7,6 +7,7 @@
 
     python sample.py --think --world api --task 3                          an agent, step by step
     python sample.py --think --world api --task 3 --html trace.html        the same as a page
+    python sample.py --think --tools examples/weather.py --prompt "..."    with tools of your own
     python sample.py --think --tools tools.json --prompt "..."             you type what tools say
 
 --json writes the agent's trace as data, --picture the coloured prompt as a PNG. --chat uses a
@@ -44,6 +45,7 @@ from worlds.base import Task
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks
 from worlds.extras.terminal import task_of
+from worlds.extras.toolbox import module_behind, task_with_tools, tools_of_file
 from worlds.tools import check_tools, openai_tools
 
 
@@ -133,7 +135,8 @@ def show_gate(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 
 
 def task_for(sample: Sample, style: str) -> Task:
-    """The task to be played: one of a world, or the prompt with the tools of a file.
+    """The task to be played: one of a world, or the prompt with the tools of a file: functions of
+    a Python file, or schemas, which may name the Python file behind them.
 
     Raises UserError for a file that holds no tools.
     """
@@ -141,19 +144,24 @@ def task_for(sample: Sample, style: str) -> Task:
         difficulty = Difficulty(style=style, fault_rate=sample.fault_rate, names=sample.names)
         return Tasks("validation", Eval.seed, [sample.world or "api"], difficulty)[sample.task]
     path = Path(settings.absolute(sample.tools))
+    if path.suffix == ".py":
+        return task_with_tools(sample.prompt, tools_of_file(path), path, style)
     try:
-        tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read as JSON ({error}); "
-            "wanted a list of tools in OpenAI's or MCP's format"
+            "wanted a Python file, or a list of tools in OpenAI's or MCP's format"
         ) from None
+    tools = openai_tools(found)
     if faults := check_tools(tools):
         raise UserError(
             f'{path} is no list of tools: {faults[0].message}; wanted [{{"type": "function", '
             '"function": {"name": ..., "description": ..., '
             '"parameters": a JSON Schema of type object}}]'
         )
+    if module := module_behind(path, found, tools):
+        return task_with_tools(sample.prompt, tools, module, style)
     return task_of(sample.prompt, tools, style)
 
 
@@ -173,7 +181,8 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
             "the heads are untrained: their confidences are ½ whatever they see, "
             "and the gate never asks for a second thought"
         )
-    if sample.tools:
+    task = task_for(sample, tokenizer.style)
+    if task.world == "terminal.Terminal":
         sample.thinking.patience = 0.0  # people type slowly
     printer = TracePrinter(coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
 
@@ -189,7 +198,6 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         elif trace["ended"]:
             print(data)
 
-    task = task_for(sample, tokenizer.style)
     think(model, heads, tokenizer, [task], sample.thinking, seed=sample.seed, watch=watch)
     for path in (sample.html, sample.json):
         if path not in ("", "-"):

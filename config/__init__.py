@@ -444,7 +444,9 @@ class Sample:
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
     names: Names = "invented"  # of that task, as in distill
     fault_rate: Share = 0.0  # probability that a tool fails once on purpose
-    # with --think: a JSON file of OpenAI tool schemas; nothing runs, you type what the tools say
+    # with --think: a Python file, whose functions are the tools and run in a process with limits; or
+    # a JSON file of OpenAI tool schemas, which names the Python file behind them, or you type what
+    # the tools say
     tools: str = ""
     html: str = ""  # with --think: also write the trace to this page
     # with --think: also write it to this file, as data; "-": print that instead of the text

@@ -33,7 +33,9 @@ ORDER = """
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
-    worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
+    worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
+    worlds.extras.toolbox  worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
+    worlds.extras.teacher
     worlds.teacher_file  worlds.labels
     mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
