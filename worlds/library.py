@@ -31,9 +31,9 @@ from typing import Any
 from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
-from worlds.catalogue.everything import ENTRIES
+from worlds.catalogue.everything import CATALOGUE
 from worlds.catalogue.process import run_tool
-from worlds.catalogue.values import Kind, is_date, type_of
+from worlds.catalogue.values import Kind, is_date, value_type
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
 from worlds.splits import Wordings, split_of
@@ -184,16 +184,16 @@ SAME_TYPES = {"number": ("number", "integer")}  # whose results fit a kind of va
 @cache
 def entries_of(split: str) -> list[CatalogueEntry]:
     """The tools of a split: those of the modules whose names belong to it."""
-    return [entry for entry in ENTRIES.values() if split_of(entry.module) == split]
+    return [entry for entry in CATALOGUE.values() if split_of(entry.module) == split]
 
 
 @cache
 def tool_schema(name: str) -> dict:
     """A tool of the catalogue as the agent sees it."""
-    return tool_of_function(ENTRIES[name].function)
+    return tool_of_function(CATALOGUE[name].function)
 
 
-TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+HINT_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 def hint_schema(hint):
@@ -203,7 +203,7 @@ def hint_schema(hint):
         return {"type": "array", "items": hint_schema(typing.get_args(hint)[0])}
     if isinstance(hint, types.UnionType):
         return {"type": "string"}
-    return {"type": TYPES[hint]}
+    return {"type": HINT_TYPES[hint]}
 
 
 def tool_of_function(function):
@@ -299,7 +299,7 @@ def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
         for entry in entries_of(draw.difficulty.split)
         if entry not in used
         for key, kind in entry.values.items()
-        if type_of(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
+        if value_type(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
         if any(f"{{{key}}}" in phrasing for phrasing in entry.linking)
     ]
     if not takers:
@@ -321,7 +321,7 @@ def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
     """
     sentences = [calls[0].sentence()]
     for place, call in enumerate(calls[1:], 1):
-        that = draw.ask(f"that {type_of(calls[place - 1].result)}")
+        that = draw.ask(f"that {value_type(calls[place - 1].result)}")
         if place == 1 and draw.word_rng.random() < 0.5:
             sentences = []
             that = calls[0].noun()
@@ -338,7 +338,9 @@ def shown_value(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 10].rstrip()}..."
 
 
-def solution_steps(calls: list[LibraryCall], shown: list[CatalogueEntry]) -> list[SolutionStep]:
+def solution_steps(
+    draw: Drawing, calls: list[LibraryCall], shown: list[CatalogueEntry]
+) -> list[SolutionStep]:
     """The calls as steps, each with the calls that look right there and are not."""
     steps = []
     for number, call in enumerate(calls, 1):
@@ -355,7 +357,7 @@ def solution_steps(calls: list[LibraryCall], shown: list[CatalogueEntry]) -> lis
                 thought=thought,
                 call=call.as_call(),
                 depends_on=(number - 1,) if call.fed else (),
-                wrong=tuple(near_calls(call, shown)),
+                wrong=(*near_calls(call, shown), *other_values(draw, call)),
             )
         )
     return steps
@@ -379,6 +381,17 @@ def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
     return wrong
 
 
+def other_values(draw: Drawing, call: LibraryCall) -> list[dict]:
+    """The same call with another value for one argument, such as another request would give."""
+    wrong = []
+    for key, value in call.arguments.items():
+        other = call.entry.values[key].draw(draw.rng)
+        if other != value:
+            arguments = {**call.arguments, key: other}
+            wrong.append({"name": call.entry.name, "arguments": arguments})
+    return wrong
+
+
 # ------------------------------------------------------------------------------------------- world
 
 
@@ -390,7 +403,7 @@ class Library(World):
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
-        difficulty = replace(difficulty, names="english")
+        difficulty = replace(difficulty, names="english", babble=0.0)
         draw = Drawing("library", seed, difficulty, WORDINGS)
         rng = draw.rng
         kind = "call"
@@ -416,8 +429,8 @@ class Library(World):
             request = calls[0].sentence()
 
         # further tools: of the same modules, which nearly fit, and others
-        shown = draw_tools(draw, [call.entry for call in calls])
-        solution = solution_steps(calls, shown)
+        shown = draw_shown(draw, [call.entry for call in calls])
+        solution = solution_steps(draw, calls, shown)
         wanted = [calls[-1].result]
         if kind == "pair":
             wanted = [call.result for call in calls]
@@ -547,7 +560,7 @@ def draw_question(draw: Drawing) -> tuple[list[LibraryCall], str, str]:
             return [call], key, call.sentence(**{key: some})
 
 
-def draw_tools(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+def draw_shown(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
     """The needed tools among others, in random order."""
     modules = {entry.module for entry in needed}
     others = [entry for entry in entries_of(draw.difficulty.split) if entry not in needed]

@@ -1,10 +1,10 @@
-"""Values in JSON documents."""
+"""Functions of `json` as tools: values in JSON documents."""
 
 import json
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, NOUNS, Kind, made_by
+from worlds.catalogue.values import NOUNS, PEOPLE, Kind, backquoted, made_by
 
 FIELDS = ("name", "age", "city", "item", "price")
 
@@ -18,10 +18,6 @@ def draw_record(rng: Random) -> dict:
         "price": rng.randint(20, 900) / 10,
     }
     return {key: values[key] for key in rng.sample(FIELDS, 3)}
-
-
-def backquoted(rng: Random, text: str) -> str:
-    return f"`{text}`"
 
 
 DOCUMENT = Kind("document", lambda rng: json.dumps(draw_record(rng)), backquoted)

@@ -1,5 +1,5 @@
 """The process in which the catalogue's functions run: what an agent writes must not cost more than
-a second, half a gigabyte and a page of text.
+half a second of computing, half a gigabyte and a page of text.
 
     run_tool("factorial", {"n": 5})        "120"
     run_tool("factorial", {"n": -5})       "error: n must be from 0 to 1000"
@@ -18,10 +18,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from worlds.catalogue.everything import ENTRIES
+from worlds.catalogue.everything import CATALOGUE
 
-CALL_SECONDS = 1.0  # of computing; a task's own calls take less than a thousandth
+CALL_SECONDS = 0.5  # of computing; a task's own calls take less than a thousandth of that
 CALL_MEMORY = 512 << 20  # bytes of address space
+LONGEST_ARGUMENTS = 4000  # characters, as JSON; a task's own have up to 400
 LONGEST_OBSERVATION = 2000  # characters
 
 # ---------------------------------------------------------------------------------- the process
@@ -30,7 +31,7 @@ LONGEST_OBSERVATION = 2000  # characters
 def observation_of(name: str, arguments: dict[str, Any]) -> str:
     """What a tool says: its result as JSON, or "error: ..."."""
     try:
-        result = ENTRIES[name].function(**arguments)
+        result = CATALOGUE[name].function(**arguments)
         text = json.dumps(result, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         text = f"error: {error}"
@@ -61,23 +62,26 @@ _running: dict[int, subprocess.Popen] = {}  # by the caller's own number: a fork
 
 def run_tool(name: str, arguments: dict[str, Any]) -> str:
     """Call a tool of the catalogue; what it says, "error: ..." if it fails. Never raises."""
+    line = json.dumps([name, arguments])
+    if len(line) > LONGEST_ARGUMENTS:
+        return f"error: arguments of more than {LONGEST_ARGUMENTS} characters"
     with _lock:
         process = _running.pop(os.getpid(), None) or _start()
         try:
-            process.stdin.write(json.dumps([name, arguments]) + "\n")
+            process.stdin.write(line + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
+            answer = process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            answer = ""
         except BaseException:  # an interrupt leaves half a call behind
             process.kill()
             raise
-        if not line:
+        if not answer:
             process.kill()
             process.wait()
             return f"error: no result within {CALL_SECONDS:g} s"
         _running[os.getpid()] = process
-        return json.loads(line)
+        return json.loads(answer)
 
 
 def _start() -> subprocess.Popen:
