@@ -20,20 +20,18 @@ ways in which people ask for it. They really run, in a process with limits.
 import inspect
 import json
 import re
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
 from worlds.catalogue.everything import CATALOGUE
 from worlds.catalogue.process import run_tool
-from worlds.catalogue.values import Kind, is_date, value_type
+from worlds.catalogue.values import is_date, value_type
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
 from worlds.splits import Wordings, split_of
@@ -42,7 +40,7 @@ from worlds.tools import make_tool
 LONGEST_RESULT = 200  # characters of a drawn task's results
 LONGEST_SHOWN = 40  # characters of a value in a plan
 MOST_DRAWS = 100  # of values until a function accepts them
-CHAIN_LIMIT = 3
+LONGEST_CHAIN = 3
 
 WORDINGS = {
     "frame": Wordings(
@@ -180,6 +178,8 @@ SAME_TYPES = {"number": ("number", "integer")}  # whose results fit a kind of va
 
 # ---------------------------------------------------------------------------------------- catalogue
 
+JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
 
 @cache
 def entries_of(split: str) -> list[CatalogueEntry]:
@@ -188,34 +188,24 @@ def entries_of(split: str) -> list[CatalogueEntry]:
 
 
 @cache
-def tool_schema(name: str) -> dict:
-    """A tool of the catalogue as the agent sees it."""
-    return tool_of_function(CATALOGUE[name].function)
-
-
-HINT_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
-
-
-def hint_schema(hint):
-    if typing.get_origin(hint) is typing.Literal:
-        return {"type": "string", "enum": list(typing.get_args(hint))}
-    if typing.get_origin(hint) is list:
-        return {"type": "array", "items": hint_schema(typing.get_args(hint)[0])}
-    if isinstance(hint, types.UnionType):
-        return {"type": "string"}
-    return {"type": HINT_TYPES[hint]}
-
-
-def tool_of_function(function):
+def tool_of_entry(name: str) -> dict:
+    """A tool of the catalogue as the agent sees it: from the function's hints and docstring."""
+    function = CATALOGUE[name].function
     summary, _, rest = inspect.getdoc(function).partition("\n\n")
-    lines = dict(line.split(": ", 1) for line in rest.splitlines())
+    described = dict(line.split(": ", 1) for line in rest.splitlines())
     properties = {}
-    required = []
-    for key, some in inspect.signature(function).parameters.items():
-        properties[key] = {**hint_schema(some.annotation), "description": lines[key]}
-        if some.default is some.empty:
-            required.append(key)
-    return make_tool(function.__name__, summary, properties, required)
+    for key, parameter in inspect.signature(function).parameters.items():
+        properties[key] = {**hint_schema(parameter.annotation), "description": described[key]}
+    return make_tool(name, summary.removesuffix("."), properties, CATALOGUE[name].required)
+
+
+def hint_schema(hint: Any) -> dict:
+    """The schema of a hint: int, float, str, bool, a list of them, a Literal of texts."""
+    if get_origin(hint) is Literal:
+        return {"type": "string", "enum": list(get_args(hint))}
+    if get_origin(hint) is list:
+        return {"type": "array", "items": hint_schema(get_args(hint)[0])}
+    return {"type": JSON_TYPES[hint]}
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -310,7 +300,86 @@ def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
     return following if following and following.result not in said else None
 
 
-# ----------------------------------------------------------------------------------------- requests
+# ------------------------------------------------------------------------------------------ answers
+
+BETWEEN = ";"  # stands between the two results of an answer
+
+
+def same_value(said: str, wanted: Any) -> bool:
+    """Whether a text says a value: numbers up to 1e-6 of their size, texts up to spaces and
+    quotation marks, lists entry by entry.
+    """
+    said = said.strip()
+    try:
+        value = json.loads(said)
+    except (ValueError, RecursionError):
+        value = said
+    if isinstance(wanted, str):
+        return plain_text(value if isinstance(value, str) else said) == plain_text(wanted)
+    if isinstance(value, str):
+        return False
+    return close_values(value, wanted)
+
+
+def plain_text(text: str) -> str:
+    """A text without what a copy may change: spaces around and within, a final full stop."""
+    return re.sub(r"\s+", " ", text).strip().removesuffix(".")
+
+
+def close_values(value: Any, wanted: Any) -> bool:
+    """Whether two JSON values are equal, numbers up to 1e-6 of their size."""
+    if isinstance(wanted, list):
+        if not isinstance(value, list) or len(value) != len(wanted):
+            return False
+        return all(map(close_values, value, wanted))
+    if type(wanted) in (int, float) and type(value) in (int, float):
+        return abs(value - wanted) <= 1e-6 * max(1.0, abs(wanted))
+    return type(value) is type(wanted) and value == wanted
+
+
+# ------------------------------------------------------------------------------------------- drafts
+
+
+@dataclass(frozen=True)
+class LibraryDraft:
+    """A task before its frame and its noise."""
+
+    request: str
+    calls: list[LibraryCall]  # that are to be made
+    tools: list[CatalogueEntry]  # of the prompt
+    answer: str
+    constraints: dict[str, Any]
+
+
+def values_given(calls: list[LibraryCall]) -> dict[str, Any]:
+    """The values that a request gives, by argument; "tool argument" where two share a name."""
+    given: dict[str, Any] = {}
+    for call in calls:
+        for key, value in call.arguments.items():
+            if key != call.fed:
+                given[key if key not in given else f"{call.entry.name} {key}"] = value
+    return given
+
+
+def draw_shown(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+    """The needed tools, decoys of the same modules, and others, in random order."""
+    modules = {entry.module for entry in needed}
+    others = [entry for entry in entries_of(draw.difficulty.split) if entry not in needed]
+    draw.rng.shuffle(others)
+    near = [entry for entry in others if entry.module in modules][: draw.difficulty.decoys]
+    far = [entry for entry in others if entry.module not in modules]
+    shown = [*needed, *[*near, *far][: draw.difficulty.tools - len(needed)]]
+    draw.rng.shuffle(shown)
+    return shown
+
+
+def draft_chain(draw: Drawing, length: int) -> LibraryDraft:
+    """One call, or several of which each takes the result of the one before."""
+    calls = draw_calls(draw, length)
+    answer = f"answer: {value_text(calls[-1].result)}"
+    constraints = {"goal": calls[-1].entry.name, **values_given(calls)}
+    tools = draw_shown(draw, [call.entry for call in calls])
+    return LibraryDraft(ask_for_chain(draw, calls), calls, tools, answer, constraints)
 
 
 def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
@@ -327,6 +396,54 @@ def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
             that = calls[0].noun()
         sentences.append(call.sentence(**{call.fed: that}))
     return " ".join(sentences)
+
+
+def draft_pair(draw: Drawing) -> LibraryDraft:
+    """Two calls that have nothing to do with each other; the answer has both results."""
+    while True:
+        calls = [*draw_calls(draw, 1), *draw_calls(draw, 1)]
+        texts = [value_text(call.result) for call in calls]
+        if calls[0].entry is not calls[1].entry and BETWEEN not in "".join(texts):
+            break
+    first, second = [call.sentence() for call in calls]
+    request = draw.ask("pair", first=first, second=second)
+    goal = " and ".join(call.entry.name for call in calls)
+    constraints = {"goal": goal, **values_given(calls)}
+    tools = draw_shown(draw, [call.entry for call in calls])
+    return LibraryDraft(request, calls, tools, f"answer: {f'{BETWEEN} '.join(texts)}", constraints)
+
+
+def draft_question(draw: Drawing) -> LibraryDraft:
+    """A request that only alludes to one of the values it should give."""
+    while True:
+        (call,) = draw_calls(draw, 1)
+        missing = [key for key in call.entry.required if allusion(call, key) in WORDINGS]
+        if missing and call.phrasing in call.entry.linking:
+            break
+    key = draw.rng.choice(missing)
+    request = call.sentence(**{key: draw.ask(allusion(call, key))})
+    given = {other: value for other, value in call.arguments.items() if other != key}
+    constraints = {"goal": call.entry.name, "missing": key, **given}
+    answer = f"ask: {key.replace('_', ' ')}"
+    return LibraryDraft(request, [], draw_shown(draw, [call.entry]), answer, constraints)
+
+
+def allusion(call: LibraryCall, key: str) -> str:
+    """Which of WORDINGS speaks of such a value without giving it, if there is one."""
+    kind = call.entry.values[key]
+    return f"some {kind.alluded or kind.type}"
+
+
+def draft_unsuited(draw: Drawing) -> LibraryDraft:
+    """A request that no tool of the prompt can do: most are other tools' of the same split."""
+    (call,) = draw_calls(draw, 1)
+    entries = entries_of(draw.difficulty.split)
+    others = [entry for entry in entries if entry.module != call.entry.module]
+    tools = draw.rng.sample(others, draw.difficulty.tools)
+    if draw.rng.random() < 0.3:
+        return LibraryDraft(draw.ask("unsuited"), [], tools, "no tool fits", {})
+    constraints = {"goal": call.entry.name, **values_given([call])}
+    return LibraryDraft(call.sentence(), [], tools, "no tool fits", constraints)
 
 
 # ---------------------------------------------------------------------------------------- solutions
@@ -403,72 +520,37 @@ class Library(World):
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        # English whatever else is drawn; babble is made for syllables
         difficulty = replace(difficulty, names="english", babble=0.0)
         draw = Drawing("library", seed, difficulty, WORDINGS)
-        rng = draw.rng
-        kind = "call"
-        if rng.random() < difficulty.special:
-            kind = rng.choice(("ask", "none"))
-        length = draw_chain_length(rng, min(difficulty.chain, difficulty.tools, CHAIN_LIMIT))
-        if kind == "call" and length > 1:
-            kind = "pair" if rng.random() < 0.2 else "chain"
-
-        # the calls, and the words that ask for them
-        missing = ""
-        if kind == "chain":
-            calls = draw_calls(draw, length)
-            request = ask_for_chain(draw, calls)
-        elif kind == "pair":
-            calls = draw_pair(draw)
-            first, second = [call.sentence() for call in calls]
-            request = draw.ask("pair", first=first, second=second)
-        elif kind == "ask":
-            calls, missing, request = draw_question(draw)
+        special = draw.rng.random() < difficulty.special
+        length = draw_chain_length(draw.rng, min(difficulty.chain, difficulty.tools, LONGEST_CHAIN))
+        if special:
+            kind = draw.rng.choice(("ask", "none"))
+            draft = draft_question(draw) if kind == "ask" else draft_unsuited(draw)
+        elif length > 1 and draw.rng.random() < 0.2:
+            kind = "pair"
+            draft = draft_pair(draw)
         else:
-            calls = draw_calls(draw, 1)
-            request = calls[0].sentence()
+            kind = "call" if length == 1 else "chain"
+            draft = draft_chain(draw, length)
 
-        # further tools: of the same modules, which nearly fit, and others
-        shown = draw_shown(draw, [call.entry for call in calls])
-        solution = solution_steps(draw, calls, shown)
-        wanted = [calls[-1].result]
-        if kind == "pair":
-            wanted = [call.result for call in calls]
-        answer = "answer: " + "; ".join(value_text(result) for result in wanted)
-        constraints = {"goal": calls[-1].entry.name}
-        for call in calls:
-            for key, value in call.arguments.items():
-                if key not in (call.fed, missing):
-                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = (
-                        value
-                    )
-        if kind == "ask":
-            answer = f"ask: {missing.replace('_', ' ')}"
-            constraints["missing"] = missing
-        elif kind == "none":
-            answer = "no tool fits"
-            shown = draw_unsuited(draw, calls[0].entry)
-            if rng.random() < 0.3:
-                request = draw.ask("unsuited")
-                constraints = {}
-        if answer[:7] != "answer:":
-            solution = []
-            wanted = []
-
+        request = draft.request
         if draw.word_rng.random() < 0.25:
             request = draw.ask("frame", request=request)
         for _ in range(difficulty.distractors):
-            request = f"{draw.ask('noise', n=rng.randrange(2, 100))} {request}"
+            request = f"{draw.ask('noise', n=draw.rng.randrange(2, 100))} {request}"
+        wanted = draft.calls if kind == "pair" else draft.calls[-1:]
         return Task(
             world="library",
             kind=kind,
             seed=seed,
             request=request,
-            tools=[tool_schema(entry.name) for entry in shown],
-            solution=solution,
-            answer=answer,
-            constraints=constraints,
-            truth={"results": wanted},
+            tools=[tool_of_entry(entry.name) for entry in draft.tools],
+            solution=solution_steps(draw, draft.calls, draft.tools),
+            answer=draft.answer,
+            constraints=draft.constraints,
+            truth={"results": [call.result for call in wanted]},
             difficulty=difficulty,
         )
 
@@ -491,88 +573,9 @@ class Library(World):
         prefix, _, said = lines[-1].partition(":")
         if prefix.strip().lower() != "answer":
             return False
-        values = [said] if len(results) == 1 else said.split(";")
+        values = [said] if len(results) == 1 else said.split(BETWEEN)
         if len(values) != len(results) or not all(map(same_value, values, results)):
             return False
         return all(
             any(same_value(seen, result) for seen in self.observations) for result in results
         )
-
-
-def same_value(said: str, wanted: Any) -> bool:
-    """Whether a text says a value: numbers up to 1e-6 of their size, texts up to spaces and
-    quotation marks, lists entry by entry.
-    """
-    said = said.strip()
-    try:
-        value = json.loads(said)
-    except (ValueError, RecursionError):
-        value = said
-    if isinstance(wanted, str):
-        return plain_text(value if isinstance(value, str) else said) == plain_text(wanted)
-    if isinstance(value, str):
-        return False
-    return close_values(value, wanted)
-
-
-def plain_text(text: str) -> str:
-    """A text without what a copy may change: spaces around and within, a final full stop."""
-    return re.sub(r"\s+", " ", text).strip().removesuffix(".")
-
-
-def close_values(value: Any, wanted: Any) -> bool:
-    """Whether two JSON values are equal, numbers up to 1e-6 of their size."""
-    if isinstance(wanted, list):
-        if not isinstance(value, list) or len(value) != len(wanted):
-            return False
-        return all(map(close_values, value, wanted))
-    if type(wanted) in (int, float) and type(value) in (int, float):
-        return abs(value - wanted) <= 1e-6 * max(1.0, abs(wanted))
-    return type(value) is type(wanted) and value == wanted
-
-
-def draw_pair(draw: Drawing) -> list[LibraryCall]:
-    """Two calls that have nothing to do with each other, whose answers can stand in one line."""
-    while True:
-        calls = [*draw_calls(draw, 1), *draw_calls(draw, 1)]
-        if calls[0].entry is not calls[1].entry:
-            if not any(";" in value_text(call.result) for call in calls):
-                return calls
-
-
-def allusion(kind: Kind) -> str:
-    """Which of WORDINGS speaks of a value without giving it, as far as there is one."""
-    return f"some {kind.alluded or kind.type}"
-
-
-def draw_question(draw: Drawing) -> tuple[list[LibraryCall], str, str]:
-    """A call, one of its arguments that the request only alludes to, and the request."""
-    while True:
-        call = draw_calls(draw, 1)[0]
-        unclear = [
-            key
-            for key in call.arguments
-            if allusion(call.entry.values[key]) in WORDINGS and key in call.entry.required
-        ]
-        if unclear and call.phrasing in call.entry.linking:
-            key = draw.rng.choice(unclear)
-            some = draw.ask(allusion(call.entry.values[key]))
-            return [call], key, call.sentence(**{key: some})
-
-
-def draw_shown(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
-    """The needed tools among others, in random order."""
-    modules = {entry.module for entry in needed}
-    others = [entry for entry in entries_of(draw.difficulty.split) if entry not in needed]
-    draw.rng.shuffle(others)
-    near = [entry for entry in others if entry.module in modules][: draw.difficulty.decoys]
-    far = [entry for entry in others if entry.module not in modules]
-    shown = [*needed, *[*near, *far][: draw.difficulty.tools - len(needed)]]
-    draw.rng.shuffle(shown)
-    return shown
-
-
-def draw_unsuited(draw: Drawing, wanted: CatalogueEntry) -> list[CatalogueEntry]:
-    """Tools of other modules than the wanted one's."""
-    others = [entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module]
-    return draw.rng.sample(others, draw.difficulty.tools)

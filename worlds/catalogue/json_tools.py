@@ -2,6 +2,7 @@
 
 import json
 from random import Random
+from typing import Any
 
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, PEOPLE, Kind, backquoted, made_by
@@ -46,7 +47,7 @@ FIELD = made_by(lambda rng: rng.choice(FIELDS))
     document=DOCUMENT,
     key=FIELD,
 )
-def json_value(document: str, key: str) -> str | int | float:
+def json_value(document: str, key: str) -> Any:
     """The value of a key in a JSON object.
 
     document: the JSON text
