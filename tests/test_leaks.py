@@ -10,7 +10,6 @@ each leak that was once there is put back, and the audit has to find it.
 
 import itertools
 import json
-import random
 import re
 import sys
 from collections.abc import Iterator
@@ -28,7 +27,9 @@ from worlds.extras import teacher
 from worlds import teacher_file
 import think
 from worlds.faults import BABBLE, HELD_OUT_KINDS
-from worlds.splits import Wordings, draw_name
+from worlds.english import draw_argument_name, other_splits_words
+from worlds.phrasings import FAULT_PHRASINGS, PHRASINGS
+from worlds.splits import Wordings
 from clumsy import TOY, Played
 from config import Model
 from worlds import ALL_WORLDS
@@ -49,7 +50,10 @@ def words_of(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", text).lower()))
 
 
-def wordings() -> list[Wordings]:
+def wordings(names: str) -> list[Wordings]:
+    if names == "english":
+        texts = [FAULT_PHRASINGS, *PHRASINGS.values()]
+        return [some for of_one in texts for some in of_one.values()]
     return [
         *FAULT_TEXTS.values(),
         *(some for name in ALL_WORLDS for some in world_class(name).wordings.values()),
@@ -59,22 +63,27 @@ def wordings() -> list[Wordings]:
 class Held:
     """What only the splits other than `split` may show."""
 
-    def __init__(self, split: str):
+    def __init__(self, split: str, names: str = "invented"):
         self.split = split
+        self.strangers = other_splits_words if names == "english" else strangers
         others = [other for other in SPLITS if other != split]
-        texts = [text for some in wordings() for other in others for text in getattr(some, other)]
+        texts = [
+            text for some in wordings(names) for other in others for text in getattr(some, other)
+        ]
         if (
             split != "train"
         ):  # validation and test may be told in training's words (request_wording, fault_wording)
-            train = {text for some in wordings() for text in some.train}
+            train = {text for some in wordings(names) for text in some.train}
             texts = [text for text in texts if text not in train]
         allowed = [
             text
-            for some in wordings()
+            for some in wordings(names)
             for other in {split, "train"}
             for text in getattr(some, other)
         ]
         self.words = set().union(*map(words_of, texts)) - set().union(*map(words_of, allowed))
+        if names == "english":  # English itself cannot be held out
+            self.words = set()
         self.patterns = [(text, words_of(text), re.compile(self.sentence(text))) for text in texts]
 
     @staticmethod
@@ -85,7 +94,7 @@ class Held:
 
     def complaints(self, text: str) -> Iterator[str]:
         there = words_of(text)
-        yield from (f"name {name}" for name in strangers(text, self.split))
+        yield from (f"name {name}" for name in self.strangers(text, self.split))
         yield from (f"word {word}" for word in there & self.words)
         for wording, words, pattern in self.patterns:
             if words <= there and pattern.search(text):
@@ -100,12 +109,14 @@ EVERY = "all"
 
 
 STYLE = "compact"  # how the stages' tokenizer shows tools
+NAMES = "invented"  # whose words the tasks are made of
 
 
 def stage(section, name: str, folder=None) -> SimpleNamespace:
     """What the stages' data functions ask of a stage."""
     quiet = SimpleNamespace(say=lambda *_: None, write=lambda *_, **__: None)
-    shape = SimpleNamespace(model=Model(context=4096), distill=CONFIG.distill)
+    drawn_as = type(CONFIG.distill)(**{**vars(CONFIG.distill), "names": NAMES})
+    shape = SimpleNamespace(model=Model(context=4096), distill=drawn_as)
     return SimpleNamespace(
         section=section,
         tokenizer=TOY,
@@ -137,6 +148,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         type(section)(**{**vars(section), "worlds": EVERY})
         for section in (CONFIG.distill, CONFIG.dpo, CONFIG.ppo, CONFIG.heads)
     )
+    distill_.names = dpo.names = ppo.names = NAMES
     distill_.tasks, distill_.replay = count // 3, 2.0
     dpo.pairs = dpo.trajectories = ppo.trajectories = count
     heads_.tasks, heads_.trajectories, heads_.solutions, heads_.validation = (
@@ -185,7 +197,11 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     made = [
         row
         for _, row in teacher.trajectories(
-            teacher.TeacherSettings(worlds=EVERY), iter(range(count)), None
+            teacher.TeacherSettings(
+                worlds=EVERY, difficulty=Difficulty(fault_rate=0.3, names=NAMES)
+            ),
+            iter(range(count)),
+            None,
         )
     ]
     assert {row.fault for row in made} - {None} <= set(FAULT_KINDS)
@@ -198,7 +214,7 @@ STAGE_PARTS = ("distill", "reflect", "dpo", "dpo replay", "ppo", "ppo replay", "
 def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     """Everything that is wrong with what some parts show, and seeds that they share."""
     complaints, seeds = [], {}
-    held, drawn = Held("train"), set()
+    held, drawn = Held("train", NAMES), set()
     for name in ALL_WORLDS:
         plain = world_class(name).sample.__func__
 
@@ -238,6 +254,16 @@ def test_no_stage_shows_what_is_held_out(tmp_path, monkeypatch):
     assert audit(STAGE_PARTS, TASKS, tmp_path, monkeypatch) == []
 
 
+def in_english(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sys.modules[__name__], "NAMES", "english")
+    patch.setattr(sys.modules[__name__], "EVERY", ",".join(PHRASINGS))
+
+
+def test_no_stage_shows_what_is_held_out_in_english(tmp_path, monkeypatch):
+    in_english(monkeypatch)
+    assert audit(STAGE_PARTS, 120, tmp_path, monkeypatch) == []
+
+
 def test_a_second_thought_imagines_nothing_that_is_held_out():
     held = Held("train")
     assert [
@@ -246,12 +272,14 @@ def test_a_second_thought_imagines_nothing_that_is_held_out():
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_what_is_measured_shows_nothing_of_the_other_held_out_split(split):
-    held = Held(split)
-    for name in ALL_WORLDS:
+@pytest.mark.parametrize("names", ["invented", "english"])
+def test_what_is_measured_shows_nothing_of_the_other_held_out_split(split, names):
+    held = Held(split, names)
+    for name in ALL_WORLDS if names == "invented" else PHRASINGS:
         kinds = (*FAULT_KINDS, *HELD_OUT_KINDS[split])
-        tasks = Tasks(split, 0, [name], Difficulty(fault_rate=0.7, fault_kinds=kinds, split=split))
-        for index in range(400):
+        difficulty = Difficulty(fault_rate=0.7, fault_kinds=kinds, split=split, names=names)
+        tasks = Tasks(split, 0, [name], difficulty)
+        for index in range(400 if names == "invented" else 150):
             messages, episode = solve_task(tasks[index])
             text = json.dumps([tasks[index].request, tasks[index].tools, messages])
             assert list(held.complaints(text)) == []
@@ -297,8 +325,8 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
 # back, must be found
 
 
-def any_name(rng: random.Random, split: str, used: set[str], draw=draw_name) -> str:
-    return draw(rng, rng.choice(SPLITS), used)
+def any_name(rng, split, used, names, draw=draw_argument_name) -> str:
+    return draw(rng, rng.choice(SPLITS), used, names)
 
 
 def requests_of_other_words(patch):
@@ -334,12 +362,12 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
         "distill: name",
     ),
     "slips draw any name": (
-        lambda patch: patch.setattr("worlds.expert.draw_name", any_name),
+        lambda patch: patch.setattr("worlds.expert.draw_argument_name", any_name),
         ("distill",),
         "distill: name",
     ),
     "faults draw any name": (
-        lambda patch: patch.setattr("worlds.faults.draw_name", any_name),
+        lambda patch: patch.setattr("worlds.faults.draw_argument_name", any_name),
         ("ppo",),
         "ppo: name",
     ),

@@ -1211,7 +1211,7 @@ MATH_PHRASINGS = {
         (
             "{a} keeps {n} {thing}, but that is another matter.",
             "As you know, {a} counts {n} {thing}.",
-            "Ignore {a} and {n} {thing}.",
+            "Leave {a} and those {n} {thing} aside.",
             "Last month {a} was left {n} {thing}.",
         ),
         (

@@ -342,7 +342,7 @@ def count_lines(folder: Folder) -> Draft:
     text, _ = folder.files[path]
     step = bash_step(
         folder.said(f"count lines of {path}", f"Count the lines of {path}"),
-        folder.said("count lines", "wc -l counts the lines."),
+        folder.said("count lines", "wc -l gives the number of lines."),
         f"wc -l < {path}",
         wrong=(f"wc -c < {path}", f"wc -l < {another}"),
     )
@@ -366,7 +366,7 @@ def count_matching(folder: Folder) -> Draft:
     number = sum(word in line for line in lines)
     step = bash_step(
         folder.said(f"count {word} in {path}", f"Count the lines of {path} that mention {word}"),
-        folder.said(f"grep {word}, count", "grep -c counts the lines that match."),
+        folder.said(f"grep {word}, count", "grep -c says how many lines match."),
         f"grep -c {word} {path}",
         wrong=(f"wc -l < {path}", f"grep -vc {word} {path}"),
     )
