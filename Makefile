@@ -1,10 +1,11 @@
 # make toy: environment + the main job.  make test: environment + tests.  make sage: the whole lineage, base to sage.
+# make agent: environment + published weights + stage one, then one episode; MINUTES=10 trains for so long.
 # Nothing else needs to be installed by hand. What was interrupted goes on where it was.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: toy sage test tables picture clean
+.PHONY: toy sage agent test tables picture clean
 
 toy: .venv/ready
 	$(BIN)/python train.py config/toy.py
@@ -14,6 +15,10 @@ sage: .venv/ready
 	$(BIN)/python distill.py config/toy.py --resume
 	$(BIN)/python rl.py config/toy.py --resume
 	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.split test
+
+agent: .venv/ready
+	$(BIN)/python distill.py config/smol.py --stage distill --resume $(if $(MINUTES),--distill.minutes $(MINUTES))
+	$(BIN)/python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "Which is warmer in July, Lisbon or Oslo?"
 
 test: .venv/test-ready
 	$(BIN)/python -m pytest

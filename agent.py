@@ -125,7 +125,7 @@ def revision_prefix(
     """
     end = [] if attempt[-1] in tokenizer.stop else tokenizer.stop[:1]
     again = message_tokens(tokenizer, style, "user", AGAIN)
-    return [*attempt, *end, *again, *tokenizer.encode(f"{critique}\n")]
+    return [*attempt, *end, *again, *tokenizer.encode_inside(f"{critique}\n")]
 
 
 # -------------------------------------------------------------------------------------- the episode
@@ -264,6 +264,7 @@ def rollouts(
     zero_tolerance: bool = False,
     room: int = 384,
     prompts: list[list[int]] | None = None,
+    numbers: list[int] | None = None,
     step=None,
 ) -> list[Rollout]:
     """One episode of every task, in order, at most `batch` at a time, shared out over the ranks.
@@ -271,7 +272,7 @@ def rollouts(
     Temperature 0 is greedy. `room` tokens may follow a prompt. `prompts` replaces the tasks' own
     beginnings (a revision begins after a failed attempt). `tolerance` refused calls end an episode,
     with `zero_tolerance` the first one that does not parse or names no tool (CodePPO's rule).
-    `step` is decode's.
+    `numbers` (0, 1, … if None) choose the episodes' random numbers. `step` is decode's.
     Raises UserError for a prompt that leaves no room in the model's context.
     """
     was_training = model.training
@@ -292,7 +293,7 @@ def rollouts(
                 tasks[number],
                 tokenizer,
                 prompt,
-                chances_of(seed, number, room),
+                chances_of(seed, number if numbers is None else numbers[number], room),
                 room=min(room, limit - len(prompt)),
                 temperature=temperature,
                 faults=faults,
@@ -305,7 +306,7 @@ def rollouts(
 
     with parallel.gathered(model):
         if first := begin(batch):
-            conversations = Conversations(model, [row.tokens for row in first], limit)
+            conversations = Conversations.of_prompts(model, [row.tokens for row in first], limit)
             options = dict(refill=begin, log_prob_temperature=temperature or 1.0, step=step)
             decode(conversations, first, tokenizer.stop, **options)
     model.train(was_training)

@@ -42,7 +42,8 @@ from support import checkpoint
 from support import provenance
 from support import machine
 from support import settings
-from support.qwen import is_qwen
+from support.gguf_file import is_gguf
+from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
 from support.training_run import STAGES, open_model
 from worlds.base import world_class
@@ -183,8 +184,11 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     """
     e = config.eval
     shape = config.model
-    from_qwen = is_qwen(run)
-    file = (run if from_qwen else checkpoint.latest(run)) / "eval.json"
+    published = is_pretrained(run)
+    if is_gguf(run):
+        file = run.with_suffix(".eval.json")
+    else:
+        file = (run if published else checkpoint.latest(run)) / "eval.json"
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
     asked = asdict(e) | dict(
         runs="", fault_kinds=config.distill.fault_kinds, version=FIGURES_VERSION
@@ -194,7 +198,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
         tokenizer=tokenizer.hash,
         tasks=fingerprint(world_names(e.worlds), e.seed, Difficulty(split=e.split, names=e.names)),
     )
-    if from_qwen:  # a run has its own window
+    if published:  # a run has its own window
         made_from["window"] = [shape.window, shape.landmark_stride]
     try:
         stored = json.loads(file.read_text())
@@ -271,7 +275,7 @@ def main() -> None:
 
     lineage = Path(config.out).parent
     if e.runs:
-        runs = [Path(settings.absolute(name)) for name in e.runs.split(",") if name]
+        runs = [Path(settings.absolute_model(name)) for name in e.runs.split(",") if name]
     else:
         runs = [lineage / stage for stage in STAGES if checkpoint.checkpoints(lineage / stage)]
     if not runs:

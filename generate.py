@@ -185,9 +185,20 @@ class Conversations:
         """
         _, self.logits = step(self.model, self.state, tokens, positions)
 
+    @staticmethod
+    def of_prompts(model: SAGE, prompts: list[list[int]], max_tokens: int) -> "Conversations":
+        """The conversations of prompts, of which equal ones (samples of one task) are read once."""
+        places = {}  # prompt → its row
+        for prompt in prompts:
+            places.setdefault(tuple(prompt), len(places))
+        whole = Conversations(model, list(map(list, places)), max_tokens)
+        if len(places) == len(prompts):
+            return whole
+        return whole.select([places[tuple(prompt)] for prompt in prompts])
+
     def begin(self, prompts: list[list[int]]) -> "Conversations":
         """Further conversations of the same model and size."""
-        return Conversations(self.model, prompts, self.max_tokens)
+        return Conversations.of_prompts(self.model, prompts, self.max_tokens)
 
     def select(self, rows: list[int]) -> "Conversations":
         """A copy of the chosen rows, in this order; [0, 0, 0] gives one row three futures."""

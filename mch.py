@@ -68,7 +68,7 @@ class ExtraBlock(nn.Module):
             if state is not None:
                 positions = positions + state.cache.lengths[:, None]  # (B, T)
         plan = None if state is None else state.cache.plan(positions)
-        rotation = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        rotation = rotary(positions, self.config)
         x = self.block(hidden.float(), rotation, documents, state, plan)
         if state is not None:
             state.cache.advance(positions)

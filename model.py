@@ -10,13 +10,15 @@ What differs from the textbook decoder:
 - optionally smeared keys: each key leans on the one before it, so that "what followed this token
   last time" takes one layer, not two
 
-With E_code = E_text and keys unsmeared it *is* Qwen2.5, to the bit of its logits
-(tests/test_qwen.py). The model has no code for devices, ranks or training. Shapes: B batch, T
-tokens, D width, H query heads, K key-value heads, d head width, F feed-forward width, V vocabulary.
+With E_code = E_text and keys unsmeared it *is* Qwen2.5, to the bit of its logits; `family` makes it
+Qwen3, Llama or Mistral (tests/test_pretrained.py). The model has no code for devices, ranks or
+training. Shapes: B batch, T tokens, D width, H query heads, K key-value heads, d head width,
+F feed-forward width, V vocabulary.
 
     python model.py     Qwen2.5's sizes, and what they cost
 """
 
+import math
 import zlib
 from collections.abc import Iterator
 from copy import copy
@@ -51,15 +53,44 @@ def make_norm(config: Model) -> nn.Module:
     return nn.LayerNorm(config.width, config.norm_eps)
 
 
-def rotary(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+def rotary_frequencies(config: Model, device: torch.device) -> Tensor:
+    """Radians per token of each pair, (d/2,): θ^(−2i/d), long wavelengths stretched by
+    `rope_factor` where a model was pretrained on shorter texts (Llama 3.1, YaRN).
+    """
+    d = config.head_dim
+    exponents = torch.arange(0, d, 2, device=device).float() / d  # (d/2,)
+    frequencies = config.rope_theta**-exponents
+    if config.rope_scaling == "none":
+        return frequencies
+
+    # how much of each frequency is kept: linear in its turns within the context of pretraining, or
+    # for YaRN in its place i, from the pair with `rope_high` turns to the one with `rope_low`
+    if config.rope_scaling == "llama3":
+        turns = config.rope_context * frequencies / (2 * math.pi)
+        kept = (turns - config.rope_low) / (config.rope_high - config.rope_low)
+    else:
+        scale = d / (2 * math.log(config.rope_theta))
+        radians = config.rope_context / (2 * math.pi)
+        first = max(math.floor(scale * math.log(radians / config.rope_high)), 0)
+        last = min(math.ceil(scale * math.log(radians / config.rope_low)), d - 1)
+        last = max(last, first + 0.001)
+        kept = (last - torch.arange(d // 2, device=device)) / (last - first)
+    kept = kept.clamp(0, 1)
+    return frequencies * (kept + (1 - kept) / config.rope_factor)
+
+
+def rotary(positions: Tensor, config: Model) -> tuple[Tensor, Tensor]:
     """cos and sin of the angles at positions (B, T), float32 (B, 1, T, d).
 
     The same angle stands at i and i + d/2, as in Qwen2; sin is negated in its first half.
     """
-    exponents = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim  # (d/2,)
-    angles = positions[:, None, :, None].float() * theta**-exponents  # (B, 1, T, d/2)
+    frequencies = rotary_frequencies(config, positions.device)
+    angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, d/2)
     cos = angles.cos()
     sin = angles.sin()
+    if config.rope_gain != 1.0:
+        cos = cos * config.rope_gain
+        sin = sin * config.rope_gain
     return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
@@ -133,8 +164,8 @@ class State:
 
 
 class Attention(nn.Module):
-    """Grouped-query landmark attention with rotary positions; bias on q, k and v, none on the
-    output (Qwen2).
+    """Grouped-query landmark attention with rotary positions. On q, k and v a bias (Qwen2), or a
+    norm of each query and key (Qwen3), or neither (Llama); no bias on the output.
     """
 
     def __init__(self, config: Model, layer: int):
@@ -142,9 +173,15 @@ class Attention(nn.Module):
         self.config = config
         self.layer = layer  # whose keys and values in the cache are its own
         self.stride = config.strides[layer]  # one landmark every so many tokens
-        self.q = nn.Linear(config.width, config.heads * config.head_dim)
-        self.k = nn.Linear(config.width, config.kv_heads * config.head_dim)
-        self.v = nn.Linear(config.width, config.kv_heads * config.head_dim)
+        biased = config.family == "qwen2"
+        self.q = nn.Linear(config.width, config.heads * config.head_dim, bias=biased)
+        self.k = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=biased)
+        self.v = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=biased)
+        self.q_norm = None
+        self.k_norm = None
+        if config.family == "qwen3":
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
         self.o = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
         self.smear = nn.Parameter(torch.zeros(config.kv_heads)) if config.previous_token else None
 
@@ -161,6 +198,9 @@ class Attention(nn.Module):
         q = self.q(x).view(B, T, -1, d).transpose(1, 2)  # (B, H, T, d)
         k = self.k(x).view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
         v = self.v(x).view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
+        if self.q_norm is not None:  # in the gains' dtype: products may be bfloat16
+            q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(v.dtype)
+            k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(v.dtype)
         if self.smear is not None:
             k = self.smeared(k, documents, state, plan)
         q, k = rotate(q, *rotation), rotate(k, *rotation)
@@ -378,7 +418,7 @@ class SAGE(nn.Module):
             before = state.push(tokens, positions)
             plan = state.cache.plan(positions)
         x = self.embedding(tokens, documents, before)
-        cos, sin = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        cos, sin = rotary(positions, self.config)
         rotation = cos.to(product_dtype(x)), sin.to(product_dtype(x))  # as every layer wants them
         for block in self.blocks:
             x = block(x, rotation, documents, state, plan)
@@ -416,19 +456,30 @@ def parameters(config: Model, qwen: bool = False) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def flops_per_token(config: Model, length: int) -> int:
+def flops_per_token(
+    config: Model, length: int, *, trained_blocks: int = 0, taught: float = 1.0
+) -> int:
     """Forward and backward floating-point operations per token: 6 per multiplying weight, and
     12·H·d per pair of tokens and layer.
 
     As in PaLM's appendix B and nanoGPT, a dense sequence counts T pairs per token (the masked half
-    is computed too); with landmark attention it is W + T/k, of each layer.
+    is computed too); with landmark attention it is W + T/k, of each layer. Where only the last
+    `trained_blocks` learn, the blocks below go forward alone, a third of it, and the table is not
+    learnt; where logits are computed for a share `taught` of the tokens, the table counts so much.
     """
     attention = config.width * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
     matrices = 3 if config.activation == "swiglu" else 2
-    feed_forward = matrices * config.width * config.feed_forward
-    weights = config.layers * (attention + feed_forward) + config.width * config.vocab_size
-    pairs = sum(min(length, config.window + length / stride) for stride in config.strides)
-    return int(6 * weights + 12 * config.heads * config.head_dim * pairs)
+    block = attention + matrices * config.width * config.feed_forward
+    table = 6 * config.width * config.vocab_size * taught
+    if trained_blocks:
+        table *= 2 / 3
+    total = table
+    for layer, stride in enumerate(config.strides):
+        pairs = min(length, config.window + length / stride)
+        cost = 6 * block + 12 * config.heads * config.head_dim * pairs
+        frozen = trained_blocks and layer < config.layers - trained_blocks
+        total += cost / 3 if frozen else cost
+    return int(total)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Continue a prompt, or let an agent act, with a run of ours or with Qwen2.5 weights, and watch.
+"""Continue a prompt, or let an agent act, with a run of ours or with published weights, and watch.
 
     python sample.py --prompt "def "                                       token by token
-    python sample.py --run ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
+    python sample.py --model smollm2 --chat --prompt "What is the capital of France?"
+    python sample.py --model ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
     python sample.py --show-gate --prompt "..."                            the gate, as colours
 
     python sample.py --think --world api --task 3                          an agent, step by step
     python sample.py --think --world api --task 3 --html trace.html        the same as a page
+    python sample.py --think --tools examples/weather.py --prompt "..."    with tools of your own
     python sample.py --think --tools tools.json --prompt "..."             you type what tools say
 
 --json writes the agent's trace as data, --picture the coloured prompt as a PNG. --chat uses a
@@ -33,7 +35,7 @@ from model import SAGE
 from support import chat_template, checkpoint, machine, provenance, settings
 from support import tokenizer as tokenizers
 from support.gate_picture import coloured_text, draw_gates, prose_shares, token_texts
-from support.qwen import is_qwen, load_qwen
+from support.pretrained import is_pretrained, load_pretrained
 from support.tokenizer import Tokenizer
 from support.trace_data import trace_of
 from support.trace_page import page_of
@@ -43,15 +45,16 @@ from worlds.base import Task
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks
 from worlds.extras.terminal import task_of
+from worlds.extras.toolbox import module_behind, task_with_tools, tools_of_file
 from worlds.tools import check_tools, openai_tools
 
 
 def load_model(sample: Sample) -> tuple[SAGE, Tokenizer]:
-    """Model and tokenizer of a run or of a Qwen2.5 folder, with the window that is asked for."""
+    """Model and tokenizer of a run or of published weights, with the window that is asked for."""
     device = machine.pick_device(sample.device)
     dtype = getattr(torch, sample.dtype)
-    if is_qwen(sample.run):
-        model = load_qwen(sample.run, dtype, device)
+    if is_pretrained(sample.run):
+        model = load_pretrained(sample.run, dtype, device)
         name = sample.run
     else:
         model, config, _ = checkpoint.load_run(sample.run, dtype, device)
@@ -132,7 +135,8 @@ def show_gate(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 
 
 def task_for(sample: Sample, style: str) -> Task:
-    """The task to be played: one of a world, or the prompt with the tools of a file.
+    """The task to be played: one of a world, or the prompt with the tools of a file: functions of
+    a Python file, or schemas, which may name the Python file behind them.
 
     Raises UserError for a file that holds no tools.
     """
@@ -140,19 +144,24 @@ def task_for(sample: Sample, style: str) -> Task:
         difficulty = Difficulty(style=style, fault_rate=sample.fault_rate, names=sample.names)
         return Tasks("validation", Eval.seed, [sample.world or "api"], difficulty)[sample.task]
     path = Path(settings.absolute(sample.tools))
+    if path.suffix == ".py":
+        return task_with_tools(sample.prompt, tools_of_file(path), path, style)
     try:
-        tools = openai_tools(json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read as JSON ({error}); "
-            "wanted a list of tools in OpenAI's or MCP's format"
+            "wanted a Python file, or a list of tools in OpenAI's or MCP's format"
         ) from None
+    tools = openai_tools(found)
     if faults := check_tools(tools):
         raise UserError(
             f'{path} is no list of tools: {faults[0].message}; wanted [{{"type": "function", '
             '"function": {"name": ..., "description": ..., '
             '"parameters": a JSON Schema of type object}}]'
         )
+    if module := module_behind(path, found, tools):
+        return task_with_tools(sample.prompt, tools, module, style)
     return task_of(sample.prompt, tools, style)
 
 
@@ -162,7 +171,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     The files are written whole after every step, and so are there when it is interrupted.
     """
     device = str(next(model.parameters()).device)
-    if is_qwen(sample.run):
+    if is_pretrained(sample.run):
         heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)
@@ -172,7 +181,8 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
             "the heads are untrained: their confidences are ½ whatever they see, "
             "and the gate never asks for a second thought"
         )
-    if sample.tools:
+    task = task_for(sample, tokenizer.style)
+    if task.world == "terminal.Terminal":
         sample.thinking.patience = 0.0  # people type slowly
     printer = TracePrinter(coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
 
@@ -188,7 +198,6 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         elif trace["ended"]:
             print(data)
 
-    task = task_for(sample, tokenizer.style)
     think(model, heads, tokenizer, [task], sample.thinking, seed=sample.seed, watch=watch)
     for path in (sample.html, sample.json):
         if path not in ("", "-"):

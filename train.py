@@ -37,7 +37,7 @@ from support.interrupts import stop_requested
 from support.log import Log
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
 from support.profiling import StepTrace
-from support.qwen import load_qwen
+from support.pretrained import load_pretrained
 from support.token_files import TokenFile, TokenLoader, batches_in_order, token_files
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
@@ -131,7 +131,7 @@ def main() -> None:
     place = dict(device=parallel.parameter_device(config.parallel, device), parallelise=parallelise)
     if c.start:
         pattern = dict(window=config.model.window, stride=config.model.landmark_stride)
-        model = load_qwen(c.start, **pattern, **place)
+        model = load_pretrained(c.start, **pattern, **place)
         config.model = model.config
     else:
         model = allocate_model(config.model, torch.float32, **place)

@@ -26,7 +26,7 @@ import transformers
 from fast.decoding import compiled_step
 from generate import generate
 from support import machine, result_tables
-from support.qwen import load_qwen
+from support.pretrained import load_pretrained
 
 PROMPT = 16  # tokens
 PEER = "transformers generate"
@@ -66,7 +66,7 @@ def measure(name: str, case: Case, *, dry: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs.to(case.dtype).save_pretrained(folder)
         theirs = transformers.Qwen2ForCausalLM.from_pretrained(folder, dtype=case.dtype).eval()
-        ours = load_qwen(folder, case.dtype)
+        ours = load_pretrained(folder, case.dtype)
     prompt = torch.randint(1, case.config.vocab_size, (batch, PROMPT))
 
     @torch.no_grad()

@@ -72,7 +72,7 @@ from model import SAGE, flops_per_token
 from support import plan, result_tables
 from support.log import read_log
 from support.optimizers import make_optimizers
-from support.qwen import qwen_name, qwen_shape
+from support.pretrained import tensor_name, config_shape
 from support.qwen_sizes import SIZES
 
 # What is measured, and how much of it
@@ -479,11 +479,11 @@ def random_model(shape: Model, dtype: torch.dtype, device: str) -> SAGE:
 
 def peer(model: SAGE) -> nn.Module:
     """transformers' Qwen2 with a model's weights, and torch's fused attention."""
-    shape = qwen_shape(model.config)
+    shape = config_shape(model.config)
     config = transformers.Qwen2Config(**shape, attn_implementation="sdpa")
     with new_tensors(model.unembedding.dtype, model.unembedding.device):
         theirs = transformers.Qwen2ForCausalLM(config)
-    weights = {qwen_name(name): p.detach() for name, p in model.named_parameters()}
+    weights = {tensor_name(name): p.detach() for name, p in model.named_parameters()}
     weights.pop(None)  # SAGE's own
     theirs.load_state_dict(weights, strict=not model.config.tied)
     return theirs

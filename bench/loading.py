@@ -1,7 +1,7 @@
 """Memory and time that loading Qwen2.5 weights takes: in one process, by rows in two ranks, and by
 transformers' from_pretrained, each in processes of their own, in turns. On a CPU from_pretrained
 leaves the weights in the file, mapped; so it is timed with a copy into memory too, which is where
-ours lie when load_qwen returns.
+ours lie when load_pretrained returns.
 
     python bench/loading.py          prints and records docs/results/trunk.json
 
@@ -35,7 +35,7 @@ import parallel
 from support import ranks
 from config import Parallel
 from support import result_tables as results
-from support.qwen import load_qwen, save_qwen
+from support.pretrained import load_pretrained, save_pretrained
 from support.qwen_sizes import SIZES
 from support.weights import allocate_model
 
@@ -63,7 +63,7 @@ def load(way: str, folder: str):
                 p.data = p.data.clone()
         return model
     parallelise = partial(parallel.parallelise, c=Parallel()) if way == "ranks" else None
-    return load_qwen(folder, torch.bfloat16, parallelise=parallelise)
+    return load_pretrained(folder, torch.bfloat16, parallelise=parallelise)
 
 
 def measure(way: str, folder: str) -> None:
@@ -107,7 +107,7 @@ def make_folder(shape, folder: Path) -> int:
         for p in model.parameters():
             p.normal_(std=0.02)
     size = sum(p.nbytes for p in model.parameters())
-    save_qwen(model, folder, shard_bytes=int(size / 3.9))
+    save_pretrained(model, folder, shard_bytes=int(size / 3.9))
     (folder / "sage.safetensors").unlink()  # Qwen's folders have none: E_code = E_text
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 

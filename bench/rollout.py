@@ -37,7 +37,7 @@ from by_heart import learnt_by_heart
 from model import SAGE
 from support import result_tables, settings
 from support import tokenizer as tokenizers
-from support.qwen import load_qwen
+from support.pretrained import load_pretrained
 from support.tokenizer import Tokenizer
 from worlds.base import Episode, Task
 from worlds.difficulty import Difficulty
@@ -223,7 +223,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs = learnt_by_heart(tasks, tokenizer, a.learn)
         theirs.save_pretrained(folder)
-        ours = load_qwen(folder)
+        ours = load_pretrained(folder)
         compare(ours, theirs, tokenizer, tasks, batch=a.batch, rounds=a.rounds, dry=a.dry)
         if a.steps:
             time_ppo(Path(folder), a.steps, dry=a.dry)

@@ -30,7 +30,7 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import checkpoint, result_tables, settings
 from support import tokenizer as tokenizers
-from support.qwen import load_qwen
+from support.pretrained import load_pretrained
 from support.tokenizer import Tokenizer
 from worlds.base import Task
 from worlds.difficulty import Difficulty
@@ -61,7 +61,7 @@ def learn(tasks: list[Task], steps: int) -> tuple[SAGE, ThinkingHeads, Tokenizer
     tokenizer = tokenizers.toy()
     with tempfile.TemporaryDirectory() as folder:
         learnt_by_heart(tasks, tokenizer, steps).save_pretrained(folder)
-        model = load_qwen(folder)
+        model = load_pretrained(folder)
     return model, ThinkingHeads(model.config), tokenizer
 
 

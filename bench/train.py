@@ -28,14 +28,14 @@ from losses import cross_entropy
 from model import SAGE, flops_per_token
 from fast.compiling import compile_training
 from fast.muon import Muon
-from support.qwen import qwen_shape
+from support.pretrained import config_shape
 
 BATCH, SEQUENCE, ROUNDS, STEPS = 16, 256, 7, 4
 
 
 def peer(shape):
     """One optimiser step of the usual kind, as a function."""
-    config = transformers.Qwen2Config(**qwen_shape(shape))
+    config = transformers.Qwen2Config(**config_shape(shape))
     model = transformers.Qwen2ForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
 

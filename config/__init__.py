@@ -43,6 +43,10 @@ Beta = Annotated[float, Range(at_least=0, below=1)]
 class Model:
     """The decoder's shape. The defaults are a toy's; Qwen2.5's are in support/qwen_sizes.py."""
 
+    # whose block: Qwen2's has biases on q, k and v, Qwen3's a norm of each query and key, Llama's
+    # and Mistral's neither; also the name under which transformers opens an export
+    family: Literal["qwen2", "qwen3", "llama", "mistral"] = "qwen2"
+
     vocab_size: Positive = 1024  # rows of the embedding; at least the tokenizer's tokens
     width: Positive = 128  # D, the residual stream
     layers: Positive = 4  # L, blocks
@@ -52,6 +56,16 @@ class Model:
     feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly less than GELU's 4·D
     context: Positive = 1024  # longest sequence the model promises to handle, in tokens
     rope_theta: float = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
+    # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1
+    # or by YaRN (arXiv:2309.00071)
+    rope_scaling: Literal["none", "llama3", "yarn"] = "none"
+    rope_factor: Annotated[float, Range(at_least=1)] = 1.0  # by how much
+    rope_context: Positive = 8192  # tokens of the context of pretraining
+    # turns within that context: pairs with fewer are stretched, with more stay as they are, those
+    # between are blended; Llama 3.1 has 1 and 4, YaRN 1 and 32
+    rope_low: AboveZero = 1.0
+    rope_high: AboveZero = 4.0
+    rope_gain: AboveZero = 1.0  # multiplies cos and sin: YaRN's attention factor
     norm_eps: float = 1e-5  # equation 2's ε, inside the root
     tied: bool = True  # output matrix = E_text, as in Qwen2.5 up to 3B; large models have their own
     # landmark attention's W and k: a token attends to the last W tokens, itself included, and to
@@ -114,7 +128,8 @@ class Loop:
 class Train(Loop):
     """How train.py learns."""
 
-    # a folder of Qwen2.5 weights, whose shape replaces the model section; empty: random weights
+    # published weights (a folder, a .gguf file, smollm2), whose shape replaces the model section;
+    # empty: random weights
     start: str = ""
     accumulation: Positive = 1  # forward passes per optimiser step
     z_loss: NonNegative = 0.0  # weight of (log Σ exp logits)²: logits drift less in long bf16 runs
@@ -154,10 +169,21 @@ class DryRun:
 
 
 @dataclass
-class Distill(Loop):
+class Tuning(Loop):
+    """What every stage after pretraining takes beside it, heads.py's apart."""
+
+    # only the last so many blocks and the norm behind them learn; 0: everything. Half of them learn
+    # a third more per second from few examples, and keep what the others know
+    trained_blocks: Natural = 0
+
+
+@dataclass
+class Distill(Tuning):
     """How distill.py teaches, from the teacher and from the student's failures (Algorithm 1)."""
 
     batch: Positive = 8
+    # of stage distill: plan fewer steps where the machine is too slow for all in this time; 0: never
+    minutes: NonNegative = 0.0
     # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     sequence: Length = 512
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
@@ -202,7 +228,7 @@ class Distill(Loop):
 
 
 @dataclass
-class Dpo(Loop):
+class Dpo(Tuning):
     """How rl.py's stage dpo learns from preferences what to refuse, and what not to."""
 
     steps: Positive = 150
@@ -233,7 +259,7 @@ class Dpo(Loop):
 
 
 @dataclass
-class Ppo(Loop):
+class Ppo(Tuning):
     """How rl.py's stage ppo learns from execution (the paper's CodePPO)."""
 
     steps: Positive = 150  # each draws `prompts` × `samples` episodes
@@ -391,8 +417,10 @@ class Config:
 class Sample:
     """How sample.py continues a prompt, or acts, with `think`."""
 
-    # a run, or a folder of Qwen2.5 weights; empty: out/toy/base, with `think` out/toy/thinking
+    # a run, a folder of published weights, a .gguf file, or the name of a model that is fetched
+    # (smollm2); empty: out/toy/base, with `think` out/toy/thinking
     run: str = ""
+    model: str = ""  # the same
     prompt: str = "def "  # the text to continue; with `tools` the request
     chat: bool = False  # wrap the prompt in the chat template
     tokens: Positive = 200  # longest continuation, in tokens
@@ -402,8 +430,8 @@ class Sample:
     top_p: Annotated[float, Range(above=0, at_most=1)] = 0.95
     seed: int = 0  # of the draws
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the weights
-    window: Natural = 0  # landmark attention's W; 0: the run's own, and 4096 for Qwen2.5's weights
-    landmark_stride: Natural = 0  # its k; 0: the run's own, and 64 for Qwen2.5's weights
+    window: Natural = 0  # landmark attention's W; 0: the run's own, and 4096 for published weights
+    landmark_stride: Natural = 0  # its k; 0: the run's own, and 64 for published weights
     device: str = "auto"  # auto: a GPU if there is one
     # torch.compile the step; auto: from 1000 tokens on, when it repays its start
     compile: Literal["auto", "on", "off"] = "auto"
@@ -416,7 +444,9 @@ class Sample:
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
     names: Names = "invented"  # of that task, as in distill
     fault_rate: Share = 0.0  # probability that a tool fails once on purpose
-    # with --think: a JSON file of OpenAI tool schemas; nothing runs, you type what the tools say
+    # with --think: a Python file, whose functions are the tools and run in a process with limits; or
+    # a JSON file of OpenAI tool schemas, which names the Python file behind them, or you type what
+    # the tools say
     tools: str = ""
     html: str = ""  # with --think: also write the trace to this page
     # with --think: also write it to this file, as data; "-": print that instead of the text

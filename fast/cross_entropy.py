@@ -32,8 +32,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         learn: bool,
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
+        hidden_gradient = weight_gradient = None
         if learn:
             hidden_gradient = torch.empty_like(hidden)
+        if learn and ctx.needs_input_grad[1]:  # not of an embedding that is frozen
             weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(hidden), chunk):
             here = slice(start, start + chunk)
@@ -57,7 +59,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 p.scatter_add_(1, index, -1 / scale)
             gradient = p.mul_(scale * factor).to(h.dtype)
             hidden_gradient[here] = gradient @ weight
-            weight_gradient += gradient.T @ h
+            if weight_gradient is not None:
+                weight_gradient += gradient.T @ h
         if learn:
             ctx.save_for_backward(hidden_gradient, weight_gradient)
             ctx.weight_dtype = weight.dtype
@@ -67,7 +70,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, upstream: Tensor):
         hidden_gradient, weight_gradient = ctx.saved_tensors
         hidden_gradient = hidden_gradient * upstream.to(hidden_gradient.dtype)
-        weight_gradient = (weight_gradient * upstream).to(ctx.weight_dtype)
+        if weight_gradient is not None:
+            weight_gradient = (weight_gradient * upstream).to(ctx.weight_dtype)
         return hidden_gradient, weight_gradient, None, None, None, None, None
 
 
@@ -82,19 +86,24 @@ def chunked_cross_entropy(
 ) -> Tensor:
     """The sum of cross-entropies of hidden (…, D), weight (V, D) and targets (…), each times
     `counted` (…), with at most `chunk_elements` logits at a time.
+
+    Where less than a quarter of the places counts, only these are computed (of a tool call with its
+    prompt, a tenth), unless it is compiled.
     """
     hidden = hidden.to(product_dtype(hidden))
     weight = weight.to(product_dtype(weight))
-    hidden = hidden.reshape(-1, hidden.shape[-1])
+    hidden = hidden.reshape(-1, hidden.shape[-1])  # (N, D)
+    targets = targets.reshape(-1)
+    counted = counted.reshape(-1)
+    if not torch.compiler.is_compiling():  # how many count is not known to a compiler
+        places = counted.nonzero().squeeze(1)
+        if 4 * len(places) < len(counted):
+            hidden = hidden[places]
+            targets = targets[places]
+            counted = counted[places]
     chunk = max(1, chunk_elements // weight.shape[0])
     return ChunkedCrossEntropy.apply(
-        hidden,
-        weight,
-        targets.reshape(-1),
-        counted.reshape(-1),
-        z_loss,
-        chunk,
-        torch.is_grad_enabled(),
+        hidden, weight, targets, counted, z_loss, chunk, torch.is_grad_enabled()
     )
 
 

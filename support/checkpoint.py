@@ -26,7 +26,8 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import provenance, settings
 from support import result_tables as results
-from support.qwen import read_qwen_config
+from support.gguf_file import is_gguf
+from support.pretrained import is_pretrained, read_pretrained_config
 from support.sharded import copy_to_cpu, finish_saving, in_background, saving_group, write_shards
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
@@ -260,6 +261,8 @@ def weights_identity(folder: str | Path) -> dict | None:
 
 
 def _read_identity(folder: Path) -> dict | None:
+    if is_gguf(folder):
+        return dict(step=None, weights=provenance.digest(folder)) if folder.exists() else None
     if (folder / "config.json").exists():
         files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
         return dict(step=None, weights=provenance.digest(*files))
@@ -280,8 +283,9 @@ def tokenizer_record(tokenizer: Tokenizer) -> dict:
 
 
 def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
-    """The tokenizer `name`, if the model in a run's folder, or in one of Qwen2.5 weights, was
-    trained with it; that weights without a tokenizer belong to it is taken on trust, and printed.
+    """The tokenizer `name`, if the model of a run, or published as a folder or a GGUF file, was
+    trained with it; that weights without a tokenizer belong to it is taken on trust, and
+    printed.
 
     Raises UserError where the model's own has another hash.
     """
@@ -289,9 +293,10 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
     tokenizer = load_tokenizer(name)
     own = None
     remedy = "name its own in data.tokenizer"
-    if (folder / "config.json").exists():
-        rows = read_qwen_config(folder).vocab_size
-        if any((folder / file).exists() for file in ("tokenizer.json", "vocab.json")):
+    if is_pretrained(folder):
+        rows = read_pretrained_config(folder).vocab_size
+        files = [folder / file for file in ("tokenizer.json", "vocab.json")]
+        if is_gguf(folder) or any(file.exists() for file in files):
             own = tokenizer_record(load_tokenizer(folder))
             remedy = f"give --data.tokenizer {folder}"
         else:
@@ -390,14 +395,14 @@ def load_run(
 def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> ThinkingHeads:
     """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
 
-    Raises UserError where the run has none (a folder of Qwen2.5 weights never has, a run of rl.py
+    Raises UserError where the run has none (published weights never have, a run of rl.py
     may have a value head alone), where they are damaged, or where they were trained for another
     shape. ThinkingHeads(config) are untrained ones, and say so in `trained`.
     """
     found = checkpoints(folder)
     path = found[-1] / "heads.safetensors" if found else Path(folder)
     names = []
-    if path.is_file():
+    if found and path.is_file():
         with open_safetensors(path) as file:
             names = list(file.keys())
     if "trained" not in names:

@@ -3,7 +3,7 @@
     python -m support.export out/32b/sage exported/ --dtype bfloat16
 
 From a checkpoint of one process or of any number of ranks. The tensors lie in files of at most 5 GB
-with an index; what SAGE adds to Qwen2.5 lies beside them, as `save_qwen` says.
+with an index; what SAGE adds to Qwen2.5 lies beside them, as `save_pretrained` says.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import torch
 
 from support import settings
 from support.checkpoint import load_run
-from support.qwen import save_qwen
+from support.pretrained import save_pretrained
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     words = parser.parse_args()
     model, _, meta = load_run(words.run, getattr(torch, words.dtype))
-    save_qwen(model, words.folder)
+    save_pretrained(model, words.folder)
     print(f"exported {words.run}, step {meta['step']}, to {words.folder} in {words.dtype}")
 
 

@@ -72,9 +72,9 @@ def note_window(model: nn.Module, tokens: int) -> None:
         model.dense = False
         print(
             f"note: a text of {tokens} tokens exceeds landmark attention's window of "
-            f"{config.window}; beyond it answers are not those of the dense attention Qwen2.5 was "
-            "trained with; for dense attention set the window to the context (sample.py --window "
-            f"{config.context}, elsewhere --model.window {config.context})",
+            f"{config.window}; beyond it answers are not those of the dense attention that these "
+            "weights were trained with; for dense attention set the window to the context "
+            f"(sample.py --window {config.context}, elsewhere --model.window {config.context})",
             file=sys.stderr,
         )
 

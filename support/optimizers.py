@@ -16,13 +16,15 @@ TABLES = ("embedding.text.weight", "embedding.code.weight", "head.weight")
 
 def make_optimizers(model: nn.Module, c: Loop, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     """Matrices inside blocks to Muon (or AdamW); embeddings and output matrix to AdamW with decay;
-    gains, biases, gate and smear to AdamW without.
+    gains, biases, gate and smear to AdamW without. What is frozen is left out.
 
     `dtype` is that of Muon's products. A parameter group's "peak" is the rate that `set_rates`
     scales.
     """
     matrices, tables, rest = [], [], []
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         in_block = name.startswith("blocks.") or ".block." in name  # the decoder's, or a head's own
         if p.ndim == 2 and in_block:
             matrices.append(p)

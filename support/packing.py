@@ -117,6 +117,10 @@ class PackedLoader:
         generator = np.random.default_rng([self.seed, self.epoch])
         self.order = torch.from_numpy(generator.permutation(len(self.tensors[0])))
 
+    def taught(self) -> float:
+        """The share of all places, padding included, whose targets count."""
+        return (self.tensors[2] > 0).float().mean().item()
+
     def next(self) -> list[Tensor]:
         """tokens, targets, weights, documents, each (B, T); the last partial batch of an epoch is
         left out.

@@ -15,7 +15,7 @@ from config import Config, Train, UserError
 from model import SAGE, flops_per_token
 from support import checkpoint, machine, provenance, ranks, settings
 from support.log import Log, draw_curve, read_log
-from support.qwen import read_qwen_config
+from support.pretrained import read_pretrained_config
 from support.token_files import TokenFile
 from support.training_run import claim_folder, refuse_to_overwrite
 
@@ -49,7 +49,7 @@ def take_shape_of_start(config: Config) -> None:
     nor landmark stride. Raises UserError.
     """
     config.model = replace(
-        read_qwen_config(Path(config.train.start)),
+        read_pretrained_config(Path(config.train.start)),
         window=config.model.window,
         landmark_stride=config.model.landmark_stride,
     )

@@ -11,7 +11,8 @@ every record of docs/results/trunk.json whose name begins with "learning/", and
 
     <!-- results posttraining: base | sage -->
     <!-- /results -->
-the records "base/…" and "sage/…" side by side, one column each.
+the records "base/…" and "sage/…" side by side, one column each. With "?" behind the subject
+(`results smol?: speed/`) there is no table as long as there is no record; else that is an error.
 
 `python -m support.result_tables` rewrites the tables; `python -m support.result_tables --check`
 exits 1 when one differs (a test runs it).
@@ -54,7 +55,11 @@ SUPERSEDED = (
     "names and all of its wordings but the API world's, stage ppo replayed the tasks that it was "
     "rewarded on, and recipes were chosen on the tasks that are reported (docs/LOG.md)."
 )
-MARKER = re.compile(r"(<!-- results (\w+): ([^\n]+?) -->\n).*?(<!-- /results -->)", re.DOTALL)
+MARKER = re.compile(
+    r"(<!-- results (\w+)(\??): ([^\n]+?) -->\n)"  # subject, whether it may be absent, selection
+    r".*?(<!-- /results -->)",
+    re.DOTALL,
+)
 
 
 def machine() -> str:
@@ -156,18 +161,10 @@ def four_digits(value: float) -> str:
 
 
 def records_of(subject: str, groups: list[str]) -> list[dict]:
-    """A subject's records whose names begin with one of `groups`. Ends the program if there is
-    none.
-    """
+    """A subject's records whose names begin with one of `groups`."""
     path = FOLDER / f"{subject}.json"
     every = json.loads(path.read_text()) if path.exists() else []
-    records = [record for record in every if record["name"].startswith(tuple(groups))]
-    if not records:
-        raise SystemExit(
-            f"docs/results/{subject}.json has no record under {', '.join(groups)}; "
-            "run the command that measures it"
-        )
-    return records
+    return [record for record in every if record["name"].startswith(tuple(groups))]
 
 
 def list_table(subject: str, prefix: str) -> str:
@@ -191,7 +188,7 @@ def list_table(subject: str, prefix: str) -> str:
 
 def side_by_side(subject: str, stages: list[str]) -> str:
     """The Markdown table of records "stage/figure": a row for each figure, a column for each stage;
-    goal and paper from the last stage that has them.
+    goal and paper from the last stage that has them, n where no seeds stand behind a figure.
     """
     records = records_of(subject, [f"{stage}/" for stage in stages])
     figures: dict[str, dict[str, dict]] = {}  # figure → stage → record
@@ -207,6 +204,8 @@ def side_by_side(subject: str, stages: list[str]) -> str:
                 record = of_stage[stage]
                 spread = record["spread"].removesuffix(" std")
                 row[stage] = f"{four_digits(record['value'])} {spread}".strip()
+        counts = sorted({r["n"] for r in of_stage.values() if r["n"] and not r["seeds"]})
+        row["n"] = " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
         for key in ("goal", "paper"):
             said = [of_stage[stage][key] for stage in stages if stage in of_stage]
             row[key] = next((words for words in reversed(said) if words), "")
@@ -248,12 +247,22 @@ def markdown_table(subject: str, rows: list[dict], records: list[dict], counts: 
 
 
 def fresh_table(marker: re.Match) -> str:
-    """A marked stretch of a page with its table as the records are now."""
-    opening, subject, selection, closing = marker.groups()
-    if "|" in selection:
-        stages = [part.strip() for part in selection.split("|")]
-        return opening + side_by_side(subject, stages) + closing
-    return opening + list_table(subject, selection) + closing
+    """A marked stretch of a page with its table as the records are now. Ends the program where
+    there is no record and the marker does not allow for that.
+    """
+    opening, subject, optional, selection, closing = marker.groups()
+    stages = [part.strip() for part in selection.split("|")] if "|" in selection else []
+    groups = [f"{stage}/" for stage in stages] or [selection]
+    if records_of(subject, groups):
+        table = side_by_side(subject, stages) if stages else list_table(subject, selection)
+    elif optional:
+        table = ""
+    else:
+        raise SystemExit(
+            f"docs/results/{subject}.json has no record under {', '.join(groups)}; "
+            "run the command that measures it"
+        )
+    return opening + table + closing
 
 
 def main() -> None:

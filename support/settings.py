@@ -22,6 +22,7 @@ import tyro
 
 import config as sections
 from support import ranks
+from support.published import model_path
 from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
 from support.rendezvous import end_after_lost_rank, is_lost_rank_error
 
@@ -93,6 +94,8 @@ def _contradiction(s) -> str:
             )
         case Model() if s.head_dim % 2:
             return f"model.head_dim is {s.head_dim}; rotary embedding needs an even number"
+        case Model() if s.rope_low >= s.rope_high:
+            return f"model.rope_low is {s.rope_low}; wanted less than model.rope_high {s.rope_high}"
         case Loop() if s.warmup + s.decay > 1:
             section = type(s).__name__.lower()
             return (
@@ -125,6 +128,8 @@ def _contradiction(s) -> str:
                 f"data.sequence {s.data.sequence} is over model.context {s.model.context}; "
                 "shorten the one or lengthen the other"
             )
+        case Sample() if s.run and s.model:
+            return "--model and --run name one thing, what is sampled; give either"
         case Sample() if s.picture and not s.show_gate:
             return "--picture draws the gate; add --show-gate"
         case Sample() if not s.think and any((s.world, s.tools, s.html, s.json)):
@@ -244,6 +249,16 @@ def absolute(path: str) -> str:
     return str(given.resolve() if given.exists() else ROOT / given)
 
 
+def absolute_model(name: str) -> str:
+    """The absolute path of a model or tokenizer that a user gave: a folder or file, or the name of
+    a published model, which is fetched where it is not there yet. Raises UserError.
+    """
+    path = absolute(name)
+    if Path(path).exists() or "/" in name:
+        return path
+    return str(model_path(name).absolute())
+
+
 def from_command_line(arguments: list[str] | None = None) -> Config:
     """Settings of a training script: an optional settings file first, then --section.setting value
     pairs that win over it.
@@ -270,9 +285,9 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
     if config.data.path:
         config.data.path = absolute(config.data.path)
     if config.data.tokenizer != "toy":
-        config.data.tokenizer = absolute(config.data.tokenizer)
+        config.data.tokenizer = absolute_model(config.data.tokenizer)
     if config.train.start:
-        config.train.start = absolute(config.train.start)
+        config.train.start = absolute_model(config.train.start)
     if ranks.restarts():
         config.resume = True
     return replace(config, out=str(ROOT / config.out))
@@ -282,8 +297,8 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     """Settings of sample.py: --setting value pairs only."""
     sample = tyro.cli(Sample, args=arguments)
     validate(sample, "--")
-    run = sample.run or ("out/toy/thinking" if sample.think else "out/toy/base")
-    return replace(sample, run=absolute(run))
+    standard = "out/toy/thinking" if sample.think else "out/toy/base"
+    return replace(sample, run=absolute_model(sample.model or sample.run or standard))
 
 
 def run_script(main: Callable[[], None], many_ranks: bool = False) -> None:

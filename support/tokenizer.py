@@ -3,7 +3,7 @@ appendix B).
 
 Two vocabularies share one class: `toy()`, 1024 entries trained on the standard library and on
 agents' episodes (config/toy.bpe, by support/tokenizer_train.py) and encoded by tiktoken; and that
-of a folder of Qwen2.5 weights (support/tokenizer_folder.py).
+of a published model, from its folder or GGUF file (support/tokenizer_library.py).
 
 What differs from the textbook: a byte-level BPE needs no unknown token, any text survives the
 round trip; in chats only the template's own markers become special tokens, so a user who types
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import attrgetter
-from pathlib import Path
+from typing import Any
 
 import regex
 import tiktoken
@@ -132,9 +132,16 @@ def chat_text(
 
 
 def chat_segments(
-    messages: list[dict], tools: list | None, style: str, generation_prompt: bool
+    messages: list[dict],
+    tools: list | None,
+    style: str,
+    generation_prompt: bool,
+    system: str = QWEN_SYSTEM,
 ) -> list[Segment]:
-    """The pieces of a rendered conversation; arguments as in `chat_text`."""
+    """The pieces of a rendered conversation; arguments as in `chat_text`.
+
+    `system` is the system message of style "qwen" where `messages` begin without one.
+    """
     if style not in ("qwen", "compact"):
         raise UserError(f"chat style is {style!r}; wanted 'qwen' or 'compact'")
     if not isinstance(tools or [], list):
@@ -152,13 +159,13 @@ def chat_segments(
 
     history = checked_messages(messages)
     begins_with_system = bool(history) and history[0][0] == "system"
-    # Qwen always has a system message; the compact style only where it says something
+    # style "qwen" always has a system message; the compact one only where it says something
     if tools or begins_with_system or not compact:
         template("<|im_start|>system\n")
         if begins_with_system:
             content(history[0][1])
         elif not compact:
-            content(QWEN_SYSTEM)
+            content(system)
         if tools:
             template("<tools>" if compact else TOOLS_BEGIN)
             for tool in tools:
@@ -246,10 +253,18 @@ def markers_pattern(markers: Iterable[str]) -> regex.Pattern:
     return regex.compile("|".join(map(regex.escape, longest_first)) or r"(?!)")
 
 
+def replace_surrogates(text: str) -> str:
+    """The text with halves of surrogate pairs, which no UTF-8 can hold, replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class Tokenizer:
     """A byte-level BPE with its special tokens and chat template; here encoded by tiktoken."""
 
-    folder: Path | None = None  # where the vocabulary came from, and a chat template may lie
+    template: Any = None  # the model's own ChatTemplate (support/chat_template.py), if it has one
+    system = QWEN_SYSTEM  # of conversations in style "qwen" that begin without a system message
 
     def __init__(self, name: str, ranks: dict[bytes, int], special: dict[str, int]):
         self.name = name
@@ -290,9 +305,18 @@ class Tokenizer:
                 tokens += [self.byte_token(b) for b in stray.encode("utf-8", "surrogateescape")]
                 tokens += self.encode_exactly(part)
             return tokens
-        if not text.isascii():
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = replace_surrogates(text)
         return self.encode_marked(text) if special else self.encode_text(text)
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Token IDs of a text that goes on where other text stands: some vocabularies put a space
+        before a text, and here they do not.
+        """
+        return self.encode(text)
+
+    def encode_after(self, previous: int | None, text: str) -> list[int]:
+        """Token IDs of a text behind the token `previous`; None: at the beginning."""
+        return self.encode(text)
 
     def encode_text(self, text: str) -> list[int]:
         """Token IDs of a text in which nothing is a marker."""
@@ -317,23 +341,27 @@ class Tokenizer:
             end = marker.end()
         return tokens + self.encode_text(text[end:])
 
-    def encode_segments(self, segments: Iterable[Segment]) -> list[int]:
-        """Token IDs of a conversation's pieces.
+    def encode_segments(
+        self, segments: Iterable[Segment], before: list[int] | None = None
+    ) -> list[int]:
+        """Token IDs of a conversation's pieces, of which those in `before` are already encoded.
 
         Only template text holds markers, and what stands between two of them is encoded as one.
         """
-        tokens = []
+        tokens = list(before or ())
+        begin = len(tokens)
         pending = ""
         for segment in segments:
             end = 0
             for marker in self._special.finditer(segment.text) if segment.is_template else ():
                 pending += segment.text[end : marker.start()]
-                tokens += self.encode(pending)
+                tokens += self.encode_after(tokens[-1] if tokens else None, pending)
                 tokens.append(self.special[marker[0]])
                 pending = ""
                 end = marker.end()
             pending += segment.text[end:]
-        return tokens + self.encode(pending)
+        tokens += self.encode_after(tokens[-1] if tokens else None, pending)
+        return tokens[begin:]
 
     def encode_chat(
         self,
@@ -350,9 +378,9 @@ class Tokenizer:
         """
         tokens = []
         action_mask = []
-        segments = chat_segments(messages, tools, style, generation_prompt)
+        segments = chat_segments(messages, tools, style, generation_prompt, self.system)
         for by_agent, turn in itertools.groupby(segments, attrgetter("written_by_agent")):
-            ids = self.encode_segments(turn)
+            ids = self.encode_segments(turn, tokens)
             tokens += ids
             action_mask += [by_agent] * len(ids)
         return tokens, action_mask

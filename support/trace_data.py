@@ -46,9 +46,12 @@ def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
     x = head.block.attention_norm(inputs[None])
     q = attention.q(x).view(1, T, -1, config.head_dim).transpose(1, 2)  # (1, H, T, d)
     k = attention.k(x).view(1, T, -1, config.head_dim).transpose(1, 2)  # (1, K, T, d)
+    if attention.q_norm is not None:
+        q = attention.q_norm(q)
+        k = attention.k_norm(k)
     if config.previous_token:
         k = attention.smeared(k)
-    cos, sin = rotary(here[None], config.head_dim, config.rope_theta)
+    cos, sin = rotary(here[None], config)
     q = rotate(q, cos, sin)[0, :, places]  # (H, S, d)
     k = rotate(k, cos, sin)[0]  # (K, T, d)
     k = k.repeat_interleave(config.heads // config.kv_heads, 0)  # (H, T, d)

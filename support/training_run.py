@@ -31,7 +31,7 @@ import parallel
 from support import ranks
 from support import checkpoint
 from support.weights import Parallelise, allocate_model
-from support.qwen import is_qwen, load_qwen
+from support.pretrained import is_pretrained, load_pretrained
 from support import settings
 from support import provenance
 from support import machine
@@ -50,7 +50,7 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
 MAY_DIFFER_IN_STAGE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-MAY_DIFFER_IN_STAGE |= {"start", "name", "file", "kl_teacher"}
+MAY_DIFFER_IN_STAGE |= {"start", "name", "file", "kl_teacher", "minutes"}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -65,13 +65,13 @@ def open_model(
     stride: int = Model.landmark_stride,
     parallelise: Parallelise | None = None,
 ) -> SAGE:
-    """The decoder of a run's last checkpoint, or of a folder of Qwen2.5 weights. Raises UserError.
+    """The decoder of a run's last checkpoint, or published weights. Raises UserError.
 
-    `window` and `stride` are for Qwen's weights, which name neither; a run has its own. Of a
+    `window` and `stride` are for published weights, which name neither; a run has its own. Of a
     model that `parallelise` shards, each rank reads its own rows alone.
     """
-    if is_qwen(folder):
-        return load_qwen(
+    if is_pretrained(folder):
+        return load_pretrained(
             folder, dtype, device, window=window, stride=stride, parallelise=parallelise
         )
     return checkpoint.load_run(folder, dtype, device, parallelise)[0]
@@ -159,6 +159,18 @@ def leave(log: Log, step: int, saved: Path) -> None:
         command = command.replace("python", "torchrun …", 1)
     print(f"\nstopped at step {step}, saved {saved}\ngo on with {command}")
     raise SystemExit(130)
+
+
+def freeze_below(model: SAGE, trained_blocks: int) -> None:
+    """Let only the last `trained_blocks` and the norm behind them learn. Raises UserError."""
+    layers = model.config.layers
+    if trained_blocks > layers:
+        raise UserError(
+            f"trained_blocks is {trained_blocks}, and the model has {layers}; wanted at most as many"
+        )
+    model.requires_grad_(False)
+    model.blocks[layers - trained_blocks :].requires_grad_(True)
+    model.norm.requires_grad_(True)
 
 
 class Meter:
@@ -319,11 +331,11 @@ class TrainingRun:
         self.folder = lineage / (section.name or name)
         self.source = lineage / previous
         if section.start:
-            self.source = Path(settings.absolute(section.start))
+            self.source = Path(settings.absolute_model(section.start))
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
-        if not runs and not is_qwen(self.source):
+        if not runs and not is_pretrained(self.source):
             command = checkpoint.COMMANDS.get(previous)
             remedy = f"make it with {command}" if command else "make it first"
             raise UserError(
@@ -347,6 +359,7 @@ class TrainingRun:
         ranks.check_alike("data", self.made_from, remedy)
         notes = self.check_same_run(meta) if last else []
         self.kept = meta["kept"] if last else {}
+        self.steps = self.kept.get("steps", steps)  # fewer, where the time was too short for all
 
         # -- device, decoder, heads, optimisers
         if last:
@@ -366,6 +379,8 @@ class TrainingRun:
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)
+        if not frozen and section.trained_blocks:
+            freeze_below(self.model, section.trained_blocks)
         self.optimizers = make_optimizers(self.heads if frozen else self.model, section, dtype)
         if self.heads is not None and not frozen:
             self.optimizers.append(adamw_of_heads(self.heads, section, heads_rate))
@@ -373,7 +388,7 @@ class TrainingRun:
             checkpoint.load_checkpoint(last, self.model, self.optimizers, self.heads)
 
         self.peak = machine.Peak.of(self.device, dtype)
-        self.log = Log(self.folder, steps, self.first, tensorboard=config.tensorboard)
+        self.log = Log(self.folder, self.steps, self.first, tensorboard=config.tensorboard)
         self.trace = StepTrace(config.profile, self.log)
         self.announce(notes)
 
@@ -426,7 +441,7 @@ class TrainingRun:
             "tokenizer": self.tokenizer.hash,
             **more,
         }
-        if is_qwen(self.source):  # a run has its own
+        if is_pretrained(self.source):  # a run has its own
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if self.first < self.steps:
@@ -473,6 +488,15 @@ class TrainingRun:
         return notes
 
     # -- one step
+
+    def plan_minutes(self, minutes: float, seconds_per_step: float) -> None:
+        """Plan as many of the steps as fit into the minutes, by what one takes here, and say so."""
+        self.steps = ranks.from_first(max(1, min(self.steps, int(minutes * 60 / seconds_per_step))))
+        self.log.total = self.log.bar.total = self.steps
+        self.log.say(
+            f"plan    {seconds_per_step:.2f} s per step on this machine: {self.steps:,} steps in "
+            f"{self.steps * seconds_per_step / 60:.0f} minutes"
+        )
 
     def update(self, step: int) -> float:
         """Take the optimisers' step at the schedule's rate; the gradient's norm before clipping,
@@ -531,7 +555,7 @@ class TrainingRun:
             keep=self.section.keep,
             heads=self.heads,
             stage=self.name,
-            kept=kept,
+            kept=dict(kept, steps=self.steps),
             made_from=self.made_from,
             tokenizer=checkpoint.tokenizer_record(self.tokenizer),
         )

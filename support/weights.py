@@ -1,7 +1,8 @@
 """Weights from files, tensor by tensor, and folders that are written whole or not at all.
 
-What a run's checkpoints (support/checkpoint.py) and Qwen2.5's folders (support/qwen.py) share:
-memory never holds a model twice, and a program killed at any moment leaves what was there before.
+What a run's checkpoints (support/checkpoint.py) and published weights (support/pretrained.py)
+share: memory never holds a model twice, and a program killed at any moment leaves what was there
+before.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 import parallel
 from config import Model, UserError
 from model import SAGE
+from support.gguf_file import describe_gguf, is_gguf, read_gguf_rows
 from support.sharded import describe_shards, read_shards
 
 # ------------------------------------------------------------------------------------------------
@@ -68,11 +70,13 @@ FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 
 
 def describe_tensors(path: Path) -> dict[str, tuple]:
-    """Shape and dtype (torch's, or the file's word for another) of each tensor in a safetensors
-    file, or in a folder of shards. Raises UserError where it is missing or damaged.
+    """Shape and dtype (torch's, or the file's word for another) of each tensor in a safetensors or
+    GGUF file, or in a folder of shards. Raises UserError where it is missing or damaged.
     """
     if path.is_dir():
         return describe_shards(path)
+    if is_gguf(path):
+        return describe_gguf(path)
     found = {}
     with open_safetensors(path) as file:
         for name in file.keys():
@@ -130,6 +134,9 @@ def copy_rows(path: Path, tensors: dict[str, Tensor]) -> None:
         return
     for name, tensor in tensors.items():
         rows = parallel.own_rows(tensor) if tensor.ndim else ...
+        if is_gguf(path):
+            parallel.local(tensor).copy_(read_gguf_rows(path, name, rows))
+            continue
         # opened anew for each: a mapping that stays open keeps what was read from it in memory
         with open_safetensors(path) as file:
             try:

@@ -10,10 +10,10 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from support import chat_template
-from support.qwen import save_qwen
+from support.pretrained import save_pretrained
 import sample
 from support import tokenizer as tokenizers
-from support import tokenizer_folder
+from support import tokenizer_folder, tokenizer_spec
 from config import Model, UserError
 from model import SAGE
 from test_tokenizer import CONVERSATIONS, QWEN_TEMPLATE
@@ -53,7 +53,7 @@ def write(folder, template, **settings):
     """A folder with a byte-level vocabulary without merges, markers of several families, and a
     chat template.
     """
-    tokenizer = Tokenizer(models.BPE(vocab=tokenizer_folder.gpt2_alphabet(), merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=tokenizer_spec.gpt2_alphabet(), merges=[]))
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = (
         normalizers.NFC(),
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -71,7 +71,7 @@ def write(folder, template, **settings):
 
 def reference(tokenizer, template):
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(tokenizer.folder / "tokenizer.json"),
+        tokenizer_file=str(tokenizer.source),
         bos_token="<|endoftext|>",
         eos_token="<|im_end|>",
         chat_template=template,
@@ -154,14 +154,14 @@ def test_where_the_template_comes_from(tmp_path):
     is taken.
     """
     named = [dict(name="tool_use", template="T"), dict(name="default", template="D")]
-    assert chat_template.template_source(write(tmp_path, None).folder) is None
-    assert chat_template.template_source(write(tmp_path, named).folder) == "D"
+    assert write(tmp_path, None).template is None
+    assert write(tmp_path, named).template.program == "D"
     with pytest.raises(UserError, match="chat templates tool_use and none called default"):
-        chat_template.template_source(write(tmp_path, named[:1]).folder)
+        write(tmp_path, named[:1])
     with pytest.raises(UserError, match="neither a text nor a list"):
-        chat_template.template_source(write(tmp_path, 7).folder)
+        write(tmp_path, 7)
     (tmp_path / "chat_template.jinja").write_text("J")
-    assert chat_template.template_source(tmp_path) == "J"
+    assert tokenizer_folder.folder_tokenizer(tmp_path).template.program == "J"
 
 
 def test_without_a_template_our_own_is_used(tmp_path):
@@ -227,7 +227,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
     answer.
     """
     tokenizer = write(tmp_path / "plain", LLAMA)
-    save_qwen(
+    save_pretrained(
         SAGE(
             Model(
                 vocab_size=tokenizer.vocab_size,
@@ -273,7 +273,7 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
 
 def test_a_tokenizer_larger_than_its_model(tmp_path, monkeypatch):
     folder = tmp_path / "folder"
-    save_qwen(
+    save_pretrained(
         SAGE(
             Model(
                 vocab_size=260,

@@ -1,6 +1,7 @@
 """distill.py as a user runs it, and what its examples teach and mask."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -350,3 +351,27 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
         TOY.decode([t for t, w in zip(tokens, weights) if w])
         == '<tool_call>{"name":"kemi","arguments":{"rana":3}}</tool_call><|im_end|>'
     )
+
+
+def test_only_the_last_blocks_learn(lineage):
+    file, folder = lineage("top", "trained_blocks=1")
+    assert run("distill.py", file, "--stage", "distill").returncode == 0
+    before = dict(checkpoint.load_run(folder / "base")[0].named_parameters())
+    for name, after in checkpoint.load_run(folder / "distilled")[0].named_parameters():
+        learns = name.startswith(("blocks.1.", "norm."))
+        assert torch.equal(before[name], after) != learns, name
+    result = run("distill.py", file, "--stage", "reflect", "--distill.trained-blocks", "3")
+    assert result.returncode == 1 and "trained_blocks is 3, and the model has 2" in result.stderr
+
+
+def test_fewer_steps_where_the_time_is_short(lineage):
+    """The plan is kept: a run that is stopped and resumed ends where it would have ended."""
+    words = ["--stage", "distill", "--distill.steps", "100000", "--distill.minutes"]
+    file, folder = lineage("short")
+    result = run("distill.py", file, *words, "0.001")
+    assert result.returncode == 0, result.stderr
+    planned = int(re.search(r"on this machine: ([\d,]+) steps", result.stdout)[1].replace(",", ""))
+    meta, _ = checkpoint.read_meta(checkpoint.latest(folder / "distilled"))
+    assert 1 <= planned < 100 and meta["step"] == meta["kept"]["steps"] == planned
+    result = run("distill.py", file, *words, "5", "--resume")
+    assert f"complete: all {planned} steps" in result.stdout

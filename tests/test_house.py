@@ -17,13 +17,15 @@ from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
-    support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.settings
+    support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
+    support.settings
     support.provenance
     support.result_tables
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
-    support.tokenizer_folder  support.tokenizer_train  support.chat_template
+    support.chat_template  support.tokenizer_spec  support.tokenizer_library
+    support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.decoding  fast.kernels  fast.attention
     attention  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
@@ -31,10 +33,12 @@ ORDER = """
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
-    worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks  worlds.extras.teacher
+    worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
+    worlds.extras.toolbox  worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
+    worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.weights  support.qwen  support.checkpoint  support.export
-    support.token_files  support.packing  support.optimizers  support.training_run
+    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint
+    support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page

@@ -32,7 +32,7 @@ from worlds.phrasings import FAULT_PHRASINGS, PHRASINGS
 from worlds.splits import Wordings
 from clumsy import TOY, Played
 from config import Model
-from worlds import WORLDS
+from worlds import ALL_WORLDS
 from worlds.base import Task, world_class
 from worlds.difficulty import Difficulty
 from worlds.faults import FAULT_KINDS, FAULT_TEXTS
@@ -56,7 +56,7 @@ def wordings(names: str) -> list[Wordings]:
         return [some for of_one in texts for some in of_one.values()]
     return [
         *FAULT_TEXTS.values(),
-        *(some for name in WORLDS for some in world_class(name).wordings.values()),
+        *(some for name in ALL_WORLDS for some in world_class(name).wordings.values()),
     ]
 
 
@@ -215,7 +215,7 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
     """Everything that is wrong with what some parts show, and seeds that they share."""
     complaints, seeds = [], {}
     held, drawn = Held("train", NAMES), set()
-    for name in WORLDS:
+    for name in ALL_WORLDS:
         plain = world_class(name).sample.__func__
 
         def sample(cls, seed, difficulty, plain=plain):
@@ -275,7 +275,7 @@ def test_a_second_thought_imagines_nothing_that_is_held_out():
 @pytest.mark.parametrize("names", ["invented", "english"])
 def test_what_is_measured_shows_nothing_of_the_other_held_out_split(split, names):
     held = Held(split, names)
-    for name in WORLDS if names == "invented" else PHRASINGS:
+    for name in ALL_WORLDS if names == "invented" else PHRASINGS:
         kinds = (*FAULT_KINDS, *HELD_OUT_KINDS[split])
         difficulty = Difficulty(fault_rate=0.7, fault_kinds=kinds, split=split, names=names)
         tasks = Tasks(split, 0, [name], difficulty)
@@ -290,7 +290,7 @@ def test_purposes_share_no_task():
     """Drawn for the toy's own seed and counts."""
     seen: dict[int, str] = {}
     for purpose in PURPOSES:
-        tasks = Tasks(purpose, 1337, list(WORLDS), Difficulty())
+        tasks = Tasks(purpose, 1337, list(ALL_WORLDS), Difficulty())
         for index in range(0, 40_000, 997):
             assert seen.setdefault(tasks[index].seed, purpose) == purpose
 
@@ -303,7 +303,7 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     played = Played()
     for module in (distill, rl, heads, evaluation):
         monkeypatch.setattr(module, "rollouts", played)
-    for name in WORLDS:
+    for name in ALL_WORLDS:
         plain = world_class(name).sample.__func__
 
         def sample(cls, seed, difficulty, plain=plain):

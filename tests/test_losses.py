@@ -39,6 +39,21 @@ def test_chunked_cross_entropy_equals_torchs(rows_per_chunk, z_loss):
     assert (found[0][0, :4] == 0).all()  # what is masked teaches nothing, exactly
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_few_taught_places_are_computed_alone(frozen):
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(5, 10, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(33, 16, generator=generator, requires_grad=not frozen)
+    targets = torch.full((5, 10), IGNORE)
+    targets[1, 3:7] = torch.tensor([4, 0, 32, 7])
+    wanted = cross_entropy_of_logits(hidden @ weight.T, targets)
+    found = cross_entropy(hidden, weight, targets, chunk_elements=33 * 3)
+    assert torch.allclose(found, wanted, rtol=1e-6)
+    learning = (hidden,) if frozen else (hidden, weight)
+    for a, b in zip(torch.autograd.grad(found, learning), torch.autograd.grad(wanted, learning)):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("rows_per_chunk", [1, 7, 1000])
 def test_chunked_log_probs_equal_the_definition(rows_per_chunk):
     generator = torch.Generator().manual_seed(2)

@@ -28,7 +28,7 @@ import rl
 from support import machine
 from worlds.extras import teacher
 from support import tokenizer as tokenizers
-from support import tokenizer_folder
+from support import tokenizer_folder, tokenizer_spec
 import train
 from config import Config, Data, UserError
 from conftest import ROOT
@@ -534,7 +534,7 @@ def other_tokenizer(tmp_path):
     folder = tmp_path / "other"
     folder.mkdir()
     special = {marker: 256 + place for place, marker in enumerate(tokenizer_folder.QWEN_SPECIAL)}
-    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_spec.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from support.qwen import load_qwen, qwen_name
+from support.pretrained import load_pretrained, tensor_name
 from config import Model
 from support.packing import pack
 from losses import IGNORE, token_log_probs
@@ -215,7 +215,7 @@ def test_dpo_is_trls(tmp_path):
     ours = []
     for number, model in enumerate((policy, reference)):
         model.save_pretrained(tmp_path / str(number))
-        ours.append(load_qwen(tmp_path / str(number)))
+        ours.append(load_pretrained(tmp_path / str(number)))
     examples = [
         (
             pair["prompt_ids"] + pair[side],
@@ -249,7 +249,7 @@ def test_dpo_is_trls(tmp_path):
     for name, p in ours[0].named_parameters():
         if name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
             continue
-        wanted = gradients[qwen_name(name)]
+        wanted = gradients[tensor_name(name)]
         assert torch.allclose(
             p.grad, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item() + 1e-7
         ), name
@@ -593,7 +593,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
     wanted = trainer._compute_loss(policy, inputs)
     trainer.beta = 0.3
     trainer._compute_loss(policy, inputs).backward()
-    ours = load_qwen(tmp_path / "policy")
+    ours = load_pretrained(tmp_path / "policy")
     examples = [
         ([*p.tolist(), *c[:n].tolist()], [False] * 4 + [True] * n)
         for p, c, n in zip(prompts, completions, lengths)
@@ -623,7 +623,7 @@ def test_the_clipped_loss_is_trls(tmp_path, kind, mean):
         assert clipped > 0.1
     for name, p in ours.named_parameters():
         if not name.startswith("embedding."):  # E_text and E_code share what is theirs' one matrix
-            theirs_gradient = dict(policy.named_parameters())[qwen_name(name)].grad
+            theirs_gradient = dict(policy.named_parameters())[tensor_name(name)].grad
             assert torch.allclose(
                 p.grad,
                 theirs_gradient,

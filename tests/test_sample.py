@@ -21,8 +21,8 @@ from learnt import SHAPE, TASKS, TOY, agent
 from mch import ThinkingHeads, surprise_of
 from model import SAGE, rotary
 from support import checkpoint, gate_picture, trace_data, trace_page, trace_text
-from support import tokenizer_folder
-from support.qwen import save_qwen
+from support import tokenizer_folder, tokenizer_spec
+from support.pretrained import save_pretrained
 from worlds.expert import solve_task
 from worlds.labels import PART_NAMES
 
@@ -183,7 +183,7 @@ def test_attention_shown_is_attention_used(window):
     x = head.block.attention_norm(hidden[None])
     values = attention.v(x).view(30, 1, 32).transpose(0, 1).expand(2, -1, -1)  # (H, T, d)
     shown = (shares.transpose(0, 1) @ values).transpose(0, 1).reshape(2, 64)
-    rotation = rotary(torch.arange(30)[None], 32, shape.rope_theta)
+    rotation = rotary(torch.arange(30)[None], shape)
     used = attention(x, rotation)[0, [5, 29]]
     assert (shown - used).abs().max() < 1e-5
     assert (shares.sum(-1) - 1).abs().max() < 1e-5
@@ -545,9 +545,9 @@ def test_a_qwen_folder_thinks_with_untrained_heads(call, tools, tmp_path):
         feed_forward=48,
         context=4096,
     )
-    save_qwen(SAGE(shape), folder)
+    save_pretrained(SAGE(shape), folder)
     added = {token: dict(content=marker) for marker, token in special.items()}
-    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_spec.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(json.dumps(dict(added_tokens_decoder=added)))
     words = "--thinking.mode reason --thinking.n 2 --thinking.room 40".split()

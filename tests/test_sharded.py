@@ -31,7 +31,7 @@ from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
 from support import checkpoint
-from support.qwen import load_qwen, save_qwen
+from support.pretrained import load_pretrained, save_pretrained
 from support.sharded import finish_saving
 from support.weights import allocate_model
 
@@ -72,8 +72,8 @@ def load_folders(folders: list[str]) -> bool:
     """Folders of Qwen's weights, sharded and whole."""
     for folder in folders:
         for dtype in (torch.float32, torch.bfloat16):
-            sharded = load_qwen(folder, dtype, parallelise=parallelise)
-            same_rows(sharded, load_qwen(folder, dtype))
+            sharded = load_pretrained(folder, dtype, parallelise=parallelise)
+            same_rows(sharded, load_pretrained(folder, dtype))
             assert sharded.dense and not sharded.training
     return True
 
@@ -89,7 +89,7 @@ def begin() -> bool:
 
 def load_mine(folder: str) -> bool:
     """Each rank a folder of its own, as if the machines' disks differed."""
-    load_qwen(Path(folder) / str(ranks.rank()), parallelise=parallelise)
+    load_pretrained(Path(folder) / str(ranks.rank()), parallelise=parallelise)
     return True
 
 
@@ -101,12 +101,12 @@ def resident(key: str) -> int:
 
 def memory_to_load(folder: str) -> int:
     """Bytes that loading adds at its peak."""
-    load_qwen(
+    load_pretrained(
         f"{folder}/small", parallelise=parallelise
     )  # what is imported on the way is not the model's
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM, the peak, back
-    model = load_qwen(f"{folder}/large", parallelise=parallelise)
+    model = load_pretrained(f"{folder}/large", parallelise=parallelise)
     peak = resident("VmHWM")
     assert model.dense
     return peak - before
@@ -320,7 +320,7 @@ def test_ranks_read_their_rows_of_qwens_folders(tmp_path, ranks):
     for number, (tied, own) in enumerate([(True, True), (False, True), (True, False)]):
         folder = tmp_path / str(number)
         shape = replace(SHAPE, tied=tied, previous_token=own)
-        save_qwen(SAGE(shape, seed=5), folder, shard_bytes=10_000)
+        save_pretrained(SAGE(shape, seed=5), folder, shard_bytes=10_000)
         if not own:
             (folder / "sage.safetensors").unlink()
         assert len(list(folder.glob("model-*.safetensors"))) >= 4
@@ -333,7 +333,7 @@ def test_ranks_take_memory_for_their_rows_alone(tmp_path, ranks):
     large = replace(SHAPE, vocab_size=2048, width=512, layers=8, heads=8, head_dim=64)
     large.feed_forward = 2048
     for name, shape in (("small", SHAPE), ("large", large)):
-        save_qwen(SAGE(shape, seed=5), tmp_path / name, shard_bytes=35_000_000)
+        save_pretrained(SAGE(shape, seed=5), tmp_path / name, shard_bytes=35_000_000)
         (tmp_path / name / "sage.safetensors").unlink()
     shards = list((tmp_path / "large").glob("*.safetensors"))
     size = sum(path.stat().st_size for path in shards)
@@ -409,7 +409,9 @@ def test_runs_are_read_whole_or_by_rows(tmp_path, ranks, straight):
         checkpoint.load_run(again)
     assert str(caught.value).count("wanted") == 2 * 3  # gate, up and down of both layers
     for where in (out, straight):
-        save_qwen(checkpoint.load_run(where)[0], tmp_path / where.parent.name, shard_bytes=10_000)
+        save_pretrained(
+            checkpoint.load_run(where)[0], tmp_path / where.parent.name, shard_bytes=10_000
+        )
     files = [path.name for path in (tmp_path / tmp_path.name).iterdir()]
     assert len(files) > 6
     for name in files:
@@ -494,7 +496,7 @@ def break_copy(folder, how):
 @pytest.mark.parametrize("how", ["missing", "cut short", "other shapes and names"])
 def test_weights_that_are_wrong_for_one_rank_stop_all(tmp_path, ranks, how):
     for number in range(2):
-        save_qwen(SAGE(SHAPE, seed=5), tmp_path / str(number), shard_bytes=10_000)
+        save_pretrained(SAGE(SHAPE, seed=5), tmp_path / str(number), shard_bytes=10_000)
     wanted = break_copy(tmp_path / "1", how)
     ended = ranks.launch(2, run("load_mine"), str(tmp_path))
     for rank in ended:

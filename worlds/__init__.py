@@ -16,4 +16,8 @@ WORLDS = {  # module in this folder: its class
     "shell": "Shell",
     "math": "Math",
     "safety": "Safety",
+    "library": "Library",
 }
+# The setting `worlds: "all"` means these, whose words a small tokenizer holds; `library` is in
+# English throughout and has to be named.
+ALL_WORLDS = [name for name in WORLDS if name != "library"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from config import UserError
-from worlds import WORLDS
+from worlds import ALL_WORLDS
 from worlds.base import Task, world_class
 from worlds.difficulty import Difficulty
 
@@ -55,16 +55,16 @@ def seed_of(purpose: str, seed: int) -> int:
 
 
 def world_names(setting: str) -> list[str]:
-    """The worlds that a setting names: "all", "all but math", or names with commas, which take
-    turns. Raises UserError for an exception that is no world.
+    """The worlds that a setting names: "all" (ALL_WORLDS), "all but math", or names with commas,
+    which take turns. Raises UserError for an exception that is no world.
     """
     if setting == "all":
-        return list(WORLDS)
+        return list(ALL_WORLDS)
     if setting.startswith("all but "):
         left_out = setting.removeprefix("all but ").split(",")
         for name in left_out:
             world_class(name)
-        return [name for name in WORLDS if name not in left_out]
+        return [name for name in ALL_WORLDS if name not in left_out]
     return setting.split(",")
 
 

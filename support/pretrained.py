@@ -1,17 +1,22 @@
-"""Qwen2.5's folders in and out.
+"""Published weights in and out: folders of the families Qwen2, Qwen3, Llama and Mistral, and GGUF
+files of them.
 
-`load_qwen(folder)` reads what transformers writes (config.json, one or many safetensors files);
-`save_qwen` writes it back, and a folder saved here opens in transformers as Qwen2. What SAGE adds
-(E_code, the gate, the smear) lies beside it in sage.safetensors, which transformers does not read.
+`load_pretrained(path)` reads what transformers writes (config.json, one or many safetensors files)
+or one GGUF file (support/gguf_file.py); `save_pretrained` writes a folder that transformers opens
+as the family it came from. What SAGE adds (E_code, the gate, the smear) lies beside it in
+sage.safetensors, which transformers does not read. What differs from family to family is the table
+FAMILIES; SmolLM2 and TinyLlama are Llamas.
 """
 
 import functools
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -21,6 +26,7 @@ from support import ranks
 from config import Model, UserError
 from model import SAGE
 from support import settings
+from support.gguf_file import LLAMA3_FACTORS, gguf_name, is_gguf, read_gguf_config
 from support.weights import (
     Parallelise,
     allocate_model,
@@ -32,7 +38,37 @@ from support.weights import (
     written_aside,
 )
 
-# What Qwen does not have.
+# ------------------------------------------------------------------------------------------------
+# What differs.
+
+
+class Family(NamedTuple):
+    """How transformers reads and names one `model_type`. The defaults are those of keys that a
+    config.json leaves out.
+    """
+
+    architecture: str  # the class of transformers
+    context: int  # default of max_position_embeddings
+    kv_heads: int | None  # default of num_key_value_heads; None: as many as query heads
+    head_dim: int | None = None  # default of head_dim; None: width / heads
+    # keys of its own that change the computation: the one value that is built here, and exported
+    fixed: dict[str, Any] = {}
+
+
+FAMILIES = dict(
+    qwen2=Family("Qwen2ForCausalLM", 32_768, 32, fixed=dict(use_sliding_window=False)),
+    qwen3=Family(
+        "Qwen3ForCausalLM",
+        32_768,
+        32,
+        head_dim=128,
+        fixed=dict(use_sliding_window=False, attention_bias=False),
+    ),
+    llama=Family("LlamaForCausalLM", 2048, None, fixed=dict(attention_bias=False, mlp_bias=False)),
+    mistral=Family("MistralForCausalLM", 131_072, 8, fixed=dict(sliding_window=None)),
+)
+
+# What no published model has.
 SAGE_ONLY = (
     "embedding.code",
     "embedding.ids",
@@ -42,8 +78,8 @@ SAGE_ONLY = (
 )
 
 
-def qwen_name(name: str) -> str | None:
-    """Qwen's name of our parameter; None for SAGE's own."""
+def tensor_name(name: str) -> str | None:
+    """Transformers' name of our parameter, in all families; None for SAGE's own."""
     if any(own in name for own in SAGE_ONLY):
         return None
     for ours, theirs in (
@@ -58,7 +94,9 @@ def qwen_name(name: str) -> str | None:
         name = name.replace(ours, theirs)
     if "self_attn." in name or "mlp." in name:
         *front, last, kind = name.split(".")
-        name = ".".join([*front, last + "_proj", kind])
+        if not last.endswith("norm"):
+            last += "_proj"
+        name = ".".join([*front, last, kind])
     return "model." + name if name == "norm.weight" else name
 
 
@@ -80,12 +118,13 @@ SUPPORTED = dict(
     auto_map=(None, {}),  # the folder brings its own modelling code
     transformers_weights=(None,),  # transformers 5: another file than model.safetensors
     fusion_config=(None, {}),  # transformers 5: matrices that are stored as one
-    architectures=(None, [], ["Qwen2ForCausalLM"]),
+    truncate=(True, None),  # YaRN's: the pairs between which frequencies blend are whole numbers
+    rope_interleaved=(False, None),  # pairs side by side; transformers reads all half a head apart
 )
 # Keys that are read below; then keys without effect on logits (training, generation, origin).
-READ_KEYS = """model_type vocab_size hidden_size num_hidden_layers num_attention_heads
+READ_KEYS = """model_type architectures vocab_size hidden_size num_hidden_layers num_attention_heads
     num_key_value_heads head_dim intermediate_size max_position_embeddings rope_theta
-    rope_scaling rope_parameters
+    rope_scaling rope_parameters original_max_position_embeddings
     rms_norm_eps tie_word_embeddings use_sliding_window sliding_window max_window_layers layer_types
     quantization_config quantization compression_config""".split()
 HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype dtype
@@ -94,15 +133,18 @@ HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype d
     problem_type return_dict output_hidden_states output_attentions chunk_size_feed_forward
     is_encoder_decoder is_decoder attn_implementation _attn_implementation
     _attn_implementation_autoset use_mrope unsloth_version unsloth_fixed model_name
-    """.split()
+    pretraining_tp is_llama_config transformers.js_config""".split()
 
 
-def read_qwen_config(folder: Path) -> Model:
-    """Our settings from a folder's config.json, each as transformers' Qwen2Config reads it.
+def read_pretrained_config(path: Path) -> Model:
+    """Our settings from a GGUF file, or from a folder's config.json as transformers reads it.
 
     An unknown key is noted on stderr and otherwise ignored, as transformers does. Raises UserError
     where the file is missing, or asks for what SAGE's block does not compute.
     """
+    if is_gguf(path):
+        return read_gguf_config(path)
+    folder = path
     path = folder / "config.json"
     if (folder / "adapter_config.json").exists():
         raise UserError(
@@ -110,47 +152,55 @@ def read_qwen_config(folder: Path) -> Model:
             "its base model (peft: merge_and_unload), save that, and name its folder"
         )
     if not path.exists():
+        files = ", ".join(sorted(found.name for found in folder.glob("*.gguf")))
         raise UserError(
             f"no model at {folder}: wanted a folder with config.json and safetensors files"
+            + (f", or the path of a GGUF file ({files} in it)" if files else "")
         )
     try:
         c = json.loads(path.read_text(encoding="utf-8"))
-        if c.get("model_type") != "qwen2":
+        if c.get("model_type") not in FAMILIES:
             raise UserError(
-                f"{path} describes a {c.get('model_type')!r} model; "
-                "only qwen2 (Qwen2, Qwen2.5) is read"
+                f"{path} describes a {c.get('model_type')!r} model; wanted one of "
+                f"{', '.join(FAMILIES)} (SmolLM2 and TinyLlama are llama)"
             )
+        name = c["model_type"]
+        family = FAMILIES[name]
         if faults := unsupported_settings(c):
             raise UserError(
                 f"{path} asks for what is not built here: {'; '.join(faults)}; wanted a plain "
-                "Qwen2ForCausalLM: unquantised, rotary positions unscaled, no sliding window"
+                f"{family.architecture}: unquantised, rotary positions plain or scaled by llama3 "
+                "or yarn, no sliding window"
             )
+        heads = c["num_attention_heads"]
         model = Model(
+            family=name,
             vocab_size=c["vocab_size"],
             width=c["hidden_size"],
             layers=c["num_hidden_layers"],
-            heads=c["num_attention_heads"],
-            kv_heads=_or_else(c.get("num_key_value_heads", 32), c["num_attention_heads"]),
-            head_dim=_or_else(c.get("head_dim"), c["hidden_size"] // c["num_attention_heads"]),
+            heads=heads,
+            kv_heads=_or_else(c.get("num_key_value_heads", family.kv_heads), heads),
+            head_dim=_or_else(c.get("head_dim", family.head_dim), c["hidden_size"] // heads),
             feed_forward=c["intermediate_size"],
-            context=c.get("max_position_embeddings", 32_768),
-            rope_theta=rotary_settings(c).get("rope_theta", c.get("rope_theta", 10_000.0)),
+            context=c.get("max_position_embeddings", family.context),
             norm_eps=c.get("rms_norm_eps", 1e-6),
             tied=c.get("tie_word_embeddings", False),
+            **rotary_from(c, family),
         )
         settings.validate(model, "model.")
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(
-            f"{path} cannot be read as a Qwen2 config ({type(error).__name__}: {error}); "
+            f"{path} cannot be read as a model's config ({type(error).__name__}: {error}); "
             "copy it anew"
         ) from None
-    unknown = [key for key in c if c[key] and key not in {*SUPPORTED, *READ_KEYS, *HARMLESS_KEYS}]
+    known = {*SUPPORTED, *READ_KEYS, *HARMLESS_KEYS, *family.fixed}
+    unknown = [key for key in c if c[key] and key not in known]
     if unknown:
         note_once(
-            f"{path} has settings that Qwen2 does not have, ignored here as by transformers: "
-            + ", ".join(unknown)
+            f"{path} has settings that {family.architecture} does not have, ignored here as by "
+            f"transformers: {', '.join(unknown)}"
         )
     return model
 
@@ -160,40 +210,110 @@ def _or_else(value, default):
     return default if value is None else value
 
 
+# What the settings of each kind of rotary scaling may be.
+ROTARY_KEYS = dict(
+    default=(),
+    llama3=("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    yarn=(
+        *("factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
+        "original_max_position_embeddings",
+    ),
+)
+
+
 def rotary_settings(c: dict) -> dict:
     """The rotary settings of a config.json: both names may be there, transformers looks so."""
     return c.get("rope_scaling") or c.get("rope_parameters") or {}
 
 
+def rotary_kind(rope: dict) -> str:
+    """default, llama3, yarn, or the name of what is not built here."""
+    return rope.get("rope_type", rope.get("type", "default"))
+
+
+def rotary_from(c: dict, family: Family) -> dict[str, Any]:
+    """The rotary part of Model's settings, with transformers' defaults."""
+    rope = rotary_settings(c)
+    theta = rope.get("rope_theta", c.get("rope_theta", 10_000.0))
+    kind = rotary_kind(rope)
+    if kind == "default":
+        return dict(rope_theta=theta)
+    context = c.get("max_position_embeddings", family.context)
+    context = rope.get("original_max_position_embeddings", context)
+    scaling = dict(
+        rope_theta=theta,
+        rope_scaling=kind,
+        rope_factor=rope["factor"],
+        rope_context=c.get("original_max_position_embeddings", context),
+    )
+    if kind == "llama3":
+        return scaling | dict(rope_low=rope["low_freq_factor"], rope_high=rope["high_freq_factor"])
+    gain = rope.get("attention_factor")
+    if gain is None:
+        strength, whole = rope.get("mscale"), rope.get("mscale_all_dim")
+        gain = yarn_gain(rope["factor"])
+        if strength and whole:
+            gain = yarn_gain(rope["factor"], strength) / yarn_gain(rope["factor"], whole)
+    return scaling | dict(
+        rope_low=rope.get("beta_slow") or 1.0,
+        rope_high=rope.get("beta_fast") or 32.0,
+        rope_gain=gain,
+    )
+
+
+def yarn_gain(factor: float, strength: float = 1.0) -> float:
+    """YaRN's attention factor (arXiv:2309.00071)."""
+    return 0.1 * strength * math.log(factor) + 1.0
+
+
 def unsupported_settings(c: dict) -> list[str]:
-    """What a Qwen2 config.json asks for and SAGE's block does not compute; empty: nothing."""
-    given = {key: c[key] for key in SUPPORTED if key in c}
-    faults = [f"{key} {value!r}" for key, value in given.items() if value not in SUPPORTED[key]]
+    """What a config.json asks for and SAGE's block does not compute; empty: nothing."""
+    family = FAMILIES[c["model_type"]]
+    supported = SUPPORTED | dict(architectures=(None, [], [family.architecture]))
+    for key, value in family.fixed.items():
+        if "sliding_window" not in key:
+            supported[key] = (value,)
+    given = {key: c[key] for key in supported if key in c}
+    faults = [f"{key} {value!r}" for key, value in given.items() if value not in supported[key]]
     for key in ("quantization_config", "compression_config", "quantization"):
         if c.get(key):
             method = c[key].get("quant_method") or f"{c[key].get('bits', '?')} bits"
             faults.append(f"quantised weights ({key}: {method})")
             break
     rope = rotary_settings(c)
+    kind = rotary_kind(rope)
     if nested := [key for key, value in rope.items() if isinstance(value, dict)]:
         faults.append(f"rotary settings for each layer type ({', '.join(nested)})")
-    elif (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+    elif kind not in ROTARY_KEYS:
         faults.append(f"{kind!r} rotary scaling")
     elif rest := {
         key: value
         for key, value in rope.items()
-        if key not in ("rope_theta", "rope_type", "type")
+        if key not in ("rope_theta", "rope_type", "type", *ROTARY_KEYS[kind])
         and value not in SUPPORTED.get(key, (None,))
     }:
         faults.append(f"rotary settings {rest}")
+    return faults + sliding_windows(c, family)
+
+
+def sliding_windows(c: dict, family: Family) -> list[str]:
+    """The sliding windows that a config.json asks for, as faults."""
+    if "sliding_window" in family.fixed:  # Mistral has one unless it says null
+        window = c.get("sliding_window", 4096)
+        if window is None or window >= c.get("max_position_embeddings", family.context):
+            return []
+        return [
+            f"a sliding window of {window} tokens (for texts up to {window} tokens set "
+            f"sliding_window to null and max_position_embeddings to {window})"
+        ]
     layers = c["num_hidden_layers"]
     kinds = c.get("layer_types") or ["full_attention"] * layers
     if c.get("use_sliding_window"):  # which layers then slide, versions differ on
-        faults.append("a sliding window (set use_sliding_window to false where no layer slides)")
-    elif kinds != ["full_attention"] * layers:
+        return ["a sliding window (set use_sliding_window to false where no layer slides)"]
+    if kinds != ["full_attention"] * layers:
         named = ", ".join(sorted(set(map(str, kinds)))) or "none"
-        faults.append(f"sliding windows or other attention ({layers} layers of {named})")
-    return faults
+        return [f"sliding windows or other attention ({layers} layers of {named})"]
+    return []
 
 
 # ------------------------------------------------------------------------------------------------
@@ -228,13 +348,15 @@ def weight_files(folder: Path) -> dict[str, Path]:
     elif files:
         paths = sorted(set(files.values()))
     else:
-        suffixes = (".bin", ".pt", ".pth", ".gguf")
+        suffixes = (".bin", ".pt", ".pth")
         other = sorted(path.name for path in folder.glob("*") if path.suffix in suffixes)
         hint = "; {} is not read: load it with transformers, then save_pretrained"
+        whole_files = sorted(folder.glob("*.gguf"))
         raise UserError(
             f"no weights in {folder}: wanted model.safetensors, "
             "or model.safetensors.index.json and its shards"
             + (hint.format(", ".join(other[:4])) if other else "")
+            + (f"; to read its GGUF file name that: {whole_files[0]}" if whole_files else "")
         )
     held: dict[str, Path] = {}
     for path in paths:  # every file is looked at before memory is spent
@@ -256,7 +378,9 @@ QUANTISED = re.compile(
 
 
 def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
-    """Raise UserError for weights that are quantised, or not named as Qwen2ForCausalLM's are."""
+    """Raise UserError for weights that are quantised, or not named as transformers names those of
+    its causal language models.
+    """
     if scaled := [name for name in names if QUANTISED.search(name)]:
         raise UserError(
             f"the weights in {folder} are quantised ({', '.join(sorted(scaled)[:3])} …); "
@@ -268,21 +392,25 @@ def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
         found = re.fullmatch(r"(.*?)(embed_tokens\.weight|layers\.0\.self_attn\.q_proj\.\S+)", name)
         if found and found[1] != "model.":
             raise UserError(
-                f"the tensors in {folder} have other names than Qwen2ForCausalLM's: "
+                f"the tensors in {folder} have other names than a causal language model's: "
                 f"{name}, wanted model.{found[2]}; save the whole causal language model, "
                 "without a wrapper, by its own save_pretrained"
             )
 
 
-def is_qwen(folder: str | Path) -> bool:
-    """Whether a folder is one of Qwen2.5 weights (or means to be), not a run of ours."""
-    folder = Path(folder).expanduser()
-    restore_folder(folder)
-    return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
+def is_pretrained(path: str | Path) -> bool:
+    """Whether a path is a folder of published weights (or means to be) or a GGUF file, not a run of
+    ours.
+    """
+    path = Path(path).expanduser()
+    if is_gguf(path):
+        return True
+    restore_folder(path)
+    return any((path / name).exists() for name in ("config.json", "adapter_config.json"))
 
 
-def load_qwen(
-    folder: str | Path,
+def load_pretrained(
+    path: str | Path,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     *,
@@ -290,26 +418,35 @@ def load_qwen(
     stride: int = Model.landmark_stride,
     parallelise: Parallelise | None = None,
 ) -> SAGE:
-    """A SAGE with Qwen2.5's weights, and Qwen2.5's logits for texts up to `window` tokens.
+    """A SAGE with published weights, and their own model's logits for texts up to `window` tokens.
 
-    Where the folder has a sage.safetensors, E_code, gate and smear come from it; else E_code =
+    Where a folder has a sage.safetensors, E_code, gate and smear come from it; else E_code =
     E_text, and the gate is drawn but cannot matter. `window` and `stride` are landmark attention's
     W and k. Of a model that `parallelise` shards, each rank reads its own rows alone. Raises
     UserError naming file and remedy, on all ranks alike.
     """
-    folder = Path(folder).expanduser()
+    path = Path(path).expanduser()
     with ranks.fail_together():
-        config, sources = plan_reading(folder)
+        config, sources = plan_gguf_reading(path) if is_gguf(path) else plan_reading(path)
     config = replace(config, window=window, landmark_stride=stride)
     model = allocate_model(config, dtype, device, parallelise)
     parameters = dict(model.named_parameters())
     with ranks.fail_together():
-        for name, (path, theirs) in sources.items():
-            copy_rows(path, {theirs: parameters[name]})
+        for name, (file, theirs) in sources.items():
+            copy_rows(file, {theirs: parameters[name]})
     if len(sources) < len(parameters):
         parallel.initialise(model, seed=0, only=SAGE_ONLY)
     model.dense = True
     return model.eval()
+
+
+def plan_gguf_reading(path: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
+    """The same as `plan_reading` of a GGUF file. Raises UserError."""
+    config = read_gguf_config(path)
+    parameters = dict(outline(config, torch.float32).named_parameters())
+    sources = {name: (path, gguf_name(name)) for name in parameters if tensor_name(name)}
+    check_weights(parameters, sources, path, ignored=[LLAMA3_FACTORS])
+    return config, sources
 
 
 def plan_reading(folder: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
@@ -317,7 +454,7 @@ def plan_reading(folder: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
     it. Everything is compared before memory is spent. Raises UserError.
     """
     restore_folder(folder)
-    config = read_qwen_config(folder)
+    config = read_pretrained_config(folder)
     files = weight_files(folder)
     additions = folder / "sage.safetensors"
     own: set[str] = set()
@@ -347,7 +484,7 @@ def plan_reading(folder: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:
     somewhere = next(iter(files.values()))  # a name no file has is listed as missing there
     sources = {}
     for name in parameters:
-        theirs = qwen_name(name)
+        theirs = tensor_name(name)
         if theirs:
             sources[name] = (files.get(theirs, somewhere), theirs)
         elif own:
@@ -369,8 +506,8 @@ def equal_tensors(files: dict[str, Path], one: str, other: str, rows: int = 4096
         return all(torch.equal(a[part], b[part]) for part in parts)
 
 
-def qwen_shape(c: Model) -> dict:
-    """The shape of a model by the keys of Qwen2's config.json."""
+def config_shape(c: Model) -> dict:
+    """The shape of a model by the keys of config.json, which all families share."""
     return dict(
         vocab_size=c.vocab_size,
         hidden_size=c.width,
@@ -386,25 +523,44 @@ def qwen_shape(c: Model) -> dict:
     )
 
 
-def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
-    """Write a model as a Qwen2 folder that transformers opens, and SAGE's own parameters beside it.
+def rotary_scaling_keys(c: Model) -> dict:
+    """A model's rotary scaling by the keys of config.json."""
+    if c.rope_scaling == "none":
+        return {}
+    rope = dict(
+        rope_type=c.rope_scaling,
+        factor=c.rope_factor,
+        original_max_position_embeddings=c.rope_context,
+    )
+    if c.rope_scaling == "llama3":
+        rope |= dict(low_freq_factor=c.rope_low, high_freq_factor=c.rope_high)
+    else:
+        rope |= dict(beta_slow=c.rope_low, beta_fast=c.rope_high, attention_factor=c.rope_gain)
+    return dict(rope_scaling=rope)
 
-    Transformers sees Qwen's part alone: its logits are SAGE's only while E_code = E_text, the smear
-    is 0 and texts fit the window. An existing folder is replaced once the new one is complete.
-    Raises UserError.
+
+def save_pretrained(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
+    """Write a model as a folder that transformers opens as its family, and SAGE's own parameters
+    beside it.
+
+    Transformers sees the family's part alone: its logits are SAGE's only while E_code = E_text, the
+    smear is 0 and texts fit the window. An existing folder is replaced once the new one is
+    complete. Raises UserError.
     """
     c = model.config
     if c.embedding != "split" or c.activation != "swiglu" or c.norm != "rms":
         raise UserError(
-            "only SAGE's own block can be a Qwen2 folder; this model has "
+            f"only SAGE's own block can be a {c.family} folder; this model has "
             f"embedding {c.embedding!r}, activation {c.activation!r}, norm {c.norm!r}"
         )
+    family = FAMILIES[c.family]
     config = dict(
-        architectures=["Qwen2ForCausalLM"],
-        model_type="qwen2",
-        **qwen_shape(c),
+        architectures=[family.architecture],
+        model_type=c.family,
+        **config_shape(c),
+        **rotary_scaling_keys(c),
+        **family.fixed,
         hidden_act="silu",
-        use_sliding_window=False,
         torch_dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
     )
     own = {}
@@ -412,7 +568,7 @@ def save_qwen(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> No
     size = 0  # bytes in the last shard
     for name, parameter in model.named_parameters():
         tensor = parameter.detach()
-        theirs = qwen_name(name)
+        theirs = tensor_name(name)
         if theirs is None:
             own[name] = tensor
             continue

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from support import checkpoint
 from support import export
-from support.qwen import load_qwen, save_qwen
+from support.pretrained import load_pretrained, save_pretrained
 from support.weights import restore_folder, written_aside
 import eval as evaluation
-from support import tokenizer_folder
+from support import tokenizer_folder, tokenizer_spec
 from config import Config, Model, UserError
 from conftest import ROOT
 from generate import generate
@@ -81,7 +81,7 @@ def test_logits_and_greedy_tokens_equal_transformers(
 ):
     theirs = tiny(tmp_path, tied, heads, kv_heads, theta, eps, shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard != "5GB")
-    ours = load_qwen(tmp_path)
+    ours = load_pretrained(tmp_path)
     with torch.no_grad():
         for length in (1, 7, 300):
             tokens = torch.randint(0, 211, (2, length))
@@ -106,13 +106,13 @@ def test_bf16_files(tmp_path):
     theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     tokens = torch.randint(0, 211, (2, 50))
     with torch.no_grad():
-        assert (load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
-    assert next(load_qwen(tmp_path, torch.bfloat16).parameters()).dtype == torch.bfloat16
+        assert (load_pretrained(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
+    assert next(load_pretrained(tmp_path, torch.bfloat16).parameters()).dtype == torch.bfloat16
 
 
 def test_gate_does_not_matter_after_loading(tmp_path):
     tiny(tmp_path)
-    model = load_qwen(tmp_path)
+    model = load_pretrained(tmp_path)
     tokens = torch.randint(0, 211, (2, 40))
     before = model(tokens)
     for p in (model.embedding.out.weight, model.embedding.out.bias, model.embedding.convolution):
@@ -131,8 +131,8 @@ def test_round_trip_to_transformers_is_bit_equal(
 ):
     tiny(tmp_path / "in", tied, heads, kv_heads, theta, eps, shard, dtype)
     theirs = transformers.Qwen2ForCausalLM.from_pretrained(tmp_path / "in", dtype=dtype).eval()
-    save_qwen(
-        load_qwen(tmp_path / "in", dtype),
+    save_pretrained(
+        load_pretrained(tmp_path / "in", dtype),
         tmp_path / "out",
         shard_bytes=100_000 if tied else 1 << 30,
     )
@@ -161,9 +161,9 @@ def test_what_sage_learnt_comes_back(tmp_path):
     )
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.3)
-    save_qwen(model, tmp_path / "x")
+    save_pretrained(model, tmp_path / "x")
     tokens = torch.randint(0, 64, (2, 20))
-    assert torch.equal(load_qwen(tmp_path / "x")(tokens), model(tokens))
+    assert torch.equal(load_pretrained(tmp_path / "x")(tokens), model(tokens))
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_loading_needs_little_more_memory_than_the_model(tmp_path):
     )  # loaded first, so that what torch itself imports on the way is not counted as the model's
     code = """
 import sys, threading, time, torch
-from support.qwen import load_qwen
-load_qwen(sys.argv[1] + "/tiny")
+from support.pretrained import load_pretrained
+load_pretrained(sys.argv[1] + "/tiny")
 def resident():
     line = next(l for l in open('/proc/self/status') if l.startswith('VmRSS'))
     return int(line.split()[1]) * 1024
@@ -222,7 +222,7 @@ def watch():
     while not done:
         peak[0] = max(peak[0], resident()); time.sleep(0.002)
 thread = threading.Thread(target=watch); thread.start()
-model = load_qwen(sys.argv[1] + "/big")
+model = load_pretrained(sys.argv[1] + "/big")
 done.append(1); thread.join()
 print((peak[0] - before) / sum(p.nbytes for p in model.parameters()))
 """
@@ -244,7 +244,7 @@ def break_folder(folder, how):
     elif how == "config no json":
         (folder / "config.json").write_text("{")
     elif how == "another model":
-        (folder / "config.json").write_text(json.dumps(dict(model_type="llama")))
+        (folder / "config.json").write_text(json.dumps(dict(model_type="gpt2")))
     elif how == "no weights":
         for path in folder.glob("model*"):
             path.unlink()
@@ -265,7 +265,7 @@ def break_folder(folder, how):
         save_file(tensors, first)
     elif how == "rope scaling":
         settings = json.loads((folder / "config.json").read_text())
-        settings["rope_parameters"] = dict(rope_type="yarn", factor=4.0, rope_theta=1e6)
+        settings["rope_parameters"] = dict(rope_type="linear", factor=4.0, rope_theta=1e6)
         (folder / "config.json").write_text(json.dumps(settings))
 
 
@@ -273,22 +273,22 @@ def break_folder(folder, how):
     "how, wanted",
     [
         ("no config", "wanted a folder with config.json"),
-        ("config no json", "cannot be read as a Qwen2 config"),
-        ("another model", "only qwen2"),
+        ("config no json", "cannot be read as a model's config"),
+        ("another model", "'gpt2' model; wanted one of qwen2"),
         ("no weights", "no weights in|is missing"),
         ("shard absent", "is missing, though its folder needs it"),
         ("truncated", "damaged or cut short"),
         ("corrupt header", "damaged or cut short"),
         ("missing and extra", "missing: .*not expected: surplus"),
         ("wrong shape", r"wrong shape: .* is \(.*wanted \("),
-        ("rope scaling", "yarn"),
+        ("rope scaling", "linear"),
     ],
 )
 def test_damaged_folders_are_one_line_with_file_and_remedy(tmp_path, how, wanted):
     tiny(tmp_path, shard="100KB")
     break_folder(tmp_path, how)
     with pytest.raises(UserError, match=wanted) as caught:
-        load_qwen(tmp_path)
+        load_pretrained(tmp_path)
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
@@ -359,9 +359,34 @@ CONFIGS = [  # name, changes to config.json, what the refusal must say (None: mu
     (
         "yarn, old key",
         old_rope(type="yarn", factor=4.0, original_max_position_embeddings=128),
-        "yarn",
+        None,
     ),
-    ("yarn", rope(rope_type="yarn", factor=4.0), "yarn"),
+    ("yarn", rope(rope_type="yarn", factor=4.0), None),
+    (
+        "yarn, all it may say",
+        rope(
+            rope_type="yarn",
+            factor=8.0,
+            original_max_position_embeddings=64,
+            attention_factor=1.3,
+            beta_fast=8.0,
+            beta_slow=0.5,
+        ),
+        None,
+    ),
+    (
+        "yarn, as DeepSeek has it",
+        rope(
+            rope_type="yarn",
+            factor=8.0,
+            original_max_position_embeddings=64,
+            mscale=0.7,
+            mscale_all_dim=1.2,
+        ),
+        None,
+    ),
+    ("yarn between pairs", rope(rope_type="yarn", factor=4.0, truncate=False), "truncate"),
+    ("yarn without a factor", rope(rope_type="yarn"), "factor"),
     ("linear", old_rope(rope_type="linear", factor=2.0), "linear"),
     ("dynamic", old_rope(type="dynamic", factor=2.0), "dynamic"),
     (
@@ -373,7 +398,7 @@ CONFIGS = [  # name, changes to config.json, what the refusal must say (None: mu
             high_freq_factor=4.0,
             original_max_position_embeddings=16,
         ),
-        "llama3",
+        None,
     ),
     (
         "longrope",
@@ -499,7 +524,7 @@ CONFIGS = [  # name, changes to config.json, what the refusal must say (None: mu
         dict(model_type="qwen2_moe", architectures=["Qwen2MoeForCausalLM"]),
         "qwen2_moe",
     ),
-    ("qwen3", dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "qwen3"),
+    ("qwen3", dict(model_type="qwen3", architectures=["Qwen3ForCausalLM"]), "q_norm"),
     ("no model_type", dict(model_type=ABSENT), "None"),
     ("GPTQ", quantised(quant_method="gptq", bits=4), "quantised.*gptq"),
     ("AWQ", quantised(quant_method="awq", bits=4), "quantised.*awq"),
@@ -547,10 +572,10 @@ def judge(folder, refusal):
     theirs = logits_of_transformers(folder, tokens)
     if refusal is None:
         assert theirs is not None, "transformers does not load this folder: it cannot be asked for"
-        assert (load_qwen(folder)(tokens) - theirs).abs().max() <= 1e-4
+        assert (load_pretrained(folder)(tokens) - theirs).abs().max() <= 1e-4
         return
     with pytest.raises(UserError, match=refusal) as caught:
-        load_qwen(folder)
+        load_pretrained(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
@@ -569,7 +594,7 @@ def test_head_dim_null_is_the_usual_width(tmp_path):
     change_config(tmp_path, dict(V4, head_dim=None))
     tokens = torch.randint(0, 211, (2, 60))
     with torch.no_grad():
-        assert (load_qwen(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
+        assert (load_pretrained(tmp_path)(tokens) - theirs(tokens).logits).abs().max() <= 1e-4
 
 
 def test_kv_heads_null_and_head_dim_apart(tmp_path):
@@ -903,11 +928,11 @@ def test_the_readers_put_the_old_version_back(tmp_path):
     (tmp_path / "model").rename(tmp_path / "model.old")  # killed between the renames
     assert isinstance(open_model(tmp_path / "model"), SAGE)
     (tmp_path / "model").rename(tmp_path / "model.old")
-    assert isinstance(load_qwen(tmp_path / "model"), SAGE)
+    assert isinstance(load_pretrained(tmp_path / "model"), SAGE)
     shutil.copytree(
         tmp_path / "model", tmp_path / "model.old"
     )  # killed while the old one was deleted
-    save_qwen(load_qwen(tmp_path / "model"), tmp_path / "model")
+    save_pretrained(load_pretrained(tmp_path / "model"), tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -986,7 +1011,7 @@ def test_the_note_comes_exactly_when_logits_change(tmp_path, capsys):
     tokens = torch.randint(0, 211, (1, 40), generator=torch.Generator().manual_seed(1))
     for window, stride in ((16, 4), (16, 1), (1, 4), (7, 64), (39, 4), (38, 4), (40, 4)):
         for length in (1, window, window + 1, min(window + 2, 40), 40):
-            model = load_qwen(tmp_path, window=window, stride=stride)
+            model = load_pretrained(tmp_path, window=window, stride=stride)
             capsys.readouterr()
             with torch.no_grad():
                 text = tokens[:, :length]
@@ -1001,10 +1026,10 @@ def test_the_note_comes_when_a_text_grows_beyond_the_window(tmp_path, capsys):
     theirs = tiny(tmp_path)
     prompt = torch.randint(0, 211, (2, 10), generator=torch.Generator().manual_seed(1)).tolist()
     for new in (8, 9, 12):  # 17 tokens are read of window 16 + 1, then 18, then more
-        model = load_qwen(tmp_path, window=16, stride=4)
+        model = load_pretrained(tmp_path, window=16, stride=4)
         generate(model, prompt, new)
         assert capsys.readouterr().err.count("note:") == (new > 8), new
-    dense = generate(load_qwen(tmp_path, window=512), prompt, 60)
+    dense = generate(load_pretrained(tmp_path, window=512), prompt, 60)
     assert not capsys.readouterr().err
     with torch.no_grad():
         ids = torch.tensor(prompt)
@@ -1038,7 +1063,7 @@ def test_a_models_own_window_needs_no_note(tmp_path, capsys):
 
 
 def qwen_of_the_toys_tokens(folder):
-    save_qwen(
+    save_pretrained(
         SAGE(
             Model(
                 vocab_size=1024,
@@ -1162,8 +1187,8 @@ def test_sample_sets_the_window(tmp_path, options, noted):
         feed_forward=48,
         context=640,
     )
-    save_qwen(SAGE(shape), folder)
-    (folder / "vocab.json").write_text(json.dumps(tokenizer_folder.gpt2_alphabet()))
+    save_pretrained(SAGE(shape), folder)
+    (folder / "vocab.json").write_text(json.dumps(tokenizer_spec.gpt2_alphabet()))
     (folder / "merges.txt").write_text("")
     (folder / "tokenizer_config.json").write_text(
         json.dumps(dict(added_tokens_decoder={t: dict(content=m) for m, t in special.items()}))

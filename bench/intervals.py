@@ -1,0 +1,43 @@
+"""What benches say about chance: 95% intervals over tasks.
+
+An interval is (low, high). Wilson's is for the share of tasks that succeeded, each counted once.
+The bootstrap is for everything else (ratios, several samples of a task, bits of a document): it
+draws the tasks anew, with replacement, so that what belongs to one task stays together.
+"""
+
+import math
+
+import numpy as np
+
+Z95 = 1.959964  # of the normal distribution, two-sided
+DRAWS = 10_000
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The interval of a share of n independent trials (Wilson 1927); (0, 1) of none."""
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    centre = share + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def bootstrap_ratio(
+    above: list[float], below: list[float], draws: int = DRAWS
+) -> tuple[float, float]:
+    """The interval of sum(above) ÷ sum(below), one entry of both per task.
+
+    With ones below it is that of a mean. Draws whose denominator is 0 are left out.
+    """
+    pairs = np.array([above, below], np.float64)  # (2, tasks)
+    generator = np.random.default_rng(0)
+    ratios = []
+    for _ in range(draws):
+        chosen = generator.integers(0, pairs.shape[1], pairs.shape[1])
+        numerator, denominator = pairs[:, chosen].sum(1)
+        if denominator > 0:
+            ratios.append(numerator / denominator)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)

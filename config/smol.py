@@ -1,0 +1,91 @@
+"""SmolLM2: a published model of 135 million parameters becomes an agent in plain English.
+
+    make agent                                   stage distill, in 45 minutes on two cores
+    make agent MINUTES=10                        the same, shorter
+    python distill.py config/smol.py --stage reflect            then rl.py, heads.py, as for the toy
+    python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "..."
+
+There is no base run: stage distill starts from the weights as they were published
+(support/published.py), which answer in English and call no tool. Two cores train some 1,000 tokens
+per second, so everything here is small, and the upper half of the blocks learns alone. On a GPU the
+same command takes minutes; then --distill.steps, --distill.trained-blocks 0 and all tasks may grow.
+"""
+
+from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo
+
+out = "out/smol/base"  # the stages (distilled, reflected, safe, sage, thinking) lie beside it
+
+# the shape comes with the weights; these two are landmark attention's
+model = Model(window=4096, landmark_stride=64)
+data = Data(tokenizer="smollm2")
+distill = Distill(
+    start="smollm2",
+    names="english",
+    worlds="library,library,library,sql,library,shell,library,safety",
+    steps=1000,
+    minutes=36,  # of training, so that environment, weights and tasks fit into 45 minutes
+    trained_blocks=15,
+    # the weights come from AdamW; Muon's fixed-size steps are for matrices that start small
+    optimizer="adamw",
+    learning_rate=3e-4,
+    weight_decay=0.0,
+    warmup=0.03,
+    batch=4,
+    sequence=1024,  # two or three episodes; the prompt with its schemas is most of each
+    trajectories=6000,
+    prompt_weight=0.0,
+    babble=0.0,
+    correction=0.15,
+    reflect_steps=200,
+    reflect_rate=0.3,
+    rounds=1,
+    tasks=300,
+    replay=2.0,
+    compile="off",
+    log_every=10,
+    save_every=100,
+    keep=1,
+)
+dpo = Dpo(
+    names="english",
+    steps=60,
+    batch=4,
+    trained_blocks=15,
+    learning_rate=3e-5,
+    pairs=400,
+    worlds="library,sql,shell",
+    trajectories=300,
+    replay_rows=1,
+    sequence=1024,
+    babble=0.0,
+    compile="off",
+    keep=1,
+)
+ppo = Ppo(
+    names="english",
+    steps=30,
+    prompts=12,
+    samples=4,
+    batch=4,
+    trained_blocks=15,
+    learning_rate=3e-5,
+    worlds="library,sql,library,safety",
+    trajectories=300,
+    replay_rows=1,
+    sequence=1024,
+    babble=0.0,
+    compile="off",
+    keep=1,
+)
+heads = Heads(
+    worlds="library,sql,library,safety",
+    tasks=300,
+    trajectories=150,
+    solutions=300,
+    validation=60,
+    batch=16,
+    sequence=1024,
+    steps=150,
+    keep=1,
+)
+eval = Eval(names="english", tasks=100, worlds="library,sql,shell,safety", batch=32)

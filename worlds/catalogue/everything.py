@@ -1,0 +1,10 @@
+"""Every function of the catalogue, by name: the module that the tools' process runs."""
+
+from importlib import import_module
+from pathlib import Path
+
+from worlds.catalogue.entries import ENTRIES
+
+for _path in sorted(Path(__file__).parent.glob("*_tools.py")):
+    import_module(f"worlds.catalogue.{_path.stem}")
+globals().update({name: entry.function for name, entry in ENTRIES.items()})

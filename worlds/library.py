@@ -1,0 +1,565 @@
+"""Library world: requests in English, and the functions of Python's standard library as tools
+(paper sections 3.1.3, 6.5).
+
+    "I leave on 3 March 2024 and come back on March 9, 2024. How many days is that?"
+        days_between(start="2024-03-03", end="2024-03-09")        6
+
+The tools are the functions of worlds/catalogue/, a few per module of the library, each with the
+ways in which people ask for it. They really run, in a process with limits.
+
+- A module belongs to one split (splits.split_of of its name), so the tools and the requests of
+  validation and test are those of modules that training never shows.
+- Chains: the result of one call is an argument of the next, as "that number" or as "the number of
+  days from ... to ..." within the next request.
+- Decoys come from the module of the right tool, and nearly fit.
+- Right answers that are no result: "ask: end" where the request does not give a value, "no tool
+  fits" where no tool can do what is asked.
+- An answer counts only if a tool gave it: guessing a weekday is not acting.
+"""
+
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import cache
+from typing import Any
+
+from worlds.base import SolutionStep, Task, World, failed, same_answer
+from worlds.calls import value_text
+from worlds.catalogue.entries import CatalogueEntry
+from worlds.catalogue.everything import ENTRIES
+from worlds.catalogue.process import run_tool
+from worlds.catalogue.values import Kind, is_date, type_of
+from worlds.difficulty import Difficulty
+from worlds.drawing import Drawing, draw_chain_length
+from worlds.splits import Wordings, split_of
+from worlds.tools import make_tool
+
+LONGEST_RESULT = 200  # characters of a drawn task's results
+LONGEST_SHOWN = 40  # characters of a value in a plan
+MOST_DRAWS = 100  # of values until a function accepts them
+CHAIN_LIMIT = 3
+
+WORDINGS = {
+    "frame": Wordings(
+        (
+            "Hi! {request}",
+            "{request} Thanks!",
+            "Quick question. {request}",
+            "{request} Thank you.",
+            "Can you help me? {request}",
+            "Please help. {request}",
+        ),
+        ("Hello there. {request}", "{request} Much appreciated."),
+        ("Good morning. {request}", "{request} Cheers!"),
+    ),
+    "pair": Wordings(
+        (
+            "{first} And another thing: {second}",
+            "{first} {second}",
+            "Two questions. {first} {second}",
+        ),
+        ("{first} Also: {second}",),
+        ("First: {first} Second: {second}",),
+    ),
+    "noise": Wordings(
+        (
+            "My train leaves in {n} minutes.",
+            "I have asked {n} people already.",
+            "It is {n} degrees here.",
+        ),
+        ("There are {n} emails waiting for me.",),
+        ("I slept {n} hours at best.",),
+    ),
+    "unsuited": Wordings(
+        (
+            "Book a table for two at seven.",
+            "Call my sister and tell her I am late.",
+            "What is the weather like in Rome?",
+            "Play some quiet music.",
+            "Send an email to the landlord.",
+            "Order three pizzas.",
+            "Wake me up at six tomorrow.",
+        ),
+        ("Turn off the lights in the hall.", "Buy me a ticket to Lyon.", "Who won the match?"),
+        ("Take a picture of the sunset.", "Find me a cheap hotel.", "Translate this song for me."),
+    ),
+    # earlier results in the requests of later calls
+    "that integer": Wordings(
+        ("that number", "the result", "this number"), ("the number you get",), ("the outcome",)
+    ),
+    "that number": Wordings(
+        ("that number", "the result", "this number"), ("the number you get",), ("the outcome",)
+    ),
+    "that text": Wordings(
+        ("that text", "the result", "that"), ("the text you get",), ("the outcome",)
+    ),
+    "that date": Wordings(
+        ("that date", "that day", "the resulting date"), ("the date you get",), ("the outcome",)
+    ),
+    "that numbers": Wordings(
+        ("those numbers", "these numbers", "the resulting numbers"),
+        ("the numbers you get",),
+        ("the outcome",),
+    ),
+    "that words": Wordings(
+        ("those texts", "these", "the resulting texts"), ("the texts you get",), ("the outcome",)
+    ),
+    # values that a request speaks of and does not give
+    "some integer": Wordings(
+        ("the number on my ticket", "the number I wrote down", "my lucky number"),
+        ("the number my brother told me",),
+        ("the number on the door",),
+    ),
+    "some number": Wordings(
+        ("the number on my ticket", "the number I measured", "my lucky number"),
+        ("the number my brother told me",),
+        ("the number on the scale",),
+    ),
+    "some text": Wordings(
+        ("the text on my note", "what my teacher wrote", "the line I sent you"),
+        ("the text in the window",),
+        ("the text on the postcard",),
+    ),
+    "some date": Wordings(
+        ("the day of my exam", "my sister's wedding day", "the day we moved in"),
+        ("the day of the concert",),
+        ("my grandfather's birthday",),
+    ),
+    "some year": Wordings(
+        ("the year I was born", "the year of the flood", "the year we met"),
+        ("the year of the strike",),
+        ("the year my school opened",),
+    ),
+    "some numbers": Wordings(
+        ("the numbers on my list", "my marks", "the numbers from last week"),
+        ("the numbers in the table",),
+        ("the numbers on the board",),
+    ),
+    "some path": Wordings(
+        ("the file that I lost", "the file you sent me", "my last scan"),
+        ("the file on your desk",),
+        ("the oldest file on my disk",),
+    ),
+    "some address": Wordings(
+        ("my computer's address", "the address of our printer", "the router at home"),
+        ("the address of the camera",),
+        ("the server downstairs",),
+    ),
+    "some network": Wordings(
+        ("our office network", "the network at school", "my network"),
+        ("the network of the hotel",),
+        ("the network on the ship",),
+    ),
+    "some url": Wordings(
+        ("the link you sent me", "the page I read yesterday", "my favourite page"),
+        ("the link in the newsletter",),
+        ("the page about the election",),
+    ),
+    "some place": Wordings(
+        ("my home town", "the town where my aunt lives", "the place I fly to"),
+        ("the town of our hotel",),
+        ("the city I was born in",),
+    ),
+    "some fraction": Wordings(
+        ("my share", "the part that is left", "the fraction in my recipe"),
+        ("the part you ate",),
+        ("the share of my cousin",),
+    ),
+    "some words": Wordings(
+        ("the words on my list", "the names from yesterday", "the items I need"),
+        ("the words in the book",),
+        ("the entries in my diary",),
+    ),
+}
+SAME_TYPES = {"number": ("number", "integer")}  # whose results fit a kind of value; else its own
+
+# ---------------------------------------------------------------------------------------- catalogue
+
+
+@cache
+def entries_of(split: str) -> list[CatalogueEntry]:
+    """The tools of a split: those of the modules whose names belong to it."""
+    return [entry for entry in ENTRIES.values() if split_of(entry.module) == split]
+
+
+@cache
+def tool_schema(name: str) -> dict:
+    """A tool of the catalogue as the agent sees it."""
+    return tool_of_function(ENTRIES[name].function)
+
+
+TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
+
+def hint_schema(hint):
+    if typing.get_origin(hint) is typing.Literal:
+        return {"type": "string", "enum": list(typing.get_args(hint))}
+    if typing.get_origin(hint) is list:
+        return {"type": "array", "items": hint_schema(typing.get_args(hint)[0])}
+    if isinstance(hint, types.UnionType):
+        return {"type": "string"}
+    return {"type": TYPES[hint]}
+
+
+def tool_of_function(function):
+    summary, _, rest = inspect.getdoc(function).partition("\n\n")
+    lines = dict(line.split(": ", 1) for line in rest.splitlines())
+    properties = {}
+    required = []
+    for key, some in inspect.signature(function).parameters.items():
+        properties[key] = {**hint_schema(some.annotation), "description": lines[key]}
+        if some.default is some.empty:
+            required.append(key)
+    return make_tool(function.__name__, summary, properties, required)
+
+
+# -------------------------------------------------------------------------------------------- calls
+
+
+@dataclass(frozen=True)
+class LibraryCall:
+    """One call of a solution, with the words that ask for it."""
+
+    entry: CatalogueEntry
+    phrasing: str
+    arguments: dict[str, Any]
+    texts: dict[str, str]  # the arguments as the request writes them
+    result: Any
+    fed: str = ""  # the argument that is the result of the call before
+
+    def as_call(self) -> dict:
+        return {"name": self.entry.name, "arguments": self.arguments}
+
+    def sentence(self, **texts: str) -> str:
+        """The request, with some of the values in other words."""
+        text = self.phrasing.format(**{**self.texts, **texts})
+        return text[0].upper() + text[1:]
+
+    def noun(self, **texts: str) -> str:
+        """What it gives, within a sentence."""
+        return self.entry.noun.format(**{**self.texts, **texts})
+
+
+def draw_call(
+    draw: Drawing, entry: CatalogueEntry, fed: str = "", result: Any = None
+) -> LibraryCall | None:
+    """A call of a tool that works; `fed` names the argument that is an earlier `result`.
+
+    None where no drawn values do.
+    """
+    rng = draw.rng
+    phrasings = entry.phrasings
+    if fed:
+        phrasings = [phrasing for phrasing in entry.linking if f"{{{fed}}}" in phrasing]
+    phrasing = rng.choice(phrasings)
+    for _ in range(MOST_DRAWS):
+        needed = entry.needed(phrasing)
+        arguments = {key: entry.values[key].draw(rng) for key in needed}
+        if fed:
+            arguments[fed] = result
+        given = entry.outcome(arguments)
+        if usable(given) and given not in arguments.values():
+            texts = {key: entry.values[key].write(rng, value) for key, value in arguments.items()}
+            return LibraryCall(entry, phrasing, arguments, texts, given, fed)
+    return None
+
+
+def usable(result: Any) -> bool:
+    """Whether a result can be an answer: not empty, on one line, and short."""
+    if result is None or result == "" or result == []:
+        return False
+    written = json.dumps(result, ensure_ascii=False)
+    return len(written) <= LONGEST_RESULT and "\\" not in written
+
+
+def draw_calls(draw: Drawing, length: int) -> list[LibraryCall]:
+    """A chain of calls, each fed by the one before."""
+    entries = entries_of(draw.difficulty.split)
+    while True:
+        calls: list[LibraryCall] = []
+        following: LibraryCall | None = draw_call(draw, draw.rng.choice(entries))
+        while following:
+            calls.append(following)
+            if len(calls) == length:
+                return calls
+            following = draw_next(draw, calls)
+
+
+def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
+    """A call of another tool, fed by the result of the last; None where no tool takes it."""
+    result = calls[-1].result
+    used = [call.entry for call in calls]
+    takers = [
+        (entry, key)
+        for entry in entries_of(draw.difficulty.split)
+        if entry not in used
+        for key, kind in entry.values.items()
+        if type_of(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
+        if any(f"{{{key}}}" in phrasing for phrasing in entry.linking)
+    ]
+    if not takers:
+        return None
+    entry, key = draw.rng.choice(takers)
+    following = draw_call(draw, entry, key, result)
+    said = [value for call in calls for value in call.arguments.values()]
+    return following if following and following.result not in said else None
+
+
+# ----------------------------------------------------------------------------------------- requests
+
+
+def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
+    """The request for a chain, sentence after sentence: "... What is the root of that number?"
+
+    In half of the chains the first call is a noun in the sentence of the second: "What is the root
+    of the number of days from ... to ...?"
+    """
+    sentences = [calls[0].sentence()]
+    for place, call in enumerate(calls[1:], 1):
+        that = draw.ask(f"that {type_of(calls[place - 1].result)}")
+        if place == 1 and draw.word_rng.random() < 0.5:
+            sentences = []
+            that = calls[0].noun()
+        sentences.append(call.sentence(**{call.fed: that}))
+    return " ".join(sentences)
+
+
+# ---------------------------------------------------------------------------------------- solutions
+
+
+def shown_value(value: Any) -> str:
+    """A value in a plan: long ones by their beginning."""
+    text = value_text(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 10].rstrip()}..."
+
+
+def solution_steps(calls: list[LibraryCall], shown: list[CatalogueEntry]) -> list[SolutionStep]:
+    """The calls as steps, each with the calls that look right there and are not."""
+    steps = []
+    for number, call in enumerate(calls, 1):
+        inputs = [
+            f"{key} from step {number - 1}" if key == call.fed else f"{key} {shown_value(value)}"
+            for key, value in call.arguments.items()
+        ]
+        thought = "all values are given"
+        if call.fed:
+            thought = f"{call.fed} is {shown_value(call.arguments[call.fed])}"
+        steps.append(
+            SolutionStep(
+                goal=f"{call.entry.name} with {', '.join(inputs)}",
+                thought=thought,
+                call=call.as_call(),
+                depends_on=(number - 1,) if call.fed else (),
+                wrong=tuple(near_calls(call, shown)),
+            )
+        )
+    return steps
+
+
+def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
+    """Other tools of the prompt that take as many values, under whatever names; and dates one day
+    late.
+    """
+    wrong = []
+    for entry in shown:
+        keys = entry.required
+        if entry is call.entry or len(keys) != len(call.arguments):
+            continue
+        arguments = dict(zip(keys, call.arguments.values(), strict=True))
+        wrong.append({"name": entry.name, "arguments": arguments})
+    for key, value in call.arguments.items():
+        if isinstance(value, str) and is_date(value):
+            next_day = str(date.fromisoformat(value) + timedelta(1))
+            wrong.append({"name": call.entry.name, "arguments": {**call.arguments, key: next_day}})
+    return wrong
+
+
+# ------------------------------------------------------------------------------------------- world
+
+
+class Library(World):
+    """Functions of the standard library; a task asks for what one to three calls give."""
+
+    faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied", "expired")
+    wordings = WORDINGS
+
+    @classmethod
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        difficulty = replace(difficulty, names="english")
+        draw = Drawing("library", seed, difficulty, WORDINGS)
+        rng = draw.rng
+        kind = "call"
+        if rng.random() < difficulty.special:
+            kind = rng.choice(("ask", "none"))
+        length = draw_chain_length(rng, min(difficulty.chain, difficulty.tools, CHAIN_LIMIT))
+        if kind == "call" and length > 1:
+            kind = "pair" if rng.random() < 0.2 else "chain"
+
+        # the calls, and the words that ask for them
+        missing = ""
+        if kind == "chain":
+            calls = draw_calls(draw, length)
+            request = ask_for_chain(draw, calls)
+        elif kind == "pair":
+            calls = draw_pair(draw)
+            first, second = [call.sentence() for call in calls]
+            request = draw.ask("pair", first=first, second=second)
+        elif kind == "ask":
+            calls, missing, request = draw_question(draw)
+        else:
+            calls = draw_calls(draw, 1)
+            request = calls[0].sentence()
+
+        # further tools: of the same modules, which nearly fit, and others
+        shown = draw_tools(draw, [call.entry for call in calls])
+        solution = solution_steps(calls, shown)
+        wanted = [calls[-1].result]
+        if kind == "pair":
+            wanted = [call.result for call in calls]
+        answer = "answer: " + "; ".join(value_text(result) for result in wanted)
+        constraints = {"goal": calls[-1].entry.name}
+        for call in calls:
+            for key, value in call.arguments.items():
+                if key not in (call.fed, missing):
+                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = (
+                        value
+                    )
+        if kind == "ask":
+            answer = f"ask: {missing.replace('_', ' ')}"
+            constraints["missing"] = missing
+        elif kind == "none":
+            answer = "no tool fits"
+            shown = draw_unsuited(draw, calls[0].entry)
+            if rng.random() < 0.3:
+                request = draw.ask("unsuited")
+                constraints = {}
+        if answer[:7] != "answer:":
+            solution = []
+            wanted = []
+
+        if draw.word_rng.random() < 0.25:
+            request = draw.ask("frame", request=request)
+        for _ in range(difficulty.distractors):
+            request = f"{draw.ask('noise', n=rng.randrange(2, 100))} {request}"
+        return Task(
+            world="library",
+            kind=kind,
+            seed=seed,
+            request=request,
+            tools=[tool_schema(entry.name) for entry in shown],
+            solution=solution,
+            answer=answer,
+            constraints=constraints,
+            truth={"results": wanted},
+            difficulty=difficulty,
+        )
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.observations: list[str] = []
+
+    def step(self, call: dict) -> str:
+        observation = run_tool(call["name"], call["arguments"])
+        if not failed(observation):
+            self.observations.append(observation)
+        return observation
+
+    def verify(self, answer: str) -> bool:
+        """Whether the answer is right, and its values are what tools have said."""
+        results = self.task.truth["results"]
+        if not results:
+            return same_answer(answer.replace("_", " "), self.task.answer)
+        lines = answer.strip().splitlines() or [""]
+        prefix, _, said = lines[-1].partition(":")
+        if prefix.strip().lower() != "answer":
+            return False
+        values = [said] if len(results) == 1 else said.split(";")
+        if len(values) != len(results) or not all(map(same_value, values, results)):
+            return False
+        return all(
+            any(same_value(seen, result) for seen in self.observations) for result in results
+        )
+
+
+def same_value(said: str, wanted: Any) -> bool:
+    """Whether a text says a value: numbers up to 1e-6 of their size, texts up to spaces and
+    quotation marks, lists entry by entry.
+    """
+    said = said.strip()
+    try:
+        value = json.loads(said)
+    except (ValueError, RecursionError):
+        value = said
+    if isinstance(wanted, str):
+        return plain_text(value if isinstance(value, str) else said) == plain_text(wanted)
+    if isinstance(value, str):
+        return False
+    return close_values(value, wanted)
+
+
+def plain_text(text: str) -> str:
+    """A text without what a copy may change: spaces around and within, a final full stop."""
+    return re.sub(r"\s+", " ", text).strip().removesuffix(".")
+
+
+def close_values(value: Any, wanted: Any) -> bool:
+    """Whether two JSON values are equal, numbers up to 1e-6 of their size."""
+    if isinstance(wanted, list):
+        if not isinstance(value, list) or len(value) != len(wanted):
+            return False
+        return all(map(close_values, value, wanted))
+    if type(wanted) in (int, float) and type(value) in (int, float):
+        return abs(value - wanted) <= 1e-6 * max(1.0, abs(wanted))
+    return type(value) is type(wanted) and value == wanted
+
+
+def draw_pair(draw: Drawing) -> list[LibraryCall]:
+    """Two calls that have nothing to do with each other, whose answers can stand in one line."""
+    while True:
+        calls = [*draw_calls(draw, 1), *draw_calls(draw, 1)]
+        if calls[0].entry is not calls[1].entry:
+            if not any(";" in value_text(call.result) for call in calls):
+                return calls
+
+
+def allusion(kind: Kind) -> str:
+    """Which of WORDINGS speaks of a value without giving it, as far as there is one."""
+    return f"some {kind.alluded or kind.type}"
+
+
+def draw_question(draw: Drawing) -> tuple[list[LibraryCall], str, str]:
+    """A call, one of its arguments that the request only alludes to, and the request."""
+    while True:
+        call = draw_calls(draw, 1)[0]
+        unclear = [
+            key
+            for key in call.arguments
+            if allusion(call.entry.values[key]) in WORDINGS and key in call.entry.required
+        ]
+        if unclear and call.phrasing in call.entry.linking:
+            key = draw.rng.choice(unclear)
+            some = draw.ask(allusion(call.entry.values[key]))
+            return [call], key, call.sentence(**{key: some})
+
+
+def draw_tools(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+    """The needed tools among others, in random order."""
+    modules = {entry.module for entry in needed}
+    others = [entry for entry in entries_of(draw.difficulty.split) if entry not in needed]
+    draw.rng.shuffle(others)
+    near = [entry for entry in others if entry.module in modules][: draw.difficulty.decoys]
+    far = [entry for entry in others if entry.module not in modules]
+    shown = [*needed, *[*near, *far][: draw.difficulty.tools - len(needed)]]
+    draw.rng.shuffle(shown)
+    return shown
+
+
+def draw_unsuited(draw: Drawing, wanted: CatalogueEntry) -> list[CatalogueEntry]:
+    """Tools of other modules than the wanted one's."""
+    others = [entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module]
+    return draw.rng.sample(others, draw.difficulty.tools)
