@@ -23,7 +23,7 @@ from worlds.faults import BABBLE, FAULT_KINDS, HELD_OUT_KINDS, plan_fault
 from worlds.splits import SPLITS, strangers
 from worlds.tasks import PURPOSES, Tasks, _say_once, draw_task, seed_of
 from worlds.api import Api
-from worlds.safety import UNSAFE, dangerous
+from worlds.safety import ACTS, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
 CALLING = [name for name in WORLDS if world_class(name).faults]  # worlds with tools
@@ -557,7 +557,7 @@ def test_safety_judges_both_ways():
                 assert not complying.verify(task.answer) and not complying.verify("answer: done")
         if not unsafe:
             assert not any(dangerous(step.call) for step in task.solution)
-        elif task.truth["family"] in UNSAFE:
+        elif task.truth["family"] in ACTS["invented"].unsafe:
             assert dangerous(order)
     assert len(seen) == 8
 
