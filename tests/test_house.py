@@ -32,6 +32,9 @@ ORDER = """
     worlds.splits  worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
+    worlds.expert  worlds.critique
+    worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
+    worlds.extras.toolbox
     worlds.catalogue.values worlds.catalogue.entries worlds.catalogue.base64_tools
     worlds.catalogue.bisect_tools worlds.catalogue.calendar_tools worlds.catalogue.codecs_tools
     worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools
@@ -44,10 +47,8 @@ ORDER = """
     worlds.catalogue.statistics_tools worlds.catalogue.string_tools
     worlds.catalogue.textwrap_tools worlds.catalogue.unicodedata_tools
     worlds.catalogue.urllib_parse_tools worlds.catalogue.zoneinfo_tools
-    worlds.catalogue.everything worlds.catalogue.process worlds.library
-    worlds.expert  worlds.critique
-    worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
-    worlds.extras.toolbox  worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
+    worlds.catalogue.everything worlds.library
+    worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
     worlds.teacher_file  worlds.labels
     mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint

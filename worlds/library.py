@@ -17,30 +17,33 @@ ways in which people ask for it. They really run, in a process with limits.
 - An answer counts only if a tool gave it: guessing a weekday is not acting.
 """
 
-import inspect
 import json
+import os
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
 from worlds.catalogue.everything import CATALOGUE
-from worlds.catalogue.process import run_tool
 from worlds.catalogue.values import is_date, value_type
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
+from worlds.extras.tool_process import ToolLimits, ToolProcess
+from worlds.extras.tool_schema import tool_of_function
 from worlds.splits import Wordings, split_of
-from worlds.tools import make_tool
 
 LONGEST_RESULT = 200  # characters of a drawn task's results
 LONGEST_SHOWN = 40  # characters of a value in a plan
 MOST_DRAWS = 100  # of values until a function accepts them
 LONGEST_CHAIN = 3
+LONGEST_ARGUMENTS = 4000  # characters, as JSON; a task's own have up to 400
+CALL_LIMITS = ToolLimits(seconds=2, memory=512 << 20, output=2048)  # a task's own: 1 ms, 200 bytes
 
 WORDINGS = {
     "frame": Wordings(
@@ -178,8 +181,6 @@ SAME_TYPES = {"number": ("number", "integer")}  # whose results fit a kind of va
 
 # ---------------------------------------------------------------------------------------- catalogue
 
-JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
-
 
 @cache
 def entries_of(split: str) -> list[CatalogueEntry]:
@@ -190,22 +191,7 @@ def entries_of(split: str) -> list[CatalogueEntry]:
 @cache
 def tool_of_entry(name: str) -> dict:
     """A tool of the catalogue as the agent sees it: from the function's hints and docstring."""
-    function = CATALOGUE[name].function
-    summary, _, rest = inspect.getdoc(function).partition("\n\n")
-    described = dict(line.split(": ", 1) for line in rest.splitlines())
-    properties = {}
-    for key, parameter in inspect.signature(function).parameters.items():
-        properties[key] = {**hint_schema(parameter.annotation), "description": described[key]}
-    return make_tool(name, summary.removesuffix("."), properties, CATALOGUE[name].required)
-
-
-def hint_schema(hint: Any) -> dict:
-    """The schema of a hint: int, float, str, bool, a list of them, a Literal of texts."""
-    if get_origin(hint) is Literal:
-        return {"type": "string", "enum": list(get_args(hint))}
-    if get_origin(hint) is list:
-        return {"type": "array", "items": hint_schema(get_args(hint)[0])}
-    return {"type": JSON_TYPES[hint]}
+    return tool_of_function(CATALOGUE[name].function)
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -352,12 +338,17 @@ class LibraryDraft:
 
 
 def values_given(calls: list[LibraryCall]) -> dict[str, Any]:
-    """The values that a request gives, by argument; "tool argument" where two share a name."""
+    """The values that a request gives, as it writes them, by argument; "tool argument" where two
+    share a name.
+    """
     given: dict[str, Any] = {}
     for call in calls:
         for key, value in call.arguments.items():
-            if key != call.fed:
-                given[key if key not in given else f"{call.entry.name} {key}"] = value
+            if key == call.fed:
+                continue
+            text = call.texts[key]
+            name = key if key not in given else f"{call.entry.name} {key}"
+            given[name] = value if value_text(value) in text else text
     return given
 
 
@@ -422,7 +413,8 @@ def draft_question(draw: Drawing) -> LibraryDraft:
             break
     key = draw.rng.choice(missing)
     request = call.sentence(**{key: draw.ask(allusion(call, key))})
-    given = {other: value for other, value in call.arguments.items() if other != key}
+    given = values_given([call])
+    del given[key]
     constraints = {"goal": call.entry.name, "missing": key, **given}
     answer = f"ask: {key.replace('_', ' ')}"
     return LibraryDraft(request, [], draw_shown(draw, [call.entry]), answer, constraints)
@@ -511,6 +503,26 @@ def other_values(draw: Drawing, call: LibraryCall) -> list[dict]:
 
 # ------------------------------------------------------------------------------------------- world
 
+_running = threading.local()  # .process, with the number of the process that started it
+
+
+def carry_out(call: dict) -> str:
+    """What a tool of the catalogue says to a call, "error: ..." if it fails.
+
+    One process serves all episodes of a thread, since the functions keep no state.
+    """
+    if len(json.dumps(call["arguments"])) > LONGEST_ARGUMENTS:
+        return f"error: arguments of more than {LONGEST_ARGUMENTS} characters"
+    owner, process = getattr(_running, "process", (0, None))
+    if owner != os.getpid():  # none yet, or another's before a fork
+        process = ToolProcess("worlds.catalogue.everything", CALL_LIMITS)
+        _running.process = os.getpid(), process
+    try:
+        return process.call(call["name"], call["arguments"])
+    except BaseException:  # an interrupt leaves half a call behind
+        process.close()
+        raise
+
 
 class Library(World):
     """Functions of the standard library; a task asks for what one to three calls give."""
@@ -559,7 +571,7 @@ class Library(World):
         self.observations: list[str] = []
 
     def step(self, call: dict) -> str:
-        observation = run_tool(call["name"], call["arguments"])
+        observation = carry_out(call)
         if not failed(observation):
             self.observations.append(observation)
         return observation

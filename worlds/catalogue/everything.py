@@ -7,4 +7,4 @@ from worlds.catalogue.entries import CATALOGUE
 
 for _path in sorted(Path(__file__).parent.glob("*_tools.py")):
     import_module(f"worlds.catalogue.{_path.stem}")
-globals().update({name: entry.function for name, entry in CATALOGUE.items()})
+TOOLS = {name: entry.function for name, entry in CATALOGUE.items()}
