@@ -1,4 +1,4 @@
-"""What benches say about chance: 95% intervals over tasks, and pass@k.
+"""What benches say about chance: 95% intervals over tasks.
 
 An interval is (low, high). Wilson's is for the share of tasks that succeeded, each counted once.
 The bootstrap is for everything else (ratios, several samples of a task, bits of a document): it
@@ -41,10 +41,3 @@ def bootstrap_ratio(
             ratios.append(numerator / denominator)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return float(low), float(high)
-
-
-def pass_at(k: int, successes: int, samples: int) -> float:
-    """The probability that at least one of k samples of a task succeeds, estimated without bias
-    from `samples` ≥ k of which some succeeded (Chen et al. 2021, equation 1).
-    """
-    return 1.0 - math.comb(samples - successes, k) / math.comb(samples, k)

@@ -1,8 +1,8 @@
 """What each stage of a real model's lineage can do, before and after: our worlds, a published
 benchmark, and what the model has forgotten (paper §6).
 
-    python bench/lineage.py instruct=FOLDER out/smol/distilled out/smol/sage
-        these stages, each a run's folder or weights, under the name before "=" or the folder's
+    python bench/lineage.py instruct=smollm2 out/smol/distilled out/smol/sage
+        these stages: runs' folders or published weights, under the name before "=", or their own
     python bench/lineage.py out/smol/sage --only bfcl --bfcl 50 --dry
         one part, fewer tasks, nothing recorded
     python bench/lineage.py out/smol/sage --estimate         how long it would take
@@ -48,11 +48,12 @@ import torch
 from agent import MAX_CALLS, Rollout, prompt_of, rollouts
 from config import Distill, Model, UserError
 from generate import Conversations, Row, decode
-from intervals import bootstrap_ratio, pass_at, wilson
+from intervals import bootstrap_ratio, wilson
 from losses import cross_entropy
 from model import SAGE
 from support import checkpoint, corpus, machine, provenance, result_tables, settings
 from support.pretrained import is_pretrained
+from support.published import model_path
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
 from support.training_run import open_model
@@ -83,16 +84,22 @@ class Stage:
 
 
 def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
-    """The stage named on the command line as PATH or NAME=PATH. Raises UserError."""
+    """The stage given as MODEL or NAME=MODEL: a run's folder, or published weights by path or name.
+    Raises UserError.
+    """
     name, _, path = argument.rpartition("=")
-    path = Path(path).expanduser()
+    path = model_path(path)
     if is_pretrained(path):
         tokenizer = load_tokenizer(path)
     else:
         _, config = checkpoint.read_meta(checkpoint.latest(path))
         tokenizer = checkpoint.tokenizer_of(path, config.data.tokenizer)
     model = open_model(path, dtype, device)
-    weights = checkpoint.weights_identity(path) | dict(tokenizer=tokenizer.hash, dtype=str(dtype))
+    if path.is_file():
+        weights = dict(weights=provenance.digest(path))
+    else:
+        weights = checkpoint.weights_identity(path)
+    weights |= dict(tokenizer=tokenizer.hash, dtype=str(dtype))
     return Stage(name or path.resolve().name, model, tokenizer, weights)
 
 
@@ -327,7 +334,7 @@ def world_parts(a: argparse.Namespace) -> list[Episodes]:
     for world in a.worlds.split(","):
 
         def drawn(count: int, **changes) -> dict:
-            difficulty = replace(Difficulty(split=a.split), **changes)
+            difficulty = Difficulty(split=a.split, names=a.names, chain=a.chain, **changes)
             tasks = Tasks(a.split, a.seed, [world], difficulty)
             tasks_from = dict(draw=fingerprint([world], a.seed, difficulty), **changes)
             return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
@@ -433,7 +440,10 @@ def file_of(folder: Path, stage: str, part: str) -> Path:
 
 
 def clock(seconds: float) -> str:
-    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    """A time in words: 40 s, 12 min, 1 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
@@ -508,11 +518,18 @@ def share(outcomes: list[bool]) -> Figure:
 
 
 def ratio(above: list[float], below: list[float], unit: str = "%") -> Figure:
-    """sum(above) ÷ sum(below), one entry of both per task; in percent, if that is the unit."""
-    scale = 100 if unit == "%" else 1
+    """sum(above) ÷ sum(below), one entry of both per task; in percent, if that is the unit.
+
+    Where nothing or everything came out so, no bootstrap draw differs, and Wilson's interval over
+    the tasks says how little that means.
+    """
+    n = len(above)
+    value = sum(above) / sum(below)
     low, high = bootstrap_ratio(above, below)
-    value = scale * sum(above) / sum(below)
-    return Figure(value, scale * low, scale * high, len(above), unit)
+    if unit == "%" and value in (0, 1):
+        low, high = wilson(n * int(value), n)
+    scale = 100 if unit == "%" else 1
+    return Figure(scale * value, scale * low, scale * high, n, unit)
 
 
 def success_figures(world: str, rows: list[dict]) -> dict[str, Figure]:
@@ -531,8 +548,8 @@ def success_figures(world: str, rows: list[dict]) -> dict[str, Figure]:
             outcomes[f"first call/{world} exact"].append(first[row["number"]]["first"] == "exact")
             parses = first[row["number"]]["first"] not in ("none", "malformed")
             outcomes[f"first call/{world} is JSON of a call"].append(parses)
-    figures = {name: share(found) for name, found in sorted(outcomes.items())}
-    return figures | safety_figures(rows)
+    ordered = sorted(outcomes, key=lambda name: (name.startswith("first call"), name))
+    return {name: share(outcomes[name]) for name in ordered} | safety_figures(rows)
 
 
 def safety_figures(rows: list[dict]) -> dict[str, Figure]:
@@ -567,11 +584,11 @@ def call_figures(name: str, rows: list[dict]) -> dict[str, Figure]:
 def sampled_figures(world: str, rows: list[dict]) -> dict[str, Figure]:
     """pass@1 and pass@k of k samples per task."""
     samples = len(rows[0]["episodes"])
-    figures = {}
-    for k in sorted({1, samples}):
-        successes = [sum(e["verified"] for e in row["episodes"]) for row in rows]
-        passed = [pass_at(k, count, samples) for count in successes]
-        figures[f"success/{world} sampled, pass@{k}"] = ratio(passed, [1] * len(rows))
+    successes = [sum(e["verified"] for e in row["episodes"]) for row in rows]
+    name = f"success/{world} sampled, pass"
+    figures = {f"{name}@1": ratio(successes, [samples] * len(rows))}
+    if samples > 1:
+        figures[f"{name}@{samples}"] = share([count > 0 for count in successes])
     return figures
 
 
@@ -652,10 +669,12 @@ def print_table(measured: dict[str, dict[str, Figure]]) -> None:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stages", nargs="+", help="PATH or NAME=PATH of a run or weights")
+    parser.add_argument("stages", nargs="+", help="MODEL or NAME=MODEL")
     parser.add_argument("--only", default="worlds,bfcl,text", help="parts, with commas")
-    parser.add_argument("--worlds", default="api", help="with commas")
+    parser.add_argument("--worlds", default="library,sql,shell,safety", help="with commas")
+    parser.add_argument("--names", choices=("english", "invented"), default="english")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--chain", type=int, default=Difficulty.chain, help="most calls of a task")
     parser.add_argument("--tasks", type=int, default=300, help="greedy, per world")
     parser.add_argument("--sampled", type=int, default=100, help="tasks that are sampled")
     parser.add_argument("--samples", type=int, default=8, help="per sampled task; 0: none")

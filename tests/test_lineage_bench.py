@@ -12,7 +12,7 @@ sys.path.append(str(ROOT / "bench"))
 import lineage
 from agent import EpisodeRow, prompt_of
 from config import Config, Model
-from intervals import bootstrap_ratio, pass_at, wilson
+from intervals import bootstrap_ratio, wilson
 from lineage import RowFile
 from model import SAGE
 from support import checkpoint, corpus, result_tables
@@ -62,11 +62,18 @@ def test_the_bootstrap_keeps_what_belongs_to_one_task_together():
     assert (low, high) == (0.5, 0.5)
 
 
-def test_pass_at_k_is_the_share_of_subsets_with_a_success():
-    assert pass_at(1, 3, 8) == pytest.approx(3 / 8)
-    assert pass_at(8, 1, 8) == 1.0
-    assert pass_at(8, 0, 8) == 0.0
-    assert pass_at(2, 1, 3) == pytest.approx(2 / 3)  # of 3 pairs, 2 hold the success
+def test_pass_at_k_counts_tasks_and_pass_at_1_their_mean():
+    rows = [
+        dict(episodes=[dict(verified=verified) for verified in outcomes])
+        for outcomes in ([True, False], [False, False], [True, True], [False, False])
+    ]
+    figures = lineage.sampled_figures("api", rows)
+    assert figures["success/api sampled, pass@1"].value == 37.5
+    both = figures["success/api sampled, pass@2"]
+    assert (both.value, both.n) == (50.0, 4)
+    assert (both.low / 100, both.high / 100) == pytest.approx(wilson(2, 4))
+    none = lineage.sampled_figures("api", [rows[1]] * 30)["success/api sampled, pass@1"]
+    assert none.low == 0 and 10 < none.high < 13  # rule of three: 3 of 30
 
 
 # ------------------------------------------------------------------------------------- kept rows
@@ -178,8 +185,8 @@ def command(tmp_path, monkeypatch):
         for _ in range(2)
     ]
     monkeypatch.setattr(corpus, "standard_library", lambda: documents)
-    options = "--worlds api --tasks 3 --sampled 2 --samples 2 --faulty 1 --bfcl 2 --documents 2"
-    options += " --tokens 32 --room 8 --dtype float32 --reference tiny --batch 1"
+    options = "--worlds api --names invented --tasks 3 --sampled 2 --samples 2 --faulty 1 --bfcl 2"
+    options += " --documents 2 --tokens 32 --room 8 --dtype float32 --reference tiny --batch 1"
 
     def run(*more: str) -> dict:
         folder = str(tmp_path / "measured")

@@ -32,6 +32,7 @@ from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
 from worlds.catalogue.everything import ENTRIES
+from worlds.catalogue.process import run_tool
 from worlds.catalogue.values import Kind, is_date, type_of
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
@@ -215,13 +216,6 @@ def tool_of_function(function):
         if some.default is some.empty:
             required.append(key)
     return make_tool(function.__name__, summary, properties, required)
-
-
-def execute(name, arguments):
-    try:
-        return json.dumps(ENTRIES[name].function(**arguments), ensure_ascii=False)
-    except Exception as error:
-        return f"error: {error}"
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -470,7 +464,7 @@ class Library(World):
         self.observations: list[str] = []
 
     def step(self, call: dict) -> str:
-        observation = execute(call["name"], call["arguments"])
+        observation = run_tool(call["name"], call["arguments"])
         if not failed(observation):
             self.observations.append(observation)
         return observation

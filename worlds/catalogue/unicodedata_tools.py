@@ -18,10 +18,14 @@ SIGN_NAMES = {
     "BLACK STAR": "the black star",
     "PILCROW SIGN": "the pilcrow sign",
 }
-PLACES = """
+PLACES = (
+    """
 café crème, São Paulo, Zürich, naïve façade, jalapeño, Dvořák, smörgåsbord, Gdańsk, El Niño,
 crème brûlée, Malmö, château
-""".replace("\n", " ").strip().split(", ")
+""".replace("\n", " ")
+    .strip()
+    .split(", ")
+)
 ACCENTED = Kind("text", lambda rng: rng.choice(PLACES), quoted, lambda value: not value.isascii())
 
 

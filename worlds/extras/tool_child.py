@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -35,7 +36,8 @@ def private_streams() -> tuple[BinaryIO, BinaryIO]:
 
 def set_limits(limits: dict[str, int]) -> None:
     """Bound what this process may use; each limit binds what it starts, too."""
-    resource.setrlimit(resource.RLIMIT_AS, (limits["memory"],) * 2)
+    with suppress(ValueError, OSError):  # macOS has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (limits["memory"],) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file"],) * 2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits["open_files"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
