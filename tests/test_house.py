@@ -18,7 +18,7 @@ from conftest import ROOT
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
-    support.settings
+    support.settings  support.gguf_file
     support.provenance
     support.result_tables
     support.machine  support.interrupts
@@ -51,7 +51,7 @@ ORDER = """
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint
+    mch  support.sharded  support.weights  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking
