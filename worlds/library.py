@@ -191,7 +191,10 @@ def entries_of(split: str) -> list[CatalogueEntry]:
 @cache
 def tool_of_entry(name: str) -> dict:
     """A tool of the catalogue as the agent sees it: from the function's hints and docstring."""
-    return tool_of_function(CATALOGUE[name].function)
+    tool = tool_of_function(CATALOGUE[name].function)
+    function = tool["function"]
+    function["description"] = function["description"].removesuffix(".")
+    return tool
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -231,7 +234,7 @@ def draw_call(
     rng = draw.rng
     phrasings = entry.phrasings
     if fed:
-        phrasings = [phrasing for phrasing in entry.linking if f"{{{fed}}}" in phrasing]
+        phrasings = entry.linking_by(fed)
     phrasing = rng.choice(phrasings)
     for _ in range(MOST_DRAWS):
         needed = entry.needed(phrasing)
@@ -276,7 +279,7 @@ def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
         if entry not in used
         for key, kind in entry.values.items()
         if value_type(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
-        if any(f"{{{key}}}" in phrasing for phrasing in entry.linking)
+        if entry.linking_by(key)
     ]
     if not takers:
         return None

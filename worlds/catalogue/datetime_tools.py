@@ -128,13 +128,13 @@ def day_of_year(day: str) -> int:
 @asked_for(
     "the time {minutes} minutes after {start}",
     """
-    + What time is it {minutes} minutes after {start}?
+    What time is it {minutes} minutes after {start}?
     The film starts at {start} and runs for {minutes} minutes. When is it over?
     I put the bread in at {start}; it needs {minutes} minutes. When do I take it out?
-    + Add {minutes} minutes to {start}.
+    Add {minutes} minutes to {start}.
     We set off at {start} and drive {minutes} minutes, so when do we arrive?
-    Move my {start} appointment back by {minutes} minutes. What is the new time?
-    Clock says {start}. What will it say in {minutes} minutes?
+    + If it is {start} now and I wait as many minutes as {minutes}, what time is it then?
+    + Set the clock from {start} forward by {minutes}, in minutes. What does it show?
     Tell me the time of day {minutes} minutes later than {start}.
     """,
     start=CLOCK,

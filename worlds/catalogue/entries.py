@@ -1,6 +1,7 @@
 """One tool of the catalogue: a function, how people ask for it, and its arguments' values."""
 
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from worlds.catalogue.values import Kind
 
 CATALOGUE: dict[str, "CatalogueEntry"] = {}  # by the function's name, in the order of the files
 LINK = "+ "  # marks a request that reads well with "that number" in the place of a value
+UNIT = (  # behind a slot, it keeps "that number" out
+    r"(?:%|-| (?:percent|people|places|digits|hex|characters|decimals?|buckets|groups|shards|minus|"
+    r"largest|smallest|highest|lowest|checksum|hash|digest|mask|network)\b)"
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class CatalogueEntry:
     def linking(self) -> list[str]:
         """Those that may follow another request, whose result they take."""
         return [line.removeprefix(LINK) for line in self.lines if line.startswith(LINK)]
+
+    def linking_by(self, key: str) -> list[str]:
+        """Those that have a slot for an argument, without a unit or a percent sign behind it."""
+        slot = f"{{{key}}}"
+        return [line for line in self.linking if re.search(rf"{slot}(?!{UNIT})", line)]
 
     @cached_property
     def required(self) -> list[str]:
