@@ -250,10 +250,10 @@ def rotary_from(c: dict, family: Family) -> dict[str, Any]:
         return scaling | dict(rope_low=rope["low_freq_factor"], rope_high=rope["high_freq_factor"])
     gain = rope.get("attention_factor")
     if gain is None:
-        strength, whole = rope.get("mscale"), rope.get("mscale_all_dim")
         gain = yarn_gain(rope["factor"])
-        if strength and whole:
-            gain = yarn_gain(rope["factor"], strength) / yarn_gain(rope["factor"], whole)
+        if rope.get("mscale") and rope.get("mscale_all_dim"):
+            whole = yarn_gain(rope["factor"], rope["mscale_all_dim"])
+            gain = yarn_gain(rope["factor"], rope["mscale"]) / whole
     return scaling | dict(
         rope_low=rope.get("beta_slow") or 1.0,
         rope_high=rope.get("beta_fast") or 32.0,
