@@ -136,75 +136,6 @@ HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype d
     pretraining_tp is_llama_config transformers.js_config""".split()
 
 
-def read_pretrained_config(path: Path) -> Model:
-    """Our settings from a GGUF file, or from a folder's config.json as transformers reads it.
-
-    An unknown key is noted on stderr and otherwise ignored, as transformers does. Raises UserError
-    where the file is missing, or asks for what SAGE's block does not compute.
-    """
-    if is_gguf(path):
-        return read_gguf_config(path)
-    folder = path
-    path = folder / "config.json"
-    if (folder / "adapter_config.json").exists():
-        raise UserError(
-            f"{folder} is a LoRA adapter (adapter_config.json), not a whole model; merge it into "
-            "its base model (peft: merge_and_unload), save that, and name its folder"
-        )
-    if not path.exists():
-        files = ", ".join(sorted(found.name for found in folder.glob("*.gguf")))
-        raise UserError(
-            f"no model at {folder}: wanted a folder with config.json and safetensors files"
-            + (f", or the path of a GGUF file ({files} in it)" if files else "")
-        )
-    try:
-        c = json.loads(path.read_text(encoding="utf-8"))
-        if c.get("model_type") not in FAMILIES:
-            raise UserError(
-                f"{path} describes a {c.get('model_type')!r} model; wanted one of "
-                f"{', '.join(FAMILIES)} (SmolLM2 and TinyLlama are llama)"
-            )
-        name = c["model_type"]
-        family = FAMILIES[name]
-        if faults := unsupported_settings(c):
-            raise UserError(
-                f"{path} asks for what is not built here: {'; '.join(faults)}; wanted a plain "
-                f"{family.architecture}: unquantised, rotary positions plain or scaled by llama3 "
-                "or yarn, no sliding window"
-            )
-        heads = c["num_attention_heads"]
-        model = Model(
-            family=name,
-            vocab_size=c["vocab_size"],
-            width=c["hidden_size"],
-            layers=c["num_hidden_layers"],
-            heads=heads,
-            kv_heads=_or_else(c.get("num_key_value_heads", family.kv_heads), heads),
-            head_dim=_or_else(c.get("head_dim", family.head_dim), c["hidden_size"] // heads),
-            feed_forward=c["intermediate_size"],
-            context=c.get("max_position_embeddings", family.context),
-            norm_eps=c.get("rms_norm_eps", 1e-6),
-            tied=c.get("tie_word_embeddings", False),
-            **rotary_from(c, family),
-        )
-        settings.validate(model, "model.")
-    except UserError as error:
-        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise UserError(
-            f"{path} cannot be read as a model's config ({type(error).__name__}: {error}); "
-            "copy it anew"
-        ) from None
-    known = {*SUPPORTED, *READ_KEYS, *HARMLESS_KEYS, *family.fixed}
-    unknown = [key for key in c if c[key] and key not in known]
-    if unknown:
-        note_once(
-            f"{path} has settings that {family.architecture} does not have, ignored here as by "
-            f"transformers: {', '.join(unknown)}"
-        )
-    return model
-
-
 def _or_else(value, default):
     """The value, or the default for null."""
     return default if value is None else value
@@ -314,6 +245,75 @@ def sliding_windows(c: dict, family: Family) -> list[str]:
         named = ", ".join(sorted(set(map(str, kinds)))) or "none"
         return [f"sliding windows or other attention ({layers} layers of {named})"]
     return []
+
+
+def read_pretrained_config(path: Path) -> Model:
+    """Our settings from a GGUF file, or from a folder's config.json as transformers reads it.
+
+    An unknown key is noted on stderr and otherwise ignored, as transformers does. Raises UserError
+    where the file is missing, or asks for what SAGE's block does not compute.
+    """
+    if is_gguf(path):
+        return read_gguf_config(path)
+    folder = path
+    path = folder / "config.json"
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"{folder} is a LoRA adapter (adapter_config.json), not a whole model; merge it into "
+            "its base model (peft: merge_and_unload), save that, and name its folder"
+        )
+    if not path.exists():
+        files = ", ".join(sorted(found.name for found in folder.glob("*.gguf")))
+        raise UserError(
+            f"no model at {folder}: wanted a folder with config.json and safetensors files"
+            + (f", or the path of a GGUF file ({files} in it)" if files else "")
+        )
+    try:
+        c = json.loads(path.read_text(encoding="utf-8"))
+        if c.get("model_type") not in FAMILIES:
+            raise UserError(
+                f"{path} describes a {c.get('model_type')!r} model; wanted one of "
+                f"{', '.join(FAMILIES)} (SmolLM2 and TinyLlama are llama)"
+            )
+        name = c["model_type"]
+        family = FAMILIES[name]
+        if faults := unsupported_settings(c):
+            raise UserError(
+                f"{path} asks for what is not built here: {'; '.join(faults)}; wanted a plain "
+                f"{family.architecture}: unquantised, rotary positions plain or scaled by llama3 "
+                "or yarn, no sliding window"
+            )
+        heads = c["num_attention_heads"]
+        model = Model(
+            family=name,
+            vocab_size=c["vocab_size"],
+            width=c["hidden_size"],
+            layers=c["num_hidden_layers"],
+            heads=heads,
+            kv_heads=_or_else(c.get("num_key_value_heads", family.kv_heads), heads),
+            head_dim=_or_else(c.get("head_dim", family.head_dim), c["hidden_size"] // heads),
+            feed_forward=c["intermediate_size"],
+            context=c.get("max_position_embeddings", family.context),
+            norm_eps=c.get("rms_norm_eps", 1e-6),
+            tied=c.get("tie_word_embeddings", False),
+            **rotary_from(c, family),
+        )
+        settings.validate(model, "model.")
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{path} cannot be read as a model's config ({type(error).__name__}: {error}); "
+            "copy it anew"
+        ) from None
+    known = {*SUPPORTED, *READ_KEYS, *HARMLESS_KEYS, *family.fixed}
+    unknown = [key for key in c if c[key] and key not in known]
+    if unknown:
+        note_once(
+            f"{path} has settings that {family.architecture} does not have, ignored here as by "
+            f"transformers: {', '.join(unknown)}"
+        )
+    return model
 
 
 # ------------------------------------------------------------------------------------------------
