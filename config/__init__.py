@@ -221,7 +221,7 @@ class Distill(Tuning):
     # gives on unseen names (docs/LOG.md)
     replay: NonNegative = 8.0
     kl: NonNegative = 0.0  # weight of KL(teacher ‖ student) over all logits, given `kl_teacher`
-    # a run, or a folder of Qwen2.5 weights of the same vocabulary, whose logits are distilled
+    # a run, or published weights of the same vocabulary, whose logits are distilled
     kl_teacher: str = ""
     start: str = ""  # the run to start from; empty: the stage before, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: distilled, reflected

@@ -85,6 +85,22 @@ class GGUFFile:
         return torch.from_numpy(gguf.dequantize(np.array(whole[index]), stored.kind))
 
 
+QUANTISATIONS = "wanted F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K or their like"
+
+
+def refuse_unreadable(path: Path, reader: gguf.GGUFReader) -> None:
+    """Raise UserError for quantisations that `gguf` names and cannot turn into floats."""
+    first = {tensor.tensor_type: tensor for tensor in reversed(reader.tensors)}
+    for kind, tensor in first.items():
+        try:
+            gguf.dequantize(np.array(tensor.data[:1]), kind)
+        except NotImplementedError:
+            raise UserError(
+                f"{path} holds {tensor.name} as {kind.name}, a quantisation that the library gguf "
+                f"cannot turn into floats; {QUANTISATIONS}"
+            ) from None
+
+
 def open_gguf(path: str | Path) -> GGUFFile:
     """A GGUF file's settings and table of tensors. Raises UserError for one that is missing,
     damaged, cut short, or stored in a way that is not read.
@@ -131,22 +147,6 @@ def _open_gguf(path: Path, size: int, modified: int) -> GGUFFile:
     return GGUFFile(path, found, tensors)
 
 
-QUANTISATIONS = "wanted F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K or their like"
-
-
-def refuse_unreadable(path: Path, reader: gguf.GGUFReader) -> None:
-    """Raise UserError for quantisations that `gguf` names and cannot turn into floats."""
-    first = {tensor.tensor_type: tensor for tensor in reversed(reader.tensors)}
-    for kind, tensor in first.items():
-        try:
-            gguf.dequantize(np.array(tensor.data[:1]), kind)
-        except NotImplementedError:
-            raise UserError(
-                f"{path} holds {tensor.name} as {kind.name}, a quantisation that the library gguf "
-                f"cannot turn into floats; {QUANTISATIONS}"
-            ) from None
-
-
 # ------------------------------------------------------------------------------------------------
 # Settings.
 
@@ -162,9 +162,9 @@ def read_gguf_config(path: str | Path) -> Model:
             f"{path} holds a model of the architecture {architecture!r}; "
             f"wanted one of {', '.join(ARCHITECTURES)} (Mistral's is llama)"
         )
-    if faults := unsupported_in_gguf(file):
-        raise UserError(f"{path} asks for what is not built here: {'; '.join(faults)}")
     try:
+        if faults := unsupported_in_gguf(file):
+            raise UserError(f"{path} asks for what is not built here: {'; '.join(faults)}")
         heads = file["attention.head_count"]
         width = file["embedding_length"]
         model = Model(
@@ -250,7 +250,8 @@ def rotary_scaling(file: GGUFFile) -> dict[str, Any]:
     theta = file.get("rope.freq_base", 10_000.0)
     turns = 8192 / (2 * math.pi) * theta ** -(torch.arange(0, d, 2).float() / d)
     kept = ((turns - 1) / 3).clamp(0, 1)
-    if (factors * (kept + (1 - kept) / scaling["rope_factor"]) - 1).abs().max() > 1e-3:
+    expected = 1 / (kept + (1 - kept) / scaling["rope_factor"])
+    if not torch.allclose(factors, expected, rtol=1e-3):
         raise UserError(
             f"{file.path} stretches rotary wavelengths by other factors ({LLAMA3_FACTORS}) than "
             "Llama 3's, of 8192 tokens and 1 to 4 turns; convert the model's own folder instead"
@@ -274,13 +275,14 @@ def read_gguf_rows(path: Path, name: str, rows: slice | EllipsisType) -> Tensor:
     they are half a head apart.
     """
     file = open_gguf(path)
+    heads = None
+    if file.settings["general.architecture"] == "llama":
+        if "attn_q." in name:
+            heads = file["attention.head_count"]
+        elif "attn_k." in name:
+            heads = file.get("attention.head_count_kv", file["attention.head_count"])
     index = rows
-    if file.settings["general.architecture"] == "llama" and (
-        "attn_q." in name or "attn_k." in name
-    ):
-        heads = file.get("attention.head_count")
-        if "attn_k." in name:
-            heads = file.get("attention.head_count_kv", heads)
+    if heads is not None:
         stored = torch.arange(file.tensors[name].shape[0])
         ours = stored.view(heads, -1, 2).transpose(1, 2).reshape(-1)  # (heads, 2, d/2) → (rows,)
         index = ours[rows].numpy()

@@ -136,6 +136,117 @@ HARMLESS_KEYS = """_name_or_path name_or_path transformers_version torch_dtype d
     pretraining_tp is_llama_config transformers.js_config""".split()
 
 
+def _or_else(value, default):
+    """The value, or the default for null."""
+    return default if value is None else value
+
+
+# What the settings of each kind of rotary scaling may be.
+ROTARY_KEYS = dict(
+    default=(),
+    llama3=("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    yarn=(
+        *("factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
+        "original_max_position_embeddings",
+    ),
+)
+
+
+def rotary_settings(c: dict) -> dict:
+    """The rotary settings of a config.json: both names may be there, transformers looks so."""
+    return c.get("rope_scaling") or c.get("rope_parameters") or {}
+
+
+def rotary_kind(rope: dict) -> str:
+    """default, llama3, yarn, or the name of what is not built here."""
+    return rope.get("rope_type", rope.get("type", "default"))
+
+
+def rotary_from(c: dict, family: Family) -> dict[str, Any]:
+    """The rotary part of Model's settings, with transformers' defaults."""
+    rope = rotary_settings(c)
+    theta = rope.get("rope_theta", c.get("rope_theta", 10_000.0))
+    kind = rotary_kind(rope)
+    if kind == "default":
+        return dict(rope_theta=theta)
+    context = c.get("max_position_embeddings", family.context)
+    context = rope.get("original_max_position_embeddings", context)
+    scaling = dict(
+        rope_theta=theta,
+        rope_scaling=kind,
+        rope_factor=rope["factor"],
+        rope_context=c.get("original_max_position_embeddings", context),
+    )
+    if kind == "llama3":
+        return scaling | dict(rope_low=rope["low_freq_factor"], rope_high=rope["high_freq_factor"])
+    gain = rope.get("attention_factor")
+    if gain is None:
+        gain = yarn_gain(rope["factor"])
+        if rope.get("mscale") and rope.get("mscale_all_dim"):
+            whole = yarn_gain(rope["factor"], rope["mscale_all_dim"])
+            gain = yarn_gain(rope["factor"], rope["mscale"]) / whole
+    return scaling | dict(
+        rope_low=rope.get("beta_slow") or 1.0,
+        rope_high=rope.get("beta_fast") or 32.0,
+        rope_gain=gain,
+    )
+
+
+def yarn_gain(factor: float, strength: float = 1.0) -> float:
+    """YaRN's attention factor (arXiv:2309.00071)."""
+    return 0.1 * strength * math.log(factor) + 1.0
+
+
+def unsupported_settings(c: dict) -> list[str]:
+    """What a config.json asks for and SAGE's block does not compute; empty: nothing."""
+    family = FAMILIES[c["model_type"]]
+    supported = SUPPORTED | dict(architectures=(None, [], [family.architecture]))
+    for key, value in family.fixed.items():
+        if "sliding_window" not in key:
+            supported[key] = (value,)
+    given = {key: c[key] for key in supported if key in c}
+    faults = [f"{key} {value!r}" for key, value in given.items() if value not in supported[key]]
+    for key in ("quantization_config", "compression_config", "quantization"):
+        if c.get(key):
+            method = c[key].get("quant_method") or f"{c[key].get('bits', '?')} bits"
+            faults.append(f"quantised weights ({key}: {method})")
+            break
+    rope = rotary_settings(c)
+    kind = rotary_kind(rope)
+    if nested := [key for key, value in rope.items() if isinstance(value, dict)]:
+        faults.append(f"rotary settings for each layer type ({', '.join(nested)})")
+    elif kind not in ROTARY_KEYS:
+        faults.append(f"{kind!r} rotary scaling")
+    elif rest := {
+        key: value
+        for key, value in rope.items()
+        if key not in ("rope_theta", "rope_type", "type", *ROTARY_KEYS[kind])
+        and value not in SUPPORTED.get(key, (None,))
+    }:
+        faults.append(f"rotary settings {rest}")
+    return faults + sliding_windows(c, family)
+
+
+def sliding_windows(c: dict, family: Family) -> list[str]:
+    """The sliding windows that a config.json asks for, as faults."""
+    if "sliding_window" in family.fixed:  # Mistral has one unless it says null
+        window = c.get("sliding_window", 4096)
+        if window is None or window >= c.get("max_position_embeddings", family.context):
+            return []
+        return [
+            f"a sliding window of {window} tokens (for texts up to {window} tokens set "
+            f"sliding_window to null and max_position_embeddings to {window})"
+        ]
+    layers = c["num_hidden_layers"]
+    kinds = c.get("layer_types") or ["full_attention"] * layers
+    if c.get("use_sliding_window"):  # which layers then slide, versions differ on
+        return ["a sliding window (set use_sliding_window to false where no layer slides)"]
+    if kinds != ["full_attention"] * layers:
+        named = ", ".join(sorted(set(map(str, kinds)))) or "none"
+        return [f"sliding windows or other attention ({layers} layers of {named})"]
+    return []
+
+
 def read_pretrained_config(path: Path) -> Model:
     """Our settings from a GGUF file, or from a folder's config.json as transformers reads it.
 
@@ -203,117 +314,6 @@ def read_pretrained_config(path: Path) -> Model:
             f"transformers: {', '.join(unknown)}"
         )
     return model
-
-
-def _or_else(value, default):
-    """The value, or the default for null."""
-    return default if value is None else value
-
-
-# What the settings of each kind of rotary scaling may be.
-ROTARY_KEYS = dict(
-    default=(),
-    llama3=("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    yarn=(
-        *("factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"),
-        "original_max_position_embeddings",
-    ),
-)
-
-
-def rotary_settings(c: dict) -> dict:
-    """The rotary settings of a config.json: both names may be there, transformers looks so."""
-    return c.get("rope_scaling") or c.get("rope_parameters") or {}
-
-
-def rotary_kind(rope: dict) -> str:
-    """default, llama3, yarn, or the name of what is not built here."""
-    return rope.get("rope_type", rope.get("type", "default"))
-
-
-def rotary_from(c: dict, family: Family) -> dict[str, Any]:
-    """The rotary part of Model's settings, with transformers' defaults."""
-    rope = rotary_settings(c)
-    theta = rope.get("rope_theta", c.get("rope_theta", 10_000.0))
-    kind = rotary_kind(rope)
-    if kind == "default":
-        return dict(rope_theta=theta)
-    context = c.get("max_position_embeddings", family.context)
-    context = rope.get("original_max_position_embeddings", context)
-    scaling = dict(
-        rope_theta=theta,
-        rope_scaling=kind,
-        rope_factor=rope["factor"],
-        rope_context=c.get("original_max_position_embeddings", context),
-    )
-    if kind == "llama3":
-        return scaling | dict(rope_low=rope["low_freq_factor"], rope_high=rope["high_freq_factor"])
-    gain = rope.get("attention_factor")
-    if gain is None:
-        strength, whole = rope.get("mscale"), rope.get("mscale_all_dim")
-        gain = yarn_gain(rope["factor"])
-        if strength and whole:
-            gain = yarn_gain(rope["factor"], strength) / yarn_gain(rope["factor"], whole)
-    return scaling | dict(
-        rope_low=rope.get("beta_slow") or 1.0,
-        rope_high=rope.get("beta_fast") or 32.0,
-        rope_gain=gain,
-    )
-
-
-def yarn_gain(factor: float, strength: float = 1.0) -> float:
-    """YaRN's attention factor (arXiv:2309.00071)."""
-    return 0.1 * strength * math.log(factor) + 1.0
-
-
-def unsupported_settings(c: dict) -> list[str]:
-    """What a config.json asks for and SAGE's block does not compute; empty: nothing."""
-    family = FAMILIES[c["model_type"]]
-    supported = SUPPORTED | dict(architectures=(None, [], [family.architecture]))
-    for key, value in family.fixed.items():
-        if "sliding_window" not in key:
-            supported[key] = (value,)
-    given = {key: c[key] for key in supported if key in c}
-    faults = [f"{key} {value!r}" for key, value in given.items() if value not in supported[key]]
-    for key in ("quantization_config", "compression_config", "quantization"):
-        if c.get(key):
-            method = c[key].get("quant_method") or f"{c[key].get('bits', '?')} bits"
-            faults.append(f"quantised weights ({key}: {method})")
-            break
-    rope = rotary_settings(c)
-    kind = rotary_kind(rope)
-    if nested := [key for key, value in rope.items() if isinstance(value, dict)]:
-        faults.append(f"rotary settings for each layer type ({', '.join(nested)})")
-    elif kind not in ROTARY_KEYS:
-        faults.append(f"{kind!r} rotary scaling")
-    elif rest := {
-        key: value
-        for key, value in rope.items()
-        if key not in ("rope_theta", "rope_type", "type", *ROTARY_KEYS[kind])
-        and value not in SUPPORTED.get(key, (None,))
-    }:
-        faults.append(f"rotary settings {rest}")
-    return faults + sliding_windows(c, family)
-
-
-def sliding_windows(c: dict, family: Family) -> list[str]:
-    """The sliding windows that a config.json asks for, as faults."""
-    if "sliding_window" in family.fixed:  # Mistral has one unless it says null
-        window = c.get("sliding_window", 4096)
-        if window is None or window >= c.get("max_position_embeddings", family.context):
-            return []
-        return [
-            f"a sliding window of {window} tokens (for texts up to {window} tokens set "
-            f"sliding_window to null and max_position_embeddings to {window})"
-        ]
-    layers = c["num_hidden_layers"]
-    kinds = c.get("layer_types") or ["full_attention"] * layers
-    if c.get("use_sliding_window"):  # which layers then slide, versions differ on
-        return ["a sliding window (set use_sliding_window to false where no layer slides)"]
-    if kinds != ["full_attention"] * layers:
-        named = ", ".join(sorted(set(map(str, kinds)))) or "none"
-        return [f"sliding windows or other attention ({layers} layers of {named})"]
-    return []
 
 
 # ------------------------------------------------------------------------------------------------

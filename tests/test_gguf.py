@@ -304,6 +304,8 @@ def test_damaged_files_are_one_line_with_file_and_remedy(files, tmp_path):
         ({"rope.scaling.type": "longrope", "rope.scaling.factor": 2.0}, "'longrope' rotary"),
         ({"rope.scale_linear": 4.0}, "'linear' rotary"),
         ({"rope.scaling.type": "yarn"}, "lacks settings"),
+        ({"attention.sliding_window": "many"}, "lacks settings"),
+        ({"attention.head_count_kv": "two"}, "kv_heads"),
         ({"split.count": 3}, "one of 3 parts"),
     ],
 )
@@ -354,6 +356,8 @@ def test_tensors_that_are_missing_or_more_are_named(files, tmp_path):
         ({"blk.0.attn_q.weight": None}, "missing: blk.0.attn_q.weight"),
         ({"token_embd.weight": None}, "token_embd"),
         ({"rope_freqs.weight": np.ones(16, np.float32) * 3}, "other factors"),
+        ({"rope_freqs.weight": np.full(16, np.inf, np.float32)}, "other factors"),
+        ({"rope_freqs.weight": np.full(16, np.nan, np.float32)}, "other factors"),
     ):
         tensors = converted(name, model) | change
         tensors = {key: value for key, value in tensors.items() if value is not None}

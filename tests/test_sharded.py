@@ -31,9 +31,11 @@ from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
 from support import checkpoint
-from support.pretrained import load_pretrained, save_pretrained
+from support.gguf_file import gguf_name
+from support.pretrained import load_pretrained, save_pretrained, tensor_name
 from support.sharded import finish_saving
 from support.weights import allocate_model
+from test_gguf import write_gguf
 
 # Nothing divides by 4, some not by 2; the smear of one key head lies on one rank alone.
 SHAPE = Model(
@@ -69,7 +71,7 @@ def same_rows(model: SAGE, whole: SAGE) -> bool:
 
 
 def load_folders(folders: list[str]) -> bool:
-    """Folders of Qwen's weights, sharded and whole."""
+    """Published weights, sharded and whole."""
     for folder in folders:
         for dtype in (torch.float32, torch.bfloat16):
             sharded = load_pretrained(folder, dtype, parallelise=parallelise)
@@ -315,8 +317,34 @@ def assert_same_run(out, straight):
     assert meta == expected
 
 
-def test_ranks_read_their_rows_of_qwens_folders(tmp_path, ranks):
+def gguf_of(model: SAGE, path: Path) -> str:
+    """A decoder as a GGUF file."""
+    c = model.config
+    words = {
+        "block_count": c.layers,
+        "context_length": c.context,
+        "embedding_length": c.width,
+        "feed_forward_length": c.feed_forward,
+        "attention.head_count": c.heads,
+        "attention.head_count_kv": c.kv_heads,
+        "attention.key_length": c.head_dim,
+        "attention.layer_norm_rms_epsilon": c.norm_eps,
+    }
+    tensors = {
+        gguf_name(name): p.detach().numpy()
+        for name, p in model.named_parameters()
+        if tensor_name(name)
+    }
+    return str(write_gguf(path, c.family, words, tensors))
+
+
+def test_ranks_read_their_rows_of_published_weights(tmp_path, ranks):
     folders = []
+    for family in ("llama", "qwen3"):
+        model = SAGE(replace(SHAPE, family=family), seed=5)
+        folders.append(gguf_of(model, tmp_path / f"{family}.gguf"))
+    save_pretrained(model, tmp_path / "qwen3")
+    folders.append(str(tmp_path / "qwen3"))
     for number, (tied, own) in enumerate([(True, True), (False, True), (True, False)]):
         folder = tmp_path / str(number)
         shape = replace(SHAPE, tied=tied, previous_token=own)
