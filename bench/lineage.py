@@ -28,6 +28,7 @@ text     bits per byte, and their change from stage --reference on the same docu
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -364,7 +365,8 @@ def bfcl_parts(a: argparse.Namespace) -> list[Episodes]:
     parts = []
     for file in BFCL_PARTS:
         tasks = evenly(bfcl(data_folder() / "bfcl", file), a.bfcl)
-        digest = provenance.digest(data_folder() / "bfcl" / f"BFCL_v4_{file}.json")
+        found = (data_folder() / "bfcl").rglob(f"BFCL_v4_{file}.json")  # questions and answers
+        digest = provenance.digest(*sorted(found))
         parts.append(
             Episodes(
                 f"bfcl/{file}",
@@ -395,7 +397,7 @@ def text_parts(a: argparse.Namespace) -> list[Texts]:
     parts = []
     for name, found in texts.items():
         chosen = evenly(found, a.documents)
-        made_from = dict(python=sys.version.split()[0], documents=len(chosen))
+        made_from = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]
         parts.append(Texts(f"text/{name}", chosen, a.tokens, made_from))
     return parts
 
@@ -725,7 +727,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Figure]]:
         return measured
     print_table(measured)
     if not a.dry:
-        note = f"seed {a.seed}, {str(dtype).removeprefix('torch.')}, room {a.room}"
+        note = f"{a.split} tasks, names {a.names}, chain {a.chain}, seed {a.seed}, room {a.room}, "
+        note += str(dtype).removeprefix("torch.")
         for stage, figures in measured.items():
             for name, f in figures.items():
                 result_tables.record(
