@@ -184,7 +184,7 @@ def rows_of(messages_of, faults: bool = False) -> list[dict]:
     for number in range(30):
         task = draw_task("api", 5, number, difficulty)
         row = dict(number=number, kind=task.kind, needed=lineage.calls_needed(task), unsafe=None)
-        episode = lineage.episode_row(task, played(task, *messages_of(task)), lambda *_: {})
+        episode = lineage.episode_row(task, played(task, *messages_of(task)))
         rows.append(row | dict(episodes=[episode]))
     return rows
 
