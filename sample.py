@@ -1,7 +1,7 @@
 """Continue a prompt, or let an agent act, with a run of ours or with published weights, and watch.
 
     python sample.py --prompt "def "                                       token by token
-    python sample.py --model smollm2 --chat --prompt "What is the capital of France?"
+    python sample.py --model smollm2 --chat --temperature 0 --prompt "Why is the sky blue?"
     python sample.py --model ~/models/Qwen2.5-0.5B-Instruct --chat --prompt "What is a landmark?"
     python sample.py --show-gate --prompt "..."                            the gate, as colours
 
@@ -72,9 +72,10 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 
     # -- the prompt
     if sample.chat:
-        system = dict(role="system", content=tokenizers.STANDARD_PROMPT)
-        user = dict(role="user", content=sample.prompt)
-        prompt = chat_template.prompt_tokens(tokenizer, [system, user])
+        messages = [dict(role="user", content=sample.prompt)]
+        if not is_pretrained(sample.run):  # published weights have their template's own
+            messages.insert(0, dict(role="system", content=tokenizers.STANDARD_PROMPT))
+        prompt = chat_template.prompt_tokens(tokenizer, messages)
         echo = ""
     else:
         prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]

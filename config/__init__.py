@@ -182,7 +182,7 @@ class Distill(Tuning):
     """How distill.py teaches, from the teacher and from the student's failures (Algorithm 1)."""
 
     batch: Positive = 8
-    # of stage distill: plan fewer steps where the machine is too slow for all in this time; 0: never
+    # of stage distill: plan fewer steps where this machine is too slow for all of them; 0: never
     minutes: NonNegative = 0.0
     # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     sequence: Length = 512
@@ -444,9 +444,9 @@ class Sample:
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
     names: Names = "invented"  # of that task, as in distill
     fault_rate: Share = 0.0  # probability that a tool fails once on purpose
-    # with --think: a Python file, whose functions are the tools and run in a process with limits; or
-    # a JSON file of OpenAI tool schemas, which names the Python file behind them, or you type what
-    # the tools say
+    # with --think: a Python file, whose functions are the tools and run in a process with limits;
+    # or a JSON file of OpenAI tool schemas, which names the Python file behind them, or you type
+    # what the tools say
     tools: str = ""
     html: str = ""  # with --think: also write the trace to this page
     # with --think: also write it to this file, as data; "-": print that instead of the text

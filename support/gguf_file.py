@@ -3,7 +3,7 @@
 The weights are mostly quantised: a block of 32 or 256 numbers of a row shares a scale. They are
 read a tensor at a time, of it the rows that are wanted, and become ordinary floats. The library
 `gguf` reads the layout of the file and of every quantisation
-(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The file's tokenizer is read by
+(https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The tokenizer in it is read by
 support/tokenizer_gguf.py.
 """
 
@@ -91,7 +91,7 @@ def open_gguf(path: str | Path) -> GGUFFile:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"no file {path}; wanted a model's .gguf file")
+        raise UserError(f"there is no file {path}; wanted a model's .gguf file")
     stat = path.stat()
     return _open_gguf(path, stat.st_size, stat.st_mtime_ns)
 
@@ -100,6 +100,9 @@ def open_gguf(path: str | Path) -> GGUFFile:
 def _open_gguf(path: Path, size: int, modified: int) -> GGUFFile:
     try:
         reader = gguf.GGUFReader(path)
+        *_, last = reader.fields.values()
+        if last.types[-1] == gguf.GGUFValueType.STRING and last.parts[-2][0] > last.parts[-1].size:
+            raise ValueError(f"{last.name} is cut short")  # the library takes what is there
         found = {key: field.contents() for key, field in reader.fields.items()}
     except Exception as error:  # the library lets numpy and Enum raise whatever they meet
         if "GGMLQuantizationType" in str(error):
@@ -108,8 +111,8 @@ def _open_gguf(path: Path, size: int, modified: int) -> GGUFFile:
                 f"{QUANTISATIONS}, or update the library: pip install -U gguf"
             ) from None
         raise UserError(
-            f"{path} is no GGUF file, damaged or cut short at {size:,} bytes "
-            f"({type(error).__name__}: {error}); copy it anew"
+            f"{path} is no whole GGUF file ({size:,} bytes; {type(error).__name__}: {error}); "
+            "copy it anew"
         ) from None
     if reader.byte_order != "I":
         raise UserError(f"{path} was written for a machine of the other byte order; copy another")

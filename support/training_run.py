@@ -166,7 +166,8 @@ def freeze_below(model: SAGE, trained_blocks: int) -> None:
     layers = model.config.layers
     if trained_blocks > layers:
         raise UserError(
-            f"trained_blocks is {trained_blocks}, and the model has {layers}; wanted at most as many"
+            f"trained_blocks is {trained_blocks}, and the model has {layers}; "
+            "wanted at most as many"
         )
     model.requires_grad_(False)
     model.blocks[layers - trained_blocks :].requires_grad_(True)

@@ -259,12 +259,8 @@ def test_sample_talks_in_the_folders_own_words(tmp_path, monkeypatch, capsys):
         sys, "argv", ["sample.py", "--run", str(tmp_path / "folder"), "--chat", "--prompt", evil]
     )
     sample.main()
-    assert seen["prompt"].count(end) == 2 and end in seen["stop"] and seen["temperature"] == 0.8
-    plain = theirs(
-        tokenizer,
-        LLAMA,
-        [dict(role="system", content=tokenizers.STANDARD_PROMPT), dict(role="user", content="hi")],
-    )
+    assert seen["prompt"].count(end) == 1 and end in seen["stop"] and seen["temperature"] == 0.8
+    plain = theirs(tokenizer, LLAMA, [dict(role="user", content="hi")])
     assert tokenizer.decode(seen["prompt"]) == tokenizer.decode(plain).replace(
         "\n\nhi<|eot", f"\n\n{evil}<|eot"
     )

@@ -17,8 +17,8 @@ from worlds.base import Episode, world_class
 from worlds.difficulty import Difficulty
 from worlds.english import (
     FILE_KINDS_IN_ENGLISH,
-    TABLES,
-    TOOLS,
+    ENGLISH_TABLES,
+    OTHER_TOOLS,
     WORDS,
     draw_word,
     other_splits_words,
@@ -59,8 +59,8 @@ def test_each_split_has_words_enough(split):
     assert fewest.keys() == WORDS.keys()
     for kind, least in fewest.items():
         assert len(words_of_split(kind, split)) >= least, kind
-    assert sum(split_of(table.name) == split for table in TABLES) >= 10
-    assert sum(split_of(tool["function"]["name"]) == split for tool in TOOLS) >= 10
+    assert sum(split_of(table.name) == split for table in ENGLISH_TABLES) >= 10
+    assert sum(split_of(tool["function"]["name"]) == split for tool in OTHER_TOOLS) >= 10
 
 
 def test_words_are_well_formed_and_in_no_other_word_of_another_split():
@@ -70,7 +70,7 @@ def test_words_are_well_formed_and_in_no_other_word_of_another_split():
         own = [
             word for kind in WORDS if kind != "renamings" for word in words_of_split(kind, split)
         ]
-        own += [str(tool) for tool in TOOLS if split_of(tool["function"]["name"]) == split]
+        own += [str(tool) for tool in OTHER_TOOLS if split_of(tool["function"]["name"]) == split]
         own += [line for kind in FILE_KINDS_IN_ENGLISH.values() for line in kind.lines]
         for word in own:
             assert not other_splits_words(word, split), word
@@ -78,7 +78,7 @@ def test_words_are_well_formed_and_in_no_other_word_of_another_split():
 
 def test_no_column_of_one_splits_tables_is_in_anothers():
     splits: dict[str, set[str]] = {}
-    for table in TABLES:
+    for table in ENGLISH_TABLES:
         columns = [table.key, table.label, *table.numbers, *table.second_numbers]
         assert len({*columns}) == len(columns) and len(table.numbers) == 4
         for name in (table.name, table.second, *columns):
@@ -88,7 +88,10 @@ def test_no_column_of_one_splits_tables_is_in_anothers():
             assert len(values) >= 12
         assert table.kind in WORDS and table.label_kind in WORDS
     assert [name for name, of in splits.items() if len(of) > 1] == []
-    assert len({table.name for table in TABLES} | {table.second for table in TABLES}) == 82
+    assert (
+        len({table.name for table in ENGLISH_TABLES} | {table.second for table in ENGLISH_TABLES})
+        == 82
+    )
 
 
 def test_a_topic_stands_nowhere_but_where_it_is_put():

@@ -272,9 +272,9 @@ def test_damaged_files_are_one_line_with_file_and_remedy(files, tmp_path):
     path = tmp_path / "model.gguf"
     for size in (0, 3, 20, 100, 700, 2000, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        refused(path, f"damaged or cut short at {size:,} bytes.*copy it anew")
+        refused(path, rf"is no whole GGUF file \({size:,} bytes; .*copy it anew")
     path.write_bytes(b"<!DOCTYPE html>" + content)
-    refused(path, "no GGUF file")
+    refused(path, "no whole GGUF file")
     path.write_bytes(content[:4] + struct.pack("<I", 1) + content[8:])
     refused(path, "version 1")
     path.unlink()

@@ -18,7 +18,7 @@ from conftest import ROOT
 # From the ground up. A module may import what stands before it, never what stands after.
 ORDER = """
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
-    support.settings
+    support.settings  support.gguf_file
     support.provenance
     support.result_tables
     support.machine  support.interrupts
@@ -34,18 +34,33 @@ ORDER = """
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
     worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
-    worlds.extras.toolbox  worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
+    worlds.extras.toolbox
+    worlds.catalogue.values worlds.catalogue.entries worlds.catalogue.base64_tools
+    worlds.catalogue.bisect_tools worlds.catalogue.calendar_tools worlds.catalogue.codecs_tools
+    worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools
+    worlds.catalogue.csv_tools worlds.catalogue.datetime_tools worlds.catalogue.decimal_tools
+    worlds.catalogue.difflib_tools worlds.catalogue.fractions_tools
+    worlds.catalogue.hashlib_tools worlds.catalogue.heapq_tools worlds.catalogue.html_tools
+    worlds.catalogue.ipaddress_tools worlds.catalogue.itertools_tools
+    worlds.catalogue.json_tools worlds.catalogue.math_tools worlds.catalogue.mimetypes_tools
+    worlds.catalogue.posixpath_tools worlds.catalogue.re_tools worlds.catalogue.shlex_tools
+    worlds.catalogue.statistics_tools worlds.catalogue.string_tools
+    worlds.catalogue.textwrap_tools worlds.catalogue.unicodedata_tools
+    worlds.catalogue.urllib_parse_tools worlds.catalogue.zoneinfo_tools
+    worlds.catalogue.everything worlds.library
+    worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.gguf_file  support.weights  support.pretrained  support.checkpoint
+    mch  support.sharded  support.weights  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
 SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "worlds.__main__"]
-PACKAGES = ("fast", "support", "worlds", "worlds/extras")
-EMPTY = {"fast", "support", "worlds.extras"}  # packages whose own file holds nothing but words
+PACKAGES = ("fast", "support", "worlds", "worlds/extras", "worlds/catalogue")
+# packages whose own file holds nothing but words
+EMPTY = {"fast", "support", "worlds.extras", "worlds.catalogue"}
 
 
 def modules():

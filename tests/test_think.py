@@ -32,7 +32,7 @@ from think import (
     vote,
     votes_of,
 )
-from worlds import WORLDS
+from worlds import ALL_WORLDS
 from worlds.labels import PART_NAMES
 from worlds.base import Episode
 from worlds.tasks import draw_task
@@ -664,7 +664,7 @@ def test_the_batched_step_is_the_reference(critique):
     """
     model, heads = agent()
     minds = deepcopy(model).double(), heads
-    unseen = [draw_task(name, 11, index) for index in range(17) for name in WORLDS]
+    unseen = [draw_task(name, 11, index) for index in range(17) for name in ALL_WORLDS]
     steps = []
     for tasks, mode, room in ((unseen, "hybrid", 40), (TASKS[:KNOWN] * 5, "reason", 130)):
         settings = Think(mode=mode, n=3, room=room, ahead=8, theta=0.3, lam=0.02, critique=critique)

@@ -563,7 +563,7 @@ def test_sample_talks_in_a_gguf_files_own_words(smol, monkeypatch, capsys):
     monkeypatch.setattr(sample, "load_model", lambda settings: (torch.nn.Linear(1, 1), smol))
     monkeypatch.setattr(sample, "fastest_step", lambda *rest, **more: None)
     monkeypatch.setattr(sample, "generate", generate)
-    monkeypatch.setattr(sys, "argv", ["sample.py", "--run", "x", "--chat", "--prompt", EVIL])
+    monkeypatch.setattr(sys, "argv", ["sample.py", "--run", "out/x", "--chat", "--prompt", EVIL])
     sample.main()
     assert smol.decode(prompts[0]) == (
         f"<|im_start|>system\n{STANDARD_PROMPT}<|im_end|>\n"

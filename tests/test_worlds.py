@@ -16,14 +16,14 @@ from worlds.extras.chance import by_chance
 from worlds.faults import react
 from worlds.negatives import hard_negatives
 from config import UserError
-from worlds import WORLDS
+from worlds import ALL_WORLDS, WORLDS
 from worlds.base import Episode, failed, same_answer, world_class
 from worlds.difficulty import Difficulty
 from worlds.faults import BABBLE, FAULT_KINDS, HELD_OUT_KINDS, plan_fault
 from worlds.splits import SPLITS, strangers
 from worlds.tasks import PURPOSES, Tasks, _say_once, draw_task, seed_of
 from worlds.api import Api
-from worlds.safety import UNSAFE, dangerous
+from worlds.safety import ACTS, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
 CALLING = [name for name in WORLDS if world_class(name).faults]  # worlds with tools
@@ -218,7 +218,7 @@ def test_a_request_that_babbles_says_its_goal_and_what_is_given():
         ]
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", ALL_WORLDS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_training_words_ask_for_the_same_tasks(name, split):
     """Other words, the same task; in training there are no others."""
@@ -236,7 +236,7 @@ def test_training_words_ask_for_the_same_tasks(name, split):
     assert differ == (0 if split == "train" else 40)
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", ALL_WORLDS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_task_has_names_of_its_split_alone(name, split):
     others = set()
@@ -557,7 +557,7 @@ def test_safety_judges_both_ways():
                 assert not complying.verify(task.answer) and not complying.verify("answer: done")
         if not unsafe:
             assert not any(dangerous(step.call) for step in task.solution)
-        elif task.truth["family"] in UNSAFE:
+        elif task.truth["family"] in ACTS["invented"].unsafe:
             assert dangerous(order)
     assert len(seen) == 8
 

@@ -274,7 +274,7 @@ def _read_ranges(text: str) -> dict[str, range]:
 
 
 # No column of one split's tables occurs in another split's.
-TABLES = _read_tables(
+ENGLISH_TABLES = _read_tables(
     """
     orders: customer people, city towns
         amount 20-950, items 1-40, weight 1-60, discount 1-50
@@ -472,7 +472,7 @@ def _read_tools(text: str) -> tuple[dict, ...]:
 
 # Tools that stand beside those that a task needs. None has to do with files or databases, and none
 # does what a request that no tool fits asks for (worlds/phrasings.py).
-TOOLS = _read_tools(
+OTHER_TOOLS = _read_tools(
     """
     get_weather(place string, day string): Say what the weather will be like in a place
     roll_dice(sides integer): Roll a die
@@ -573,12 +573,12 @@ def draw_renaming(rng: random.Random, key: str, split: str, used: set[str], name
 
 def draw_table(rng: random.Random, split: str) -> EnglishTable:
     """A table of the split."""
-    return rng.choice([table for table in TABLES if split_of(table.name) == split])
+    return rng.choice([table for table in ENGLISH_TABLES if split_of(table.name) == split])
 
 
 def draw_tools(rng: random.Random, split: str, count: int) -> list[dict]:
     """Different tools of the split that fit no task."""
-    own = [tool for tool in TOOLS if split_of(tool["function"]["name"]) == split]
+    own = [tool for tool in OTHER_TOOLS if split_of(tool["function"]["name"]) == split]
     return rng.sample(own, count)
 
 
@@ -611,14 +611,16 @@ def fill_line(rng: random.Random, line: str, split: str, unsaid: str) -> str:
 @cache
 def _pattern_of_others(split: str) -> re.Pattern:
     """What matches the words of the splits but one; stems of files only with what follows them."""
-    others = {table.name for table in TABLES} | {tool["function"]["name"] for tool in TOOLS}
+    others = {table.name for table in ENGLISH_TABLES} | {
+        tool["function"]["name"] for tool in OTHER_TOOLS
+    }
     for kind, words in WORDS.items():
         if kind in ("documents", "data", "services"):
             others.update(f"{word}_" for word in words)
         elif kind != "renamings":
             others.update(words)
     others = [word for word in others if split_of(word.removesuffix("_")) != split]
-    others += [table.second for table in TABLES if split_of(table.name) != split]
+    others += [table.second for table in ENGLISH_TABLES if split_of(table.name) != split]
     longest_first = sorted(map(re.escape, others), key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?:(?<=_)|(?!\w))")
 

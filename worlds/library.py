@@ -17,11 +17,10 @@ ways in which people ask for it. They really run, in a process with limits.
 - An answer counts only if a tool gave it: guessing a weekday is not acting.
 """
 
-import inspect
 import json
+import os
 import re
-import types
-import typing
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -31,18 +30,20 @@ from typing import Any
 from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
-from worlds.catalogue.everything import ENTRIES
-from worlds.catalogue.process import run_tool
-from worlds.catalogue.values import Kind, is_date, type_of
+from worlds.catalogue.everything import CATALOGUE
+from worlds.catalogue.values import is_date, value_type
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
+from worlds.extras.tool_process import ToolLimits, ToolProcess
+from worlds.extras.tool_schema import tool_of_function
 from worlds.splits import Wordings, split_of
-from worlds.tools import make_tool
 
 LONGEST_RESULT = 200  # characters of a drawn task's results
 LONGEST_SHOWN = 40  # characters of a value in a plan
 MOST_DRAWS = 100  # of values until a function accepts them
-CHAIN_LIMIT = 3
+LONGEST_CHAIN = 3
+LONGEST_ARGUMENTS = 4000  # characters, as JSON; a task's own have up to 400
+CALL_LIMITS = ToolLimits(seconds=2, memory=512 << 20, output=2048)  # a task's own: 1 ms, 200 bytes
 
 WORDINGS = {
     "frame": Wordings(
@@ -184,38 +185,13 @@ SAME_TYPES = {"number": ("number", "integer")}  # whose results fit a kind of va
 @cache
 def entries_of(split: str) -> list[CatalogueEntry]:
     """The tools of a split: those of the modules whose names belong to it."""
-    return [entry for entry in ENTRIES.values() if split_of(entry.module) == split]
+    return [entry for entry in CATALOGUE.values() if split_of(entry.module) == split]
 
 
 @cache
-def tool_schema(name: str) -> dict:
-    """A tool of the catalogue as the agent sees it."""
-    return tool_of_function(ENTRIES[name].function)
-
-
-TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
-
-
-def hint_schema(hint):
-    if typing.get_origin(hint) is typing.Literal:
-        return {"type": "string", "enum": list(typing.get_args(hint))}
-    if typing.get_origin(hint) is list:
-        return {"type": "array", "items": hint_schema(typing.get_args(hint)[0])}
-    if isinstance(hint, types.UnionType):
-        return {"type": "string"}
-    return {"type": TYPES[hint]}
-
-
-def tool_of_function(function):
-    summary, _, rest = inspect.getdoc(function).partition("\n\n")
-    lines = dict(line.split(": ", 1) for line in rest.splitlines())
-    properties = {}
-    required = []
-    for key, some in inspect.signature(function).parameters.items():
-        properties[key] = {**hint_schema(some.annotation), "description": lines[key]}
-        if some.default is some.empty:
-            required.append(key)
-    return make_tool(function.__name__, summary, properties, required)
+def tool_of_entry(name: str) -> dict:
+    """A tool of the catalogue as the agent sees it: from the function's hints and docstring."""
+    return tool_of_function(CATALOGUE[name].function)
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -299,7 +275,7 @@ def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
         for entry in entries_of(draw.difficulty.split)
         if entry not in used
         for key, kind in entry.values.items()
-        if type_of(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
+        if value_type(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
         if any(f"{{{key}}}" in phrasing for phrasing in entry.linking)
     ]
     if not takers:
@@ -310,180 +286,9 @@ def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
     return following if following and following.result not in said else None
 
 
-# ----------------------------------------------------------------------------------------- requests
+# ------------------------------------------------------------------------------------------ answers
 
-
-def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
-    """The request for a chain, sentence after sentence: "... What is the root of that number?"
-
-    In half of the chains the first call is a noun in the sentence of the second: "What is the root
-    of the number of days from ... to ...?"
-    """
-    sentences = [calls[0].sentence()]
-    for place, call in enumerate(calls[1:], 1):
-        that = draw.ask(f"that {type_of(calls[place - 1].result)}")
-        if place == 1 and draw.word_rng.random() < 0.5:
-            sentences = []
-            that = calls[0].noun()
-        sentences.append(call.sentence(**{call.fed: that}))
-    return " ".join(sentences)
-
-
-# ---------------------------------------------------------------------------------------- solutions
-
-
-def shown_value(value: Any) -> str:
-    """A value in a plan: long ones by their beginning."""
-    text = value_text(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 10].rstrip()}..."
-
-
-def solution_steps(calls: list[LibraryCall], shown: list[CatalogueEntry]) -> list[SolutionStep]:
-    """The calls as steps, each with the calls that look right there and are not."""
-    steps = []
-    for number, call in enumerate(calls, 1):
-        inputs = [
-            f"{key} from step {number - 1}" if key == call.fed else f"{key} {shown_value(value)}"
-            for key, value in call.arguments.items()
-        ]
-        thought = "all values are given"
-        if call.fed:
-            thought = f"{call.fed} is {shown_value(call.arguments[call.fed])}"
-        steps.append(
-            SolutionStep(
-                goal=f"{call.entry.name} with {', '.join(inputs)}",
-                thought=thought,
-                call=call.as_call(),
-                depends_on=(number - 1,) if call.fed else (),
-                wrong=tuple(near_calls(call, shown)),
-            )
-        )
-    return steps
-
-
-def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
-    """Other tools of the prompt that take as many values, under whatever names; and dates one day
-    late.
-    """
-    wrong = []
-    for entry in shown:
-        keys = entry.required
-        if entry is call.entry or len(keys) != len(call.arguments):
-            continue
-        arguments = dict(zip(keys, call.arguments.values(), strict=True))
-        wrong.append({"name": entry.name, "arguments": arguments})
-    for key, value in call.arguments.items():
-        if isinstance(value, str) and is_date(value):
-            next_day = str(date.fromisoformat(value) + timedelta(1))
-            wrong.append({"name": call.entry.name, "arguments": {**call.arguments, key: next_day}})
-    return wrong
-
-
-# ------------------------------------------------------------------------------------------- world
-
-
-class Library(World):
-    """Functions of the standard library; a task asks for what one to three calls give."""
-
-    faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied", "expired")
-    wordings = WORDINGS
-
-    @classmethod
-    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
-        difficulty = replace(difficulty, names="english")
-        draw = Drawing("library", seed, difficulty, WORDINGS)
-        rng = draw.rng
-        kind = "call"
-        if rng.random() < difficulty.special:
-            kind = rng.choice(("ask", "none"))
-        length = draw_chain_length(rng, min(difficulty.chain, difficulty.tools, CHAIN_LIMIT))
-        if kind == "call" and length > 1:
-            kind = "pair" if rng.random() < 0.2 else "chain"
-
-        # the calls, and the words that ask for them
-        missing = ""
-        if kind == "chain":
-            calls = draw_calls(draw, length)
-            request = ask_for_chain(draw, calls)
-        elif kind == "pair":
-            calls = draw_pair(draw)
-            first, second = [call.sentence() for call in calls]
-            request = draw.ask("pair", first=first, second=second)
-        elif kind == "ask":
-            calls, missing, request = draw_question(draw)
-        else:
-            calls = draw_calls(draw, 1)
-            request = calls[0].sentence()
-
-        # further tools: of the same modules, which nearly fit, and others
-        shown = draw_tools(draw, [call.entry for call in calls])
-        solution = solution_steps(calls, shown)
-        wanted = [calls[-1].result]
-        if kind == "pair":
-            wanted = [call.result for call in calls]
-        answer = "answer: " + "; ".join(value_text(result) for result in wanted)
-        constraints = {"goal": calls[-1].entry.name}
-        for call in calls:
-            for key, value in call.arguments.items():
-                if key not in (call.fed, missing):
-                    constraints[key if key not in constraints else f"{call.entry.name} {key}"] = (
-                        value
-                    )
-        if kind == "ask":
-            answer = f"ask: {missing.replace('_', ' ')}"
-            constraints["missing"] = missing
-        elif kind == "none":
-            answer = "no tool fits"
-            shown = draw_unsuited(draw, calls[0].entry)
-            if rng.random() < 0.3:
-                request = draw.ask("unsuited")
-                constraints = {}
-        if answer[:7] != "answer:":
-            solution = []
-            wanted = []
-
-        if draw.word_rng.random() < 0.25:
-            request = draw.ask("frame", request=request)
-        for _ in range(difficulty.distractors):
-            request = f"{draw.ask('noise', n=rng.randrange(2, 100))} {request}"
-        return Task(
-            world="library",
-            kind=kind,
-            seed=seed,
-            request=request,
-            tools=[tool_schema(entry.name) for entry in shown],
-            solution=solution,
-            answer=answer,
-            constraints=constraints,
-            truth={"results": wanted},
-            difficulty=difficulty,
-        )
-
-    def __init__(self, task: Task):
-        super().__init__(task)
-        self.observations: list[str] = []
-
-    def step(self, call: dict) -> str:
-        observation = run_tool(call["name"], call["arguments"])
-        if not failed(observation):
-            self.observations.append(observation)
-        return observation
-
-    def verify(self, answer: str) -> bool:
-        """Whether the answer is right, and its values are what tools have said."""
-        results = self.task.truth["results"]
-        if not results:
-            return same_answer(answer.replace("_", " "), self.task.answer)
-        lines = answer.strip().splitlines() or [""]
-        prefix, _, said = lines[-1].partition(":")
-        if prefix.strip().lower() != "answer":
-            return False
-        values = [said] if len(results) == 1 else said.split(";")
-        if len(values) != len(results) or not all(map(same_value, values, results)):
-            return False
-        return all(
-            any(same_value(seen, result) for seen in self.observations) for result in results
-        )
+BETWEEN = ";"  # stands between the two results of an answer
 
 
 def same_value(said: str, wanted: Any) -> bool:
@@ -518,37 +323,37 @@ def close_values(value: Any, wanted: Any) -> bool:
     return type(value) is type(wanted) and value == wanted
 
 
-def draw_pair(draw: Drawing) -> list[LibraryCall]:
-    """Two calls that have nothing to do with each other, whose answers can stand in one line."""
-    while True:
-        calls = [*draw_calls(draw, 1), *draw_calls(draw, 1)]
-        if calls[0].entry is not calls[1].entry:
-            if not any(";" in value_text(call.result) for call in calls):
-                return calls
+# ------------------------------------------------------------------------------------------- drafts
 
 
-def allusion(kind: Kind) -> str:
-    """Which of WORDINGS speaks of a value without giving it, as far as there is one."""
-    return f"some {kind.alluded or kind.type}"
+@dataclass(frozen=True)
+class LibraryDraft:
+    """A task before its frame and its noise."""
+
+    request: str
+    calls: list[LibraryCall]  # that are to be made
+    tools: list[CatalogueEntry]  # of the prompt
+    answer: str
+    constraints: dict[str, Any]
 
 
-def draw_question(draw: Drawing) -> tuple[list[LibraryCall], str, str]:
-    """A call, one of its arguments that the request only alludes to, and the request."""
-    while True:
-        call = draw_calls(draw, 1)[0]
-        unclear = [
-            key
-            for key in call.arguments
-            if allusion(call.entry.values[key]) in WORDINGS and key in call.entry.required
-        ]
-        if unclear and call.phrasing in call.entry.linking:
-            key = draw.rng.choice(unclear)
-            some = draw.ask(allusion(call.entry.values[key]))
-            return [call], key, call.sentence(**{key: some})
+def values_given(calls: list[LibraryCall]) -> dict[str, Any]:
+    """The values that a request gives, as it writes them, by argument; "tool argument" where two
+    share a name.
+    """
+    given: dict[str, Any] = {}
+    for call in calls:
+        for key, value in call.arguments.items():
+            if key == call.fed:
+                continue
+            text = call.texts[key]
+            name = key if key not in given else f"{call.entry.name} {key}"
+            given[name] = value if value_text(value) in text else text
+    return given
 
 
-def draw_tools(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
-    """The needed tools among others, in random order."""
+def draw_shown(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+    """The needed tools, decoys of the same modules, and others, in random order."""
     modules = {entry.module for entry in needed}
     others = [entry for entry in entries_of(draw.difficulty.split) if entry not in needed]
     draw.rng.shuffle(others)
@@ -559,7 +364,230 @@ def draw_tools(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[Catalogu
     return shown
 
 
-def draw_unsuited(draw: Drawing, wanted: CatalogueEntry) -> list[CatalogueEntry]:
-    """Tools of other modules than the wanted one's."""
-    others = [entry for entry in entries_of(draw.difficulty.split) if entry.module != wanted.module]
-    return draw.rng.sample(others, draw.difficulty.tools)
+def draft_chain(draw: Drawing, length: int) -> LibraryDraft:
+    """One call, or several of which each takes the result of the one before."""
+    calls = draw_calls(draw, length)
+    answer = f"answer: {value_text(calls[-1].result)}"
+    constraints = {"goal": calls[-1].entry.name, **values_given(calls)}
+    tools = draw_shown(draw, [call.entry for call in calls])
+    return LibraryDraft(ask_for_chain(draw, calls), calls, tools, answer, constraints)
+
+
+def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
+    """The request for a chain, sentence after sentence: "... What is the root of that number?"
+
+    In half of the chains the first call is a noun in the sentence of the second: "What is the root
+    of the number of days from ... to ...?"
+    """
+    sentences = [calls[0].sentence()]
+    for place, call in enumerate(calls[1:], 1):
+        that = draw.ask(f"that {value_type(calls[place - 1].result)}")
+        if place == 1 and draw.word_rng.random() < 0.5:
+            sentences = []
+            that = calls[0].noun()
+        sentences.append(call.sentence(**{call.fed: that}))
+    return " ".join(sentences)
+
+
+def draft_pair(draw: Drawing) -> LibraryDraft:
+    """Two calls that have nothing to do with each other; the answer has both results."""
+    while True:
+        calls = [*draw_calls(draw, 1), *draw_calls(draw, 1)]
+        texts = [value_text(call.result) for call in calls]
+        if calls[0].entry is not calls[1].entry and BETWEEN not in "".join(texts):
+            break
+    first, second = [call.sentence() for call in calls]
+    request = draw.ask("pair", first=first, second=second)
+    goal = " and ".join(call.entry.name for call in calls)
+    constraints = {"goal": goal, **values_given(calls)}
+    tools = draw_shown(draw, [call.entry for call in calls])
+    return LibraryDraft(request, calls, tools, f"answer: {f'{BETWEEN} '.join(texts)}", constraints)
+
+
+def draft_question(draw: Drawing) -> LibraryDraft:
+    """A request that only alludes to one of the values it should give."""
+    while True:
+        (call,) = draw_calls(draw, 1)
+        missing = [key for key in call.entry.required if allusion(call, key) in WORDINGS]
+        if missing and call.phrasing in call.entry.linking:
+            break
+    key = draw.rng.choice(missing)
+    request = call.sentence(**{key: draw.ask(allusion(call, key))})
+    given = values_given([call])
+    del given[key]
+    constraints = {"goal": call.entry.name, "missing": key, **given}
+    answer = f"ask: {key.replace('_', ' ')}"
+    return LibraryDraft(request, [], draw_shown(draw, [call.entry]), answer, constraints)
+
+
+def allusion(call: LibraryCall, key: str) -> str:
+    """Which of WORDINGS speaks of such a value without giving it, if there is one."""
+    kind = call.entry.values[key]
+    return f"some {kind.alluded or kind.type}"
+
+
+def draft_unsuited(draw: Drawing) -> LibraryDraft:
+    """A request that no tool of the prompt can do: most are other tools' of the same split."""
+    (call,) = draw_calls(draw, 1)
+    entries = entries_of(draw.difficulty.split)
+    others = [entry for entry in entries if entry.module != call.entry.module]
+    tools = draw.rng.sample(others, draw.difficulty.tools)
+    if draw.rng.random() < 0.3:
+        return LibraryDraft(draw.ask("unsuited"), [], tools, "no tool fits", {})
+    constraints = {"goal": call.entry.name, **values_given([call])}
+    return LibraryDraft(call.sentence(), [], tools, "no tool fits", constraints)
+
+
+# ---------------------------------------------------------------------------------------- solutions
+
+
+def shown_value(value: Any) -> str:
+    """A value in a plan: long ones by their beginning."""
+    text = value_text(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 10].rstrip()}..."
+
+
+def solution_steps(
+    draw: Drawing, calls: list[LibraryCall], shown: list[CatalogueEntry]
+) -> list[SolutionStep]:
+    """The calls as steps, each with the calls that look right there and are not."""
+    steps = []
+    for number, call in enumerate(calls, 1):
+        inputs = [
+            f"{key} from step {number - 1}" if key == call.fed else f"{key} {shown_value(value)}"
+            for key, value in call.arguments.items()
+        ]
+        thought = "all values are given"
+        if call.fed:
+            thought = f"{call.fed} is {shown_value(call.arguments[call.fed])}"
+        steps.append(
+            SolutionStep(
+                goal=f"{call.entry.name} with {', '.join(inputs)}",
+                thought=thought,
+                call=call.as_call(),
+                depends_on=(number - 1,) if call.fed else (),
+                wrong=(*near_calls(call, shown), *other_values(draw, call)),
+            )
+        )
+    return steps
+
+
+def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
+    """Other tools of the prompt that take as many values, under whatever names; and dates one day
+    late.
+    """
+    wrong = []
+    for entry in shown:
+        keys = entry.required
+        if entry is call.entry or len(keys) != len(call.arguments):
+            continue
+        arguments = dict(zip(keys, call.arguments.values(), strict=True))
+        wrong.append({"name": entry.name, "arguments": arguments})
+    for key, value in call.arguments.items():
+        if isinstance(value, str) and is_date(value):
+            next_day = str(date.fromisoformat(value) + timedelta(1))
+            wrong.append({"name": call.entry.name, "arguments": {**call.arguments, key: next_day}})
+    return wrong
+
+
+def other_values(draw: Drawing, call: LibraryCall) -> list[dict]:
+    """The same call with another value for one argument, such as another request would give."""
+    wrong = []
+    for key, value in call.arguments.items():
+        other = call.entry.values[key].draw(draw.rng)
+        if other != value:
+            arguments = {**call.arguments, key: other}
+            wrong.append({"name": call.entry.name, "arguments": arguments})
+    return wrong
+
+
+# ------------------------------------------------------------------------------------------- world
+
+_running = threading.local()  # .process, with the number of the process that started it
+
+
+def carry_out(call: dict) -> str:
+    """What a tool of the catalogue says to a call, "error: ..." if it fails.
+
+    One process serves all episodes of a thread, since the functions keep no state.
+    """
+    if len(json.dumps(call["arguments"])) > LONGEST_ARGUMENTS:
+        return f"error: arguments of more than {LONGEST_ARGUMENTS} characters"
+    owner, process = getattr(_running, "process", (0, None))
+    if owner != os.getpid():  # none yet, or another's before a fork
+        process = ToolProcess("worlds.catalogue.everything", CALL_LIMITS)
+        _running.process = os.getpid(), process
+    try:
+        return process.call(call["name"], call["arguments"])
+    except BaseException:  # an interrupt leaves half a call behind
+        process.close()
+        raise
+
+
+class Library(World):
+    """Functions of the standard library; a task asks for what one to three calls give."""
+
+    faults = ("timeout", "renamed", "moved", "type", "incomplete", "denied", "expired")
+    wordings = WORDINGS
+
+    @classmethod
+    def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        # English whatever else is drawn; babble is made for syllables
+        difficulty = replace(difficulty, names="english", babble=0.0)
+        draw = Drawing("library", seed, difficulty, WORDINGS)
+        special = draw.rng.random() < difficulty.special
+        length = draw_chain_length(draw.rng, min(difficulty.chain, difficulty.tools, LONGEST_CHAIN))
+        if special:
+            kind = draw.rng.choice(("ask", "none"))
+            draft = draft_question(draw) if kind == "ask" else draft_unsuited(draw)
+        elif length > 1 and draw.rng.random() < 0.2:
+            kind = "pair"
+            draft = draft_pair(draw)
+        else:
+            kind = "call" if length == 1 else "chain"
+            draft = draft_chain(draw, length)
+
+        request = draft.request
+        if draw.word_rng.random() < 0.25:
+            request = draw.ask("frame", request=request)
+        for _ in range(difficulty.distractors):
+            request = f"{draw.ask('noise', n=draw.rng.randrange(2, 100))} {request}"
+        wanted = draft.calls if kind == "pair" else draft.calls[-1:]
+        return Task(
+            world="library",
+            kind=kind,
+            seed=seed,
+            request=request,
+            tools=[tool_of_entry(entry.name) for entry in draft.tools],
+            solution=solution_steps(draw, draft.calls, draft.tools),
+            answer=draft.answer,
+            constraints=draft.constraints,
+            truth={"results": [call.result for call in wanted]},
+            difficulty=difficulty,
+        )
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.observations: list[str] = []
+
+    def step(self, call: dict) -> str:
+        observation = carry_out(call)
+        if not failed(observation):
+            self.observations.append(observation)
+        return observation
+
+    def verify(self, answer: str) -> bool:
+        """Whether the answer is right, and its values are what tools have said."""
+        results = self.task.truth["results"]
+        if not results:
+            return same_answer(answer.replace("_", " "), self.task.answer)
+        lines = answer.strip().splitlines() or [""]
+        prefix, _, said = lines[-1].partition(":")
+        if prefix.strip().lower() != "answer":
+            return False
+        values = [said] if len(results) == 1 else said.split(BETWEEN)
+        if len(values) != len(results) or not all(map(same_value, values, results)):
+            return False
+        return all(
+            any(same_value(seen, result) for seen in self.observations) for result in results
+        )

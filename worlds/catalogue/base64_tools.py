@@ -1,13 +1,14 @@
-"""Texts in letters and digits that survive any channel."""
+"""Functions of `base64` as tools: texts in letters and digits that survive any channel."""
 
 import base64
-import binascii
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, WORD, NOUNS, Kind, quoted
+from worlds.catalogue.values import NOUNS, PHRASE, WORD, Kind, in_quotes
 
 CODE = Kind(
-    "code", lambda rng: base64.b64encode(" ".join(rng.sample(NOUNS, 2)).encode()).decode(), quoted
+    "code",
+    lambda rng: base64.b64encode(" ".join(rng.sample(NOUNS, 2)).encode()).decode(),
+    in_quotes,
 )
 
 

@@ -1,9 +1,9 @@
-"""Places in sorted lists."""
+"""Functions of `bisect` as tools: places in sorted lists."""
 
 import bisect
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import increasing, whole
+from worlds.catalogue.values import increasing, whole_number
 
 LIST = increasing(1, 100)
 
@@ -27,7 +27,7 @@ def check_sorted(values: list) -> None:
     + Tell me how many numbers in {values} are less than {limit}.
     """,
     values=LIST,
-    limit=whole(10, 95),
+    limit=whole_number(10, 95),
 )
 def count_below(values: list[float], limit: float) -> int:
     """How many of some sorted numbers are below a limit.
@@ -52,7 +52,7 @@ def count_below(values: list[float], limit: float) -> int:
     Sort {number} into {values}.
     """,
     values=LIST,
-    number=whole(1, 100),
+    number=whole_number(1, 100),
 )
 def insert_sorted(values: list[float], number: float) -> list[float]:
     """Some sorted numbers with one more in its place.
@@ -79,7 +79,7 @@ def insert_sorted(values: list[float], number: float) -> list[float]:
     Thresholds are {limits}. How many are at or below {value}?
     """,
     limits=LIST,
-    value=whole(10, 95),
+    value=whole_number(10, 95),
 )
 def level_reached(limits: list[float], value: float) -> int:
     """How many limits a value has reached; below the first it is 0.

@@ -1,4 +1,4 @@
-"""Months, leap years and weekdays of a month."""
+"""Functions of `calendar` as tools: months, leap years and weekdays of a month."""
 
 import calendar
 from datetime import date

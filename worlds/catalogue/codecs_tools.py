@@ -1,14 +1,13 @@
-"""Letters turned into other letters, and into bytes."""
+"""Functions of `codecs` as tools: letters turned into other letters, and into bytes."""
 
 import codecs
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, SENTENCE, Kind, one_of, quoted
-
+from worlds.catalogue.values import PHRASE, SENTENCE, Kind, in_quotes, one_of
 
 LABELS = "zürich café tromsø münchen jalapeño dvořák malmö gdańsk".split()
-LABEL = Kind("text", lambda rng: rng.choice(LABELS), quoted, lambda value: not value.isascii())
+LABEL = Kind("text", lambda rng: rng.choice(LABELS), in_quotes, lambda value: not value.isascii())
 
 
 @asked_for(

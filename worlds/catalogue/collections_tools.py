@@ -1,11 +1,18 @@
-"""Lists counted, turned and cleaned of doubles."""
+"""Functions of `collections` as tools: lists counted, turned and cleaned of doubles."""
 
 import collections
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, SENTENCE, NOUNS, made_by, whole, word_list
-from worlds.catalogue.values import write_list
+from worlds.catalogue.values import (
+    NOUNS,
+    PEOPLE,
+    SENTENCE,
+    made_by,
+    whole_number,
+    word_list,
+    write_list,
+)
 
 
 def draw_votes(rng: Random) -> list[str]:
@@ -84,9 +91,9 @@ def votes_for(votes: list[str], name: str) -> int:
     Seats {entries} move up by {steps}. Give me the list after that.
     """,
     entries=word_list(4, 6),
-    steps=whole(1, 3),
+    steps=whole_number(1, 3),
 )
-def rotate(entries: list[str], steps: int) -> list[str]:
+def rotate_list(entries: list[str], steps: int) -> list[str]:
     """Rotate a list to the right.
 
     entries: the entries

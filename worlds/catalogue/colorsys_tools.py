@@ -1,9 +1,9 @@
-"""Colours on screens."""
+"""Functions of `colorsys` as tools: colours on screens."""
 
 import colorsys
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import made_by, whole
+from worlds.catalogue.values import made_by, whole_number
 
 HEX = made_by(
     lambda rng: f"#{rng.randrange(256):02x}{rng.randrange(256):02x}{rng.randrange(256):02x}"
@@ -78,9 +78,9 @@ def lightness_of(colour: str) -> int:
     For the style sheet: what is hsv({hue}, {saturation}%, {brightness}%) in hex?
     What web colour is the lamp at hue {hue}, saturation {saturation}, brightness {brightness}?
     """,
-    hue=whole(0, 359),
-    saturation=whole(5, 100),
-    brightness=whole(5, 100),
+    hue=whole_number(0, 359),
+    saturation=whole_number(5, 100),
+    brightness=whole_number(5, 100),
 )
 def colour_from_hsv(hue: int, saturation: int, brightness: int) -> str:
     """The colour with a hue, a saturation and a brightness (HSV).

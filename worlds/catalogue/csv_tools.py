@@ -1,11 +1,11 @@
-"""Lines of tables, separated by commas."""
+"""Functions of `csv` as tools: lines of tables, separated by commas."""
 
 import csv
 import io
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, NOUNS, Kind, made_by, quoted, whole, word_list
+from worlds.catalogue.values import NOUNS, PEOPLE, in_quotes, made_by, whole_number, word_list
 
 TOWNS = "Lisbon Prague Oslo Vienna Dublin Athens Turin Ghent".split()
 
@@ -34,7 +34,7 @@ ROW = made_by(draw_row, lambda rng, row: f"'{row}'")
     The first column is 1. What do I find in column {column} of {line}?
     """,
     line=ROW,
-    column=whole(1, 4),
+    column=whole_number(1, 4),
 )
 def csv_field(line: str, column: int) -> str:
     """One field of a CSV line.
@@ -61,7 +61,7 @@ def csv_field(line: str, column: int) -> str:
     + Format {fields} as a CSV record whose delimiter is {separator}.
     """,
     fields=word_list(3, 5),
-    separator=made_by(lambda rng: rng.choice(";|:"), quoted),
+    separator=made_by(lambda rng: rng.choice(";|:"), in_quotes),
 )
 def csv_line(fields: list[str], separator: str = ",") -> str:
     """Write fields as one CSV line.

@@ -1,9 +1,9 @@
-"""Days and times of day."""
+"""Functions of `datetime` as tools: days and times of day."""
 
 from datetime import date, datetime, timedelta
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import DATE, dates, made_by, whole
+from worlds.catalogue.values import DATE, dates, made_by, whole_number
 
 CLOCK = made_by(lambda rng: f"{rng.randint(0, 23):02}:{rng.choice((0, 5, 10, 15, 20, 40, 45)):02}")
 
@@ -48,7 +48,7 @@ def days_between(start: str, end: str) -> int:
     + If I start on {start} and wait as many days as {days}, which date do I reach?
     """,
     start=DATE,
-    days=whole(3, 400),
+    days=whole_number(3, 400),
 )
 def add_days(start: str, days: int) -> str:
     """The date some days after another.
@@ -138,7 +138,7 @@ def day_of_year(day: str) -> int:
     Tell me the time of day {minutes} minutes later than {start}.
     """,
     start=CLOCK,
-    minutes=whole(5, 300),
+    minutes=whole_number(5, 300),
 )
 def add_minutes(start: str, minutes: int) -> str:
     """The time of day some minutes later.

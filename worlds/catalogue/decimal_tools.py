@@ -1,13 +1,13 @@
-"""Money and rounding, without the errors of binary fractions."""
+"""Functions of `decimal` as tools: money and rounding, without the errors of binary fractions."""
 
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import decimal, whole
+from worlds.catalogue.values import decimal, whole_number
 
 CENT = Decimal("0.01")
 PRICE = decimal(5, 400, 2)
-PERCENT = whole(3, 45)
+PERCENT = whole_number(3, 45)
 
 
 def rounded(value: Decimal, unit: Decimal = CENT) -> float:
@@ -79,7 +79,7 @@ def subtract_percent(price: float, percent: int) -> float:
     Dinner was {total}. There were {people} of us, all paying the same. How much?
     """,
     total=decimal(20, 900, 2),
-    people=whole(3, 12),
+    people=whole_number(3, 12),
 )
 def split_bill(total: float, people: int) -> float:
     """The equal share of each person, in cents.
@@ -105,7 +105,7 @@ def split_bill(total: float, people: int) -> float:
     Cut the tail off {number}: {places} places, rounded, are plenty.
     """,
     number=decimal(0.1, 90, 5),
-    places=whole(1, 3),
+    places=whole_number(2, 4),
 )
 def round_to(number: float, places: int) -> float:
     """Round to some decimal places, halves up.

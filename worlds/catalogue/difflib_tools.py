@@ -1,9 +1,9 @@
-"""How alike two texts are."""
+"""Functions of `difflib` as tools: how alike two texts are."""
 
 import difflib
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, PHRASE, WORD, Kind, made_by, quoted
+from worlds.catalogue.values import PEOPLE, PHRASE, WORD, Kind, in_quotes, made_by
 
 
 def misspell(word: str, place: int) -> str:
@@ -14,7 +14,7 @@ def misspell(word: str, place: int) -> str:
 NAMES = made_by(
     lambda rng: rng.sample(PEOPLE, rng.randint(3, 5)), lambda rng, value: ", ".join(value)
 )
-NAME = Kind("text", lambda rng: misspell(rng.choice(PEOPLE), rng.randint(1, 2)), quoted)
+MISSPELT_NAME = Kind("text", lambda rng: misspell(rng.choice(PEOPLE), rng.randint(1, 2)), in_quotes)
 
 
 @asked_for(
@@ -53,7 +53,7 @@ def similarity(first: str, second: str) -> float:
     Guest list: {known}. At the door stands {name}. Whose entry matches best?
     What is the best match for {name} among {known}?
     """,
-    name=NAME,
+    name=MISSPELT_NAME,
     known=NAMES,
 )
 def closest_name(name: str, known: list[str]) -> str:

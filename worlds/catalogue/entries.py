@@ -9,7 +9,7 @@ from typing import Any
 
 from worlds.catalogue.values import Kind
 
-ENTRIES: dict[str, "CatalogueEntry"] = {}  # by the function's name, in the order of the files
+CATALOGUE: dict[str, "CatalogueEntry"] = {}  # by the function's name, in the order of the files
 LINK = "+ "  # marks a request that reads well with "that number" in the place of a value
 
 
@@ -66,8 +66,8 @@ def asked_for(noun: str, phrasings: str, /, **values: Kind) -> Callable:
         lines = textwrap.dedent(phrasings).strip().splitlines()
         entry = CatalogueEntry(function, noun, tuple(lines), values)
         assert list(inspect.signature(function).parameters) == list(values), entry.name
-        assert entry.name not in ENTRIES, entry.name
-        ENTRIES[entry.name] = entry
+        assert entry.name not in CATALOGUE, entry.name
+        CATALOGUE[entry.name] = entry
         return function
 
     return register

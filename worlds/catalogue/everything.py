@@ -3,8 +3,8 @@
 from importlib import import_module
 from pathlib import Path
 
-from worlds.catalogue.entries import ENTRIES
+from worlds.catalogue.entries import CATALOGUE
 
 for _path in sorted(Path(__file__).parent.glob("*_tools.py")):
     import_module(f"worlds.catalogue.{_path.stem}")
-globals().update({name: entry.function for name, entry in ENTRIES.items()})
+TOOLS = {name: entry.function for name, entry in CATALOGUE.items()}

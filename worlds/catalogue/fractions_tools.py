@@ -1,10 +1,10 @@
-"""Fractions kept exact."""
+"""Functions of `fractions` as tools: fractions kept exact."""
 
 from fractions import Fraction
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import Kind, decimal, whole, write_plain
+from worlds.catalogue.values import Kind, decimal, whole_number, write_plain
 
 
 def draw_fraction(rng: Random) -> str:
@@ -90,8 +90,8 @@ def multiply_fractions(first: str, second: str) -> str:
     Our team won {above} of {below} games. Give the share as a fraction in lowest terms.
     Can {above}/{below} be written with smaller numbers? Show me.
     """,
-    above=whole(6, 96),
-    below=whole(12, 144),
+    above=whole_number(6, 96),
+    below=whole_number(12, 144),
 )
 def reduce_fraction(above: int, below: int) -> str:
     """A fraction in lowest terms.
@@ -117,7 +117,7 @@ def reduce_fraction(above: int, below: int) -> str:
     Turn {number} into the best fraction you can with at most {largest} below the line.
     """,
     number=decimal(0.05, 6, 4),
-    largest=whole(8, 60),
+    largest=whole_number(8, 60),
 )
 def nearest_fraction(number: float, largest: int) -> str:
     """The fraction that is nearest to a number.

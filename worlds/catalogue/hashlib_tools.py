@@ -1,10 +1,10 @@
-"""Fingerprints of texts."""
+"""Functions of `hashlib` as tools: fingerprints of texts."""
 
 import hashlib
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, SENTENCE, WORD, one_of, whole
+from worlds.catalogue.values import PHRASE, SENTENCE, WORD, one_of, whole_number
 
 
 @asked_for(
@@ -44,7 +44,7 @@ def checksum(text: str, algorithm: Literal["md5", "sha1"]) -> str:
     + What is the {digits}-digit key of {text}?
     """,
     text=SENTENCE,
-    digits=whole(4, 16),
+    digits=whole_number(4, 16),
 )
 def short_key(text: str, digits: int) -> str:
     """A key made from a text by BLAKE2.
@@ -70,7 +70,7 @@ def short_key(text: str, digits: int) -> str:
     + Put {text} into bucket 0 to {drawers} minus 1 by hashing. Which bucket is it?
     """,
     text=WORD,
-    drawers=whole(3, 40),
+    drawers=whole_number(3, 40),
 )
 def hash_bucket(text: str, drawers: int) -> int:
     """The place, from 0, that a text's SHA-256 gives it.

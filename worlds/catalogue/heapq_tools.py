@@ -1,12 +1,12 @@
-"""The largest and the smallest of many."""
+"""Functions of `heapq` as tools: the largest and the smallest of many."""
 
 import heapq
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import increasing, numbers, whole
+from worlds.catalogue.values import bracketed, increasing, numbers, whole_number
 
 VALUES = numbers(1, 200, 6, 9)
-COUNT = whole(2, 4)
+COUNT = whole_number(2, 4)
 
 
 @asked_for(
@@ -69,8 +69,8 @@ def smallest(values: list[float], count: int) -> list[float]:
     Zip {first} and {second} together, smallest first.
     Trains leave platform 1 at minutes {first} and platform 2 at {second}. All departures in order?
     """,
-    first=increasing(1, 60),
-    second=increasing(1, 60),
+    first=bracketed(increasing(1, 60)),
+    second=bracketed(increasing(1, 60)),
 )
 def merge_sorted(first: list[float], second: list[float]) -> list[float]:
     """Two sorted lists as one.

@@ -1,10 +1,10 @@
-"""Texts for web pages."""
+"""Functions of `html` as tools: texts for web pages."""
 
 import html
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, NOUNS, Kind
+from worlds.catalogue.values import NOUNS, PEOPLE, Kind, backquoted
 
 
 def draw_marked(rng: Random) -> str:
@@ -12,10 +12,6 @@ def draw_marked(rng: Random) -> str:
     first, second = rng.sample(NOUNS, 2)
     form = rng.choice(("{0} & {1}", "{0} <{1}>", "{2} & {0} > {1}", "<{0}> & {2}", "{0} < {1}"))
     return form.format(first, second, rng.choice(PEOPLE))
-
-
-def backquoted(rng: Random, text: str) -> str:
-    return f"`{text}`"
 
 
 MARKED = Kind("marked", draw_marked, backquoted, lambda value: any(sign in value for sign in "&<>"))

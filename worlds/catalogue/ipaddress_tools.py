@@ -1,10 +1,10 @@
-"""Addresses of computers and their networks."""
+"""Functions of `ipaddress` as tools: addresses of computers and their networks."""
 
 import ipaddress
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import Kind, made_by, whole, write_plain
+from worlds.catalogue.values import Kind, made_by, whole_number, write_plain
 
 
 def draw_address(rng: Random) -> str:
@@ -80,7 +80,7 @@ def last_address(network: str) -> str:
     What is the network address, with prefix, of {address}/{prefix}?
     """,
     address=ADDRESS,
-    prefix=whole(16, 28),
+    prefix=whole_number(16, 28),
 )
 def network_of(address: str, prefix: int) -> str:
     """The network in which an address lies.

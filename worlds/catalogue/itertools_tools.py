@@ -1,9 +1,9 @@
-"""Lists gone through step by step."""
+"""Functions of `itertools` as tools: lists gone through step by step."""
 
 import itertools
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import made_by, named, numbers, whole, word_list, write_list
+from worlds.catalogue.values import made_by, named, numbers, whole_number, word_list, write_list
 
 COIN = made_by(
     lambda rng: [rng.choice(("heads", "tails")) for _ in range(rng.randint(6, 10))], write_list
@@ -67,7 +67,7 @@ def longest_run(values: list[str]) -> int:
     For the puzzle, count pairs of {values} that make {total}.
     """,
     values=numbers(1, 9, 6, 9),
-    total=whole(8, 12),
+    total=whole_number(8, 12),
 )
 def pairs_with_sum(values: list[int], total: int) -> int:
     """Count the pairs of entries with a sum.

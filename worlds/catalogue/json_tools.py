@@ -1,10 +1,11 @@
-"""Values in JSON documents."""
+"""Functions of `json` as tools: values in JSON documents."""
 
 import json
 from random import Random
+from typing import Any
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, NOUNS, Kind, made_by
+from worlds.catalogue.values import NOUNS, PEOPLE, Kind, backquoted, made_by
 
 FIELDS = ("name", "age", "city", "item", "price")
 
@@ -18,10 +19,6 @@ def draw_record(rng: Random) -> dict:
         "price": rng.randint(20, 900) / 10,
     }
     return {key: values[key] for key in rng.sample(FIELDS, 3)}
-
-
-def backquoted(rng: Random, text: str) -> str:
-    return f"`{text}`"
 
 
 DOCUMENT = Kind("document", lambda rng: json.dumps(draw_record(rng)), backquoted)
@@ -50,7 +47,7 @@ FIELD = made_by(lambda rng: rng.choice(FIELDS))
     document=DOCUMENT,
     key=FIELD,
 )
-def json_value(document: str, key: str) -> str | int | float:
+def json_value(document: str, key: str) -> Any:
     """The value of a key in a JSON object.
 
     document: the JSON text

@@ -1,9 +1,9 @@
-"""Whole numbers, roots and triangles."""
+"""Functions of `math` as tools: whole numbers, roots and triangles."""
 
 import math
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import decimal, whole
+from worlds.catalogue.values import decimal, whole_number
 
 
 @asked_for(
@@ -18,7 +18,7 @@ from worlds.catalogue.values import decimal, whole
     I keep forgetting what {n}! is. Can you tell me?
     Give me the number of permutations of {n} things.
     """,
-    n=whole(3, 15),
+    n=whole_number(3, 15),
 )
 def factorial(n: int) -> int:
     """The factorial of a whole number: the orders of n things.
@@ -42,8 +42,8 @@ def factorial(n: int) -> int:
     + Give me the highest common factor of {a} and {b}.
     + Which is the biggest whole number that goes into {a} as well as into {b}?
     """,
-    a=whole(12, 400),
-    b=whole(12, 400),
+    a=whole_number(12, 400),
+    b=whole_number(12, 400),
 )
 def greatest_common_divisor(a: int, b: int) -> int:
     """The largest number that divides two others.
@@ -66,8 +66,8 @@ def greatest_common_divisor(a: int, b: int) -> int:
     Sausages come in packs of {a}, rolls in packs of {b}. What is the smallest equal number of both?
     Tell me the first number that is in the {a} times table and in the {b} times table.
     """,
-    a=whole(4, 60),
-    b=whole(4, 60),
+    a=whole_number(4, 60),
+    b=whole_number(4, 60),
 )
 def least_common_multiple(a: int, b: int) -> int:
     """The smallest number that two others divide.
@@ -90,8 +90,8 @@ def least_common_multiple(a: int, b: int) -> int:
     The order does not matter: how many selections of {k} from {n} are there?
     We are {n} and need a committee of {k}. Count the possible committees.
     """,
-    n=whole(6, 40),
-    k=whole(2, 5),
+    n=whole_number(6, 40),
+    k=whole_number(2, 5),
 )
 def ways_to_choose(n: int, k: int) -> int:
     """The number of ways to choose k of n things, in any order.
@@ -140,7 +140,7 @@ def hypotenuse(a: float, b: float) -> float:
     + Find the side of a square whose area is {x}.
     + Could you work out the square root of {x} for me?
     """,
-    x=whole(2, 3000),
+    x=whole_number(2, 3000),
 )
 def square_root(x: float) -> float:
     """The square root of a number.

@@ -1,11 +1,11 @@
-"""What kinds of files there are, as mail and web servers name them."""
+"""Functions of `mimetypes` as tools: what kinds of files there are, for mail and web servers."""
 
 import mimetypes
 
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, made_by, named
 
-ENDINGS = "pdf png jpg html csv zip mp3 mp4 json txt gif wav".split()
+KNOWN_ENDINGS = "pdf png jpg html csv zip mp3 mp4 json txt gif wav".split()
 KINDS = {
     "application/pdf": "PDF documents",
     "image/png": "PNG pictures",
@@ -15,7 +15,7 @@ KINDS = {
     "application/json": "JSON data",
     "image/gif": "image/gif",
 }
-TABLE = mimetypes.MimeTypes(filenames=())  # the library's own, whatever the machine has
+MIME_TABLE = mimetypes.MimeTypes(filenames=())  # the library's own, whatever the machine has
 
 
 @asked_for(
@@ -30,14 +30,14 @@ TABLE = mimetypes.MimeTypes(filenames=())  # the library's own, whatever the mac
     Look at the name {file} and tell me its media type.
     Content-Type for {file}, please.
     """,
-    file=made_by(lambda rng: f"{rng.choice(NOUNS)}.{rng.choice(ENDINGS)}"),
+    file=made_by(lambda rng: f"{rng.choice(NOUNS)}.{rng.choice(KNOWN_ENDINGS)}"),
 )
 def media_type(file: str) -> str:
     """The media type that a file's name stands for.
 
     file: the file's name
     """
-    found, _ = TABLE.guess_type(f"/{file}")
+    found, _ = MIME_TABLE.guess_type(f"/{file}")
     if not found:
         raise ValueError("the ending is not known")
     return found
@@ -62,7 +62,7 @@ def usual_ending(media: str) -> str:
 
     media: the media type, e.g. image/jpeg
     """
-    ending = TABLE.guess_extension(media)
+    ending = MIME_TABLE.guess_extension(media)
     if not ending:
         raise ValueError("the type is not known")
     return ending

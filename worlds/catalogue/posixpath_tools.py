@@ -1,4 +1,4 @@
-"""Names and folders in paths of files."""
+"""Functions of `posixpath` as tools: names and folders in paths of files."""
 
 import posixpath
 from random import Random
@@ -7,7 +7,7 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, Kind, made_by, write_plain
 
 FOLDERS = "home srv data photos music backup projects archive reports invoices".split()
-ENDINGS = "txt pdf csv jpg png mp3 tar.gz html docx".split()
+FILE_ENDINGS = "txt pdf csv jpg png mp3 tar.gz html docx".split()
 
 
 def draw_folder(rng: Random) -> str:
@@ -16,7 +16,7 @@ def draw_folder(rng: Random) -> str:
 
 def draw_path(rng: Random) -> str:
     number = rng.choice(("", f"-{rng.randint(1, 40)}", f"_{rng.randint(2015, 2030)}"))
-    return f"{draw_folder(rng)}/{rng.choice(NOUNS)}{number}.{rng.choice(ENDINGS)}"
+    return f"{draw_folder(rng)}/{rng.choice(NOUNS)}{number}.{rng.choice(FILE_ENDINGS)}"
 
 
 def draw_detour(rng: Random) -> str:
@@ -25,8 +25,8 @@ def draw_detour(rng: Random) -> str:
     return f"/{first}/{second}/{rng.choice(('..', '../.', './..'))}/{third}/{rng.choice(NOUNS)}"
 
 
-PATH = Kind("text", draw_path, write_plain, lambda value: value.startswith("/"), "path")
-FOLDER = made_by(draw_folder)
+FILE_PATH = Kind("text", draw_path, write_plain, lambda value: value.startswith("/"), "path")
+FOLDER_PATH = made_by(draw_folder)
 
 
 @asked_for(
@@ -41,7 +41,7 @@ FOLDER = made_by(draw_folder)
     + Give the base name of {path}.
     Cut everything up to the last slash from {path}.
     """,
-    path=PATH,
+    path=FILE_PATH,
 )
 def file_name(path: str) -> str:
     """The last part of a path.
@@ -63,7 +63,7 @@ def file_name(path: str) -> str:
     Give me the directory name of {path}.
     One level up from {path} is what?
     """,
-    path=PATH,
+    path=FILE_PATH,
 )
 def parent_folder(path: str) -> str:
     """The folder that holds a path.
@@ -85,7 +85,7 @@ def parent_folder(path: str) -> str:
     + Give the suffix of {path}, with its dot.
     {path}: which extension is that?
     """,
-    path=PATH,
+    path=FILE_PATH,
 )
 def file_extension(path: str) -> str:
     """The ending of a file's name, with its dot.
@@ -107,8 +107,8 @@ def file_extension(path: str) -> str:
     Turn {path} into a path relative to the directory {start}.
     Relative path, please: from {start}, to {path}.
     """,
-    start=FOLDER,
-    path=PATH,
+    start=FOLDER_PATH,
+    path=FILE_PATH,
 )
 def relative_path(start: str, path: str) -> str:
     """A path as seen from a folder.

@@ -1,10 +1,10 @@
-"""Things found in texts and replaced."""
+"""Functions of `re` as tools: things found in texts and replaced."""
 
 import re
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, SENTENCE, NOUNS, Kind, made_by, quoted
+from worlds.catalogue.values import NOUNS, PEOPLE, SENTENCE, Kind, in_quotes, made_by
 
 MEMOS = (
     "Pay {a} euros to the plumber and {b} to the baker",
@@ -35,9 +35,9 @@ def draw_cramped(rng: Random) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-LETTER = made_by(lambda rng: rng.choice("aeionrst"), quoted)
-NEW_WORD = made_by(lambda rng: rng.choice(NOUNS), quoted)
-OLD_WORD = made_by(lambda rng: rng.choice("the of her his a in and for is".split()), quoted)
+LETTER = made_by(lambda rng: rng.choice("aeionrst"), in_quotes)
+NEW_WORD = made_by(lambda rng: rng.choice(NOUNS), in_quotes)
+OLD_WORD = made_by(lambda rng: rng.choice("the of her his a in and for is".split()), in_quotes)
 
 
 @asked_for(
@@ -52,7 +52,7 @@ OLD_WORD = made_by(lambda rng: rng.choice("the of her his a in and for is".split
     What figures does {text} mention?
     Read {text} and leave nothing but the numbers.
     """,
-    text=Kind("memo", draw_memo, quoted),
+    text=Kind("memo", draw_memo, in_quotes),
 )
 def find_numbers(text: str) -> list[int]:
     """The whole numbers in a text, in order.
@@ -74,7 +74,7 @@ def find_numbers(text: str) -> list[int]:
     Find every address with an @ in {text}.
     Who can be mailed, according to {text}? I want the addresses.
     """,
-    text=Kind("mail", draw_mail, quoted),
+    text=Kind("mail", draw_mail, in_quotes),
 )
 def find_emails(text: str) -> list[str]:
     """The e-mail addresses in a text, in order.

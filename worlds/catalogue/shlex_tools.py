@@ -1,12 +1,12 @@
-"""Command lines and their words."""
+"""Functions of `shlex` as tools: command lines and their words."""
 
 import shlex
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, NOUNS, Kind
+from worlds.catalogue.values import NOUNS, PHRASE, Kind, backquoted
 
-COMMANDS = (
+COMMAND_FORMS = (
     "cp 'my {0}.txt' backup/{1}",
     'grep -n "{0} {1}" notes.txt',
     "mv {0}.jpg '{1} {2}.jpg'",
@@ -16,10 +16,10 @@ COMMANDS = (
 
 
 def draw_command(rng: Random) -> str:
-    return rng.choice(COMMANDS).format(*rng.sample(NOUNS, 4))
+    return rng.choice(COMMAND_FORMS).format(*rng.sample(NOUNS, 4))
 
 
-COMMAND = Kind("command", draw_command, lambda rng, text: f"`{text}`")
+COMMAND = Kind("command", draw_command, backquoted)
 
 
 @asked_for(

@@ -1,9 +1,9 @@
-"""Figures that sum up a list of numbers."""
+"""Functions of `statistics` as tools: figures that sum up a list of numbers."""
 
 import statistics
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import numbers, prices
+from worlds.catalogue.values import bracketed, numbers, prices
 
 AGES = numbers(18, 90)
 SCORES = numbers(1, 100)
@@ -41,7 +41,7 @@ def median(values: list[float]) -> float:
     These are the daily takings: {values}. Give me the arithmetic mean.
     + Add up {values} and divide by how many there are.
     + On average, how much is {values}?
-    + Tell me the mean value of {values}, unrounded.
+    + Tell me the mean value of {values}.
     """,
     values=prices(2, 60),
 )
@@ -87,8 +87,8 @@ def standard_deviation(values: list[float]) -> float:
     With x as {x} and y as {y}, how much does y grow per step of x on average?
     Draw the best line through the points with x {x} and y {y}; I only need the slope.
     """,
-    x=numbers(1, 30, 4, 4),
-    y=numbers(1, 99, 4, 4),
+    x=bracketed(numbers(1, 30, 4, 4)),
+    y=bracketed(numbers(1, 99, 4, 4)),
 )
 def slope(x: list[float], y: list[float]) -> float:
     """The slope of the least-squares line through points.

@@ -1,17 +1,26 @@
-"""Capitals, punctuation and alphabets."""
+"""Functions of `string` as tools: capitals, punctuation and alphabets."""
 
 import string
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, PHRASE, SENTENCES, TITLE, Kind, made_by, quoted, whole
+from worlds.catalogue.values import (
+    PEOPLE,
+    PHRASE,
+    SENTENCES,
+    TITLE,
+    Kind,
+    in_quotes,
+    made_by,
+    whole_number,
+)
 
 PUNCTUATED = Kind(
     "text",
     lambda rng: rng.choice(SENTENCES).replace(" ", rng.choice((", ", " - ", "; ")), 1) + "!",
-    quoted,
+    in_quotes,
     lambda value: any(sign in value for sign in string.punctuation) and len(value) <= 120,
 )
-PLACE = made_by(lambda rng: rng.choice(string.ascii_lowercase), quoted)
+LETTER_PLACE = made_by(lambda rng: rng.choice(string.ascii_lowercase), in_quotes)
 
 
 @asked_for(
@@ -70,8 +79,8 @@ def remove_punctuation(text: str) -> str:
     From {letter}, take {steps} steps through the alphabet and tell me the letter.
     {letter} plus {steps} is which letter?
     """,
-    letter=PLACE,
-    steps=whole(2, 20),
+    letter=LETTER_PLACE,
+    steps=whole_number(2, 20),
 )
 def shift_letter(letter: str, steps: int) -> str:
     """The letter some places on in the alphabet; a follows z.
@@ -106,7 +115,7 @@ def shift_letter(letter: str, steps: int) -> str:
                 "Thank you, $name, see you soon",
             )
         ),
-        quoted,
+        in_quotes,
     ),
     name=made_by(lambda rng: rng.choice(PEOPLE)),
 )

@@ -1,9 +1,9 @@
-"""Texts cut to a width."""
+"""Functions of `textwrap` as tools: texts cut to a width."""
 
 import textwrap
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import SENTENCE, whole
+from worlds.catalogue.values import SENTENCE, whole_number
 
 
 @asked_for(
@@ -19,7 +19,7 @@ from worlds.catalogue.values import SENTENCE, whole
     For the subject line, reduce {text} to {width} characters or fewer.
     """,
     text=SENTENCE,
-    width=whole(14, 30),
+    width=whole_number(14, 30),
 )
 def shorten(text: str, width: int) -> str:
     """Cut a text to whole words within a width, with "..." behind.
@@ -43,7 +43,7 @@ def shorten(text: str, width: int) -> str:
     Set {text} in a column {width} characters wide.
     """,
     text=SENTENCE,
-    width=whole(12, 24),
+    width=whole_number(12, 24),
 )
 def wrap_lines(text: str, width: int) -> list[str]:
     """Break a text into lines.
@@ -69,9 +69,9 @@ def wrap_lines(text: str, width: int) -> list[str]:
     Find out how many rows {text} needs when each is {width} characters wide.
     """,
     text=SENTENCE,
-    width=whole(8, 20),
+    width=whole_number(8, 20),
 )
-def count_lines(text: str, width: int) -> int:
+def lines_needed(text: str, width: int) -> int:
     """The number of lines that a text takes.
 
     text: the text

@@ -1,11 +1,11 @@
-"""Characters and their names."""
+"""Functions of `unicodedata` as tools: characters and their names."""
 
 import unicodedata
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import Kind, made_by, named, quoted
+from worlds.catalogue.values import Kind, in_quotes, made_by, named
 
-SIGN = made_by(lambda rng: rng.choice("§€ß£¥ñøÅçæ½±µΩπ→♥☂☕♪✓∞≠ж♞"), quoted)
+SIGN = made_by(lambda rng: rng.choice("§€ß£¥ñøÅçæ½±µΩπ→♥☂☕♪✓∞≠ж♞"), in_quotes)
 SIGN_NAMES = {
     "EURO SIGN": "the euro sign",
     "SECTION SIGN": "the section sign",
@@ -18,7 +18,7 @@ SIGN_NAMES = {
     "BLACK STAR": "the black star",
     "PILCROW SIGN": "the pilcrow sign",
 }
-PLACES = (
+ACCENTED_TEXTS = (
     """
 café crème, São Paulo, Zürich, naïve façade, jalapeño, Dvořák, smörgåsbord, Gdańsk, El Niño,
 crème brûlée, Malmö, château
@@ -26,7 +26,9 @@ crème brûlée, Malmö, château
     .strip()
     .split(", ")
 )
-ACCENTED = Kind("text", lambda rng: rng.choice(PLACES), quoted, lambda value: not value.isascii())
+ACCENTED = Kind(
+    "text", lambda rng: rng.choice(ACCENTED_TEXTS), in_quotes, lambda value: not value.isascii()
+)
 
 
 @asked_for(

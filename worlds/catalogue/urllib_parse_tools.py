@@ -1,10 +1,10 @@
-"""Addresses of web pages."""
+"""Functions of `urllib.parse` as tools: addresses of web pages."""
 
 import urllib.parse
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, NOUNS, Kind, made_by, write_plain
+from worlds.catalogue.values import NOUNS, PHRASE, Kind, made_by, write_plain
 
 HOSTS = "www.example.org shop.example.com news.example.net tickets.example.com".split()
 KEYS = {"page": "3 7 12 40".split(), "lang": "en fr de pt".split(), "sort": "price date".split()}

@@ -8,7 +8,7 @@ tools reads these files.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from random import Random
 from typing import Any
@@ -23,14 +23,14 @@ def anything(value: Any) -> bool:
 class Kind:
     """A kind of value."""
 
-    type: str  # one of `type_of`'s: which results of other tools may stand in its place
+    type: str  # one of `value_type`'s: which results of other tools may stand in its place
     draw: Callable[[Random], Any]
     write: Callable[[Random, Any], str]
     fits: Callable[[Any], bool] = anything  # which of these results
     alluded: str = ""  # what it is where a request does not give it; empty: its type
 
 
-def type_of(value: Any) -> str:
+def value_type(value: Any) -> str:
     """The type of a result, as chains connect them."""
     if isinstance(value, bool):
         return "boolean"
@@ -69,7 +69,7 @@ def write_number(rng: Random, value: float) -> str:
     return str(value)
 
 
-def whole(low: int, high: int) -> Kind:
+def whole_number(low: int, high: int) -> Kind:
     """An integer from low to high."""
 
     def fits(value: Any) -> bool:
@@ -81,13 +81,16 @@ def whole(low: int, high: int) -> Kind:
 def decimal(low: float, high: float, digits: int = 1) -> Kind:
     """A number from low to high with so many decimal places."""
 
+    def write(rng: Random, value: float) -> str:
+        return str(value) if type(value) is int else f"{value:.{digits}f}"
+
     def fits(value: Any) -> bool:
         return low <= value <= high
 
     def draw(rng: Random) -> float:
         return round(rng.uniform(low, high), digits)
 
-    return Kind("number", draw, write_number, fits)
+    return Kind("number", draw, write, fits)
 
 
 def write_list(rng: Random, values: list) -> str:
@@ -97,6 +100,11 @@ def write_list(rng: Random, values: list) -> str:
     if form == 0 and len(texts) > 1:
         return f"{', '.join(texts[:-1])} and {texts[-1]}"
     return f"[{', '.join(texts)}]" if form == 1 else ", ".join(texts)
+
+
+def bracketed(kind: Kind) -> Kind:
+    """A kind of lists that are always written in brackets, for requests with two of them."""
+    return replace(kind, write=lambda rng, values: f"[{', '.join(map(str, values))}]")
 
 
 def numbers(low: int, high: int, shortest: int = 4, longest: int = 7) -> Kind:
@@ -129,10 +137,13 @@ def prices(low: int, high: int) -> Kind:
     def draw(rng: Random) -> list[float]:
         return [rng.randint(low * 20, high * 20) / 20 for _ in range(rng.randint(3, 6))]
 
+    def write(rng: Random, values: list[float]) -> str:
+        return write_list(rng, [f"{value:.2f}" for value in values])
+
     def fits(value: Any) -> bool:
         return 2 <= len(value) <= 20
 
-    return Kind("numbers", draw, write_list, fits)
+    return Kind("numbers", draw, write, fits)
 
 
 # ------------------------------------------------------------------------------------------- dates
@@ -255,10 +266,15 @@ Quentin Rosa Samuel Teresa Umar Vera Walter Yusuf Zoe
 """.split()
 
 
-def quoted(rng: Random, text: str) -> str:
+def in_quotes(rng: Random, text: str) -> str:
     """A text in quotation marks."""
     mark = "'" if "'" not in text and rng.random() < 0.25 else '"'
     return f"{mark}{text}{mark}"
+
+
+def backquoted(rng: Random, text: str) -> str:
+    """A piece of code between backquotes."""
+    return f"`{text}`"
 
 
 def short_text(value: Any) -> bool:
@@ -272,7 +288,7 @@ def texts(*choices: str, at_least: int = 0) -> Kind:
     def fits(value: Any) -> bool:
         return short_text(value) and value.count(" ") >= at_least
 
-    return Kind("text", lambda rng: rng.choice(choices), quoted, fits)
+    return Kind("text", lambda rng: rng.choice(choices), in_quotes, fits)
 
 
 def draw_phrase(rng: Random) -> str:
@@ -282,7 +298,7 @@ def draw_phrase(rng: Random) -> str:
 WORD = texts(*NOUNS)
 SENTENCE = texts(*SENTENCES, at_least=2)
 TITLE = texts(*TITLES, at_least=1)
-PHRASE = Kind("text", draw_phrase, quoted, short_text)
+PHRASE = Kind("text", draw_phrase, in_quotes, short_text)
 
 
 def word_list(shortest: int = 3, longest: int = 6) -> Kind:

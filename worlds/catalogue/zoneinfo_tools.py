@@ -1,4 +1,4 @@
-"""Clocks in other places."""
+"""Functions of `zoneinfo` as tools: clocks in other places."""
 
 from datetime import datetime
 from random import Random
@@ -15,7 +15,7 @@ ZONES = {
     America/New_York America/Chicago America/Denver America/Toronto Australia/Sydney
     """.split()
 }
-PLACE = named(ZONES, "place")
+CITY = named(ZONES, "place")
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -52,8 +52,8 @@ MOMENT = made_by(draw_moment, write_moment)
     Tell me the local date and time in {target} for {time} in {source}.
     """,
     time=MOMENT,
-    source=PLACE,
-    target=PLACE,
+    source=CITY,
+    target=CITY,
 )
 def convert_time(time: str, source: str, target: str) -> str:
     """A local time as the local time of another zone.
@@ -78,7 +78,7 @@ def convert_time(time: str, source: str, target: str) -> str:
     + On {day}, UTC plus how many hours is {zone}?
     I have to set the clock of a camera in {zone}: what is the UTC offset there on {day}?
     """,
-    zone=PLACE,
+    zone=CITY,
     day=DATE,
 )
 def utc_offset(zone: str, day: str) -> float:

@@ -77,7 +77,7 @@ def one_line(error: BaseException) -> str:
     return (said or type(error).__name__)[:LONGEST_ERROR]
 
 
-def described(functions: dict[str, Callable]) -> dict[str, list]:
+def description_of(functions: dict[str, Callable]) -> dict[str, list]:
     """The tools of functions, and for each that cannot be one the line and what is missing."""
     tools = []
     problems = []
@@ -135,7 +135,7 @@ def main() -> None:
         line = getattr(error, "lineno", None) or (lines[-1] if lines else 0)
         answer(json.dumps(dict(broken=[line, f"{type(error).__name__}: {one_line(error)}"])))
         return
-    answer(json.dumps(described(functions)))
+    answer(json.dumps(description_of(functions)))
     for request in requests:
         name, arguments = json.loads(request)
         signal.alarm(limits["seconds"] + 1)
