@@ -28,6 +28,7 @@ text     bits per byte, and their change from stage --reference on the same docu
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -35,7 +36,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ import support.openmp  # before torch
 import torch
 
 from agent import MAX_CALLS, Rollout, prompt_of, rollouts
-from config import Distill, Model, UserError
+from config import Distill, UserError
 from generate import Conversations, Row, decode
 from intervals import bootstrap_ratio, wilson
 from losses import cross_entropy
@@ -70,7 +71,7 @@ EXPECTED = 80  # tokens that an episode adds to its prompt, for the estimate
 ROWS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
 
 # --------------------------------------------------------------------------------------------------
-# A stage, and what one of its files of rows was made from.
+# A stage, how fast it is here, and the rows that are kept of it.
 
 
 @dataclass
@@ -95,12 +96,33 @@ def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
         _, config = checkpoint.read_meta(checkpoint.latest(path))
         tokenizer = checkpoint.tokenizer_of(path, config.data.tokenizer)
     model = open_model(path, dtype, device)
-    if path.is_file():
-        weights = dict(weights=provenance.digest(path))
-    else:
-        weights = checkpoint.weights_identity(path)
+    weights = checkpoint.weights_identity(path)
     weights |= dict(tokenizer=tokenizer.hash, dtype=str(dtype))
     return Stage(name or path.resolve().name, model, tokenizer, weights)
+
+
+@dataclass
+class Speed:
+    """Tokens per second: prompts read, and tokens decoded by all rows of a batch together."""
+
+    read: float
+    decode: float
+
+
+def probe(stage: Stage, batch: int) -> Speed:
+    """The speed of this machine with this model, found out in some seconds."""
+    Conversations(stage.model, [[1] * 16], 128)  # warms up
+    prompts = [[1 + row] * 256 for row in range(min(batch, 8))]
+    began = time.perf_counter()
+    with torch.no_grad():
+        conversations = Conversations(stage.model, prompts, 512)
+    read = len(prompts) * 256 / (time.perf_counter() - began)
+    steps = 8
+    rows = [Row([], steps, 0.0, []) for _ in prompts]
+    began = time.perf_counter()
+    decode(conversations, rows, [], shrink=False, log_prob_temperature=None)
+    seconds = (time.perf_counter() - began) / steps
+    return Speed(read, batch / seconds)  # a step of the whole batch takes little longer
 
 
 class RowFile:
@@ -148,7 +170,7 @@ class Episodes:
     seed: int = 0
     tolerance: int = 2  # refused calls end an episode, as in training
     tasks_from: Any = None  # what the tasks were drawn from
-    judge: Callable[[Task, Rollout], dict] = field(default=lambda task, rollout: {})
+    judge: Callable[[Task, Rollout], dict] | None = None  # adds verdicts to an episode's row
 
     @property
     def made_from(self) -> dict:
@@ -177,7 +199,7 @@ class Episodes:
         """Tokens to read of each task."""
         return [len(prompt_of(task, stage.tokenizer)) for task in self.styled(stage)]
 
-    def seconds(self, speed: "Speed", lengths: list[int]) -> float:
+    def seconds(self, speed: Speed, lengths: list[int]) -> float:
         """Estimated time of tasks with prompts of these lengths."""
         new = len(lengths) * self.samples * EXPECTED
         return sum(lengths) / speed.read + new / speed.decode
@@ -234,8 +256,9 @@ def first_call(task: Task, rollout: Rollout) -> str:
     return "refused" if entry.faults else "accepted"
 
 
-def episode_row(task: Task, rollout: Rollout, judge: Callable[[Task, Rollout], dict]) -> dict:
+def episode_row(task: Task, rollout: Rollout, judge: Callable | None = None) -> dict:
     """What is kept of an episode."""
+    verdicts = judge(task, rollout) if judge else {}
     return dict(
         verified=rollout.verified,
         ended=rollout.ended,
@@ -247,7 +270,7 @@ def episode_row(task: Task, rollout: Rollout, judge: Callable[[Task, Rollout], d
         recovered=rollout.recovered,
         messages=rollout.messages,
         tokens=len(rollout.tokens),
-        **judge(task, rollout),
+        **verdicts,
     )
 
 
@@ -289,7 +312,7 @@ class Texts:
     def lengths(self, stage: Stage) -> list[int]:
         return [len(self.encoded(stage, text)) for text in self.texts]
 
-    def seconds(self, speed: "Speed", lengths: list[int]) -> float:
+    def seconds(self, speed: Speed, lengths: list[int]) -> float:
         return 1.3 * sum(lengths) / speed.read  # with the logits of every token
 
     def at_once(self) -> int:
@@ -322,32 +345,34 @@ def evenly(items: list, count: int) -> list:
     return [items[place * len(items) // count] for place in range(count)]
 
 
+def drawn(a: argparse.Namespace, world: str, count: int, **changes) -> dict:
+    """The first tasks of a world, as arguments of Episodes; `changes` go into their difficulty."""
+    difficulty = Difficulty(split=a.split, names=a.names, chain=a.chain, **changes)
+    tasks = Tasks(a.split, a.seed, [world], difficulty)
+    tasks_from = dict(draw=fingerprint([world], a.seed, difficulty), **changes)
+    return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
+
+
 def world_parts(a: argparse.Namespace) -> list[Episodes]:
     """The measurements of our worlds: greedy, sampled, and with faults of three sorts."""
-    parts = []
-    faulty = dict(
-        seen=dict(fault_kinds=tuple(Distill().fault_kinds.split(",")), fault_wording="train"),
-        words=dict(fault_kinds=tuple(Distill().fault_kinds.split(","))),
-        kind=dict(fault_kinds=HELD_OUT_KINDS[a.split]),
-    )
+    familiar = tuple(Distill().fault_kinds.split(","))
+    sorts = {
+        "fault seen": dict(fault_kinds=familiar, fault_wording="train"),
+        "fault words": dict(fault_kinds=familiar),
+        "fault kind": dict(fault_kinds=HELD_OUT_KINDS[a.split]),
+    }
     common = dict(batch=a.batch, room=a.room, seed=a.seed)
+    sampled = dict(temperature=1.0, samples=a.samples, **common)
+    parts = []
     for world in a.worlds.split(","):
-
-        def drawn(count: int, **changes) -> dict:
-            difficulty = Difficulty(split=a.split, names=a.names, chain=a.chain, **changes)
-            tasks = Tasks(a.split, a.seed, [world], difficulty)
-            tasks_from = dict(draw=fingerprint([world], a.seed, difficulty), **changes)
-            return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
-
-        parts.append(Episodes(f"{world}/greedy", **drawn(a.tasks), **common))
-        sampled = dict(temperature=1.0, samples=a.samples)
+        parts.append(Episodes(f"{world}/greedy", **drawn(a, world, a.tasks), **common))
         if a.samples:
-            parts.append(Episodes(f"{world}/sampled", **drawn(a.sampled), **sampled, **common))
+            parts.append(Episodes(f"{world}/sampled", **drawn(a, world, a.sampled), **sampled))
         if world_class(world).why_not_acting:
             continue
-        for name, changes in faulty.items():
-            tasks = drawn(a.faulty, fault_rate=1.0, **changes)
-            parts.append(Episodes(f"{world}/fault {name}", **tasks, **common))
+        for sort, changes in sorts.items():
+            faulty = drawn(a, world, a.faulty, fault_rate=1.0, **changes)
+            parts.append(Episodes(f"{world}/{sort}", **faulty, **common))
     return parts
 
 
@@ -364,7 +389,8 @@ def bfcl_parts(a: argparse.Namespace) -> list[Episodes]:
     parts = []
     for file in BFCL_PARTS:
         tasks = evenly(bfcl(data_folder() / "bfcl", file), a.bfcl)
-        digest = provenance.digest(data_folder() / "bfcl" / f"BFCL_v4_{file}.json")
+        found = (data_folder() / "bfcl").rglob(f"BFCL_v4_{file}.json")  # questions and answers
+        digest = provenance.digest(*sorted(found))
         parts.append(
             Episodes(
                 f"bfcl/{file}",
@@ -395,7 +421,7 @@ def text_parts(a: argparse.Namespace) -> list[Texts]:
     parts = []
     for name, found in texts.items():
         chosen = evenly(found, a.documents)
-        made_from = dict(python=sys.version.split()[0], documents=len(chosen))
+        made_from = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()[:16]
         parts.append(Texts(f"text/{name}", chosen, a.tokens, made_from))
     return parts
 
@@ -406,37 +432,22 @@ PARTS = dict(worlds=world_parts, bfcl=bfcl_parts, text=text_parts)
 # Measuring: an estimate, then chunk by chunk.
 
 
-@dataclass
-class Speed:
-    """Tokens per second: prompts read, and tokens decoded by all rows of a batch together."""
-
-    read: float
-    decode: float
+def file_of(folder: Path, stage: str, part: Episodes | Texts) -> Path:
+    return folder / stage / f"{part.name.replace('/', ' ')}.jsonl"
 
 
-def probe(stage: Stage, batch: int) -> Speed:
-    """The speed of this machine with this model, found out in some seconds."""
-    prompts = [[1 + row] * 256 for row in range(min(batch, 8))]
-    Conversations(stage.model, [[1] * 16], 128)
-    began = time.perf_counter()
-    with torch.no_grad():
-        conversations = Conversations(stage.model, prompts, 512)
-    read = len(prompts) * 256 / (time.perf_counter() - began)
-    steps = 8
-    rows = [Row([], steps, 0.0, []) for _ in prompts]
-    began = time.perf_counter()
-    decode(conversations, rows, [], shrink=False, log_prob_temperature=None)
-    seconds = (time.perf_counter() - began) / steps
-    return Speed(read, batch / seconds)  # a step of the whole batch takes little longer
-
-
-def made_from(part: Episodes | Texts, stage: Stage) -> dict:
-    """What a part's rows of a stage are made from."""
-    return dict(part=part.made_from, stage=stage.weights)
-
-
-def file_of(folder: Path, stage: str, part: str) -> Path:
-    return folder / stage / f"{part.replace('/', ' ')}.jsonl"
+def reference_rows(path: Path, part: Episodes | Texts, stage: Stage) -> dict[int, dict]:
+    """The rows of the same items in another stage's file, if they were measured in the same dtype
+    as this stage's; else none.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    if not lines:
+        return {}
+    then = json.loads(lines[0])["made_from"]
+    if then["part"] != part.made_from or then["stage"]["dtype"] != stage.weights["dtype"]:
+        return {}
+    rows = map(json.loads, lines[1:])
+    return {row["number"]: row for row in rows}
 
 
 def clock(seconds: float) -> str:
@@ -447,16 +458,11 @@ def clock(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def measure_stage(stage: Stage, parts: list, folder: Path, *, batch: int, only_estimate: bool):
-    """The rows of every part of a stage, by the part's name; what is in the folder is not measured
-    again.
+def plan(stage: Stage, parts: list, files: dict[str, RowFile], speed: Speed) -> dict[str, list]:
+    """The numbers of the items of each part that are to be measured, the shortest first, since
+    prompts of one length need no padding; prints how long it will take.
     """
-    files = {
-        part.name: RowFile(file_of(folder, stage.name, part.name), made_from(part, stage))
-        for part in parts
-    }
-    speed = probe(stage, batch)
-    left = {}  # part → numbers of what is to do, the shortest first: equal lengths pad little
+    left = {}
     whole = 0.0
     for part in parts:
         lengths = part.lengths(stage)
@@ -473,6 +479,20 @@ def measure_stage(stage: Stage, parts: list, folder: Path, *, batch: int, only_e
         f"{speed.decode:.0f} decoded, {EXPECTED} new tokens per episode",
         flush=True,
     )
+    return left
+
+
+def measure_stage(
+    stage: Stage, parts: list, folder: Path, *, batch: int, only_estimate: bool
+) -> dict[str, list[dict]]:
+    """The rows of every part of a stage, by the part's name; what is in the folder is not measured
+    again. Nothing where only an estimate is asked for.
+    """
+    files = {}
+    for part in parts:
+        made_from = dict(part=part.made_from, stage=stage.weights)
+        files[part.name] = RowFile(file_of(folder, stage.name, part), made_from)
+    left = plan(stage, parts, files, probe(stage, batch))
     if only_estimate:
         return {}
     for part in parts:
@@ -624,8 +644,10 @@ def text_figures(name: str, rows: list[dict], before: dict[int, dict]) -> dict[s
     return figures
 
 
-def figures_of(rows_of: dict[str, list[dict]], before: Callable[[str], dict]) -> dict[str, Figure]:
-    """All figures of a stage, from its rows by part; `before(part)` gives the reference's rows."""
+def figures_of(
+    rows_of: dict[str, list[dict]], before: dict[str, dict[int, dict]]
+) -> dict[str, Figure]:
+    """All figures of a stage, from its rows by part; `before` are the reference's, by number."""
     figures = {}
     for part, rows in rows_of.items():
         group, name = part.split("/", 1)
@@ -637,7 +659,7 @@ def figures_of(rows_of: dict[str, list[dict]], before: Callable[[str], dict]) ->
             whole = share([e["whole"] for e in verdicts])
             figures[f"bfcl/{name}, calls of the whole episode"] = whole
         elif group == "text":
-            figures |= text_figures(name, rows, before(part))
+            figures |= text_figures(name, rows, before[part])
         elif name == "greedy":
             figures |= success_figures(group, rows) | call_figures(f"{group} greedy", rows)
         elif name == "sampled":
@@ -713,19 +735,17 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Figure]]:
         stage = open_stage(argument, dtype, device)
         options = dict(batch=a.batch, only_estimate=a.estimate)
         rows_of = measure_stage(stage, parts, folder, **options)
-
-        def before(part: str) -> dict[int, dict]:
-            path = file_of(folder, a.reference, part)
-            lines = path.read_text().splitlines()[1:] if path.exists() else []
-            rows = map(json.loads, lines)
-            return {row["number"]: row for row in rows}
-
+        before = {
+            part.name: reference_rows(file_of(folder, a.reference, part), part, stage)
+            for part in parts
+        }
         measured[stage.name] = figures_of(rows_of, before)
     if a.estimate:
         return measured
     print_table(measured)
     if not a.dry:
-        note = f"seed {a.seed}, {str(dtype).removeprefix('torch.')}, room {a.room}"
+        note = f"{a.split} tasks, names {a.names}, chain {a.chain}, seed {a.seed}, room {a.room}, "
+        note += str(dtype).removeprefix("torch.")
         for stage, figures in measured.items():
             for name, f in figures.items():
                 result_tables.record(

@@ -1,13 +1,14 @@
 """Speed of a real model on this machine: reading a prompt and decoding, beside transformers'
 `generate` and llama.cpp, and training.
 
-    python bench/real_speed.py FOLDER                                   ours and transformers'
-    python bench/real_speed.py FOLDER --gguf MODEL.gguf --llama PYTHON  and llama.cpp
-    python bench/real_speed.py FOLDER --only train --dry                one part, nothing recorded
+    python bench/real_speed.py smollm2                       ours and transformers'
+    python bench/real_speed.py smollm2 --llama PYTHON        and llama.cpp
+    python bench/real_speed.py FOLDER --only train --dry     one part, nothing recorded
 
-FOLDER holds the weights as transformers reads them; the GGUF the same weights, as a rule in four
-bits, which llama.cpp decodes as they are. PYTHON is the interpreter of an environment with
-`pip install llama-cpp-python` (compiled from source: a C++ compiler and a quarter of an hour).
+The model is published weights, by path or name. llama.cpp needs a GGUF file and decodes it as it
+is, as a rule in four bits; the others hold the same weights in float32 or bfloat16. PYTHON is the
+interpreter of an environment with `pip install llama-cpp-python`, which is compiled from source: a
+C++ compiler and a quarter of an hour.
 
 In each round every contestant does the same once, so that a drift of the machine's speed hits all;
 medians of the rounds are printed, the first round, which compiles, is not counted. All decode
@@ -22,6 +23,7 @@ Records docs/results/smol.json, groups speed/ and training/.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -35,15 +37,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import support.openmp  # before torch
 
+os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bar for each GGUF file it reads
+
 import torch
 import transformers
 
+from config import UserError
 from fast.decoding import compiled_step
 from generate import Conversations, Row, decode
 from losses import IGNORE, cross_entropy
 from model import SAGE, flops_per_token
 from support import machine, result_tables, settings
+from support.gguf_file import is_gguf
 from support.pretrained import load_pretrained
+from support.published import model_path
 from support.training_run import freeze_below
 
 SUBJECT = "smol"  # docs/results/smol.json
@@ -80,9 +87,12 @@ def ours(model: SAGE, step=None) -> Contestant:
     return run
 
 
-def peer(folder: Path, dtype: torch.dtype) -> Contestant:
+def peer(path: Path, dtype: torch.dtype) -> Contestant:
     """transformers' generate."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    where = dict(pretrained_model_name_or_path=path)
+    if is_gguf(path):
+        where = dict(pretrained_model_name_or_path=path.parent, gguf_file=path.name)
+    model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=dtype).eval()
 
     @torch.inference_mode()
     def run(prompts: list[list[int]], tokens: int) -> Decoded:
@@ -106,9 +116,9 @@ def peer(folder: Path, dtype: torch.dtype) -> Contestant:
     return run
 
 
-def llama(gguf: str, python: str, context: int) -> Contestant:
+def llama(gguf: Path, python: str, context: int) -> Contestant:
     """llama.cpp in a process of its own; it takes one row."""
-    words = [python, str(WORKER), gguf, str(torch.get_num_threads()), str(context)]
+    words = [python, str(WORKER), str(gguf), str(torch.get_num_threads()), str(context)]
     worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if not worker.stdout.readline():
         raise SystemExit(f"error: {' '.join(words)} did not start; is llama-cpp-python installed?")
@@ -126,24 +136,23 @@ def contestants(a: argparse.Namespace, batch: int) -> dict[str, Contestant]:
     found = {}
     for name in a.dtypes.split(","):
         dtype = getattr(torch, name)
-        model = load_pretrained(a.folder, dtype).eval()
+        model = load_pretrained(a.model, dtype).eval()
         found[f"ours, plain loop, {name}"] = ours(model)
         if a.compile and machine.can_compile("cpu"):
             found[f"ours, compiled step, {name}"] = ours(model, compiled_step(model))
-        found[f"transformers' generate, {name}"] = peer(a.folder, dtype)
-    if a.gguf and batch == 1:
+        found[f"transformers' generate, {name}"] = peer(a.model, dtype)
+    if a.llama and batch == 1:
         context = a.prompt + a.tokens + 8
-        found[f"llama.cpp, {Path(a.gguf).stem.split('.')[-1]}"] = llama(a.gguf, a.llama, context)
+        found[f"llama.cpp, {a.model.stem.split('.')[-1]}"] = llama(a.model, a.llama, context)
     return found
 
 
 def measure_decoding(a: argparse.Namespace, batch: int) -> None:
     """Every contestant in every round; prints medians and records them."""
     running = contestants(a, batch)
-    vocabulary = transformers.AutoConfig.from_pretrained(a.folder).vocab_size
     generator = torch.Generator().manual_seed(0)
     shape = (batch, a.prompt)
-    prompts = torch.randint(100, vocabulary, shape, generator=generator).tolist()
+    prompts = torch.randint(100, 30_000, shape, generator=generator).tolist()
     read, decoded = defaultdict(list), defaultdict(list)
     outputs = {}
     for number in range(a.rounds + 1):
@@ -192,9 +201,9 @@ def record(a: argparse.Namespace, name: str, rates: list[float], note: str) -> N
 # Training.
 
 
-def training_step(folder: Path, trained_blocks: int, dtype: torch.dtype) -> Callable:
+def training_step(path: Path, trained_blocks: int, dtype: torch.dtype) -> Callable:
     """One optimiser step of stage distill on tokens and targets (B, T), as a function."""
-    model = load_pretrained(folder)
+    model = load_pretrained(path)
     if trained_blocks:
         freeze_below(model, trained_blocks)
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -216,13 +225,13 @@ def measure_training(a: argparse.Namespace) -> None:
     dtype = machine.pick_dtype("auto", "cpu")
     machine.set_arithmetic("cpu")
     machine.keep_freed_memory()
-    shape = load_pretrained(a.folder).config
+    shape = load_pretrained(a.model).config
     batch, length = a.batch, a.length
     tokens = torch.randint(100, shape.vocab_size, (batch, length + 1))
     taught = torch.rand(batch, length) < TAUGHT
     targets = tokens[:, 1:].where(taught, IGNORE)
     ways = {"all weights": 0, f"the upper {shape.layers // 2} blocks": shape.layers // 2}
-    steps = {way: training_step(a.folder, count, dtype) for way, count in ways.items()}
+    steps = {way: training_step(a.model, count, dtype) for way, count in ways.items()}
     rates, peaks = defaultdict(list), []
     for number in range(a.rounds + 1):
         for way, step in steps.items():
@@ -251,9 +260,8 @@ def measure_training(a: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--gguf", default="", help="the same weights for llama.cpp")
-    parser.add_argument("--llama", default=sys.executable, help="a Python with llama-cpp-python")
+    parser.add_argument("model", type=model_path, help="published weights, by path or name")
+    parser.add_argument("--llama", default="", help="a Python with llama-cpp-python")
     parser.add_argument("--only", default="one,rows,train", help="parts, with commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=256, help="tokens")
@@ -265,6 +273,8 @@ def main() -> None:
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
+    if a.llama and not is_gguf(a.model):
+        raise UserError(f"llama.cpp reads GGUF files, and {a.model} is none")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     print(f"{result_tables.machine()}, {torch.get_num_threads()} threads")

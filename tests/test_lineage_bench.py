@@ -10,7 +10,7 @@ from conftest import ROOT
 
 sys.path.append(str(ROOT / "bench"))
 import lineage
-from agent import EpisodeRow, prompt_of
+from agent import EpisodeRow, Rollout, prompt_of
 from config import Config, Model
 from intervals import bootstrap_ratio, wilson
 from lineage import RowFile
@@ -18,7 +18,9 @@ from model import SAGE
 from support import checkpoint, corpus, result_tables
 from support import tokenizer as tokenizers
 from worlds.calls import write_call
+from worlds.difficulty import Difficulty
 from worlds.extras.benchmarks import bfcl
+from worlds.tasks import draw_task
 
 TOY = tokenizers.toy()
 SHAPE = Model(
@@ -132,8 +134,8 @@ def bfcl_folder(folder):
     return folder
 
 
-def verdicts(task, *messages: str) -> tuple[bool, bool]:
-    """Of an agent that writes these messages: of the first, and of the episode."""
+def played(task, *messages: str) -> Rollout:
+    """The episode of an agent that writes these messages."""
     prompt = prompt_of(task, TOY)
     row = EpisodeRow(task, TOY, prompt, [], room=600, temperature=0.0, tolerance=10)
     for message in messages:
@@ -143,7 +145,12 @@ def verdicts(task, *messages: str) -> tuple[bool, bool]:
             row.append(token, 0.0, 0.0, TOY.stop)
     if not row.ended:
         row.end("length")
-    found = lineage.bfcl_verdicts(task, row.rollout)
+    return row.rollout
+
+
+def verdicts(task, *messages: str) -> tuple[bool, bool]:
+    """Of the first of these messages, and of the episode."""
+    found = lineage.bfcl_verdicts(task, played(task, *messages))
     return found["official"], found["whole"]
 
 
@@ -165,6 +172,70 @@ def test_the_first_message_is_judged_as_the_leaderboard_does(tmp_path):
     broken = "<tool_call>\n{area}\n</tool_call>"
     assert verdicts(irrelevance, broken, "done") == (True, True)  # as there: nothing was called
     assert verdicts(parallel, broken + first + second, "done") == (False, False)
+
+
+# ---------------------------------------------------------------------------------- our own worlds
+
+
+def rows_of(messages_of, faults: bool = False) -> list[dict]:
+    """Rows of 30 API tasks, played by whoever writes messages_of(task)."""
+    difficulty = Difficulty(fault_rate=float(faults), fault_kinds=("timeout",))
+    rows = []
+    for number in range(30):
+        task = draw_task("api", 5, number, difficulty)
+        row = dict(number=number, kind=task.kind, needed=lineage.calls_needed(task), unsafe=None)
+        episode = lineage.episode_row(task, played(task, *messages_of(task)))
+        rows.append(row | dict(episodes=[episode]))
+    return rows
+
+
+def expert(task) -> list[str]:
+    return [*[write_call(step.call) for step in task.solution], task.answer]
+
+
+def test_the_expert_is_right_in_every_figure():
+    rows = rows_of(expert)
+    figures = lineage.success_figures("api", rows) | lineage.call_figures("api greedy", rows)
+    assert {name for name in figures if name.startswith("success")} == {
+        "success/api greedy",
+        "success/api greedy, 1 call",
+        "success/api greedy, 2 calls",
+        "success/api greedy, right answer is: ask",
+        "success/api greedy, right answer is: none",
+    }
+    wanted = {name: 0 if name.startswith("invented") else 100 for name in figures}
+    assert {name: figure.value for name, figure in figures.items()} == wanted
+    parts = [figure.n for name, figure in figures.items() if name.startswith("success/api greedy,")]
+    assert sum(parts) == figures["success/api greedy"].n == 30
+
+
+def test_mistakes_are_counted_for_what_they_are():
+    def inventor(task):
+        """Adds an argument, once; and gives up."""
+        calls = [step.call for step in task.solution]
+        wrong = [{**call, "arguments": {**call["arguments"], "verbose": True}} for call in calls]
+        return [*map(write_call, wrong[:1]), "no tool fits"]
+
+    rows = rows_of(inventor)
+    acting = [row for row in rows if row["needed"]]
+    figures = lineage.success_figures("api", rows) | lineage.call_figures("api greedy", rows)
+    assert figures["first call/api exact"].value == 0
+    assert figures["first call/api is JSON of a call"].value == 100
+    assert figures["success/api greedy, right answer is: none"].value == 100
+    assert figures["invented/api greedy, per call"].value == 100
+    assert figures["calls/api greedy, accepted by the check"].value == 0
+    share = 100 * len(acting) / 30
+    assert figures["invented/api greedy, episodes with any"].value == pytest.approx(share)
+
+    def patient(task):
+        """Repeats the call that met the fault."""
+        calls = [write_call(step.call) for step in task.solution]
+        return [*calls[:1], *calls[:1], *calls[1:], task.answer]
+
+    rows = rows_of(patient, faults=True)
+    recovered = lineage.fault_figures("api", "fault seen", rows)["recovery/api, familiar kinds"]
+    given_up = lineage.fault_figures("api", "fault seen", rows_of(inventor, faults=True))
+    assert recovered.value > 0 and recovered.n > 0 and given_up == {}
 
 
 # ------------------------------------------------------------------------------------ the command
