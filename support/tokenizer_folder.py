@@ -8,6 +8,7 @@ from pathlib import Path
 
 from config import UserError
 from support.chat_template import TEMPLATE_TOKENS, ChatTemplate
+from support.gguf_file import is_gguf
 from support.tokenizer import PATTERN, Tokenizer, toy
 from support.tokenizer_gguf import gguf_tokenizer
 from support.tokenizer_library import QWEN_SPECIAL, LibraryTokenizer
@@ -213,4 +214,4 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     if str(name) == "toy":
         return toy()
     path = Path(name).expanduser()
-    return gguf_tokenizer(path) if path.suffix == ".gguf" else folder_tokenizer(path)
+    return gguf_tokenizer(path) if is_gguf(path) else folder_tokenizer(path)

@@ -20,6 +20,7 @@ from agent import EpisodeRow, message_tokens, prompt_of, revision_prefix
 from config import UserError
 from support import chat_template, corpus
 from support.tokenizer import QWEN_SYSTEM, STANDARD_PROMPT, chat_text
+from support.published import model_path
 from support.tokenizer_folder import folder_tokenizer, load_tokenizer
 from support.tokenizer_gguf import gguf_tokenizer
 from support.tokenizer_library import NEUTRAL_SYSTEM
@@ -591,7 +592,7 @@ def test_smollm2():
     """10,000 texts give the IDs of transformers' reading of the file, with the cut after single
     digits that it leaves out; and those of llama.cpp where every byte has a token.
     """
-    path = pytest.importorskip("support.published").model_path("smollm2")
+    path = model_path("smollm2")
     tokenizer = load_tokenizer(path)
     reference = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -280,7 +280,9 @@ def make_demand(kind: str, call: dict, tools: list[dict], task: Any) -> Demand:
     # in which words it is said
     train_words = difficulty.fault_wording == "train" and kind in FAULT_KINDS
     split = "train" if train_words else difficulty.split
-    text = fault_text(kind, split, rng, difficulty.babble, difficulty.names)
+    # among random words a key that is one of them cannot be told from the rest
+    babble = 0.0 if key in BABBLE else difficulty.babble
+    text = fault_text(kind, split, rng, babble, difficulty.names)
     text = text.format(key=key, value=value, new=new)
     return Demand(kind, text, call["name"], key, value, new)
 

@@ -10,7 +10,8 @@ training, four each to validation and test.
 
 from worlds.splits import Wordings
 
-UNSUITED_IN_ENGLISH = Wordings(  # requests that no tool fits; neither does any of english.OTHER_TOOLS
+# Requests that no tool fits; neither does any of english.OTHER_TOOLS.
+UNSUITED_IN_ENGLISH = Wordings(
     (
         "Please call {a} at noon and ask how the move went.",
         "Could you drive {a} to the dentist tomorrow morning?",
