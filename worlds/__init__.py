@@ -3,8 +3,8 @@
 In reading order: base.py (a task, a world, an episode), api.py (one world), expert.py (who solves
 every task), critique.py (what went wrong). Below base.py: tools.py, calls.py, plans.py and
 negatives.py (tool calls, right and wrong), splits.py (names and wordings), faults.py (what tools
-get wrong on purpose), difficulty.py. tasks.py draws tasks. extras/ is not needed to understand the
-rest.
+get wrong on purpose), difficulty.py. tasks.py draws tasks. catalogue/ holds the tools of
+library.py; extras/ is not needed to understand the rest.
 
 Adding a world is its file and one line here. `python -m worlds --show shell` prints a few tasks
 with the expert's solution.

@@ -411,8 +411,12 @@ def draft_question(draw: Drawing) -> LibraryDraft:
     """A request that only alludes to one of the values it should give."""
     while True:
         (call,) = draw_calls(draw, 1)
-        missing = [key for key in call.entry.required if allusion(call, key) in WORDINGS]
-        if missing and call.phrasing in call.entry.linking:
+        missing = [
+            key
+            for key in call.entry.required
+            if allusion(call, key) in WORDINGS and call.phrasing in call.entry.linking_by(key)
+        ]
+        if missing:
             break
     key = draw.rng.choice(missing)
     request = call.sentence(**{key: draw.ask(allusion(call, key))})

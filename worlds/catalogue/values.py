@@ -278,8 +278,8 @@ def backquoted(rng: Random, text: str) -> str:
 
 
 def short_text(value: Any) -> bool:
-    """Whether a text is short enough to be worked on further."""
-    return 0 < len(value) <= 120
+    """Whether a text is short enough to be worked on further, and has letters."""
+    return len(value) <= 120 and any(map(str.isalpha, value))
 
 
 def texts(*choices: str, at_least: int = 0) -> Kind:
