@@ -63,7 +63,13 @@ def cross_entropy(
     """
     counted = counted_targets(targets, weights)
     total = chunked_cross_entropy(
-        hidden, weight, targets, counted, z_loss=z_loss, chunk_elements=chunk_elements
+        hidden,
+        weight,
+        targets,
+        counted,
+        z_loss=z_loss,
+        chunk_elements=chunk_elements,
+        sparse=weights is not None,
     )
     return total / (counted.sum() if count is None else count).clamp(min=1e-6)
 

@@ -83,19 +83,20 @@ def chunked_cross_entropy(
     *,
     z_loss: float,
     chunk_elements: int,
+    sparse: bool,
 ) -> Tensor:
     """The sum of cross-entropies of hidden (…, D), weight (V, D) and targets (…), each times
     `counted` (…), with at most `chunk_elements` logits at a time.
 
-    Where less than a quarter of the places counts, only these are computed (of a tool call with its
-    prompt, a tenth), unless it is compiled.
+    With `sparse`, where less than a quarter of the places counts, only these are computed (of a
+    tool call with its prompt, a tenth), unless it is compiled.
     """
     hidden = hidden.to(product_dtype(hidden))
     weight = weight.to(product_dtype(weight))
     hidden = hidden.reshape(-1, hidden.shape[-1])  # (N, D)
     targets = targets.reshape(-1)
     counted = counted.reshape(-1)
-    if not torch.compiler.is_compiling():  # how many count is not known to a compiler
+    if sparse and not torch.compiler.is_compiling():  # how many is not known to a compiler
         places = counted.nonzero().squeeze(1)
         if 4 * len(places) < len(counted):
             hidden = hidden[places]
