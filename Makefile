@@ -18,7 +18,7 @@ sage: .venv/ready
 
 agent: .venv/ready
 	$(BIN)/python distill.py config/smol.py --stage distill --resume $(if $(MINUTES),--distill.minutes $(MINUTES))
-	$(BIN)/python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "Which is warmer in July, Lisbon or Oslo?"
+	$(BIN)/python sample.py --think --model out/smol/distilled --tools examples/weather.py --thinking.mode fast --prompt "How warm is Lisbon in July?"
 
 test: .venv/test-ready
 	$(BIN)/python -m pytest

@@ -172,7 +172,8 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     The files are written whole after every step, and so are there when it is interrupted.
     """
     device = str(next(model.parameters()).device)
-    if is_pretrained(sample.run):
+    fast = sample.thinking.mode == "fast"  # which asks no head
+    if is_pretrained(sample.run) or fast and not checkpoint.has_heads(sample.run):
         heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)

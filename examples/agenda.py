@@ -1,7 +1,7 @@
 """An agenda in a JSON file beside this one: appointments are found, added and removed.
 
-    python sample.py --think --model out/smol/distilled --tools examples/agenda.json \
-        --prompt "Add lunch with Ines on 2027-03-05 at 12:30."
+    python sample.py --think --model out/smol/distilled --thinking.mode fast \
+        --tools examples/agenda.json --prompt "Add lunch with Ines on 2027-03-05 at 12:30."
 """
 
 import json

@@ -1,7 +1,7 @@
 """A small shop's stock in an SQLite database that lives in memory: asked, sold from and refilled.
 
-    python sample.py --think --model out/smol/distilled --tools examples/shop.py \
-        --prompt "How many teapots are left?"
+    python sample.py --think --model out/smol/distilled --thinking.mode fast \
+        --tools examples/shop.py --prompt "How many teapots are left?"
 """
 
 import sqlite3

@@ -1,7 +1,7 @@
 """Weather tools: the climate of some towns, month by month. Example data, rounded.
 
-    python sample.py --think --model out/smol/distilled --tools examples/weather.py \
-        --prompt "How warm does it get in Lisbon in July?"
+    python sample.py --think --model out/smol/distilled --thinking.mode fast \
+        --tools examples/weather.py --prompt "How warm does it get in Lisbon in July?"
 """
 
 from typing import Literal

@@ -392,6 +392,18 @@ def load_run(
     return model.eval(), config, meta
 
 
+def has_heads(folder: str | Path) -> bool:
+    """Whether a run's newest checkpoint has trained thinking heads. Raises UserError for a file of
+    them that is damaged.
+    """
+    found = checkpoints(folder)
+    path = found[-1] / "heads.safetensors" if found else Path(folder)
+    if not found or not path.is_file():
+        return False
+    with open_safetensors(path) as file:
+        return "trained" in file.keys()
+
+
 def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> ThinkingHeads:
     """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
 
@@ -401,11 +413,7 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Thinki
     """
     found = checkpoints(folder)
     path = found[-1] / "heads.safetensors" if found else Path(folder)
-    names = []
-    if found and path.is_file():
-        with open_safetensors(path) as file:
-            names = list(file.keys())
-    if "trained" not in names:
+    if not has_heads(folder):
         raise UserError(
             f"{folder} has no thinking heads; train them with python heads.py config/toy.py "
             f"--heads.start {folder}, and name the run it writes"

@@ -496,6 +496,7 @@ def test_a_run_without_heads(call, tmp_path):
     wanted = r"no thinking heads; train them with python heads.py config/toy.py"
     with pytest.raises(UserError, match=wanted):
         call(folder=str(tmp_path / "bare"))
+    call("--thinking.mode", "fast", folder=str(tmp_path / "bare"))  # asks none
 
 
 @pytest.mark.parametrize(
