@@ -6,9 +6,10 @@
     python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "..."
 
 There is no base run: stage distill starts from the weights as they were published
-(support/published.py), which answer in English and call no tool. Two cores train some 1,000 tokens
-per second, so everything here is small, and the upper half of the blocks learns alone. On a GPU the
-same command takes minutes; then --distill.steps, --distill.trained-blocks 0 and all tasks may grow.
+(support/published.py), which answer in English and call no tool. Two cores train some 700 tokens
+per second, so everything here is small, and the upper half of the blocks learns alone. On a GPU
+--distill.steps, --distill.trained-blocks 0 and all tasks may grow. Only stage distill has been run
+so far, for 14 minutes (docs/LOG.md); the settings of the later stages have not been tried.
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo
