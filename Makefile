@@ -21,7 +21,7 @@ agent: .venv/ready
 	$(BIN)/python sample.py --think --model out/smol/distilled --tools examples/weather.py --thinking.mode fast --prompt "How warm is Lisbon in July?"
 
 test: .venv/test-ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 tables: .venv/ready
 	$(BIN)/python -m support.result_tables

@@ -47,7 +47,7 @@ from support.model_checks import check_documents
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
 from worlds.critique import critique
-from worlds.expert import call_message, solve_task, trajectory
+from worlds.expert import call_message, earlier_requests, solve_task, trajectory
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks, world_names
 from worlds.labels import PART_NAMES, PARTS, encode_episode, first_wrong_step, message_spans
@@ -256,8 +256,9 @@ def drawn_trajectories(c: Distill, style: str) -> list[dict]:
         negatives = negatives_rng.random() < c.correction
         slips = slips_rng.random() < c.slips
         row = trajectory(*tasks.arguments(index), negatives=negatives, slips=slips)
+        earlier = earlier_requests(tasks[index], c.requests - 1) if c.requests > 1 else []
         if row.verified:
-            rows.append(vars(row))
+            rows.append(vars(row) | {"earlier": earlier})
     return rows
 
 
@@ -267,7 +268,8 @@ def trajectory_examples(
     """Trajectories, and one correction of each that comes with hard negatives."""
     examples = []
     for row in rows:
-        conversation = (row["messages"], row["tools"])
+        messages = [*row.get("earlier", ()), *row["messages"]]
+        conversation = (messages, row["tools"])
         examples.append(teacher_example(*conversation, tokenizer, style, c.prompt_weight))
         if row["negatives"] and c.correction:
             negative = random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"])

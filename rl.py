@@ -277,7 +277,10 @@ def dpo(config: Config) -> None:
             accuracy = (margins > 0).float().mean() * weight
             parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
             meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
-            meter.count(step_tokens, step_tokens * flops_per_token(config.model, c.sequence))
+            step_flops = flops_per_token(
+                config.model, c.sequence, trained_blocks=c.trained_blocks
+            )
+            meter.count(step_tokens, step_tokens * step_flops)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)
             stage.end_step(step, stopping, replay=replay.state() if replay else None)
@@ -768,7 +771,8 @@ def ppo(config: Config) -> None:
             if has_signal:
                 explained = explained_variance(batch.values, batch.returns, batch.weights)
                 meter.add(approx_kl=approx_kl, explained_variance=explained)
-            flops = passes * row_count * width * flops_per_token(config.model, width)
+            token_flops = flops_per_token(config.model, width, trained_blocks=c.trained_blocks)
+            flops = passes * row_count * width * token_flops
             meter.count(tokens=sum(len(episode.tokens) for episode in episodes), flops=flops)
             logged_episodes += episodes
             if stage.is_log_step(step):

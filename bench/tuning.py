@@ -31,7 +31,7 @@ from distill import drawn_trajectories, teacher_example, trajectory_examples
 from losses import cross_entropy
 from support import checkpoint, machine
 from support.packing import PackedLoader
-from support.settings import validate
+from support.settings import absolute_model, validate
 from support.training_run import freeze_below, open_model
 from worlds.difficulty import Difficulty
 from worlds.expert import trajectory
@@ -49,9 +49,10 @@ class Settings:
     minutes: float = 5.0  # of training for each variant
     worlds: str = "library"
     tasks: int = 60  # validation tasks
-    batch: int = 3
-    sequence: int = 1280
-    trajectories: int = 4000
+    batch: int = 2
+    sequence: int = 1536
+    requests: int = 4  # of one conversation
+    trajectories: int = 2000
     rates: Annotated[tuple[float, ...], "factors of each variant's rate"] = (1.0,)
     variants: tuple[str, ...] = tuple(RATES)
     seed: int = 1
@@ -106,7 +107,8 @@ def main(s: Settings) -> None:
     machine.keep_freed_memory()
     dtype = machine.pick_dtype("auto", "cpu")
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
-    tokenizer = checkpoint.tokenizer_of(s.start, s.start)
+    start = absolute_model(s.start)
+    tokenizer = checkpoint.tokenizer_of(start, start)
     style = tokenizer.style
 
     c = Distill(
@@ -114,6 +116,7 @@ def main(s: Settings) -> None:
         trajectories=s.trajectories,
         prompt_weight=0.0,
         sequence=s.sequence,
+        requests=s.requests,
         batch=s.batch,
         seed=s.seed,
         names="english",
@@ -138,7 +141,7 @@ def main(s: Settings) -> None:
     for variant in s.variants:
         for factor in s.rates:
             torch.manual_seed(s.seed)
-            model = open_model(s.start).train()
+            model = open_model(start).train()
             choose(model, variant)
             learning = [p for p in model.parameters() if p.requires_grad]
             rate = RATES[variant] * factor

@@ -191,6 +191,8 @@ class Distill(Tuning):
     names: Names = "invented"
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
+    # stage distill: of one conversation, where tools suit several; the prompt is then read once
+    requests: Positive = 1
     # stage distill: read teacher episodes from this file of teacher.py instead of drawing them
     file: str = ""
     fault_rate: Share = 0.3  # share of episodes in which a tool fails once on purpose

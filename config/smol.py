@@ -6,10 +6,9 @@
     python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "..."
 
 There is no base run: stage distill starts from the weights as they were published
-(support/published.py), which answer in English and call no tool. Two cores train some 700 tokens
+(support/published.py), which answer in English and call no tool. Two cores train some 750 tokens
 per second, so everything here is small, and the upper half of the blocks learns alone. On a GPU
---distill.steps, --distill.trained-blocks 0 and all tasks may grow. Only stage distill has been run
-so far, for 14 minutes (docs/LOG.md); the settings of the later stages have not been tried.
+--distill.steps, --distill.trained-blocks 0 and all tasks may grow.
 """
 
 from config import Data, Distill, Dpo, Eval, Heads, Model, Ppo
@@ -19,65 +18,55 @@ out = "out/smol/base"  # the stages (distilled, reflected, safe, sage, thinking)
 # the shape comes with the weights; these two are landmark attention's
 model = Model(window=4096, landmark_stride=64)
 data = Data(tokenizer="smollm2")
+
+_every_stage = dict(names="english", babble=0.0, trained_blocks=15, compile="off", keep=1)
+_replayed = dict(trajectories=300, replay_rows=1, sequence=1024)
+
 distill = Distill(
+    **_every_stage,
     start="smollm2",
-    names="english",
     worlds="library,library,library,sql,library,shell,library,safety",
-    steps=1000,
+    steps=2000,
     minutes=36,  # of training, so that environment, weights and tasks fit into 45 minutes
-    trained_blocks=15,
     # the weights come from AdamW; Muon's fixed-size steps are for matrices that start small
     optimizer="adamw",
     learning_rate=3e-4,
     weight_decay=0.0,
     warmup=0.03,
-    batch=3,
-    # two or three episodes, which fill 93% of it (84% of 1024); their prompts are most of each
-    sequence=1280,
-    trajectories=6000,
+    batch=2,
+    sequence=1536,
+    # of 1,000 tokens three requests, and a quarter of the tokens taught; with one request per
+    # conversation, whose prompt is most of it, one and a half, and a seventh
+    requests=4,
+    trajectories=4000,
     prompt_weight=0.0,
-    babble=0.0,
     correction=0.15,
     reflect_steps=200,
     reflect_rate=0.3,
     rounds=1,
     tasks=300,
     replay=2.0,
-    compile="off",
     log_every=10,
     save_every=100,
-    keep=1,
 )
 dpo = Dpo(
-    names="english",
+    **_every_stage,
+    **_replayed,
     steps=60,
     batch=4,
-    trained_blocks=15,
     learning_rate=3e-5,
     pairs=400,
     worlds="library,sql,shell",
-    trajectories=300,
-    replay_rows=1,
-    sequence=1024,
-    babble=0.0,
-    compile="off",
-    keep=1,
 )
 ppo = Ppo(
-    names="english",
-    steps=30,
+    **_every_stage,
+    **_replayed,
+    steps=20,
     prompts=12,
     samples=4,
     batch=4,
-    trained_blocks=15,
     learning_rate=3e-5,
     worlds="library,sql,library,safety",
-    trajectories=300,
-    replay_rows=1,
-    sequence=1024,
-    babble=0.0,
-    compile="off",
-    keep=1,
 )
 heads = Heads(
     worlds="library,sql,library,safety",

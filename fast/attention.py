@@ -2,6 +2,7 @@
 
     causal      torch's scaled_dot_product_attention, exact when T <= window
     short       CPU training at small T: two products and a softmax that keeps its probabilities
+    separate    packed documents of a long row one by one, on a CPU when T <= window
     blocked     linear memory on any device: blocks of queries against their window and the
                 landmarks before it, walked again for the gradients
     triton      kernels.py: the same on a GPU, at its speed
@@ -23,7 +24,7 @@ from torch import Tensor
 from config import UserError
 from fast.compiling import product_dtype, shapes_are_static, written_once
 
-IMPLEMENTATIONS = ("auto", "causal", "short", "blocked", "triton")
+IMPLEMENTATIONS = ("auto", "causal", "short", "separate", "blocked", "triton")
 _LOG2_E = 1.4426950408889634
 
 
@@ -90,6 +91,28 @@ def short(
         seen = seen & (documents[:, :, None] == documents[:, None, :])[:, None, None]
     bias = torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(~seen, float("-inf"))
     return KeptProbabilities.apply(q, k, v, written_once(bias))
+
+
+# Packed rows on a CPU, document by document
+# --------------------------------------------------------------------------------------------------
+
+
+def separate(
+    q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, *, documents: Tensor
+) -> Tensor:
+    """Landmark attention of each document alone, where T <= window: half of a row's pairs of tokens
+    belong to two documents, and are not computed. How many there are is not known to a compiler.
+    """
+    rows = []
+    for row, numbers in enumerate(documents):
+        _, lengths = torch.unique_consecutive(numbers, return_counts=True)
+        parts = [x[row : row + 1].split(lengths.tolist(), 2) for x in (q, k, v)]
+        outputs = []
+        for part in zip(*parts, strict=True):
+            brief = part[0].shape[2] <= LONGEST_TOGETHER
+            outputs.append(short(*part, window, stride) if brief else causal(*part))
+        rows.append(torch.cat(outputs, 2))
+    return torch.cat(rows)
 
 
 # Blocks of queries
@@ -303,6 +326,8 @@ def refusal(name: str, q: Tensor, window: int, documents: Tensor | None) -> str 
             f"it is exact for T <= window without documents; found T={q.shape[2]}, "
             f"window={window}, documents {given}"
         )
+    if name == "separate" and (q.shape[2] > window or documents is None):
+        return f"it is exact for T <= window, with documents; found T={q.shape[2]}, window={window}"
     if name == "triton":
         try:
             from fast import kernels
@@ -319,6 +344,7 @@ def say_once(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
+LONGEST_TOGETHER = 512  # tokens up to which masked pairs cost less than torch's own attention
 # asked here: asked in a forward pass it would break torch.compile's graph in every layer
 BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
 
@@ -343,6 +369,8 @@ def choose_implementation(q: Tensor, window: int, documents: Tensor | None = Non
     if T <= window and documents is None:
         training = torch.is_grad_enabled() and q.requires_grad
         return "short" if brief and q.dtype == torch.bfloat16 and training else "causal"
+    if on_cpu and LONGEST_TOGETHER < T <= window and not torch.compiler.is_compiling():
+        return "separate"
     if on_cpu:
         return "short" if brief else "blocked"
     reason = refusal("triton", q, window, documents)
@@ -412,6 +440,8 @@ def fastest_attention(
         return causal(q, k, v)
     if implementation == "short":
         return short(q, k, v, window, stride, documents=documents)
+    if implementation == "separate":
+        return separate(q, k, v, window, stride, documents=documents)
     if documents is not None:
         documents = documents.to(torch.int32).contiguous()  # the kernels take no strides
     return attention_op(q, k, v, window, stride, documents, implementation == "triton")[0]

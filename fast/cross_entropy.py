@@ -10,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from fast.compiling import product_dtype
 
+LARGE_VOCABULARY = 8192  # whose logits cost as much as some blocks of a model of its size
+
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Σ over tokens of counted · (−log softmax(h Wᵀ)[target] + z·(log Σ exp)²), chunk by chunk.
@@ -88,8 +90,9 @@ def chunked_cross_entropy(
     """The sum of cross-entropies of hidden (…, D), weight (V, D) and targets (…), each times
     `counted` (…), with at most `chunk_elements` logits at a time.
 
-    With `sparse`, where less than a quarter of the places counts, only these are computed (of a
-    tool call with its prompt, a tenth), unless it is compiled.
+    With `sparse`, where few of the places count, only these are computed (of a tool call with its
+    prompt, a tenth), unless it is compiled. Few are a quarter, or, of a vocabulary whose logits
+    cost as much as several blocks, three quarters.
     """
     hidden = hidden.to(product_dtype(hidden))
     weight = weight.to(product_dtype(weight))
@@ -98,7 +101,8 @@ def chunked_cross_entropy(
     counted = counted.reshape(-1)
     if sparse and not torch.compiler.is_compiling():  # how many is not known to a compiler
         places = counted.nonzero().squeeze(1)
-        if 4 * len(places) < len(counted):
+        few = 0.25 if weight.shape[0] < LARGE_VOCABULARY else 0.75
+        if len(places) < few * len(counted):
             hidden = hidden[places]
             targets = targets[places]
             counted = counted[places]

@@ -2,7 +2,6 @@
 many steps fit into the time, the first and the last lines that it prints.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -216,7 +215,7 @@ def conclude(config: Config, bits_per_byte: float, tokens: int, minutes: float) 
     """The last lines: the result over all held-out `tokens`, where everything is, what is next."""
     if ranks.rank() > 0:
         return
-    run = os.path.relpath(config.out, settings.ROOT)
+    run = settings.shown_path(config.out)
     title = f"{run}: {bits_per_byte:.3f} bits per byte held out"
     flag = "" if run == Config().out else f" --run {run}"
     print(

@@ -249,6 +249,12 @@ def absolute(path: str) -> str:
     return str(given.resolve() if given.exists() else ROOT / given)
 
 
+def shown_path(path: str | Path) -> str:
+    """A path as a message shows it: within the project relative to it, else whole."""
+    path = Path(path).absolute()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
 def absolute_model(name: str) -> str:
     """The absolute path of a model or tokenizer that a user gave: a folder or file, or the name of
     a published model, which is fetched where it is not there yet. Raises UserError.

@@ -10,7 +10,6 @@ and heads.py; the functions at the top serve all four, `TrainingRun` the stages 
 
 import contextlib
 import math
-import os
 import shlex
 import statistics
 import sys
@@ -395,7 +394,7 @@ class TrainingRun:
 
     def announce(self, notes: list[str]) -> None:
         """The first lines of the log: from where to where, and what there is to note."""
-        source, folder = (os.path.relpath(p, settings.ROOT) for p in (self.source, self.folder))
+        source, folder = map(settings.shown_path, (self.source, self.folder))
         self.log.say(
             f"stage   {self.name}: from {source} to {folder}, {self.steps:,} steps on "
             f"{self.device}, products in {self.section.dtype}"

@@ -80,8 +80,8 @@ def test_every_path_equals_float64_with_the_explicit_mask(case):
     wide = [x.detach().double().requires_grad_() for x in (q, k, v)]
     wanted = run("definition", *wide, window, stride, documents=documents)
     paths = ["definition", "linear memory", "short", "blocked", "auto"]
-    if T <= window and documents is None:
-        paths.append("causal")
+    if T <= window:
+        paths.append("causal" if documents is None else "separate")
     for path in paths:
         found = run(path, q, k, v, window, stride, documents=documents)
         errors = [relative(a, b) for a, b in zip(found, wanted)]
@@ -141,6 +141,15 @@ def test_a_packed_document_is_as_when_it_stands_alone(path):
     for start, length in zip(starts, lengths):
         alone = by(path, *(x[:, :, start : start + length] for x in (q, k, v)), 20, 16)
         torch.testing.assert_close(packed[:, :, start : start + length], alone)
+
+
+def test_documents_are_told_apart_in_every_row():
+    q, k, v = tensors(2, 4, 2, 1400, 8)  # one document is longer than `short` is good for
+    documents = torch.cat([torch.zeros(2, 1100), torch.ones(2, 250), -torch.ones(2, 50)], 1).long()
+    documents[1, 40:1100] = 7
+    wanted = run("definition", q, k, v, 1400, 16, documents=documents)
+    for found, truth in zip(run("separate", q, k, v, 1400, 16, documents=documents), wanted):
+        torch.testing.assert_close(found, truth)
 
 
 @pytest.mark.parametrize("path", ["short", "blocked"])
@@ -237,6 +246,9 @@ def test_bf16_stays_near_the_truth(path):
 
 def test_auto_says_what_it_takes():
     q = torch.zeros(1, 2, 2000, 8)
+    documents = torch.zeros(1, 2000)
+    assert fast_attention.choose_implementation(q, 4096, documents) == "separate"
+    assert fast_attention.choose_implementation(q, 1999, documents) == "blocked"
     assert fast_attention.choose_implementation(q, 4096) == "causal"
     assert fast_attention.choose_implementation(q, 128) == "blocked"
     assert fast_attention.choose_implementation(q[:, :, :200], 128) == "short"

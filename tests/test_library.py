@@ -6,20 +6,24 @@ import json
 import random
 import re
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
+from config import Distill
+from distill import drawn_trajectories
 from worlds.base import Episode, failed
 from worlds.calls import check_call
 from worlds.catalogue.everything import CATALOGUE
 from worlds.difficulty import Difficulty
-from worlds.drawing import Drawing
 from worlds.expert import invented, negatives_of, solve_task
 from worlds.faults import FAULT_KINDS, HELD_OUT_KINDS
 from worlds.library import (
     CALL_LIMITS,
     WORDINGS,
+    Library,
+    LibraryDrawing,
     carry_out,
     draw_call,
     draw_next,
@@ -32,9 +36,8 @@ from worlds.tasks import PURPOSES, Tasks, draw_task, world_names
 from worlds.tools import check_tools
 
 
-def drawing(split: str, seed: int = 0) -> Drawing:
-    difficulty = Difficulty(split=split, names="english")
-    return Drawing("library", seed, difficulty, WORDINGS)
+def drawing(split: str, seed: int = 0) -> LibraryDrawing:
+    return LibraryDrawing(seed, Difficulty(split=split, names="english"))
 
 
 def tasks(split: str, count: int, **knobs):
@@ -146,6 +149,34 @@ def test_every_hard_negative_fails(split):
             kinds[negative["kind"]] += 1
             assert task.fails(negative["right"], negative["wrong"])
     assert all(count >= 0.97 * calls for count in kinds.values()), (kinds, calls)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_related_requests_share_their_tools(split):
+    kinds = Counter()
+    for task in tasks(split, 60):
+        found = [Library.related(task, number) for number in (1, 2, 3)]
+        assert found == [Library.related(task, number) for number in (1, 2, 3)]
+        found = [related for related in found if related]
+        assert len({t.request for t in [task, *found]}) == 1 + len(found)
+        for related in found:
+            assert related.tools == task.tools
+            messages, episode = solve_task(related, faults=False)
+            assert episode.verified and not invented(episode)
+            kinds[related.kind] += 1
+    assert set(kinds) == {"call", "chain", "pair", "ask", "none"}
+    assert kinds.total() > 100  # few tools allow few chains
+
+
+def test_a_conversation_holds_several_requests():
+    c = Distill(worlds="library,math", trajectories=20, requests=4, names="english", babble=0.0)
+    asked = Counter()
+    for row in drawn_trajectories(c, "qwen"):
+        texts = [m["content"] for m in row["earlier"] if m["role"] == "user"]
+        assert len(set(texts)) == len(texts) and row["messages"][0]["content"] not in texts
+        assert row["earlier"][-1:] == [] or row["earlier"][-1]["role"] == "assistant"
+        asked[row["world"]] += len(texts)
+    assert asked["library"] > 20 and not asked["math"]
 
 
 def test_an_answer_is_grounded():

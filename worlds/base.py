@@ -139,6 +139,13 @@ class World:
         raise NotImplementedError
 
     @classmethod
+    def related(cls, task: Task, number: int) -> Task | None:
+        """Another request for the same tools, of those the `number`th (from 1); None where tools
+        belong to one task, or allow no such request.
+        """
+        return None
+
+    @classmethod
     def why_unplayable(cls) -> str:
         """Why this world cannot be played on this machine; "" where it can."""
         return ""

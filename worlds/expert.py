@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from worlds.base import Episode, SolutionStep, Task, failed
+from worlds.base import Episode, SolutionStep, Task, failed, world_class
 from worlds.calls import check_call, value_text
 from worlds.difficulty import Difficulty
 from worlds.english import draw_argument_name
@@ -158,6 +158,21 @@ def trajectory(
     task = draw_task(world, seed, index, difficulty)
     messages, episode = solve_task(task, slips=slips)
     return as_trajectory(task, seed, index, messages, episode, negatives=negatives)
+
+
+def earlier_requests(task: Task, number: int) -> list[dict]:
+    """Messages of up to `number` other requests for the task's tools, each with the expert's answer
+    and without faults: what a conversation may hold before the task's own request.
+    """
+    messages = []
+    for other in range(1, number + 1):
+        related = world_class(task.world).related(task, other)
+        if related is None:
+            continue
+        answered, episode = solve_task(related, faults=False)
+        if episode.verified:
+            messages += [{"role": "user", "content": related.request}, *answered]
+    return messages
 
 
 def as_trajectory(

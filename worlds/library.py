@@ -21,10 +21,11 @@ import json
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
+from itertools import count
 from typing import Any
 
 from worlds.base import SolutionStep, Task, World, failed, same_answer
@@ -39,7 +40,7 @@ from worlds.extras.tool_schema import tool_of_function
 from worlds.splits import Wordings, split_of
 
 LONGEST_RESULT = 200  # characters of a drawn task's results
-LONGEST_SHOWN = 40  # characters of a value in a plan
+LONGEST_SHOWN = 40  # characters of a value in a plan; longer ones stand in the call alone
 MOST_DRAWS = 100  # of values until a function accepts them
 LONGEST_CHAIN = 3
 LONGEST_ARGUMENTS = 4000  # characters, as JSON; a task's own have up to 400
@@ -197,6 +198,27 @@ def tool_of_entry(name: str) -> dict:
     return tool
 
 
+class LibraryDrawing(Drawing):
+    """The random numbers and words of one task, and the tools that its calls are drawn from: all of
+    the split, or those of a prompt that is `shown` already.
+    """
+
+    def __init__(
+        self, seed: int, difficulty: Difficulty, shown: list[CatalogueEntry] | None = None
+    ):
+        super().__init__("library", seed, difficulty, WORDINGS)
+        self.shown = shown
+        self.entries = shown or entries_of(difficulty.split)
+
+    def tries(self) -> Iterable[int]:
+        """How often to draw again: for ever, but few tools may hold nothing of what is wanted."""
+        return range(20) if self.shown else count()
+
+    def unshown(self, modules: set[str]) -> list[CatalogueEntry]:
+        """The tools of the split that are of none of these modules."""
+        return [entry for entry in entries_of(self.split) if entry.module not in modules]
+
+
 # -------------------------------------------------------------------------------------------- calls
 
 
@@ -256,26 +278,26 @@ def usable(result: Any) -> bool:
     return len(written) <= LONGEST_RESULT and "\\" not in written
 
 
-def draw_calls(draw: Drawing, length: int) -> list[LibraryCall]:
-    """A chain of calls, each fed by the one before."""
-    entries = entries_of(draw.difficulty.split)
-    while True:
+def draw_calls(draw: LibraryDrawing, length: int) -> list[LibraryCall]:
+    """A chain of calls, each fed by the one before. Raises NoSuchTask."""
+    for _ in draw.tries():
         calls: list[LibraryCall] = []
-        following: LibraryCall | None = draw_call(draw, draw.rng.choice(entries))
+        following: LibraryCall | None = draw_call(draw, draw.rng.choice(draw.entries))
         while following:
             calls.append(following)
             if len(calls) == length:
                 return calls
             following = draw_next(draw, calls)
+    raise NoSuchTask
 
 
-def draw_next(draw: Drawing, calls: list[LibraryCall]) -> LibraryCall | None:
+def draw_next(draw: LibraryDrawing, calls: list[LibraryCall]) -> LibraryCall | None:
     """A call of another tool, fed by the result of the last; None where no tool takes it."""
     result = calls[-1].result
     used = [call.entry for call in calls]
     takers = [
         (entry, key)
-        for entry in entries_of(draw.difficulty.split)
+        for entry in draw.entries
         if entry not in used
         for key, kind in entry.values.items()
         if value_type(result) in SAME_TYPES.get(kind.type, (kind.type,)) and kind.fits(result)
@@ -329,6 +351,10 @@ def close_values(value: Any, wanted: Any) -> bool:
 # ------------------------------------------------------------------------------------------- drafts
 
 
+class NoSuchTask(Exception):
+    """The tools that are shown already allow no task of the wanted kind."""
+
+
 @dataclass(frozen=True)
 class LibraryDraft:
     """A task before its frame and its noise."""
@@ -355,10 +381,12 @@ def values_given(calls: list[LibraryCall]) -> dict[str, Any]:
     return given
 
 
-def draw_shown(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+def draw_shown(draw: LibraryDrawing, needed: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
     """The needed tools, decoys of the same modules, and others, in random order."""
+    if draw.shown:
+        return draw.shown
     modules = {entry.module for entry in needed}
-    others = [entry for entry in entries_of(draw.difficulty.split) if entry not in needed]
+    others = [entry for entry in draw.entries if entry not in needed]
     draw.rng.shuffle(others)
     near = [entry for entry in others if entry.module in modules][: draw.difficulty.decoys]
     far = [entry for entry in others if entry.module not in modules]
@@ -367,7 +395,7 @@ def draw_shown(draw: Drawing, needed: Sequence[CatalogueEntry]) -> list[Catalogu
     return shown
 
 
-def draft_chain(draw: Drawing, length: int) -> LibraryDraft:
+def draft_chain(draw: LibraryDrawing, length: int) -> LibraryDraft:
     """One call, or several of which each takes the result of the one before."""
     calls = draw_calls(draw, length)
     answer = f"answer: {value_text(calls[-1].result)}"
@@ -392,13 +420,15 @@ def ask_for_chain(draw: Drawing, calls: list[LibraryCall]) -> str:
     return " ".join(sentences)
 
 
-def draft_pair(draw: Drawing) -> LibraryDraft:
+def draft_pair(draw: LibraryDrawing) -> LibraryDraft:
     """Two calls that have nothing to do with each other; the answer has both results."""
-    while True:
+    for _ in draw.tries():
         calls = [*draw_calls(draw, 1), *draw_calls(draw, 1)]
         texts = [value_text(call.result) for call in calls]
         if calls[0].entry is not calls[1].entry and BETWEEN not in "".join(texts):
             break
+    else:
+        raise NoSuchTask
     first, second = [call.sentence() for call in calls]
     request = draw.ask("pair", first=first, second=second)
     goal = " and ".join(call.entry.name for call in calls)
@@ -407,9 +437,9 @@ def draft_pair(draw: Drawing) -> LibraryDraft:
     return LibraryDraft(request, calls, tools, f"answer: {f'{BETWEEN} '.join(texts)}", constraints)
 
 
-def draft_question(draw: Drawing) -> LibraryDraft:
+def draft_question(draw: LibraryDrawing) -> LibraryDraft:
     """A request that only alludes to one of the values it should give."""
-    while True:
+    for _ in draw.tries():
         (call,) = draw_calls(draw, 1)
         missing = [
             key
@@ -418,6 +448,8 @@ def draft_question(draw: Drawing) -> LibraryDraft:
         ]
         if missing:
             break
+    else:
+        raise NoSuchTask
     key = draw.rng.choice(missing)
     request = call.sentence(**{key: draw.ask(allusion(call, key))})
     given = values_given([call])
@@ -433,12 +465,13 @@ def allusion(call: LibraryCall, key: str) -> str:
     return f"some {kind.alluded or kind.type}"
 
 
-def draft_unsuited(draw: Drawing) -> LibraryDraft:
+def draft_unsuited(draw: LibraryDrawing) -> LibraryDraft:
     """A request that no tool of the prompt can do: most are other tools' of the same split."""
+    if draw.shown:
+        draw.entries = draw.unshown({entry.module for entry in draw.shown})
     (call,) = draw_calls(draw, 1)
-    entries = entries_of(draw.difficulty.split)
-    others = [entry for entry in entries if entry.module != call.entry.module]
-    tools = draw.rng.sample(others, draw.difficulty.tools)
+    others = draw.unshown({call.entry.module})
+    tools = draw.shown or draw.rng.sample(others, draw.difficulty.tools)
     if draw.rng.random() < 0.3:
         return LibraryDraft(draw.ask("unsuited"), [], tools, "no tool fits", {})
     constraints = {"goal": call.entry.name, **values_given([call])}
@@ -448,10 +481,10 @@ def draft_unsuited(draw: Drawing) -> LibraryDraft:
 # ---------------------------------------------------------------------------------------- solutions
 
 
-def shown_value(value: Any) -> str:
-    """A value in a plan: long ones by their beginning."""
+def planned(key: str, value: Any) -> str:
+    """An argument in a plan: "width 12"; a long value by its name alone."""
     text = value_text(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 10].rstrip()}..."
+    return f"{key} {text}" if len(text) <= LONGEST_SHOWN else key
 
 
 def solution_steps(
@@ -461,12 +494,12 @@ def solution_steps(
     steps = []
     for number, call in enumerate(calls, 1):
         inputs = [
-            f"{key} from step {number - 1}" if key == call.fed else f"{key} {shown_value(value)}"
+            f"{key} from step {number - 1}" if key == call.fed else planned(key, value)
             for key, value in call.arguments.items()
         ]
         thought = "all values are given"
         if call.fed:
-            thought = f"{call.fed} is {shown_value(call.arguments[call.fed])}"
+            thought = f"{call.fed} is {value_text(call.arguments[call.fed])}"
         steps.append(
             SolutionStep(
                 goal=f"{call.entry.name} with {', '.join(inputs)}",
@@ -539,9 +572,25 @@ class Library(World):
 
     @classmethod
     def sample(cls, seed: int, difficulty: Difficulty) -> Task:
+        return cls.draw_task(seed, difficulty)
+
+    @classmethod
+    def related(cls, task: Task, number: int) -> Task | None:
+        shown = [CATALOGUE[tool["function"]["name"]] for tool in task.tools]
+        try:
+            # seeds of draw_task are below 2¹²⁸, so that no other task has this one
+            return cls.draw_task(task.seed + (number << 128), task.difficulty, shown)
+        except NoSuchTask:
+            return None
+
+    @classmethod
+    def draw_task(
+        cls, seed: int, difficulty: Difficulty, shown: list[CatalogueEntry] | None = None
+    ) -> Task:
+        """The task of a seed, of the tools that are `shown` already where some are."""
         # English whatever else is drawn; babble is made for syllables
         difficulty = replace(difficulty, names="english", babble=0.0)
-        draw = Drawing("library", seed, difficulty, WORDINGS)
+        draw = LibraryDrawing(seed, difficulty, shown)
         special = draw.rng.random() < difficulty.special
         length = draw_chain_length(draw.rng, min(difficulty.chain, difficulty.tools, LONGEST_CHAIN))
         if special:
