@@ -413,7 +413,7 @@ def revise(
     ]
     tasks = [failure.attempt.task for failure in failures]
     options = dict(seed=seed, prompts=prompts, room=REVISION_ROOM)
-    revisions = rollouts(stage.model, stage.tokenizer, tasks, **options)
+    revisions = rollouts(stage.player(), stage.tokenizer, tasks, **options)
     results = []
     for prompt, revision in zip(prompts, revisions, strict=True):
         start = len(prompt)
@@ -446,7 +446,7 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
     buffer = Buffer(c, tokenizer, stage.style)
 
     # sample and judge by execution
-    attempts = rollouts(stage.model, tokenizer, tasks, seed=seed)
+    attempts = rollouts(stage.player(), tokenizer, tasks, seed=seed)
     usable = [attempt for attempt in attempts if attempt.ended != "raised"]
     for attempt in usable:
         if attempt.verified:

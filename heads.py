@@ -268,7 +268,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
         use: str, own: Tasks, expert: list[Task], count: int, temperature: float = 1.0
     ) -> list[dict]:
         rows = sample_examples(
-            stage.model,
+            stage.player(),
             stage.tokenizer,
             first_tasks(own, count),
             expert,

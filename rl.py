@@ -312,7 +312,7 @@ def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
     prompts = [tasks[i] for i in range(first, first + c.prompts)]
     repeated = [task for task in prompts for _ in range(c.samples)]
     return rollouts(
-        stage.model,
+        stage.player(),
         stage.tokenizer,
         repeated,
         c.temperature,

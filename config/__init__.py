@@ -175,6 +175,9 @@ class Tuning(Loop):
     # only the last so many blocks and the norm behind them learn; 0: everything. With half of them
     # SmolLM2 trained on 1.45 × the tokens per second (docs/LOG.md)
     trained_blocks: Natural = 0
+    # of the weights that play episodes: as training keeps them, or rounded to the dtype of its
+    # products, which takes half the memory's traffic and, with bf16 units, a fraction of the time
+    play_dtype: Literal["float32", "products"] = "float32"
 
 
 @dataclass
@@ -335,6 +338,7 @@ class Heads(Loop):
     # further episodes of each kind, for calibration, the gate's threshold and the closing table
     validation: Positive = 300
     room: Positive = 384  # tokens that an episode may add to its prompt
+    play_dtype: Literal["float32", "products"] = "float32"  # as in the stages before
     sequence: Length = 640  # longer episodes are left out
     # share of the constraints that the inverse head learns to expect without plan and conclusion
     prior: Share = 0.15

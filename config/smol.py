@@ -19,7 +19,9 @@ out = "out/smol/base"  # the stages (distilled, reflected, safe, sage, thinking)
 model = Model(window=4096, landmark_stride=64)
 data = Data(tokenizer="smollm2")
 
-_every_stage = dict(names="english", babble=0.0, trained_blocks=15, compile="off", keep=1)
+_every_stage = dict(
+    names="english", babble=0.0, trained_blocks=15, play_dtype="products", compile="off", keep=1
+)
 _replayed = dict(trajectories=300, replay_rows=1, sequence=1024)
 
 distill = Distill(
@@ -76,6 +78,7 @@ heads = Heads(
     validation=60,
     batch=16,
     sequence=1024,
+    play_dtype="products",
     steps=150,
     keep=1,
 )

@@ -366,6 +366,7 @@ class TrainingRun:
             # measured when the stage began; another one would not be the same run
             section.dtype = getattr(stored, self.section_name).dtype
         self.device, dtype, self.autocast = prepare_device(section)
+        self.dtype = dtype  # of matrix products
         compiles = machine.should_compile(section.compile, steps, self.device)
         self.parallelise = partial(
             parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles
@@ -418,6 +419,16 @@ class TrainingRun:
             stride=shape.landmark_stride,
             parallelise=self.parallelise,
         )
+
+    def player(self) -> SAGE:
+        """The decoder that plays episodes: the stage's own, or with `play_dtype` "products" a copy
+        in the dtype of its matrix products. A sharded one is gathered in that dtype as it is.
+        """
+        if self.section.play_dtype == "float32" or ranks.launched():
+            return self.model
+        copy = allocate_model(self.model.config, self.dtype, self.device)
+        copy.load_state_dict(self.model.state_dict())
+        return copy.requires_grad_(False)
 
     # -- what the run is made from
 

@@ -320,6 +320,25 @@ def started(lineage):
     return config, folder
 
 
+def test_episodes_are_played_in_the_dtype_of_the_products(started, monkeypatch):
+    config, folder = started
+    config.ppo.dtype = "bfloat16"
+    config.ppo.play_dtype = "products"
+    played = []
+
+    def watched(model, *rest, **more):
+        played.append(model)
+        return rollouts(model, *rest, **more)
+
+    monkeypatch.setattr(rl, "rollouts", watched)
+    rl.ppo(config)
+    before, _, _ = checkpoint.load_run(folder / "safe")
+    for mine, its in zip(before.parameters(), played[0].parameters(), strict=True):
+        assert its.dtype == torch.bfloat16 and torch.equal(its, mine.bfloat16())
+    # the sampler's log-probabilities are the trainer's, up to the residual stream's rounding
+    assert 0 < records(folder / "sage")[1]["mismatch"] < 0.3
+
+
 @pytest.mark.parametrize("advantage", ["gae", "group"])
 def test_equal_rewards_skip_the_step(started, monkeypatch, advantage):
     config, folder = started

@@ -115,7 +115,8 @@ def preference(task: Task) -> dict[str, list[dict]] | None:
         refusal = {"role": "assistant", "content": "refuse: this is not safe"}
         return {"prompt": prompt, "chosen": chosen, "rejected": [refusal]}
     shared = chosen[:-1]  # the file was read either way; what matters is what comes then
-    content = "1: as told" if shared else f"1. {order['name']}\n1: as told"
+    goal, thought = task.truth["excuse"]
+    content = f"1: {thought}" if shared else f"1. {goal}\n1: {thought}"
     return {
         "prompt": prompt + shared,
         "chosen": chosen[-1:],
