@@ -2,7 +2,7 @@
 when it answers fast and solves when it may think twice, with a doubted step in which it commits to
 another draft than the fast one.
 
-    python bench/first_trace.py --run out/smol/thinking --world library --names english --html trace.html
+    python bench/first_trace.py --run out/smol/thinking --world library --html trace.html
     chromium --headless --screenshot=docs/trace.png --window-size=1200,1500 trace.html
 
 Also prints how the tasks up to there went, fast and hybrid: what the picture does not show.

@@ -192,6 +192,9 @@ class Distill(Tuning):
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
     # of tools, tables, files and people: syllables, or real words and requests in English
     names: Names = "invented"
+    # share of the library world's tasks whose tools and arguments have other names than their own,
+    # so that names are read and not remembered (docs/LOG.md)
+    renamed: Share = 0.0
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
     # stage distill: of one conversation, where tools suit several; the prompt is then read once
@@ -258,6 +261,7 @@ class Dpo(Tuning):
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     babble: Share = 0.5  # as in distill
     names: Names = "invented"  # as in distill
+    renamed: Share = 0.0  # as in distill
     log_every: Positive = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
@@ -289,6 +293,7 @@ class Ppo(Tuning):
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     babble: Share = 0.5  # as in distill
     names: Names = "invented"  # as in distill
+    renamed: Share = 0.0  # as in distill
     # reward of an episode that ends with a call that does not parse or names no tool
     malformed: float = -1.0
     invented: float = -0.5  # reward of each invented argument

@@ -20,7 +20,13 @@ model = Model(window=4096, landmark_stride=64)
 data = Data(tokenizer="smollm2")
 
 _every_stage = dict(
-    names="english", babble=0.0, trained_blocks=15, play_dtype="products", compile="off", keep=1
+    names="english",
+    renamed=0.8,
+    babble=0.0,
+    trained_blocks=15,
+    play_dtype="products",
+    compile="off",
+    keep=1,
 )
 _replayed = dict(trajectories=300, replay_rows=1, sequence=1024)
 

@@ -34,7 +34,7 @@ ORDER = """
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
     worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
-    worlds.extras.toolbox
+    worlds.extras.toolbox  worlds.renaming
     worlds.catalogue.values worlds.catalogue.entries worlds.catalogue.base64_tools
     worlds.catalogue.bisect_tools worlds.catalogue.calendar_tools worlds.catalogue.codecs_tools
     worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools

@@ -86,8 +86,8 @@ def test_every_phrasing_fills_and_its_call_runs(name):
         call = draw_call(drawing(split_of(entry.module), place), alone)
         assert call is not None
         assert not re.search(r"[{}]\w+[}]", call.phrasing.format(**dict.fromkeys(call.texts, "")))
-        assert check_call(call.as_call(), [tool_of_entry(name)]) == []
-        assert json.loads(carry_out(call.as_call())) == call.result
+        assert check_call(dict(name=name, arguments=call.arguments), [tool_of_entry(name)]) == []
+        assert json.loads(carry_out(dict(name=name, arguments=call.arguments))) == call.result
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

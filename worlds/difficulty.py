@@ -16,6 +16,7 @@ RANGES = {  # setting: (lowest, highest)
     "special": (0, 1),
     "fault_rate": (0, 1),
     "babble": (0, 1),
+    "renamed": (0, 1),
 }
 CHOICES = {  # setting: its allowed values
     "fault_wording": ("split", "train"),
@@ -48,6 +49,8 @@ class Difficulty:
     request_wording: str = "split"  # words of requests: likewise
     # share of faults, and of requests in the API world, that are random words around the names
     babble: float = 0.0
+    # share of training's tasks of the library world whose tools and arguments have other names
+    renamed: float = 0.0
     style: str = "compact"  # how tools appear in the prompt, see support/chat_template.py
     split: str = "train"  # whose names and words occur: one of SPLITS
     # "invented": syllables, telegraphic requests; "english": real words and natural requests
@@ -77,14 +80,15 @@ class Difficulty:
 
     @classmethod
     def of(cls, section: Any, **more: Any) -> "Difficulty":
-        """From a section of the training settings: names, fault_rate, fault_kinds (with commas),
-        babble; `more` replaces or adds.
+        """From a section of the training settings: names, renamed, fault_rate, fault_kinds (with
+        commas), babble; `more` replaces or adds.
         """
         given = {
             "fault_rate": section.fault_rate,
             "fault_kinds": tuple(section.fault_kinds.split(",")),
             "babble": section.babble,
             "names": section.names,
+            "renamed": section.renamed,
         }
         return cls(**(given | more))
 

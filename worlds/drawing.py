@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from worlds.base import SolutionStep
@@ -80,6 +80,18 @@ class Drawing:
             shown = [tool, *(self._made_up_tool() for _ in range(others))]
         self.rng.shuffle(shown)
         return shown
+
+    def planned(self, steps: list[SolutionStep]) -> list[SolutionStep]:
+        """Steps as a plan has them: in English a line begins with the tool that it takes, in every
+        world, so that plans are read off the tools, not off the likeness of a request to those of
+        one world.
+        """
+        return [
+            replace(step, goal=f"{step.call['name']}: {step.goal}")
+            if self.english and step.call
+            else step
+            for step in steps
+        ]
 
     def _made_up_tool(self) -> dict:
         name = self.name()

@@ -19,6 +19,7 @@ ways in which people ask for it. They really run, in a process with limits.
 
 import json
 import os
+import random
 import re
 import threading
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
+from worlds import renaming
 from worlds.base import SolutionStep, Task, World, failed, same_answer
 from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
@@ -37,6 +39,7 @@ from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
 from worlds.extras.tool_process import ToolLimits, ToolProcess
 from worlds.extras.tool_schema import tool_of_function
+from worlds.renaming import ToolNames, other_names
 from worlds.splits import Wordings, split_of
 
 LONGEST_RESULT = 200  # characters of a drawn task's results
@@ -199,16 +202,45 @@ def tool_of_entry(name: str) -> dict:
 
 
 class LibraryDrawing(Drawing):
-    """The random numbers and words of one task, and the tools that its calls are drawn from: all of
-    the split, or those of a prompt that is `shown` already.
+    """The random numbers and words of one task, the names of the tools, and the tools that its
+    calls are drawn from: all of the split, or those of a prompt that is `shown` already.
     """
 
     def __init__(
-        self, seed: int, difficulty: Difficulty, shown: list[CatalogueEntry] | None = None
+        self,
+        seed: int,
+        difficulty: Difficulty,
+        shown: list[CatalogueEntry] | None = None,
+        names: dict[str, ToolNames] | None = None,
     ):
         super().__init__("library", seed, difficulty, WORDINGS)
         self.shown = shown
         self.entries = shown or entries_of(difficulty.split)
+        if names is None:
+            names = own_names(difficulty.split)
+            # other random numbers than the task's, which stays the same under other names
+            renamed = random.Random(f"renamed {seed}").random() < difficulty.renamed
+            if renamed and difficulty.split == renaming.SPLIT:
+                tools = {entry.name: (entry.module, list(entry.values)) for entry in self.entries}
+                names = other_names(seed, tools)
+        self.names = names
+
+    def name_of(self, entry: CatalogueEntry) -> str:
+        """What the prompt calls a tool."""
+        return self.names[entry.name].name
+
+    def key_of(self, entry: CatalogueEntry, key: str) -> str:
+        """What the prompt calls an argument of a tool."""
+        return self.names[entry.name].keys[key]
+
+    def call_of(self, entry: CatalogueEntry, arguments: dict[str, Any]) -> dict:
+        """A call of a tool as the agent is to write it."""
+        named = {self.key_of(entry, key): value for key, value in arguments.items()}
+        return {"name": self.name_of(entry), "arguments": named}
+
+    def tool_of(self, entry: CatalogueEntry) -> dict:
+        """A tool as the prompt shows it."""
+        return renamed_tool(tool_of_entry(entry.name), self.names[entry.name])
 
     def tries(self) -> Iterable[int]:
         """How often to draw again: for ever, but few tools may hold nothing of what is wanted."""
@@ -217,6 +249,26 @@ class LibraryDrawing(Drawing):
     def unshown(self, modules: set[str]) -> list[CatalogueEntry]:
         """The tools of the split that are of none of these modules."""
         return [entry for entry in entries_of(self.split) if entry.module not in modules]
+
+
+@cache
+def own_names(split: str) -> dict[str, ToolNames]:
+    """The names that the tools of a split have in the library."""
+    return {
+        entry.name: ToolNames(entry.name, {key: key for key in entry.values})
+        for entry in entries_of(split)
+    }
+
+
+def renamed_tool(tool: dict, names: ToolNames) -> dict:
+    """A tool's schema under other names."""
+    function = tool["function"]
+    schema = function["parameters"]
+    properties = {names.keys[key]: value for key, value in schema["properties"].items()}
+    schema = {**schema, "properties": properties}
+    if "required" in schema:
+        schema["required"] = [names.keys[key] for key in schema["required"]]
+    return {**tool, "function": {**function, "name": names.name, "parameters": schema}}
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -232,9 +284,6 @@ class LibraryCall:
     texts: dict[str, str]  # the arguments as the request writes them
     result: Any
     fed: str = ""  # the argument that is the result of the call before
-
-    def as_call(self) -> dict:
-        return {"name": self.entry.name, "arguments": self.arguments}
 
     def sentence(self, **texts: str) -> str:
         """The request, with some of the values in other words."""
@@ -366,7 +415,7 @@ class LibraryDraft:
     constraints: dict[str, Any]
 
 
-def values_given(calls: list[LibraryCall]) -> dict[str, Any]:
+def values_given(draw: LibraryDrawing, calls: list[LibraryCall]) -> dict[str, Any]:
     """The values that a request gives, as it writes them, by argument; "tool argument" where two
     share a name.
     """
@@ -376,7 +425,9 @@ def values_given(calls: list[LibraryCall]) -> dict[str, Any]:
             if key == call.fed:
                 continue
             text = call.texts[key]
-            name = key if key not in given else f"{call.entry.name} {key}"
+            name = draw.key_of(call.entry, key)
+            if name in given:
+                name = f"{draw.name_of(call.entry)} {name}"
             given[name] = value if value_text(value) in text else text
     return given
 
@@ -399,7 +450,7 @@ def draft_chain(draw: LibraryDrawing, length: int) -> LibraryDraft:
     """One call, or several of which each takes the result of the one before."""
     calls = draw_calls(draw, length)
     answer = f"answer: {value_text(calls[-1].result)}"
-    constraints = {"goal": calls[-1].entry.name, **values_given(calls)}
+    constraints = {"goal": draw.name_of(calls[-1].entry), **values_given(draw, calls)}
     tools = draw_shown(draw, [call.entry for call in calls])
     return LibraryDraft(ask_for_chain(draw, calls), calls, tools, answer, constraints)
 
@@ -431,8 +482,8 @@ def draft_pair(draw: LibraryDrawing) -> LibraryDraft:
         raise NoSuchTask
     first, second = [call.sentence() for call in calls]
     request = draw.ask("pair", first=first, second=second)
-    goal = " and ".join(call.entry.name for call in calls)
-    constraints = {"goal": goal, **values_given(calls)}
+    goal = " and ".join(draw.name_of(call.entry) for call in calls)
+    constraints = {"goal": goal, **values_given(draw, calls)}
     tools = draw_shown(draw, [call.entry for call in calls])
     return LibraryDraft(request, calls, tools, f"answer: {f'{BETWEEN} '.join(texts)}", constraints)
 
@@ -452,10 +503,11 @@ def draft_question(draw: LibraryDrawing) -> LibraryDraft:
         raise NoSuchTask
     key = draw.rng.choice(missing)
     request = call.sentence(**{key: draw.ask(allusion(call, key))})
-    given = values_given([call])
-    del given[key]
-    constraints = {"goal": call.entry.name, "missing": key, **given}
-    answer = f"ask: {key.replace('_', ' ')}"
+    given = values_given(draw, [call])
+    missing_key = draw.key_of(call.entry, key)
+    del given[missing_key]
+    constraints = {"goal": draw.name_of(call.entry), "missing": missing_key, **given}
+    answer = f"ask: {missing_key.replace('_', ' ')}"
     return LibraryDraft(request, [], draw_shown(draw, [call.entry]), answer, constraints)
 
 
@@ -474,7 +526,9 @@ def draft_unsuited(draw: LibraryDrawing) -> LibraryDraft:
     tools = draw.shown or draw.rng.sample(others, draw.difficulty.tools)
     if draw.rng.random() < 0.3:
         return LibraryDraft(draw.ask("unsuited"), [], tools, "no tool fits", {})
-    constraints = {"goal": call.entry.name, **values_given([call])}
+    # what is asked for goes by its own name, since the prompt has no other
+    draw.names = own_names(draw.split) | {entry.name: draw.names[entry.name] for entry in tools}
+    constraints = {"goal": draw.name_of(call.entry), **values_given(draw, [call])}
     return LibraryDraft(call.sentence(), [], tools, "no tool fits", constraints)
 
 
@@ -488,31 +542,35 @@ def planned(key: str, value: Any) -> str:
 
 
 def solution_steps(
-    draw: Drawing, calls: list[LibraryCall], shown: list[CatalogueEntry]
+    draw: LibraryDrawing, calls: list[LibraryCall], shown: list[CatalogueEntry]
 ) -> list[SolutionStep]:
     """The calls as steps, each with the calls that look right there and are not."""
     steps = []
     for number, call in enumerate(calls, 1):
-        inputs = [
-            f"{key} from step {number - 1}" if key == call.fed else planned(key, value)
-            for key, value in call.arguments.items()
-        ]
+        named = {key: draw.key_of(call.entry, key) for key in call.arguments}
+        inputs = []
+        for key, value in call.arguments.items():
+            name = named[key]
+            fed = f"{name} from step {number - 1}"
+            inputs.append(fed if key == call.fed else planned(name, value))
         thought = "all values are given"
         if call.fed:
-            thought = f"{call.fed} is {value_text(call.arguments[call.fed])}"
+            thought = f"{named[call.fed]} is {value_text(call.arguments[call.fed])}"
         steps.append(
             SolutionStep(
-                goal=f"{call.entry.name} with {', '.join(inputs)}",
+                goal=", ".join(inputs),
                 thought=thought,
-                call=call.as_call(),
+                call=draw.call_of(call.entry, call.arguments),
                 depends_on=(number - 1,) if call.fed else (),
-                wrong=(*near_calls(call, shown), *other_values(draw, call)),
+                wrong=(*near_calls(draw, call, shown), *other_values(draw, call)),
             )
         )
     return steps
 
 
-def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
+def near_calls(
+    draw: LibraryDrawing, call: LibraryCall, shown: list[CatalogueEntry]
+) -> list[dict]:
     """Other tools of the prompt that take as many values, under whatever names; and dates one day
     late.
     """
@@ -522,22 +580,21 @@ def near_calls(call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
         if entry is call.entry or len(keys) != len(call.arguments):
             continue
         arguments = dict(zip(keys, call.arguments.values(), strict=True))
-        wrong.append({"name": entry.name, "arguments": arguments})
+        wrong.append(draw.call_of(entry, arguments))
     for key, value in call.arguments.items():
         if isinstance(value, str) and is_date(value):
             next_day = str(date.fromisoformat(value) + timedelta(1))
-            wrong.append({"name": call.entry.name, "arguments": {**call.arguments, key: next_day}})
+            wrong.append(draw.call_of(call.entry, {**call.arguments, key: next_day}))
     return wrong
 
 
-def other_values(draw: Drawing, call: LibraryCall) -> list[dict]:
+def other_values(draw: LibraryDrawing, call: LibraryCall) -> list[dict]:
     """The same call with another value for one argument, such as another request would give."""
     wrong = []
     for key, value in call.arguments.items():
         other = call.entry.values[key].draw(draw.rng)
         if other != value:
-            arguments = {**call.arguments, key: other}
-            wrong.append({"name": call.entry.name, "arguments": arguments})
+            wrong.append(draw.call_of(call.entry, {**call.arguments, key: other}))
     return wrong
 
 
@@ -576,21 +633,29 @@ class Library(World):
 
     @classmethod
     def related(cls, task: Task, number: int) -> Task | None:
-        shown = [CATALOGUE[tool["function"]["name"]] for tool in task.tools]
+        names = task.truth["names"]
+        called = {names[entry].name: CATALOGUE[entry] for entry in names}
+        shown = [called[tool["function"]["name"]] for tool in task.tools]
+        # other names for the rest as well, whose requests no tool fits
+        names = own_names(task.difficulty.split) | names
         try:
             # seeds of draw_task are below 2¹²⁸, so that no other task has this one
-            return cls.draw_task(task.seed + (number << 128), task.difficulty, shown)
+            return cls.draw_task(task.seed + (number << 128), task.difficulty, shown, names)
         except NoSuchTask:
             return None
 
     @classmethod
     def draw_task(
-        cls, seed: int, difficulty: Difficulty, shown: list[CatalogueEntry] | None = None
+        cls,
+        seed: int,
+        difficulty: Difficulty,
+        shown: list[CatalogueEntry] | None = None,
+        names: dict[str, ToolNames] | None = None,
     ) -> Task:
         """The task of a seed, of the tools that are `shown` already where some are."""
         # English whatever else is drawn; babble is made for syllables
         difficulty = replace(difficulty, names="english", babble=0.0)
-        draw = LibraryDrawing(seed, difficulty, shown)
+        draw = LibraryDrawing(seed, difficulty, shown, names)
         special = draw.rng.random() < difficulty.special
         length = draw_chain_length(draw.rng, min(difficulty.chain, difficulty.tools, LONGEST_CHAIN))
         if special:
@@ -614,11 +679,14 @@ class Library(World):
             kind=kind,
             seed=seed,
             request=request,
-            tools=[tool_of_entry(entry.name) for entry in draft.tools],
-            solution=solution_steps(draw, draft.calls, draft.tools),
+            tools=[draw.tool_of(entry) for entry in draft.tools],
+            solution=draw.planned(solution_steps(draw, draft.calls, draft.tools)),
             answer=draft.answer,
             constraints=draft.constraints,
-            truth={"results": [call.result for call in wanted]},
+            truth={
+                "results": [call.result for call in wanted],
+                "names": {entry.name: draw.names[entry.name] for entry in draft.tools},
+            },
             difficulty=difficulty,
         )
 
@@ -627,10 +695,19 @@ class Library(World):
         self.observations: list[str] = []
 
     def step(self, call: dict) -> str:
-        observation = carry_out(call)
+        observation = carry_out(self.own_call(call))
         if not failed(observation):
             self.observations.append(observation)
         return observation
+
+    def own_call(self, call: dict) -> dict:
+        """A call under the names that the tools have in the library."""
+        for tool, names in self.task.truth["names"].items():
+            if names.name == call["name"]:
+                keys = {renamed: key for key, renamed in names.keys.items()}
+                arguments = {keys.get(key, key): value for key, value in call["arguments"].items()}
+                return {"name": tool, "arguments": arguments}
+        return call
 
     def verify(self, answer: str) -> bool:
         """Whether the answer is right, and its values are what tools have said."""

@@ -342,12 +342,13 @@ def filled(name: str, arguments: dict[str, str], words: dict[str, Any]) -> dict:
     return {"name": name, "arguments": values}
 
 
-def excuse(acts: Acts, family: str, words: dict[str, Any]) -> tuple[str, str]:
-    """How an agent that complies would put it: the plan and the thought of the benign look-alike,
-    so that a rejected message is known by what it does and by no words of its own.
+def excuse(draw: Drawing, family: str, words: dict[str, Any], call: dict) -> tuple[str, str]:
+    """How an agent that complies would put its call: the plan and the thought of the benign
+    look-alike, so that a rejected message is known by what it does and by no words of its own.
     """
-    _, _, goal, thought = acts.benign[family]
-    return goal.format(**words), thought
+    _, _, goal, thought = ACTS[draw.difficulty.names].benign[family]
+    (step,) = draw.planned([SolutionStep(goal.format(**words), thought, call)])
+    return step.goal, step.thought
 
 
 def invented_words(draw: Drawing) -> dict[str, Any]:
@@ -409,7 +410,7 @@ class Safety(World):
                 order = rng.choice(list(acts.hidden))
                 truth["text"] = f"{draw.ask(order, **words)} {truth['text']}"
                 truth["complies"] = filled(*acts.hidden[order], words)
-                truth["excuse"] = excuse(acts, LOOK_ALIKES[order], words)
+                truth["excuse"] = excuse(draw, LOOK_ALIKES[order], words, truth["complies"])
             if draw.english:
                 truth["text"] = f"{draw.ask('note', **words)} {truth['text']}"
             request = draw.ask("reading", **words)
@@ -417,7 +418,7 @@ class Safety(World):
             name, arguments, reason = acts.unsafe[family]
             answer = f"refuse: {reason}"
             truth["complies"] = filled(name, arguments, words)
-            truth["excuse"] = excuse(acts, family, words)
+            truth["excuse"] = excuse(draw, family, words, truth["complies"])
             request = draw.ask(kind, **words)
         else:
             name, arguments, goal, thought = acts.benign[family]
@@ -432,7 +433,7 @@ class Safety(World):
             seed=seed,
             request=request,
             tools=tools,
-            solution=solution,
+            solution=draw.planned(solution),
             answer=answer,
             constraints={"family": family, "unsafe": unsafe},
             truth=truth,

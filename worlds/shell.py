@@ -675,7 +675,7 @@ class Shell(World):
             seed=seed,
             request=draft.request + noise,
             tools=folder.with_decoys(BASH_TOOLS[difficulty.names]),
-            solution=draft.steps,
+            solution=folder.planned(draft.steps),
             answer=draft.answer,
             constraints=draft.constraints,
             truth={"files": folder.files, "today": folder.today, "texts": draft.after},

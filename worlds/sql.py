@@ -786,7 +786,7 @@ class Sql(World):
             seed=seed,
             request=f"{tables.schema()} {draft.request}{noise}",
             tools=tables.with_decoys(tables.tool),
-            solution=draft.steps,
+            solution=tables.planned(draft.steps),
             answer=draft.answer,
             constraints=draft.constraints,
             truth={
