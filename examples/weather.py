@@ -4,6 +4,7 @@
         --tools examples/weather.py --prompt "How warm does it get in Lisbon in July?"
 """
 
+from calendar import month_name
 from typing import Literal
 
 # mean daily high in °C and rain in mm, January to December
@@ -25,16 +26,16 @@ CLIMATE = {
         (100, 117, 130, 126, 120, 131, 97, 80, 68, 76, 84, 77),
     ),
 }
-Month = Literal["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+MONTHS = tuple(month_name[1:])  # January to December
+Month = Literal[MONTHS]
 Town = Literal["Oslo", "Lisbon", "Nairobi", "Sydney"]
-MONTHS = Month.__args__
 
 
 def temperature(town: Town, month: Month) -> int:
     """The mean daily high of a town in a month, in degrees Celsius.
 
     town: the town
-    month: the month, three letters
+    month: the month
     """
     return CLIMATE[town][0][MONTHS.index(month)]
 
@@ -43,7 +44,7 @@ def rainfall(town: Town, month: Month) -> int:
     """The rain of a town in a month, in millimetres.
 
     town: the town
-    month: the month, three letters
+    month: the month
     """
     return CLIMATE[town][1][MONTHS.index(month)]
 

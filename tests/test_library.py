@@ -168,6 +168,34 @@ def test_related_requests_share_their_tools(split):
     assert kinds.total() > 100  # few tools allow few chains
 
 
+def test_renamed_tools_are_the_same_tasks():
+    own = {entry.name: set(entry.values) for entry in entries_of("train")}
+    seen = Counter()
+    for plain, task in zip(tasks("train", 60), tasks("train", 60, renamed=1.0), strict=True):
+        assert (task.request, task.truth["results"]) == (plain.request, plain.truth["results"])
+        assert not check_tools(task.tools)
+        shown = {tool["function"]["name"]: tool["function"]["parameters"] for tool in task.tools}
+        assert len(shown) == len(task.tools)
+        for step in task.solution:
+            assert step.call["arguments"].keys() <= shown[step.call["name"]]["properties"].keys()
+            assert step.goal.startswith(f"{step.call['name']}: ")
+        for some in [task, *filter(None, (Library.related(task, number) for number in (1, 2)))]:
+            assert some.tools == task.tools
+            _, episode = solve_task(some, faults=False)
+            assert episode.verified and not invented(episode)
+        seen["own names"] += sum(name in own for name in shown)
+        seen["own keys"] += sum(
+            key in own.get(name, ()) for name in shown for key in shown[name]["properties"]
+        )
+        seen["tools"] += len(shown)
+    assert seen["own names"] < 0.4 * seen["tools"] and seen["own keys"] < 0.4 * seen["tools"]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_what_is_measured_keeps_its_names(split):
+    assert [t.tools for t in tasks(split, 20, renamed=1.0)] == [t.tools for t in tasks(split, 20)]
+
+
 def test_a_conversation_holds_several_requests():
     c = Distill(worlds="library,math", trajectories=20, requests=4, names="english", babble=0.0)
     asked = Counter()

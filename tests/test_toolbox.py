@@ -303,7 +303,7 @@ process.call("hang", {{}})
 
 def first_calls() -> list[tuple[str, str, dict[str, Any], str]]:
     return [
-        ("weather.py", "temperature", {"town": "Lisbon", "month": "Jul"}, "28"),
+        ("weather.py", "temperature", {"town": "Lisbon", "month": "July"}, "28"),
         ("weather.py", "to_fahrenheit", {"celsius": 28}, "82.4"),
         ("agenda.json", "appointments", {"day": "2027-03-05"}, "[]"),
         ("agenda.json", "appointments", {"day": "5 March"}, "error: Invalid isoformat string"),
