@@ -61,7 +61,6 @@ from support.training_run import open_model
 from worlds.base import Entry, Episode, Task, world_class
 from worlds.difficulty import Difficulty
 from worlds.expert import fingerprint
-from worlds.extras.benchmarks import bfcl
 from worlds.faults import HELD_OUT_KINDS
 from worlds.tasks import Tasks
 
@@ -386,6 +385,8 @@ def bfcl_parts(a: argparse.Namespace) -> list[Episodes]:
     if not (data_folder() / "bfcl").is_dir():
         print("note    no benchmark data: set SAGE_DATA to a folder with bfcl/ to measure it")
         return []
+    from worlds.extras.benchmarks import bfcl  # here, not above: it needs what tests need
+
     parts = []
     for file in BFCL_PARTS:
         tasks = evenly(bfcl(data_folder() / "bfcl", file), a.bfcl)

@@ -52,6 +52,7 @@ class Settings:
     batch: int = 2
     sequence: int = 1536
     requests: int = 4  # of one conversation
+    renamed: float = 0.8  # share of the tasks whose tools have other names
     trajectories: int = 2000
     rates: Annotated[tuple[float, ...], "factors of each variant's rate"] = (1.0,)
     variants: tuple[str, ...] = tuple(RATES)
@@ -117,6 +118,7 @@ def main(s: Settings) -> None:
         prompt_weight=0.0,
         sequence=s.sequence,
         requests=s.requests,
+        renamed=s.renamed,
         batch=s.batch,
         seed=s.seed,
         names="english",
