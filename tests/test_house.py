@@ -47,7 +47,7 @@ ORDER = """
     worlds.catalogue.statistics_tools worlds.catalogue.string_tools
     worlds.catalogue.textwrap_tools worlds.catalogue.unicodedata_tools
     worlds.catalogue.urllib_parse_tools worlds.catalogue.zoneinfo_tools
-    worlds.catalogue.everything worlds.library
+    worlds.catalogue.everything worlds.catalogue.wordings worlds.library
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
     worlds.teacher_file  worlds.labels

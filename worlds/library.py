@@ -35,12 +35,13 @@ from worlds.calls import value_text
 from worlds.catalogue.entries import CatalogueEntry
 from worlds.catalogue.everything import CATALOGUE
 from worlds.catalogue.values import is_date, value_type
+from worlds.catalogue.wordings import WORDINGS
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
 from worlds.extras.tool_process import ToolLimits, ToolProcess
 from worlds.extras.tool_schema import tool_of_function
 from worlds.renaming import ToolNames, other_names
-from worlds.splits import Wordings, split_of
+from worlds.splits import split_of
 
 LONGEST_RESULT = 200  # characters of a drawn task's results
 LONGEST_SHOWN = 40  # characters of a value in a plan; longer ones stand in the call alone
@@ -49,138 +50,6 @@ LONGEST_CHAIN = 3
 LONGEST_ARGUMENTS = 4000  # characters, as JSON; a task's own have up to 400
 CALL_LIMITS = ToolLimits(seconds=2, memory=512 << 20, output=2048)  # a task's own: 1 ms, 200 bytes
 
-WORDINGS = {
-    "frame": Wordings(
-        (
-            "Hi! {request}",
-            "{request} Thanks!",
-            "Quick question. {request}",
-            "{request} Thank you.",
-            "Can you help me? {request}",
-            "Please help. {request}",
-        ),
-        ("Hello there. {request}", "{request} Much appreciated."),
-        ("Good morning. {request}", "{request} Cheers!"),
-    ),
-    "pair": Wordings(
-        (
-            "{first} And another thing: {second}",
-            "{first} {second}",
-            "Two questions. {first} {second}",
-        ),
-        ("{first} Also: {second}",),
-        ("First: {first} Second: {second}",),
-    ),
-    "noise": Wordings(
-        (
-            "My train leaves in {n} minutes.",
-            "I have asked {n} people already.",
-            "It is {n} degrees here.",
-        ),
-        ("There are {n} emails waiting for me.",),
-        ("I slept {n} hours at best.",),
-    ),
-    "unsuited": Wordings(
-        (
-            "Book a table for two at seven.",
-            "Call my sister and tell her I am late.",
-            "What is the weather like in Rome?",
-            "Play some quiet music.",
-            "Send an email to the landlord.",
-            "Order three pizzas.",
-            "Wake me up at six tomorrow.",
-        ),
-        ("Turn off the lights in the hall.", "Buy me a ticket to Lyon.", "Who won the match?"),
-        ("Take a picture of the sunset.", "Find me a cheap hotel.", "Translate this song for me."),
-    ),
-    # earlier results in the requests of later calls
-    "that integer": Wordings(
-        ("that number", "the result", "this number"), ("the number you get",), ("the outcome",)
-    ),
-    "that number": Wordings(
-        ("that number", "the result", "this number"), ("the number you get",), ("the outcome",)
-    ),
-    "that text": Wordings(
-        ("that text", "the result", "that"), ("the text you get",), ("the outcome",)
-    ),
-    "that date": Wordings(
-        ("that date", "that day", "the resulting date"), ("the date you get",), ("the outcome",)
-    ),
-    "that numbers": Wordings(
-        ("those numbers", "these numbers", "the resulting numbers"),
-        ("the numbers you get",),
-        ("the outcome",),
-    ),
-    "that words": Wordings(
-        ("those texts", "these", "the resulting texts"), ("the texts you get",), ("the outcome",)
-    ),
-    # values that a request speaks of and does not give
-    "some integer": Wordings(
-        ("the number on my ticket", "the number I wrote down", "my lucky number"),
-        ("the number my brother told me",),
-        ("the number on the door",),
-    ),
-    "some number": Wordings(
-        ("the number on my ticket", "the number I measured", "my lucky number"),
-        ("the number my brother told me",),
-        ("the number on the scale",),
-    ),
-    "some text": Wordings(
-        ("the text on my note", "what my teacher wrote", "the line I sent you"),
-        ("the text in the window",),
-        ("the text on the postcard",),
-    ),
-    "some date": Wordings(
-        ("the day of my exam", "my sister's wedding day", "the day we moved in"),
-        ("the day of the concert",),
-        ("my grandfather's birthday",),
-    ),
-    "some year": Wordings(
-        ("the year I was born", "the year of the flood", "the year we met"),
-        ("the year of the strike",),
-        ("the year my school opened",),
-    ),
-    "some numbers": Wordings(
-        ("the numbers on my list", "my marks", "the numbers from last week"),
-        ("the numbers in the table",),
-        ("the numbers on the board",),
-    ),
-    "some path": Wordings(
-        ("the file that I lost", "the file you sent me", "my last scan"),
-        ("the file on your desk",),
-        ("the oldest file on my disk",),
-    ),
-    "some address": Wordings(
-        ("my computer's address", "the address of our printer", "the router at home"),
-        ("the address of the camera",),
-        ("the server downstairs",),
-    ),
-    "some network": Wordings(
-        ("our office network", "the network at school", "my network"),
-        ("the network of the hotel",),
-        ("the network on the ship",),
-    ),
-    "some url": Wordings(
-        ("the link you sent me", "the page I read yesterday", "my favourite page"),
-        ("the link in the newsletter",),
-        ("the page about the election",),
-    ),
-    "some place": Wordings(
-        ("my home town", "the town where my aunt lives", "the place I fly to"),
-        ("the town of our hotel",),
-        ("the city I was born in",),
-    ),
-    "some fraction": Wordings(
-        ("my share", "the part that is left", "the fraction in my recipe"),
-        ("the part you ate",),
-        ("the share of my cousin",),
-    ),
-    "some words": Wordings(
-        ("the words on my list", "the names from yesterday", "the items I need"),
-        ("the words in the book",),
-        ("the entries in my diary",),
-    ),
-}
 SAME_TYPES = {"number": ("number", "integer")}  # whose results fit a kind of value; else its own
 
 # ---------------------------------------------------------------------------------------- catalogue
@@ -217,7 +86,7 @@ class LibraryDrawing(Drawing):
         self.shown = shown
         self.entries = shown or entries_of(difficulty.split)
         if names is None:
-            names = own_names(difficulty.split)
+            names = own_names()
             # other random numbers than the task's, which stays the same under other names
             renamed = random.Random(f"renamed {seed}").random() < difficulty.renamed
             if renamed and difficulty.split == renaming.SPLIT:
@@ -252,11 +121,11 @@ class LibraryDrawing(Drawing):
 
 
 @cache
-def own_names(split: str) -> dict[str, ToolNames]:
-    """The names that the tools of a split have in the library."""
+def own_names() -> dict[str, ToolNames]:
+    """The names that all tools have in the library."""
     return {
         entry.name: ToolNames(entry.name, {key: key for key in entry.values})
-        for entry in entries_of(split)
+        for entry in CATALOGUE.values()
     }
 
 
@@ -527,7 +396,7 @@ def draft_unsuited(draw: LibraryDrawing) -> LibraryDraft:
     if draw.rng.random() < 0.3:
         return LibraryDraft(draw.ask("unsuited"), [], tools, "no tool fits", {})
     # what is asked for goes by its own name, since the prompt has no other
-    draw.names = own_names(draw.split) | {entry.name: draw.names[entry.name] for entry in tools}
+    draw.names = own_names() | {entry.name: draw.names[entry.name] for entry in tools}
     constraints = {"goal": draw.name_of(call.entry), **values_given(draw, [call])}
     return LibraryDraft(call.sentence(), [], tools, "no tool fits", constraints)
 
@@ -637,7 +506,7 @@ class Library(World):
         called = {names[entry].name: CATALOGUE[entry] for entry in names}
         shown = [called[tool["function"]["name"]] for tool in task.tools]
         # other names for the rest as well, whose requests no tool fits
-        names = own_names(task.difficulty.split) | names
+        names = own_names() | names
         try:
             # seeds of draw_task are below 2¹²⁸, so that no other task has this one
             return cls.draw_task(task.seed + (number << 128), task.difficulty, shown, names)
