@@ -59,7 +59,7 @@ def reverse_numbers(values: list[float]) -> list[float]:
     + Leave {number} out of {values}.
     On my bingo card are {values}, and {number} was just called. What is left to wait for?
     Locker {number} has been given back. The rented ones were {values}. Bring the list up to date.
-    + Delete the first {number} of {values}.
+    + Delete {number} from {values}, once.
     """,
     values=ROW,
     number=ONE,

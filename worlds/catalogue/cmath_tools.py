@@ -24,7 +24,7 @@ def parts_of(place: complex) -> list[float]:
     From the car park, the hut lies {east} m east and {north} m north. Which way do I walk?
     A plane has to go {east} miles east and {north} miles north. On which heading?
     My phone says the café is {east} steps to the east and {north} to the north. Compass degrees?
-    + Clockwise from north, at what angle is a place {east} to the east and {north} to the north?
+    + Which compass angle belongs to {east} on the east axis and {north} on the north axis?
     The treasure: {east} paces east, {north} paces north. Where does the needle have to point?
     + Going east by {east} and north by {north}, what is the direction in degrees?
     On the map the church is {east} cm right of the school and {north} cm above. Bearing?
@@ -40,7 +40,7 @@ def bearing_to(east: float, north: float) -> float:
     """
     if not east and not north:
         raise ValueError("a place that is here has no direction")
-    return round(math.degrees(cmath.phase(complex(north, east))) % 360, 2)
+    return round(math.degrees(cmath.phase(complex(north, east))) % 360, 2) % 360
 
 
 @asked_for(

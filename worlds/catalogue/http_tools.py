@@ -35,7 +35,7 @@ def draw_phrase_of_status(rng: Random) -> str:
     My log says {code} and nothing else. Put it into words.
     + Translate the server's answer {code} into its standard text.
     For a poster in the office I need what stands behind {code} in web browsers.
-    The shop's site greets me with error {code}. How is that error called?
+    The shop's site greets me with error {code}. What is that error called?
     A web server replied {code}. What did it want to tell me?
     + Name the response {code} as the HTTP standard does.
     """,

@@ -8,7 +8,6 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, SENTENCE, in_quotes, made_by
 
 LABELS = "class from import return pass global lambda yield raise while except finally".split()
-INITIALS = sorted({word[0] for word in keyword.kwlist if word.islower()} - {"y", "l", "g", "b"})
 
 
 def draw_label(rng: Random) -> str:
@@ -63,27 +62,3 @@ def variable_name(label: str) -> str:
     if not name or name[0].isdigit():
         raise ValueError("a name must begin with a letter")
     return f"{name}_" if keyword.iskeyword(name) else name
-
-
-@asked_for(
-    "Python's keywords with the initial {letter}",
-    """
-    Which keywords of Python begin with {letter}?
-    A crossword asks for a reserved Python word that starts with {letter}. What are the candidates?
-    List Python's own words under {letter}.
-    For a spelling game about programming: all Python keywords with the initial {letter}.
-    I remember only that the Python statement started with {letter}. Which could it have been?
-    What does the language Python reserve under the letter {letter}?
-    My glossary of Python goes from A to Z. I am at {letter}. Which keywords belong there?
-    Give me all small-letter keywords of Python whose first letter is {letter}.
-    """,
-    letter=made_by(lambda rng: rng.choice(INITIALS), in_quotes),
-)
-def keywords_by_letter(letter: str) -> list[str]:
-    """The words of Python's grammar with an initial, in order.
-
-    letter: the initial
-    """
-    if len(letter) != 1:
-        raise ValueError("one letter is wanted")
-    return sorted(word for word in keyword.kwlist if word.startswith(letter.lower()))

@@ -82,17 +82,17 @@ def shorten_number(number: int, length: int) -> str:
 @asked_for(
     "a preview of {entries} with {count}",
     """
-    + Show the first {count} of {entries}, then dots.
+    Show the first {count} of {entries}, then dots.
     The guests are {entries}. For the headline, name {count} of them and hint at the others.
     My basket holds {entries}. The small window lists {count} and then three dots. What does it say?
-    + Preview {entries}: {count} entries, and a sign that there are more.
+    + Preview {entries} with {count} shown and a sign that there are more.
     I can't read out all of {entries}. Begin with {count} and trail off.
     + Give me {entries} in brief, with {count} of them before the dots.
     The subject of my mail is the beginning of {entries}, just {count}, with an ellipsis.
     Our ad says what we sell, {entries}, but has room for {count} and "...". Write that line.
     """,
     entries=word_list(4, 6),
-    count=whole_number(1, 3),
+    count=whole_number(2, 3),
 )
 def preview_list(entries: list[str], count: int) -> str:
     """The beginning of a list as one line, with dots if there is more.

@@ -8,10 +8,7 @@ from typing import Literal
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import made_by, one_of
 
-MODES = (
-    "400 440 444 555 600 640 644 660 664 666 700 710 711 740 744 750 751 755 764 770 775".split()
-)
-LETTERS = "rwxrwxrwx"
+MODES = "400 440 444 555 600 640 644 660 664 666 700 711 740 744 750 755 764 770 775".split()
 FLAGS = {
     "read": (stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH),
     "write": (stat.S_IWUSR, stat.S_IWGRP, stat.S_IWOTH),
@@ -62,7 +59,7 @@ def permission_letters(mode: str) -> str:
     I want a second file with the same rights as this one, {letters}. chmod what?
     Turn the permission string {letters} into its number.
     A script of mine compares modes such as 644. What should it expect for {letters}?
-    {letters} stands in front of the file's name. Tell me the mode in digits.
+    In front of the file's name I read {letters}. Tell me the mode in digits.
     How many hundreds, tens and ones is {letters}, in the old Unix way?
     """,
     letters=made_by(draw_letters),
