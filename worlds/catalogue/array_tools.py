@@ -26,7 +26,7 @@ def row_of(values: list[float]) -> array.array:
 
 
 @asked_for(
-    "{values} from the other end",
+    "the reverse of {values}",
     """
     The stops on my way out are {values}. Now I travel back. In which order do I pass them?
     + Turn {values} round, last first.

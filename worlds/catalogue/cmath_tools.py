@@ -53,7 +53,7 @@ def bearing_to(east: float, north: float) -> float:
     + Split a move of {distance} on bearing {bearing} into a part to the east and one to the north.
     From home I cycle {distance} km towards {bearing} degrees. My coordinates, east first?
     Wind carried the balloon {distance} km in the direction {bearing}. How far east, how far north?
-    + What are the east and north components of {distance} on the compass course {bearing}?
+    + How far east and north does a way of {distance} lead, if the course is {bearing}?
     """,
     distance=decimal(2, 60),
     bearing=ANGLE,

@@ -33,11 +33,11 @@ def draw_phrase_of_status(rng: Random) -> str:
     + What is the official phrase for HTTP status {code}?
     The page will not open, all I see is {code}. What does that mean, in the usual words?
     My log says {code} and nothing else. Put it into words.
-    + Translate the server's answer {code} into its standard text.
+    + An answer from the web server is just {code}. Turn it into its text.
     For a poster in the office I need what stands behind {code} in web browsers.
     The shop's site greets me with error {code}. What is that error called?
     A web server replied {code}. What did it want to tell me?
-    + Name the response {code} as the HTTP standard does.
+    + In the standard's own words, what does a web server say with {code}?
     """,
     code=CODE,
 )

@@ -71,7 +71,7 @@ def shuffle_list(entries: list[str], seed: int) -> list[str]:
     Roll {dice} dice with seed {seed}. What do they show?
     It is my turn to throw {dice} dice. The seed is {seed}. What comes up?
     We lost the dice of our game. Give me {dice} of them, seeded with {seed}.
-    + Throw some dice, {dice} in all, and begin the random numbers at {seed}.
+    + Throw some dice. Begin the random numbers at {seed}; the number of dice is {dice}.
     Shake the cup with the {dice} dice and let seed {seed} decide. What lies on the table?
     I attack with {dice} dice. How many pips does each have, for the seed {seed}?
     Simulate {dice} throws of a die; take {seed} as seed.

@@ -26,7 +26,7 @@ def draw_account(rng: Random) -> int:
 
 
 @asked_for(
-    "{text} with dots in the middle, {length} long",
+    "{text} cut down to {length} characters",
     """
     + Cut the middle out of {text} so that {length} characters stay.
     My phone shows only {length} characters of a title, the two ends of it. How does it show {text}?
@@ -80,14 +80,14 @@ def shorten_number(number: int, length: int) -> str:
 
 
 @asked_for(
-    "a preview of {entries} with {count}",
+    "a preview of {entries} that shows {count}",
     """
     Show the first {count} of {entries}, then dots.
     The guests are {entries}. For the headline, name {count} of them and hint at the others.
     My basket holds {entries}. The small window lists {count} and then three dots. What does it say?
     + Preview {entries} with {count} shown and a sign that there are more.
     I can't read out all of {entries}. Begin with {count} and trail off.
-    + Give me {entries} in brief, with {count} of them before the dots.
+    + Give me {entries} in brief. The number of entries before the dots: {count}.
     The subject of my mail is the beginning of {entries}, just {count}, with an ellipsis.
     Our ad says what we sell, {entries}, but has room for {count} and "...". Write that line.
     """,

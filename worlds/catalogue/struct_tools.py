@@ -7,7 +7,7 @@ from worlds.catalogue.values import PHRASE, decimal, whole_number
 
 
 @asked_for(
-    "{text} in a field of {width}",
+    "{text} in a field that is {width} wide",
     """
     The badge printer takes {width} characters and puts a dot where none is. What about {text}?
     + Make {text} exactly {width} characters long, with dots behind if it is too short.
