@@ -7,12 +7,12 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import Kind, numbers, whole_number, write_list
 
 
-def draw_row(rng: Random) -> list[int]:
+def draw_places(rng: Random) -> list[int]:
     """Different numbers in any order."""
     return rng.sample(range(1, 25), rng.randint(4, 7))
 
 
-ROW = Kind("numbers", draw_row, write_list, numbers(1, 24).fits)
+FINISHERS = Kind("numbers", draw_places, write_list, numbers(1, 24).fits)
 ONE = whole_number(1, 24)
 
 
@@ -37,7 +37,7 @@ def row_of(values: list[float]) -> array.array:
     Somebody filed the pages {values} the wrong way about. How do they go?
     Dancers {values} came in one by one. Whoever came in last leaves first. Who follows whom?
     """,
-    values=ROW,
+    values=FINISHERS,
 )
 def reverse_numbers(values: list[float]) -> list[float]:
     """Some numbers in the opposite order.
@@ -61,7 +61,7 @@ def reverse_numbers(values: list[float]) -> list[float]:
     Locker {number} has been given back. The rented ones were {values}. Bring the list up to date.
     + Delete {number} from {values}, once.
     """,
-    values=ROW,
+    values=FINISHERS,
     number=ONE,
 )
 def remove_number(values: list[float], number: float) -> list[float]:
@@ -89,7 +89,7 @@ def remove_number(values: list[float], number: float) -> list[float]:
     + I know that {number} is in {values}. Which one from the left is it?
     The balls drawn were {values}. Was {number} the first, the second, the third...?
     """,
-    values=ROW,
+    values=FINISHERS,
     number=ONE,
 )
 def place_of_number(values: list[float], number: float) -> int:

@@ -12,8 +12,8 @@ CODES = [
     *(425, 426, 428, 429, 431, 451, 500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511),
 ]
 RENAMED = (413, 414, 416, 422)  # whose phrases Python 3.13 changed
-FAMILIES = ("information", "success", "redirection", "client error", "server error")
-CODE = Kind("integer", lambda rng: rng.choice(CODES), write_plain, CODES.__contains__)
+STATUS_FAMILIES = ("information", "success", "redirection", "client error", "server error")
+STATUS = Kind("integer", lambda rng: rng.choice(CODES), write_plain, CODES.__contains__)
 
 
 def status_of(code: int) -> http.HTTPStatus:
@@ -39,7 +39,7 @@ def draw_phrase_of_status(rng: Random) -> str:
     A web server replied {code}. What did it want to tell me?
     + In the standard's own words, what does a web server say with {code}?
     """,
-    code=CODE,
+    code=STATUS,
 )
 def status_phrase(code: int) -> str:
     """The text that goes with a web server's number.
@@ -86,11 +86,11 @@ def status_code(phrase: str) -> int:
     + What kind of answer from a web server is {code}?
     Colour the log by class of status. This line has {code}. Which class is it?
     """,
-    code=CODE,
+    code=STATUS,
 )
 def status_family(code: int) -> str:
     """Success, redirection, client error, ...: the sort of a web server's number.
 
     code: number of the answer, e.g. 200
     """
-    return FAMILIES[http.HTTPStatus(code) // 100 - 1]
+    return STATUS_FAMILIES[http.HTTPStatus(code) // 100 - 1]

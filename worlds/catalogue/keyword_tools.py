@@ -7,13 +7,15 @@ from random import Random
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, SENTENCE, in_quotes, made_by
 
-LABELS = "class from import return pass global lambda yield raise while except finally".split()
+RESERVED_LABELS = (
+    "class from import return pass global lambda yield raise while except finally".split()
+)
 
 
 def draw_label(rng: Random) -> str:
     """A heading that is no good name as it is."""
     if rng.random() < 0.4:
-        return rng.choice(LABELS)
+        return rng.choice(RESERVED_LABELS)
     return " ".join(word.capitalize() for word in rng.sample(NOUNS, rng.randint(2, 3)))
 
 

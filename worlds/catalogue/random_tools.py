@@ -7,7 +7,7 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import PEOPLE, Kind, whole_number, word_list, write_list
 
 SEED = whole_number(1, 9999)
-WORDS = word_list(3, 6)
+SHUFFLED = word_list(3, 6)
 
 
 def draw_people(rng: Random) -> list[str]:
@@ -26,7 +26,7 @@ def draw_people(rng: Random) -> list[str]:
     Nobody wants to call the landlord. Out of {entries}, let luck with seed {seed} name someone.
     + A random winner among {entries}, please. Seed: {seed}.
     """,
-    entries=Kind("words", draw_people, write_list, WORDS.fits),
+    entries=Kind("words", draw_people, write_list, SHUFFLED.fits),
     seed=SEED,
 )
 def draw_lots(entries: list[str], seed: int) -> str:
@@ -52,7 +52,7 @@ def draw_lots(entries: list[str], seed: int) -> str:
     My playlist is {entries}. Play it in any old order, as seed {seed} has it.
     + Give me {entries} all jumbled. Start the random numbers at {seed}.
     """,
-    entries=WORDS,
+    entries=SHUFFLED,
     seed=SEED,
 )
 def shuffle_list(entries: list[str], seed: int) -> list[str]:
