@@ -184,7 +184,7 @@ def letters_left(first: str, second: str) -> str:
     Clean up {entries}: no entry twice.
     I typed {entries} and repeated myself. Keep the first of each.
     Which different things are in {entries}, in the order they appear?
-    The orders shouted into the kitchen were {entries}. Which dishes must the cook know?
+    The market stalls along our street sell {entries}. What can one buy there, each named once?
     Drop from {entries} whatever has been said before.
     """,
     entries=SHOPPING,
@@ -207,7 +207,7 @@ def without_repeats(entries: list[str]) -> list[str]:
     Check {entries} for repetitions and list what is repeated.
     Both of us went shopping and brought {entries}. What did we buy needlessly often?
     Of {entries}, tell me those that come again.
-    No sticker of {entries} can be swapped unless I have a spare. Which can I swap?
+    The jars in the cellar hold {entries}. Which food fills several jars?
     """,
     entries=SHOPPING,
 )
@@ -226,7 +226,7 @@ def repeated_entries(entries: list[str]) -> list[str]:
     The recipe needs {wanted}. In the cupboard are {have}. What must I buy?
     I should pack {wanted} and the bag holds {have} so far. What is still to go in?
     Which items of {wanted} are not among {have}?
-    Invited are {wanted}, and {have} have come. For what or whom do we wait?
+    A pie takes {wanted}, and on the table are {have}. For what do I run to the neighbours?
     + Take {have} away from {wanted} and show the remaining ones.
     Tick off {have} on the list {wanted}. What stays open?
     + What does {have} lack to be as complete as {wanted}?
@@ -255,7 +255,7 @@ def still_missing(wanted: list[str], have: list[str]) -> list[str]:
     Compare the lists {first} and {second} and name everything that is on both.
     + Show only those of {first} that {second} has, too.
     My diet allows {first}; the canteen offers {second}. What is left for me?
-    Two witnesses remember {first} and {second}. On what do they agree?
+    Two guests remember the buffet, one {first}, one {second}. On what do they agree?
     """,
     first=bracketed(GROCERIES),
     second=bracketed(GROCERIES),

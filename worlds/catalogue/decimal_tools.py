@@ -172,7 +172,7 @@ def convert_currency(amount: float, rate: float) -> float:
     I leave {amount} in the bank at {percent}% a year. What is in the account after {years} years?
     Grandma put {amount} away for me {years} years ago, with {percent}% interest. What is it now?
     + With compound interest of {percent}%, what becomes of {amount} in {years} years?
-    My loan of {amount} grows by {percent} percent a year. If I pay nothing for {years} years?
+    A loan of {amount} grows by {percent} percent a year. Unpaid for {years} years, what is it?
     + {amount} at {percent}% for {years} years, interest on interest: how much is that?
     A bond over {amount} yields {percent}% yearly. I wait {years} years. What do I get paid?
     The savings book opens with {amount}. Add {percent} percent each year, {years} years long.
@@ -204,7 +204,7 @@ def savings_after(amount: float, percent: float, years: int) -> float:
     The phone costs {price}. After {deposit} at the counter, which monthly rate for {months} months?
     + Take {deposit} off {price} and spread what remains evenly over {months} payments.
     No interest, {deposit} at once, {months} rates: how high is one for a piano at {price}?
-    My brother lent me {price}. I gave back {deposit}; if I need {months} more months, how much each?
+    My brother lent me {price}. I gave back {deposit}. If I need {months} more months, what is each?
     """,
     price=decimal(300, 3000, 2),
     deposit=decimal(20, 250, 2),

@@ -21,8 +21,8 @@ CONFUSED = [
     principal principle prince
     """.strip().splitlines()
 ]
-PLANS = "lunch rehearsal interview party".split()
-PLACES = "hall garden library cellar".split()
+PLANS = "lunch rehearsal interview party lesson picnic".split()
+PLACES = "hall garden library cellar museum kitchen".split()
 DAYS = "Monday Tuesday Thursday Friday".split()
 
 

@@ -131,7 +131,7 @@ def every_nth(entries: list[str], step: int) -> list[str]:
     size=whole_number(2, 4),
 )
 def in_groups(entries: list[str], size: int) -> list[list[str]]:
-    """Cut a list into pieces of one length.
+    """Cut a list into pieces of one length, the last perhaps shorter.
 
     entries: the entries
     size: the length of a piece
@@ -201,7 +201,7 @@ def take_turns(first: list[str], second: list[str]) -> list[str]:
     Describe {values} by numbers only: so many alike, then so many of the other, and on.
     What are the lengths of all runs in {values}?
     Squeeze {values} by writing one count per streak.
-    I read {values} aloud as "three of these, one of those". Which counts do I say?
+    A friend wants {values} as "so many of these, so many of those". Which numbers do I tell her?
     Give me, for {values}, the size of every block of equals, in order.
     """,
     values=COIN,

@@ -179,12 +179,12 @@ def circle_area(radius: float) -> float:
     """
     + Compute the volume of a cylinder with radius {radius} and height {height}.
     A rain barrel is {height} dm high and has a radius of {radius} dm. How many litres does it hold?
-    How much concrete goes into a round pillar, {radius} m in radius and {height} m tall?
+    How much air is in a round tower, {radius} m in radius and {height} m tall?
     + What fits into a can if its radius is {radius} and its height {height}?
-    My paddling pool is round, radius {radius} m, and {height} m deep. How much water do I need?
-    The well goes down {height} m and is {radius} m from middle to wall. How much earth came out?
+    The silo has a radius of {radius} m and walls of {height} m. How much grain can I store in it?
+    A shaft goes down {height} m, {radius} m from middle to wall. How much earth was dug out?
     + How big is a drum, in cubic units, of radius {radius} that stands {height} high?
-    + Someone turned a log of length {height} with a radius of {radius}. How much wood is in it?
+    + A cheese is a wheel with a radius of {radius}, {height} thick. How much cheese is that?
     """,
     radius=decimal(0.5, 12),
     height=decimal(1, 30),
@@ -204,10 +204,10 @@ def cylinder_volume(radius: float, height: float) -> float:
     "the number of doublings from {start} to {goal}",
     """
     + How many times must {start} be doubled to reach {goal}?
-    There are {start} bacteria in the dish and twice as many every hour. When will it be {goal}?
+    A dish has {start} bacteria, and twice as many every hour. How many hours until {goal}?
     Duckweed covers {start} square metres of a lake of {goal} and spreads twofold daily. Days left?
     + Starting at {start}, I go times two again and again. After how many steps am I at {goal}?
-    Each round of the chain letter has twice the readers. It began with {start}; rounds until {goal}?
+    Each round of a chain letter has twice the readers. It began with {start}. Rounds until {goal}?
     + Keep doubling {start}. How often, until it is no longer below {goal}?
     Our club has {start} members and doubles every year. In how many years will there be {goal}?
     + At how many doublings does {start} get past {goal}, or equal to it?
@@ -230,17 +230,17 @@ def doublings_needed(start: float, goal: float) -> int:
 @asked_for(
     "the yearly growth from {start} to {end} in {years} years",
     """
-    The village had {start} inhabitants and {years} years later {end}. What was the growth per year?
+    The village had {start} people and, {years} years later, {end}. What was its growth per year?
     Rent rose from {start} to {end} within {years} years. How many percent a year is that?
     + From {start} to {end} in {years} years: at what constant yearly rate?
     I put {start} into a fund and have {end} after {years} years. Which annual return did I get?
     + If something goes from {start} to {end} over {years} years, how fast does it grow each year?
     {years} years ago the shop sold {start} books, this year {end}. Average yearly change, please.
     + Which yearly percentage turns {start} into {end} when {years} years pass?
-    Storks counted: first {start}, then {end}, with {years} years between. Give the annual increase.
+    Storks: first {start}, then {end}, {years} years on. Give the annual increase in percent.
     """,
-    start=whole_number(200, 2000),
-    end=whole_number(2001, 9000),
+    start=whole_number(400, 900),
+    end=whole_number(901, 1600),
     years=whole_number(2, 25),
 )
 def yearly_growth(start: float, end: float, years: int) -> float:
@@ -253,7 +253,7 @@ def yearly_growth(start: float, end: float, years: int) -> float:
     if not (0 < start <= 1e15 and 0 < end <= 1e15 and 1 <= years <= 1000):
         raise ValueError("values must be above 0 and years from 1 to 1000")
     try:
-        return round(100 * math.expm1((math.log(end) - math.log(start)) / years), 4)
+        return round(100 * math.expm1((math.log(end) - math.log(start)) / years), 2)
     except OverflowError:
         raise ValueError("the growth is too large") from None
 
@@ -262,7 +262,7 @@ def yearly_growth(start: float, end: float, years: int) -> float:
     "the distance to the horizon from a height of {height} metres",
     """
     How far can I see over the sea from {height} m up?
-    A lighthouse is {height} metres high. Out to how many kilometres does a sailor still see its lamp?
+    A lighthouse is {height} metres high. Up to how many kilometres off does a sailor see its lamp?
     How many km away is the horizon for someone at a height of {height} m?
     The crow's nest hangs {height} m above the water. What is the greatest view from there?
     + Tell me how far off the horizon is when the eye is at a height, in metres, of {height}.
@@ -304,6 +304,6 @@ def ramp_angle(rise: float, run: float) -> float:
     rise: how far it goes up
     run: how far it goes along
     """
-    if rise < 0 or run <= 0:
+    if not (rise >= 0 and run > 0):
         raise ValueError("rise must not be negative and run must be above 0")
     return round(math.degrees(math.atan2(rise, run)), 2)

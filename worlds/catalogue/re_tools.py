@@ -1,6 +1,7 @@
 """Functions of `re` as tools: things found in texts and replaced."""
 
 import re
+from datetime import date, timedelta
 from random import Random
 
 from worlds.catalogue.entries import asked_for
@@ -25,9 +26,9 @@ MEMOS = (
 )
 DATED = (
     "Dentist on {0}, haircut on {1}",
-    "The rent for {0} came in on {1}",
+    "The rent due on {0} was paid on {1}",
     "From {0} to {1} we are in Oslo",
-    "Passport issued {0}, valid until {1}",
+    "Voucher of {0}, valid until {1}",
     "{name} moves out on {0}, keys by {1}",
     "Your parcel left on {0}",
     "Choir on {0}, {1} and {2}",
@@ -36,7 +37,7 @@ PRICED = (
     "Bread {0}, cheese {1}",
     "{0} for the taxi, {1} for lunch, {2} for stamps",
     "Soup {0}, tea {1}, cake {2}",
-    "{name} lent me {0} and then {1}",
+    "Gloves {0}, a scarf {1}",
     "Entry {0}, coat check {1}",
     "Paid {0} for shoes and {1} for laces",
 )
@@ -64,16 +65,17 @@ def draw_mail(rng: Random) -> str:
 
 
 def draw_dated(rng: Random) -> str:
-    """A line with one to three dates, as in 14.03.2025."""
-    days = ["{2}.{1}.{0}".format(*DATE.draw(rng).split("-")) for _ in range(3)]
-    return rng.choice(DATED).format(*days, name=rng.choice(PEOPLE))
+    """A line with one to three dates of a few months, as in 14.03.2025."""
+    first = date.fromisoformat(DATE.draw(rng))
+    days = [first + timedelta(later) for later in sorted(rng.sample(range(120), 3))]
+    return rng.choice(DATED).format(*(f"{day:%d.%m.%Y}" for day in days), name=rng.choice(PEOPLE))
 
 
 def draw_priced(rng: Random) -> str:
     """A line with two or three prices of one currency."""
     sign = rng.choice("$€£")
     prices = [f"{sign}{rng.randint(30, 1500) / 20:.2f}" for _ in range(3)]
-    return rng.choice(PRICED).format(*prices, name=rng.choice(PEOPLE))
+    return rng.choice(PRICED).format(*prices)
 
 
 def draw_post(rng: Random) -> str:

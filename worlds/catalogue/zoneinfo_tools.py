@@ -99,9 +99,9 @@ def utc_offset(zone: str, day: str) -> float:
     + On {day}, what is the time difference from {here} to {there}?
     My son lives in {there}, I in {here}. How much later is it at his place on {day}?
     + What must be added to the time of {here} to get that of {there} on {day}?
-    Our offices in {here} and {there} share a calendar. How far apart are they on {day}, in hours?
+    I work in {here} for a firm in {there}. How many hours before me do they go to lunch on {day}?
     + Compare the clocks on {day}: how many hours does {there} have over {here}?
-    The match in {there} is on TV in {here} on {day}. How many hours lie between the two clocks?
+    The match in {there} is on TV in {here} on {day}. How far is the stadium's clock ahead of mine?
     """,
     here=CITY,
     there=CITY,
