@@ -22,8 +22,8 @@ CONFUSED = [
     """.strip().splitlines()
 ]
 PLANS = "lunch rehearsal interview party lesson picnic".split()
-PLACES = "hall garden library cellar museum kitchen".split()
-DAYS = "Monday Tuesday Thursday Friday".split()
+ROOMS = "hall garden library cellar museum kitchen".split()
+PLAN_DAYS = "Monday Tuesday Thursday Friday".split()
 
 
 def misspell(word: str, place: int) -> str:
@@ -39,7 +39,7 @@ def draw_confused(rng: Random) -> list[str]:
 
 def draw_plan(rng: Random) -> str:
     """A note on who meets when and where; two of them differ in some words."""
-    what, where, day, who = (rng.choice(some) for some in (PLANS, PLACES, DAYS, PEOPLE))
+    what, where, day, who = (rng.choice(some) for some in (PLANS, ROOMS, PLAN_DAYS, PEOPLE))
     return f"The {what} on {day} is in the {where} with {who}"
 
 

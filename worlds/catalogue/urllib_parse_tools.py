@@ -26,7 +26,7 @@ LINK_TO = made_by(
     )
 )
 
-ESCAPED_TEXTS = (
+URL_TEXTS = (
     """
 café {}, {} & chips, 50% off: {}, what's a {}?, {} + 1, my {} (new), São Paulo {}, {}/photos,
 the "{}" list, {} = good
@@ -34,9 +34,9 @@ the "{}" list, {} = good
     .strip()
     .split(", ")
 )
-ESCAPED = Kind(
+URL_PIECE = Kind(
     "text",
-    lambda rng: urllib.parse.quote(rng.choice(ESCAPED_TEXTS).format(rng.choice(NOUNS)), safe=""),
+    lambda rng: urllib.parse.quote(rng.choice(URL_TEXTS).format(rng.choice(NOUNS)), safe=""),
     write_plain,
     lambda value: "%" in value,
 )
@@ -149,7 +149,7 @@ def resolve_link(page: str, link: str) -> str:
     The part behind ?q= is {text}. Which words are those?
     + Make {text} readable again; it has been through a browser.
     """,
-    text=ESCAPED,
+    text=URL_PIECE,
 )
 def decode_from_url(text: str) -> str:
     """The text behind a piece of a web address with its %20 and the like.
