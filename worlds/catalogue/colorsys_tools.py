@@ -116,14 +116,14 @@ def complement_of(colour: str) -> str:
 
 
 @asked_for(
-    "{colour} as a shade of grey",
+    "the grey version of {colour}",
     """
     Our printer has black ink only. What does {colour} turn into on paper?
     Which grey is as bright to the eye as {colour}?
     Convert {colour} to greyscale.
     The photo is black and white now. What became of the {colour} in it?
     Take all colour out of {colour} and give me the hex code that is left.
-    A disabled button should be the grey version of {colour}. What do I write in the style sheet?
+    A disabled button should be {colour} turned grey. What do I write in the style sheet?
     How would {colour} look in an old film without colours, as #rrggbb?
     Desaturate {colour} by its luma.
     """,

@@ -143,7 +143,7 @@ def percent_of(amount: float, percent: int) -> float:
 
 
 @asked_for(
-    "{amount} in the other currency at a rate of {rate}",
+    "the proceeds of changing {amount} at a rate of {rate}",
     """
     I change {amount} euros at {rate} dollars to the euro. How many dollars do I get?
     + Convert {amount} into another currency; the exchange rate is {rate}.
@@ -176,7 +176,7 @@ def convert_currency(amount: float, rate: float) -> float:
     + {amount} at {percent}% for {years} years, interest on interest: how much is that?
     A bond over {amount} yields {percent}% yearly. I wait {years} years. What do I get paid?
     The savings book opens with {amount}. Add {percent} percent each year, {years} years long.
-    + How large is a deposit of {amount} once {percent}% has been credited {years} times?
+    + How large is a deposit of {amount} once {percent}% a year was added for {years} years?
     """,
     amount=decimal(100, 5000, 2),
     percent=decimal(0.5, 7),

@@ -138,7 +138,7 @@ def resolve_link(page: str, link: str) -> str:
 
 
 @asked_for(
-    "{text} without percent signs, as people read it",
+    "the plain words behind {text}",
     """
     + What does {text} say in plain words?
     My log file is full of things such as {text}. How do they read?
