@@ -8,11 +8,16 @@ from worlds.catalogue.values import (
     NOUNS,
     PEOPLE,
     SENTENCE,
+    Kind,
+    bracketed,
     made_by,
+    short_text,
     whole_number,
     word_list,
     write_list,
 )
+
+FOOD = "bread milk eggs rice cheese onions apples butter beans pasta carrots yoghurt".split()
 
 
 def draw_votes(rng: Random) -> list[str]:
@@ -23,7 +28,26 @@ def draw_votes(rng: Random) -> list[str]:
     return votes
 
 
+def draw_groceries(rng: Random) -> list[str]:
+    return rng.sample(FOOD, rng.randint(3, 6))
+
+
+def draw_shopping(rng: Random) -> list[str]:
+    """A shopping list with one or two things on it twice."""
+    things = draw_groceries(rng)
+    things += rng.sample(things, rng.randint(1, 2))
+    rng.shuffle(things)
+    return things
+
+
+def some_words(value: list[str]) -> bool:
+    """Whether a list may stand for groceries."""
+    return 2 <= len(value) <= 12 and all(map(short_text, value))
+
+
 VOTES = made_by(draw_votes, write_list)
+GROCERIES = Kind("words", draw_groceries, write_list, some_words)
+SHOPPING = made_by(draw_shopping, write_list)
 
 
 @asked_for(
@@ -149,3 +173,98 @@ def letters_left(first: str, second: str) -> str:
     """
     rest = collections.Counter(first) - collections.Counter(second)
     return "".join(rest.elements())
+
+
+@asked_for(
+    "{entries} without repeats",
+    """
+    Three of us wrote the shopping list, so it says {entries}. Name each thing only once.
+    Delete the doubles from {entries}, keeping the order.
+    What is on the list {entries} if everything counts once?
+    Clean up {entries}: no entry twice.
+    I typed {entries} and repeated myself. Keep the first of each.
+    Which different things are in {entries}, in the order they appear?
+    The market stalls along our street sell {entries}. What can one buy there, each named once?
+    Drop from {entries} whatever has been said before.
+    """,
+    entries=SHOPPING,
+)
+def without_repeats(entries: list[str]) -> list[str]:
+    """Each entry once, where it stands first.
+
+    entries: the entries
+    """
+    return list(collections.OrderedDict.fromkeys(entries))
+
+
+@asked_for(
+    "the entries that {entries} has more than once",
+    """
+    What stands in {entries} more than once?
+    Somebody put things down twice: {entries}. Which ones?
+    Find the duplicates in {entries}.
+    My basket holds {entries}. Of what do I have several?
+    Check {entries} for repetitions and list what is repeated.
+    Both of us went shopping and brought {entries}. What did we buy needlessly often?
+    Of {entries}, tell me those that come again.
+    The jars in the cellar hold {entries}. Which food fills several jars?
+    """,
+    entries=SHOPPING,
+)
+def repeated_entries(entries: list[str]) -> list[str]:
+    """The entries that occur at least twice, each named once.
+
+    entries: the entries
+    """
+    counts = collections.Counter(entries)
+    return [entry for entry, count in counts.items() if count > 1]
+
+
+@asked_for(
+    "what {wanted} asks for beyond {have}",
+    """
+    The recipe needs {wanted}. In the cupboard are {have}. What must I buy?
+    I should pack {wanted} and the bag holds {have} so far. What is still to go in?
+    Which items of {wanted} are not among {have}?
+    A pie takes {wanted}, and on the table are {have}. For what do I run to the neighbours?
+    + Take {have} away from {wanted} and show the remaining ones.
+    Tick off {have} on the list {wanted}. What stays open?
+    + What does {have} lack to be as complete as {wanted}?
+    We ordered {wanted} but the van delivered {have}. Tell me what they forgot.
+    """,
+    wanted=bracketed(GROCERIES),
+    have=bracketed(GROCERIES),
+)
+def still_missing(wanted: list[str], have: list[str]) -> list[str]:
+    """The entries of a list that a second list does not have, in order.
+
+    wanted: the whole list
+    have: what is there
+    """
+    there = collections.Counter(have)
+    return [entry for entry in wanted if entry not in there]
+
+
+@asked_for(
+    "what {first} and {second} have in common",
+    """
+    I like {first}, she likes {second}. What can we both eat?
+    Which entries stand in {first} and also in {second}?
+    + What do {first} and {second} share?
+    One shop sells {first}, the next one {second}. What can I get in either?
+    Compare the lists {first} and {second} and name everything that is on both.
+    + Show only those of {first} that {second} has, too.
+    My diet allows {first}; the canteen offers {second}. What is left for me?
+    Two guests remember the buffet, one {first}, one {second}. On what do they agree?
+    """,
+    first=bracketed(GROCERIES),
+    second=bracketed(GROCERIES),
+)
+def in_both(first: list[str], second: list[str]) -> list[str]:
+    """The entries that two lists share, in the order of the first.
+
+    first: one list
+    second: the other list
+    """
+    there = collections.Counter(second)
+    return [entry for entry in first if entry in there]

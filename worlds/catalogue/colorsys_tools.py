@@ -113,3 +113,26 @@ def complement_of(colour: str) -> str:
     """
     hue, lightness, saturation = colorsys.rgb_to_hls(*channels(colour))
     return as_hex(colorsys.hls_to_rgb((hue + 0.5) % 1, lightness, saturation))
+
+
+@asked_for(
+    "the grey version of {colour}",
+    """
+    Our printer has black ink only. What does {colour} turn into on paper?
+    Which grey is as bright to the eye as {colour}?
+    Convert {colour} to greyscale.
+    The photo is black and white now. What became of the {colour} in it?
+    Take all colour out of {colour} and give me the hex code that is left.
+    A disabled button should be {colour} turned grey. What do I write in the style sheet?
+    How would {colour} look in an old film without colours, as #rrggbb?
+    Desaturate {colour} by its luma.
+    """,
+    colour=HEX,
+)
+def grey_of(colour: str) -> str:
+    """The neutral tone that has the same luma (YIQ).
+
+    colour: the colour, #rrggbb
+    """
+    luma = colorsys.rgb_to_yiq(*channels(colour))[0]
+    return as_hex((luma, luma, luma))

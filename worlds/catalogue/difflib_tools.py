@@ -1,14 +1,46 @@
 """Functions of `difflib` as tools: how alike two texts are."""
 
 import difflib
+from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PEOPLE, PHRASE, WORD, Kind, in_quotes, made_by
+from worlds.catalogue.values import PEOPLE, PHRASE, WORD, Kind, in_quotes, made_by, write_list
+
+CONFUSED = [
+    line.split()
+    for line in """
+    desert dessert deserted
+    quiet quite quit
+    advice advise device
+    weather whether leather
+    angel angle ankle
+    through thorough though
+    diary dairy daily
+    receipt recipe recite
+    custom costume customer
+    principal principle prince
+    """.strip().splitlines()
+]
+PLANS = "lunch rehearsal interview party lesson picnic".split()
+ROOMS = "hall garden library cellar museum kitchen".split()
+PLAN_DAYS = "Monday Tuesday Thursday Friday".split()
 
 
 def misspell(word: str, place: int) -> str:
     """The word without one letter."""
     return word[:place] + word[place + 1 :]
+
+
+def draw_confused(rng: Random) -> list[str]:
+    """Words of which some look alike."""
+    words = [word for group in rng.sample(CONFUSED, 3) for word in group]
+    return rng.sample(words, rng.randint(5, 7))
+
+
+def draw_plan(rng: Random) -> str:
+    """A note on who meets when and where; two of them differ in some words."""
+    what, where, day, who = (rng.choice(some) for some in (PLANS, ROOMS, PLAN_DAYS, PEOPLE))
+    return f"The {what} on {day} is in the {where} with {who}"
 
 
 NAMES = made_by(
@@ -92,3 +124,58 @@ def longest_shared_part(first: str, second: str) -> str:
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     match = matcher.find_longest_match()
     return first[match.a : match.a + match.size]
+
+
+@asked_for(
+    "the words among {known} that look like {word}",
+    """
+    Which of {known} could be mixed up with {word}?
+    I typed {word} and the dictionary knows {known}. What suggestions should it make?
+    List all words of {known} that are spelled almost as {word} is.
+    Spelling test: {word} was read out, the pupils may choose from {known}. Which are tempting?
+    Find the near misses of {word} among {known}.
+    Our menu has the keys {known}. Is any too close to the new one, {word}? Name them all.
+    From {known}, keep those that resemble {word}.
+    Did you mean ...? Finish that for {word}, out of {known}.
+    """,
+    word=made_by(lambda rng: rng.choice(rng.choice(CONFUSED)), in_quotes),
+    known=made_by(draw_confused, write_list),
+)
+def similar_words(word: str, known: list[str]) -> list[str]:
+    """All known words with a spelling close to another word, except itself.
+
+    word: the word to compare with
+    known: the known words
+    """
+
+    def alike(some: str) -> bool:
+        return difflib.SequenceMatcher(None, some, word, autojunk=False).ratio() >= 0.7
+
+    return [some for some in known if some != word and alike(some)]
+
+
+@asked_for(
+    "the words that are new in {new} compared with {old}",
+    """
+    Yesterday's plan was {old}, today's is {new}. Which words were put in?
+    The sign said {old}. Now it says {new}. What has been changed on it, word by word?
+    List the words of {new} that replace or extend {old}.
+    I had noted {old} and then got {new}. What is different in the later message?
+    From draft {old} to draft {new}: which words would be marked green?
+    She corrected {old} to {new}. Show me only what she wrote in.
+    Spot the differences: first {old}, then {new}. Give the words of the second.
+    Which words do I have to read again in {new} if I know {old}?
+    """,
+    old=made_by(draw_plan, in_quotes),
+    new=made_by(draw_plan, in_quotes),
+)
+def new_words(old: str, new: str) -> list[str]:
+    """The words that a later version of a text has and the earlier had not, in order.
+
+    old: the earlier version
+    new: the later version
+    """
+    before, after = old.split(), new.split()
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
+    return [word for *_, start, end in changes for word in after[start:end]]

@@ -14,7 +14,8 @@ CATALOGUE: dict[str, "CatalogueEntry"] = {}  # by the function's name, in the or
 LINK = "+ "  # marks a request that reads well with "that number" in the place of a value
 UNIT = (  # behind a slot, it keeps "that number" out
     r"(?:%|-| (?:percent|people|places|digits|hex|characters|decimals?|buckets|groups|shards|minus|"
-    r"largest|smallest|highest|lowest|checksum|hash|digest|mask|network|in rising|in falling)\b)"
+    r"years|instalments|payments|largest|smallest|highest|lowest|checksum|hash|digest|mask|"
+    r"network|in rising|in falling)\b)"
 )
 
 

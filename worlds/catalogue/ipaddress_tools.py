@@ -133,3 +133,27 @@ def expand_ipv6(address: str) -> str:
     address: IPv6 address
     """
     return ipaddress.IPv6Address(address).exploded
+
+
+@asked_for(
+    "the address {steps} after {address}",
+    """
+    + Which IP address comes {steps} after {address}?
+    The first camera has {address} and the others follow without gaps. What has the one {steps} on?
+    + Count up from {address} by {steps}. Where do I land?
+    I hand out addresses from {address} upwards and have given {steps} since. Which was the last?
+    + Add {steps} to the address {address}.
+    The range starts at {address}. Skip {steps} and tell me which one is next.
+    Somebody took {address}, so try the machine {steps} higher. How do I reach it?
+    + What is {address} plus {steps}, as an address?
+    """,
+    address=ADDRESS,
+    steps=whole_number(2, 300),
+)
+def address_after(address: str, steps: int) -> str:
+    """The address that lies some places further on.
+
+    address: IP address
+    steps: how many places
+    """
+    return str(ipaddress.ip_address(address) + steps)

@@ -3,7 +3,16 @@
 import itertools
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import made_by, named, numbers, whole_number, word_list, write_list
+from worlds.catalogue.values import (
+    PEOPLE,
+    bracketed,
+    made_by,
+    named,
+    numbers,
+    whole_number,
+    word_list,
+    write_list,
+)
 
 COIN = made_by(
     lambda rng: [rng.choice(("heads", "tails")) for _ in range(rng.randint(6, 10))], write_list
@@ -104,3 +113,102 @@ def every_nth(entries: list[str], step: int) -> list[str]:
     if step < 1:
         raise ValueError("the step must be at least 1")
     return list(itertools.islice(entries, 0, None, step))
+
+
+@asked_for(
+    "{entries} in groups of {size}",
+    """
+    + Divide {entries} into groups of {size}, in this order.
+    There are {size} seats to a boat and waiting are {entries}. Who or what sits together?
+    I carry {size} things at a time. In which loads do {entries} come upstairs?
+    + Break {entries} up into portions of {size}; the last one may be smaller.
+    Print {entries} in rows of {size} each.
+    {entries} go into boxes that hold {size}. Fill one box after the other and show me them all.
+    + What are the batches if I take {size} at a time from {entries}?
+    The form has pages with {size} lines each. How are {entries} spread over the pages?
+    """,
+    entries=word_list(5, 8),
+    size=whole_number(2, 4),
+)
+def in_groups(entries: list[str], size: int) -> list[list[str]]:
+    """Cut a list into pieces of one length, the last perhaps shorter.
+
+    entries: the entries
+    size: the length of a piece
+    """
+    if size < 1:
+        raise ValueError("the size must be at least 1")
+    size = min(size, len(entries) + 1)
+    rest = iter(entries)
+    return list(iter(lambda: list(itertools.islice(rest, size)), []))
+
+
+@asked_for(
+    "all matches between {players}",
+    """
+    {players} play chess, everyone once against everyone else. Which games are there?
+    List every pair out of {players}.
+    At the party {players} shake hands. Who shakes whose hand?
+    Which twosomes can be formed from {players}?
+    Each of {players} should do one errand with each of the others. Write down the teams.
+    Make a fixture list for {players}.
+    {players} want to meet two by two, no meeting twice. Which meetings does that take?
+    A canoe takes two of {players}. Spell out all the crews it could have.
+    """,
+    players=made_by(lambda rng: rng.sample(PEOPLE, rng.randint(3, 5)), write_list),
+)
+def all_pairs(players: list[str]) -> list[str]:
+    """Everyone with each of the others, as "one - other".
+
+    players: the names, at most 50
+    """
+    if len(players) > 50:
+        raise ValueError("at most 50 names")
+    return [f"{one} - {other}" for one, other in itertools.combinations(players, 2)]
+
+
+@asked_for(
+    "the entries of {first} and {second} in turn",
+    """
+    Take one from {first}, one from {second}, and so on. What is the order?
+    Two queues merge like a zip: {first} and {second}. Who or what comes after whom?
+    Alternate between {first} and {second}, beginning with the former.
+    My playlist has {first}, yours {second}. Play them by turns, mine first.
+    Lay the cards {first} and {second} into one pile, left and right by turns from the left.
+    + Weave {first} and {second} together into one list.
+    String beads from {first} and {second} so that they take turns, the first kind in front.
+    + Interleave {first} with {second}; what is left over goes to the end.
+    """,
+    first=bracketed(word_list(2, 4)),
+    second=bracketed(word_list(2, 4)),
+)
+def take_turns(first: list[str], second: list[str]) -> list[str]:
+    """One list out of two, an entry from each at a time.
+
+    first: the list that begins
+    second: the other list
+    """
+    turns = itertools.chain.from_iterable(itertools.zip_longest(first, second))
+    return [entry for entry in turns if entry is not None]
+
+
+@asked_for(
+    "the lengths of the runs in {values}",
+    """
+    The coin showed {values}. How long was each streak, from the first to the last?
+    Split {values} where the side changes and count each part.
+    How many of the same come in a row, time after time, in {values}?
+    Describe {values} by numbers only: so many alike, then so many of the other, and on.
+    What are the lengths of all runs in {values}?
+    Squeeze {values} by writing one count per streak.
+    A friend wants {values} as "so many of these, so many of those". Which numbers do I tell her?
+    Give me, for {values}, the size of every block of equals, in order.
+    """,
+    values=COIN,
+)
+def run_lengths(values: list[str]) -> list[int]:
+    """For each stretch of equal entries, how many there are.
+
+    values: the entries
+    """
+    return [len(list(run)) for _, run in itertools.groupby(values)]

@@ -148,3 +148,162 @@ def square_root(x: float) -> float:
     x: number, not negative
     """
     return round(math.sqrt(x), 6)
+
+
+@asked_for(
+    "the area of a circle with a radius of {radius}",
+    """
+    + How large is a circle whose radius is {radius}?
+    + Give me the area inside a circle of radius {radius}.
+    A sprinkler in the middle of the lawn reaches {radius} m. How many square metres get wet?
+    I want to carpet a round room, {radius} m from the middle to the wall. How much carpet is that?
+    The goat is tied to a stake with {radius} m of rope. On how much ground can it graze?
+    + Pi r squared, please, with {radius} for r.
+    How much space does a round table take up if it measures {radius} cm from centre to edge?
+    + The radius of a pond is {radius}. What is its surface?
+    """,
+    radius=decimal(0.5, 40),
+)
+def circle_area(radius: float) -> float:
+    """The area of a circle.
+
+    radius: from the centre to the edge
+    """
+    if not 0 <= radius <= 1e9:
+        raise ValueError("the radius must be from 0 to 1000000000")
+    return round(math.pi * radius * radius, 4)
+
+
+@asked_for(
+    "the volume of a cylinder of radius {radius} and height {height}",
+    """
+    + Compute the volume of a cylinder with radius {radius} and height {height}.
+    A rain barrel is {height} dm high and has a radius of {radius} dm. How many litres does it hold?
+    How much air is in a round tower, {radius} m in radius and {height} m tall?
+    + What fits into a can if its radius is {radius} and its height {height}?
+    The silo has a radius of {radius} m and walls of {height} m. How much grain can I store in it?
+    A shaft goes down {height} m, {radius} m from middle to wall. How much earth was dug out?
+    + How big is a drum, in cubic units, of radius {radius} that stands {height} high?
+    + A cheese is a wheel with a radius of {radius}, {height} thick. How much cheese is that?
+    """,
+    radius=decimal(0.5, 12),
+    height=decimal(1, 30),
+)
+def cylinder_volume(radius: float, height: float) -> float:
+    """The content of a body with a round base and straight walls.
+
+    radius: of its base
+    height: of its walls
+    """
+    if not (0 <= radius <= 1e6 and 0 <= height <= 1e6):
+        raise ValueError("radius and height must be from 0 to 1000000")
+    return round(math.pi * radius * radius * height, 4)
+
+
+@asked_for(
+    "the number of doublings from {start} to {goal}",
+    """
+    + How many times must {start} be doubled to reach {goal}?
+    A dish has {start} bacteria, and twice as many every hour. How many hours until {goal}?
+    Duckweed covers {start} square metres of a lake of {goal} and spreads twofold daily. Days left?
+    + Starting at {start}, I go times two again and again. After how many steps am I at {goal}?
+    Each round of a chain letter has twice the readers. It began with {start}. Rounds until {goal}?
+    + Keep doubling {start}. How often, until it is no longer below {goal}?
+    Our club has {start} members and doubles every year. In how many years will there be {goal}?
+    + At how many doublings does {start} get past {goal}, or equal to it?
+    """,
+    start=whole_number(1, 60),
+    goal=whole_number(300, 90_000),
+)
+def doublings_needed(start: float, goal: float) -> int:
+    """How often an amount must become twice as much until it is at least another.
+
+    start: the first amount
+    goal: what it is to reach
+    """
+    if not 0 < start <= goal or math.isinf(goal / start):
+        raise ValueError("start must be above 0, and not above the goal")
+    mantissa, exponent = math.frexp(goal / start)  # the logarithm to base 2, without rounding
+    return exponent - 1 if mantissa == 0.5 else exponent
+
+
+@asked_for(
+    "the yearly growth from {start} to {end} in {years} years",
+    """
+    The village had {start} people and, {years} years later, {end}. What was its growth per year?
+    Rent rose from {start} to {end} within {years} years. How many percent a year is that?
+    + From {start} to {end} in {years} years: at what constant yearly rate?
+    I put {start} into a fund and have {end} after {years} years. Which annual return did I get?
+    + If something goes from {start} to {end} over {years} years, how fast does it grow each year?
+    {years} years ago the shop sold {start} books, this year {end}. Average yearly change, please.
+    + Which yearly percentage turns {start} into {end} when {years} years pass?
+    Storks: first {start}, then {end}, {years} years on. Give the annual increase in percent.
+    """,
+    start=whole_number(400, 900),
+    end=whole_number(901, 1600),
+    years=whole_number(2, 25),
+)
+def yearly_growth(start: float, end: float, years: int) -> float:
+    """The steady rate, in percent, at which one value became another.
+
+    start: the value at first
+    end: the value at last
+    years: how long that took
+    """
+    if not (0 < start <= 1e15 and 0 < end <= 1e15 and 1 <= years <= 1000):
+        raise ValueError("values must be above 0 and years from 1 to 1000")
+    try:
+        return round(100 * math.expm1((math.log(end) - math.log(start)) / years), 2)
+    except OverflowError:
+        raise ValueError("the growth is too large") from None
+
+
+@asked_for(
+    "the distance to the horizon from a height of {height} metres",
+    """
+    How far can I see over the sea from {height} m up?
+    A lighthouse is {height} metres high. Up to how many kilometres off does a sailor see its lamp?
+    How many km away is the horizon for someone at a height of {height} m?
+    The crow's nest hangs {height} m above the water. What is the greatest view from there?
+    + Tell me how far off the horizon is when the eye is at a height, in metres, of {height}.
+    We are in a balloon, {height} m above flat land. Where does the view end, in kilometres?
+    From a cliff of {height} m, at what distance does a ship sink out of sight?
+    + With {height} as metres above the sea, how distant is the line where sky and water meet?
+    """,
+    height=whole_number(3, 900),
+)
+def horizon_distance(height: float) -> float:
+    """How many kilometres away the earth's curve ends the view.
+
+    height: metres above the ground
+    """
+    if not 0 <= height <= 1e6:
+        raise ValueError("the height must be from 0 to 1000000 metres")
+    kilometres = height / 1000
+    return round(math.sqrt(kilometres * (2 * 6371 + kilometres)), 2)
+
+
+@asked_for(
+    "the angle of a ramp that rises {rise} over {run}",
+    """
+    + A ramp goes up by {rise} over a length of {run}. How steep is it in degrees?
+    My roof rises {rise} cm over {run} cm of house. What is its pitch?
+    The road climbs {rise} m while the map shows {run} m. At what angle?
+    Can a wheelchair get up {rise} cm within {run} cm? Give me the incline in degrees.
+    + For a rise of {rise} and a run of {run}, what is the angle to the floor?
+    A slide starts {rise} cm above the sand, {run} cm away. How many degrees does it lean?
+    + What gradient, as an angle, do stairs have that go {rise} up and {run} along?
+    The tower is {rise} m tall and its shadow {run} m long. How high does the sun stand, in degrees?
+    """,
+    rise=whole_number(5, 90),
+    run=whole_number(95, 600),
+)
+def ramp_angle(rise: float, run: float) -> float:
+    """The angle between a slanting line and level ground, in degrees.
+
+    rise: how far it goes up
+    run: how far it goes along
+    """
+    if not (rise >= 0 and run > 0):
+        raise ValueError("rise must not be negative and run must be above 0")
+    return round(math.degrees(math.atan2(rise, run)), 2)

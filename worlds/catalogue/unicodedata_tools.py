@@ -101,3 +101,27 @@ def strip_accents(text: str) -> str:
     """
     parts = unicodedata.normalize("NFD", text)
     return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+@asked_for(
+    "the value of the character {character}",
+    """
+    The recipe asks for {character} of a cup. What is that as a decimal?
+    Which number does the sign {character} stand for?
+    My scale takes no fractions like {character}. What do I key in?
+    How much is {character}, written with a point?
+    Turn the single sign {character} into a number that I can reckon with.
+    The plank should be {character} inch thick. My ruler has decimals only; which one is it?
+    What is the numeric value of {character}?
+    A spreadsheet cell holds {character} and cannot be added. Give me its worth as a plain number.
+    """,
+    character=made_by(lambda rng: rng.choice("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"), in_quotes),
+)
+def character_value(character: str) -> float:
+    """The number that one character means, such as 0.5 for a half.
+
+    character: one character
+    """
+    if len(character) != 1:
+        raise ValueError("give one character")
+    return round(unicodedata.numeric(character), 4)

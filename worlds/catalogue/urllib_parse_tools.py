@@ -26,6 +26,21 @@ LINK_TO = made_by(
     )
 )
 
+URL_TEXTS = (
+    """
+café {}, {} & chips, 50% off: {}, what's a {}?, {} + 1, my {} (new), São Paulo {}, {}/photos,
+the "{}" list, {} = good
+""".replace("\n", " ")
+    .strip()
+    .split(", ")
+)
+URL_PIECE = Kind(
+    "text",
+    lambda rng: urllib.parse.quote(rng.choice(URL_TEXTS).format(rng.choice(NOUNS)), safe=""),
+    write_plain,
+    lambda value: "%" in value,
+)
+
 
 @asked_for(
     "the host of {url}",
@@ -120,3 +135,47 @@ def resolve_link(page: str, link: str) -> str:
     link: the link as it stands there
     """
     return urllib.parse.urljoin(page, link)
+
+
+@asked_for(
+    "the plain words behind {text}",
+    """
+    + What does {text} say in plain words?
+    My log file is full of things such as {text}. How do they read?
+    + Decode {text}, which comes from a link.
+    Somebody searched for {text}, says the address bar. What did they really type?
+    + Undo the percent signs in {text}.
+    I downloaded a file called {text}. What name did its author give it?
+    The part behind ?q= is {text}. Which words are those?
+    + Make {text} readable again; it has been through a browser.
+    """,
+    text=URL_PIECE,
+)
+def decode_from_url(text: str) -> str:
+    """The text behind a piece of a web address with its %20 and the like.
+
+    text: the piece of the address
+    """
+    return urllib.parse.unquote(text)
+
+
+@asked_for(
+    "{url} without its parameters",
+    """
+    + Shorten the link {url} by all that follows the question mark.
+    I am sending {url} to my aunt. Leave out the settings in it; what do I send?
+    + Which address is left of {url} without its query?
+    + Take the parameters off {url}.
+    To see whether we know the page already, I need {url} in its bare form.
+    They track me with what is tacked on to {url}. Give me a clean one.
+    Print {url} for a poster, only as far as the page itself.
+    + What is {url} up to the path, query gone?
+    """,
+    url=URL,
+)
+def without_query(url: str) -> str:
+    """A web address as far as its path.
+
+    url: the address
+    """
+    return urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl()

@@ -89,3 +89,31 @@ def utc_offset(zone: str, day: str) -> float:
     """
     noon = datetime.strptime(f"{day} 12", "%Y-%m-%d %H").replace(tzinfo=zone_of(zone))
     return noon.utcoffset().total_seconds() / 3600
+
+
+@asked_for(
+    "the hours that {there} is ahead of {here} on {day}",
+    """
+    + How many hours is {there} ahead of {here} on {day}?
+    I fly from {here} to {there} on {day}. By how much do I put my watch forward?
+    + On {day}, what is the time difference from {here} to {there}?
+    My son lives in {there}, I in {here}. How much later is it at his place on {day}?
+    + What must be added to the time of {here} to get that of {there} on {day}?
+    I work in {here} for a firm in {there}. How many hours before me do they go to lunch on {day}?
+    + Compare the clocks on {day}: how many hours does {there} have over {here}?
+    The match in {there} is on TV in {here} on {day}. How far is the stadium's clock ahead of mine?
+    """,
+    here=CITY,
+    there=CITY,
+    day=DATE,
+)
+def clock_difference(here: str, there: str, day: str) -> float:
+    """How many hours later it is by the clocks of one zone than by another's.
+
+    here: the zone to compare with, e.g. Europe/Rome
+    there: the zone where it may be later
+    day: date, YYYY-MM-DD
+    """
+    noon = datetime.strptime(f"{day} 12", "%Y-%m-%d %H").replace(tzinfo=zone_of(here))
+    difference = noon.astimezone(zone_of(there)).utcoffset() - noon.utcoffset()
+    return difference.total_seconds() / 3600
