@@ -39,14 +39,16 @@ ORDER = """
     worlds.catalogue.bisect_tools worlds.catalogue.calendar_tools worlds.catalogue.codecs_tools
     worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools
     worlds.catalogue.csv_tools worlds.catalogue.datetime_tools worlds.catalogue.decimal_tools
-    worlds.catalogue.difflib_tools worlds.catalogue.fractions_tools
+    worlds.catalogue.difflib_tools worlds.catalogue.fnmatch_tools
+    worlds.catalogue.fractions_tools worlds.catalogue.functools_tools
+    worlds.catalogue.graphlib_tools
     worlds.catalogue.hashlib_tools worlds.catalogue.heapq_tools worlds.catalogue.html_tools
     worlds.catalogue.ipaddress_tools worlds.catalogue.itertools_tools
     worlds.catalogue.json_tools worlds.catalogue.math_tools worlds.catalogue.mimetypes_tools
     worlds.catalogue.posixpath_tools worlds.catalogue.re_tools worlds.catalogue.shlex_tools
     worlds.catalogue.statistics_tools worlds.catalogue.string_tools
     worlds.catalogue.textwrap_tools worlds.catalogue.unicodedata_tools
-    worlds.catalogue.urllib_parse_tools worlds.catalogue.zoneinfo_tools
+    worlds.catalogue.urllib_parse_tools worlds.catalogue.wave_tools worlds.catalogue.zoneinfo_tools
     worlds.catalogue.everything worlds.catalogue.wordings worlds.library
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
