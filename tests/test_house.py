@@ -35,20 +35,23 @@ ORDER = """
     worlds.expert  worlds.critique
     worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
     worlds.extras.toolbox  worlds.renaming
-    worlds.catalogue.values worlds.catalogue.entries worlds.catalogue.base64_tools
-    worlds.catalogue.bisect_tools worlds.catalogue.calendar_tools worlds.catalogue.codecs_tools
-    worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools
-    worlds.catalogue.csv_tools worlds.catalogue.datetime_tools worlds.catalogue.decimal_tools
-    worlds.catalogue.difflib_tools worlds.catalogue.fnmatch_tools
-    worlds.catalogue.fractions_tools worlds.catalogue.functools_tools
-    worlds.catalogue.graphlib_tools
-    worlds.catalogue.hashlib_tools worlds.catalogue.heapq_tools worlds.catalogue.html_tools
-    worlds.catalogue.ipaddress_tools worlds.catalogue.itertools_tools
-    worlds.catalogue.json_tools worlds.catalogue.math_tools worlds.catalogue.mimetypes_tools
+    worlds.catalogue.values worlds.catalogue.entries worlds.catalogue.argparse_tools
+    worlds.catalogue.ast_tools worlds.catalogue.base64_tools worlds.catalogue.bisect_tools
+    worlds.catalogue.calendar_tools worlds.catalogue.codecs_tools
+    worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools worlds.catalogue.csv_tools
+    worlds.catalogue.datetime_tools worlds.catalogue.decimal_tools worlds.catalogue.difflib_tools
+    worlds.catalogue.email_headerregistry_tools worlds.catalogue.errno_tools
+    worlds.catalogue.fnmatch_tools worlds.catalogue.fractions_tools
+    worlds.catalogue.functools_tools worlds.catalogue.graphlib_tools worlds.catalogue.hashlib_tools
+    worlds.catalogue.heapq_tools worlds.catalogue.hmac_tools worlds.catalogue.html_entities_tools
+    worlds.catalogue.html_tools worlds.catalogue.ipaddress_tools worlds.catalogue.itertools_tools
+    worlds.catalogue.json_tools worlds.catalogue.logging_tools worlds.catalogue.math_tools
+    worlds.catalogue.mimetypes_tools worlds.catalogue.numbers_tools
     worlds.catalogue.posixpath_tools worlds.catalogue.re_tools worlds.catalogue.shlex_tools
-    worlds.catalogue.statistics_tools worlds.catalogue.string_tools
-    worlds.catalogue.textwrap_tools worlds.catalogue.unicodedata_tools
-    worlds.catalogue.urllib_parse_tools worlds.catalogue.wave_tools worlds.catalogue.zoneinfo_tools
+    worlds.catalogue.signal_tools worlds.catalogue.statistics_tools worlds.catalogue.string_tools
+    worlds.catalogue.stringprep_tools worlds.catalogue.textwrap_tools
+    worlds.catalogue.unicodedata_tools worlds.catalogue.urllib_parse_tools
+    worlds.catalogue.uuid_tools worlds.catalogue.wave_tools worlds.catalogue.zoneinfo_tools
     worlds.catalogue.everything worlds.catalogue.wordings worlds.library
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
