@@ -1,11 +1,12 @@
 """Functions of `ast` as tools: formulas and values as Python writes them."""
 
 import ast
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import NOUNS, PEOPLE, made_by
+from worlds.catalogue.values import NOUNS, PEOPLE, Kind, made_by, write_plain
 
 QUANTITIES = (
     "price amount tax shipping width height depth speed hours wage rent tips weight age guests"
@@ -63,6 +64,19 @@ def draw_bracketed(rng: Random) -> str:
     return rng.choice(forms).format(a=a, b=b, c=c, s=rng.choice("+-"), n=rng.randint(2, 50))
 
 
+def is_formula(text: str) -> bool:
+    """Whether a result of another tool is a formula."""
+    try:
+        return f" {text[:LONGEST]} ".count(" ") > 3 and isinstance(parsed(text), ast.BinOp)
+    except ValueError:
+        return False
+
+
+def formulas(draw: Callable[[Random], str]) -> Kind:
+    """A kind of formulas."""
+    return Kind("text", draw, write_plain, is_formula, "formula")
+
+
 def draw_stored(rng: Random) -> str:
     """Such as {'name': 'Anna', 'pets': ['cat'], 'paid': True}."""
     stored: dict[str, Any] = {
@@ -81,14 +95,14 @@ def draw_stored(rng: Random) -> str:
     """
     Which quantities does the formula {formula} need?
     I am to work out {formula}. What do I have to find out first?
-    List the variables in {formula}.
+    + List the variables in {formula}.
     Before the spreadsheet can fill in {formula}, which values must I type?
-    Name all unknowns of {formula}.
-    On what does the result of {formula} depend?
+    + Name all unknowns of {formula}.
+    + If I have to compute {formula}, what must be known?
     My invoice uses {formula}. Tell me the inputs.
     Someone wrote {formula} on a napkin. Which names occur in it?
     """,
-    formula=made_by(draw_formula),
+    formula=formulas(draw_formula),
 )
 def formula_inputs(formula: str) -> list[str]:
     """The names in a formula, each once, in order.
@@ -112,7 +126,7 @@ def formula_inputs(formula: str) -> list[str]:
     Does {formula} need all its brackets? Show me what is left.
     Multiplication goes first anyway, so clean {formula} of superfluous brackets.
     """,
-    formula=made_by(draw_bracketed),
+    formula=formulas(draw_bracketed),
 )
 def tidy_formula(formula: str) -> str:
     """A formula with the brackets only that it must have.
@@ -125,16 +139,16 @@ def tidy_formula(formula: str) -> str:
 @asked_for(
     "the first step in working out {formula}",
     """
-    In {formula}, what is worked out first?
-    When I do {formula} by hand, with which step do I begin?
-    Which part of {formula} takes precedence?
+    + In {formula}, what is worked out first?
+    + When I do {formula} by hand, with which step do I begin?
+    + Which part of {formula} takes precedence?
     Going by brackets and by product before sum, where does one start with {formula}?
     Working out {formula} takes several steps. Show me the opening one.
     If a calculator evaluates {formula}, which two things does it combine before all else?
     My pupils get {formula} wrong. Which little sum should they do to start with?
     What does a machine compute to begin with, given {formula}?
     """,
-    formula=made_by(draw_steps),
+    formula=formulas(draw_steps),
 )
 def first_step(formula: str) -> str:
     """The part of a formula that is computed before the rest.

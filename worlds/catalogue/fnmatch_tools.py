@@ -4,7 +4,7 @@ import fnmatch
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import NOUNS, made_by, write_list
+from worlds.catalogue.values import NOUNS, Kind, made_by, write_list
 
 ENDINGS = "jpg png pdf txt mp3 csv".split()
 PATTERNS = [f"*.{ending}" for ending in ENDINGS] + [f"{letter}*" for letter in "abcmpst"]
@@ -20,21 +20,21 @@ def draw_patterns(rng: Random) -> list[str]:
     return [*rng.sample(PATTERNS[:6], 3), *rng.sample(PATTERNS[6:], rng.randint(1, 2))]
 
 
-FILES = made_by(draw_files, write_list)
+FILES = Kind("words", draw_files, write_list, lambda value: 3 <= len(value) <= 12, "files")
 PATTERN = made_by(lambda rng: rng.choice(PATTERNS))
 
 
 @asked_for(
     "the files among {names} that fit {pattern}",
     """
-    Which of {names} match {pattern}?
+    + Which of {names} match {pattern}?
     My folder holds {names}. What does {pattern} pick out?
     If I delete {pattern}, what goes? The folder has {names}.
     I want to copy {pattern} to a stick, and I have {names}. List what gets copied.
-    Of {names}, keep just {pattern}.
+    + Of {names}, keep just {pattern}.
     There are {names} on the desktop; search them for {pattern}.
     The backup takes {pattern}. Out of {names}, what will be in it?
-    Filter {names} by the wildcard {pattern}, please.
+    + Filter {names} by the wildcard {pattern}, please.
     """,
     names=FILES,
     pattern=PATTERN,
@@ -51,11 +51,11 @@ def matching_files(names: list[str], pattern: str) -> list[str]:
 @asked_for(
     "what is left of {names} without {pattern}",
     """
-    Which of {names} does {pattern} miss?
+    + Which of {names} does {pattern} miss?
     I deleted {pattern} from a folder with {names}. What is still there?
-    Ignore {pattern} and tell me what remains of {names}.
+    + Ignore {pattern} and tell me what remains of {names}.
     Upload everything but {pattern}. The folder has {names}, so what goes up?
-    From {names}, drop all that look like {pattern}.
+    + From {names}, drop all that look like {pattern}.
     After moving {pattern} elsewhere, which of {names} stay behind?
     Our backup skips {pattern}. Of {names}, what does it save?
     Leave {pattern} out of the list {names}.

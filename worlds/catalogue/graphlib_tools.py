@@ -49,7 +49,7 @@ JOB = made_by(lambda rng: rng.choice(JOBS))
 
 
 @asked_for(
-    "the order of the jobs if {rules}",
+    "the right order of jobs under the rules {rules}",
     """
     It has to be {rules}. In which order do I do it all?
     Plan my Saturday: {rules}.
@@ -78,7 +78,7 @@ def order_of_jobs(rules: list[str]) -> list[str]:
 
 
 @asked_for(
-    "what has to be done before {job} if {rules}",
+    "the jobs that {job} waits for under the rules {rules}",
     """
     The rules are {rules}. What must be finished before {job} can begin?
     I am waiting for {job} to start. With {rules}, which jobs hold it up?
@@ -111,7 +111,7 @@ def needed_before(rules: list[str], job: str) -> list[str]:
 
 
 @asked_for(
-    "the jobs that may start after {done} if {rules}",
+    "the jobs open after {done} under the rules {rules}",
     """
     With {rules}, and {done} behind me, what can I start now?
     I have finished {done}. The rules say {rules}. Which jobs are open to me?

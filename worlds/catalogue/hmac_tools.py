@@ -45,9 +45,9 @@ def seal_text(text: str, secret: str) -> str:
     I lost my code generator. The secret was {secret} and this is login {count}. Which digits?
     Give me one-time password {count} for {secret}.
     The cash machine is at count {count}, the shared key is {secret}. What six digits open it?
-    With {secret}, which passcode comes up on press {count} of the button?
+    + With {secret}, which passcode comes up when the count of logins is {count}?
     Act as my key fob: secret {secret}, counter {count}.
-    What would the token show the time its counter stands at {count}, if {secret} is inside?
+    + What would the token show the time its counter stands at {count}, if {secret} is inside?
     Log me in: it takes the throwaway code for {secret}, count {count}.
     """,
     secret=SECRET,

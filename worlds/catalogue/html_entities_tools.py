@@ -1,11 +1,23 @@
 """Functions of `html.entities` as tools: names that web pages have for signs."""
 
 import html.entities
+from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import in_quotes, made_by
+from worlds.catalogue.values import Kind, in_quotes, made_by, write_plain
 
 SIGNS = "éèêàâçñöäüßøåæœ€£¥¢§©®™°±×÷½¼¾µ¿¡«»„…–—†•′∞≈≠≤≥√∑∏∫πωαβ←↑→↓↔♠♣♥♦"
+
+
+def draw_entity(rng: Random) -> str:
+    return f"&{html.entities.codepoint2name[ord(rng.choice(SIGNS))]};"
+
+
+def is_entity(text: str) -> bool:
+    return text[:1] == "&" and text[1:-1] in html.entities.name2codepoint
+
+
+ENTITY = Kind("text", draw_entity, write_plain, is_entity, "entity")
 
 
 @asked_for(
@@ -35,16 +47,16 @@ def entity_for(sign: str) -> str:
 @asked_for(
     "the sign called {entity}",
     """
-    Which sign does {entity} stand for?
+    + Which sign does {entity} stand for?
     In the page's source I found {entity}. What will visitors see there?
     My mail is full of {entity}. What was it meant to be?
-    Show me the character behind {entity}.
+    + Show me the character behind {entity}.
     What do I get if I write {entity} in HTML?
     The recipe says {entity} where a sign should be. Which one?
     Replace {entity} by the real thing.
     Somebody typed {entity} on a price tag. Tell me the symbol they wanted.
     """,
-    entity=made_by(lambda rng: f"&{html.entities.codepoint2name[ord(rng.choice(SIGNS))]};"),
+    entity=ENTITY,
 )
 def sign_of_entity(entity: str) -> str:
     """The sign that HTML calls by a name.
@@ -61,15 +73,15 @@ def sign_of_entity(entity: str) -> str:
     "the numeric reference for {entity}",
     """
     XML does not know {entity}. Which number does it take instead?
-    Change {entity} to a numeric reference.
+    + Change {entity} to a numeric reference.
     The feed refuses {entity}, it wants the one with # in it. What is that?
-    Write {entity} by its code point, with & and # and ;
-    What is {entity} in numeric form?
+    + Write {entity} by its code point, with & and # and ;
+    + What is {entity} in numeric form?
     Our old printer understands numbers only, not {entity}. Convert it.
     I look for the decimal reference that does the same as {entity}.
     A validator complains about the named {entity}. Put the numbered one in its place.
     """,
-    entity=made_by(lambda rng: f"&{html.entities.codepoint2name[ord(rng.choice(SIGNS))]};"),
+    entity=ENTITY,
 )
 def numeric_entity(entity: str) -> str:
     """The reference by number, as in &#233;, for a named one.

@@ -7,7 +7,7 @@ from random import Random
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import made_by, named, write_list
+from worlds.catalogue.values import Kind, made_by, named, write_list
 
 SORTS = {
     "whole": lambda number: isinstance(number, numbers.Integral),
@@ -49,6 +49,18 @@ def draw_mixed(rng: Random) -> list[str]:
     return rng.sample(few, rng.randint(4, 6))
 
 
+def draw_real(rng: Random) -> list[str]:
+    return [text for text in draw_mixed(rng) if "j" not in text]
+
+
+def can_be_ordered(texts: list[str]) -> bool:
+    """Whether a result of another tool is a list of numbers as texts."""
+    try:
+        return len(texts) > 1 and all(isinstance(read_number(t), numbers.Real) for t in texts)
+    except ValueError:
+        return False
+
+
 MIXED = made_by(draw_mixed, write_list)
 
 
@@ -88,18 +100,16 @@ def numbers_of_sort(
 @asked_for(
     "{values} by size",
     """
-    Order {values} from the least to the greatest.
+    + Order {values} from the least to the greatest.
     Which is smallest, which next, in {values}? Give the whole row.
     Some of my friends write fractions, some decimals: {values}. Rank them by size.
-    Line {values} up, low to high.
+    + Line {values} up, low to high.
     Pour the spoonfuls {values}, the tiniest first. In what order?
     Drill bits in inches: {values}. Sort them from thin to thick.
     A child should put the cards {values} on a number line. What is the right order?
-    Compare {values} and write them in increasing order.
+    + Compare {values} and write them in increasing order.
     """,
-    values=made_by(
-        lambda rng: [value for value in draw_mixed(rng) if "j" not in value], write_list
-    ),
+    values=Kind("words", draw_real, write_list, can_be_ordered, "cards"),
 )
 def order_by_size(values: list[str]) -> list[str]:
     """Fractions, decimals and whole numbers in rising order, as they are written.

@@ -1,11 +1,12 @@
 """Functions of `uuid` as tools: identifiers made of names, and what is in those made by a clock."""
 
+import re
 import uuid
 from datetime import date, timedelta
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import NOUNS, made_by
+from worlds.catalogue.values import NOUNS, Kind, made_by, write_plain
 
 FIRST_DAY = date(1582, 10, 15)  # from which such clocks count
 TICKS = 24 * 60 * 60 * 10**7  # in a day, of 100 ns each
@@ -33,6 +34,14 @@ def read_stamped(identifier: str) -> uuid.UUID:
     if found.version != 1:
         raise ValueError("the identifier holds no time and no device")
     return found
+
+
+def draw_host(rng: Random) -> str:
+    return f"{rng.choice(NOUNS)}.example.{rng.choice(('org', 'com', 'net'))}"
+
+
+def is_host(text: str) -> bool:
+    return re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", text[:100]) is not None
 
 
 STAMPED = made_by(draw_stamped)
@@ -87,15 +96,15 @@ def uuid_device(identifier: str) -> str:
     "the UUID for {host}",
     """
     Which UUID belongs to {host}?
-    Our database wants a key for {host} that is the same each time. Which one?
-    Derive an identifier from the host name {host}.
+    + Our database wants a key for {host} that is the same each time. Which one?
+    + Derive an identifier from {host}, which is the name of a host.
     Give {host} its name-based UUID.
     Both offices must get the same id for {host} without asking each other. What is it?
-    Make a UUID out of {host}.
+    + Make a UUID out of {host}.
     I need a fixed, unique label for the site {host}.
     Under what identifier would {host} be filed, if the id follows from the name?
     """,
-    host=made_by(lambda rng: f"{rng.choice(NOUNS)}.example.{rng.choice(('org', 'com', 'net'))}"),
+    host=Kind("text", draw_host, write_plain, is_host, "host"),
 )
 def uuid_of_host(host: str) -> str:
     """A UUID that follows from a host's name.

@@ -6,7 +6,7 @@ from random import Random
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import decimal, made_by, named, write_number
+from worlds.catalogue.values import Kind, decimal, made_by, named, write_number
 
 RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
 BYTES = 2  # of a sample
@@ -36,9 +36,11 @@ SECONDS = decimal(1, 400, 1)
     My recorder stopped after {frames} frames. At {rate} Hz, how much time had passed?
     Work out the playing time of {frames} frames at {rate} frames a second.
     The jingle must stay under ten seconds. It has {frames} frames and runs at {rate} Hz; it takes?
-    What is the duration in seconds of {frames} audio frames with a rate of {rate}?
+    + If the number of audio frames is {frames} and {rate} go by per second, how long is the piece?
     """,
-    frames=made_by(draw_frames, write_number),
+    frames=Kind(
+        "integer", draw_frames, write_number, lambda value: 1000 <= value <= 10**8, "frames"
+    ),
     rate=RATE,
 )
 def playing_time(frames: int, rate: int) -> float:
