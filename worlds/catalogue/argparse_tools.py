@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import backquoted, made_by
 
-CHOICES = {
+DRINK_OPTIONS = {
     "milk": "oat soy cow almond".split(),
     "size": "small medium large".split(),
     "cup": "paper glass china".split(),
@@ -16,21 +16,21 @@ CHOICES = {
 }
 DRINKS = "coffee tea cocoa latte espresso".split()
 TOPPINGS = "olives ham basil onion tuna corn garlic pepper egg spinach".split()
-FLAGS = {"s": "sugar", "i": "ice", "c": "cream"}
+DRINK_FLAGS = {"s": "sugar", "i": "ice", "c": "cream"}
 
 
-class Parser(argparse.ArgumentParser):
+class OrderParser(argparse.ArgumentParser):
     """A parser that raises ValueError where others end the program."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
-def parsed(command: str, *names: str, **settings: Any) -> Any:
+def parsed_option(command: str, *names: str, **settings: Any) -> Any:
     """What an option, the only one that is known, has in a command; None if it is missing."""
     if len(command) > 500:
         raise ValueError("a command may have 500 characters")
-    parser = Parser(add_help=False, allow_abbrev=False)
+    parser = OrderParser(add_help=False, allow_abbrev=False)
     parser.add_argument(*names, dest="wanted", **settings)
     return parser.parse_known_args(shlex.split(command))[0].wanted
 
@@ -42,10 +42,10 @@ def long_option(option: str) -> str:
     return f"--{name}"
 
 
-def draw_order(rng: Random) -> str:
+def draw_drink(rng: Random) -> str:
     """Such as latte --milk oat --size small."""
-    options = rng.sample(list(CHOICES), rng.randint(2, 3))
-    written = [f"--{key}{rng.choice(' =')}{rng.choice(CHOICES[key])}" for key in options]
+    options = rng.sample(list(DRINK_OPTIONS), rng.randint(2, 3))
+    written = [f"--{key}{rng.choice(' =')}{rng.choice(DRINK_OPTIONS[key])}" for key in options]
     return " ".join([rng.choice(DRINKS), *written])
 
 
@@ -57,9 +57,11 @@ def draw_pizza(rng: Random) -> str:
     return " ".join(["pizza", *(f"--{k} {t}" for k, t in zip(keys, toppings, strict=True))])
 
 
-def draw_flags(rng: Random) -> str:
+def draw_drink_flags(rng: Random) -> str:
     """Such as tea -ss -i."""
-    flags = [letter * rng.randint(1, 4) for letter in rng.sample(list(FLAGS), rng.randint(1, 3))]
+    flags = [
+        letter * rng.randint(1, 4) for letter in rng.sample(list(DRINK_FLAGS), rng.randint(1, 3))
+    ]
     if rng.random() < 0.5:
         return f"{rng.choice(DRINKS)} -{''.join(flags)}"
     return " ".join([rng.choice(DRINKS), *(f"-{flag}" for flag in flags)])
@@ -77,8 +79,8 @@ def draw_flags(rng: Random) -> str:
     Our barista gets {command} on her screen. What should she note down for {option}?
     Read {command}: the {option}, please.
     """,
-    command=made_by(draw_order, backquoted),
-    option=made_by(lambda rng: rng.choice(list(CHOICES))),
+    command=made_by(draw_drink, backquoted),
+    option=made_by(lambda rng: rng.choice(list(DRINK_OPTIONS))),
 )
 def option_value(command: str, option: str) -> str:
     """What a command sets an option to.
@@ -86,7 +88,7 @@ def option_value(command: str, option: str) -> str:
     command: as in "tea --milk oat"
     option: such as milk
     """
-    found = parsed(command, long_option(option))
+    found = parsed_option(command, long_option(option))
     if found is None:
         raise ValueError(f"the command has no {option}")
     return found
@@ -113,7 +115,7 @@ def option_values(command: str, option: str) -> list[str]:
     command: as in "pizza --add ham --add corn"
     option: such as add
     """
-    found = parsed(command, long_option(option), action="append")
+    found = parsed_option(command, long_option(option), action="append")
     if found is None:
         raise ValueError(f"the command has no {option}")
     return found
@@ -131,8 +133,8 @@ def option_values(command: str, option: str) -> list[str]:
     Repeating -{flag} means more of it. What amount does {command} come to?
     Number of -{flag} in {command}, joined ones too.
     """,
-    command=made_by(draw_flags, backquoted),
-    flag=made_by(lambda rng: rng.choice(list(FLAGS))),
+    command=made_by(draw_drink_flags, backquoted),
+    flag=made_by(lambda rng: rng.choice(list(DRINK_FLAGS))),
 )
 def flag_count(command: str, flag: str) -> int:
     """How often a command has a switch of one letter.
@@ -143,7 +145,7 @@ def flag_count(command: str, flag: str) -> int:
     if len(flag) != 1 or not flag.isalpha():
         raise ValueError("a flag is one letter")
     # the others are known as well, since they may be joined to it
-    parser = Parser(add_help=False, allow_abbrev=False)
+    parser = OrderParser(add_help=False, allow_abbrev=False)
     for letter in {*filter(str.isalpha, command[:500]), flag}:
         parser.add_argument(f"-{letter}", dest=letter, action="count", default=0)
     found = vars(parser.parse_known_args(shlex.split(command[:500]))[0])[flag]

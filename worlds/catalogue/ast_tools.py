@@ -11,14 +11,14 @@ from worlds.catalogue.values import NOUNS, PEOPLE, Kind, made_by, write_plain
 QUANTITIES = (
     "price amount tax shipping width height depth speed hours wage rent tips weight age guests"
 ).split()
-OPERATORS = "+ - * /".split()
-LONGEST = 300  # characters
+FORMULA_SIGNS = "+ - * /".split()
+LONGEST_FORMULA = 300  # characters
 
 
-def parsed(formula: str) -> ast.expr:
+def parsed_formula(formula: str) -> ast.expr:
     """The tree of a formula."""
-    if len(formula) > LONGEST:
-        raise ValueError(f"a formula may have {LONGEST} characters")
+    if len(formula) > LONGEST_FORMULA:
+        raise ValueError(f"a formula may have {LONGEST_FORMULA} characters")
     try:
         return ast.parse(formula.strip(), mode="eval").body
     except (SyntaxError, MemoryError, RecursionError):
@@ -31,11 +31,11 @@ def draw_formula(rng: Random) -> str:
     parts = [*names, str(rng.randint(2, 60))]
     rng.shuffle(parts)
     first = f"({parts[0]} {rng.choice('+-')} {parts[1]})"
-    rest = [f"{rng.choice(OPERATORS)} {part}" for part in parts[2:]]
+    rest = [f"{rng.choice(FORMULA_SIGNS)} {part}" for part in parts[2:]]
     return " ".join([first, *rest])
 
 
-def draw_steps(rng: Random) -> str:
+def draw_stepped(rng: Random) -> str:
     """A formula whose first step is not always in front."""
     a, b, c = rng.sample(QUANTITIES, 3)
     forms = (
@@ -67,7 +67,9 @@ def draw_bracketed(rng: Random) -> str:
 def is_formula(text: str) -> bool:
     """Whether a result of another tool is a formula."""
     try:
-        return f" {text[:LONGEST]} ".count(" ") > 3 and isinstance(parsed(text), ast.BinOp)
+        return f" {text[:LONGEST_FORMULA]} ".count(" ") > 3 and isinstance(
+            parsed_formula(text), ast.BinOp
+        )
     except ValueError:
         return False
 
@@ -109,7 +111,7 @@ def formula_inputs(formula: str) -> list[str]:
 
     formula: as Python writes it
     """
-    nodes = [node for node in ast.walk(parsed(formula)) if isinstance(node, ast.Name)]
+    nodes = [node for node in ast.walk(parsed_formula(formula)) if isinstance(node, ast.Name)]
     nodes.sort(key=lambda node: (node.lineno, node.col_offset))
     return list(dict.fromkeys(node.id for node in nodes))
 
@@ -133,7 +135,7 @@ def tidy_formula(formula: str) -> str:
 
     formula: as Python writes it
     """
-    return ast.unparse(parsed(formula))
+    return ast.unparse(parsed_formula(formula))
 
 
 @asked_for(
@@ -148,14 +150,14 @@ def tidy_formula(formula: str) -> str:
     My pupils get {formula} wrong. Which little sum should they do to start with?
     What does a machine compute to begin with, given {formula}?
     """,
-    formula=formulas(draw_steps),
+    formula=formulas(draw_stepped),
 )
 def first_step(formula: str) -> str:
     """The part of a formula that is computed before the rest.
 
     formula: as Python writes it
     """
-    found = parsed(formula)
+    found = parsed_formula(formula)
     if not isinstance(found, ast.BinOp):
         raise ValueError("the formula has no step such as a + b")
     while True:  # the left side is computed before the right one
@@ -187,7 +189,7 @@ def stored_value(stored: str, key: str) -> str | int | float | list[str]:
     key: whose value is wanted
     """
     try:
-        found = ast.literal_eval(parsed(stored))
+        found = ast.literal_eval(parsed_formula(stored))
     except (TypeError, MemoryError, RecursionError):
         raise ValueError("this is no dict") from None
     if not isinstance(found, dict) or key not in found:

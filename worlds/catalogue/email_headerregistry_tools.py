@@ -7,22 +7,22 @@ from random import Random
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import PEOPLE, made_by
 
-FAMILIES = "Ito Bell Costa Khan Moreau Novak Olsen Petrov Quist Reyes Silva Weber".split()
-PROVIDERS = "example.org mail.example.com post.example.net school.example.org".split()
+FAMILY_NAMES = "Ito Bell Costa Khan Moreau Novak Olsen Petrov Quist Reyes Silva Weber".split()
+MAIL_PROVIDERS = "example.org mail.example.com post.example.net school.example.org".split()
 MAILBOXES = "office info kitchen sales team desk choir".split()
 
 
-def draw_person(rng: Random) -> str:
+def draw_sender(rng: Random) -> str:
     """Such as Anna Bell <anna.bell@example.org>."""
-    name, family = rng.choice(PEOPLE), rng.choice(FAMILIES)
+    name, family = rng.choice(PEOPLE), rng.choice(FAMILY_NAMES)
     users = (name.lower(), f"{name}.{family}".lower(), f"{name[0]}{family}".lower())
     user = rng.choice((*users, rng.choice(MAILBOXES)))
     form = rng.choice(("{} {} <{}>", "{} {} <{}>", '"{1}, {0}" <{2}>'))
-    return form.format(name, family, f"{user}@{rng.choice(PROVIDERS)}")
+    return form.format(name, family, f"{user}@{rng.choice(MAIL_PROVIDERS)}")
 
 
-def draw_line(rng: Random) -> str:
-    return ", ".join(draw_person(rng) for _ in range(rng.randint(2, 3)))
+def draw_recipients(rng: Random) -> str:
+    return ", ".join(draw_sender(rng) for _ in range(rng.randint(2, 3)))
 
 
 def addresses_of(line: str) -> tuple[Address, ...]:
@@ -35,7 +35,7 @@ def addresses_of(line: str) -> tuple[Address, ...]:
     return found.addresses
 
 
-SENDER = made_by(draw_person)
+SENDER = made_by(draw_sender)
 
 
 @asked_for(
@@ -97,7 +97,7 @@ def sender_mailbox(sender: str) -> str:
     Turn the recipients {line} into a plain list of names.
     Read out to me who will receive it: {line}
     """,
-    line=made_by(draw_line),
+    line=made_by(draw_recipients),
 )
 def people_in_line(line: str) -> list[str]:
     """The names of all whom a mail header's line names.
@@ -119,8 +119,8 @@ def people_in_line(line: str) -> list[str]:
     Put {address} behind {name}, in the form that headers want.
     Write the sender's line for {name} who uses {address}.
     """,
-    name=made_by(lambda rng: f"{rng.choice(PEOPLE)} {rng.choice(FAMILIES)}"),
-    address=made_by(lambda rng: f"{rng.choice(MAILBOXES)}@{rng.choice(PROVIDERS)}"),
+    name=made_by(lambda rng: f"{rng.choice(PEOPLE)} {rng.choice(FAMILY_NAMES)}"),
+    address=made_by(lambda rng: f"{rng.choice(MAILBOXES)}@{rng.choice(MAIL_PROVIDERS)}"),
 )
 def header_entry(name: str, address: str) -> str:
     """A name and an address as one entry of a mail header.

@@ -6,7 +6,7 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import made_by
 
 # alike on all systems
-NUMBERS = (1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24, 27, 28, 32)
+ERROR_NUMBERS = [1, 2, 3, 4, 5, 7, 8, 9, 10, *range(12, 15), *range(16, 25), 27, 28, 32]
 
 
 @asked_for(
@@ -21,14 +21,14 @@ NUMBERS = (1, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 2
     Which E-word belongs to the failure number {number}?
     For the report I need a name, not just error {number}.
     """,
-    number=made_by(lambda rng: rng.choice(NUMBERS)),
+    number=made_by(lambda rng: rng.choice(ERROR_NUMBERS)),
 )
 def error_name(number: int) -> str:
     """What a system error is called, by its number.
 
     number: errno
     """
-    if number not in NUMBERS:
+    if number not in ERROR_NUMBERS:
         raise ValueError("the number has no name that all systems know")
     return errno.errorcode[number]
 
@@ -45,14 +45,14 @@ def error_name(number: int) -> str:
     The gauge can display digits only. What would it display for {name}?
     Tell me the value of errno after {name}.
     """,
-    name=made_by(lambda rng: errno.errorcode[rng.choice(NUMBERS)]),
+    name=made_by(lambda rng: errno.errorcode[rng.choice(ERROR_NUMBERS)]),
 )
 def error_number(name: str) -> int:
     """The errno of a system error, by its name.
 
     name: such as ENOENT
     """
-    for number in NUMBERS:
+    for number in ERROR_NUMBERS:
         if errno.errorcode[number] == name:
             return number
     raise ValueError(f"{name} is no error that all systems know")

@@ -6,22 +6,24 @@ from random import Random
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, Kind, made_by, write_list
 
-ENDINGS = "jpg png pdf txt mp3 csv".split()
-PATTERNS = [f"*.{ending}" for ending in ENDINGS] + [f"{letter}*" for letter in "abcmpst"]
+FOLDER_ENDINGS = "jpg png pdf txt mp3 csv".split()
+WILDCARDS = [f"*.{ending}" for ending in FOLDER_ENDINGS] + [f"{letter}*" for letter in "abcmpst"]
 
 
-def draw_files(rng: Random) -> list[str]:
+def draw_folder_files(rng: Random) -> list[str]:
     """Names of files of two or three sorts."""
-    endings = rng.sample(ENDINGS, rng.randint(2, 3))
+    endings = rng.sample(FOLDER_ENDINGS, rng.randint(2, 3))
     return [f"{noun}.{rng.choice(endings)}" for noun in rng.sample(NOUNS, rng.randint(4, 6))]
 
 
-def draw_patterns(rng: Random) -> list[str]:
-    return [*rng.sample(PATTERNS[:6], 3), *rng.sample(PATTERNS[6:], rng.randint(1, 2))]
+def draw_wildcards(rng: Random) -> list[str]:
+    return [*rng.sample(WILDCARDS[:6], 3), *rng.sample(WILDCARDS[6:], rng.randint(1, 2))]
 
 
-FILES = Kind("words", draw_files, write_list, lambda value: 3 <= len(value) <= 12, "files")
-PATTERN = made_by(lambda rng: rng.choice(PATTERNS))
+FOLDER_FILES = Kind(
+    "words", draw_folder_files, write_list, lambda value: 3 <= len(value) <= 12, "files"
+)
+WILDCARD = made_by(lambda rng: rng.choice(WILDCARDS))
 
 
 @asked_for(
@@ -36,8 +38,8 @@ PATTERN = made_by(lambda rng: rng.choice(PATTERNS))
     The backup takes {pattern}. Out of {names}, what will be in it?
     + Filter {names} by the wildcard {pattern}, please.
     """,
-    names=FILES,
-    pattern=PATTERN,
+    names=FOLDER_FILES,
+    pattern=WILDCARD,
 )
 def matching_files(names: list[str], pattern: str) -> list[str]:
     """The file names that a wildcard covers.
@@ -45,7 +47,7 @@ def matching_files(names: list[str], pattern: str) -> list[str]:
     names: the file names
     pattern: text in which * is anything and ? one character
     """
-    return [name for name in names[:200] if fits(name, pattern)]
+    return [name for name in names[:200] if fits_wildcard(name, pattern)]
 
 
 @asked_for(
@@ -60,8 +62,8 @@ def matching_files(names: list[str], pattern: str) -> list[str]:
     Our backup skips {pattern}. Of {names}, what does it save?
     Leave {pattern} out of the list {names}.
     """,
-    names=FILES,
-    pattern=PATTERN,
+    names=FOLDER_FILES,
+    pattern=WILDCARD,
 )
 def remaining_files(names: list[str], pattern: str) -> list[str]:
     """The file names that a wildcard does not cover.
@@ -69,7 +71,7 @@ def remaining_files(names: list[str], pattern: str) -> list[str]:
     names: the file names
     pattern: text in which * is anything and ? one character
     """
-    return [name for name in names[:200] if not fits(name, pattern)]
+    return [name for name in names[:200] if not fits_wildcard(name, pattern)]
 
 
 @asked_for(
@@ -84,8 +86,8 @@ def remaining_files(names: list[str], pattern: str) -> list[str]:
     Check {name} against {patterns} and give me the earliest match.
     Which entry of {patterns} catches {name}?
     """,
-    name=made_by(lambda rng: f"{rng.choice(NOUNS)}.{rng.choice(ENDINGS)}"),
-    patterns=made_by(draw_patterns, write_list),
+    name=made_by(lambda rng: f"{rng.choice(NOUNS)}.{rng.choice(FOLDER_ENDINGS)}"),
+    patterns=made_by(draw_wildcards, write_list),
 )
 def first_rule(name: str, patterns: list[str]) -> str:
     """The first of several wildcards that covers a file name.
@@ -94,13 +96,13 @@ def first_rule(name: str, patterns: list[str]) -> str:
     patterns: the wildcards, in the order in which they are tried
     """
     for pattern in patterns[:200]:
-        if fits(name, pattern):
+        if fits_wildcard(name, pattern):
             return pattern
     raise ValueError(f"no pattern fits {name}")
 
 
-def fits(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern; many stars would take long."""
+def fits_wildcard(name: str, pattern: str) -> bool:
+    """Whether a wildcard covers a name; many stars would take long."""
     if pattern.count("*") > 4 or len(pattern) > 100 or len(name) > 200:
         raise ValueError("a pattern may have 4 stars and 100 characters, a name 200 characters")
     return fnmatch.fnmatchcase(name, pattern)

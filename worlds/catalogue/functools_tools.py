@@ -6,15 +6,15 @@ from random import Random
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import Kind, made_by, numbers, whole_number, write_list
 
-STEPS = {
+SUM_STEPS = {
     "plus": lambda number, by: number + by,
     "minus": lambda number, by: number - by,
     "times": lambda number, by: number * by,
 }
 
 
-def draw_steps(rng: Random) -> list[str]:
-    words = [rng.choice(list(STEPS)) for _ in range(rng.randint(2, 4))]
+def draw_sum_steps(rng: Random) -> list[str]:
+    words = [rng.choice(list(SUM_STEPS)) for _ in range(rng.randint(2, 4))]
     return [f"{word} {rng.randint(2, 9 if word == 'times' else 40)}" for word in words]
 
 
@@ -28,9 +28,9 @@ def draw_sections(rng: Random) -> list[str]:
 def take_step(number: int, step: str) -> int:
     """A number after a step such as "times 3"."""
     word, _, by = step.partition(" ")
-    if word not in STEPS or not by.isdecimal() or len(by) > 9 or abs(number) > 10**18:
+    if word not in SUM_STEPS or not by.isdecimal() or len(by) > 9 or abs(number) > 10**18:
         raise ValueError('a step reads "plus 5", "minus 5" or "times 5", with numbers below 10^9')
-    return STEPS[word](number, int(by))
+    return SUM_STEPS[word](number, int(by))
 
 
 @asked_for(
@@ -46,7 +46,7 @@ def take_step(number: int, step: str) -> int:
     In the number game my card says {start} and the dice say {steps}. What is my result?
     """,
     start=whole_number(2, 60),
-    steps=made_by(draw_steps, write_list),
+    steps=made_by(draw_sum_steps, write_list),
 )
 def follow_steps(start: int, steps: list[str]) -> int:
     """The number one gets from another by sums and products in turn.

@@ -11,29 +11,29 @@ JOBS = (
     "shopping baking dusting ironing laundry cooking gardening hoovering painting packing sewing "
     "sawing sanding polishing plumbing tiling"
 ).split()
-BEFORE = " before "
+BEFORE_WORD = " before "
 
 
-def draw_chain(rng: Random) -> list[str]:
+def draw_job_chain(rng: Random) -> list[str]:
     """Rules that leave one order only."""
     jobs = rng.sample(JOBS, rng.randint(3, 5))
-    rules = [f"{job}{BEFORE}{other}" for job, other in pairwise(jobs)]
+    rules = [f"{job}{BEFORE_WORD}{other}" for job, other in pairwise(jobs)]
     rng.shuffle(rules)
     return rules
 
 
-def draw_rules(rng: Random) -> list[str]:
+def draw_job_rules(rng: Random) -> list[str]:
     """Rules for five jobs, of which some may be done side by side."""
     jobs = rng.sample(JOBS, 5)
     pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
-    return [f"{jobs[i]}{BEFORE}{jobs[j]}" for i, j in rng.sample(pairs, rng.randint(3, 5))]
+    return [f"{jobs[i]}{BEFORE_WORD}{jobs[j]}" for i, j in rng.sample(pairs, rng.randint(3, 5))]
 
 
-def sorter_of(rules: list[str]) -> graphlib.TopologicalSorter:
+def job_sorter(rules: list[str]) -> graphlib.TopologicalSorter:
     """A sorter of the jobs that rules speak of."""
     sorter: graphlib.TopologicalSorter = graphlib.TopologicalSorter()
     for rule in rules[:200]:
-        job, before, other = rule.partition(BEFORE)
+        job, before, other = rule.partition(BEFORE_WORD)
         if not (job and before and other):
             raise ValueError('a rule reads "cooking before eating"')
         sorter.add(other, job)
@@ -44,7 +44,7 @@ def sorter_of(rules: list[str]) -> graphlib.TopologicalSorter:
     return sorter
 
 
-RULES = made_by(draw_rules, write_list)
+JOB_RULES = made_by(draw_job_rules, write_list)
 JOB = made_by(lambda rng: rng.choice(JOBS))
 
 
@@ -60,14 +60,14 @@ JOB = made_by(lambda rng: rng.choice(JOBS))
     I keep mixing things up. If {rules}, what comes first, what next and so on?
     Sort the chores with {rules} in mind.
     """,
-    rules=made_by(draw_chain, write_list),
+    rules=made_by(draw_job_chain, write_list),
 )
 def order_of_jobs(rules: list[str]) -> list[str]:
     """All jobs in an order that obeys the rules; by the alphabet where they leave a choice.
 
     rules: such as "cooking before eating"
     """
-    sorter = sorter_of(rules)
+    sorter = job_sorter(rules)
     waiting: list[str] = []
     order: list[str] = []
     while sorter.is_active():
@@ -89,7 +89,7 @@ def order_of_jobs(rules: list[str]) -> list[str]:
     If {rules}, which work comes earlier than {job}?
     {job} is all I want to do today, but {rules}. What else am I in for?
     """,
-    rules=RULES,
+    rules=JOB_RULES,
     job=JOB,
 )
 def needed_before(rules: list[str], job: str) -> list[str]:
@@ -98,8 +98,8 @@ def needed_before(rules: list[str], job: str) -> list[str]:
     rules: such as "cooking before eating"
     job: the one that waits
     """
-    sorter_of(rules)
-    pairs = [rule.split(BEFORE, 1) for rule in rules[:200]]
+    job_sorter(rules)
+    pairs = [rule.split(BEFORE_WORD, 1) for rule in rules[:200]]
     found = {job}
     size = 0
     while len(found) > size:
@@ -122,7 +122,7 @@ def needed_before(rules: list[str], job: str) -> list[str]:
     Tick off {done}. Under {rules}, tell me the next possible jobs.
     Nothing but {done} has been done. Since {rules}, where can we go on?
     """,
-    rules=RULES,
+    rules=JOB_RULES,
     done=JOB,
 )
 def open_jobs(rules: list[str], done: str) -> list[str]:
@@ -131,7 +131,7 @@ def open_jobs(rules: list[str], done: str) -> list[str]:
     rules: such as "cooking before eating"
     done: the one that is done
     """
-    sorter = sorter_of(rules)
+    sorter = job_sorter(rules)
     ready = set(sorter.get_ready())
     if done not in ready:
         raise ValueError(f"{done} is not a job that could be done first")

@@ -7,11 +7,11 @@ from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, SENTENCE, in_quotes, made_by, whole_number
 
 
-def draw_secret(rng: Random) -> str:
+def draw_shared_secret(rng: Random) -> str:
     return f"{rng.choice(NOUNS)}{rng.randint(10, 99)}"
 
 
-SECRET = made_by(draw_secret, in_quotes)
+SHARED_SECRET = made_by(draw_shared_secret, in_quotes)
 
 
 @asked_for(
@@ -27,7 +27,7 @@ SECRET = made_by(draw_secret, in_quotes)
     A note reads {text}. Work out which seal belongs under it if the key is {secret}.
     """,
     text=SENTENCE,
-    secret=SECRET,
+    secret=SHARED_SECRET,
 )
 def seal_text(text: str, secret: str) -> str:
     """A short code that shows that a text comes from who knows a secret.
@@ -50,7 +50,7 @@ def seal_text(text: str, secret: str) -> str:
     + What would the token show the time its counter stands at {count}, if {secret} is inside?
     Log me in: it takes the throwaway code for {secret}, count {count}.
     """,
-    secret=SECRET,
+    secret=SHARED_SECRET,
     count=whole_number(1, 500),
 )
 def one_time_code(secret: str, count: int) -> str:

@@ -6,11 +6,11 @@ from random import Random
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import Kind, in_quotes, made_by, write_plain
 
-SIGNS = "éèêàâçñöäüßøåæœ€£¥¢§©®™°±×÷½¼¾µ¿¡«»„…–—†•′∞≈≠≤≥√∑∏∫πωαβ←↑→↓↔♠♣♥♦"
+NAMED_SIGNS = "éèêàâçñöäüßøåæœ€£¥¢§©®™°±×÷½¼¾µ¿¡«»„…–—†•′∞≈≠≤≥√∑∏∫πωαβ←↑→↓↔♠♣♥♦"
 
 
 def draw_entity(rng: Random) -> str:
-    return f"&{html.entities.codepoint2name[ord(rng.choice(SIGNS))]};"
+    return f"&{html.entities.codepoint2name[ord(rng.choice(NAMED_SIGNS))]};"
 
 
 def is_entity(text: str) -> bool:
@@ -32,7 +32,7 @@ ENTITY = Kind("text", draw_entity, write_plain, is_entity, "entity")
     Look up how {sign} is spelt with & and ;
     Give me the named reference for {sign}.
     """,
-    sign=made_by(lambda rng: rng.choice(SIGNS), in_quotes),
+    sign=made_by(lambda rng: rng.choice(NAMED_SIGNS), in_quotes),
 )
 def entity_for(sign: str) -> str:
     """How HTML writes one special sign, by its name.

@@ -7,22 +7,22 @@ from typing import Literal
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import made_by, named
 
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")  # in rising order
-PLACES = (
+NOTE_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")  # in rising order
+NOTED_THINGS = (
     "boiler lift fridge pump gate router oven alarm garage cellar greenhouse chimney freezer "
     "doorbell generator"
 ).split()
 
 
 def draw_notes(rng: Random) -> list[str]:
-    places = rng.sample(PLACES, rng.randint(3, 5))
-    return [f"{rng.choice(LEVELS)} {place}" for place in places]
+    places = rng.sample(NOTED_THINGS, rng.randint(3, 5))
+    return [f"{rng.choice(NOTE_LEVELS)} {place}" for place in places]
 
 
-def draw_different(rng: Random) -> list[str]:
+def draw_different_notes(rng: Random) -> list[str]:
     """Notes of which no two have the same weight."""
-    places = rng.sample(PLACES, rng.randint(3, 4))
-    levels = rng.sample(LEVELS, len(places))
+    places = rng.sample(NOTED_THINGS, rng.randint(3, 4))
+    levels = rng.sample(NOTE_LEVELS, len(places))
     return [f"{level} {place}" for level, place in zip(levels, places, strict=True)]
 
 
@@ -34,8 +34,8 @@ def write_notes(rng: Random, notes: list[str]) -> str:
 def weight_of(note: str) -> int:
     """The number that stands for the level at a note's start."""
     level = note.partition(" ")[0]
-    if level not in LEVELS:
-        raise ValueError(f"a note begins with one of {', '.join(LEVELS)}")
+    if level not in NOTE_LEVELS:
+        raise ValueError(f"a note begins with one of {', '.join(NOTE_LEVELS)}")
     return logging.getLevelName(level)
 
 
@@ -52,7 +52,7 @@ def weight_of(note: str) -> int:
     Set the threshold to {level} and go through {notes}.
     """,
     notes=made_by(draw_notes, write_notes),
-    level=named({level: level for level in LEVELS[1:]}),
+    level=named({level: level for level in NOTE_LEVELS[1:]}),
 )
 def notes_from_level(
     notes: list[str], level: Literal["INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -77,7 +77,7 @@ def notes_from_level(
     If I read only a single line of {notes}, which one matters most?
     Tell me the most severe message in {notes}.
     """,
-    notes=made_by(draw_different, write_notes),
+    notes=made_by(draw_different_notes, write_notes),
 )
 def most_serious(notes: list[str]) -> str:
     """The note with the highest level.

@@ -9,7 +9,7 @@ from typing import Literal
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import Kind, made_by, named, write_list
 
-SORTS = {
+NUMBER_SORTS = {
     "whole": lambda number: isinstance(number, numbers.Integral),
     "fraction": lambda number: (
         isinstance(number, numbers.Rational) and not isinstance(number, numbers.Integral)
@@ -35,7 +35,7 @@ def read_number(text: str) -> numbers.Number:
     raise ValueError(f"{text} is no number")
 
 
-def draw_mixed(rng: Random) -> list[str]:
+def draw_mixed_numbers(rng: Random) -> list[str]:
     """Numbers of several sorts."""
     few = [
         str(rng.randint(2, 99)),
@@ -49,8 +49,8 @@ def draw_mixed(rng: Random) -> list[str]:
     return rng.sample(few, rng.randint(4, 6))
 
 
-def draw_real(rng: Random) -> list[str]:
-    return [text for text in draw_mixed(rng) if "j" not in text]
+def draw_real_numbers(rng: Random) -> list[str]:
+    return [text for text in draw_mixed_numbers(rng) if "j" not in text]
 
 
 def can_be_ordered(texts: list[str]) -> bool:
@@ -61,7 +61,7 @@ def can_be_ordered(texts: list[str]) -> bool:
         return False
 
 
-MIXED = made_by(draw_mixed, write_list)
+MIXED_NUMBERS = made_by(draw_mixed_numbers, write_list)
 
 
 @asked_for(
@@ -76,7 +76,7 @@ MIXED = made_by(draw_mixed, write_list)
     {values} are mixed up in one box. Where are the {sort}?
     I need the {sort}, nothing else, from {values}.
     """,
-    values=MIXED,
+    values=MIXED_NUMBERS,
     sort=named(
         {
             "whole": "whole numbers",
@@ -94,7 +94,7 @@ def numbers_of_sort(
     values: such as "3", "2/3", "0.5" and "2+1j"
     sort: which sort
     """
-    return [text for text in values[:200] if SORTS[sort](read_number(text))]
+    return [text for text in values[:200] if NUMBER_SORTS[sort](read_number(text))]
 
 
 @asked_for(
@@ -109,7 +109,7 @@ def numbers_of_sort(
     A child should put the cards {values} on a number line. What is the right order?
     + Compare {values} and write them in increasing order.
     """,
-    values=Kind("words", draw_real, write_list, can_be_ordered, "cards"),
+    values=Kind("words", draw_real_numbers, write_list, can_be_ordered, "cards"),
 )
 def order_by_size(values: list[str]) -> list[str]:
     """Fractions, decimals and whole numbers in rising order, as they are written.

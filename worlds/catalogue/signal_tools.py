@@ -5,9 +5,10 @@ import signal
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import made_by
 
-NAMES = "HUP INT QUIT ILL TRAP ABRT FPE KILL SEGV PIPE ALRM TERM".split()  # alike on all systems
-NUMBERS = {f"SIG{name}": int(getattr(signal, f"SIG{name}", 0)) for name in NAMES}
-ENDED = 128  # what a shell adds to a signal's number
+# alike on all systems
+SIGNAL_NAMES = "HUP INT QUIT ILL TRAP ABRT FPE KILL SEGV PIPE ALRM TERM".split()
+SIGNAL_NUMBERS = {f"SIG{name}": int(getattr(signal, f"SIG{name}", 0)) for name in SIGNAL_NAMES}
+STATUS_BASE = 128  # what a shell adds to a signal's number
 
 
 @asked_for(
@@ -22,16 +23,16 @@ ENDED = 128  # what a shell adds to a signal's number
     My supervisor program lists signals by number. Under which do I find {name}?
     How does one send {name} if only digits are allowed?
     """,
-    name=made_by(lambda rng: rng.choice(list(NUMBERS))),
+    name=made_by(lambda rng: rng.choice(list(SIGNAL_NUMBERS))),
 )
 def signal_number(name: str) -> int:
     """The number of a signal.
 
     name: such as SIGTERM
     """
-    if name not in NUMBERS:
-        raise ValueError(f"name must be one of {', '.join(NUMBERS)}")
-    return NUMBERS[name]
+    if name not in SIGNAL_NUMBERS:
+        raise ValueError(f"name must be one of {', '.join(SIGNAL_NUMBERS)}")
+    return SIGNAL_NUMBERS[name]
 
 
 @asked_for(
@@ -46,14 +47,14 @@ def signal_number(name: str) -> int:
     Explain the return code {status}, as shells report it after a signal.
     Did it crash or was it stopped? All I have is the exit code {status}.
     """,
-    status=made_by(lambda rng: ENDED + rng.choice(list(NUMBERS.values()))),
+    status=made_by(lambda rng: STATUS_BASE + rng.choice(list(SIGNAL_NUMBERS.values()))),
 )
 def ended_by(status: int) -> str:
     """The signal that ended a program.
 
     status: its exit status, above 128
     """
-    for name, number in NUMBERS.items():
-        if number == status - ENDED:
+    for name, number in SIGNAL_NUMBERS.items():
+        if number == status - STATUS_BASE:
             return name
     raise ValueError("the status stands for no signal that all systems have")

@@ -8,24 +8,17 @@ from random import Random
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import NOUNS, Kind, made_by, write_plain
 
-FIRST_DAY = date(1582, 10, 15)  # from which such clocks count
-TICKS = 24 * 60 * 60 * 10**7  # in a day, of 100 ns each
+FIRST_CLOCK_DAY = date(1582, 10, 15)  # from which such clocks count
+DAY_TICKS = 24 * 60 * 60 * 10**7  # in a day, of 100 ns each
 
 
 def draw_stamped(rng: Random) -> str:
     """An identifier made by some device at some time since 2005."""
-    days = (date(2005, 1, 1) - FIRST_DAY).days + rng.randrange(7000)
-    ticks = days * TICKS + rng.randrange(TICKS)
-    fields = (ticks % 2**32, (ticks >> 32) % 2**16, ticks >> 48)
-    return str(
-        uuid.UUID(
-            fields=(*fields, rng.randrange(64), rng.randrange(256), draw_node(rng)), version=1
-        )
-    )
-
-
-def draw_node(rng: Random) -> int:
-    return rng.randrange(2**40)
+    days = (date(2005, 1, 1) - FIRST_CLOCK_DAY).days + rng.randrange(7000)
+    ticks = days * DAY_TICKS + rng.randrange(DAY_TICKS)
+    clock = (ticks % 2**32, (ticks >> 32) % 2**16, ticks >> 48)
+    rest = (rng.randrange(64), rng.randrange(256), rng.randrange(2**40))
+    return str(uuid.UUID(fields=(*clock, *rest), version=1))
 
 
 def read_stamped(identifier: str) -> uuid.UUID:
@@ -36,7 +29,7 @@ def read_stamped(identifier: str) -> uuid.UUID:
     return found
 
 
-def draw_host(rng: Random) -> str:
+def draw_named_host(rng: Random) -> str:
     return f"{rng.choice(NOUNS)}.example.{rng.choice(('org', 'com', 'net'))}"
 
 
@@ -66,7 +59,7 @@ def uuid_day(identifier: str) -> str:
 
     identifier: the UUID
     """
-    return str(FIRST_DAY + timedelta(read_stamped(identifier).time // TICKS))
+    return str(FIRST_CLOCK_DAY + timedelta(read_stamped(identifier).time // DAY_TICKS))
 
 
 @asked_for(
@@ -104,7 +97,7 @@ def uuid_device(identifier: str) -> str:
     I need a fixed, unique label for the site {host}.
     Under what identifier would {host} be filed, if the id follows from the name?
     """,
-    host=Kind("text", draw_host, write_plain, is_host, "host"),
+    host=Kind("text", draw_named_host, write_plain, is_host, "host"),
 )
 def uuid_of_host(host: str) -> str:
     """A UUID that follows from a host's name.

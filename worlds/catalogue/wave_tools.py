@@ -8,22 +8,22 @@ from typing import Literal
 from worlds.catalogue.entries import asked_for
 from worlds.catalogue.values import Kind, decimal, made_by, named, write_number
 
-RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
-BYTES = 2  # of a sample
+SAMPLE_RATES = (8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000)
+SAMPLE_BYTES = 2  # of a sample
 
 
 def draw_frames(rng: Random) -> int:
     return rng.randint(2, 900) * 1000 + rng.choice((0, 0, 250, 500))
 
 
-def checked(rate: int) -> int:
+def checked_rate(rate: int) -> int:
     if not 1 <= rate <= 10**6:
         raise ValueError("rate must be from 1 to 1000000")
     return rate
 
 
-RATE = made_by(lambda rng: rng.choice(RATES), write_number)
-SECONDS = decimal(1, 400, 1)
+SAMPLE_RATE = made_by(lambda rng: rng.choice(SAMPLE_RATES), write_number)
+PLAYED = decimal(1, 400, 1)
 
 
 @asked_for(
@@ -41,7 +41,7 @@ SECONDS = decimal(1, 400, 1)
     frames=Kind(
         "integer", draw_frames, write_number, lambda value: 1000 <= value <= 10**8, "frames"
     ),
-    rate=RATE,
+    rate=SAMPLE_RATE,
 )
 def playing_time(frames: int, rate: int) -> float:
     """How many seconds a recording lasts.
@@ -51,7 +51,7 @@ def playing_time(frames: int, rate: int) -> float:
     """
     if frames < 0:
         raise ValueError("frames must not be negative")
-    return round(frames / checked(rate), 3)
+    return round(frames / checked_rate(rate), 3)
 
 
 @asked_for(
@@ -66,8 +66,8 @@ def playing_time(frames: int, rate: int) -> float:
     My player wants a jump in frames, not in time: forward {seconds} seconds, rate {rate}.
     + At {rate} Hz, how many frames go by while the clock runs for {seconds}, in seconds?
     """,
-    seconds=SECONDS,
-    rate=RATE,
+    seconds=PLAYED,
+    rate=SAMPLE_RATE,
 )
 def frames_of(seconds: float, rate: int) -> int:
     """How many samples a recording of some length has.
@@ -77,7 +77,7 @@ def frames_of(seconds: float, rate: int) -> int:
     """
     if not 0 <= seconds <= 10**6:
         raise ValueError("seconds must be from 0 to 1000000")
-    return round(seconds * checked(rate))
+    return round(seconds * checked_rate(rate))
 
 
 @asked_for(
@@ -92,8 +92,8 @@ def frames_of(seconds: float, rate: int) -> int:
     A {channels} interview lasts {seconds} seconds. Saved as WAV at {rate} Hz, it weighs?
     Storage for {seconds} seconds of 16 bit {channels}, {rate} Hz, header included, please.
     """,
-    seconds=SECONDS,
-    rate=RATE,
+    seconds=PLAYED,
+    rate=SAMPLE_RATE,
     channels=named({1: "mono", 2: "stereo"}),
 )
 def wave_file_size(seconds: float, rate: int, channels: Literal[1, 2]) -> int:
@@ -103,9 +103,9 @@ def wave_file_size(seconds: float, rate: int, channels: Literal[1, 2]) -> int:
     rate: samples in a second
     channels: 1 for mono, 2 for stereo
     """
-    data = frames_of(seconds, rate) * channels * BYTES
+    data = frames_of(seconds, rate) * channels * SAMPLE_BYTES
     file = io.BytesIO()
     with wave.open(file, "wb") as header:
-        header.setparams((channels, BYTES, rate, 0, "NONE", "not compressed"))
+        header.setparams((channels, SAMPLE_BYTES, rate, 0, "NONE", "not compressed"))
         header.writeframes(b"")
     return len(file.getvalue()) + data
