@@ -21,8 +21,11 @@ def draw_sum_steps(rng: Random) -> list[str]:
 def draw_sections(rng: Random) -> list[str]:
     """Numbers of sections, some with 10 and more behind the point."""
     chapters = rng.sample(range(1, 13), 2)
+    late = f"{chapters[0]}.{rng.randint(10, 14)}"
+    early = f"{chapters[0]}.{rng.randint(2, 9)}"
     every = [f"{chapter}.{part}" for chapter in chapters for part in range(1, 15)]
-    return rng.sample(every, rng.randint(4, 6))
+    others = rng.sample([some for some in every if some not in (late, early)], rng.randint(2, 4))
+    return rng.sample([late, early, *others], 2 + len(others))
 
 
 def take_step(number: int, step: str) -> int:

@@ -13,10 +13,15 @@ def draw_entity(rng: Random) -> str:
     return f"&{html.entities.codepoint2name[ord(rng.choice(NAMED_SIGNS))]};"
 
 
+def draw_reference(rng: Random) -> str:
+    return f"&#{ord(rng.choice(NAMED_SIGNS))};"
+
+
 def is_entity(text: str) -> bool:
     return text[:1] == "&" and text[1:-1] in html.entities.name2codepoint
 
 
+REFERENCE = made_by(draw_reference)
 ENTITY = Kind("text", draw_entity, write_plain, is_entity, "entity")
 
 
@@ -35,7 +40,7 @@ ENTITY = Kind("text", draw_entity, write_plain, is_entity, "entity")
     sign=made_by(lambda rng: rng.choice(NAMED_SIGNS), in_quotes),
 )
 def entity_for(sign: str) -> str:
-    """How HTML writes one special sign, by its name.
+    """The entity with a name for a special sign.
 
     sign: one character
     """
@@ -45,28 +50,28 @@ def entity_for(sign: str) -> str:
 
 
 @asked_for(
-    "the sign called {entity}",
+    "the named entity for {reference}",
     """
-    + Which sign does {entity} stand for?
-    In the page's source I found {entity}. What will visitors see there?
-    My mail is full of {entity}. What was it meant to be?
-    + Show me the character behind {entity}.
-    What do I get if I write {entity} in HTML?
-    The recipe says {entity} where a sign should be. Which one?
-    Replace {entity} by the real thing.
-    Somebody typed {entity} on a price tag. Tell me the symbol they wanted.
+    Which name could stand in place of {reference} on my page?
+    Nobody can remember {reference}. How do I write the same with a name?
+    Change {reference} to the entity that has a name.
+    Our style guide forbids numbers between & and ; so what replaces {reference}?
+    Is there an HTML word for {reference}? Give it with & and ;
+    The editor left {reference} in the text. I prefer it spelt with letters.
+    What is {reference} in its named form?
+    Make {reference} readable for the people who edit our pages.
     """,
-    entity=ENTITY,
+    reference=REFERENCE,
 )
-def sign_of_entity(entity: str) -> str:
-    """The sign that HTML calls by a name.
+def named_entity(reference: str) -> str:
+    """The entity with a name for one with a number.
 
-    entity: such as &eacute;
+    reference: such as &#233;
     """
-    name = entity.removeprefix("&").removesuffix(";")
-    if name not in html.entities.name2codepoint:
-        raise ValueError(f"HTML knows no sign called {name[:40]}")
-    return chr(html.entities.name2codepoint[name])
+    digits = reference.removeprefix("&#").removesuffix(";")
+    if not (digits.isdecimal() and len(digits) < 8):
+        raise ValueError("a reference reads &#233;")
+    return entity_for(chr(min(int(digits), 0x10FFFF)))
 
 
 @asked_for(
@@ -84,8 +89,11 @@ def sign_of_entity(entity: str) -> str:
     entity=ENTITY,
 )
 def numeric_entity(entity: str) -> str:
-    """The reference by number, as in &#233;, for a named one.
+    """The entity with a number for one with a name.
 
     entity: such as &eacute;
     """
-    return f"&#{ord(sign_of_entity(entity))};"
+    name = entity.removeprefix("&").removesuffix(";")
+    if name not in html.entities.name2codepoint:
+        raise ValueError(f"HTML knows no sign called {name[:40]}")
+    return f"&#{html.entities.name2codepoint[name]};"

@@ -50,7 +50,9 @@ def draw_mixed_numbers(rng: Random) -> list[str]:
 
 
 def draw_real_numbers(rng: Random) -> list[str]:
-    return [text for text in draw_mixed_numbers(rng) if "j" not in text]
+    """Numbers that have an order, one of them a fraction at least."""
+    real = [text for text in draw_mixed_numbers(rng) if "j" not in text]
+    return real if any("/" in text for text in real) else draw_real_numbers(rng)
 
 
 def can_be_ordered(texts: list[str]) -> bool:

@@ -89,12 +89,12 @@ def uuid_device(identifier: str) -> str:
     "the UUID for {host}",
     """
     Which UUID belongs to {host}?
-    + Our database wants a key for {host} that is the same each time. Which one?
+    + The database files sites under 32 hex digits with dashes that follow from the name. And {host}?
     + Derive an identifier from {host}, which is the name of a host.
     Give {host} its name-based UUID.
-    Both offices must get the same id for {host} without asking each other. What is it?
+    Both offices must get the same UUID for {host} without asking each other. What is it?
     + Make a UUID out of {host}.
-    I need a fixed, unique label for the site {host}.
+    I need the universally unique identifier of the site {host}.
     Under what identifier would {host} be filed, if the id follows from the name?
     """,
     host=Kind("text", draw_named_host, write_plain, is_host, "host"),
