@@ -89,7 +89,7 @@ def uuid_device(identifier: str) -> str:
     "the UUID for {host}",
     """
     Which UUID belongs to {host}?
-    + The database files sites under 32 hex digits with dashes that follow from the name. And {host}?
+    + Sites are filed under 32 hex digits with dashes, made from the name. And {host}?
     + Derive an identifier from {host}, which is the name of a host.
     Give {host} its name-based UUID.
     Both offices must get the same UUID for {host} without asking each other. What is it?
