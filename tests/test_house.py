@@ -16,7 +16,11 @@ from support import settings
 from conftest import ROOT
 
 # From the ground up. A module may import what stands before it, never what stands after.
-ORDER = """
+TOOL_FILES = " ".join(
+    f"worlds.catalogue.{path.stem}"
+    for path in sorted((ROOT / "worlds/catalogue").glob("*_tools.py"))
+)
+ORDER = f"""
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
     support.settings  support.gguf_file
     support.provenance
@@ -35,21 +39,7 @@ ORDER = """
     worlds.expert  worlds.critique
     worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
     worlds.extras.toolbox  worlds.renaming
-    worlds.catalogue.values worlds.catalogue.entries worlds.catalogue.array_tools
-    worlds.catalogue.base64_tools worlds.catalogue.binascii_tools worlds.catalogue.bisect_tools
-    worlds.catalogue.calendar_tools worlds.catalogue.cmath_tools worlds.catalogue.codecs_tools
-    worlds.catalogue.collections_tools worlds.catalogue.colorsys_tools worlds.catalogue.csv_tools
-    worlds.catalogue.datetime_tools worlds.catalogue.decimal_tools worlds.catalogue.difflib_tools
-    worlds.catalogue.fractions_tools worlds.catalogue.hashlib_tools worlds.catalogue.heapq_tools
-    worlds.catalogue.html_tools worlds.catalogue.http_tools worlds.catalogue.ipaddress_tools
-    worlds.catalogue.itertools_tools worlds.catalogue.json_tools worlds.catalogue.keyword_tools
-    worlds.catalogue.math_tools worlds.catalogue.mimetypes_tools worlds.catalogue.operator_tools
-    worlds.catalogue.posixpath_tools worlds.catalogue.random_tools worlds.catalogue.re_tools
-    worlds.catalogue.reprlib_tools worlds.catalogue.shlex_tools worlds.catalogue.stat_tools
-    worlds.catalogue.statistics_tools worlds.catalogue.string_tools worlds.catalogue.struct_tools
-    worlds.catalogue.textwrap_tools worlds.catalogue.unicodedata_tools
-    worlds.catalogue.urllib_parse_tools worlds.catalogue.zlib_tools
-    worlds.catalogue.zoneinfo_tools
+    worlds.catalogue.values worlds.catalogue.entries {TOOL_FILES}
     worlds.catalogue.everything worlds.catalogue.wordings worlds.library
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
