@@ -40,7 +40,7 @@ from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing, draw_chain_length
 from worlds.extras.tool_process import ToolLimits, ToolProcess
 from worlds.extras.tool_schema import tool_of_function
-from worlds.renaming import ToolNames, other_names
+from worlds.renaming import ToolNames, other_names, renamed_tool
 from worlds.splits import split_of
 
 LONGEST_RESULT = 200  # characters of a drawn task's results
@@ -85,14 +85,7 @@ class LibraryDrawing(Drawing):
         super().__init__("library", seed, difficulty, WORDINGS)
         self.shown = shown
         self.entries = shown or entries_of(difficulty.split)
-        if names is None:
-            names = own_names()
-            # other random numbers than the task's, which stays the same under other names
-            renamed = random.Random(f"renamed {seed}").random() < difficulty.renamed
-            if renamed and difficulty.split == renaming.SPLIT:
-                tools = {entry.name: (entry.module, list(entry.values)) for entry in self.entries}
-                names = other_names(seed, tools)
-        self.names = names
+        self.names = names or draw_names(seed, difficulty)
 
     def name_of(self, entry: CatalogueEntry) -> str:
         """What the prompt calls a tool."""
@@ -129,15 +122,14 @@ def own_names() -> dict[str, ToolNames]:
     }
 
 
-def renamed_tool(tool: dict, names: ToolNames) -> dict:
-    """A tool's schema under other names."""
-    function = tool["function"]
-    schema = function["parameters"]
-    properties = {names.keys[key]: value for key, value in schema["properties"].items()}
-    schema = {**schema, "properties": properties}
-    if "required" in schema:
-        schema["required"] = [names.keys[key] for key in schema["required"]]
-    return {**tool, "function": {**function, "name": names.name, "parameters": schema}}
+def draw_names(seed: int, difficulty: Difficulty) -> dict[str, ToolNames]:
+    """What a task calls the tools of its split: in a share of training's tasks by other names."""
+    # other random numbers than the task's, which stays the same under other names
+    renamed = random.Random(f"renamed {seed}").random() < difficulty.renamed
+    if not renamed or difficulty.split != renaming.SPLIT:
+        return own_names()
+    entries = entries_of(difficulty.split)
+    return other_names(seed, {entry.name: (entry.module, list(entry.values)) for entry in entries})
 
 
 # -------------------------------------------------------------------------------------------- calls
@@ -437,9 +429,7 @@ def solution_steps(
     return steps
 
 
-def near_calls(
-    draw: LibraryDrawing, call: LibraryCall, shown: list[CatalogueEntry]
-) -> list[dict]:
+def near_calls(draw: LibraryDrawing, call: LibraryCall, shown: list[CatalogueEntry]) -> list[dict]:
     """Other tools of the prompt that take as many values, under whatever names; and dates one day
     late.
     """

@@ -88,3 +88,14 @@ def other_names(seed: int, tools: dict[str, tuple[str, list[str]]]) -> dict[str,
         renamed = {key: draw_unlike(lambda: other_key(rng, key), own) for key in keys}
         found[tool] = ToolNames(name, renamed)
     return found
+
+
+def renamed_tool(tool: dict, names: ToolNames) -> dict:
+    """A tool's schema under other names."""
+    function = tool["function"]
+    schema = function["parameters"]
+    properties = {names.keys[key]: value for key, value in schema["properties"].items()}
+    schema = {**schema, "properties": properties}
+    if "required" in schema:
+        schema["required"] = [names.keys[key] for key in schema["required"]]
+    return {**tool, "function": {**function, "name": names.name, "parameters": schema}}
