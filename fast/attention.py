@@ -345,6 +345,7 @@ def say_once(text: str) -> None:
 
 
 LONGEST_TOGETHER = 512  # tokens up to which masked pairs cost less than torch's own attention
+SHORTEST_SEPARATE = 1024  # tokens of a packed row from which its documents are computed one by one
 # asked here: asked in a forward pass it would break torch.compile's graph in every layer
 BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
 
@@ -369,7 +370,7 @@ def choose_implementation(q: Tensor, window: int, documents: Tensor | None = Non
     if T <= window and documents is None:
         training = torch.is_grad_enabled() and q.requires_grad
         return "short" if brief and q.dtype == torch.bfloat16 and training else "causal"
-    if on_cpu and LONGEST_TOGETHER < T <= window and not torch.compiler.is_compiling():
+    if on_cpu and SHORTEST_SEPARATE <= T <= window and not torch.compiler.is_compiling():
         return "separate"
     if on_cpu:
         return "short" if brief else "blocked"

@@ -357,6 +357,9 @@ def test_a_critique_says_nothing_false(name):
                 value_text(entry.call) for entry in played.log if entry.taken
             ]
             kinds["surplus"] += 1
+        elif blamed := re.fullmatch(r"step \d+: \w+ is the tool for this, not (\w+)", said):
+            assert blamed[1] in [call["name"] for call in taken], said
+            kinds["tool"] += 1
         elif blamed := re.fullmatch(r"step \d+: (\w+) is (.+), not (.+)", said, re.DOTALL):
             assert blamed[3] in [value_text(call["arguments"].get(blamed[1])) for call in taken], (
                 said

@@ -117,6 +117,7 @@ def stage(section, name: str, folder=None) -> SimpleNamespace:
     quiet = SimpleNamespace(say=lambda *_: None, write=lambda *_, **__: None)
     drawn_as = type(CONFIG.distill)(**{**vars(CONFIG.distill), "names": NAMES})
     shape = SimpleNamespace(model=Model(context=4096), distill=drawn_as)
+    model = SimpleNamespace(config=Model(context=4096))
     return SimpleNamespace(
         section=section,
         tokenizer=TOY,
@@ -125,7 +126,8 @@ def stage(section, name: str, folder=None) -> SimpleNamespace:
         kept={},
         log=quiet,
         config=shape,
-        model=SimpleNamespace(config=Model(context=4096)),
+        model=model,
+        player=lambda: model,
         first=0,
         folder=folder,
         source=folder,
