@@ -37,7 +37,7 @@ from worlds.difficulty import Difficulty
 from worlds.expert import trajectory
 from worlds.tasks import Tasks
 
-# What learns, and AdamW's rate for it: the best of three for each (--rates).
+# What learns, and AdamW's rate for it, a guess; --rates tries others.
 RATES = {"all": 1e-4, "upper half": 3e-4, "upper third": 3e-4, "low rank 16": 1e-3}
 
 

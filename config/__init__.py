@@ -173,10 +173,10 @@ class Tuning(Loop):
     """What every stage after pretraining takes beside it, heads.py's apart."""
 
     # only the last so many blocks and the norm behind them learn; 0: everything. With half of them
-    # SmolLM2 trained on 1.45 × the tokens per second (docs/LOG.md)
+    # SmolLM2 trained on 1.75 × the tokens per second (docs/LOG.md)
     trained_blocks: Natural = 0
     # of the weights that play episodes: as training keeps them, or rounded to the dtype of its
-    # products, which takes half the memory's traffic and, with bf16 units, a fraction of the time
+    # products, of which half as many bytes are read per token
     play_dtype: Literal["float32", "products"] = "float32"
 
 

@@ -6,7 +6,7 @@
     python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "..."
 
 There is no base run: stage distill starts from the weights as they were published
-(support/published.py), which answer in English and call no tool. Two cores train some 750 tokens
+(support/published.py), which answer in English and call no tool. Two cores train some 700 tokens
 per second, so everything here is small, and the upper half of the blocks learns alone. On a GPU
 --distill.steps, --distill.trained-blocks 0 and all tasks may grow.
 """

@@ -100,8 +100,8 @@ def short(
 def separate(
     q: Tensor, k: Tensor, v: Tensor, window: int, stride: int, *, documents: Tensor
 ) -> Tensor:
-    """Landmark attention of each document alone, where T <= window: half of a row's pairs of tokens
-    belong to two documents, and are not computed. How many there are is not known to a compiler.
+    """Landmark attention of each document alone, where T <= window: pairs of tokens of different
+    documents are not computed. How many documents there are is not known to a compiler.
     """
     rows = []
     for row, numbers in enumerate(documents):

@@ -495,7 +495,7 @@ class Library(World):
         names = task.truth["names"]
         called = {names[entry].name: CATALOGUE[entry] for entry in names}
         shown = [called[tool["function"]["name"]] for tool in task.tools]
-        # other names for the rest as well, whose requests no tool fits
+        # the rest, whose requests no tool fits, go by their own
         names = own_names() | names
         try:
             # seeds of draw_task are below 2¹²⁸, so that no other task has this one
