@@ -277,9 +277,7 @@ def dpo(config: Config) -> None:
             accuracy = (margins > 0).float().mean() * weight
             parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
             meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
-            step_flops = flops_per_token(
-                config.model, c.sequence, trained_blocks=c.trained_blocks
-            )
+            step_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
             meter.count(step_tokens, step_tokens * step_flops)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)

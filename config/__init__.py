@@ -195,6 +195,7 @@ class Distill(Tuning):
     # share of the library world's tasks whose tools and arguments have other names than their own,
     # so that names are read and not remembered (docs/LOG.md)
     renamed: Share = 0.0
+    longer: Share = 0.25  # share of tasks that need one call more than the rest, up to two calls
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
     # stage distill: of one conversation, where tools suit several; the prompt is then read once
@@ -262,6 +263,7 @@ class Dpo(Tuning):
     babble: Share = 0.5  # as in distill
     names: Names = "invented"  # as in distill
     renamed: Share = 0.0  # as in distill
+    longer: Share = 0.25  # as in distill
     log_every: Positive = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
@@ -294,6 +296,7 @@ class Ppo(Tuning):
     babble: Share = 0.5  # as in distill
     names: Names = "invented"  # as in distill
     renamed: Share = 0.0  # as in distill
+    longer: Share = 0.25  # as in distill
     # reward of an episode that ends with a call that does not parse or names no tool
     malformed: float = -1.0
     invented: float = -0.5  # reward of each invented argument

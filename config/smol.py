@@ -21,7 +21,8 @@ data = Data(tokenizer="smollm2")
 
 _every_stage = dict(
     names="english",
-    renamed=0.8,
+    renamed=0.5,
+    longer=0.5,
     babble=0.0,
     trained_blocks=15,
     play_dtype="products",
@@ -34,18 +35,18 @@ distill = Distill(
     **_every_stage,
     start="smollm2",
     worlds="library,library,library,sql,library,shell,library,safety",
-    steps=2000,
+    steps=4000,
     minutes=36,  # of training, so that environment, weights and tasks fit into 45 minutes
     # the weights come from AdamW; Muon's fixed-size steps are for matrices that start small
     optimizer="adamw",
     learning_rate=3e-4,
     weight_decay=0.0,
     warmup=0.03,
-    batch=2,
+    batch=1,
     sequence=1536,
-    # of 1,000 tokens three requests, and a quarter of the tokens taught; with one request per
-    # conversation, whose prompt is most of it, one and a half, and a seventh
-    requests=4,
+    # the prompt is most of a conversation with one request, so that a seventh of its tokens would
+    # be taught
+    requests=6,
     trajectories=4000,
     prompt_weight=0.0,
     correction=0.15,

@@ -16,6 +16,7 @@ from distill import drawn_trajectories
 from worlds.base import Episode, failed
 from worlds.calls import check_call
 from worlds.catalogue.everything import CATALOGUE
+from worlds.catalogue.values import PHRASE, or_pasted
 from worlds.difficulty import Difficulty
 from worlds.expert import invented, negatives_of, solve_task
 from worlds.faults import FAULT_KINDS, HELD_OUT_KINDS
@@ -137,6 +138,29 @@ def test_the_expert_solves_every_family(split):
             found.add((task.kind, len(task.solution)))
     wanted = {("call", 1), ("chain", 2), ("chain", 3), ("pair", 2), ("ask", 0), ("none", 0)}
     assert wanted <= found
+
+
+@pytest.mark.parametrize("longer", [0.0, 0.5, 1.0])
+def test_as_many_tasks_as_wanted_are_longer(longer):
+    found = tasks("train", 300, special=0.0, chain=2, longer=longer)
+    share = sum(len(task.solution) == 2 for task in found) / len(found)
+    assert share == pytest.approx(longer, abs=0.09)  # three standard errors
+    settings = Distill(longer=longer, renamed=0.3)
+    assert (Difficulty.of(settings).longer, Difficulty.of(settings).renamed) == (longer, 0.3)
+
+
+def test_half_of_the_texts_of_a_tool_may_be_pasted():
+    kind = or_pasted(PHRASE)
+    rng = random.Random(0)
+    drawn = [kind.draw(rng) for _ in range(400)]
+    pasted = [text for text in drawn if " " not in text]  # a phrase has several words
+    assert len(pasted) == pytest.approx(200, abs=30)
+    assert len({re.sub(r"[a-z0-9]+", "", text.lower()) for text in pasted}) > 8  # many forms
+    for text in drawn:
+        written = {kind.write(rng, text) for _ in range(30)}
+        assert (text in written) == (text in pasted)  # alone, or in quotation marks
+        assert f'"{text}"' in written
+        assert kind.fits(text) or not any(map(str.isalpha, text))
 
 
 @pytest.mark.parametrize("split", SPLITS)

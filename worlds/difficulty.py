@@ -11,6 +11,7 @@ RANGES = {  # setting: (lowest, highest)
     "tools": (1, 6),
     "arguments": (1, 4),
     "chain": (1, 4),
+    "longer": (0, 1),
     "decoys": (0, 6),
     "distractors": (0, 100),
     "special": (0, 1),
@@ -37,6 +38,7 @@ class Difficulty:
     tools: int = 3  # tools in the prompt
     arguments: int = 2  # most arguments of one tool
     chain: int = 2  # most calls of a solution, as far as the world can choose
+    longer: float = 0.25  # share of tasks that need one call more than the rest
     decoys: int = 1  # tools (tables, files) that share the right one's nouns
     distractors: int = 0  # sentences of the request that do not matter
     # share of tasks whose right answer is no result: ask, no tool fits, refuse
@@ -80,8 +82,8 @@ class Difficulty:
 
     @classmethod
     def of(cls, section: Any, **more: Any) -> "Difficulty":
-        """From a section of the training settings: names, renamed, fault_rate, fault_kinds (with
-        commas), babble; `more` replaces or adds.
+        """From a section of the training settings: names, renamed, longer, fault_rate, fault_kinds
+        (with commas), babble; `more` replaces or adds.
         """
         given = {
             "fault_rate": section.fault_rate,
@@ -89,6 +91,7 @@ class Difficulty:
             "babble": section.babble,
             "names": section.names,
             "renamed": section.renamed,
+            "longer": section.longer,
         }
         return cls(**(given | more))
 

@@ -114,9 +114,10 @@ class Draft:
 Families = dict[int, dict[str, Callable[[Any], Draft]]]
 
 
-def draw_chain_length(rng: random.Random, longest: int) -> int:
-    """A quarter of the tasks needs one call more than the rest, as far as `longest` allows."""
+def draw_chain_length(rng: random.Random, difficulty: Difficulty, longest: int) -> int:
+    """The number of calls of a solution, up to the difficulty's `chain` and `longest`."""
+    longest = min(difficulty.chain, longest)
     length = 1
-    while length < longest and rng.random() < 0.25:
+    while length < longest and rng.random() < difficulty.longer:
         length += 1
     return length

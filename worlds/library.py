@@ -516,7 +516,7 @@ class Library(World):
         difficulty = replace(difficulty, names="english", babble=0.0)
         draw = LibraryDrawing(seed, difficulty, shown, names)
         special = draw.rng.random() < difficulty.special
-        length = draw_chain_length(draw.rng, min(difficulty.chain, difficulty.tools, LONGEST_CHAIN))
+        length = draw_chain_length(draw.rng, difficulty, min(difficulty.tools, LONGEST_CHAIN))
         if special:
             kind = draw.rng.choice(("ask", "none"))
             draft = draft_question(draw) if kind == "ask" else draft_unsuited(draw)

@@ -658,7 +658,7 @@ class Shell(World):
         rng = folder.rng
 
         # what is asked
-        length = draw_chain_length(rng, min(difficulty.chain, max(SHELL_FAMILIES)))
+        length = draw_chain_length(rng, difficulty, max(SHELL_FAMILIES))
         families = SHELL_FAMILIES[length]
         kind = rng.choice(list(families))
         draft = families[kind](folder)

@@ -767,7 +767,7 @@ class Sql(World):
         rng = tables.rng
 
         # what is asked
-        length = draw_chain_length(rng, min(difficulty.chain, max(SQL_FAMILIES)))
+        length = draw_chain_length(rng, difficulty, max(SQL_FAMILIES))
         families = dict(SQL_FAMILIES[length])
         if not tables.second:
             families.pop("join", None)

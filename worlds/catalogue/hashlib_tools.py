@@ -4,7 +4,7 @@ import hashlib
 from typing import Literal
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, SENTENCE, WORD, one_of, whole_number
+from worlds.catalogue.values import PHRASE, SENTENCE, WORD, one_of, or_pasted, whole_number
 
 
 @asked_for(
@@ -19,7 +19,7 @@ from worlds.catalogue.values import PHRASE, SENTENCE, WORD, one_of, whole_number
     To see whether {text} was changed on its way, I need its {algorithm} value.
     Run {text} through {algorithm} and show the result.
     """,
-    text=PHRASE,
+    text=or_pasted(PHRASE),
     algorithm=one_of("md5", "sha1"),
 )
 def checksum(text: str, algorithm: Literal["md5", "sha1"]) -> str:
@@ -43,7 +43,7 @@ def checksum(text: str, algorithm: Literal["md5", "sha1"]) -> str:
     A tag of {digits} digits is enough to tell my notes apart. What is it for {text}?
     + What is the {digits}-digit key of {text}?
     """,
-    text=SENTENCE,
+    text=or_pasted(SENTENCE),
     digits=whole_number(4, 16),
 )
 def short_key(text: str, digits: int) -> str:
@@ -69,7 +69,7 @@ def short_key(text: str, digits: int) -> str:
     There are {drawers} mailboxes and the hash decides. Tell me the number for {text}.
     + Put {text} into bucket 0 to {drawers} minus 1 by hashing. Which bucket is it?
     """,
-    text=WORD,
+    text=or_pasted(WORD),
     drawers=whole_number(3, 40),
 )
 def hash_bucket(text: str, drawers: int) -> int:

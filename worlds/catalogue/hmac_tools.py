@@ -4,7 +4,7 @@ import hmac
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import NOUNS, SENTENCE, in_quotes, made_by, whole_number
+from worlds.catalogue.values import NOUNS, SENTENCE, in_quotes, made_by, or_pasted, whole_number
 
 
 def draw_shared_secret(rng: Random) -> str:
@@ -26,7 +26,7 @@ SHARED_SECRET = made_by(draw_shared_secret, in_quotes)
     + Authenticate {text} by means of {secret}.
     A note reads {text}. Work out which seal belongs under it if the key is {secret}.
     """,
-    text=SENTENCE,
+    text=or_pasted(SENTENCE),
     secret=SHARED_SECRET,
 )
 def seal_text(text: str, secret: str) -> str:

@@ -3,7 +3,7 @@
 import struct
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, decimal, whole_number
+from worlds.catalogue.values import PHRASE, decimal, or_pasted, whole_number
 
 
 @asked_for(
@@ -18,7 +18,7 @@ from worlds.catalogue.values import PHRASE, decimal, whole_number
     In my list of songs every title takes {width} places, dots included. How do I write {text}?
     + Pad or trim {text} to a width of {width}.
     """,
-    text=PHRASE,
+    text=or_pasted(PHRASE),
     width=whole_number(10, 26),
 )
 def fixed_field(text: str, width: int) -> str:

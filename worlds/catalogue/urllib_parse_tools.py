@@ -4,7 +4,7 @@ import urllib.parse
 from random import Random
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import NOUNS, PHRASE, Kind, made_by, write_plain
+from worlds.catalogue.values import NOUNS, PHRASE, Kind, made_by, or_pasted, write_plain
 
 HOSTS = "www.example.org shop.example.com news.example.net tickets.example.com".split()
 KEYS = {"page": "3 7 12 40".split(), "lang": "en fr de pt".split(), "sort": "price date".split()}
@@ -103,7 +103,7 @@ def query_value(url: str, key: str) -> str:
     The address ends in ?q= and then {text}. What do I put there, properly escaped?
     URL-escape {text} for me.
     """,
-    text=PHRASE,
+    text=or_pasted(PHRASE),
 )
 def encode_for_url(text: str) -> str:
     """A text as it is written within a web address.

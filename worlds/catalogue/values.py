@@ -7,6 +7,7 @@ Only Python's standard library is imported here and in the catalogue: the proces
 tools reads these files.
 """
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -299,6 +300,46 @@ WORD = texts(*NOUNS)
 SENTENCE = texts(*SENTENCES, at_least=2)
 TITLE = texts(*TITLES, at_least=1)
 PHRASE = Kind("text", draw_phrase, in_quotes, short_text)
+
+PASTED_FOLDERS = "etc usr var opt tmp media share users work old".split()
+PASTED_ENDINGS = "md png zip json py log xlsx svg".split()
+
+
+def draw_pasted(rng: Random) -> str:
+    """What people paste: paths, addresses, codes, all to be copied sign by sign."""
+    first, second, third = rng.sample(NOUNS, 3)
+    folder = rng.choice(PASTED_FOLDERS)
+    file = f"{second}{rng.choice('-_.')}{rng.randint(1, 99)}.{rng.choice(PASTED_ENDINGS)}"
+    code = rng.randbytes(rng.randint(3, 9))
+    forms = (
+        f"/{folder}/{first}",
+        f"/{folder}/{first}/{file}",
+        f"/{first}/{third}/{folder}/{file}",
+        f"~/{first}/{file}",
+        file,
+        f"https://{first}.org/{second}/{third}",
+        f"{first}.{second}@{third}.com",
+        f"{first[:3].upper()}-{rng.randint(10, 99_999)}",
+        code.hex(),
+        base64.b64encode(code).decode(),
+        f"{rng.randint(0, 9)}.{rng.randint(0, 30)}.{rng.randint(0, 9)}",
+        f"{first}={second};{third}",
+    )
+    return rng.choice(forms)
+
+
+def write_copied(rng: Random, text: str) -> str:
+    """In quotation marks; half of the texts without spaces stand alone."""
+    return text if " " not in text and rng.random() < 0.5 else in_quotes(rng, text)
+
+
+def or_pasted(kind: Kind) -> Kind:
+    """A kind of texts, of which half are pasted from somewhere."""
+
+    def draw(rng: Random) -> str:
+        return draw_pasted(rng) if rng.random() < 0.5 else kind.draw(rng)
+
+    return replace(kind, draw=draw, write=write_copied)
 
 
 def word_list(shortest: int = 3, longest: int = 6) -> Kind:

@@ -3,7 +3,7 @@
 import zlib
 
 from worlds.catalogue.entries import asked_for
-from worlds.catalogue.values import PHRASE, SENTENCE
+from worlds.catalogue.values import PHRASE, SENTENCE, or_pasted
 
 
 @asked_for(
@@ -18,7 +18,7 @@ from worlds.catalogue.values import PHRASE, SENTENCE
     + By cyclic redundancy, what number stands for {text}?
     Did the line {text} survive the copy? Give me its CRC-32 so that I can compare.
     """,
-    text=SENTENCE,
+    text=or_pasted(SENTENCE),
 )
 def crc_of(text: str) -> int:
     """The number that a 32-bit cyclic redundancy check gives.
@@ -40,7 +40,7 @@ def crc_of(text: str) -> int:
     rsync-like tools know a block by its Adler-32. Which number has a block with only {text}?
     + Give {text} to Adler's algorithm and tell me the integer.
     """,
-    text=PHRASE,
+    text=or_pasted(PHRASE),
 )
 def adler_of(text: str) -> int:
     """The number that Adler's fast check gives.
