@@ -1,4 +1,4 @@
-"""Does a model know which of the tools in its prompt is meant? Before it acts, by likelihoods alone.
+"""Does a model know which tool of its prompt is meant? Before it acts, by likelihoods alone.
 
     python bench/choice.py instruct=smollm2 out/smol/distilled
         runs' folders or published weights, under the name before "=", or their own
