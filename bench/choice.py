@@ -4,8 +4,9 @@
         runs' folders or published weights, under the name before "=", or their own
     python bench/choice.py out/smol/distilled --split train --tasks 40 --dry
 
-Tasks of the library world that need one call; of their three tools at least one nearly fits, and
-chance is 33%. Per stage, the share of tasks in which the right tool has the highest
+Tasks of the library world that need one call. Of the three tools in a prompt a second is from the
+right one's module, where there is one; chance is 33%. Per stage, the share of tasks in which the
+right tool has the highest
   plan      log P("1. NAME:" | prompt), as an agent begins its plan: it reads tools and request, and
             chooses
   inverse   log P(request | the tool's name and description alone): the direction of the paper's
@@ -16,7 +17,6 @@ Records docs/results/smol.json, "stage/choice by …", with Wilson's 95% interva
 
 import argparse
 import sys
-from itertools import count
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -39,7 +39,7 @@ INVERSE = "A function {name} gives: {description}.\nSomebody who needs it asks: 
 
 @torch.no_grad()
 def log_probabilities(stage: Stage, pairs: list[tuple[list[int], list[int]]]) -> list[float]:
-    """log P(tokens | prefix) of pairs (prefix, tokens), in nats."""
+    """log P(tokens | prefix) of pairs (prefix, tokens), in nats, summed over the tokens."""
     longest = max(len(prefix) + len(tokens) for prefix, tokens in pairs)
     device = next(stage.model.parameters()).device
     rows = torch.zeros(len(pairs), longest, dtype=torch.long, device=device)
@@ -88,8 +88,7 @@ def main() -> None:
         stage = open_stage(argument, dtype, device)
         difficulty = Difficulty(style=stage.tokenizer.style, names="english", special=0.0, chain=1)
         tasks = Tasks(PURPOSES[a.split], a.seed, ["library"], difficulty)
-        several = (task for task in map(tasks.__getitem__, count()) if len(task.tools) > 1)
-        found = [choices(stage, task) for task, _ in zip(several, range(a.tasks))]
+        found = [choices(stage, tasks[number]) for number in range(a.tasks)]
         for name in ("plan", "inverse"):
             right = sum(row[name] for row in found)
             low, high = wilson(right, len(found))

@@ -9,6 +9,7 @@ import torch
 from conftest import ROOT
 
 sys.path.append(str(ROOT / "bench"))
+import choice
 import lineage
 from agent import EpisodeRow, Rollout, prompt_of
 from config import Config, Model
@@ -34,6 +35,35 @@ SHAPE = Model(
     context=2048,
     window=2048,
 )
+
+
+# ------------------------------------------------------------------------------------------- choice
+
+
+def test_log_probabilities_are_those_of_each_text_alone():
+    model = SAGE(SHAPE, seed=3).eval()
+    stage = lineage.Stage("random", model, TOY, {})
+    pairs = [([5, 6, 7], [8, 9]), ([5], [6, 7, 8, 9, 10, 11]), ([12, 13, 14, 15], [16])]
+    alone = []
+    for prefix, tokens in pairs:
+        with torch.no_grad():
+            log_probs = model.logits(model.hidden(torch.tensor([prefix + tokens])))[0].log_softmax(
+                -1
+            )
+        places = range(len(prefix) - 1, len(prefix) + len(tokens) - 1)
+        alone.append(sum(log_probs[place, token].item() for place, token in zip(places, tokens)))
+    assert choice.log_probabilities(stage, pairs) == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_likeliest_tool_is_compared_with_the_right_one(monkeypatch):
+    task = draw_task("library", 0, 1, Difficulty(names="english", special=0.0, chain=1))
+    names = [tool["function"]["name"] for tool in task.tools]
+    right = names.index(task.solution[0].call["name"])
+    for likeliest in range(len(names)):
+        scores = [float(place == likeliest) for place in range(len(names))]
+        monkeypatch.setattr(choice, "log_probabilities", lambda stage, pairs: scores)
+        found = choice.choices(lineage.Stage("none", None, TOY, {}), task)
+        assert found == dict(plan=likeliest == right, inverse=likeliest == right)
 
 
 # ---------------------------------------------------------------------------------------- intervals
