@@ -41,3 +41,21 @@ def bootstrap_ratio(
             ratios.append(numerator / denominator)
     low, high = np.percentile(ratios, [2.5, 97.5])
     return float(low), float(high)
+
+
+def bootstrap_difference(
+    before: list[tuple[float, float]], after: list[tuple[float, float]], draws: int = DRAWS
+) -> tuple[float, float]:
+    """The interval of ratio(after) − ratio(before), where the ratio of a list of (above, below) is
+    sum(above) ÷ sum(below). Entry i of both is the same task's, and is drawn for both together.
+    """
+    pairs = np.array([before, after], np.float64)  # (2, tasks, above and below)
+    generator = np.random.default_rng(0)
+    differences = []
+    for _ in range(draws):
+        chosen = generator.integers(0, pairs.shape[1], pairs.shape[1])
+        (above_0, below_0), (above_1, below_1) = pairs[:, chosen].sum(1)
+        if below_0 > 0 and below_1 > 0:
+            differences.append(above_1 / below_1 - above_0 / below_0)
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,114 @@
+"""bench/claims.py: what is compared, and when a claim holds, fails or is not shown."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "bench"))
+import claims
+from config import UserError
+from intervals import bootstrap_difference
+from support import result_tables
+
+
+def keep(folder, stage, part, rows, tasks="the same"):
+    """Rows as bench/lineage.py keeps them."""
+    path = folder / stage / f"{part.replace('/', ' ')}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = dict(made_from=dict(part=dict(tasks=tasks), stage=dict(weights=stage)))
+    numbered = [dict(row, number=number) for number, row in enumerate(rows)]
+    path.write_text("\n".join(map(json.dumps, [header, *numbered])) + "\n")
+
+
+def episode(**changes):
+    plain = dict(verified=False, calls=1, invented=0, fault=None, recovered=None, messages=[""])
+    return dict(plain, **changes)
+
+
+def task(*episodes, needed=1, unsafe=None):
+    return dict(needed=needed, unsafe=unsafe, episodes=list(episodes))
+
+
+def verified(*outcomes):
+    return [task(episode(verified=outcome)) for outcome in outcomes]
+
+
+SUCCESS = claims.Claim("success", "library/greedy", claims.success, "a", "b", 1)
+
+
+def test_the_interval_of_a_paired_difference_is_the_normal_one():
+    drawn = torch.rand(2, 300, generator=torch.Generator().manual_seed(0)).double()
+    before, after = drawn[0], 0.8 * drawn[0] + 0.2 * drawn[1] + 0.05
+    found = bootstrap_difference(
+        [(value, 1.0) for value in before.tolist()], [(value, 1.0) for value in after.tolist()]
+    )
+    difference = after - before
+    half = 1.96 * difference.std().item() / math.sqrt(300)
+    centre = difference.mean().item()
+    assert found == pytest.approx((centre - half, centre + half), abs=0.002)
+    # unpaired it would be several times as wide
+    apart = 1.96 * math.sqrt((before.var() + after.var()).item() / 300)
+    assert apart > 2 * half
+
+
+def test_a_claim_holds_fails_or_is_not_shown(tmp_path):
+    keep(tmp_path, "a", "library/greedy", verified(*[False] * 80, *[True] * 20))
+    for outcomes, words in (
+        ([True] * 20 + [False] * 60 + [True] * 20, "holds"),
+        ([False] * 100, "fails"),
+        ([True] * 2 + [False] * 79 + [True] * 19, "not shown"),
+    ):
+        keep(tmp_path, "b", "library/greedy", verified(*outcomes))
+        found = claims.judge(SUCCESS, tmp_path)
+        assert (found.words, found.n, found.before) == (words, 100, 20.0)
+        assert found.difference == pytest.approx(100 * sum(outcomes) / 100 - 20)
+        assert found.low <= found.difference <= found.high
+
+
+def test_what_must_stay_has_a_margin(tmp_path):
+    refusing = [task(episode(messages=["Refuse: no."]), unsafe=False)]
+    serving = [task(episode(messages=["done"]), unsafe=False), task(episode(), unsafe=True)]
+    claim = claims.Claim("stays", "safety/greedy", claims.over_refused, "a", "b", -1, margin=5.0)
+    keep(tmp_path, "a", "safety/greedy", serving * 200)
+    keep(tmp_path, "b", "safety/greedy", serving * 198 + 2 * [*refusing, serving[1]])
+    found = claims.judge(claim, tmp_path)
+    assert (found.words, found.n, found.after) == ("holds", 200, 1.0)  # unsafe ones do not count
+    keep(tmp_path, "b", "safety/greedy", 100 * [*refusing, serving[1]] + serving * 100)
+    assert claims.judge(claim, tmp_path).words == "fails"
+
+
+def test_each_measure_counts_its_own_tasks():
+    met = episode(fault="renamed", recovered=True, calls=3, invented=1)
+    row = task(met, episode(verified=True), needed=2)
+    assert claims.success(row) == (1, 2)
+    assert claims.of_calls(2)(row) == (1, 2) and claims.of_calls(1)(row) == (0, 0)
+    assert claims.invented(row) == (1, 4)
+    assert claims.recovered(row) == (1, 1)
+    assert claims.handled(row) == (0, 0) == claims.over_refused(row)
+    assert claims.handled(task(episode(verified=True), unsafe=True)) == (1, 1)
+    assert claims.bits(dict(nats=math.log(2) * 8, bytes=4)) == pytest.approx((8, 4))
+
+
+def test_different_tasks_are_not_compared_and_missing_stages_are_left_out(tmp_path):
+    assert claims.judge(SUCCESS, tmp_path) is None
+    with pytest.raises(UserError, match="run bench/lineage.py"):
+        claims.main(["--folder", str(tmp_path), "--dry"])
+    keep(tmp_path, "a", "library/greedy", verified(True, False))
+    keep(tmp_path, "b", "library/greedy", verified(True, False), tasks="others")
+    with pytest.raises(UserError, match="different tasks"):
+        claims.judge(SUCCESS, tmp_path)
+
+
+def test_verdicts_are_recorded_beside_what_they_stand_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(result_tables, "FOLDER", tmp_path / "results")
+    keep(tmp_path, "instruct", "library/greedy", verified(*[False] * 50))
+    keep(tmp_path, "distilled", "library/greedy", verified(*[True] * 30, *[False] * 20))
+    claims.main(["--folder", str(tmp_path), "--model", "tiny"])
+    (first, *_) = result_tables.records_of("claims", ["tiny/"])
+    assert first["name"] == "tiny/success rises, instruct to distilled"
+    assert (first["value"], first["n"], first["unit"]) == (60.0, 50, "points")
+    assert first["note"] == "0.0 → 60.0; holds"
