@@ -447,6 +447,7 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
     buffer = Buffer(c, tokenizer, stage.style)
 
     # sample and judge by execution
+    stage.log.say(f"play    round {number + 1}: {len(tasks)} tasks")
     attempts = rollouts(stage.player(), tokenizer, tasks, seed=seed)
     usable = [attempt for attempt in attempts if attempt.ended != "raised"]
     for attempt in usable:
@@ -465,6 +466,7 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
         open_failures = [f for f in open_failures if len(f.attempt.tokens) < longest]
         if not open_failures:
             break
+        stage.log.say(f"play    {len(open_failures)} failures: try {tries} of {c.tries}")
         still_open = []
         revisions = revise(stage, open_failures, seed + tries)
         for failure, revision in zip(open_failures, revisions, strict=True):
