@@ -70,7 +70,7 @@ dpo = Dpo(
 ppo = Ppo(
     **_every_stage,
     **_replayed,
-    steps=20,
+    steps=12,
     prompts=12,
     samples=4,
     batch=4,
