@@ -523,13 +523,13 @@ def draw_information(rng: Generator, draws: int) -> list[Panel]:
         ("erased", "green", 1),
         ("confused", "blue", 1),
     ):
-        joints = [noisy_plans(kind, 8, most * x**2) / 256 for x in np.linspace(0, 0.98, 25)]
+        joints = [noisy_plans(kind, 6, most * x**2) / 64 for x in np.linspace(0, 0.98, 25)]
         bits = [mutual_information(joint) for joint in joints]
         dots = [simulate_decoder(rng, joint, draws // 10).mean() for joint in joints[::3]]
         decoders.append(Curve(f"best decoder, {kind}", bits, [*map(least_error, joints)], ink))
         decoders.append(Curve("", bits[::3], dots, ink, "o"))
-    bits = np.linspace(0, 7, 71)
-    decoders.append(Curve("equation 15", bits, fano_bound(bits, 8), "black", "--"))
+    bits = np.linspace(0, 5, 51)
+    decoders.append(Curve("equation 15", bits, fano_bound(bits, 6), "black", "--"))
 
     found, t = reason(rng, 100), np.arange(6)
     knowing = [Curve("", t, path, "grey", ":") for path in found.path.T[:5]]
@@ -538,7 +538,7 @@ def draw_information(rng: Generator, draws: int) -> list[Panel]:
     knowing.append(Curve("learned head, fresh chains", t, found.learned_mean, "red", "--"))
     knowing.append(Curve("learned head, training pairs", t, found.training, "orange", "-."))
     return [
-        Panel("equation 15, D = 8 bits", "I(C;Z), bits", "P(error)", decoders),
+        Panel("equation 15, D = 6 bits", "I(C;Z), bits", "P(error)", decoders),
         Panel(
             "equation 25",
             "reasoning steps t",
