@@ -536,6 +536,7 @@ def reflect(config: Config) -> None:
         c.reflect_steps,
         c,
         rate=c.reflect_rate,
+        start=c.reflect_start,
         made_from=teacher_identity(c),
     )
     if stage.finished():

@@ -232,7 +232,9 @@ class Distill(Tuning):
     kl: NonNegative = 0.0  # weight of KL(teacher ‖ student) over all logits, given `kl_teacher`
     # a run, or published weights of the same vocabulary, whose logits are distilled
     kl_teacher: str = ""
-    start: str = ""  # the run to start from; empty: the stage before, beside `out`
+    # the run, or the published weights, to start from; empty: the stage before, beside `out`
+    start: str = ""  # of stage distill
+    reflect_start: str = ""  # of stage reflect
     name: str = ""  # the folder to write, beside `out`; empty: distilled, reflected
 
 

@@ -49,7 +49,7 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 # What may differ between a stage's run and its resumption; of what paths name, the contents are
 # compared.
 MAY_DIFFER_IN_STAGE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-MAY_DIFFER_IN_STAGE |= {"start", "name", "file", "kl_teacher", "minutes"}
+MAY_DIFFER_IN_STAGE |= {"start", "reflect_start", "name", "file", "kl_teacher", "minutes"}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -297,7 +297,7 @@ class TrainingRun:
     `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its
     length, `previous` the stage whose decoder it begins with. `heads` makes modules for the
     decoder's shape that learn beside it, at `heads_rate`, or alone where the decoder is `frozen`.
-    All rates are multiplied by `rate`. `made_from` is what its data depends on beside the settings;
+    `start` replaces the section's. All rates are multiplied by `rate`. `made_from` is what its data depends on beside the settings;
     the source's weights, the tokenizer and the drawn tasks are added, and every checkpoint records
     it.
 
@@ -320,6 +320,7 @@ class TrainingRun:
         rate: float = 1.0,
         frozen: bool = False,
         made_from: dict | None = None,
+        start: str | None = None,
     ):
         self.config = config
         self.name = name
@@ -330,8 +331,9 @@ class TrainingRun:
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
         self.source = lineage / previous
-        if section.start:
-            self.source = Path(settings.absolute_model(section.start))
+        start = section.start if start is None else start
+        if start:
+            self.source = Path(settings.absolute_model(start))
 
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)

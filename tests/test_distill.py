@@ -261,7 +261,7 @@ def test_a_folder_of_an_older_layout_is_refused_in_one_sentence(lineage, stage, 
         checkpoint.load_run(old)
     if stage == "amplified":
         meta_file.write_text(json.dumps(meta | {"stage": stage}))
-        result = run("distill.py", file, "--stage", "reflect", "--distill.start", str(old))
+        result = run("distill.py", file, "--stage", "reflect", "--distill.reflect-start", str(old))
         assert result.returncode == 1 and result.stderr.strip().endswith(wanted)
 
 

@@ -593,7 +593,7 @@ def test_a_model_goes_on_with_its_own_tokenizer_only(lineage, other_tokenizer, m
             file,
             "--stage",
             "reflect",
-            "--distill.start",
+            "--distill.reflect-start",
             lineage.folder / "base",
             *wrong,
         )
@@ -618,7 +618,7 @@ def test_qwen_weights_want_their_own_tokenizer(lineage, other_tokenizer, monkeyp
     wanted = rf"tokenizer qwen:other .* is toy .*; give --data.tokenizer {other_tokenizer}"
     for main, words in (
         (train.main, ["--train.start", other_tokenizer]),
-        (distill.main, ["--stage", "reflect", "--distill.start", other_tokenizer]),
+        (distill.main, ["--stage", "reflect", "--distill.reflect-start", other_tokenizer]),
         (evaluation.main, ["--eval.runs", other_tokenizer]),
     ):
         with pytest.raises(UserError, match=wanted):
