@@ -297,9 +297,9 @@ class TrainingRun:
     `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its
     length, `previous` the stage whose decoder it begins with. `heads` makes modules for the
     decoder's shape that learn beside it, at `heads_rate`, or alone where the decoder is `frozen`.
-    `start` replaces the section's. All rates are multiplied by `rate`. `made_from` is what its data depends on beside the settings;
-    the source's weights, the tokenizer and the drawn tasks are added, and every checkpoint records
-    it.
+    `start` replaces the section's. All rates are multiplied by `rate`. `made_from` is what its data
+    depends on beside the settings; the source's weights, the tokenizer and the drawn tasks are
+    added, and every checkpoint records it.
 
     Then `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty
     at the beginning). Raises UserError for a folder that is missing, that another stage or another

@@ -364,6 +364,23 @@ def test_only_the_last_blocks_learn(lineage):
     assert result.returncode == 1 and "trained_blocks is 3, and the model has 2" in result.stderr
 
 
+def test_each_stage_starts_from_the_stage_before_unless_told(lineage, tmp_path):
+    """distill.start is stage distill's alone: published weights are where a lineage begins."""
+    config = settings.from_file(lineage("elsewhere")[0])
+    other = str(tmp_path / "elsewhere" / "base")
+    checkpoint.save_checkpoint(other, config, SAGE(config.model, seed=5), [], 1)
+    file, folder = lineage("t", f"start={other!r}")
+    for stage in ("distill", "reflect"):
+        assert run("distill.py", file, "--stage", stage).returncode == 0
+    first = checkpoint.checkpoints(folder / "reflected")[0]
+    source = checkpoint.read_meta(first)[0]["made_from"]["source run"]
+    assert source == checkpoint.weights_identity(folder / "distilled")
+    result = run(
+        "distill.py", file, "--stage=reflect", "--distill.name=b", "--distill.reflect-start", other
+    )
+    assert f"from {other} to" in result.stdout and result.returncode == 0
+
+
 def test_fewer_steps_where_the_time_is_short(lineage):
     """The plan is kept: a run that is stopped and resumed ends where it would have ended."""
     words = ["--stage", "distill", "--distill.steps", "100000", "--distill.minutes"]
