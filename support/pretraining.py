@@ -12,6 +12,7 @@ import torch
 import parallel
 from config import Config, Train, UserError
 from model import SAGE, flops_per_token
+from moe import idle_parameters
 from support import checkpoint, machine, provenance, ranks, settings
 from support.log import Log, draw_curve, read_log
 from support.pretrained import read_pretrained_config
@@ -183,9 +184,12 @@ def introduce(
     where = model.unembedding.device.type
     if ranks.launched():
         where = f"{ranks.world_size()} ranks ({parallel.device_type()})"
+    idle = ""
+    if shape.experts:
+        idle = f"{idle_parameters(shape):,} of them idle at each token, {shape.experts} experts, "
     log.say(
-        f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {shape.layers} layers "
-        f"× {shape.width} wide, {shape.embedding} embedding, on {where}, "
+        f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {idle}"
+        f"{shape.layers} layers × {shape.width} wide, {shape.embedding} embedding, on {where}, "
         f"{'compiled' if c.compile == 'on' else 'not compiled'}"
     )
     log.say(
