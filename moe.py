@@ -3,7 +3,7 @@ k best of N of them; two losses keep the router even and its logits small.
 
     p = softmax(x W_r)                                 over the N experts (A.3)
     y = Σ over the k largest p_i of w_i · expert_i(x)
-    loss = cross-entropy + Σ over layers (α · N · Σ_i f_i · P_i + λ_z(step) · mean (log Σ exp x W_r)²)
+    loss = cross-entropy + Σ over layers (α · N · Σ_i f_i · P_i + λ_z · mean (log Σ exp x W_r)²)
 
 with f_i the share of one pass's choices that fell on expert i, and P_i the mean of p_i: Switch
 Transformer's loss (Fedus et al. 2021), and ST-MoE's z-loss (Zoph et al. 2022), whose weight warms
@@ -84,9 +84,7 @@ def find_routers(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def router_logits(routers: list[nn.Module]) -> Iterator[list[Tensor]]:
-    """The logits (BT, N) that each router gives inside the block, in that order; not those of a
-    forward pass that backward computes again.
-    """
+    """The logits (BT, N) that each router gives inside the block, not in what backward repeats."""
     seen: list[Tensor] = []
     hooks = [router.register_forward_hook(lambda *call: seen.append(call[2])) for router in routers]
     try:

@@ -6,12 +6,12 @@ for each variant and seed.
                                        docs/results/experts.json, draws docs/experts.png
     python bench/experts.py --seeds 1 --steps 60 --dry    a quick look that records nothing
 
-Variants: no auxiliary loss, the z-loss alone, the balance loss alone, both. All begin with the same
-weights and read the same rows. Figures, of a layer's load over the last tenth of the steps, then the
-mean over layers:
+Variants: no auxiliary loss, the z-loss alone, the balance loss alone, both. With one seed all begin
+with the same weights and read the same rows. Figures, of a layer's load over the last tenth of the
+steps, then the mean over layers:
 - entropy of the load / log N: 1 is even, log 2 / log 8 = 0.33 is the same two experts always
 - least and most used expert: its share of the choices × N, 1 is an even share
-- idle: experts with less than a tenth of an even share, of all layers' experts
+- idle: experts with less than a tenth of an even share, of the 16 in both layers
 and the held-out loss.
 """
 

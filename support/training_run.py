@@ -379,8 +379,8 @@ class TrainingRun:
         config.model = self.model.config
         if config.model.experts:
             raise UserError(
-                f"{self.source} has {config.model.experts} experts for each feed-forward, which only "
-                "train.py keeps in balance (moe.py); start from a run without model.experts"
+                f"{self.source} has {config.model.experts} experts for each feed-forward, which "
+                "only train.py keeps in balance (moe.py); start from a run without model.experts"
             )
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
