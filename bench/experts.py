@@ -2,7 +2,7 @@
 layers with eight experts each, two of them per token, on Python's standard library, trained once
 for each variant and seed.
 
-    python bench/experts.py            about 10 minutes on one core; prints, records
+    python bench/experts.py            about 8 minutes on one core; prints, records
                                        docs/results/experts.json, draws docs/experts.png
     python bench/experts.py --seeds 1 --steps 60 --dry    a quick look that records nothing
 
@@ -64,7 +64,7 @@ VARIANTS = {
 class Settings:
     """How long each variant trains, and how often."""
 
-    steps: int = 600
+    steps: int = 300
     seeds: int = 3
     variants: tuple[str, ...] = tuple(VARIANTS)
     batch: int = 8

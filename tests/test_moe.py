@@ -15,10 +15,12 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 import moe
 from config import Config, Data, Model, Parallel, Train, UserError
 from fast.decoding import compiled_step
+from fast.graphs import StepGraph
 from generate import generate, read_token
 from model import SAGE, FeedForward, State, flops_per_token, parameters
 from parallel import parallelise
 from support import plan, settings as all_settings
+from recorded import record
 from support.pretrained import save_pretrained
 from test_model import SHAPES, lively, tokens_of
 from test_train import run, settings, weights_and_state
@@ -135,9 +137,13 @@ def test_routing_looks_at_one_token_alone(k):
 
 @torch.no_grad()
 def test_generate_writes_what_the_full_pass_says():
+    """With the plain step, and with the one that a CUDA graph would record."""
     model = lively(SHAPE)
     prompts = [tokens_of(1, n, seed=n)[0].tolist() for n in (5, 2)]
-    for prompt, written in zip(prompts, generate(model, prompts, 8, temperature=0.0, stop=set())):
+    rows = generate(model, prompts, 8, temperature=0.0, stop=set())
+    graph = StepGraph(read_token, capture=record)
+    assert generate(model, prompts, 8, temperature=0.0, stop=set(), step=graph) == rows
+    for prompt, written in zip(prompts, rows):
         row = list(prompt)
         for token in written:
             assert token == int(model(torch.tensor([row]))[0, -1].argmax())
