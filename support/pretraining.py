@@ -48,6 +48,11 @@ def take_shape_of_start(config: Config) -> None:
     """Set the model section to the shape of the weights in `train.start`, which name neither window
     nor landmark stride. Raises UserError.
     """
+    if config.model.experts:
+        raise UserError(
+            f"model.experts is {config.model.experts}, and the weights in {config.train.start} "
+            "have one feed-forward per block; leave out model.experts, or train.start"
+        )
     config.model = replace(
         read_pretrained_config(Path(config.train.start)),
         window=config.model.window,
