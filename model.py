@@ -9,6 +9,7 @@ What differs from the textbook decoder:
   deeper the model
 - optionally smeared keys: each key leans on the one before it, so that "what followed this token
   last time" takes one layer, not two
+- optionally experts for each feed-forward (A.3, moe.py)
 
 With E_code = E_text and keys unsmeared it *is* Qwen2.5, to the bit of its logits; `family` makes it
 Qwen3, Llama or Mistral (tests/test_pretrained.py). The model has no code for devices, ranks or
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from attention import LandmarkCache, StepPlan, landmark_attention
 from config import Model
 from fast.compiling import product_dtype
+from moe import Experts
 from support.model_checks import check_tokens
 
 
@@ -266,7 +268,11 @@ class Block(nn.Module):
         self.attention_norm = make_norm(config)
         self.attention = Attention(config, layer)
         self.feed_forward_norm = make_norm(config)
-        self.feed_forward = FeedForward(config)
+        if config.experts:
+            experts = (FeedForward(config) for _ in range(config.experts))
+            self.feed_forward = Experts(config, experts)
+        else:
+            self.feed_forward = FeedForward(config)
 
     def forward(
         self,
@@ -374,7 +380,7 @@ class SAGE(nn.Module):
         by its name, so that a sharded model starts with the same weights as a whole one, and adding
         a part changes no other.
         """
-        into_residual = ("attention.o.weight", "feed_forward.down.weight")
+        into_residual = ("attention.o.weight", ".down.weight")
         for name, p in self.named_parameters():
             if name == "embedding.code.weight" or not any(part in name for part in only):
                 continue
@@ -469,7 +475,10 @@ def flops_per_token(
     """
     attention = config.width * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
     matrices = 3 if config.activation == "swiglu" else 2
-    block = attention + matrices * config.width * config.feed_forward
+    feed_forward = matrices * config.width * config.feed_forward
+    if config.experts:  # those that a token takes, and the router
+        feed_forward = config.experts_per_token * feed_forward + config.width * config.experts
+    block = attention + feed_forward
     table = 6 * config.width * config.vocab_size * taught
     if trained_blocks:
         table *= 2 / 3

@@ -27,6 +27,7 @@ import support.openmp  # before torch
 import torch
 from torch import Tensor
 
+import moe
 import parallel
 from config import UserError
 from generate import generate
@@ -123,7 +124,8 @@ def main() -> None:
     token_bytes = torch.tensor(sizes)  # (V,)
 
     # -- model
-    compiles = machine.should_compile(c.compile, c.steps, device)
+    # how many tokens an expert reads is known only as it runs
+    compiles = not config.model.experts and machine.should_compile(c.compile, c.steps, device)
     c.compile = "on" if compiles else "off"
     parallelise = partial(
         parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles
@@ -137,6 +139,8 @@ def main() -> None:
         model = allocate_model(config.model, torch.float32, **place)
         parallel.initialise(model, c.seed)
     model.train()
+
+    routers = moe.find_routers(model)  # none, where there are no experts
 
     # -- optimisers
     optimizers = make_optimizers(model, c, dtype)
@@ -216,17 +220,26 @@ def main() -> None:
             with meter.waiting():
                 micro_batches = ranks.share([loader.next() for _ in range(c.accumulation)])
             figures = torch.zeros(2, device=device)  # loss and gate of the whole step
+            load = torch.zeros(len(routers), config.model.experts, device=device)  # share of tokens
             for number, (tokens, kinds) in enumerate(micro_batches, 1):  # (B, T + 1) each
-                with autocast:
+                with autocast, moe.router_logits(routers) as logits:
                     loss, gate = losses(tokens.to(device), kinds.to(device))
+                total = loss + c.prose_weight * gate
+                if routers:
+                    k = config.model.experts_per_token
+                    total = total + moe.routing_loss(logits, k, c, step)
+                    load += torch.stack([moe.expert_load(x, k) for x in logits]) / c.accumulation
                 is_last = number == len(micro_batches)
                 parallel.set_gradient_sync(model, config.parallel, is_last)
-                ((loss + c.prose_weight * gate) / c.accumulation).backward()
+                (total / c.accumulation).backward()
                 figures += torch.stack([loss, gate]).detach() / c.accumulation
             loss, gate = ranks.total(figures)
             meter.add(loss=loss)
             if use_prose_loss:
                 meter.add(gate=gate)
+            if routers:
+                load = ranks.total(load) * config.model.experts  # 1: an even share
+                meter.add(least_load=load.min(), most_load=load.max())
             norm = apply_gradients(optimizers, [model], c, step, config.out)
             meter.add(norm=norm)
             meter.count(step_tokens, step_flops)

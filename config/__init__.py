@@ -79,6 +79,9 @@ class Model:
     previous_token: bool = False
     activation: Literal["swiglu", "gelu"] = "swiglu"  # equation 3, or GPT-2's, for the baseline
     norm: Literal["rms", "layer"] = "rms"  # equation 2, or GPT-2's, for the baseline
+    # N, experts in place of each feed-forward (A.3, moe.py); 0: none, as in SAGE-32B and Qwen2.5
+    experts: Natural = 0
+    experts_per_token: Positive = 2  # k, how many of them each token takes
 
     @property
     def strides(self) -> list[int]:
@@ -135,6 +138,12 @@ class Train(Loop):
     z_loss: NonNegative = 0.0  # weight of (log Σ exp logits)²: logits drift less in long bf16 runs
     # weight of the split embedding's weak labels (code or prose, from Python's own tokenizer)
     prose_weight: NonNegative = 1.0
+    # with model.experts: weight of the balance loss of each layer; Switch Transformer's
+    balance_weight: NonNegative = 0.01
+    # with model.experts: weight of the routers' z-loss of each layer, ST-MoE's; and the share of
+    # the steps over which it rises to that (A.3's "Warmup-Z-Loss")
+    router_z_loss: NonNegative = 0.001
+    router_z_warmup: Share = 0.1
     # plan fewer steps where the machine is too slow for all in this time, start included; 0: never
     minutes: NonNegative = 0.0
     eval_every: Positive = 500  # steps between validations

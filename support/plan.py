@@ -14,6 +14,7 @@ reserved 81.9 on each of 8, here 70.8 are live, 83.4 with `MARGIN` (tests/test_p
 What is assumed:
 - attention keeps q, k, v, its output and the log-sum-exp, as torch's and our own GPU kernels do;
   the scratch memory of kernels (tens of MB) is left out
+- every expert gets the same number of tokens (moe.py)
 - steps are traced as they run uncompiled; a compiled block holds less between its operations
 - the allocator's gaps, NCCL's buffers and the CUDA context hold no tensor: `MARGIN` stands for them
 """
@@ -37,6 +38,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+import moe
 import parallel
 from config import Config, Model, UserError
 from losses import cross_entropy, prose_loss
@@ -93,6 +95,11 @@ def visible_flops_per_token(config: Model, length: int) -> float:
     """
     keys = sum(mean_visible_keys(length, config.window, stride) for stride in config.strides)
     return flops_per_token(config, 0) + 12 * config.heads * config.head_dim * keys
+
+
+def places_of_even_load(chosen: Tensor, experts: int) -> list[Tensor]:
+    """`moe.places_by_expert` where no token was routed: an equal number for each expert."""
+    return list(torch.arange(len(chosen), device=chosen.device).tensor_split(experts))
 
 
 def attention_flops(q: Tensor, k, v, window: int, stride: int, *others, **keywords) -> float:
@@ -279,7 +286,8 @@ def trace(config: Config) -> Trace:
     # a fake CPU, so that a machine with GPUs plans the same; attention as on a GPU
     fake_device = mock.patch("parallel.device_type", lambda: "cpu")
     gpu_attention = mock.patch("fast.attention.choose_implementation", lambda *_: "triton")
-    with fake_ranks(ranks), fake_device, gpu_attention:
+    even_load = mock.patch("moe.places_by_expert", places_of_even_load)
+    with fake_ranks(ranks), fake_device, gpu_attention, even_load:
         with torch.device("meta"):
             model = SAGE(config.model, seed=None)
         parameters = sum(p.numel() for p in model.parameters())
@@ -319,15 +327,20 @@ def take_steps(
     tokens = torch.zeros(c.batch, config.data.sequence + 1, dtype=torch.int64)
     inputs, targets = tokens[:, :-1], tokens[:, 1:]  # (B, T)
     kinds = torch.zeros(c.batch, config.data.sequence, dtype=torch.uint8)
+    routers = moe.find_routers(model)
 
     def losses() -> Tensor:
         ledger.phase = "forward pass"
-        hidden = model.hidden(inputs)  # (B, T, D)
+        with moe.router_logits(routers) as logits:
+            hidden = model.hidden(inputs)  # (B, T, D)
         ledger.phase = "loss"
         loss = cross_entropy(hidden, model.unembedding, targets, c.z_loss)
         if config.model.embedding == "split" and c.prose_weight > 0:
             gate = prose_loss(model.embedding.prose_logits(inputs), kinds)
             loss = loss + c.prose_weight * gate
+        if routers:
+            k = config.model.experts_per_token
+            loss = loss + moe.routing_loss(logits, k, c, step=1)
         return loss / c.accumulation
 
     def update() -> None:
@@ -400,9 +413,13 @@ def memory_lines(config: Config, found: Trace) -> list[str]:
     c, ranks = config.train, config.plan.ranks
     passes = c.accumulation // ranks
     checkpointing = config.parallel.activation_checkpointing
+    idle = ""
+    if config.model.experts:
+        active = found.parameters - moe.idle_parameters(config.model)
+        idle = f", of which a token uses {active:,}"
     lines = [
         f"model       {found.parameters:,} parameters, {config.model.layers} layers × "
-        + f"{config.model.width}",
+        + f"{config.model.width}{idle}",
         f"step        {c.batch} × {config.data.sequence:,} tokens in each of {passes} passes on "
         + f"each of {ranks} ranks: {step_tokens(config):,} tokens",
         f"            activation checkpointing: {checkpointing}; optimiser: {c.optimizer}",

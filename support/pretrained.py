@@ -548,6 +548,11 @@ def save_pretrained(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30)
     complete. Raises UserError.
     """
     c = model.config
+    if c.experts:
+        raise UserError(
+            f"this model has {c.experts} experts for each feed-forward (model.experts), and a "
+            f"{c.family} folder has a place for one; only a dense model can be exported"
+        )
     if c.embedding != "split" or c.activation != "swiglu" or c.norm != "rms":
         raise UserError(
             f"only SAGE's own block can be a {c.family} folder; this model has "

@@ -12,6 +12,7 @@ import torch
 import parallel
 from config import Config, Train, UserError
 from model import SAGE, flops_per_token
+from moe import idle_parameters
 from support import checkpoint, machine, provenance, ranks, settings
 from support.log import Log, draw_curve, read_log
 from support.pretrained import read_pretrained_config
@@ -47,6 +48,11 @@ def take_shape_of_start(config: Config) -> None:
     """Set the model section to the shape of the weights in `train.start`, which name neither window
     nor landmark stride. Raises UserError.
     """
+    if config.model.experts:
+        raise UserError(
+            f"model.experts is {config.model.experts}, and the weights in {config.train.start} "
+            "have one feed-forward per block; leave out model.experts, or train.start"
+        )
     config.model = replace(
         read_pretrained_config(Path(config.train.start)),
         window=config.model.window,
@@ -183,9 +189,12 @@ def introduce(
     where = model.unembedding.device.type
     if ranks.launched():
         where = f"{ranks.world_size()} ranks ({parallel.device_type()})"
+    idle = ""
+    if shape.experts:
+        idle = f"{idle_parameters(shape):,} of them idle at each token, {shape.experts} experts, "
     log.say(
-        f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {shape.layers} layers "
-        f"× {shape.width} wide, {shape.embedding} embedding, on {where}, "
+        f"model   {sum(p.numel() for p in model.parameters()):,} parameters, {idle}"
+        f"{shape.layers} layers × {shape.width} wide, {shape.embedding} embedding, on {where}, "
         f"{'compiled' if c.compile == 'on' else 'not compiled'}"
     )
     log.say(

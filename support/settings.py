@@ -96,6 +96,13 @@ def _contradiction(s) -> str:
             return f"model.head_dim is {s.head_dim}; rotary embedding needs an even number"
         case Model() if s.rope_low >= s.rope_high:
             return f"model.rope_low is {s.rope_low}; wanted less than model.rope_high {s.rope_high}"
+        case Model() if s.experts == 1:
+            return "model.experts is 1; wanted 0, one dense feed-forward, or at least 2 experts"
+        case Model() if 0 < s.experts < s.experts_per_token:
+            return (
+                f"model.experts_per_token is {s.experts_per_token}; wanted at most "
+                f"{s.experts}, as many as model.experts"
+            )
         case Loop() if s.warmup + s.decay > 1:
             section = type(s).__name__.lower()
             return (
@@ -127,6 +134,12 @@ def _contradiction(s) -> str:
             return (
                 f"data.sequence {s.data.sequence} is over model.context {s.model.context}; "
                 "shorten the one or lengthen the other"
+            )
+        case Config() if s.model.experts and s.train.compile == "on":
+            return (
+                f"train.compile is 'on' with {s.model.experts} experts (model.experts); a compiled "
+                "step would send every token through all of them, since it cannot depend on where "
+                "tokens go; set it to auto or off"
             )
         case Sample() if s.run and s.model:
             return "--model and --run name one thing, what is sampled; give either"

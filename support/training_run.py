@@ -379,6 +379,11 @@ class TrainingRun:
         else:
             self.model = self.load_decoder(self.source)
         config.model = self.model.config
+        if config.model.experts:
+            raise UserError(
+                f"{self.source} has {config.model.experts} experts for each feed-forward, which "
+                "only train.py keeps in balance (moe.py); start from a run without model.experts"
+            )
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)

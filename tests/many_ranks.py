@@ -22,6 +22,7 @@ CASES = {  # a script's main, and its options beside the settings file
     "untied": (train.main, "--model.no-tied --parallel.accumulate sharded"),
     "selective": (train.main, "--parallel.activation-checkpointing selective --parallel.offload"),
     "full": (train.main, "--parallel.activation-checkpointing full --model.no-tied"),
+    "experts": (train.main, "--model.experts 4 --parallel.activation-checkpointing full"),
     "muon": (train.main, "--train.optimizer muon"),
     "distilled": (distill.main, "--stage distill"),
     "reflected": (distill.main, "--stage reflect"),

@@ -32,7 +32,7 @@ ORDER = f"""
     support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  theory  fast.decoding  fast.kernels  fast.attention
-    attention  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
+    attention  moe  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
     worlds.splits  worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
