@@ -24,7 +24,7 @@ ORDER = f"""
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
     support.settings  support.gguf_file
     support.provenance
-    support.result_tables
+    support.result_tables  support.intervals
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
@@ -46,7 +46,7 @@ ORDER = f"""
     worlds.teacher_file  worlds.labels
     mch  support.sharded  support.weights  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
-    support.pretraining  support.plan
+    support.measured  support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
