@@ -24,7 +24,7 @@ ORDER = f"""
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
     support.settings  support.gguf_file
     support.provenance
-    support.result_tables  support.intervals
+    support.result_tables  support.intervals  support.graders  support.questions
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
@@ -50,7 +50,7 @@ ORDER = f"""
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
-SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "worlds.__main__"]
+SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "benchmarks", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds", "worlds/extras", "worlds/catalogue")
 # packages whose own file holds nothing but words
 EMPTY = {"fast", "support", "worlds.extras", "worlds.catalogue"}
