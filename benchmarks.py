@@ -5,9 +5,9 @@
     python benchmarks.py --tasks math500 --mode vote --votes 8      the majority of 8 samples
     python benchmarks.py --model out/smol/thinking --tasks math500 --mode think
 
-PROTOCOLS says for each benchmark what is asked, in which form, with how many worked examples, and
-how long an answer may be; support/questions.py reads the authors' files, support/graders.py has
-their rules. An answer is found in one of three ways:
+support/protocols.py says what is asked of each benchmark, in which form, with how many worked
+examples, and how long an answer may be; support/questions.py reads the authors' files,
+support/graders.py has their rules. An answer is found in one of three ways:
 
     generation  the model writes, and a rule finds the answer in what it wrote
     letters     the likeliest of " A", " B", ... behind the question and its options, as text
@@ -26,13 +26,11 @@ layer, 2·D·V per token whose logits are needed; padding is not counted.
 
 import hashlib
 import json
-import math
 import random
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import support.openmp  # before torch
 
@@ -43,218 +41,34 @@ from config import Benchmarks, UserError
 from fast.thinking import forward_flops
 from generate import Conversations, Row, decode, pad
 from mch import ThinkingHeads, constraint_texts
-from support import chat_template, checkpoint, machine, provenance, settings
-from support.graders import (
-    boxed,
-    gsm8k_answer,
-    last_number,
-    math_verified,
-    normal_math,
-    same_math,
-    stated_letter,
-)
-from support.intervals import bootstrap_ratio, wilson
+from support import checkpoint, machine, provenance, settings
+from support.answer_table import by_group, figures_of_rows, table_of
+from support.graders import math_verified
 from support.measured import RowFile, Stage, clock, data_folder, open_stage
 from support.pretrained import is_pretrained
-from support.questions import (
-    Question,
-    Questions,
-    gpqa,
-    gsm8k,
-    math500,
-    mgsm,
-    mmlu,
-    mmlu_pro,
-    mmmlu,
+from support.protocols import (
+    LOADERS,
+    OWN_MATH,
+    PROTOCOLS,
+    RULES,
+    Protocol,
+    Rule,
+    prompt_of_question,
+    resolved,
+    way_of,
 )
+from support.questions import Question, Questions
 from think import Vote, vote
 
 ANSWERS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
 
-# --------------------------------------------------------------------------------------------------
-# The protocols.
 
+class Asked(NamedTuple):
+    """A question that is asked: its number in the benchmark, and the prompt's tokens."""
 
-@dataclass(frozen=True)
-class Protocol:
-    """How a benchmark is asked. In `chat` the question is one turn of a user's in the model's own
-    template; `plain` is text, an `opening` and then blocks. Worked examples come before, as turns
-    or as blocks; as many as fit into the model's context.
-
-    An answer ends with the model's stop tokens, after `room` tokens, and as plain text also where
-    the model goes on to another "Question:".
-    """
-
-    rule: str  # of RULES
-    scoring: str  # generation, letters or options
-    prompt: str  # chat or plain
-    shots: int
-    room: int
-    chat: str
-    plain: str = "Question: {question}\nAnswer:"
-    opening: str = ""
-
-
-STEPS = "Think step by step. End with a line that says #### and the number alone."
-CHOOSE = (
-    "{question}\n\n{options}\n\n"
-    "Think step by step. End with a line that says Answer: and the letter of the right option."
-)
-LISTED = "Question: {question}\n{options}\nAnswer:"
-ABOUT = "The following are multiple choice questions (with answers) about {group}.\n\n"
-
-PROTOCOLS = {
-    "gsm8k": Protocol("gsm8k", "generation", "chat", 0, 400, "{question}\n\n" + STEPS),
-    "math500": Protocol(
-        "math",
-        "generation",
-        "chat",
-        0,
-        1024,
-        "{question}\n\nThink step by step, and put the final answer into \\boxed{{}}.",
-    ),
-    # the instruction is English whatever the question's language (EN-CoT of MGSM's authors)
-    "mgsm": Protocol(
-        "number",
-        "generation",
-        "chat",
-        0,
-        400,
-        "{question}\n\nThink step by step. End with a line that holds the number alone.",
-    ),
-    # as MMLU's authors do: five examples of the subject, and the likeliest letter
-    "mmlu": Protocol(
-        "choice", "letters", "plain", 5, 512, CHOOSE, "{question}\n{options}\nAnswer:", ABOUT
-    ),
-    "mmlu_pro": Protocol("choice", "generation", "chat", 5, 1024, CHOOSE, LISTED, ABOUT),
-    "mmmlu": Protocol("choice", "generation", "chat", 0, 512, CHOOSE, LISTED),
-    "gpqa": Protocol("choice", "generation", "chat", 0, 1024, CHOOSE, LISTED),
-}
-LOADERS = dict(
-    gsm8k=gsm8k,
-    math500=math500,
-    mgsm=mgsm,
-    mmlu=mmlu,
-    mmlu_pro=mmlu_pro,
-    mmmlu=mmmlu,
-    gpqa=gpqa,
-)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How an answer is read from a text, and when it is right. `second`, where there is one, is
-    another opinion on the text, reported beside it. `key`: answers with one key vote together.
-    """
-
-    read: Callable[[str, Question], str]
-    right: Callable[[str, Question], bool] = lambda answer, question: answer == question.gold
-    second: Callable[[str, Question], bool] | None = None
-    key: Callable[[str], str] = str
-
-
-RULES = {
-    # second: lm-eval's "flexible", which does not ask for the ####
-    "gsm8k": Rule(
-        read=lambda text, question: gsm8k_answer(text),
-        second=lambda text, question: last_number(text) == last_number(question.gold),
-    ),
-    "number": Rule(read=lambda text, question: last_number(text)),
-    "math": Rule(
-        read=lambda text, question: boxed(text),
-        right=lambda answer, question: math_verified(answer, question.gold),
-        second=lambda text, question: same_math(boxed(text), question.gold),
-        key=normal_math,
-    ),
-    "choice": Rule(read=lambda text, question: stated_letter(text, question.letters)),
-}
-# MATH where math-verify is not asked
-OWN_MATH = replace(
-    RULES["math"],
-    right=lambda answer, question: same_math(answer, question.gold),
-    second=None,
-)
-
-
-def resolved(name: str, a: Benchmarks) -> Protocol:
-    """A benchmark's protocol with what the command line changes. Raises UserError."""
-    p = PROTOCOLS[name]
-    scoring = a.scoring or ("generation" if a.mode != "fast" else p.scoring)
-    if scoring != "generation":
-        if p.rule != "choice":
-            raise UserError(f"{name} has no options to choose from; leave --scoring {scoring} out")
-        if a.mode != "fast":
-            raise UserError(
-                f"--mode {a.mode} counts sampled answers, and likelihoods are always the same; "
-                f"take --scoring generation, or --mode fast"
-            )
-        if a.prompt == "chat":
-            raise UserError(f"--scoring {scoring} continues a text; leave --prompt chat out")
-    prompt, shots = p.prompt, p.shots
-    if scoring != p.scoring:  # the benchmark's examples belong to its own way
-        prompt, shots = ("chat" if scoring == "generation" else "plain"), 0
-    return replace(
-        p,
-        scoring=scoring,
-        prompt=a.prompt or prompt,
-        shots=shots if a.shots < 0 else a.shots,
-        room=a.room or p.room,
-    )
-
-
-def way_of(p: Protocol, a: Benchmarks) -> str:
-    """How answers are found, in a word: "letters", "vote@32"."""
-    return p.scoring if a.mode == "fast" else f"{a.mode}@{a.votes}"
-
-
-# --------------------------------------------------------------------------------------------------
-# Prompts.
-
-
-def filled(template: str, question: Question) -> str:
-    """A template with a question in it."""
-    listed = zip(question.letters, question.options)
-    options = "\n".join(f"{letter}. {option}" for letter, option in listed)
-    group = question.group.replace("_", " ")
-    return template.format(question=question.text, options=options, group=group)
-
-
-def worked(question: Question, p: Protocol) -> str:
-    """What stands behind an example's question: how it is solved, or its answer alone."""
-    if p.scoring == "options":
-        return question.options[question.letters.index(question.gold)]
-    if p.scoring == "letters":
-        return question.gold
-    end = f"Answer: {question.gold}" if p.prompt == "chat" else question.gold
-    return question.solution or end
-
-
-def prompt_text(question: Question, examples: list[Question], p: Protocol) -> str:
-    """The prompt in the plain form."""
-    template = "Question: {question}\nAnswer:" if p.scoring == "options" else p.plain
-    blocks = [f"{filled(template, shot)} {worked(shot, p)}\n\n" for shot in examples]
-    return filled(p.opening, question) + "".join(blocks) + filled(template, question)
-
-
-def prompt_of_question(
-    question: Question, examples: list[Question], p: Protocol, stage: Stage
-) -> list[int]:
-    """The prompt's tokens, with as many of the examples as leave room for an answer."""
-    tokenizer = stage.tokenizer
-    for count in range(len(examples), -1, -1):
-        shots = examples[:count]
-        if p.prompt == "chat":
-            messages = []
-            for shot in shots:
-                messages.append(dict(role="user", content=filled(p.chat, shot)))
-                messages.append(dict(role="assistant", content=worked(shot, p)))
-            messages.append(dict(role="user", content=filled(p.chat, question)))
-            tokens = chat_template.prompt_tokens(tokenizer, messages)
-        else:
-            tokens = [*tokenizer.start, *tokenizer.encode(prompt_text(question, shots, p))]
-        if len(tokens) + p.room <= stage.model.config.context:
-            break
-    return tokens
+    number: int
+    question: Question
+    prompt: list[int]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -288,14 +102,13 @@ def choice_log_probs(
     return found
 
 
-def likelihood_rows(stage: Stage, p: Protocol, asked: list[tuple]) -> list[dict]:
-    """Rows of questions whose answer is the likeliest choice. `asked`: (number, question, prompt).
-    """
+def likelihood_rows(stage: Stage, p: Protocol, asked: list[Asked]) -> list[dict]:
+    """Rows of questions whose answer is the likeliest choice."""
     encode, config = stage.tokenizer.encode_inside, stage.model.config
-    prompts = [prompt for _, _, prompt in asked]
+    prompts = [one.prompt for one in asked]
     texts = [
-        question.options if p.scoring == "options" else tuple(question.letters)
-        for _, question, _ in asked
+        one.question.options if p.scoring == "options" else tuple(one.question.letters)
+        for one in asked
     ]
     choices = [[encode(f" {text}") for text in some] for some in texts]
     scores = choice_log_probs(stage, prompts, choices)
@@ -354,7 +167,7 @@ class AnswerRow(Row):
 
 @torch.no_grad()
 def written_answers(
-    stage: Stage, p: Protocol, a: Benchmarks, asked: list[tuple]
+    stage: Stage, p: Protocol, a: Benchmarks, asked: list[Asked]
 ) -> list[list[AnswerRow]]:
     """The texts for each question: one, greedy, or a.votes samples, with random numbers of their
     own whatever else is asked.
@@ -413,7 +226,7 @@ def generation_rows(
     stage: Stage,
     p: Protocol,
     a: Benchmarks,
-    asked: list[tuple],
+    asked: list[Asked],
     *,
     heads: ThinkingHeads | None = None,
 ) -> list[dict]:
@@ -505,24 +318,27 @@ def measured_rows(
     how = way_of(p, a)
     kept = RowFile(Path(a.folder) / stage.name / f"{name} {how}.jsonl", made_from)
 
+    context = stage.model.config.context
+
     def prompt_for(number: int) -> list[int]:
         question = found.tested[number]
-        return prompt_of_question(question, found.examples_for(question)[: p.shots], p, stage)
+        examples = found.examples_for(question)[: p.shots]
+        return prompt_of_question(question, examples, p, stage.tokenizer, context)
 
     todo = [number for number in numbers if number not in kept.rows]
     votes = 1 if a.mode == "fast" else a.votes
     chunk = max(1, a.batch // votes)
     began = time.perf_counter()
     for begin in range(0, len(todo), chunk):
-        asked = [(n, found.tested[n], prompt_for(n)) for n in todo[begin : begin + chunk]]
-        fitting = [one for one in asked if len(one[2]) < stage.model.config.context]
+        asked = [Asked(n, found.tested[n], prompt_for(n)) for n in todo[begin : begin + chunk]]
+        fitting = [one for one in asked if len(one.prompt) < context]
         rows = []
         if fitting and p.scoring == "generation":
             rows = generation_rows(stage, p, a, fitting, heads=heads)
         elif fitting:
             rows = likelihood_rows(stage, p, fitting)
         for number, question, prompt in asked:
-            if len(prompt) >= stage.model.config.context:  # counts as wrong
+            if len(prompt) >= context:  # counts as wrong
                 row = row_of(number, question, len(prompt), written=0, flops=0.0)
                 rows.append(row | dict(answer="", right=False, too_long=True))
         kept.add(rows)
@@ -536,97 +352,7 @@ def measured_rows(
 
 
 # --------------------------------------------------------------------------------------------------
-# Figures.
-
-
-def share_cut_short(row: dict) -> float:
-    """The share of a row's texts that had not ended when their room was used up."""
-    samples = row.get("samples", [])
-    return sum(s["ended"] == "length" for s in samples) / max(len(samples), 1)
-
-
-def figures_of_rows(rows: list[dict]) -> dict:
-    """What a table's line says: shares in percent, means per question."""
-    n = len(rows)
-    right = sum(row["right"] for row in rows)
-    low, high = wilson(right, n)
-    figures = dict(
-        questions=n,
-        right=100 * right / n,
-        standard_error=100 * math.sqrt(right / n * (1 - right / n) / n),
-        interval=[100 * low, 100 * high],
-        no_answer=100 * sum(row["answer"] == "" for row in rows) / n,
-        cut_short=100 * sum(map(share_cut_short, rows)) / n,
-        too_long=sum(row.get("too_long", False) for row in rows),
-        read=sum(row["read"] for row in rows) / n,
-        written=sum(row["written"] for row in rows) / n,
-        gflops=sum(row["flops"] for row in rows) / n / 1e9,
-    )
-    if any("second" in row for row in rows):
-        figures["second"] = 100 * sum(row.get("second", False) for row in rows) / n
-        differing = [row for row in rows if row.get("second", row["right"]) != row["right"]]
-        figures["disagreements"] = [
-            {key: row[key] for key in ("number", "source", "gold", "answer", "right", "second")}
-            for row in differing
-        ]
-    sampled = [row["samples"] for row in rows if len(row.get("samples", [])) > 1]
-    if sampled:
-        above = [float(sum(s["right"] for s in samples)) for samples in sampled]
-        below = [float(len(samples)) for samples in sampled]
-        figures["one_sample"] = 100 * sum(above) / sum(below)
-        figures["one_sample_interval"] = [100 * b for b in bootstrap_ratio(above, below)]
-        figures["any_sample"] = 100 * sum(count > 0 for count in above) / n
-    return figures
-
-
-def by_group(rows: list[dict]) -> dict[str, dict]:
-    """Questions, share of right ones and interval of each group, where there are several."""
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row["group"]].append(row)
-    if len(groups) < 2:
-        return {}
-    wanted = ("questions", "right", "interval")
-    figures = {name: figures_of_rows(groups[name]) for name in sorted(groups)}
-    return {name: {key: each[key] for key in wanted} for name, each in figures.items()}
-
-
-def table_of(results: dict[str, dict]) -> str:
-    """The results as a table, and what is to be said about them."""
-    lines = [
-        f"{'benchmark':12} {'how':12} {'n':>6} {'right':>7} {'± s.e.':>7} {'95%':>14} "
-        f"{'no answer':>10} {'cut':>6} {'read':>6} {'written':>8} {'GFLOP':>8}"
-    ]
-    notes = []
-    for task, result in results.items():
-        f = result["figures"]
-        interval = "{:.1f} to {:.1f}".format(*f["interval"])
-        lines.append(
-            f"{task:12} {result['how']:12} {f['questions']:6} {f['right']:6.1f}% "
-            f"{f['standard_error']:7.1f} {interval:>14} {f['no_answer']:9.1f}% "
-            f"{f['cut_short']:5.0f}% {f['read']:6.0f} {f['written']:8.0f} {f['gflops']:8.1f}"
-        )
-        if "one_sample" in f:
-            low, high = f["one_sample_interval"]
-            notes.append(
-                f"{task}: one sample alone {f['one_sample']:.1f}% ({low:.1f} to {high:.1f}), "
-                f"some sample is right in {f['any_sample']:.1f}%"
-            )
-        if "second" in f:
-            differing = f["disagreements"]
-            notes.append(
-                f"{task}: by the second rule {f['second']:.1f}%; the rules differ in "
-                f"{len(differing)}" + (", the first of them:" if differing else "")
-            )
-            for row in differing[:5]:
-                verdict = "right" if row["right"] else "wrong"
-                notes.append(
-                    f"    {row['source']}: {row['answer']!r} for {row['gold']!r} is {verdict} by "
-                    f"the first"
-                )
-        if f["too_long"]:
-            notes.append(f"{task}: {f['too_long']} are longer than the context, and count as wrong")
-    return "\n".join([*lines, "", *notes]).rstrip()
+# The command.
 
 
 def load_thinking_heads(a: Benchmarks, stage: Stage, device: str) -> ThinkingHeads:

@@ -24,11 +24,12 @@ ORDER = f"""
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
     support.settings  support.gguf_file
     support.provenance
-    support.result_tables  support.intervals  support.graders  support.questions
+    support.result_tables  support.intervals  support.answer_table
+    support.graders  support.questions
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
-    support.chat_template  support.tokenizer_spec  support.tokenizer_library
+    support.chat_template  support.protocols  support.tokenizer_spec  support.tokenizer_library
     support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  fast.decoding  fast.kernels  fast.attention
