@@ -120,13 +120,13 @@ def likelihood_rows(stage: Stage, p: Protocol, asked: list[Asked]) -> list[dict]
         flops = forward_flops(config, len(prompt), len(prompt) / 2, 1)
         further = sum(len(choice) - 1 for choice in tokens)
         flops += forward_flops(config, further, len(prompt), further)
-        row = row_of(number, question, len(prompt), written=further, flops=flops)
+        row = question_row(number, question, len(prompt), written=further, flops=flops)
         row |= dict(log_probs=[round(score, 4) for score in log_probs], answer=answer)
         rows.append(row | dict(right=answer == question.gold))
     return rows
 
 
-def row_of(number: int, question: Question, read: int, written: int, flops: float) -> dict:
+def question_row(number: int, question: Question, read: int, written: int, flops: float) -> dict:
     """What every row says of its question and its cost."""
     return dict(
         number=number,
@@ -257,7 +257,7 @@ def generation_rows(
         if chosen is None:  # no sample has an answer
             chosen = samples[0] | dict(right=False)
         written = sum(s["tokens"] for s in samples)
-        row = row_of(number, question, len(prompt), written=written, flops=flops)
+        row = question_row(number, question, len(prompt), written=written, flops=flops)
         row |= {key: chosen[key] for key in ("answer", "right", "second") if key in chosen}
         rows.append(row | dict(samples=samples))
     return rows
@@ -339,7 +339,7 @@ def measured_rows(
             rows = likelihood_rows(stage, p, fitting)
         for number, question, prompt in asked:
             if len(prompt) >= context:  # counts as wrong
-                row = row_of(number, question, len(prompt), written=0, flops=0.0)
+                row = question_row(number, question, len(prompt), written=0, flops=0.0)
                 rows.append(row | dict(answer="", right=False, too_long=True))
         kept.add(rows)
         done = begin + len(asked)

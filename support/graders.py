@@ -95,7 +95,7 @@ def same_math(answer: str, gold: str) -> bool:
     answer, gold = normal_math(answer), normal_math(gold)
     if answer == gold:
         return bool(answer)
-    ours, theirs = parts_of(answer), parts_of(gold)
+    ours, theirs = listed_parts(answer), listed_parts(gold)
     if ours and theirs:
         (open_a, parts_a, close_a), (open_b, parts_b, close_b) = ours, theirs
         if (open_a, close_a) != (open_b, close_b) or len(parts_a) != len(parts_b):
@@ -138,7 +138,7 @@ def normal_math(text: str) -> str:
     return re.sub(r"(?<!\d)\.(?=\d)", "0.", text)
 
 
-def parts_of(text: str) -> tuple[str, list[str], str] | None:
+def listed_parts(text: str) -> tuple[str, list[str], str] | None:
     """Opening bracket, parts and closing bracket of a tuple, interval, set or bare list; None for
     anything else.
     """

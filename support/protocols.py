@@ -194,7 +194,7 @@ def way_of(p: Protocol, a: Benchmarks) -> str:
 # Prompts.
 
 
-def filled(template: str, question: Question) -> str:
+def fill_in(template: str, question: Question) -> str:
     """A template with a question in it."""
     listed = zip(question.letters, question.options)
     options = "\n".join(f"{letter}. {option}" for letter, option in listed)
@@ -215,8 +215,8 @@ def worked(question: Question, p: Protocol) -> str:
 def prompt_text(question: Question, examples: list[Question], p: Protocol) -> str:
     """The prompt in the plain form."""
     template = "Question: {question}\nAnswer:" if p.scoring == "options" else p.plain
-    blocks = [f"{filled(template, shot)} {worked(shot, p)}\n\n" for shot in examples]
-    return filled(p.opening, question) + "".join(blocks) + filled(template, question)
+    blocks = [f"{fill_in(template, shot)} {worked(shot, p)}\n\n" for shot in examples]
+    return fill_in(p.opening, question) + "".join(blocks) + fill_in(template, question)
 
 
 def prompt_of_question(
@@ -230,9 +230,9 @@ def prompt_of_question(
         if p.prompt == "chat":
             messages = []
             for shot in shots:
-                messages.append(dict(role="user", content=filled(p.chat, shot)))
+                messages.append(dict(role="user", content=fill_in(p.chat, shot)))
                 messages.append(dict(role="assistant", content=worked(shot, p)))
-            messages.append(dict(role="user", content=filled(p.chat, question)))
+            messages.append(dict(role="user", content=fill_in(p.chat, question)))
             tokens = chat_template.prompt_tokens(tokenizer, messages)
         else:
             tokens = [*tokenizer.start, *tokenizer.encode(prompt_text(question, shots, p))]

@@ -386,7 +386,7 @@ def test_a_prompt_in_chat_has_examples_as_turns(folder, stage):
     text = TOY.decode(tokens)
     assert text.count("<|im_start|>user") == 2
     assert "#### 1<|im_end|>" in text and text.endswith("<|im_start|>assistant\n")
-    assert "\\boxed{}" in protocols.filled(PROTOCOLS["math500"].chat, found.tested[0])
+    assert "\\boxed{}" in protocols.fill_in(PROTOCOLS["math500"].chat, found.tested[0])
 
 
 def test_examples_that_leave_no_room_are_left_out(folder, stage):
