@@ -274,6 +274,8 @@ def questions_of(task: str, a: Benchmarks) -> tuple[Questions, list[int]]:
     name, _, group = task.partition(":")
     found = LOADERS[name](Path(a.data).expanduser() if a.data else data_folder())
     groups = dict.fromkeys(question.group for question in found.tested)
+    if group and "" in groups:
+        raise UserError(f"{name} has no groups; leave :{group} out")
     if group and group not in groups:
         raise UserError(f"{name} has no {group}; {settings.nearest(group, groups)}")
     if not found.tested:

@@ -45,7 +45,10 @@ def figures_of_rows(rows: list[dict]) -> dict:
         above = [float(sum(s["right"] for s in samples)) for samples in sampled]
         below = [float(len(samples)) for samples in sampled]
         figures["one_sample"] = 100 * sum(above) / sum(below)
-        figures["one_sample_interval"] = [100 * b for b in bootstrap_ratio(above, below)]
+        interval = bootstrap_ratio(above, below)
+        if figures["one_sample"] in (0, 100):  # no draw differs: how little n questions say
+            interval = wilson(n if sum(above) else 0, n)
+        figures["one_sample_interval"] = [100 * bound for bound in interval]
         figures["any_sample"] = 100 * sum(count > 0 for count in above) / n
     return figures
 

@@ -598,6 +598,7 @@ def test_mistakes_are_said_before_anything_is_measured(command, folder, tmp_path
     for tasks, more, wanted in (
         ("gsm8", "", "no benchmark gsm8; did you mean gsm8k"),
         ("mgsm:dee", "", "mgsm has no dee; did you mean de"),
+        ("gsm8k:de", "", "gsm8k has no groups; leave :de out"),
         ("gsm8k", "--scoring letters", "gsm8k has no options"),
         ("mmlu", "--scoring letters --mode vote", "likelihoods are always the same"),
         ("mmlu", "--prompt chat", "leave --prompt chat out"),
@@ -675,6 +676,9 @@ def test_samples_are_counted_beside_their_vote():
     figures = answer_table.figures_of_rows(rows)
     assert (figures["right"], figures["one_sample"], figures["any_sample"]) == (100, 50, 100)
     assert figures["cut_short"] == 50
+    wrong = [dict(row, samples=[dict(right=False, ended="stop")] * 2) for row in rows]
+    interval = answer_table.figures_of_rows(wrong)["one_sample_interval"]
+    assert interval == pytest.approx([0, 49], abs=0.1)  # 0 of 4 questions, by Wilson's
 
 
 def test_the_protocols_are_whole():
