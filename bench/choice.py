@@ -26,9 +26,10 @@ import support.openmp  # before torch
 import torch
 
 from agent import prompt_of
-from intervals import wilson
-from lineage import SUBJECT, Stage, open_stage
+from lineage import SUBJECT
 from support import machine, result_tables, settings
+from support.intervals import wilson
+from support.measured import Stage, open_stage
 from worlds.base import Task
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks

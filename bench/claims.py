@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import UserError
-from intervals import bootstrap_difference
 from support import result_tables, settings
+from support.intervals import bootstrap_difference
 
 SUBJECT = "claims"  # docs/results/claims.json
 

@@ -7,7 +7,7 @@ benchmark, and what the model has forgotten (paper §6).
         one part, fewer tasks, nothing recorded
     python bench/lineage.py out/smol/sage --estimate         how long it would take
 
-Records docs/results/smol.json, "stage/figure", with 95% intervals over tasks (bench/intervals.py).
+Records docs/results/smol.json, "stage/figure", with 95% intervals over tasks.
 What each task gave is kept in --folder, a line per task: a run that was stopped goes on there, one
 with more tasks measures only the further ones, and other weights or settings begin anew.
 
@@ -31,7 +31,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections import defaultdict
@@ -49,15 +48,10 @@ import torch
 from agent import MAX_CALLS, Rollout, prompt_of, rollouts
 from config import Distill, UserError
 from generate import Conversations, Row, decode
-from intervals import bootstrap_ratio, wilson
 from losses import cross_entropy
-from model import SAGE
-from support import checkpoint, corpus, machine, provenance, result_tables, settings
-from support.pretrained import is_pretrained
-from support.published import model_path
-from support.tokenizer import Tokenizer
-from support.tokenizer_folder import load_tokenizer
-from support.training_run import open_model
+from support import corpus, machine, provenance, result_tables, settings
+from support.intervals import bootstrap_ratio, wilson
+from support.measured import RowFile, Stage, clock, data_folder, open_stage
 from worlds.base import Entry, Episode, Task, world_class
 from worlds.difficulty import Difficulty
 from worlds.expert import fingerprint
@@ -70,34 +64,7 @@ EXPECTED = 80  # tokens that an episode adds to its prompt, for the estimate
 ROWS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
 
 # --------------------------------------------------------------------------------------------------
-# A stage, how fast it is here, and the rows that are kept of it.
-
-
-@dataclass
-class Stage:
-    """A model of the lineage with its tokenizer; `weights` is its identity (provenance)."""
-
-    name: str
-    model: SAGE
-    tokenizer: Tokenizer
-    weights: dict
-
-
-def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
-    """The stage given as MODEL or NAME=MODEL: a run's folder, or published weights by path or name.
-    Raises UserError.
-    """
-    name, _, path = argument.rpartition("=")
-    path = model_path(path)
-    if is_pretrained(path):
-        tokenizer = load_tokenizer(path)
-    else:
-        _, config = checkpoint.read_meta(checkpoint.latest(path))
-        tokenizer = checkpoint.tokenizer_of(path, config.data.tokenizer)
-    model = open_model(path, dtype, device)
-    weights = checkpoint.weights_identity(path)
-    weights |= dict(tokenizer=tokenizer.hash, dtype=str(dtype))
-    return Stage(name or path.resolve().name, model, tokenizer, weights)
+# How fast a stage is here.
 
 
 @dataclass
@@ -122,34 +89,6 @@ def probe(stage: Stage, batch: int) -> Speed:
     decode(conversations, rows, [], shrink=False, log_prob_temperature=None)
     seconds = (time.perf_counter() - began) / steps
     return Speed(read, batch / seconds)  # a step of the whole batch takes little longer
-
-
-class RowFile:
-    """The rows of one measurement of one stage, one JSON line per item, below a line that says what
-    they were made from.
-
-    Rows that were made from something else are replaced, with a note. A last line that was cut
-    short is measured again.
-    """
-
-    def __init__(self, path: Path, made_from: dict):
-        self.path = path
-        self.header = json.dumps(dict(made_from=made_from))
-        self.rows: dict[int, dict] = {}  # item's number → its row
-        lines = path.read_text().split("\n") if path.exists() else []
-        if lines and lines[0] == self.header:
-            for line in lines[1:-1]:  # what stands behind the last line end is cut short
-                row = json.loads(line)
-                self.rows[row["number"]] = row
-        elif lines:
-            print(f"note    {path} was made from something else, and is measured anew", flush=True)
-
-    def add(self, rows: list[dict]) -> None:
-        """Keep further rows. The file is written whole: it is small beside what it took."""
-        self.rows |= {row["number"]: row for row in rows}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [self.header, *map(json.dumps, self.rows.values())]
-        provenance.replace(self.path, "\n".join(lines) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -375,11 +314,6 @@ def world_parts(a: argparse.Namespace) -> list[Episodes]:
     return parts
 
 
-def data_folder() -> Path:
-    """The folder of benchmark data: $SAGE_DATA, or shared/data beside the checkout."""
-    return Path(os.environ.get("SAGE_DATA") or settings.ROOT.parent / "shared" / "data")
-
-
 def bfcl_parts(a: argparse.Namespace) -> list[Episodes]:
     """The leaderboard's single-turn files; none, with a note, where there is no such folder."""
     if not (data_folder() / "bfcl").is_dir():
@@ -449,14 +383,6 @@ def reference_rows(path: Path, part: Episodes | Texts, stage: Stage) -> dict[int
         return {}
     rows = map(json.loads, lines[1:])
     return {row["number"]: row for row in rows}
-
-
-def clock(seconds: float) -> str:
-    """A time in words: 40 s, 12 min, 1 h 05 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def plan(stage: Stage, parts: list, files: dict[str, RowFile], speed: Speed) -> dict[str, list]:

@@ -477,3 +477,32 @@ class Sample:
     # with --think: also write it to this file, as data; "-": print that instead of the text
     json: str = ""
     thinking: Think = field(default_factory=Think)  # how it decides; what it may cost
+
+
+@dataclass
+class Benchmarks:
+    """What benchmarks.py asks, of whom, and how (§6)."""
+
+    # a run, a folder of published weights, a .gguf file, or the name of a model that is fetched
+    model: str = "smollm2"
+    # with commas; "mgsm:de" is one group of a benchmark (a language, subject or locale)
+    tasks: str = "gsm8k"
+    limit: Natural = 0  # questions of each, drawn by `seed`, more beginning with fewer; 0: all
+    # fast: the likeliest token each time. vote: the majority of `votes` samples. think: the
+    # majority of the half that explains the question best, the paper's Think (§6.3), needs heads
+    mode: Literal["fast", "vote", "think"] = "fast"
+    votes: Positive = 32  # the paper's
+    temperature: AboveZero = 1.0  # of the samples
+    # the next four change a benchmark's own protocol; "" or −1 or 0: as it says
+    scoring: Literal["", "generation", "letters", "options"] = ""
+    prompt: Literal["", "chat", "plain"] = ""
+    shots: Annotated[int, Range(at_least=-1)] = -1  # worked examples before the question
+    room: Natural = 0  # tokens that an answer may have
+    # who judges MATH: math-verify with ours beside it, or ours alone
+    grader: Literal["math-verify", "own"] = "math-verify"
+    batch: Positive = 16  # answers written together
+    seed: Natural = 0  # of the questions' order, and of the samples
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the weights; auto: the faster
+    device: str = "auto"  # auto: a GPU if there is one
+    data: str = ""  # folder of benchmark data; empty: $SAGE_DATA, else ../shared/data
+    folder: str = "out/benchmarks"  # where rows and results are kept, by model

@@ -23,7 +23,7 @@ import tyro
 import config as sections
 from support import ranks
 from support.published import model_path
-from config import Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
+from config import Benchmarks, Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
 from support.rendezvous import end_after_lost_rank, is_lost_rank_error
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
@@ -318,6 +318,13 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     validate(sample, "--")
     standard = "out/toy/thinking" if sample.think else "out/toy/base"
     return replace(sample, run=absolute_model(sample.model or sample.run or standard))
+
+
+def benchmarks_from_command_line(arguments: list[str] | None = None) -> Benchmarks:
+    """Settings of benchmarks.py: --setting value pairs only."""
+    asked = tyro.cli(Benchmarks, args=arguments)
+    validate(asked, "--")
+    return replace(asked, model=absolute_model(asked.model))
 
 
 def run_script(main: Callable[[], None], many_ranks: bool = False) -> None:

@@ -11,8 +11,8 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "bench"))
 import claims
 from config import UserError
-from intervals import bootstrap_difference
 from support import result_tables
+from support.intervals import bootstrap_difference
 
 
 def keep(folder, stage, part, rows, tasks="the same"):

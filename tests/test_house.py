@@ -24,11 +24,12 @@ ORDER = f"""
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
     support.settings  support.gguf_file
     support.provenance
-    support.result_tables  support.cells
+    support.result_tables  support.cells  support.intervals  support.answer_table
+    support.graders  support.questions
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
-    support.chat_template  support.tokenizer_spec  support.tokenizer_library
+    support.chat_template  support.protocols  support.tokenizer_spec  support.tokenizer_library
     support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  theory  fast.decoding  fast.kernels  fast.attention
@@ -46,11 +47,11 @@ ORDER = f"""
     worlds.teacher_file  worlds.labels
     mch  support.sharded  support.weights  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
-    support.pretraining  support.plan
+    support.measured  support.pretraining  support.plan
     generate  agent  think  fast.thinking
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
-SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "worlds.__main__"]
+SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "benchmarks", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds", "worlds/extras", "worlds/catalogue")
 # packages whose own file holds nothing but words
 EMPTY = {"fast", "support", "worlds.extras", "worlds.catalogue"}

@@ -13,11 +13,11 @@ import choice
 import lineage
 from agent import EpisodeRow, Rollout, prompt_of
 from config import Config, Model
-from intervals import bootstrap_ratio, wilson
-from lineage import RowFile
 from model import SAGE
 from support import checkpoint, corpus, result_tables
 from support import tokenizer as tokenizers
+from support.intervals import bootstrap_ratio, wilson
+from support.measured import RowFile, Stage
 from worlds.calls import write_call
 from worlds.difficulty import Difficulty
 from worlds.extras.benchmarks import bfcl
@@ -42,7 +42,7 @@ SHAPE = Model(
 
 def test_log_probabilities_are_those_of_each_text_alone():
     model = SAGE(SHAPE, seed=3).eval()
-    stage = lineage.Stage("random", model, TOY, {})
+    stage = Stage("random", model, TOY, {})
     pairs = [([5, 6, 7], [8, 9]), ([5], [6, 7, 8, 9, 10, 11]), ([12, 13, 14, 15], [16])]
     alone = []
     for prefix, tokens in pairs:
@@ -62,7 +62,7 @@ def test_the_likeliest_tool_is_compared_with_the_right_one(monkeypatch):
     for likeliest in range(len(names)):
         scores = [float(place == likeliest) for place in range(len(names))]
         monkeypatch.setattr(choice, "log_probabilities", lambda stage, pairs: scores)
-        found = choice.choices(lineage.Stage("none", None, TOY, {}), task)
+        found = choice.choices(Stage("none", None, TOY, {}), task)
         assert found == dict(plan=likeliest == right, inverse=likeliest == right)
 
 

@@ -1,4 +1,4 @@
-"""What benches say about chance: 95% intervals over tasks.
+"""What measurements say about chance: 95% intervals over tasks.
 
 An interval is (low, high). Wilson's is for the share of tasks that succeeded, each counted once.
 The bootstrap is for everything else (ratios, several samples of a task, bits of a document): it

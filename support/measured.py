@@ -1,0 +1,86 @@
+"""What measurements of models share: a model opened with its identity, rows that outlive a kill,
+and where benchmark data lies. Used by benchmarks.py and bench/lineage.py.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model import SAGE
+from support import checkpoint, provenance, settings
+from support.pretrained import is_pretrained
+from support.published import model_path
+from support.tokenizer import Tokenizer
+from support.tokenizer_folder import load_tokenizer
+from support.training_run import open_model
+
+
+@dataclass
+class Stage:
+    """A model of the lineage with its tokenizer; `weights` is its identity (provenance)."""
+
+    name: str
+    model: SAGE
+    tokenizer: Tokenizer
+    weights: dict
+
+
+def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
+    """The stage given as MODEL or NAME=MODEL: a run's folder, or published weights by path or name.
+    Raises UserError.
+    """
+    name, _, path = argument.rpartition("=")
+    path = model_path(path)
+    if is_pretrained(path):
+        tokenizer = load_tokenizer(path)
+    else:
+        _, config = checkpoint.read_meta(checkpoint.latest(path))
+        tokenizer = checkpoint.tokenizer_of(path, config.data.tokenizer)
+    model = open_model(path, dtype, device)
+    weights = checkpoint.weights_identity(path)
+    weights |= dict(tokenizer=tokenizer.hash, dtype=str(dtype))
+    return Stage(name or path.resolve().name, model, tokenizer, weights)
+
+
+class RowFile:
+    """The rows of one measurement of one stage, one JSON line per item, below a line that says what
+    they were made from.
+
+    Rows that were made from something else are replaced, with a note. A last line that was cut
+    short is measured again.
+    """
+
+    def __init__(self, path: Path, made_from: dict):
+        self.path = path
+        self.header = json.dumps(dict(made_from=made_from))
+        self.rows: dict[int, dict] = {}  # item's number → its row
+        lines = path.read_text().split("\n") if path.exists() else []
+        if lines and lines[0] == self.header:
+            for line in lines[1:-1]:  # what stands behind the last line end is cut short
+                row = json.loads(line)
+                self.rows[row["number"]] = row
+        elif lines:
+            print(f"note    {path} was made from something else, and is measured anew", flush=True)
+
+    def add(self, rows: list[dict]) -> None:
+        """Keep further rows. The file is written whole: it is small beside what it took."""
+        self.rows |= {row["number"]: row for row in rows}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [self.header, *map(json.dumps, self.rows.values())]
+        provenance.replace(self.path, "\n".join(lines) + "\n")
+
+
+def data_folder() -> Path:
+    """The folder of benchmark data: $SAGE_DATA, or shared/data beside the checkout."""
+    return Path(os.environ.get("SAGE_DATA") or settings.ROOT.parent / "shared" / "data")
+
+
+def clock(seconds: float) -> str:
+    """A time in words: 40 s, 12 min, 1 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
