@@ -4,16 +4,36 @@
     python -m support.export smollm2 exported/              a GGUF file as such a folder
 
 From a checkpoint of one process or of any number of ranks. The tensors lie in files of at most 5 GB
-with an index; what SAGE adds to the family lies beside them, as `save_pretrained` says.
+with an index; what SAGE adds to the family lies beside them, as `save_pretrained` says. Tokenizer,
+chat template and end tokens are those of the published weights that the run began with; the toy
+tokenizer, which Hugging Face does not know, is left out with a note.
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 
+from config import UserError
 from support import settings
-from support.checkpoint import load_run
+from support.checkpoint import load_run, tokenizer_of
 from support.pretrained import is_pretrained, load_pretrained, save_pretrained
+from support.tokenizer_library import LibraryTokenizer
+
+
+def tokenizer_files(run: str | Path, name: str | Path) -> dict[str, dict]:
+    """The files of the tokenizer `name` of a run or of published weights; none, with a note, where
+    it is not here or has no such files.
+    """
+    try:
+        tokenizer = tokenizer_of(run, name)
+    except UserError as error:
+        print(f"note    no tokenizer is written: {error}")
+        return {}
+    if not isinstance(tokenizer, LibraryTokenizer):
+        print(f"note    no tokenizer is written: {tokenizer.name} has no Hugging Face files")
+        return {}
+    return tokenizer.folder_files()
 
 
 def main() -> None:
@@ -29,10 +49,12 @@ def main() -> None:
     if is_pretrained(run):
         model = load_pretrained(run, dtype)
         which = words.run
+        name = run
     else:
-        model, _, meta = load_run(run, dtype)
+        model, config, meta = load_run(run, dtype)
         which = f"{words.run}, step {meta['step']},"
-    save_pretrained(model, words.folder)
+        name = config.data.tokenizer
+    save_pretrained(model, words.folder, more=tokenizer_files(run, name))
     print(f"exported {which} to {words.folder} in {words.dtype}")
 
 

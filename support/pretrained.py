@@ -539,9 +539,11 @@ def rotary_scaling_keys(c: Model) -> dict:
     return dict(rope_scaling=rope)
 
 
-def save_pretrained(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30) -> None:
+def save_pretrained(
+    model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30, more: dict[str, dict] | None = None
+) -> None:
     """Write a model as a folder that transformers opens as its family, and SAGE's own parameters
-    beside it.
+    beside it; with `more` files of JSON by name, the tokenizer's.
 
     Transformers sees the family's part alone: its logits are SAGE's only while E_code = E_text, the
     smear is 0 and texts fit the window. An existing folder is replaced once the new one is
@@ -595,4 +597,6 @@ def save_pretrained(model: SAGE, folder: str | Path, shard_bytes: int = 5 << 30)
             index = dict(metadata=dict(total_size=total), weight_map=weight_map)
             (aside / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
         save_file(own, aside / "sage.safetensors", metadata={"format": "pt"})
-        (aside / "config.json").write_text(json.dumps(config, indent=1))
+        for name, content in {"config.json": config, **(more or {})}.items():
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            (aside / name).write_text(text, encoding="utf-8")

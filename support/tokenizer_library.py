@@ -196,6 +196,41 @@ class LibraryTokenizer(Tokenizer):
             )
         return framed[: -len(bare)]
 
+    # -- files
+
+    def decoder(self) -> dict:
+        """How the library makes text of entries, which a spec leaves out: no ID depends on it."""
+        if not is_sentencepiece(self.spec):
+            return dict(type="ByteLevel", add_prefix_space=True, trim_offsets=True, use_regex=True)
+        steps = [
+            dict(type="Replace", pattern=dict(String="▁"), content=" "),
+            dict(type="ByteFallback"),
+            dict(type="Fuse"),
+        ]
+        if self.prefix != "never":
+            steps.append(dict(type="Strip", content=" ", start=1, stop=0))
+        return dict(type="Sequence", decoders=steps)
+
+    def folder_files(self) -> dict[str, dict]:
+        """The files that make a Hugging Face folder of weights speak: the tokenizer, its markers
+        and chat template, and the tokens that end what a model writes. Name → JSON.
+        """
+        names = {token: marker for marker, token in self.special.items()}
+        named = dict(self.template.tokens) if self.template else {}
+        named.setdefault("eos_token", names.get(self.stop[0], names.get(self.end_of_text)))
+        config = dict(
+            tokenizer_class="PreTrainedTokenizerFast",
+            clean_up_tokenization_spaces=False,
+            **{name: marker for name, marker in named.items() if marker is not None},
+        )
+        if self.template:
+            config["chat_template"] = self.template.program
+        return {
+            "tokenizer.json": dict(version="1.0", **self.spec, decoder=self.decoder()),
+            "tokenizer_config.json": config,
+            "generation_config.json": dict(eos_token_id=self.stop),
+        }
+
     # -- text
 
     def ids(self, library: tokenizers.Tokenizer, text: str) -> list[int]:

@@ -386,6 +386,42 @@ def test_a_sentencepiece_gguf_file(pieces, tmp_path):
     assert tokenizer.decode(tokenizer.encode("a b")) == "a b" and tokenizer.start == [2]
 
 
+@pytest.mark.parametrize("kind", ["byte-level", "SentencePiece"])
+def test_an_exported_tokenizer_is_transformers_own(kind, vocabulary, pieces, tmp_path):
+    """The files written beside exported weights: the same IDs, texts, conversations and ends in
+    transformers, and here the same hash, so that a run goes on with them.
+    """
+    if kind == "byte-level":
+        path = byte_level_gguf(tmp_path / "tiny.gguf", vocabulary, template=SMOLLM2)
+    else:
+        path = sentencepiece_gguf(tmp_path / "tiny.gguf", pieces, MARKERS, template=SMOLLM2)
+    tokenizer = gguf_tokenizer(path)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, content in tokenizer.folder_files().items():
+        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in fuzzed(500):
+        ids = tokenizer.before_text() + tokenizer.encode(text, special=True)
+        assert theirs.encode(text) == ids, text
+        words = text.replace("▁", "_")
+        plain = theirs.encode(words, add_special_tokens=False)
+        if not set(plain) & set(tokenizer.special.values()):
+            ours = tokenizer.decode(plain)
+            assert theirs.decode(plain) == (ours if kind == "byte-level" else ours[1:]), text
+    talk = [dict(role="user", content="hi"), dict(role="assistant", content="hello")]
+    expected = theirs.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+    assert chat_template.prompt_tokens(tokenizer, talk) == expected
+    ends = transformers.GenerationConfig.from_pretrained(folder).eos_token_id
+    assert ends == tokenizer.stop and theirs.eos_token_id in ends
+    again = folder_tokenizer(folder)
+    assert (again.hash, again.stop, again.start) == (
+        tokenizer.hash,
+        tokenizer.stop,
+        tokenizer.start,
+    )
+
+
 def test_unused_and_user_defined_tokens(vocabulary, tmp_path):
     """Rows that only fill up the embedding are no tokens; added tokens that are not special are
     part of all text, but where they look like markers.
