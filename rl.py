@@ -219,6 +219,7 @@ def dpo(config: Config) -> None:
             f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
             "for one step: raise dpo.sequence"
         )
+    stage.log.say(f"read    {len(examples):,} completions, by the model to start from")
     with stage.autocast:
         reference = stage.load_decoder(stage.source)
         ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
