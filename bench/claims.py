@@ -165,7 +165,7 @@ class Verdict:
     difference: float
     low: float
     high: float
-    n: int  # tasks that count in both stages
+    n: int  # tasks that count in one of the stages, or both
     before: float
     after: float
     words: str

@@ -1,7 +1,7 @@
 """Published questions with their answers, from files in the formats of their authors (§6).
 
     gsm8k      gsm8k/test.jsonl, train.jsonl         {"question", "answer"}, at its end "#### 18"
-    math       math500/test.jsonl                    {"problem", "answer", "subject", "level"}
+    math500    math500/test.jsonl                    {"problem", "answer", "subject", "level"}
     mgsm       mgsm/mgsm_de.tsv, ...                 question TAB answer
     mmlu       mmlu/test/SUBJECT_test.csv, dev/      question,A,B,C,D,letter; no header
     mmlu_pro   mmlu_pro/test.jsonl, validation.jsonl {"question", "options", "answer", "category"}
