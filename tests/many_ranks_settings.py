@@ -26,6 +26,7 @@ distill = Distill(
     steps=10,
     batch=5,
     trajectories=40,
+    reflect_start=_learnt,
     reflect_steps=4,
     rounds=1,
     tasks=6,

@@ -59,7 +59,14 @@ def lineage(tmp_path):
         out=str(tmp_path / "base"),
         model=model,
         distill=Distill(
-            batch=3, trajectories=24, reflect_steps=1, rounds=1, tasks=12, tries=1, **every
+            batch=3,
+            trajectories=24,
+            reflect_start=every["start"],
+            reflect_steps=1,
+            rounds=1,
+            tasks=12,
+            tries=1,
+            **every,
         ),
         dpo=Dpo(batch=8, pairs=20, trajectories=24, replay_rows=2, **every),
         ppo=Ppo(batch=4, prompts=4, samples=4, room=60, trajectories=24, replay_rows=2, **every),
