@@ -47,7 +47,7 @@ from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
 from support.training_run import STAGES, open_model
 from worlds.base import world_class
-from worlds.difficulty import Difficulty
+from worlds.difficulty import RUNGS, Difficulty
 from worlds.faults import HELD_OUT_KINDS
 from worlds.tasks import Tasks, playable, world_names
 from worlds.expert import fingerprint
@@ -86,6 +86,7 @@ class Player:
         self, worlds: list[str], temperature: float, tasks_per_world: int, **difficulty
     ) -> list[Rollout]:
         e = self.settings
+        difficulty = RUNGS[e.rung] | difficulty
         difficulty = Difficulty(
             split=e.split, style=self.tokenizer.style, names=e.names, **difficulty
         )
@@ -196,7 +197,9 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     made_from = dict(
         run=checkpoint.weights_identity(run),
         tokenizer=tokenizer.hash,
-        tasks=fingerprint(world_names(e.worlds), e.seed, Difficulty(split=e.split, names=e.names)),
+        tasks=fingerprint(
+            world_names(e.worlds), e.seed, Difficulty(split=e.split, names=e.names, **RUNGS[e.rung])
+        ),
     )
     if published:  # a run has its own window
         made_from["window"] = [shape.window, shape.landmark_stride]

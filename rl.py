@@ -5,7 +5,7 @@ CodePPO), as one straight read: for each stage its data, its losses and its loop
     python rl.py config/toy.py --stage dpo      Direct Preference Optimization on pairs
     python rl.py config/toy.py --stage ppo      Proximal Policy Optimization on episodes
     python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo
-                                                without a value head, for comparison
+                                                without a value head (or rloo), for comparison
     python rl.py config/toy.py --resume         continues a stopped run, to the bit
     torchrun --nproc-per-node 8 rl.py config/7b.py    the same steps on many GPUs
 
@@ -302,25 +302,38 @@ def reward(episode: Rollout, c: Ppo) -> float:
 
 
 def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
-    """`samples` episodes of each of the step's `prompts` tasks, next to each other: a function of
-    the weights, the seed and the step.
+    """`samples` episodes of each of the step's tasks, next to each other: a function of the
+    weights, the seed and the step.
+
+    `prompts` tasks, and as many again, up to `draws` times, until so many had samples that were
+    rewarded differently (DAPO's dynamic sampling, Yu et al. 2025).
     """
     c = stage.section
     tasks = Tasks("ppo", c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
-    first = (step - 1) * c.prompts
-    prompts = [tasks[i] for i in range(first, first + c.prompts)]
-    repeated = [task for task in prompts for _ in range(c.samples)]
-    return rollouts(
-        stage.player(),
-        stage.tokenizer,
-        repeated,
-        c.temperature,
-        seed=c.seed * 100_003 + step,
-        batch=len(repeated),
-        tolerance=c.tolerance,
-        zero_tolerance=True,
-        room=c.room,
-    )
+    player = stage.player()
+    count = c.prompts * c.samples
+    episodes: list[Rollout] = []
+    for draw in range(c.draws):
+        first = ((step - 1) * c.draws + draw) * c.prompts
+        places = range(first, first + c.prompts)
+        prompts = [tasks[place % c.tasks if c.tasks else place] for place in places]
+        episodes += rollouts(
+            player,
+            stage.tokenizer,
+            [task for task in prompts for _ in range(c.samples)],
+            c.temperature,
+            seed=c.seed * 100_003 + step,
+            numbers=list(range(draw * count, (draw + 1) * count)),
+            batch=count,
+            tolerance=c.tolerance,
+            zero_tolerance=True,
+            room=c.room,
+        )
+        if draw + 1 < c.draws:
+            rewards = torch.tensor([reward(episode, c) for episode in episodes])
+            if rewards_differ(rewards.view(-1, c.samples)).sum() >= c.prompts:
+                break
+    return episodes
 
 
 def check_episodes(episodes: list[Rollout], rewards: Tensor, c: Ppo, step: int) -> None:
@@ -460,16 +473,19 @@ def ppo_loss(
     advantages: Tensor,
     weights: Tensor,
     clip: float = 0.2,
+    clip_high: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """−Σ w · min(ρ·A, clip(ρ, 1 ± clip)·A) with ρ = π_new/π_old of each token, and the share of
-    tokens where the clip binds (Schulman et al. 2017).
+    """−Σ w · min(ρ·A, clip(ρ, 1 − clip, 1 + clip_high)·A) with ρ = π_new/π_old of each token, and
+    the share of tokens where the clip binds (Schulman et al. 2017).
 
-    All (R, T). Before the first step ρ = 1, nothing is clipped, and the gradient is REINFORCE's:
-    −Σ w·A·∇log π.
+    `clip_high` is `clip` where none is given; a higher one lets unlikely tokens rise further
+    ("clip-higher", Yu et al. 2025). All (R, T). Before the first step ρ = 1, nothing is clipped,
+    and the gradient is REINFORCE's: −Σ w·A·∇log π.
     """
     ratio = torch.exp(new_log_probs - old_log_probs)
     unclipped = ratio * advantages
-    clipped = ratio.clamp(1 - clip, 1 + clip) * advantages
+    highest = 1 + (clip if clip_high is None else clip_high)
+    clipped = ratio.clamp(1 - clip, highest) * advantages
     loss = -(torch.minimum(unclipped, clipped) * weights).sum()
     clip_fraction = ((clipped < unclipped) * weights).sum().detach()
     return loss, clip_fraction
@@ -640,16 +656,21 @@ def make_batch(
     )
 
 
-def policy_update_loss(stage: TrainingRun, mb: Batch) -> tuple[Tensor, Tensor]:
+def policy_update_loss(
+    stage: TrainingRun, mb: Batch, warming_up: bool = False
+) -> tuple[Tensor, Tensor]:
     """Some rows' part of the loss, and of the clip fraction and approx_kl (2,): weights sum to 1
     over all rows.
     """
     c = stage.section
+    if warming_up:  # the value head learns alone
+        _, _, new_values = evaluate_policy(stage, stage.model, mb.tokens, mb.targets, mb.documents)
+        return value_loss(new_values, mb.values, mb.returns, mb.weights, math.inf), torch.zeros(2)
     new_log_probs, entropy, new_values = evaluate_policy(
         stage, stage.model, mb.tokens, mb.targets, mb.documents
     )
     loss, clip_fraction = ppo_loss(
-        new_log_probs, mb.old_log_probs, mb.advantages, mb.weights, c.ratio_clip
+        new_log_probs, mb.old_log_probs, mb.advantages, mb.weights, c.ratio_clip, c.ratio_clip_high
     )
     loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
     loss = loss - c.entropy * (entropy * mb.weights).sum()
@@ -718,18 +739,17 @@ def ppo(config: Config) -> None:
 
             # -- each reward beside those of the same task's other samples, or of the whole step's
             fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
-            by_task = c.samples > 1 and (c.baseline == "task" or c.advantage == "group")
+            by_task = c.samples > 1 and (c.baseline == "task" or c.advantage != "gae")
             grouped = rewards.where(fits, math.nan)  # NaN does not count
-            grouped = grouped.view(c.prompts if by_task else 1, -1)  # (P, G) or (1, P·G)
-            if c.advantage == "gae":
-                centred_rewards = leave_one_out(grouped).flatten()  # (P·G,)
-            else:
-                centred_rewards = group_advantages(grouped).flatten()
+            grouped = grouped.view(-1, c.samples if by_task else len(rewards))  # (P, G) or (1, P·G)
+            centre = group_advantages if c.advantage == "group" else leave_one_out
+            centred_rewards = centre(grouped).flatten()  # (P·G,)
 
             # -- only groups whose rewards differ teach anything; without any, all are packed for
             # the log alone
             informative = rewards_differ(grouped).expand_as(grouped).flatten() & fits
             has_signal = bool(informative.any())
+            warming_up = step <= c.value_warmup and c.advantage == "gae"
             skipped += not has_signal
             kept = (informative if has_signal else fits).nonzero().flatten().tolist()
             batch = make_batch(stage, reference, [episodes[i] for i in kept], centred_rewards[kept])
@@ -748,11 +768,11 @@ def ppo(config: Config) -> None:
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
                     for rows, counted in ranks.share_evenly(split_rows(minibatch, c)):
-                        loss, figures = policy_update_loss(stage, batch.rows(rows))
+                        loss, figures = policy_update_loss(stage, batch.rows(rows), warming_up)
                         # so that the minibatches' gradients average to the whole batch's
                         (len(minibatches) * counted * loss).backward()
                         sums += figures * counted
-                    if replay:
+                    if replay and not warming_up:
                         replayed = replay_loss(stage, replay)
                         (c.replay * replayed).backward()
                         meter.add(replay=ranks.total(replayed))

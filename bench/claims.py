@@ -2,12 +2,13 @@
 
     python bench/claims.py                       every claim whose two stages have been measured
     python bench/claims.py --dry                 the same, nothing recorded
+    python bench/claims.py --model toy           of the toy's stages
 
 Reads what bench/lineage.py kept of each task in --folder, so both stages played the same tasks, and
 takes the difference task by task. A claim "holds" where the 95% interval of the difference
 (bootstrap over tasks) lies wholly on the side that the claim names, "fails" where it lies wholly on
 the other, and is "not shown" otherwise; that something "stays" has a margin that it may lose.
-CLAIMS was written before any test task was played.
+CLAIMS were written before any test task was played.
 Records docs/results/claims.json.
 """
 
@@ -88,7 +89,7 @@ class Claim:
 
 
 ORDERINGS = (("instruct", "distilled"), ("distilled", "reflected"), ("reflected", "sage"))
-CLAIMS = (
+SMOL = (
     *(
         Claim("success rises", "library/greedy", success, before, after, 1, "§3, §6: each stage")
         for before, after in ORDERINGS
@@ -148,6 +149,15 @@ CLAIMS = (
 )
 
 
+TOY = tuple(
+    Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", after, 1, paper)
+    for after, paper in (("sage", "§3: reinforcement"),)
+    for world in ("math", "api")
+    for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
+)
+CLAIMS = {"smol": SMOL, "toy": TOY}
+
+
 def rows_of(folder: Path, stage: str, part: str) -> tuple[dict, dict[int, dict]]:
     """What a stage's rows of a part were made from, and the rows by number; empty if unmeasured."""
     path = folder / stage / f"{part.replace('/', ' ')}.jsonl"
@@ -203,13 +213,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Verdict]:
     """Print and record every claim that can be judged; returns the verdicts by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="out/measured", help="bench/lineage.py's rows")
-    parser.add_argument("--model", default="smol", help="whose lineage it is: the table's group")
+    parser.add_argument("--model", choices=CLAIMS, default="smol", help="whose lineage it is")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args(arguments)
     verdicts = {}
-    for claim in CLAIMS:
+    for claim in CLAIMS[a.model]:
         name = f"{claim.sentence}, {claim.before} to {claim.after}"
-        verdict = judge(claim, Path(a.folder))
+        verdict = judge(claim, Path(a.folder) / a.model)
         if verdict is None:
             print(f"{name:62} not measured")
             continue

@@ -7,7 +7,10 @@ benchmark, and what the model has forgotten (paper §6).
         one part, fewer tasks, nothing recorded
     python bench/lineage.py out/smol/sage --estimate         how long it would take
 
-Records docs/results/smol.json, "stage/figure", with 95% intervals over tasks.
+    python bench/lineage.py out/toy/distilled out/toy/sage --model toy --names invented --worlds math
+        stages of the toy; --rung says how hard the tasks are
+
+Records docs/results/smol.json (that of --model), "stage/figure", with 95% intervals over tasks.
 What each task gave is kept in --folder, a line per task: a run that was stopped goes on there, one
 with more tasks measures only the further ones, and other weights or settings begin anew.
 
@@ -53,12 +56,11 @@ from support import corpus, machine, provenance, result_tables, settings
 from support.intervals import bootstrap_ratio, wilson
 from support.measured import RowFile, Stage, clock, data_folder, open_stage
 from worlds.base import Entry, Episode, Task, world_class
-from worlds.difficulty import Difficulty
+from worlds.difficulty import RUNGS, Difficulty
 from worlds.expert import fingerprint
 from worlds.faults import HELD_OUT_KINDS
 from worlds.tasks import Tasks
 
-SUBJECT = "smol"  # docs/results/smol.json
 BFCL_PARTS = ("simple_python", "multiple", "parallel", "irrelevance")
 EXPECTED = 80  # tokens that an episode adds to its prompt, for the estimate
 ROWS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
@@ -285,7 +287,7 @@ def evenly(items: list, count: int) -> list:
 
 def drawn(a: argparse.Namespace, world: str, count: int, **changes) -> dict:
     """The first tasks of a world, as arguments of Episodes; `changes` go into their difficulty."""
-    difficulty = Difficulty(split=a.split, names=a.names, chain=a.chain, **changes)
+    difficulty = Difficulty(split=a.split, names=a.names, **RUNGS[a.rung], **changes)
     tasks = Tasks(a.split, a.seed, [world], difficulty)
     tasks_from = dict(draw=fingerprint([world], a.seed, difficulty), **changes)
     return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
@@ -623,7 +625,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--worlds", default="library,sql,shell,safety", help="with commas")
     parser.add_argument("--names", choices=("english", "invented"), default="english")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
-    parser.add_argument("--chain", type=int, default=Difficulty.chain, help="most calls of a task")
+    parser.add_argument("--rung", choices=RUNGS, default="standard", help="of the ladder")
     parser.add_argument("--tasks", type=int, default=300, help="greedy, per world")
     parser.add_argument("--sampled", type=int, default=100, help="tasks that are sampled")
     parser.add_argument("--samples", type=int, default=8, help="per sampled task; 0: none")
@@ -636,6 +638,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--room", type=int, default=256, help="tokens an episode may add")
     parser.add_argument("--dtype", default="auto", help="of the weights: auto, float32, bfloat16")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--model", default="smol", help="whose stages: docs/results/MODEL.json")
     parser.add_argument("--folder", default="out/measured", help="where rows are kept")
     parser.add_argument("--reference", default="instruct", help="the stage before all others")
     parser.add_argument("--estimate", action="store_true", help="measure nothing")
@@ -655,7 +658,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Figure]]:
     torch.set_float32_matmul_precision("medium")
     if device == "cpu":
         machine.keep_freed_memory()
-    folder = Path(a.folder)
+    folder = Path(a.folder) / a.model
     parts = [part for name in a.only.split(",") for part in PARTS[name](a)]
     measured = {}
     for argument in a.stages:
@@ -671,12 +674,12 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Figure]]:
         return measured
     print_table(measured)
     if not a.dry:
-        note = f"{a.split} tasks, names {a.names}, chain {a.chain}, seed {a.seed}, room {a.room}, "
+        note = f"{a.split} tasks, names {a.names}, rung {a.rung}, seed {a.seed}, room {a.room}, "
         note += str(dtype).removeprefix("torch.")
         for stage, figures in measured.items():
             for name, f in figures.items():
                 result_tables.record(
-                    SUBJECT,
+                    a.model,
                     f"{stage}/{name}",
                     float(f"{f.value:.4g}"),
                     spread=spread(f),

@@ -35,6 +35,8 @@ NonNegative = Annotated[float, Range(at_least=0)]
 AboveZero = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 Names = Literal["invented", "english"]  # whose words tasks are made of (worlds/difficulty.py)
+# how long and how crowded tasks are (worlds/difficulty.py)
+Rung = Literal["standard", "easy", "middle", "hard", "up-to-middle", "up-to-hard"]
 OpenShare = Annotated[float, Range(above=0, below=1)]
 Beta = Annotated[float, Range(at_least=0, below=1)]
 
@@ -201,6 +203,7 @@ class Distill(Tuning):
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
     # of tools, tables, files and people: syllables, or real words and requests in English
     names: Names = "invented"
+    rung: Rung = "standard"  # of the ladder of difficulty
     # share of the library world's tasks whose tools and arguments have other names than their own,
     # so that names are read and not remembered (docs/LOG.md)
     renamed: Share = 0.0
@@ -273,6 +276,7 @@ class Dpo(Tuning):
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     babble: Share = 0.5  # as in distill
     names: Names = "invented"  # as in distill
+    rung: Rung = "standard"  # as in distill
     renamed: Share = 0.0  # as in distill
     longer: Share = 0.25  # as in distill
     log_every: Positive = 10
@@ -298,6 +302,9 @@ class Ppo(Tuning):
     worlds: str = "all but math"  # drawn in turn
     prompts: Positive = 24  # tasks in one step; with fewer than 16 its gradient is mostly noise
     samples: Positive = 8  # episodes of each task
+    # times that `prompts` tasks are drawn, at most, until so many have samples that differ in reward
+    draws: Positive = 1
+    tasks: Natural = 0  # different tasks, which then come again; 0: every task is a new one
     temperature: AboveZero = 1.0  # of the sampler, and of every log-probability
     room: Positive = 384  # tokens that an episode may add to its prompt
     # longer episodes are left out; with prompts up to 256 and `room` there are none
@@ -306,6 +313,7 @@ class Ppo(Tuning):
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
     babble: Share = 0.5  # as in distill
     names: Names = "invented"  # as in distill
+    rung: Rung = "standard"  # as in distill
     renamed: Share = 0.0  # as in distill
     longer: Share = 0.25  # as in distill
     # reward of an episode that ends with a call that does not parse or names no tool
@@ -313,8 +321,11 @@ class Ppo(Tuning):
     invented: float = -0.5  # reward of each invented argument
     # refused calls until the episode ends; long failing episodes would dominate the loss
     tolerance: Positive = 2
-    # a value head and token-level GAE, or the mean of the same task's samples (GRPO)
-    advantage: Literal["gae", "group"] = "gae"
+    # a value head and token-level GAE; or each reward less the mean of its task's other samples
+    # (RLOO), divided by their deviation as well (GRPO's "group")
+    advantage: Literal["gae", "rloo", "group"] = "gae"
+    # with gae: first steps in which the value head learns alone
+    value_warmup: Natural = 0
     # a reward is measured from its task's other samples, or from the step's mean (docs/LOG.md)
     baseline: Literal["task", "batch"] = "task"
     gamma: Share = 1.0  # a reward that comes at the end is worth as much at the beginning
@@ -324,6 +335,7 @@ class Ppo(Tuning):
     minibatches: Positive = 2  # optimiser steps in one pass
     clip: AboveZero = 1.0
     ratio_clip: OpenShare = 0.2  # PPO's ε
+    ratio_clip_high: AboveZero = 0.2  # ε upwards; DAPO has 0.28
     kl: NonNegative = 0.01  # weight of ½·(log π/π_ref)² (k2)
     # nats per token from the policy that sampled, at which a step's further passes are left out
     stop_kl: NonNegative = 0.03
@@ -403,6 +415,7 @@ class Eval:
     tasks: Positive = 300
     worlds: str = "all"
     names: Names = "invented"  # as in distill
+    rung: Rung = "standard"  # as in distill
     batch: Positive = 64  # episodes played together
     room: Positive = 384  # tokens that an episode may add to its prompt
     # recipes are chosen by validation tasks and reported on test tasks

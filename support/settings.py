@@ -111,9 +111,15 @@ def _contradiction(s) -> str:
             )
         case Dpo() if s.pairs < s.batch:
             return f"dpo.pairs is {s.pairs}; wanted at least {s.batch}, as many as dpo.batch"
-        case Ppo() if s.advantage == "group" and s.samples < 2:
+        case Ppo() if s.advantage != "gae" and s.samples < 2:
             return (
-                "ppo.advantage 'group' compares samples of one task; ppo.samples must be at least 2"
+                f"ppo.advantage {s.advantage!r} compares samples of one task; ppo.samples must be "
+                "at least 2"
+            )
+        case Ppo() if s.draws > 1 and s.samples < 2:
+            return (
+                f"ppo.draws is {s.draws}, and with one sample per task no two samples differ; "
+                "ppo.samples must be at least 2"
             )
         case Think():
             for kind in s.counterfactuals.split(","):

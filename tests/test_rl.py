@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from support import checkpoint
 from support import settings
@@ -339,7 +340,7 @@ def test_episodes_are_played_in_the_dtype_of_the_products(started, monkeypatch):
     assert 0 < records(folder / "sage")[1]["mismatch"] < 0.3
 
 
-@pytest.mark.parametrize("advantage", ["gae", "group"])
+@pytest.mark.parametrize("advantage", ["gae", "rloo", "group"])
 def test_equal_rewards_skip_the_step(started, monkeypatch, advantage):
     config, folder = started
     config.ppo.advantage = advantage
@@ -363,6 +364,68 @@ def test_equal_rewards_within_each_task_say_nothing_about_the_samples(
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(episode.task.seed % 7))
     rl.ppo(config)
     assert records(folder / "sage")[0]["skipped"] == skipped
+
+
+def test_tasks_are_drawn_until_enough_samples_differ(started, monkeypatch):
+    """One task in four has samples that differ, so that three such tasks take several draws; the
+    tasks are others in each draw and in the next step, and none is played more often than once.
+    """
+    config, folder = started
+    config.ppo.steps = 2
+    config.ppo.draws = 9
+    drawn = []
+
+    def watched(model, tokenizer, tasks, *rest, numbers, **more):
+        drawn.append(([task.seed for task in tasks[:: config.ppo.samples]], numbers))
+        return rollouts(model, tokenizer, tasks, *rest, numbers=numbers, **more)
+
+    monkeypatch.setattr(rl, "rollouts", watched)
+    monkeypatch.setattr(
+        rl, "reward", lambda e, c: float(e.task.seed % 4 == 0 and sum(e.tokens) % 2)
+    )
+    rl.ppo(config)
+    seeds = [seed for some, _ in drawn for seed in some]
+    assert len(set(seeds)) == len(seeds) > 2 * 3
+    second = next(i for i, (_, numbers) in enumerate(drawn) if i and numbers[0] == 0)
+    for step in (drawn[:second], drawn[second:]):
+        assert [numbers[0] for _, numbers in step] == [12 * draw for draw in range(len(step))]
+        hopeful = sum(seed % 4 == 0 for some, _ in step for seed in some)
+        # samples of a hopeful task may be rewarded alike by chance, never those of another
+        assert hopeful >= 3 or len(step) == 9
+        before_the_last = sum(seed % 4 == 0 for some, _ in step[:-1] for seed in some)
+        assert len(step) > 1 and before_the_last <= hopeful
+
+
+def test_few_tasks_come_again(started, monkeypatch):
+    config, folder = started
+    config.ppo.steps = 2
+    config.ppo.tasks = 2
+    seen = []
+
+    def watched(model, tokenizer, tasks, *rest, **more):
+        seen.append([task.seed for task in tasks[:: config.ppo.samples]])
+        return rollouts(model, tokenizer, tasks, *rest, **more)
+
+    monkeypatch.setattr(rl, "rollouts", watched)
+    rl.ppo(config)
+    first, second = seen
+    assert first == [first[0], first[1], first[0]] and second == [first[1], first[0], first[1]]
+
+
+def test_the_value_head_warms_up_alone(started, monkeypatch):
+    """During the warm-up the decoder does not move and the head does; then both do."""
+    config, folder = started
+    config.ppo.steps = 3
+    config.ppo.value_warmup = 2
+    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 2))
+    rl.ppo(config)
+    saved = {0: checkpoint.latest(folder / "safe")}
+    saved |= dict(enumerate(checkpoint.checkpoints(folder / "sage"), 1))
+    weights = {step: load_file(path / "model.safetensors") for step, path in saved.items()}
+    same = lambda one, other: all(torch.equal(one[key], other[key]) for key in one)
+    assert same(weights[0], weights[2]) and not same(weights[2], weights[3])
+    values = {step: load_file(saved[step] / "heads.safetensors") for step in (1, 2)}
+    assert values[1] and not same(values[1], values[2])
 
 
 def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(started, monkeypatch):
@@ -521,9 +584,9 @@ def test_advantages_are_centred_where_the_loss_averages(started, updates, monkey
             episode.action_mask[: last - 4] = [False] * (last - 4)
         return done
 
-    def watched(new, old, advantages, weights, clip, ppo_loss=rl.ppo_loss):
+    def watched(new, old, advantages, weights, *clips, ppo_loss=rl.ppo_loss):
         seen.append((advantages, weights, (weights > 0).float()))
-        return ppo_loss(new, old, advantages, weights, clip)
+        return ppo_loss(new, old, advantages, weights, *clips)
 
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.action_mask) < 6))
     monkeypatch.setattr(rl, "draw_episodes", uneven)
@@ -578,7 +641,7 @@ def test_drift_and_clip_are_means_over_what_was_run(
     config.ppo.epochs = 2
     config.ppo.stop_kl = 0.03
 
-    def clipped_by_half(new, old, advantages, weights, clip):
+    def clipped_by_half(new, old, advantages, weights, *clips):
         return (new * weights).sum(), 0.5 * weights.sum()
 
     def few(examples, longest, model, pack=rl.pack):
@@ -654,7 +717,7 @@ def test_the_value_heads_gradient_does_not_shrink_the_policys_step(started, monk
     assert "optimizer 0.0.exp_avg" in one
 
 
-@pytest.mark.parametrize("advantage", ["gae", "group"])
+@pytest.mark.parametrize("advantage", ["gae", "rloo", "group"])
 def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
     """Rewarded for tokens of the vocabulary's first half, the model soon writes little else: the
     sign is right from the reward to the weights.

@@ -527,6 +527,19 @@ def test_the_clip_stops_what_has_gone_far_enough():
     )
 
 
+def test_a_higher_clip_lets_unlikely_tokens_rise_further():
+    """Clip-higher: upwards the gradient lives to 1 + clip_high, downwards to 1 − clip."""
+    old = torch.zeros(1, 3)
+    new = torch.tensor([1.25, 1.3, 0.75]).log()[None].requires_grad_()
+    advantages = torch.tensor([[1.0, 1.0, -1.0]])
+    weights = torch.full((1, 3), 1 / 3)
+    loss, clipped = ppo_loss(new, old, advantages, weights, clip=0.2, clip_high=0.28)
+    loss.backward()
+    assert loss.item() == pytest.approx(-(1.25 + 1.28 - 0.8) / 3)
+    assert clipped == pytest.approx(2 / 3)
+    assert torch.allclose(new.grad, torch.tensor([[-1.25 / 3, 0, 0]]))
+
+
 def test_value_loss_is_squared_error_near_the_old_value():
     old = torch.zeros(1, 3)
     returns = torch.tensor([[0.1, 1.0, 0.0]])

@@ -5,7 +5,9 @@ solver that knows nothing of it.
 import random
 import re
 import time
+from collections import Counter
 from fractions import Fraction
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -15,10 +17,10 @@ from worlds.expert import invented, solve_task
 from worlds.extras.chance import by_chance
 from worlds.faults import react
 from worlds.negatives import hard_negatives
-from config import UserError
+from config import Distill, Rung, UserError
 from worlds import ALL_WORLDS, WORLDS
 from worlds.base import Episode, failed, same_answer, world_class
-from worlds.difficulty import Difficulty
+from worlds.difficulty import RUNGS, Difficulty
 from worlds.faults import BABBLE, FAULT_KINDS, HELD_OUT_KINDS, plan_fault
 from worlds.splits import SPLITS, strangers
 from worlds.tasks import PURPOSES, Tasks, _say_once, draw_task, seed_of
@@ -326,11 +328,32 @@ def test_no_valid_call_breaks_a_world(name):
     act()
 
 
+@pytest.mark.parametrize("rung", get_args(Rung))
+@pytest.mark.parametrize("world", ["api", "math"])
+def test_each_rung_of_the_ladder_has_its_lengths(world, rung):
+    """Every length that the rung names occurs, no other does, and the expert solves each task."""
+    difficulty = Difficulty(special=0.0, **RUNGS[rung])
+    lengths = Counter()
+    for index in range(150):
+        task = draw_task(world, 3, index, difficulty)
+        lengths[len(task.solution) - (world == "math")] += 1  # a story's start is no sentence more
+        if index < 20:
+            assert solve_task(task)[1].verified
+    assert sorted(lengths) == list(range(difficulty.shortest, difficulty.chain + 1))
+
+
+def test_settings_name_the_rungs_that_there_are():
+    assert set(get_args(Rung)) == set(RUNGS)
+    wanted = RUNGS["hard"]
+    assert Difficulty.of(Distill(rung="hard")).chain == wanted["chain"]
+
+
 @pytest.mark.parametrize(
     "knobs",
     [
         dict(tools=0),
         dict(chain=9),
+        dict(shortest=3, chain=2),
         dict(arguments=0),
         dict(fault_rate=1.5),
         dict(babble=2),

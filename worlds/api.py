@@ -274,7 +274,8 @@ class Api(World):
         kind = "chain"
         if rng.random() < difficulty.special:
             kind = rng.choice(("ask", "none"))
-        calls = rng.randint(1, min(difficulty.chain, difficulty.tools))
+        longest = min(difficulty.chain, difficulty.tools)
+        calls = rng.randint(min(difficulty.shortest, longest), longest)
         makers, given = draw_makers(draw, goal, calls)
 
         # further tools. Where a value is missing, a second way to the goal from another unknown

@@ -8,9 +8,10 @@ from worlds.faults import FAULT_KINDS, HELD_OUT_KINDS
 from worlds.splits import SPLITS
 
 RANGES = {  # setting: (lowest, highest)
-    "tools": (1, 6),
+    "tools": (1, 10),
     "arguments": (1, 4),
-    "chain": (1, 4),
+    "shortest": (1, 8),
+    "chain": (1, 8),
     "longer": (0, 1),
     "decoys": (0, 6),
     "distractors": (0, 100),
@@ -28,6 +29,18 @@ CHOICES = {  # setting: its allowed values
 }
 
 
+# The ladder of difficulty. A stage is trained and judged where the model that it starts from solves
+# 30 to 60% of sampled episodes, and one of eight samples at least 20 points more (docs/CLAIMS.md).
+RUNGS = {
+    "standard": {},  # one or two calls, as in all tables that name no rung
+    "easy": dict(shortest=1, chain=3, tools=4),
+    "middle": dict(shortest=3, chain=5, tools=6, distractors=1),
+    "hard": dict(shortest=5, chain=8, tools=9, decoys=2, distractors=2),
+    "up-to-middle": dict(shortest=1, chain=5, tools=6, distractors=1),
+    "up-to-hard": dict(shortest=1, chain=8, tools=9, decoys=2, distractors=2),
+}
+
+
 @dataclass(frozen=True)
 class Difficulty:
     """The settings of a task. Worlds ignore those that mean nothing to them.
@@ -37,7 +50,10 @@ class Difficulty:
 
     tools: int = 3  # tools in the prompt
     arguments: int = 2  # most arguments of one tool
-    chain: int = 2  # most calls of a solution, as far as the world can choose
+    # fewest and most calls of a solution (in the math world, sentences), as far as the world can
+    # choose; RUNGS has the ladder
+    shortest: int = 1
+    chain: int = 2
     longer: float = 0.25  # share of tasks that need one call more than the rest
     decoys: int = 1  # tools (tables, files) that share the right one's nouns
     distractors: int = 0  # sentences of the request that do not matter
@@ -67,6 +83,11 @@ class Difficulty:
             value = getattr(self, name)
             if value not in allowed:
                 raise UserError(f"difficulty's {name} is {value!r}; wanted {' or '.join(allowed)}")
+        if self.shortest > self.chain:
+            raise UserError(
+                f"difficulty's shortest is {self.shortest} and its chain {self.chain}; wanted no "
+                "fewer most calls than fewest"
+            )
         allowed = FAULT_KINDS + HELD_OUT_KINDS[self.split]
         for kind in self.fault_kinds:
             if kind not in allowed:
@@ -82,10 +103,10 @@ class Difficulty:
 
     @classmethod
     def of(cls, section: Any, **more: Any) -> "Difficulty":
-        """From a section of the training settings: names, renamed, longer, fault_rate, fault_kinds
-        (with commas), babble; `more` replaces or adds.
+        """From a section of the training settings: rung, names, renamed, longer, fault_rate,
+        fault_kinds (with commas), babble; `more` replaces or adds.
         """
-        given = {
+        given = RUNGS[section.rung] | {
             "fault_rate": section.fault_rate,
             "fault_kinds": tuple(section.fault_kinds.split(",")),
             "babble": section.babble,

@@ -115,9 +115,11 @@ Families = dict[int, dict[str, Callable[[Any], Draft]]]
 
 
 def draw_chain_length(rng: random.Random, difficulty: Difficulty, longest: int) -> int:
-    """The number of calls of a solution, up to the difficulty's `chain` and `longest`."""
+    """The number of calls of a solution: the difficulty's `shortest` to its `chain`, no more than
+    `longest`.
+    """
     longest = min(difficulty.chain, longest)
-    length = 1
+    length = min(difficulty.shortest, longest)
     while length < longest and rng.random() < difficulty.longer:
         length += 1
     return length

@@ -105,7 +105,8 @@ class Story:
         self.kinds: list[str] = []
         self.changes: list[int] = []
         self.steps = [SolutionStep(f"{self.people[0]} = {self.start}", "", None)]
-        for _ in range(draw.rng.randint(1, draw.difficulty.chain)):
+        shortest, longest = draw.difficulty.shortest, draw.difficulty.chain
+        for _ in range(draw.rng.randint(shortest, longest)):
             self.add_sentence()
 
     def add_sentence(self) -> None:
