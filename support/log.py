@@ -152,7 +152,9 @@ def draw_curve(
         axes.append(axis.twinx())
         axes[1].plot(*zip(*series[right]), "o-", color="tab:orange", label=labels.get(right, right))
         axes[1].set_ylabel(labels.get(right, right))
-    axis.legend(handles=[line for a in axes for line in a.lines], frameon=False)
+    # below the axes, where it crosses no line
+    handles = [line for a in axes for line in a.lines]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     for a in axes:
         a.spines["top"].set_visible(False)
     path = Path(folder) / "loss.png"

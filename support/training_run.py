@@ -344,6 +344,7 @@ class TrainingRun:
                 f"stage {name} starts from {self.source}, where there is no run; {remedy}, or name "
                 "a run's folder as start"
             )
+        self.refuse_experts()
         last = claim_folder(self.folder)
         meta, stored = checkpoint.read_meta(last) if last else ({"step": 0}, None)
         if last and not config.resume:
@@ -379,11 +380,6 @@ class TrainingRun:
         else:
             self.model = self.load_decoder(self.source)
         config.model = self.model.config
-        if config.model.experts:
-            raise UserError(
-                f"{self.source} has {config.model.experts} experts for each feed-forward, which "
-                "only train.py keeps in balance (moe.py); start from a run without model.experts"
-            )
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)
@@ -399,6 +395,18 @@ class TrainingRun:
         self.log = Log(self.folder, self.steps, self.first, tensorboard=config.tensorboard)
         self.trace = StepTrace(config.profile, self.log)
         self.announce(notes)
+
+    def refuse_experts(self) -> None:
+        """Raise UserError for a source with experts, before its stage leaves anything behind."""
+        runs = checkpoint.checkpoints(self.source)
+        if not runs:
+            return
+        _, stored = checkpoint.read_meta(runs[-1])
+        if stored.model.experts:
+            raise UserError(
+                f"{self.source} has {stored.model.experts} experts for each feed-forward, which "
+                "only train.py keeps in balance (moe.py); start from a run without model.experts"
+            )
 
     def announce(self, notes: list[str]) -> None:
         """The first lines of the log: from where to where, and what there is to note."""

@@ -744,6 +744,17 @@ def test_rewards_move_the_policy_their_way(started, monkeypatch, advantage):
     assert sum(rewards[-3:]) / 3 > 0.67, rewards
 
 
+def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
+    file, folder = lineage(stages=[])
+    config = settings.from_file(file)
+    config.model.experts = 2
+    model = SAGE(config.model, seed=1)
+    checkpoint.save_checkpoint(folder / "reflected", config, model, [], 1, stage="reflected")
+    with pytest.raises(UserError, match="has 2 experts for each feed-forward"):
+        rl.dpo(settings.from_file(file))
+    assert not (folder / "safe").exists()
+
+
 @pytest.mark.parametrize(
     "stages, words, wanted",
     [
