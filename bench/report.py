@@ -108,7 +108,8 @@ def play_case(model: str, case: str) -> list[str]:
         lines = done.stderr.strip().splitlines()
         return [f"not played: {lines[-1] if lines else 'no reason was given'}"]
     traces = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return [trace["judgement"] for trace in traces]
+    judgements = [trace["judgement"] for trace in traces]
+    return [f"{judged['outcome']}: {judged['seen']}" for judged in judgements]
 
 
 # --------------------------------------------------------------------------------------------------

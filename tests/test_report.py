@@ -1,0 +1,86 @@
+"""bench/report.py: what is compared with what, and what the page says of it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
+
+import report
+from config import UserError
+from support.answer_table import figures_of_rows
+
+
+def answers(right: list[bool]) -> dict:
+    """What eval.py returns of a benchmark's questions."""
+    rows = [
+        dict(number=n, group="", answer="1", right=r, read=9, written=4, flops=2e9)
+        for n, r in enumerate(right)
+    ]
+    return dict(figures=figures_of_rows(rows), rows=rows)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Three stages of 40 questions: the second is right in 20 more, the third in the same number
+    but others; and one case.
+    """
+    right = {
+        "first": [False] * 40,
+        "second": [n < 20 for n in range(40)],
+        "third": [n >= 20 for n in range(40)],
+    }
+    asked = []
+
+    def main(words):
+        given = dict(zip(words[::2], words[1::2]))
+        asked.append((Path(given["--model"]).name, given["--mode"]))
+        return {"gsm8k": answers(right[asked[-1][0]])}
+
+    monkeypatch.setattr(report.benchmarks, "main", main)
+    monkeypatch.setattr(report, "play_case", lambda model, case: [f"{case} by {Path(model).name}"])
+    for name in right:
+        (tmp_path / name).mkdir()
+    return tmp_path, asked
+
+
+def test_stages_are_compared_question_by_question(measured, monkeypatch):
+    folder, asked = measured
+    stages = [str(folder / name) for name in ("first", "second", "third")]
+    report.main([*stages, "--tasks", "gsm8k", "--cases", "loop", "--folder", str(folder / "out")])
+    assert asked == [("first", "fast"), ("second", "fast"), ("third", "fast")]
+    found = json.loads((folder / "out" / "report.json").read_text())
+    verdicts = {(o["before"], o["after"]): o for o in found["orderings"]}
+    assert verdicts["first", "second"]["difference"] == 50
+    assert verdicts["first", "second"]["verdict"] == "holds"
+    assert verdicts["second", "third"]["difference"] == 0
+    assert verdicts["second", "third"]["verdict"] == "not shown"
+    low, high = (verdicts["second", "third"][end] for end in ("low", "high"))
+    assert low < -20 and high > 20  # every question changed sides, which shares alone do not say
+    assert verdicts["first", "third"]["verdict"] == "holds"
+    page = (folder / "out" / "README.md").read_text()
+    assert "| gsm8k | 0.0 ± 0.0 (40) | 50.0 ± 7.9 (40) | 50.0 ± 7.9 (40) | 97.04 | 96.74 |" in page
+    assert "| loop | second | loop by second |" in page
+    assert (folder / "out" / "benchmarks.png").stat().st_size > 1000
+
+
+def test_a_fall_is_called_one(measured):
+    folder, _ = measured
+    stages = [str(folder / name) for name in ("second", "first")]
+    report.main([*stages, "--tasks", "gsm8k", "--cases", "", "--folder", str(folder / "out")])
+    (found,) = json.loads((folder / "out" / "report.json").read_text())["orderings"]
+    assert found["difference"] == -50 and found["verdict"] == "fails"
+    assert "Case studies" not in (folder / "out" / "README.md").read_text()
+
+
+def test_two_stages_of_one_name_are_refused(measured):
+    folder, _ = measured
+    with pytest.raises(UserError, match="two stages have one name"):
+        report.main([str(folder / "first"), f"first={folder / 'second'}"])
+
+
+def test_a_case_that_cannot_be_played_says_why(tmp_path):
+    (said,) = report.play_case(str(tmp_path / "nowhere"), "loop")
+    assert said.startswith("not played: ") and "nowhere" in said
