@@ -1,9 +1,4 @@
-"""The published benchmarks of the paper's table: one command, one table (§6.2, §6.3).
-
-    python benchmarks.py --tasks gsm8k,mmlu --limit 100             SmolLM2, 100 questions of each
-    python benchmarks.py --model out/smol/sage --tasks mgsm:de      a run, one language
-    python benchmarks.py --tasks math500 --mode vote --votes 8      the majority of 8 samples
-    python benchmarks.py --model out/smol/thinking --tasks math500 --mode think
+"""Published questions, asked and answered: likelihoods, texts, votes (§6.2, §6.3).
 
 support/protocols.py says what is asked of each benchmark, in which form, with how many worked
 examples, and how long an answer may be; support/questions.py reads the authors' files,
@@ -15,24 +10,14 @@ support/graders.py has their rules. An answer is found in one of three ways:
 
 A letter's prefix is read once for all letters; options continue from copies of its cache.
 
-What differs from eval.py, which plays episodes of our worlds with tools: here are questions, and
-nothing is called. What the paper calls Think is a vote (§6.3), and so it is here: `votes` samples,
-the half with the least gain in inverse consistency (equation 13) dropped, the majority of the rest.
-
-Every answer is kept, a JSON line per question, below --folder; what was stopped goes on there. The
-FLOPs are counted, not measured: 2 per multiplying weight and token, 4·H·d per pair of tokens and
-layer, 2·D·V per token whose logits are needed; padding is not counted.
+What the paper calls Think is a vote (§6.3), and so it is here: `votes` samples, the half with the
+least gain in inverse consistency (equation 13) dropped, the majority of the rest.
 """
 
 import hashlib
-import json
 import random
-import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import NamedTuple
-
-import support.openmp  # before torch
 
 import torch
 
@@ -41,15 +26,12 @@ from config import Benchmarks, UserError
 from fast.thinking import forward_flops
 from generate import Conversations, Row, decode, pad
 from mch import ThinkingHeads, constraint_texts
-from support import checkpoint, machine, provenance, settings
-from support.answer_table import by_group, figures_of_rows, table_of
+from support import provenance, settings
 from support.graders import math_verified
-from support.measured import RowFile, Stage, clock, data_folder, open_stage
-from support.pretrained import is_pretrained
+from support.measured import Stage, benchmark_folder
 from support.protocols import (
     LOADERS,
     OWN_MATH,
-    PROTOCOLS,
     RULES,
     Protocol,
     Rule,
@@ -138,6 +120,12 @@ def question_row(number: int, question: Question, read: int, written: int, flops
         written=written,
         flops=flops,
     )
+
+
+def too_long_row(number: int, question: Question, length: int) -> dict:
+    """The row of a question whose prompt leaves no room in the context: it counts as wrong."""
+    row = question_row(number, question, length, written=0, flops=0.0)
+    return row | dict(answer="", right=False, too_long=True)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -264,25 +252,22 @@ def generation_rows(
 
 
 # --------------------------------------------------------------------------------------------------
-# One benchmark: its questions in their order, chunk by chunk, kept as they come.
+# A benchmark.
 
 
-def questions_of(task: str, a: Benchmarks) -> tuple[Questions, list[int]]:
-    """The questions of a benchmark, and the numbers of those that are asked, in the order of
-    asking. Raises UserError.
+def numbers_of(name: str, group: str, groups: dict[int, str], a: Benchmarks) -> list[int]:
+    """The numbers of a benchmark's items, or of one group's, in the order of asking.
+
+    `groups` has each item's group by its number. Raises UserError where there is no such group.
     """
-    name, _, group = task.partition(":")
-    found = LOADERS[name](Path(a.data).expanduser() if a.data else data_folder())
-    groups = dict.fromkeys(question.group for question in found.tested)
-    if group and "" in groups:
+    known = set(groups.values())
+    if group and known == {""}:
         raise UserError(f"{name} has no groups; leave :{group} out")
-    if group and group not in groups:
-        raise UserError(f"{name} has no {group}; {settings.nearest(group, groups)}")
-    if not found.tested:
-        raise UserError(f"{found.files[0]} holds no question; take the file as it is published")
-    numbers = [n for n, q in enumerate(found.tested) if group in ("", q.group)]
+    if group and group not in known:
+        raise UserError(f"{name} has no {group}; {settings.nearest(group, sorted(known))}")
+    numbers = [number for number, own in groups.items() if group in ("", own)]
     random.Random(a.seed).shuffle(numbers)
-    return found, numbers[: a.limit or None]
+    return numbers[: a.limit or None]
 
 
 def check_examples(name: str, p: Protocol, found: Questions) -> None:
@@ -295,118 +280,68 @@ def check_examples(name: str, p: Protocol, found: Questions) -> None:
         )
 
 
-def measured_rows(
-    task: str, stage: Stage, a: Benchmarks, heads: ThinkingHeads | None
-) -> tuple[Protocol, list[dict], str]:
-    """A benchmark's protocol, a row per asked question, and the first question's whole prompt."""
-    name = task.partition(":")[0]
-    p = resolved(name, a)
-    found, numbers = questions_of(task, a)
-    check_examples(name, p, found)
-    made_from = dict(
-        version=ANSWERS_VERSION,
-        files=provenance.digest(*found.files),
-        stage=stage.weights,
-        protocol=asdict(p),
-        seed=a.seed,
-    )
-    if p.shots:
-        examples = repr(sorted(found.examples.items())).encode()
-        made_from["examples"] = hashlib.sha256(examples).hexdigest()[:16]
-    if a.mode != "fast":
-        made_from |= dict(mode=a.mode, votes=a.votes, temperature=a.temperature)
-    if p.rule == "math":
-        made_from["grader"] = a.grader
-    how = way_of(p, a)
-    kept = RowFile(Path(a.folder) / stage.name / f"{name} {how}.jsonl", made_from)
+class AskedBenchmark:
+    """A benchmark's questions, as the command line wants them asked. Raises UserError where it
+    contradicts itself, and for files that are missing, of another form, or without a grader.
+    """
 
-    context = stage.model.config.context
+    def __init__(self, task: str, a: Benchmarks):
+        self.settings = a
+        self.name, _, group = task.partition(":")
+        self.protocol = resolved(self.name, a)
+        self.how = way_of(self.protocol, a)
+        self.found = LOADERS[self.name](benchmark_folder(a.data))
+        if not self.found.tested:
+            file = self.found.files[0]
+            raise UserError(f"{file} holds no question; take the file as it is published")
+        groups = {number: question.group for number, question in enumerate(self.found.tested)}
+        self.numbers = numbers_of(self.name, group, groups, a)
+        check_examples(self.name, self.protocol, self.found)
+        if self.protocol.rule == "math" and a.grader == "math-verify":
+            math_verified("1", "1")
+        self.at_once = a.batch if a.mode == "fast" else max(1, a.batch // a.votes)
 
-    def prompt_for(number: int) -> list[int]:
-        question = found.tested[number]
-        examples = found.examples_for(question)[: p.shots]
-        return prompt_of_question(question, examples, p, stage.tokenizer, context)
+    def made_from(self, stage: Stage) -> dict:
+        """What a row depends on."""
+        a, p = self.settings, self.protocol
+        made_from = dict(
+            version=ANSWERS_VERSION,
+            files=provenance.digest(*self.found.files),
+            stage=stage.weights,
+            protocol=asdict(p),
+            seed=a.seed,
+        )
+        if p.shots:
+            examples = repr(sorted(self.found.examples.items())).encode()
+            made_from["examples"] = hashlib.sha256(examples).hexdigest()[:16]
+        if a.mode != "fast":
+            made_from |= dict(mode=a.mode, votes=a.votes, temperature=a.temperature)
+        if p.rule == "math":
+            made_from["grader"] = a.grader
+        return made_from
 
-    todo = [number for number in numbers if number not in kept.rows]
-    votes = 1 if a.mode == "fast" else a.votes
-    chunk = max(1, a.batch // votes)
-    began = time.perf_counter()
-    for begin in range(0, len(todo), chunk):
-        asked = [Asked(n, found.tested[n], prompt_for(n)) for n in todo[begin : begin + chunk]]
+    def prompt(self, stage: Stage, number: int) -> list[int]:
+        question = self.found.tested[number]
+        examples = self.found.examples_for(question)[: self.protocol.shots]
+        context = stage.model.config.context
+        return prompt_of_question(question, examples, self.protocol, stage.tokenizer, context)
+
+    def measure(self, stage: Stage, heads: ThinkingHeads | None, numbers: list[int]) -> list[dict]:
+        """The rows of the questions of these numbers."""
+        context = stage.model.config.context
+        asked = [Asked(n, self.found.tested[n], self.prompt(stage, n)) for n in numbers]
         fitting = [one for one in asked if len(one.prompt) < context]
         rows = []
-        if fitting and p.scoring == "generation":
-            rows = generation_rows(stage, p, a, fitting, heads=heads)
+        if fitting and self.protocol.scoring == "generation":
+            rows = generation_rows(stage, self.protocol, self.settings, fitting, heads=heads)
         elif fitting:
-            rows = likelihood_rows(stage, p, fitting)
+            rows = likelihood_rows(stage, self.protocol, fitting)
         for number, question, prompt in asked:
-            if len(prompt) >= context:  # counts as wrong
-                row = question_row(number, question, len(prompt), written=0, flops=0.0)
-                rows.append(row | dict(answer="", right=False, too_long=True))
-        kept.add(rows)
-        done = begin + len(asked)
-        spent = time.perf_counter() - began
-        left = clock(spent / done * (len(todo) - done))
-        said = f"{done} of {len(todo)}, {clock(spent)}, some {left} left"
-        print(f"{stage.name}: {task} {how:12} {said}", flush=True)
-    first = stage.tokenizer.decode(prompt_for(numbers[0]))
-    return p, [kept.rows[number] for number in numbers], first
+            if len(prompt) >= context:
+                rows.append(too_long_row(number, question, len(prompt)))
+        return rows
 
-
-# --------------------------------------------------------------------------------------------------
-# The command.
-
-
-def load_thinking_heads(a: Benchmarks, stage: Stage, device: str) -> ThinkingHeads:
-    """The heads that mode think asks. Raises UserError where the model has none."""
-    if is_pretrained(a.model) or not checkpoint.has_heads(a.model):
-        raise UserError(
-            f"--mode think drops votes by inverse consistency, and {stage.name} has no trained "
-            "heads; train them with heads.py and name the run that it writes, or take --mode vote"
-        )
-    return checkpoint.load_heads(a.model, stage.model.config, device)
-
-
-def main(arguments: list[str] | None = None) -> dict[str, dict]:
-    """Measure, print and keep; returns the results by task."""
-    a = settings.benchmarks_from_command_line(arguments)
-    tasks = [task for task in a.tasks.split(",") if task]
-    for task in tasks:  # before a model is opened
-        name = task.partition(":")[0]
-        if name not in PROTOCOLS:
-            raise UserError(f"no benchmark {name}; {settings.nearest(name, PROTOCOLS)}")
-        found, _ = questions_of(task, a)
-        check_examples(name, resolved(name, a), found)
-        if PROTOCOLS[name].rule == "math" and a.grader == "math-verify":
-            math_verified("1", "1")
-    device = machine.pick_device(a.device)
-    dtype = machine.pick_dtype(a.dtype, device)
-    torch.set_float32_matmul_precision("medium")
-    if device == "cpu":
-        machine.keep_freed_memory()
-    stage = open_stage(a.model, dtype, device)
-    if not is_pretrained(a.model):  # out/toy/sage and out/smol/sage are two
-        stage.name = " ".join(Path(a.model).parts[-2:])
-    stage.model.eval()
-    heads = load_thinking_heads(a, stage, device) if a.mode == "think" else None
-
-    results = {}
-    for task in tasks:
-        p, rows, first = measured_rows(task, stage, a, heads)
-        how = way_of(p, a)
-        results[task] = dict(
-            how=how,
-            figures=figures_of_rows(rows),
-            groups=by_group(rows),
-            protocol=asdict(p),
-            first_prompt=first,
-        )
-        content = dict(settings=asdict(a), model=stage.weights, **results[task])
-        file = Path(a.folder) / stage.name / f"{task.replace(':', ' ')} {how}.json"
-        provenance.replace(file, json.dumps(content, indent=1, ensure_ascii=False))
-    print(f"\n{table_of(results)}\n\nanswers and figures: {Path(a.folder) / stage.name}")
-    return results
-
-
-if __name__ == "__main__":
-    settings.run_script(main)
+    def described(self, stage: Stage) -> dict:
+        """What a result says beside its figures: the protocol, and the first question's prompt."""
+        first = stage.tokenizer.decode(self.prompt(stage, self.numbers[0]))
+        return dict(protocol=asdict(self.protocol), first_prompt=first)
