@@ -1,5 +1,5 @@
-"""What benchmarks.py plays: the command on a tiny random model, verdicts on scripted episodes, costs,
-interruptions, second thoughts, mistakes.
+"""What benchmarks.py plays: the command on a tiny random model, verdicts on scripted episodes,
+costs, interruptions, second thoughts, mistakes.
 """
 
 import json
