@@ -1,384 +1,93 @@
-"""The published benchmarks of the paper's table: one command, one table (§6.2, §6.3).
+"""Published benchmarks and our worlds, asked and played: one command, one table (§6).
 
-    python benchmarks.py --tasks gsm8k,mmlu --limit 100             SmolLM2, 100 questions of each
-    python benchmarks.py --model out/smol/sage --tasks mgsm:de      a run, one language
-    python benchmarks.py --tasks math500 --mode vote --votes 8      the majority of 8 samples
-    python benchmarks.py --model out/smol/thinking --tasks math500 --mode think
+    python eval.py --tasks gsm8k,bfcl --limit 100              SmolLM2, 100 items of each
+    python eval.py --model out/smol/sage --tasks mgsm:de       a run, one language
+    python eval.py --tasks math500 --mode vote --votes 8       the majority of 8 samples
+    python eval.py --model out/smol/thinking --tasks math500,world:sql --mode think
 
-support/protocols.py says what is asked of each benchmark, in which form, with how many worked
-examples, and how long an answer may be; support/questions.py reads the authors' files,
-support/graders.py has their rules. An answer is found in one of three ways:
+    asked   gsm8k, math500, mgsm, mmlu, mmlu_pro, mmmlu, gpqa      support/asked.py
+    played  bfcl, agentbench:db, agentbench:os, world:library, ...  support/played.py
 
-    generation  the model writes, and a rule finds the answer in what it wrote
-    letters     the likeliest of " A", " B", ... behind the question and its options, as text
-    options     the likeliest option behind the question alone, log P per byte of the option
+What differs from eval.py with a settings file, which compares the stages of a lineage by our own
+tasks: any model, tasks that others published, one figure of each with its standard error.
 
-A letter's prefix is read once for all letters; options continue from copies of its cache.
-
-What differs from eval.py, which plays episodes of our worlds with tools: here are questions, and
-nothing is called. What the paper calls Think is a vote (§6.3), and so it is here: `votes` samples,
-the half with the least gain in inverse consistency (equation 13) dropped, the majority of the rest.
-
-Every answer is kept, a JSON line per question, below --folder; what was stopped goes on there. The
-FLOPs are counted, not measured: 2 per multiplying weight and token, 4·H·d per pair of tokens and
-layer, 2·D·V per token whose logits are needed; padding is not counted.
+What is wanted is checked before a model is opened. Every answer and episode is kept, a JSON line
+each, below --folder; what was stopped goes on there. The FLOPs are counted, not measured: 2 per
+multiplying weight and token, 4·H·d per pair of tokens and layer, 2·D·V per token whose logits are
+needed; padding is not counted.
 """
 
-import hashlib
 import json
-import random
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
-
-import support.openmp  # before torch
 
 import torch
 
-from agent import chances_of
 from config import Benchmarks, UserError
-from fast.thinking import forward_flops
-from generate import Conversations, Row, decode, pad
-from mch import ThinkingHeads, constraint_texts
+from mch import ThinkingHeads
 from support import checkpoint, machine, provenance, settings
 from support.answer_table import by_group, figures_of_rows, table_of
-from support.graders import math_verified
-from support.measured import RowFile, Stage, clock, data_folder, open_stage
+from support.asked import AskedBenchmark
+from support.measured import RowFile, Stage, clock, open_stage
+from support.played import PLAYS, PlayedBenchmark, play_name, played_benchmark
 from support.pretrained import is_pretrained
-from support.protocols import (
-    LOADERS,
-    OWN_MATH,
-    PROTOCOLS,
-    RULES,
-    Protocol,
-    Rule,
-    prompt_of_question,
-    resolved,
-    way_of,
-)
-from support.questions import Question, Questions
-from think import Vote, vote
-
-ANSWERS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
+from support.protocols import PROTOCOLS
 
 
-class Asked(NamedTuple):
-    """A question that is asked: its number in the benchmark, and the prompt's tokens."""
-
-    number: int
-    question: Question
-    prompt: list[int]
-
-
-# --------------------------------------------------------------------------------------------------
-# Likelihoods.
-
-
-@torch.no_grad()
-def choice_log_probs(
-    stage: Stage, prompts: list[list[int]], choices: list[list[list[int]]]
-) -> list[list[float]]:
-    """log P(choice | prompt) in nats, for the choices of each prompt, all in tokens.
-
-    The prompts are read once, together. Where every choice is one token, their logits say all;
-    else each choice continues from a copy of its prompt's cache.
-    """
-    longest = max(len(tokens) for some in choices for tokens in some)
-    read = Conversations(stage.model, prompts, max(map(len, prompts)) + longest)
-    first = read.logits.float().log_softmax(-1)  # (B, V)
-    found = []
-    for row, some in enumerate(choices):
-        log_probs = [first[row, tokens[0]].item() for tokens in some]
-        if longest > 1:
-            forked = read.select([row] * len(some))
-            tokens, places = pad(some, first.device)  # (choices, T)
-            hidden = forked.feed(tokens, torch.where(places < 0, -1, places + len(prompts[row])))
-            following = stage.model.logits(hidden[:, :-1]).float().log_softmax(-1)
-            following = following.gather(2, tokens[:, 1:, None]).squeeze(2)  # (choices, T − 1)
-            rest = following.masked_fill(places[:, 1:] < 0, 0).sum(1).tolist()
-            log_probs = [one + more for one, more in zip(log_probs, rest, strict=True)]
-        found.append(log_probs)
-    return found
-
-
-def likelihood_rows(stage: Stage, p: Protocol, asked: list[Asked]) -> list[dict]:
-    """Rows of questions whose answer is the likeliest choice."""
-    encode, config = stage.tokenizer.encode_inside, stage.model.config
-    prompts = [one.prompt for one in asked]
-    texts = [
-        one.question.options if p.scoring == "options" else tuple(one.question.letters)
-        for one in asked
-    ]
-    choices = [[encode(f" {text}") for text in some] for some in texts]
-    scores = choice_log_probs(stage, prompts, choices)
-    rows = []
-    for (number, question, prompt), some, tokens, log_probs in zip(asked, texts, choices, scores):
-        if p.scoring == "options":
-            log_probs = [s / len(text.encode()) for s, text in zip(log_probs, some, strict=True)]
-        answer = question.letters[max(range(len(some)), key=log_probs.__getitem__)]
-        flops = forward_flops(config, len(prompt), len(prompt) / 2, 1)
-        further = sum(len(choice) - 1 for choice in tokens)
-        flops += forward_flops(config, further, len(prompt), further)
-        row = question_row(number, question, len(prompt), written=further, flops=flops)
-        row |= dict(log_probs=[round(score, 4) for score in log_probs], answer=answer)
-        rows.append(row | dict(right=answer == question.gold))
-    return rows
-
-
-def question_row(number: int, question: Question, read: int, written: int, flops: float) -> dict:
-    """What every row says of its question and its cost."""
-    return dict(
-        number=number,
-        source=question.source,
-        group=question.group,
-        question=question.text,
-        gold=question.gold,
-        read=read,
-        written=written,
-        flops=flops,
-    )
-
-
-# --------------------------------------------------------------------------------------------------
-# Texts.
-
-
-class AnswerRow(Row):
-    """An answer being written. As plain text it ends where it goes on to the next question."""
-
-    def __init__(self, stage: Stage, p: Protocol, room: int, temperature: float, chances: list):
-        super().__init__([], room, temperature, chances)
-        self.tokenizer, self.plain = stage.tokenizer, p.prompt == "plain"
-
-    def append(self, token: int, log_prob: float, entropy: float, stop: list[int]) -> int:
-        token = super().append(token, log_prob, entropy, stop)
-        if self.plain and not self.ended:
-            if "Question:" in self.tokenizer.decode(self.tokens[-12:]):
-                self.end("question")
-        return token
-
-    @property
-    def text(self) -> str:
-        tokens = self.tokens[:-1] if self.ended == "stop" else self.tokens
-        text = self.tokenizer.decode(tokens)
-        return text.partition("Question:")[0] if self.plain else text
-
-
-@torch.no_grad()
-def written_answers(
-    stage: Stage, p: Protocol, a: Benchmarks, asked: list[Asked]
-) -> list[list[AnswerRow]]:
-    """The texts for each question: one, greedy, or a.votes samples, with random numbers of their
-    own whatever else is asked.
-    """
-    context = stage.model.config.context
-    votes = 1 if a.mode == "fast" else a.votes
-    temperature = 0.0 if a.mode == "fast" else a.temperature
-    answers = []
-    for number, _, prompt in asked:
-        room = min(p.room, context - len(prompt))
-        for sample in range(votes):
-            chances = chances_of(a.seed, number * votes + sample, room)
-            answers.append(AnswerRow(stage, p, room, temperature, chances))
-    prompts = [prompt for _, _, prompt in asked for _ in range(votes)]
-    for begin in range(0, len(prompts), a.batch):
-        some = slice(begin, begin + a.batch)
-        longest = max(map(len, prompts[some]))
-        limit = min(longest + p.room, context)
-        conversations = Conversations.of_prompts(stage.model, prompts[some], limit)
-        decode(conversations, answers[some], stage.tokenizer.stop)
-    return [answers[begin : begin + votes] for begin in range(0, len(answers), votes)]
-
-
-def gains_of(
-    stage: Stage, heads: ThinkingHeads, question: Question, answers: list[AnswerRow]
-) -> tuple[list[float], float]:
-    """ICS − prior of each answer, in nats: how much better the question's sentences can be told
-    again from it than from nothing (equation 13); and the FLOPs that it took.
-    """
-    tokenizer, inverse = stage.tokenizer, heads["inverse"]
-    end = tokenizer.stop[0]
-    asked = constraint_texts({}, question.text)
-    constraints = [[*tokenizer.encode(text), end] for text in asked]
-    length = sum(map(len, constraints))
-    gains, flops = [], 0.0
-    for answer in answers:
-        words = answer.tokens if answer.tokens[-1:] == [end] else [*answer.tokens, end]
-        (ics,), (prior,) = inverse.scores(stage.model, [words], [constraints])
-        gains.append(ics - prior)
-        flops += forward_flops(stage.model.config, len(words) + length, len(words), length)
-        flops += forward_flops(inverse.config, len(words) + length, len(words), 0)
-    return gains, flops
-
-
-def chosen_by_vote(samples: list[dict], rule: Rule, filtered: bool) -> dict | None:
-    """The sample that the vote chooses (think.vote); None where no sample has an answer."""
-    votes = []
-    for s in samples:
-        key = rule.key(s["answer"]) if s["answer"] else ""
-        votes.append(Vote(key, s["right"], 0.0, s.get("gain", 0.0), -s["log_prob"]))
-    winner = vote(votes)["ICS-filtered" if filtered else "majority"]
-    return next((s for s, v in zip(samples, votes, strict=True) if v is winner), None)
-
-
-def generation_rows(
-    stage: Stage,
-    p: Protocol,
-    a: Benchmarks,
-    asked: list[Asked],
-    *,
-    heads: ThinkingHeads | None = None,
-) -> list[dict]:
-    """Rows of questions whose answer is read from what the model writes."""
-    rule = OWN_MATH if p.rule == "math" and a.grader == "own" else RULES[p.rule]
-    config = stage.model.config
-    rows = []
-    texts = written_answers(stage, p, a, asked)
-    for (number, question, prompt), answers in zip(asked, texts, strict=True):
-        flops = forward_flops(config, len(prompt), len(prompt) / 2, 1)  # read once for all samples
-        samples = []
-        for answer in answers:
-            said = rule.read(answer.text, question)
-            sample = dict(text=answer.text, answer=said, right=rule.right(said, question))
-            if rule.second:
-                sample["second"] = rule.second(answer.text, question)
-            length = len(answer.tokens)
-            mean = sum(answer.log_probs) / max(length, 1)
-            samples.append(sample | dict(ended=answer.ended, tokens=length, log_prob=mean))
-            flops += forward_flops(config, length, len(prompt) + length / 2, length)
-        if heads:
-            gains, more = gains_of(stage, heads, question, answers)
-            samples = [s | dict(gain=gain) for s, gain in zip(samples, gains, strict=True)]
-            flops += more
-        chosen = samples[0]
-        if a.mode != "fast":
-            chosen = chosen_by_vote(samples, rule, filtered=a.mode == "think")
-        if chosen is None:  # no sample has an answer
-            chosen = samples[0] | dict(right=False)
-        written = sum(s["tokens"] for s in samples)
-        row = question_row(number, question, len(prompt), written=written, flops=flops)
-        row |= {key: chosen[key] for key in ("answer", "right", "second") if key in chosen}
-        rows.append(row | dict(samples=samples))
-    return rows
-
-
-# --------------------------------------------------------------------------------------------------
-# One benchmark: its questions in their order, chunk by chunk, kept as they come.
-
-
-def questions_of(task: str, a: Benchmarks) -> tuple[Questions, list[int]]:
-    """The questions of a benchmark, and the numbers of those that are asked, in the order of
-    asking. Raises UserError.
-    """
-    name, _, group = task.partition(":")
-    found = LOADERS[name](Path(a.data).expanduser() if a.data else data_folder())
-    groups = dict.fromkeys(question.group for question in found.tested)
-    if group and "" in groups:
-        raise UserError(f"{name} has no groups; leave :{group} out")
-    if group and group not in groups:
-        raise UserError(f"{name} has no {group}; {settings.nearest(group, groups)}")
-    if not found.tested:
-        raise UserError(f"{found.files[0]} holds no question; take the file as it is published")
-    numbers = [n for n, q in enumerate(found.tested) if group in ("", q.group)]
-    random.Random(a.seed).shuffle(numbers)
-    return found, numbers[: a.limit or None]
-
-
-def check_examples(name: str, p: Protocol, found: Questions) -> None:
-    """Raise UserError where the protocol wants more worked examples than there are."""
-    fewest = min(len(found.examples_for(question)) for question in found.tested)
-    if fewest < p.shots:
-        raise UserError(
-            f"{name} wants {p.shots} worked examples before each question, and its folder has "
-            f"{fewest} for some; add the file (docs/EVALUATION.md), or --shots {fewest}"
-        )
-
-
-def measured_rows(
-    task: str, stage: Stage, a: Benchmarks, heads: ThinkingHeads | None
-) -> tuple[Protocol, list[dict], str]:
-    """A benchmark's protocol, a row per asked question, and the first question's whole prompt."""
-    name = task.partition(":")[0]
-    p = resolved(name, a)
-    found, numbers = questions_of(task, a)
-    check_examples(name, p, found)
-    made_from = dict(
-        version=ANSWERS_VERSION,
-        files=provenance.digest(*found.files),
-        stage=stage.weights,
-        protocol=asdict(p),
-        seed=a.seed,
-    )
-    if p.shots:
-        examples = repr(sorted(found.examples.items())).encode()
-        made_from["examples"] = hashlib.sha256(examples).hexdigest()[:16]
-    if a.mode != "fast":
-        made_from |= dict(mode=a.mode, votes=a.votes, temperature=a.temperature)
-    if p.rule == "math":
-        made_from["grader"] = a.grader
-    how = way_of(p, a)
-    kept = RowFile(Path(a.folder) / stage.name / f"{name} {how}.jsonl", made_from)
-
-    context = stage.model.config.context
-
-    def prompt_for(number: int) -> list[int]:
-        question = found.tested[number]
-        examples = found.examples_for(question)[: p.shots]
-        return prompt_of_question(question, examples, p, stage.tokenizer, context)
-
-    todo = [number for number in numbers if number not in kept.rows]
-    votes = 1 if a.mode == "fast" else a.votes
-    chunk = max(1, a.batch // votes)
-    began = time.perf_counter()
-    for begin in range(0, len(todo), chunk):
-        asked = [Asked(n, found.tested[n], prompt_for(n)) for n in todo[begin : begin + chunk]]
-        fitting = [one for one in asked if len(one.prompt) < context]
-        rows = []
-        if fitting and p.scoring == "generation":
-            rows = generation_rows(stage, p, a, fitting, heads=heads)
-        elif fitting:
-            rows = likelihood_rows(stage, p, fitting)
-        for number, question, prompt in asked:
-            if len(prompt) >= context:  # counts as wrong
-                row = question_row(number, question, len(prompt), written=0, flops=0.0)
-                rows.append(row | dict(answer="", right=False, too_long=True))
-        kept.add(rows)
-        done = begin + len(asked)
-        spent = time.perf_counter() - began
-        left = clock(spent / done * (len(todo) - done))
-        said = f"{done} of {len(todo)}, {clock(spent)}, some {left} left"
-        print(f"{stage.name}: {task} {how:12} {said}", flush=True)
-    first = stage.tokenizer.decode(prompt_for(numbers[0]))
-    return p, [kept.rows[number] for number in numbers], first
-
-
-# --------------------------------------------------------------------------------------------------
-# The command.
+def benchmark_of(task: str, a: Benchmarks) -> AskedBenchmark | PlayedBenchmark:
+    """What a task names: "gsm8k", "mgsm:de", "world:sql". Raises UserError."""
+    if task.partition(":")[0] in PROTOCOLS:
+        return AskedBenchmark(task, a)
+    if play_name(task):
+        return played_benchmark(task, a)
+    raise UserError(f"no benchmark {task}; {settings.nearest(task, [*PROTOCOLS, *PLAYS])}")
 
 
 def load_thinking_heads(a: Benchmarks, stage: Stage, device: str) -> ThinkingHeads:
-    """The heads that mode think asks. Raises UserError where the model has none."""
+    """The heads that mode think asks; the stage's identity tells of them, too. Raises UserError
+    where the model has none.
+    """
     if is_pretrained(a.model) or not checkpoint.has_heads(a.model):
         raise UserError(
-            f"--mode think drops votes by inverse consistency, and {stage.name} has no trained "
-            "heads; train them with heads.py and name the run that it writes, or take --mode vote"
+            f"--mode think asks thinking heads, and {stage.name} has no trained heads; train them "
+            "with heads.py and name the run that it writes, or take --mode fast, or for questions "
+            "--mode vote"
         )
+    file = checkpoint.latest(a.model) / "heads.safetensors"
+    stage.weights["heads"] = provenance.digest(file)
     return checkpoint.load_heads(a.model, stage.model.config, device)
 
 
+def measured_rows(
+    task: str,
+    benchmark: AskedBenchmark | PlayedBenchmark,
+    stage: Stage,
+    heads: ThinkingHeads | None,
+    folder: Path,
+) -> list[dict]:
+    """A row per wanted item, in the order of asking; those that are in the folder are not measured
+    again.
+    """
+    name = benchmark.name.replace(":", " ")
+    kept = RowFile(folder / f"{name} {benchmark.how}.jsonl", benchmark.made_from(stage))
+    todo = [number for number in benchmark.numbers if number not in kept.rows]
+    began = time.perf_counter()
+    for begin in range(0, len(todo), benchmark.at_once):
+        numbers = todo[begin : begin + benchmark.at_once]
+        kept.add(benchmark.measure(stage, heads, numbers))
+        done = begin + len(numbers)
+        spent = time.perf_counter() - began
+        left = clock(spent / done * (len(todo) - done))
+        said = f"{done} of {len(todo)}, {clock(spent)}, some {left} left"
+        print(f"{stage.name}: {task} {benchmark.how:12} {said}", flush=True)
+    return [kept.rows[number] for number in benchmark.numbers]
+
+
 def main(arguments: list[str] | None = None) -> dict[str, dict]:
-    """Measure, print and keep; returns the results by task."""
+    """Measure, print and keep; returns the results by task, with their "rows"."""
     a = settings.benchmarks_from_command_line(arguments)
-    tasks = [task for task in a.tasks.split(",") if task]
-    for task in tasks:  # before a model is opened
-        name = task.partition(":")[0]
-        if name not in PROTOCOLS:
-            raise UserError(f"no benchmark {name}; {settings.nearest(name, PROTOCOLS)}")
-        found, _ = questions_of(task, a)
-        check_examples(name, resolved(name, a), found)
-        if PROTOCOLS[name].rule == "math" and a.grader == "math-verify":
-            math_verified("1", "1")
+    wanted = {task: benchmark_of(task, a) for task in a.tasks.split(",") if task}
     device = machine.pick_device(a.device)
     dtype = machine.pick_dtype(a.dtype, device)
     torch.set_float32_matmul_precision("medium")
@@ -390,23 +99,18 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     stage.model.eval()
     heads = load_thinking_heads(a, stage, device) if a.mode == "think" else None
 
-    results = {}
-    for task in tasks:
-        p, rows, first = measured_rows(task, stage, a, heads)
-        how = way_of(p, a)
+    folder = Path(a.folder) / stage.name
+    results, rows_of = {}, {}
+    for task, benchmark in wanted.items():
+        rows = rows_of[task] = measured_rows(task, benchmark, stage, heads, folder)
         results[task] = dict(
-            how=how,
+            how=benchmark.how,
             figures=figures_of_rows(rows),
             groups=by_group(rows),
-            protocol=asdict(p),
-            first_prompt=first,
+            **benchmark.described(stage),
         )
         content = dict(settings=asdict(a), model=stage.weights, **results[task])
-        file = Path(a.folder) / stage.name / f"{task.replace(':', ' ')} {how}.json"
+        file = folder / f"{task.replace(':', ' ')} {benchmark.how}.json"
         provenance.replace(file, json.dumps(content, indent=1, ensure_ascii=False))
-    print(f"\n{table_of(results)}\n\nanswers and figures: {Path(a.folder) / stage.name}")
-    return results
-
-
-if __name__ == "__main__":
-    settings.run_script(main)
+    print(f"\n{table_of(results)}\n\nanswers and figures: {folder}")
+    return {task: result | dict(rows=rows_of[task]) for task, result in results.items()}

@@ -6,6 +6,10 @@ from faults, safety (paper §6).
     python eval.py config/toy.py --eval.tasks 100             quicker, less sure
     python eval.py config/toy.py --eval.split test            for a report, once the recipe is fixed
 
+With --model or --tasks it is benchmarks.py's command, one table of published benchmarks:
+
+    python eval.py --model smollm2 --tasks gsm8k,bfcl --limit 100
+
 Recipes are chosen on validation tasks and reported on test tasks. Neither training nor the other
 split has their names and wordings. A figure stands on eval.tasks episodes or more:
 
@@ -27,6 +31,7 @@ in eval.json beside the run's checkpoint, and not measured twice.
 """
 
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +40,7 @@ import support.openmp  # before torch
 
 import torch
 
+import benchmarks
 from agent import Rollout, episode_rates, rollouts
 from config import Config, Eval, UserError
 from model import SAGE
@@ -270,7 +276,8 @@ def figures_table(
     return "\n".join([*rows, "", *not_measured(measured, worlds)])
 
 
-def main() -> None:
+def compare_stages() -> None:
+    """The command with a settings file: the runs of a lineage, side by side."""
     config = settings.from_command_line()
     e = config.eval
     device = machine.pick_device(e.device)
@@ -291,6 +298,14 @@ def main() -> None:
     measured = [evaluate_run(run, config, device) for run in runs]
     print(f"\n{e.tasks} {e.split} tasks per figure and world, seed {e.seed}; percent\n")
     print(figures_table(runs, measured, playable(world_names(e.worlds))))
+
+
+def main() -> None:
+    options = {word.partition("=")[0] for word in sys.argv[1:]}
+    if options & {"--model", "--tasks"}:
+        benchmarks.main()
+    else:
+        compare_stages()
 
 
 if __name__ == "__main__":

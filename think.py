@@ -148,11 +148,13 @@ class ThinkingEpisode(EpisodeRow):
         number: int = 0,
         seed: int = 0,
         faults: bool = True,
+        tolerance: int = 2,
     ):
         prompt = prompt_of(task, tokenizer)
         room = min(settings.room, context - len(prompt))
         chances = chances_of(seed, number, settings.room)
-        super().__init__(task, tokenizer, prompt, chances, room=room, faults=faults)
+        options = dict(room=room, faults=faults, tolerance=tolerance)
+        super().__init__(task, tokenizer, prompt, chances, **options)
         self.thinking = Thinking(self.rollout)
         self.name = f"{seed} {number}"
         self.patience = settings.patience

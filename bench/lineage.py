@@ -55,7 +55,8 @@ from losses import cross_entropy
 from support import corpus, machine, provenance, result_tables, settings
 from support.intervals import bootstrap_ratio, wilson
 from support.measured import RowFile, Stage, clock, data_folder, open_stage
-from worlds.base import Entry, Episode, Task, world_class
+from support.played import bfcl_verdicts
+from worlds.base import Task, world_class
 from worlds.difficulty import RUNGS, Difficulty
 from worlds.expert import fingerprint
 from worlds.faults import HELD_OUT_KINDS
@@ -212,22 +213,6 @@ def episode_row(task: Task, rollout: Rollout, judge: Callable | None = None) -> 
         tokens=len(rollout.tokens),
         **verdicts,
     )
-
-
-def bfcl_verdicts(task: Task, rollout: Rollout) -> dict:
-    """BFCL's verdict of the first message, as is official, and of the whole episode. A message in
-    which a call does not parse, or which never ended, has none.
-    """
-
-    def right(entries: list[Entry]) -> bool:
-        calls = [entry.taken for entry in entries]
-        with Episode(task) as episode:
-            for call in calls if None not in calls else []:
-                episode.step(call)
-            return episode.verify("")
-
-    called = rollout.called[0] if rollout.called else 0
-    return dict(official=right(rollout.log[:called]), whole=right(rollout.log))
 
 
 @dataclass

@@ -494,15 +494,17 @@ class Sample:
 
 @dataclass
 class Benchmarks:
-    """What benchmarks.py asks, of whom, and how (§6)."""
+    """What eval.py --tasks asks and plays, of whom, and how (benchmarks.py, §6)."""
 
     # a run, a folder of published weights, a .gguf file, or the name of a model that is fetched
     model: str = "smollm2"
-    # with commas; "mgsm:de" is one group of a benchmark (a language, subject or locale)
+    # with commas; "mgsm:de" is one group of a benchmark (a language, subject, locale or file);
+    # support/protocols.py and support/played.py have the names
     tasks: str = "gsm8k"
-    limit: Natural = 0  # questions of each, drawn by `seed`, more beginning with fewer; 0: all
-    # fast: the likeliest token each time. vote: the majority of `votes` samples. think: the
-    # majority of the half that explains the question best, the paper's Think (§6.3), needs heads
+    limit: Natural = 0  # items of each, drawn by `seed`, more beginning with fewer; 0: all
+    # fast: the likeliest token each time. vote: the majority of `votes` samples, of questions only.
+    # think: of questions the majority of the half that explains them best, the paper's Think
+    # (§6.3); of what is played think.py's hybrid steps (§4.2). Needs heads
     mode: Literal["fast", "vote", "think"] = "fast"
     votes: Positive = 32  # the paper's
     temperature: AboveZero = 1.0  # of the samples
@@ -510,11 +512,13 @@ class Benchmarks:
     scoring: Literal["", "generation", "letters", "options"] = ""
     prompt: Literal["", "chat", "plain"] = ""
     shots: Annotated[int, Range(at_least=-1)] = -1  # worked examples before the question
-    room: Natural = 0  # tokens that an answer may have
+    room: Natural = 0  # tokens that an answer may have, or an episode may add to its prompt
     # who judges MATH: math-verify with ours beside it, or ours alone
     grader: Literal["math-verify", "own"] = "math-verify"
-    batch: Positive = 16  # answers written together
-    seed: Natural = 0  # of the questions' order, and of the samples
+    # of our worlds' tasks: recipes are chosen by validation tasks and reported on test tasks
+    split: Literal["test", "validation"] = "test"
+    batch: Positive = 16  # answers or episodes written together
+    seed: Natural = 0  # of the items' order, of the samples, and of our worlds' tasks
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the weights; auto: the faster
     device: str = "auto"  # auto: a GPU if there is one
     data: str = ""  # folder of benchmark data; empty: $SAGE_DATA, else ../shared/data

@@ -386,15 +386,17 @@ def think(
     seed: int = 0,
     batch: int = 16,
     faults: bool = True,
+    tolerance: int = 2,
+    numbers: list[int] | None = None,
     gate: Callable[[Tensor, Tensor], Tensor] | None = None,
     watch: Callable[[Thinking], None] = lambda thinking: None,
 ) -> list[Thinking]:
     """One episode of every task, in order, `batch` of them together; each draws its own random
-    numbers, so it does not depend on the others.
+    numbers, which `numbers` (0, 1, … if None) choose, so it does not depend on the others.
 
-    Mode "fast" gives agent.rollouts' episodes, token for token. `watch` is called with an episode
-    whenever a message or an observation was added. Raises UserError for a prompt that leaves no
-    room in the model's context.
+    `tolerance` refused calls end an episode. Mode "fast" gives agent.rollouts' episodes, token for
+    token. `watch` is called with an episode whenever a message or an observation was added. Raises
+    UserError for a prompt that leaves no room in the model's context.
     """
     s = settings or Think()
     model.eval()
@@ -405,9 +407,10 @@ def think(
     done: list[Thinking] = []
     for start in range(0, len(tasks), batch):
         episodes = []
-        for number in range(start, min(start + batch, len(tasks))):
-            options = dict(number=number, seed=seed, faults=faults)
-            episodes.append(ThinkingEpisode(tasks[number], tokenizer, s, context, **options))
+        for place in range(start, min(start + batch, len(tasks))):
+            number = place if numbers is None else numbers[place]
+            options = dict(number=number, seed=seed, faults=faults, tolerance=tolerance)
+            episodes.append(ThinkingEpisode(tasks[place], tokenizer, s, context, **options))
         done += [episode.thinking for episode in episodes]
         longest = max(len(episode.tokens) + episode.room for episode in episodes)
         imagined_tokens = 2 * s.ahead + 128  # an observation and a step; or a critique, a candidate

@@ -1,4 +1,5 @@
-"""What kept answers come to: shares with their errors, costs per question, the table (§6.3).
+"""What kept answers and episodes come to: shares with their errors, costs per item, the table
+(§6.3).
 
 The standard error of a share is √(p(1 − p)/n), its 95% interval Wilson's; that of single samples,
 several per question, comes from drawing the questions anew.
@@ -12,8 +13,8 @@ from support.intervals import bootstrap_ratio, wilson
 
 def share_cut_short(row: dict) -> float:
     """The share of a row's texts that had not ended when their room was used up."""
-    samples = row.get("samples", [])
-    return sum(s["ended"] == "length" for s in samples) / max(len(samples), 1)
+    texts = row.get("samples") or [row]
+    return sum(text.get("ended") == "length" for text in texts) / len(texts)
 
 
 def figures_of_rows(rows: list[dict]) -> dict:
@@ -68,7 +69,7 @@ def by_group(rows: list[dict]) -> dict[str, dict]:
 def table_of(results: dict[str, dict]) -> str:
     """The results as a table, and what is to be said about them."""
     lines = [
-        f"{'benchmark':12} {'how':12} {'n':>6} {'right':>7} {'± s.e.':>7} {'95%':>14} "
+        f"{'benchmark':16} {'how':12} {'n':>6} {'right':>7} {'± s.e.':>7} {'95%':>14} "
         f"{'no answer':>10} {'cut':>6} {'read':>6} {'written':>8} {'GFLOP':>8}"
     ]
     notes = []
@@ -76,7 +77,7 @@ def table_of(results: dict[str, dict]) -> str:
         f = result["figures"]
         interval = "{:.1f} to {:.1f}".format(*f["interval"])
         lines.append(
-            f"{task:12} {result['how']:12} {f['questions']:6} {f['right']:6.1f}% "
+            f"{task:16} {result['how']:12} {f['questions']:6} {f['right']:6.1f}% "
             f"{f['standard_error']:7.1f} {interval:>14} {f['no_answer']:9.1f}% "
             f"{f['cut_short']:5.0f}% {f['read']:6.0f} {f['written']:8.0f} {f['gflops']:8.1f}"
         )

@@ -1,5 +1,6 @@
 """What measurements of models share: a model opened with its identity, rows that outlive a kill,
-and where benchmark data lies. Used by benchmarks.py and bench/lineage.py.
+and where benchmark data lies. Used by benchmarks.py, support/asked.py, support/played.py and
+bench/lineage.py.
 """
 
 import json
@@ -76,6 +77,11 @@ class RowFile:
 def data_folder() -> Path:
     """The folder of benchmark data: $SAGE_DATA, or shared/data beside the checkout."""
     return Path(os.environ.get("SAGE_DATA") or settings.ROOT.parent / "shared" / "data")
+
+
+def benchmark_folder(given: str) -> Path:
+    """The folder of benchmark data that a user gave, or data_folder."""
+    return Path(given).expanduser() if given else data_folder()
 
 
 def clock(seconds: float) -> str:

@@ -327,7 +327,7 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
 
 
 def benchmarks_from_command_line(arguments: list[str] | None = None) -> Benchmarks:
-    """Settings of benchmarks.py: --setting value pairs only."""
+    """Settings of eval.py --tasks (benchmarks.py): --setting value pairs only."""
     asked = tyro.cli(Benchmarks, args=arguments)
     validate(asked, "--")
     return replace(asked, model=absolute_model(asked.model))

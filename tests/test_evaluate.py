@@ -1,5 +1,6 @@
-"""benchmarks.py: the authors' files and what is said of other ones, their rules on right and on
-corrupted answers, likelihoods against whole forward passes, votes, interruptions, the table.
+"""benchmarks.py and what it asks: the authors' files and what is said of other ones, their rules on
+right and on corrupted answers, likelihoods against whole forward passes, votes, interruptions, the
+table. What it plays is in test_played.py.
 """
 
 import csv
@@ -15,12 +16,12 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import AnswerRow, Asked, chosen_by_vote
 from config import Benchmarks, Config, Model, UserError
 from mch import ThinkingHeads
 from model import SAGE
-from support import answer_table, checkpoint, graders, protocols, questions
+from support import answer_table, asked, checkpoint, graders, protocols, questions
 from support import tokenizer as tokenizers
+from support.asked import AnswerRow, Asked, chosen_by_vote
 from support.graders import last_number, same_math, stated_letter
 from support.measured import Stage
 from support.protocols import OWN_MATH, PROTOCOLS, RULES
@@ -427,7 +428,7 @@ def test_likelihoods_are_those_of_whole_forward_passes(longest, stage):
         [[draw.randrange(1000) for _ in range(draw.randint(1, longest))] for _ in range(count)]
         for count in (4, 2, 10)
     ]
-    found = benchmarks.choice_log_probs(stage, prompts, choices)
+    found = asked.choice_log_probs(stage, prompts, choices)
     for prompt, some, log_probs in zip(prompts, choices, found, strict=True):
         whole = [forward_log_prob(stage.model, prompt, choice) for choice in some]
         assert log_probs == pytest.approx(whole, abs=2e-4)
@@ -438,7 +439,7 @@ def test_the_likeliest_choice_is_the_answer(scoring, folder, stage):
     tested = questions.mmlu(folder).tested[:3]
     p = replace(PROTOCOLS["mmlu"], scoring=scoring)
     prompts = [protocols.prompt_of_question(q, [], p, TOY, SHAPE.context) for q in tested]
-    rows = benchmarks.likelihood_rows(stage, p, list(map(Asked, range(3), tested, prompts)))
+    rows = asked.likelihood_rows(stage, p, list(map(Asked, range(3), tested, prompts)))
     for row, question, prompt in zip(rows, tested, prompts, strict=True):
         texts = question.options if scoring == "options" else question.letters
         each = [forward_log_prob(stage.model, prompt, TOY.encode(f" {text}")) for text in texts]
@@ -456,7 +457,7 @@ def test_flops_are_the_formula():
     stage = Stage("random", SAGE(c, seed=3).eval(), TOY, {})
     question = questions.Question("f:1", "q", "A", ("a", "b"))
     prompt = list(range(40))
-    row = benchmarks.likelihood_rows(stage, PROTOCOLS["mmlu"], [Asked(0, question, prompt)])[0]
+    row = asked.likelihood_rows(stage, PROTOCOLS["mmlu"], [Asked(0, question, prompt)])[0]
     block = 32 * (2 * 2 + 2 * 1) * 16 + 3 * 32 * 32
     pairs = 40 * (40 / 2 + 20 / 64)  # each token sees half of the prompt on average
     low = 2 * c.layers * block * 40 + 4 * 2 * 16 * c.layers * 40 * 20 + 2 * 32 * 1024
@@ -540,7 +541,7 @@ def test_one_command_one_table(command, capsys):
 
 def test_what_was_stopped_goes_on_and_batches_change_nothing(command, monkeypatch):
     options = ("--mode", "vote", "--votes", "3", "--limit", "5")
-    rows_of = benchmarks.generation_rows
+    rows_of = asked.generation_rows
     chunks = []
 
     def killed(*arguments, **named):
@@ -549,21 +550,21 @@ def test_what_was_stopped_goes_on_and_batches_change_nothing(command, monkeypatc
         chunks.append(1)
         return rows_of(*arguments, **named)
 
-    monkeypatch.setattr(benchmarks, "generation_rows", killed)
+    monkeypatch.setattr(asked, "generation_rows", killed)
     with pytest.raises(KeyboardInterrupt):
         command("gsm8k", "--batch", "3", *options)
     before = command.rows("gsm8k vote@3")
     assert len(before) == 2
 
-    asked = []
+    numbers = []
 
     def counted(stage, p, a, some, **named):
-        asked.extend(number for number, _, _ in some)
+        numbers.extend(number for number, _, _ in some)
         return rows_of(stage, p, a, some, **named)
 
-    monkeypatch.setattr(benchmarks, "generation_rows", counted)
+    monkeypatch.setattr(asked, "generation_rows", counted)
     results = command("gsm8k", "--batch", "3", *options)
-    assert len(asked) == 3 and not {row["number"] for row in before} & set(asked)
+    assert len(numbers) == 3 and not {row["number"] for row in before} & set(numbers)
     after = command.rows("gsm8k vote@3")
     assert after[:2] == before
 
@@ -580,9 +581,9 @@ def test_what_was_stopped_goes_on_and_batches_change_nothing(command, monkeypatc
     assert len({text for some in texts(after).values() for text in some}) > 10
 
     # more questions: only the further ones
-    asked.clear()
+    numbers.clear()
     command("gsm8k", "--batch", "3", "--mode", "vote", "--votes", "3", "--limit", "6")
-    assert len(asked) == 1
+    assert len(numbers) == 1
 
 
 def test_thinking_is_a_vote_of_those_that_tell_the_question_again(command):
@@ -590,7 +591,7 @@ def test_thinking_is_a_vote_of_those_that_tell_the_question_again(command):
     assert results["gsm8k"]["how"] == "think@4"
     for row in command.rows("gsm8k think@4", "heads"):
         assert len({sample["gain"] for sample in row["samples"]}) > 1
-    with pytest.raises(UserError, match="bare has no trained heads.*--mode vote"):
+    with pytest.raises(UserError, match="bare has no trained heads.*heads.py.*--mode vote"):
         command("gsm8k", "--mode", "think")
 
 
@@ -640,7 +641,7 @@ def test_whoever_says_the_answers_gets_all_or_nothing(command, monkeypatch, righ
         wrong = {"choice": "Z", "math": "-99"}.get(p.rule, "-99")
         return [[Scripted(said(p.rule, q.gold if right else wrong))] for _, q, _ in asked]
 
-    monkeypatch.setattr(benchmarks, "written_answers", scripted)
+    monkeypatch.setattr(asked, "written_answers", scripted)
     for task, result in command(tasks, "--scoring", "").items():
         if result["how"] == "generation":
             assert result["figures"]["right"] == (100 if right else 0), task

@@ -11,7 +11,9 @@ import subprocess
 import sys
 
 import pytest
+import tyro
 
+from config import Benchmarks
 from support import settings
 from conftest import ROOT
 
@@ -49,9 +51,10 @@ ORDER = f"""
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.measured  support.pretraining  support.plan
     generate  agent  think  fast.thinking
+    support.asked  support.played  benchmarks
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()
-SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "benchmarks", "worlds.__main__"]
+SCRIPTS = ["train", "distill", "rl", "heads", "sample", "eval", "worlds.__main__"]
 PACKAGES = ("fast", "support", "worlds", "worlds/extras", "worlds/catalogue")
 # packages whose own file holds nothing but words
 EMPTY = {"fast", "support", "worlds.extras", "worlds.catalogue"}
@@ -215,7 +218,9 @@ def test_readme_commands_exist():
             continue
         assert (ROOT / words[1]).exists(), command
         options = words[2:]
-        if words[1] in ("train.py", "distill.py", "rl.py", "heads.py", "eval.py"):
+        if words[1] == "eval.py" and "--tasks" in options:
+            settings.validate(tyro.cli(Benchmarks, args=options), "--")
+        elif words[1] in ("train.py", "distill.py", "rl.py", "heads.py", "eval.py"):
             settings.from_command_line([word for word in options if word != "--help"])
         elif words[1] == "sample.py":
             settings.sample_from_command_line(options)

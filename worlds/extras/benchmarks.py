@@ -38,6 +38,7 @@ from config import UserError
 from worlds.tools import make_tool
 from worlds.base import SolutionStep, Task, World
 from worlds.extras.sandbox import Limits, Sandbox, SandboxDied
+from worlds.shell import Shell
 from worlds.sql import connect, execute, guard
 
 
@@ -463,6 +464,7 @@ class System(World):
     """One container of AgentBench OS. Raises UserError if the task's preparation fails in it."""
 
     faults = ("timeout", "renamed", "incomplete", "denied")
+    why_unplayable = Shell.why_unplayable
 
     def __init__(self, task: Task):
         super().__init__(task)
