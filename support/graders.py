@@ -16,6 +16,7 @@ import itertools
 import math
 import re
 import unicodedata
+from decimal import Decimal
 
 from config import UserError
 
@@ -106,6 +107,8 @@ def same_math(answer: str, gold: str) -> bool:
         return any(all(map(same_math, parts_a, order)) for order in orders)
     if ours or theirs:
         return False
+    if PLAIN_INTEGER.fullmatch(answer) and PLAIN_INTEGER.fullmatch(gold):
+        return Decimal(answer) == Decimal(gold)  # floats take 11111111101 for 11111111100
     values = [(value_of(answer, point), value_of(gold, point)) for point in (0.3, 1.7, 2.9)]
     return all(
         None not in pair and abs(pair[0] - pair[1]) <= 1e-9 * max(1.0, abs(pair[1]))
@@ -118,6 +121,7 @@ MEANINGLESS = re.compile(
 )
 UNIT_BEHIND = re.compile(r"(?<=[^\s])\s*\\(?:text|mbox|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?$")
 WORDS_INSIDE = re.compile(r"\\(?:text|mbox|mathrm|textbf|mathbf)\{([^{}]*)\}")
+PLAIN_INTEGER = re.compile(r"-?[0-9]+")
 THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
