@@ -26,7 +26,6 @@ import support.openmp  # before torch
 import torch
 
 from agent import prompt_of
-from lineage import SUBJECT
 from support import machine, result_tables, settings
 from support.intervals import wilson
 from support.measured import Stage, open_stage
@@ -97,7 +96,7 @@ def main() -> None:
             print(f"{stage.name:16} {a.split:10} {name:8} {share:.3g}% {spread}", flush=True)
             if not a.dry:
                 result_tables.record(
-                    SUBJECT,
+                    "smol",
                     f"{stage.name}/choice by {name}, {a.split} tools",
                     float(f"{share:.4g}"),
                     spread=spread,

@@ -105,10 +105,11 @@ def test_different_tasks_are_not_compared_and_missing_stages_are_left_out(tmp_pa
 
 def test_verdicts_are_recorded_beside_what_they_stand_on(tmp_path, monkeypatch):
     monkeypatch.setattr(result_tables, "FOLDER", tmp_path / "results")
-    keep(tmp_path, "instruct", "library/greedy", verified(*[False] * 50))
-    keep(tmp_path, "distilled", "library/greedy", verified(*[True] * 30, *[False] * 20))
-    claims.main(["--folder", str(tmp_path), "--model", "tiny"])
-    (first, *_) = result_tables.records_of("claims", ["tiny/"])
-    assert first["name"] == "tiny/success rises, instruct to distilled"
+    rows = tmp_path / "smol"
+    keep(rows, "instruct", "library/greedy", verified(*[False] * 50))
+    keep(rows, "distilled", "library/greedy", verified(*[True] * 30, *[False] * 20))
+    claims.main(["--folder", str(tmp_path), "--model", "smol"])
+    (first, *_) = result_tables.records_of("claims", ["smol/"])
+    assert first["name"] == "smol/success rises, instruct to distilled"
     assert (first["value"], first["n"], first["unit"]) == (60.0, 50, "points")
     assert first["note"] == "0.0 → 60.0; holds"
