@@ -37,7 +37,7 @@ from mch import ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE
 from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
-from worlds.base import Task
+from worlds.base import LOOP, Task, loop_in
 from worlds.faults import FAULT_KINDS, FAULT_TEXTS
 from worlds.labels import PART_NAMES, PARTS
 from worlds.calls import calls_and_faults, read_message
@@ -117,6 +117,7 @@ class Decision:
     gate: float | None = None  # γ; None where the gate was not asked (modes fast and reason)
     critiques: list[str] = field(default_factory=list)  # of rejected rounds
     observations: list[str] = field(default_factory=list)  # the tools', one text per call
+    loop: str = ""  # the loop that the episode is in after it, in words (worlds.base.loop_in)
     cost: Cost = field(default_factory=Cost)
 
 
@@ -152,7 +153,8 @@ class ThinkingEpisode(EpisodeRow):
         prompt = prompt_of(task, tokenizer)
         room = min(settings.room, context - len(prompt))
         chances = chances_of(seed, number, settings.room)
-        super().__init__(task, tokenizer, prompt, chances, room=room, faults=faults)
+        options = dict(room=room, faults=faults, loop=settings.loop)
+        super().__init__(task, tokenizer, prompt, chances, **options)
         self.thinking = Thinking(self.rollout)
         self.name = f"{seed} {number}"
         self.patience = settings.patience
@@ -188,6 +190,9 @@ class ThinkingEpisode(EpisodeRow):
             with time_limit(self.patience, "the tool"):
                 self.message_ended()
             decision.observations = [entry.observation for entry in self.episode.log[calls_before:]]
+            decision.loop = (
+                loop_in(self.episode.log, self.loop or LOOP) if decision.observations else ""
+            )
         observed = list(self.forced)[: self.room]
         self.forced.clear()
         self.tokens += observed
