@@ -21,6 +21,7 @@ What differs from best-of-n with a reward model: what is not good enough is not 
 drawn again, with `critique` after a word about what was wrong.
 """
 
+import math
 import re
 import zlib
 from collections import Counter
@@ -467,6 +468,20 @@ def votes_of(
             energy = -sum(r.log_probs) / max(sum(r.action_mask), 1) - lam * ics
             votes.append(Vote(answer_of(r), r.verified, success, ics - prior, energy))
     return votes
+
+
+def reasoning_bits(task: Task, gain: float) -> float:
+    """Bits that an episode's own words tell about its task: `gain`, ICS − prior in nats per
+    constraint (equation 13), summed over the constraints. Negative where they mislead.
+    """
+    return gain * len(constraint_texts(task.constraints, task.request)) / math.log(2)
+
+
+def bits_per_teraflop(bits: list[float], flops: list[float]) -> float:
+    """Reasoning-Bits per TeraFLOP of some episodes (paper, appendix E, whose formula is lost):
+    their `bits` together, per 10¹² of the FLOPs that deciding them took.
+    """
+    return sum(bits) / (sum(flops) / 1e12)
 
 
 def answer_of(rollout: Rollout) -> str:
