@@ -1,5 +1,5 @@
-"""The paper's case studies played by scripts: the right messages are judged right, each trap as that
-trap; and a loop is told from a recovery.
+"""The paper's case studies played by scripts: the right messages are judged right, each trap as
+that trap; and a loop is told from a recovery.
 """
 
 import json
@@ -52,7 +52,7 @@ def play(task, messages, **options):
 
 
 def judged(task, messages, **options):
-    """The judgement of such an episode, which says "done" exactly where the world's verdict does."""
+    """The judgement of such an episode; it says "done" exactly where the world's verdict does."""
     rollout = play(task, messages, **options)
     assert rollout.problem == ""
     answer = rollout.messages[-1] if rollout.ended == "answer" else ""
@@ -204,7 +204,7 @@ def test_probabilities_are_those_of_the_last_line_that_has_any():
         assert probabilities(text) == wanted
 
 
-# --------------------------------------------------------------------------------------------- loops
+# -------------------------------------------------------------------------------------------- loops
 
 
 def test_the_papers_loop_ends_an_episode_where_that_is_asked_for():
@@ -247,7 +247,7 @@ def test_what_a_loop_is():
     assert loop_in(unread) == "loop: a call failed 3 times with the same error"
 
 
-# ------------------------------------------------------------------------------------ how it is asked
+# ---------------------------------------------------------------------------------- how it is asked
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -57,7 +57,7 @@ def calls_of(log: list[Entry], name: str) -> list[Entry]:
     return [e for e in log if isinstance(e.call, dict) and e.call.get("name") == name]
 
 
-# ----------------------------------------------------------------------------- 7.1: yesterday's PDFs
+# ---------------------------------------------------------------------------- 7.1: yesterday's PDFs
 
 TODAY = date(2021, 3, 15)
 PAPERS = {  # path → (text, days before TODAY)
@@ -245,7 +245,7 @@ class Mail(CaseStudy):
         return "unfinished", f"{measured} of 3 emails measured; the answer is not the tool's three"
 
 
-# ------------------------------------------------------------------- C.1 and C.2: questions, no tools
+# ----------------------------------------------------------------- C.1 and C.2: questions, no tools
 
 
 def switching_wins(host: str) -> Fraction:
@@ -565,7 +565,7 @@ class Travel(CaseStudy):
         return name, f"booked {booked[0]}, but {' and '.join(broken)}{blind}"
 
 
-# -------------------------------------------------------------------------------- all, and judgement
+# ------------------------------------------------------------------------------- all, and judgement
 
 CASES: dict[str, type[CaseStudy]] = {
     "recovery": Recovery,
