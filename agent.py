@@ -27,7 +27,7 @@ from support import ranks
 from support.model_checks import note_window
 from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
-from worlds.base import Entry, Episode, Task, failed
+from worlds.base import Entry, Episode, Task, failed, loop_in
 from worlds.calls import read_message
 from worlds.tools import Fault
 
@@ -40,7 +40,8 @@ class Rollout:
     """One episode as the model lived it. `action_mask` and `log_probs` run beside `tokens`.
 
     `ended` says why: "answer", "malformed" (zero tolerance), "invalid" (too many wrong calls),
-    "time" (too long in its world), "turns", "length" (no room left) or "raised" (a bug of ours).
+    "time" (too long in its world), "turns", "loop" (the same failure again and again, where that
+    ends an episode), "length" (no room left) or "raised" (a bug of ours).
     """
 
     task: Task
@@ -135,7 +136,7 @@ class EpisodeRow(Row):
     """An episode under way: a row of the decoding loop, and the task's world beside it.
 
     `tolerance` refused calls end it; with `zero_tolerance`, so does the first call that does not
-    parse or names an unknown tool.
+    parse or names an unknown tool, and `loop` failures of one kind in a row (0: any number may be).
     """
 
     def __init__(
@@ -150,10 +151,11 @@ class EpisodeRow(Row):
         faults: bool = True,
         tolerance: int = 2,
         zero_tolerance: bool = False,
+        loop: int = 0,
     ):
         super().__init__(prompt, room, temperature, chances)
         self.task, self.tokenizer = task, tokenizer
-        self.tolerance, self.zero_tolerance = tolerance, zero_tolerance
+        self.tolerance, self.zero_tolerance, self.loop = tolerance, zero_tolerance, loop
         self.episode = Episode(task, faults)
         self.rollout = Rollout(task, self.tokens, self.action_mask, self.log_probs)
         self.message_start = len(prompt)
@@ -213,6 +215,8 @@ class EpisodeRow(Row):
             return "invalid"
         if self.out_of_time:
             return "time"
+        if self.loop and loop_in(log, self.loop):
+            return "loop"
         return "turns" if len(log) >= MAX_CALLS else ""
 
     @property

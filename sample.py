@@ -9,6 +9,7 @@
     python sample.py --think --world api --task 3 --html trace.html        the same as a page
     python sample.py --think --tools examples/weather.py --prompt "..."    with tools of your own
     python sample.py --think --tools tools.json --prompt "..."             you type what tools say
+    python sample.py --case recovery --model smollm2                       a case of the paper
 
 --json writes the agent's trace as data, --picture the coloured prompt as a PNG. --chat uses a
 folder's own chat template. Of its generation_config.json the stop tokens are read; temperature and
@@ -20,6 +21,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -44,6 +46,7 @@ from think import Thinking
 from worlds.base import Task
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks
+from worlds.extras.cases import judgement_of, tasks_of_case
 from worlds.extras.terminal import task_of
 from worlds.extras.toolbox import module_behind, task_with_tools, tools_of_file
 from worlds.tools import check_tools, openai_tools
@@ -167,29 +170,52 @@ def task_for(sample: Sample, style: str) -> Task:
 
 
 def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
-    """One episode with its decisions, shown as they are made.
-
-    The files are written whole after every step, and so are there when it is interrupted.
-    """
+    """An episode of the task that is asked for, or of each task of a case."""
+    if sample.case and not sample.think:
+        sample.thinking.mode = "fast"
     device = str(next(model.parameters()).device)
     fast = sample.thinking.mode == "fast"  # which asks no head
     if is_pretrained(sample.run) or fast and not checkpoint.has_heads(sample.run):
         heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)
+    if not sample.case:
+        return play(sample, model, heads, tokenizer, task_for(sample, tokenizer.style))
+    for number, task in enumerate(tasks_of_case(sample.case, tokenizer.style)):
+        html, data = (numbered(path, number) for path in (sample.html, sample.json))
+        play(replace(sample, html=html, json=data), model, heads, tokenizer, task)
+
+
+def numbered(path: str, number: int) -> str:
+    """The file of a case's episode `number`, from 0: trace.html, trace-1.html, …"""
+    if number == 0 or path in ("", "-"):
+        return path
+    return str(Path(path).with_stem(f"{Path(path).stem}-{number}"))
+
+
+def play(
+    sample: Sample, model: SAGE, heads: ThinkingHeads, tokenizer: Tokenizer, task: Task
+) -> None:
+    """One episode with its decisions, shown as they are made; of a case, judged at its end.
+
+    The files are written whole after every step, and so are there when it is interrupted.
+    """
     note = ""
     if not heads.trained:
         note = (
             "the heads are untrained: their confidences are ½ whatever they see, "
             "and the gate never asks for a second thought"
         )
-    task = task_for(sample, tokenizer.style)
     if task.world == "terminal.Terminal":
         sample.thinking.patience = 0.0  # people type slowly
     printer = TracePrinter(coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
 
     def watch(thinking: Thinking) -> None:
         trace = trace_of(thinking, model, heads, tokenizer, sample.thinking, note=note)
+        rollout = thinking.rollout
+        if sample.case and rollout.ended:
+            answer = rollout.messages[-1] if rollout.ended == "answer" else ""
+            trace["judgement"] = judgement_of(task, rollout.log, answer)
         data = json.dumps(trace, ensure_ascii=False)
         if sample.html:
             provenance.replace(Path(sample.html).expanduser(), page_of(trace))
@@ -209,7 +235,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 def main() -> None:
     sample = settings.sample_from_command_line()
     model, tokenizer = load_model(sample)
-    if sample.think:
+    if sample.think or sample.case:
         act(sample, model, tokenizer)
     elif sample.show_gate:
         show_gate(sample, model, tokenizer)

@@ -21,6 +21,7 @@ What differs from best-of-n with a reward model: what is not good enough is not 
 drawn again, with `critique` after a word about what was wrong.
 """
 
+import math
 import re
 import zlib
 from collections import Counter
@@ -37,7 +38,7 @@ from mch import ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE
 from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
-from worlds.base import Task
+from worlds.base import LOOP, Task, loop_in
 from worlds.faults import FAULT_KINDS, FAULT_TEXTS
 from worlds.labels import PART_NAMES, PARTS
 from worlds.calls import calls_and_faults, read_message
@@ -117,6 +118,7 @@ class Decision:
     gate: float | None = None  # γ; None where the gate was not asked (modes fast and reason)
     critiques: list[str] = field(default_factory=list)  # of rejected rounds
     observations: list[str] = field(default_factory=list)  # the tools', one text per call
+    loop: str = ""  # the loop that the episode is in after it, in words (worlds.base.loop_in)
     cost: Cost = field(default_factory=Cost)
 
 
@@ -153,7 +155,7 @@ class ThinkingEpisode(EpisodeRow):
         prompt = prompt_of(task, tokenizer)
         room = min(settings.room, context - len(prompt))
         chances = chances_of(seed, number, settings.room)
-        options = dict(room=room, faults=faults, tolerance=tolerance)
+        options = dict(room=room, faults=faults, tolerance=tolerance, loop=settings.loop)
         super().__init__(task, tokenizer, prompt, chances, **options)
         self.thinking = Thinking(self.rollout)
         self.name = f"{seed} {number}"
@@ -190,6 +192,9 @@ class ThinkingEpisode(EpisodeRow):
             with time_limit(self.patience, "the tool"):
                 self.message_ended()
             decision.observations = [entry.observation for entry in self.episode.log[calls_before:]]
+            decision.loop = (
+                loop_in(self.episode.log, self.loop or LOOP) if decision.observations else ""
+            )
         observed = list(self.forced)[: self.room]
         self.forced.clear()
         self.tokens += observed
@@ -464,6 +469,20 @@ def votes_of(
             energy = -sum(r.log_probs) / max(sum(r.action_mask), 1) - lam * ics
             votes.append(Vote(answer_of(r), r.verified, success, ics - prior, energy))
     return votes
+
+
+def reasoning_bits(task: Task, gain: float) -> float:
+    """Bits that an episode's own words tell about its task: `gain`, ICS − prior in nats per
+    constraint (equation 13), summed over the constraints. Negative where they mislead.
+    """
+    return gain * len(constraint_texts(task.constraints, task.request)) / math.log(2)
+
+
+def bits_per_teraflop(bits: list[float], flops: list[float]) -> float:
+    """Reasoning-Bits per TeraFLOP of some episodes (paper, appendix E, whose formula is lost):
+    their `bits` together, per 10¹² of the FLOPs that deciding them took.
+    """
+    return sum(bits) / (sum(flops) / 1e12)
 
 
 def answer_of(rollout: Rollout) -> str:

@@ -3,8 +3,9 @@ over τ; ablations; and whether equation 9 predicts the checked agent.
 
     votes       n sampled episodes of each task, and which one each rule chooses (think.vote), for
                 several n, with the paired difference from the majority
-    modes       success and cost of fast, reason and hybrid; the hybrid at several rates of second
-                thoughts, with the gate, a random gate and an entropy gate
+    modes       success, cost and Reasoning-Bits per TeraFLOP of fast, reason and hybrid; the hybrid
+                at several rates of second thoughts, with the gate, a random gate and an entropy
+                gate
     ablations   mode reason with another λ, n, without counterfactuals, with critique, without the
                 head
     horizon     ε, α, β, ε_r measured on one half of the tasks, equation 9 and (1 − ε′)^T from them;
@@ -39,7 +40,7 @@ from agent import rollouts
 from config import Eval, Think
 from fast.thinking import think
 from support import checkpoint, provenance, result_tables, settings
-from think import Thinking, Vote, vote, votes_of
+from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
 from worlds.base import Task, same_answer
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks
@@ -88,8 +89,10 @@ class Run:
         """One episode of each task, as the figures that are kept of it."""
         began = time.perf_counter()
         done = self.think(tasks, s, gate)
+        played = [thinking.rollout for thinking in done]
+        votes = votes_of(self.model, self.heads, self.tokenizer, played)
         figures = []
-        for thinking in done:
+        for thinking, judged in zip(done, votes, strict=True):
             steps = thinking.steps
             figures.append(
                 dict(
@@ -100,6 +103,7 @@ class Run:
                     gates=[step.gate for step in steps if step.gate is not None],
                     entropies=[step.chosen.entropy for step in steps],
                     cost=asdict(thinking.cost),
+                    bits=reasoning_bits(thinking.rollout.task, judged.gain),
                 )
             )
         verified = sum(episode["verified"] for episode in figures) / len(figures)
@@ -338,6 +342,17 @@ def modes_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> 
             seconds = relative_cost(runs, name, "fast", "seconds")
             note = f"{table.a.batch} episodes together"
             table.row(f"hybrid/{world} {name}: seconds", seconds, "× fast", note=note)
+
+    # -- what a unit of compute tells about the task; measuring it is on no episode's cost
+    for name in PAPER_COST:
+        values = []
+        for run in runs:
+            bits = [episode["bits"] for episode in run[name]]
+            flops = [episode["cost"]["flops"] for episode in run[name]]
+            values.append(bits_per_teraflop(bits, flops))
+        mean_bits = statistics.mean(episode["bits"] for run in runs for episode in run[name])
+        note = f"{mean_bits:.2f} bits an episode"
+        table.row(f"reasoning bits/{world} {name}", values, "bits/TFLOP", note=note)
 
     # -- against fast, and the gate against others
     for name in ("reason", "hybrid"):

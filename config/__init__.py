@@ -404,6 +404,9 @@ class Think:
     temperature: NonNegative = 1.0  # of the other candidates
     room: Positive = 384  # tokens that an episode may add to its prompt
     patience: NonNegative = 30.0  # seconds for a tool to answer, then the episode ends; 0: for ever
+    # failures of one call in a row, or of calls made of the same words, that end the episode as a
+    # loop (worlds.base.loop_in); 0: none do, and the trace names the third
+    loop: Natural = 0
 
 
 @dataclass
@@ -456,7 +459,7 @@ class Sample:
     """How sample.py continues a prompt, or acts, with `think`."""
 
     # a run, a folder of published weights, a .gguf file, or the name of a model that is fetched
-    # (smollm2); empty: out/toy/base, with `think` out/toy/thinking
+    # (smollm2); empty: out/toy/base, with `think` out/toy/thinking, with `case` out/toy/sage
     run: str = ""
     model: str = ""  # the same
     prompt: str = "def "  # the text to continue; with `tools` the request
@@ -477,6 +480,9 @@ class Sample:
     picture: str = ""  # with --show-gate: also write the coloured prompt to this PNG
     # act and show each decision, in a task of `world`, or on `prompt` with the tools of a file
     think: bool = False
+    # play one of the paper's case studies (worlds/extras/cases.py) and judge what the model did; at
+    # once, or with --think as the heads say
+    case: Literal["", "recovery", "loop", "monty", "segfault", "refusal", "flights"] = ""
     # with --think: whose task is played (worlds/__init__.py); empty: api, if there are no `tools`
     world: str = ""
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
@@ -486,8 +492,8 @@ class Sample:
     # or a JSON file of OpenAI tool schemas, which names the Python file behind them, or you type
     # what the tools say
     tools: str = ""
-    html: str = ""  # with --think: also write the trace to this page
-    # with --think: also write it to this file, as data; "-": print that instead of the text
+    html: str = ""  # with --think or --case: also write the trace to this page
+    # with --think or --case: also write it to this file, as data; "-": print that instead of text
     json: str = ""
     thinking: Think = field(default_factory=Think)  # how it decides; what it may cost
 

@@ -151,7 +151,9 @@ def _contradiction(s) -> str:
             return "--model and --run name one thing, what is sampled; give either"
         case Sample() if s.picture and not s.show_gate:
             return "--picture draws the gate; add --show-gate"
-        case Sample() if not s.think and any((s.world, s.tools, s.html, s.json)):
+        case Sample() if s.case and (s.world or s.tools or s.show_gate):
+            return "--case brings its own task; leave --world, --tools and --show-gate out"
+        case Sample() if not s.think and not s.case and any((s.world, s.tools, s.html, s.json)):
             return "--world, --tools, --html and --json belong to an agent that acts; add --think"
         case Sample() if s.world and s.tools:
             return "--world brings its own tools; give either --world or --tools"
@@ -322,7 +324,9 @@ def sample_from_command_line(arguments: list[str] | None = None) -> Sample:
     """Settings of sample.py: --setting value pairs only."""
     sample = tyro.cli(Sample, args=arguments)
     validate(sample, "--")
-    standard = "out/toy/thinking" if sample.think else "out/toy/base"
+    standard = "out/toy/sage" if sample.case else "out/toy/base"
+    if sample.think:
+        standard = "out/toy/thinking"
     return replace(sample, run=absolute_model(sample.model or sample.run or standard))
 
 

@@ -189,6 +189,7 @@ def step_record(number: int, decision: Decision, end: int, texts: list[str]) -> 
         critiques=decision.critiques,
         observation="\n".join(observations) if observations else None,
         failed=any(map(failed, observations)),
+        loop=decision.loop,
         wrote=[end + 1 - len(chosen.tokens), end + 1],
         observed=observed_span(texts, end + 1, observations),
         cost=asdict(decision.cost),
@@ -263,5 +264,6 @@ def trace_of(
         context=model.config.context,
         length=len(rollout.tokens),
         tokens=shown_tokens,
+        judgement=None,  # of a case study: worlds.extras.cases.judgement_of, once it has ended
     )
     return json.loads(json.dumps(trace), parse_float=lambda digits: round(float(digits), 4))

@@ -19,6 +19,7 @@ ENDED = {  # Rollout.ended in words
     "answer": "answered",
     "invalid": "ended: too many calls that the schemas refuse",
     "turns": "ended: too many calls",
+    "loop": "ended: the same failure again and again",
     "time": "ended: too long in its world",
     "length": "ended: no room left for tokens",
     "malformed": "ended: a call that does not parse",
@@ -137,8 +138,9 @@ def step_text(trace: dict, step: dict, coloured: bool = True) -> str:
 
 
 def observation_text(step: dict, coloured: bool = True) -> str:
-    """What the tool said to a step."""
-    return paint(f"   ← {step['observation']}", "red" if step["failed"] else "green", coloured)
+    """What the tool said to a step, and the loop that the episode is in, if it is in one."""
+    said = paint(f"   ← {step['observation']}", "red" if step["failed"] else "green", coloured)
+    return said + (paint(f"\n   {step['loop']}", "red", coloured) if step["loop"] else "")
 
 
 def opening_text(trace: dict, coloured: bool = True) -> str:
@@ -150,9 +152,17 @@ def opening_text(trace: dict, coloured: bool = True) -> str:
 
 
 def closing_text(trace: dict, coloured: bool = True) -> str:
-    """What stands behind them: how the episode ended, and its cost."""
+    """What stands behind them: how the episode ended, its cost, and of a case what this model did
+    beside what the paper says of its own.
+    """
     colour = {True: "green", False: "red", None: "yellow"}[trace["verified"]]
-    return paint(f"{verdict(trace)}  {cost_line(trace['cost'])}", colour, coloured)
+    lines = [paint(f"{verdict(trace)}  {cost_line(trace['cost'])}", colour, coloured)]
+    if case := trace["judgement"]:
+        ended = ENDED[trace["ended"]].removeprefix("ended: ")
+        calls = f"{case['calls']} calls, {case['failed']} of them failed; {ended}"
+        lines.append(f"this model   {case['outcome']}: {case['seen']} ({calls})")
+        lines.append(f"the paper's  {case['paper']} (§{case['section']})")
+    return "\n".join(lines)
 
 
 class TracePrinter:

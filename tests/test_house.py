@@ -40,6 +40,7 @@ ORDER = f"""
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique
+    worlds.extras.cases
     worlds.extras.tool_schema  worlds.extras.tool_child  worlds.extras.tool_process
     worlds.extras.toolbox  worlds.renaming
     worlds.catalogue.values worlds.catalogue.entries {TOOL_FILES}

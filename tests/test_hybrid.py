@@ -1,13 +1,19 @@
 """bench/hybrid.py's arithmetic: which step is right, equation 9 from counted steps, survival,
-paired intervals.
+paired intervals, bits per TeraFLOP.
 """
 
+import argparse
 import importlib.util
+import math
 import random
+from dataclasses import replace
 
 import pytest
 
+from config import Think
 from conftest import ROOT
+from learnt import TASKS, TOY, agent
+from think import bits_per_teraflop, conclusion, constraint_tokens, reasoning_bits
 from worlds import WORLDS
 from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
@@ -55,6 +61,42 @@ def test_equation_9_is_the_law_of_total_probability():
 
 def test_equation_9_without_rejections_needs_no_error_of_revisions():
     assert hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
+
+
+def test_reasoning_bits_by_hand():
+    """ICS and prior of −1 and −1.5 − ln 2 nats, mean over 3 constraints of which one is not in the
+    request: two constraints gain (0.5 + ln 2)·2/ln 2 bits.
+    """
+    task = replace(
+        draw_task("api", 5, 0, Difficulty()),
+        request="Move pita to luno.",
+        constraints={"from": "pita", "to": "luno", "hidden": "secret"},
+    )
+    bits = reasoning_bits(task, -1 - (-1.5 - math.log(2)))
+    assert bits == pytest.approx(2 * 0.5 / math.log(2) + 2)
+    assert reasoning_bits(task, 0.0) == 0
+    # two episodes: 6 bits for 3 TFLOP, whatever each of them took
+    assert bits_per_teraflop([5.0, 1.0], [1e12, 2e12]) == pytest.approx(2.0)
+    assert bits_per_teraflop([-1.0], [5e11]) == pytest.approx(-2.0)
+
+
+def test_episodes_are_kept_with_the_bits_of_their_own_words():
+    """The bench's figure beside the inverse head, asked constraint by constraint."""
+    model, heads = agent()
+    run = object.__new__(hybrid.Run)
+    run.a = argparse.Namespace(batch=4)
+    run.model, run.heads, run.tokenizer = model, heads, TOY
+    settings = Think(mode="fast", room=120)
+    (figures,) = run.episodes(TASKS[:1], settings)
+    (thinking,) = run.think(TASKS[:1], settings)
+    words = conclusion(thinking.rollout, TOY)
+    total = 0.0
+    for constraint in constraint_tokens(TASKS[0], TOY):
+        (ics,), (prior,) = heads["inverse"].scores(model, [words], [[constraint]])
+        total += (ics - prior) / math.log(2)
+    assert abs(total) > 1e-3
+    assert figures["bits"] == pytest.approx(total, rel=1e-3)
+    assert figures["cost"]["flops"] == thinking.cost.flops
 
 
 def test_survival_of_equal_steps_is_a_power():

@@ -106,10 +106,30 @@ def test_the_terminal_shows_every_step(call):
 
 def test_every_ending_has_its_words(written):
     _, trace = written
-    endings = ("answer", "malformed", "invalid", "time", "turns", "length", "raised", "")
+    endings = ("answer", "malformed", "invalid", "time", "turns", "loop", "length", "raised", "")
     for ended in endings:
         words = trace_text.verdict({**trace, "ended": ended, "verified": None})
         assert words.startswith(("answered", "ended: ", "not finished"))
+
+
+def test_a_case_ends_with_a_judgement(run, monkeypatch, capsys, tmp_path):
+    """Each of its tasks: in terminal, page and data; the heads are asked with --think."""
+    page, data = tmp_path / "t.html", tmp_path / "t.json"
+    words = ["--case", "refusal", "--run", run, "--html", str(page), "--json", str(data)]
+    for more, mode in (([], "fast"), (["--think"], "hybrid")):
+        monkeypatch.setattr(sys, "argv", ["sample.py", *words, *more])
+        sample.main()
+        shown = capsys.readouterr().out
+        assert shown.count("this model   ") == shown.count("the paper's  ") == 2
+        for name in ("t.json", "t-1.json"):
+            trace = json.loads((tmp_path / name).read_text())
+            judgement = trace["judgement"]
+            assert trace["settings"]["mode"] == mode
+            assert f"{judgement['outcome']}: {judgement['seen']}" in shown
+            html = (tmp_path / name.replace("json", "html")).read_text()
+            assert judgement["outcome"] in html
+    with pytest.raises(UserError, match="--case brings its own task"):
+        sample.settings.sample_from_command_line(["--case", "loop", "--world", "api"])
 
 
 def test_trained_heads_are_not_called_untrained(call, tmp_path):

@@ -194,6 +194,35 @@ class Entry:
     taken: dict | None  # the call as the world took it; None if it did not reach the world
 
 
+LOOP = 3  # failures of the same kind in a row that are called a loop
+
+
+def loop_in(log: list[Entry], times: int = LOOP) -> str:
+    """The loop that a log ends with, in words; "" if it ends with none (paper section 7.2).
+
+    A loop is `times` calls in a row of one tool that all failed with the same text, each made of
+    what the first was made of: at least half of the words in its arguments' values, at every depth,
+    are among the first one's. `[a, b]`, `a`, `b` is such a loop; three names that were looked for
+    in vain are none.
+    """
+    last = log[-times:]
+    if len(last) < times or any(entry.observation != last[0].observation for entry in last):
+        return ""
+    names = {entry.call.get("name", "") if isinstance(entry.call, dict) else "" for entry in last}
+    if not failed(last[0].observation) or len(names) > 1:
+        return ""
+    words = [set(re.findall(r"\w+", str(_material(entry.call)).lower())) for entry in last]
+    if any(len(some & words[0]) < len(some) / 2 for some in words):
+        return ""
+    return f"loop: {names.pop() or 'a call'} failed {times} times with the same error"
+
+
+def _material(call: Any) -> Any:
+    """What a call is made of: its arguments' values, or the text of one that was not read."""
+    arguments = call.get("arguments") if isinstance(call, dict) else call
+    return list(arguments.values()) if isinstance(arguments, dict) else arguments
+
+
 class Episode:
     """One attempt at a task: the world behind a check of each call and an injector of faults.
 
