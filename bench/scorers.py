@@ -57,7 +57,7 @@ class Tally:
         self.wrong[kind].append(taken)
         self.taken += [f"{kind}: {what}"] if taken else []
 
-    def report(self, dry: bool, note: str = "") -> None:
+    def report(self, dry: bool, note: str = "", command: str = COMMAND) -> None:
         """Print and record: right answers taken, wrong ones taken, and by kind."""
         kinds = ", ".join(f"{kind} {sum(t)} of {len(t)}" for kind, t in self.wrong.items())
         wrong = [taken for of_kind in self.wrong.values() for taken in of_kind]
@@ -75,7 +75,7 @@ class Tally:
             if not dry:
                 n = len(verdicts)
                 note = escaped(said)
-                more = dict(unit="% taken", n=n, goal=goal, note=note, command=COMMAND)
+                more = dict(unit="% taken", n=n, goal=goal, note=note, command=command)
                 result_tables.record(SUBJECT, name, share, **more)
 
 
@@ -293,7 +293,8 @@ def measure_os(folder: Path, file: str, dry: bool, most: int) -> None:
     skipped = len(left_out) + sum(why.values())
     notes = [f"{len(chosen)} drawn of {len(tasks)}"] if chosen and len(chosen) < len(tasks) else []
     notes += [f"{skipped} cannot run here"] if skipped else []
-    tally.report(dry, "; ".join(notes))
+    drawn = f" --os-tasks {most}" if most else ""
+    tally.report(dry, "; ".join(notes), COMMAND + drawn)
 
 
 def wrong_texts(answer: str, other: str) -> dict[str, str]:
