@@ -1,11 +1,12 @@
 # make toy: environment + the main job.  make test: environment + tests.  make sage: the whole lineage, base to sage.
 # make agent: environment + published weights + stage one, then one episode; MINUTES=10 trains for so long.
+# make report: published benchmarks, orderings and case studies of SmolLM2 and its stages, into report/.
 # Nothing else needs to be installed by hand. What was interrupted goes on where it was.
 
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: toy sage agent test tables picture clean
+.PHONY: toy sage agent report test tables picture clean
 
 toy: .venv/ready
 	$(BIN)/python train.py config/toy.py
@@ -19,6 +20,9 @@ sage: .venv/ready
 agent: .venv/ready
 	$(BIN)/python distill.py config/smol.py --stage distill --resume $(if $(MINUTES),--distill.minutes $(MINUTES))
 	$(BIN)/python sample.py --think --model out/smol/distilled --tools examples/weather.py --thinking.mode fast --prompt "How warm is Lisbon in July?"
+
+report: .venv/test-ready
+	$(BIN)/python bench/report.py
 
 test: .venv/test-ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
