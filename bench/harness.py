@@ -15,7 +15,7 @@ gsm8k and its mgsm_direct):
     mgsm_de      the shortest German ones, no example; generation
     numbers      GSM8K's answer among three wrong ones; the likeliest letter
     formulas     MATH-500's answer among three wrong ones; the likeliest option
-    solutions    GSM8K's worked solution, and the same words with wrong results: log P of whole texts
+    solutions    GSM8K's worked solution, and the same words with wrong results; the likeliest text
 
 The shortest ones, because two harnesses decode everything on a CPU. Wrong options are
 bench/wrong_answers.py's. Texts are equal or not; where they differ, the two tokens at the first
@@ -72,9 +72,9 @@ class Task:
 TASKS = [
     Task("gsm8k", "gsm8k", 100, "generation", shots=1, room=64),
     Task("mgsm_de", "mgsm:de", 50, "generation", room=64),
-    Task("numbers", "mmlu_pro:numbers", 100, "letters"),
-    Task("formulas", "mmlu_pro:formulas", 50, "options"),
-    Task("solutions", "mmlu_pro:solutions", 50, "options"),
+    Task("numbers", "mmlu_pro:numbers", 60, "letters"),
+    Task("formulas", "mmlu_pro:formulas", 40, "options"),
+    Task("solutions", "mmlu_pro:solutions", 40, "options"),
 ]
 
 
