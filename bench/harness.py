@@ -15,7 +15,7 @@ gsm8k and its mgsm_direct):
     mgsm_de      the shortest German ones, no example; generation
     numbers      GSM8K's answer among three wrong ones; the likeliest letter
     formulas     MATH-500's answer among three wrong ones; the likeliest option
-    solutions    GSM8K's worked solution, and the same words with wrong results: log P of whole texts
+    solutions    GSM8K's worked solution, and the same words with wrong results; the likeliest text
 
 The shortest ones, because two harnesses decode everything on a CPU. Wrong options are
 bench/wrong_answers.py's. Texts are equal or not; where they differ, the two tokens at the first
@@ -72,9 +72,9 @@ class Task:
 TASKS = [
     Task("gsm8k", "gsm8k", 100, "generation", shots=1, room=64),
     Task("mgsm_de", "mgsm:de", 50, "generation", room=64),
-    Task("numbers", "mmlu_pro:numbers", 100, "letters"),
-    Task("formulas", "mmlu_pro:formulas", 50, "options"),
-    Task("solutions", "mmlu_pro:solutions", 50, "options"),
+    Task("numbers", "mmlu_pro:numbers", 60, "letters"),
+    Task("formulas", "mmlu_pro:formulas", 40, "options"),
+    Task("solutions", "mmlu_pro:solutions", 40, "options"),
 ]
 
 
@@ -429,33 +429,32 @@ def report(task: Task, found: Compared, pairs: list[Pair], version: str, dry: bo
     """Print a task's figures and differences, and record them."""
 
     def record(name: str, value: float, unit: str, **more) -> None:
-        print(f"{task.name:10} {name:44} {value:10.4g} {unit:14} {more.get('note', '')}")
+        print(f"{name:55} {value:10.4g} {unit:14} {more.get('note', '')}")
         if not dry:
             command = "python bench/harness.py --lm-eval PYTHON"
-            name = f"{task.name}/{name}"
-            result_tables.record(
-                SUBJECT, name, value, unit=unit, n=len(pairs), command=command, **more
-            )
+            more |= dict(unit=unit, n=len(pairs), command=command)
+            result_tables.record(SUBJECT, name, value, **more)
 
     for name, values in found.figures.items():
-        goal = "" if name.startswith("answer, flexible") else "≥ 99"
-        record(f"same {name}", 100 * sum(values) / len(values), "%", goal=goal)
+        share = 100 * sum(values) / len(values)
+        record(f"{task.name}/same {name}", share, "%", goal="≥ 99")
     if task.scoring == "generation":
         answered = sum(bool(pair.ours["answer"]) for pair in pairs)
         stopped = sum(pair.ours["samples"][0]["ended"] != "length" for pair in pairs)
-        record("with an answer, here", answered, "texts", note=f"{stopped} ended before the limit")
+        record(f"{task.name}/with an answer, here", answered, "texts")
+        record(f"{task.name}/ended before the limit, here", stopped, "texts")
     else:
-        worst = max(found.gaps)
-        record("greatest difference of log P", worst, "nats per token", goal=f"≤ {PER_TOKEN:g}")
+        name, goal = f"{task.name}/greatest difference of log P", f"≤ {PER_TOKEN:g}"
+        record(name, max(found.gaps), "nats per token", goal=goal)
     right = sum(pair.ours["right"] for pair in pairs)
-    record("right, here", right, "questions")
+    record(f"{task.name}/right, here", right, "questions")
     if task.name == "solutions":
         here, there = perplexities(pairs)
-        record("perplexity of right solutions, here", here, "per token")
-        record("perplexity of right solutions, lm-eval", there, "per token")
-    note = "; ".join(found.differences)
-    record("differences", len(found.differences), "questions", note=note)
-    record("of these unexplained", found.unexplained, "questions", note=f"lm-eval {version}")
+        record(f"{task.name}/perplexity of right solutions, here", here, "per token")
+        record(f"{task.name}/perplexity of right solutions, lm-eval", there, "per token")
+    note = "; ".join(found.differences).replace("|", "\\|")
+    record(f"differences/{task.name}", len(found.differences), "questions", note=note)
+    record(f"unexplained/{task.name}", found.unexplained, "questions", note=f"lm-eval {version}")
 
 
 def compare(a: argparse.Namespace, stage: Stage) -> None:

@@ -1,9 +1,9 @@
 """lm-eval's side of bench/harness.py: a process of its own, since EleutherAI's harness lives in an
 environment of its own.
 
-Evaluates tasks that are there as files with a model that is there as a folder, in float32, greedily,
-without a network. Writes to ANSWERS, as JSON, {task: [row, ...]} with a row per question and
-filter: what lm-eval logs of it, and the tokens of its prompt and continuations by lm-eval's own
+Evaluates tasks that are there as files with a model that is there as a folder, in float32,
+greedily, without a network. Writes to ANSWERS, as JSON, {task: [row, ...]} with a row per question
+and filter: what lm-eval logs of it, and the tokens of its prompt and continuations by lm-eval's own
 encoders. Requests that were answered are kept beside ANSWERS: what was stopped goes on there.
 
     ENVIRONMENT/bin/python bench/harness_worker.py WEIGHTS TASK_FOLDER ANSWERS BATCH TASK...
