@@ -45,7 +45,7 @@ from generate import Conversations
 from support import result_tables, settings
 from support.graders import last_number
 from support.measured import Stage, data_folder, open_stage
-from support.protocols import prompt_of_question, resolved
+from support.protocols import LOADERS, prompt_of_question, resolved
 from support.questions import LETTERS, Question, Questions, gsm8k, math500, mgsm
 from wrong_answers import wrong_numbers, wrong_solution
 
@@ -201,7 +201,7 @@ def write_their_files(ours: Path, folder: Path, start: str) -> None:
     """Task files for lm-eval (JSON, which is YAML), and the same questions as its documents."""
     for task in TASKS:
         name, _, group = task.ours.partition(":")
-        found = benchmarks.LOADERS[name](ours)
+        found = LOADERS[name](ours)
         rows = []
         for number, q in enumerate(found.tested):
             if group not in ("", q.group):
@@ -273,7 +273,7 @@ def pairs_of(task: Task, a: argparse.Namespace, stage: Stage, theirs: list[dict]
     words = settings.benchmarks_from_command_line(our_arguments(task, a))
     name = task.ours.partition(":")[0]
     protocol = resolved(name, words)
-    found: Questions = benchmarks.LOADERS[name](a.folder / "data")
+    found: Questions = LOADERS[name](a.folder / "data")
     path = a.folder / "ours" / stage.name / f"{name} {task.scoring}.jsonl"
     lines = path.read_text().splitlines()[1:]  # below what they were made from
     rows = {row["number"]: row for row in map(json.loads, lines)}

@@ -99,7 +99,7 @@ def test_the_other_harness_is_given_our_prompts(data, tmp_path):
         )
         protocol = protocols.resolved(name, words)
         assert (protocol.scoring, protocol.shots) == (task.scoring, config["num_fewshot"])
-        found = harness.benchmarks.LOADERS[name](tmp_path / "data")
+        found = harness.LOADERS[name](tmp_path / "data")
         template = jinja2.Template(config["doc_to_text"], keep_trailing_newline=True)
         assert lines
         for row in map(json.loads, lines):
