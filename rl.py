@@ -473,6 +473,7 @@ def ppo_loss(
     advantages: Tensor,
     weights: Tensor,
     clip: float = 0.2,
+    *,
     clip_high: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """−Σ w · min(ρ·A, clip(ρ, 1 − clip, 1 + clip_high)·A) with ρ = π_new/π_old of each token, and
@@ -670,7 +671,12 @@ def policy_update_loss(
         stage, stage.model, mb.tokens, mb.targets, mb.documents
     )
     loss, clip_fraction = ppo_loss(
-        new_log_probs, mb.old_log_probs, mb.advantages, mb.weights, c.ratio_clip, c.ratio_clip_high
+        new_log_probs,
+        mb.old_log_probs,
+        mb.advantages,
+        mb.weights,
+        c.ratio_clip,
+        clip_high=c.ratio_clip_high,
     )
     loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
     loss = loss - c.entropy * (entropy * mb.weights).sum()

@@ -7,7 +7,7 @@ benchmark, and what the model has forgotten (paper §6).
         one part, fewer tasks, nothing recorded
     python bench/lineage.py out/smol/sage --estimate         how long it would take
 
-    python bench/lineage.py out/toy/distilled out/toy/sage --model toy --names invented --worlds math
+    python bench/lineage.py out/toy/distilled out/toy/sage --model toy --names invented
         stages of the toy; --rung says how hard the tasks are
 
 Records docs/results/smol.json (that of --model), "stage/figure", with 95% intervals over tasks.

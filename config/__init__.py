@@ -302,7 +302,7 @@ class Ppo(Tuning):
     worlds: str = "all but math"  # drawn in turn
     prompts: Positive = 24  # tasks in one step; with fewer than 16 its gradient is mostly noise
     samples: Positive = 8  # episodes of each task
-    # times that `prompts` tasks are drawn, at most, until so many have samples that differ in reward
+    # how often `prompts` tasks are drawn, at most, until so many have samples that differ in reward
     draws: Positive = 1
     tasks: Natural = 0  # different tasks, which then come again; 0: every task is a new one
     temperature: AboveZero = 1.0  # of the sampler, and of every log-probability

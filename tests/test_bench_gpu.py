@@ -43,6 +43,7 @@ def toy_run(tmp_path_factory):
     return run.stdout, file
 
 
+@pytest.mark.slow
 def test_the_toy_run_measures_every_section(toy_run):
     printed, file = toy_run
     records = {}
@@ -85,6 +86,7 @@ def test_the_toy_run_measures_every_section(toy_run):
     assert "--stage distill" in records["lineage/distilled"]["command"]
 
 
+@pytest.mark.slow
 def test_a_run_enters_the_results(toy_run, tmp_path, monkeypatch):
     monkeypatch.setattr(result_tables, "FOLDER", tmp_path)
     count = gpu.enter(toy_run[1])

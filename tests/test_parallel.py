@@ -76,5 +76,7 @@ def test_ranks_take_the_steps_of_one_process(lineages, name):
         assert [entry["step"] for entry in together] == [entry["step"] for entry in alone]
         for one, other in zip(alone, together):
             for key in set(STEP_FIGURES[name]) & set(one):
-                wanted = pytest.approx(one[key], rel=1e-6, abs=1e-9)
+                # of a norm's squares a processor sums more or fewer at a time
+                rel = 5e-6 if key == "norm" else 1e-6
+                wanted = pytest.approx(one[key], rel=rel, abs=1e-9)
                 assert other[key] == wanted, (ranks, key, one["step"])

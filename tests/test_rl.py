@@ -584,9 +584,9 @@ def test_advantages_are_centred_where_the_loss_averages(started, updates, monkey
             episode.action_mask[: last - 4] = [False] * (last - 4)
         return done
 
-    def watched(new, old, advantages, weights, *clips, ppo_loss=rl.ppo_loss):
+    def watched(new, old, advantages, weights, *clip, ppo_loss=rl.ppo_loss, **clip_high):
         seen.append((advantages, weights, (weights > 0).float()))
-        return ppo_loss(new, old, advantages, weights, *clips)
+        return ppo_loss(new, old, advantages, weights, *clip, **clip_high)
 
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.action_mask) < 6))
     monkeypatch.setattr(rl, "draw_episodes", uneven)
@@ -641,7 +641,7 @@ def test_drift_and_clip_are_means_over_what_was_run(
     config.ppo.epochs = 2
     config.ppo.stop_kl = 0.03
 
-    def clipped_by_half(new, old, advantages, weights, *clips):
+    def clipped_by_half(new, old, advantages, weights, clip, clip_high):
         return (new * weights).sum(), 0.5 * weights.sum()
 
     def few(examples, longest, model, pack=rl.pack):
