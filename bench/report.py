@@ -179,7 +179,7 @@ def cost_table(columns: list[Measured]) -> str:
         cells = []
         for column in columns:
             f = column.figures[task]
-            cells.append(f"{f['written']:.0f}, {f['gflops']:.0f}")
+            cells.append(f"{f['written']:.0f}, {f['gflops']:.3g}")
         rows.append([task, *cells])
     return table(["benchmark", *(column.name for column in columns)], rows)
 
