@@ -48,7 +48,7 @@ def logged(folder) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def lineages(tmp_path_factory):
-    """The folder of all cases, run by one process alone, by 2 ranks and by 4."""
+    """The folder of all cases, run by one process alone; as often as asked by so many ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     text = folder / "text"
     text.mkdir()
@@ -58,25 +58,27 @@ def lineages(tmp_path_factory):
     model, heads = agent()
     checkpoint.save_checkpoint(folder / "learnt", Config(model=SHAPE), model, [], 1, heads=heads)
     environment = dict(SAGE_TEXT=str(text), SAGE_LEARNT=str(folder / "learnt"))
-    for ranks in (0, 2, 4):
-        run = launch(ranks, "tests/many_ranks.py", str(folder / str(ranks)), **environment)
-        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
-    return folder
+
+    def run_by(ranks: int):
+        if not (folder / str(ranks)).exists():
+            run = launch(ranks, "tests/many_ranks.py", str(folder / str(ranks)), **environment)
+            assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+        return folder / str(ranks)
+
+    return run_by
 
 
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
-def test_ranks_take_the_steps_of_one_process(lineages, name):
-    """In float32, for 10 steps where a stage has so many."""
+def test_ranks_take_the_steps_of_one_process(lineages, name, ranks):
+    """In float32, for 10 steps where a stage has so many; up to rounding, which a processor without
+    bf16 units lets grow to 2e-6 in six steps.
+    """
     run = f"{name}/" if name in PRETRAINING else name
-    alone = logged(lineages / "0" / run)
+    alone, together = logged(lineages(0) / run), logged(lineages(ranks) / run)
     for key in STEP_FIGURES[name]:
         assert any(key in entry for entry in alone), f"nothing was compared of {key}"
-    for ranks in ("2", "4"):
-        together = logged(lineages / ranks / run)
-        assert [entry["step"] for entry in together] == [entry["step"] for entry in alone]
-        for one, other in zip(alone, together):
-            for key in set(STEP_FIGURES[name]) & set(one):
-                # of a norm's squares a processor sums more or fewer at a time
-                rel = 5e-6 if key == "norm" else 1e-6
-                wanted = pytest.approx(one[key], rel=rel, abs=1e-9)
-                assert other[key] == wanted, (ranks, key, one["step"])
+    assert [entry["step"] for entry in together] == [entry["step"] for entry in alone]
+    for one, other in zip(alone, together):
+        for key in set(STEP_FIGURES[name]) & set(one):
+            assert other[key] == pytest.approx(one[key], rel=5e-6, abs=1e-9), (key, one["step"])
