@@ -676,7 +676,7 @@ def policy_update_loss(
         mb.advantages,
         mb.weights,
         c.ratio_clip,
-        clip_high=c.ratio_clip_high,
+        clip_high=c.ratio_clip_high or c.ratio_clip,
     )
     loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
     loss = loss - c.entropy * (entropy * mb.weights).sum()

@@ -18,7 +18,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -159,28 +159,32 @@ def paper_of(task: str, mode: str) -> str:
     return f"{figures[mode == 'think']}" if figures else "–"
 
 
+def cells_of(columns: list[Measured], task: str, text: Callable[[dict], str]) -> list[str]:
+    """A task's cell in each column."""
+    return [text(column.figures[task]) for column in columns]
+
+
+def share_of(f: dict) -> str:
+    return f"{f['right']:.1f} ± {f['standard_error']:.1f} ({f['questions']})"
+
+
+def cost_of(f: dict) -> str:
+    return f"{f['written']:.0f}, {f['gflops']:.3g}"
+
+
 def benchmark_table(columns: list[Measured]) -> str:
     """Percent right ± standard error, of n questions; the paper's figure of SAGE-32B behind it."""
     rows = []
     for task in columns[0].figures:
-        cells = []
-        for column in columns:
-            f = column.figures[task]
-            cells.append(f"{f['right']:.1f} ± {f['standard_error']:.1f} ({f['questions']})")
-        rows.append([task, *cells, paper_of(task, "fast"), paper_of(task, "think")])
+        paper = [paper_of(task, mode) for mode in ("fast", "think")]
+        rows.append([task, *cells_of(columns, task, share_of), *paper])
     head = ["benchmark", *(column.name for column in columns), "paper, Std", "paper, Think"]
     return table(head, rows)
 
 
 def cost_table(columns: list[Measured]) -> str:
     """Tokens written and FLOPs counted, per question."""
-    rows = []
-    for task in columns[0].figures:
-        cells = []
-        for column in columns:
-            f = column.figures[task]
-            cells.append(f"{f['written']:.0f}, {f['gflops']:.3g}")
-        rows.append([task, *cells])
+    rows = [[task, *cells_of(columns, task, cost_of)] for task in columns[0].figures]
     return table(["benchmark", *(column.name for column in columns)], rows)
 
 

@@ -335,7 +335,7 @@ class Ppo(Tuning):
     minibatches: Positive = 2  # optimiser steps in one pass
     clip: AboveZero = 1.0
     ratio_clip: OpenShare = 0.2  # PPO's ε
-    ratio_clip_high: AboveZero = 0.2  # ε upwards; DAPO has 0.28
+    ratio_clip_high: NonNegative = 0.0  # ε upwards, DAPO's is 0.28; 0: the same as downwards
     kl: NonNegative = 0.01  # weight of ½·(log π/π_ref)² (k2)
     # nats per token from the policy that sampled, at which a step's further passes are left out
     stop_kl: NonNegative = 0.03
