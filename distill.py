@@ -453,12 +453,12 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
     for attempt in usable:
         if attempt.verified:
             buffer.add_success(attempt)
-        if c.step_weight and (attempt.invalid or not attempt.verified):
+        if c.failures and c.step_weight and (attempt.invalid or not attempt.verified):
             buffer.add_first_wrong_step(attempt, rng)
 
     # critique
     failed = [attempt for attempt in usable if not attempt.verified]
-    open_failures = [criticise(attempt) for attempt in failed]
+    open_failures = [criticise(attempt) for attempt in failed] if c.failures else []
 
     # revise, up to K tries
     longest = stage.config.model.context - REVISION_ROOM

@@ -8,6 +8,7 @@ Reads what bench/lineage.py kept of each task in --folder, so both stages played
 takes the difference task by task. A claim "holds" where the 95% interval of the difference
 (bootstrap over tasks) lies wholly on the side that the claim names, "fails" where it lies wholly on
 the other, and is "not shown" otherwise; that something "stays" has a margin that it may lose.
+Where a stage was trained several times ("sage", "sage-2", ...), the bootstrap draws seeds, too.
 CLAIMS were written before any test task was played.
 Records docs/results/claims.json.
 """
@@ -18,6 +19,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -88,6 +91,11 @@ class Claim:
     margin: float = 0.0  # in the unit
 
 
+FAULTS = (
+    ("fault seen", "familiar faults"),
+    ("fault words", "other words"),
+    ("fault kind", "a new kind"),
+)
 ORDERINGS = (("instruct", "distilled"), ("distilled", "reflected"), ("reflected", "sage"))
 SMOL = (
     *(
@@ -113,11 +121,7 @@ SMOL = (
             1,
             "35% to 76%",
         )
-        for sort, words in (
-            ("fault seen", "familiar faults"),
-            ("fault words", "other words"),
-            ("fault kind", "a new kind"),
-        )
+        for sort, words in FAULTS
     ),
     Claim("unsafe requests handled rise", "safety/greedy", handled, "reflected", "safe", 1),
     Claim(
@@ -149,23 +153,62 @@ SMOL = (
 )
 
 
-TOY = tuple(
-    Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", after, 1, paper)
-    for after, paper in (("sage", "§3: reinforcement"),)
-    for world in ("math", "api")
-    for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
+# of the toy: "more" and "rejection" are the controls of stage reflect (docs/CLAIMS.md)
+REFLECTION = (("distilled", "reflected"), ("more", "reflected"), ("rejection", "reflected"))
+TOY = (
+    *(
+        Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", "sage", 1, "§3")
+        for world in ("math", "api")
+        for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
+    ),
+    *(
+        Claim(f"success {words}, {world}", f"{world}/{part}", success, before, after, 1, "§3")
+        for world in ("api", "math")
+        for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
+        for before, after in REFLECTION
+    ),
+    *(
+        Claim(f"invention {words}, api", f"api/{part}", invented, before, after, -1, "§6")
+        for part, words in (("sampled", "sampled falls"), ("greedy", "falls"))
+        for before, after in REFLECTION
+    ),
+    *(
+        Claim(f"recovery rises, {words}, api", f"api/{sort}", recovered, before, after, 1, "§6.1")
+        for sort, words in FAULTS
+        for before, after in REFLECTION
+    ),
 )
 CLAIMS = {"smol": SMOL, "toy": TOY}
 
 
-def rows_of(folder: Path, stage: str, part: str) -> tuple[dict, dict[int, dict]]:
-    """What a stage's rows of a part were made from, and the rows by number; empty if unmeasured."""
-    path = folder / stage / f"{part.replace('/', ' ')}.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    if not lines:
-        return {}, {}
-    rows = map(json.loads, lines[1:])
-    return json.loads(lines[0])["made_from"]["part"], {row["number"]: row for row in rows}
+@dataclass
+class Rows:
+    """What a stage's training seeds gave in a part: the same tasks' rows by number, for each seed
+    by what its folder adds to the stage's name: "", "-2", ...
+    """
+
+    made_from: dict
+    by_seed: dict[str, dict[int, dict]]
+
+
+def rows_of(folder: Path, stage: str, part: str) -> Rows | None:
+    """A stage's rows of a part, of all its seeds; None if unmeasured. Raises UserError where two
+    seeds played different tasks.
+    """
+    name = f"{part.replace('/', ' ')}.jsonl"
+    found = None
+    for path in sorted([folder / stage, *folder.glob(f"{stage}-[0-9]*")]):
+        file = path / name
+        lines = file.read_text().splitlines() if file.exists() else []
+        if not lines:
+            continue
+        made_from = json.loads(lines[0])["made_from"]["part"]
+        found = found or Rows(made_from, {})
+        if found.made_from != made_from:
+            raise UserError(f"{part}: the seeds of {stage} were measured on different tasks")
+        rows = {row["number"]: row for row in map(json.loads, lines[1:])}
+        found.by_seed[path.name.removeprefix(stage)] = rows
+    return found
 
 
 @dataclass
@@ -176,6 +219,7 @@ class Verdict:
     low: float
     high: float
     n: int  # tasks that count in one of the stages, or both
+    seeds: int  # of training, of the stage that was trained more often
     before: float
     after: float
     words: str
@@ -185,28 +229,41 @@ def judge(claim: Claim, folder: Path) -> Verdict | None:
     """The verdict, or None where one of the stages has no rows. Raises UserError where the two
     stages' rows are of different tasks.
     """
-    made_before, before = rows_of(folder, claim.before, claim.part)
-    made_after, after = rows_of(folder, claim.after, claim.part)
+    before, after = (rows_of(folder, stage, claim.part) for stage in (claim.before, claim.after))
     if not (before and after):
         return None
-    if made_before != made_after:
+    if before.made_from != after.made_from:
         raise UserError(
             f"{claim.part}: {claim.before} and {claim.after} were measured on different tasks, or "
             "with other settings; run bench/lineage.py with both stages in one command"
         )
-    numbers = sorted(before.keys() & after.keys())
-    pairs = [[claim.measure(rows[number]) for number in numbers] for rows in (before, after)]
-    counted = [p for p in zip(*pairs, strict=True) if any(below for _, below in p)]
-    sums = [[sum(entry) for entry in zip(*side, strict=True)] for side in pairs]
-    if not (sums[0][1] and sums[1][1]):
+    seeds = max(before.by_seed, after.by_seed, key=len)
+    sides = []
+    for rows in (before, after):
+        (first, *others) = rows.by_seed.values()
+        # a start that all seeds share stands beside each of them
+        sides.append(rows.by_seed if others else {seed: first for seed in seeds})
+    if sides[0].keys() != sides[1].keys():
+        raise UserError(
+            f"{claim.part}: {claim.before} and {claim.after} were trained with different seeds, "
+            f"{[*before.by_seed]} and {[*after.by_seed]}; wanted the same, or one"
+        )
+    sides = [[side[seed] for seed in seeds] for side in sides]
+    numbers = sorted(set.intersection(*(set(rows) for side in sides for rows in side)))
+    entries = np.array(
+        [[[claim.measure(rows[n]) for n in numbers] for rows in side] for side in sides]
+    )  # (before and after, seeds, tasks, above and below)
+    entries = entries[:, :, entries[..., 1].any((0, 1))]
+    sums = entries.sum((1, 2))
+    if not sums[:, 1].all():
         return None
     scale = 100 if claim.unit == "%" else 1
-    shares = [scale * above / below for above, below in sums]
-    first, second = zip(*counted, strict=True)
-    low, high = (scale * end for end in bootstrap_difference(list(first), list(second)))
+    shares = [float(scale * above / below) for above, below in sums]
+    low, high = (scale * end for end in bootstrap_difference(*entries))
     toward = sorted(claim.sign * end + claim.margin for end in (low, high))
     words = "holds" if toward[0] > 0 else "fails" if toward[1] < 0 else "not shown"
-    return Verdict(shares[1] - shares[0], low, high, len(counted), *shares, words)
+    n = entries.shape[2]
+    return Verdict(shares[1] - shares[0], low, high, n, len(seeds), *shares, words)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Verdict]:
@@ -230,7 +287,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Verdict]:
         values = f"{verdict.before:.{digits}f} → {verdict.after:.{digits}f}"
         print(
             f"{name:62} {verdict.difference:+.{digits}f} {unit} {ends}, {values}, "
-            f"n {verdict.n}: {verdict.words}"
+            f"n {verdict.n}, seeds {verdict.seeds}: {verdict.words}"
         )
         if not a.dry:
             result_tables.record(
@@ -239,6 +296,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Verdict]:
                 round(verdict.difference, digits),
                 spread=ends,
                 n=verdict.n,
+                seeds=verdict.seeds,
                 unit=unit,
                 paper=claim.paper,
                 note=f"{values}; {verdict.words}",

@@ -123,7 +123,7 @@ def compare(task: str, before: Measured, after: Measured) -> Ordering | None:
     if not common:
         return None
     pairs = [[(float(rows[n]["right"]), 1.0) for n in common] for rows in (first, second)]
-    low, high = bootstrap_difference(*pairs)
+    low, high = bootstrap_difference(*([side] for side in pairs))
     shares = [sum(right for right, _ in side) / len(common) for side in pairs]
     ends = (100 * (shares[1] - shares[0]), 100 * low, 100 * high)
     return Ordering(task, before.name, after.name, *ends, len(common))

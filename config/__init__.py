@@ -234,6 +234,8 @@ class Distill(Tuning):
     rounds: Positive = 2  # of Algorithm 1; each samples from the student that the last one left
     tasks: Positive = 750  # tasks sampled in a round
     tries: Natural = 2  # K, revisions a failed task gets before the teacher writes its own
+    # learn from failed attempts, too; without them it is rejection sampling, the control
+    failures: bool = True
     critique_weight: NonNegative = 0.5  # η of equation 5, weight of the critique's own words
     # weight of revising the first wrong step alone, given only which part of it is wrong (as
     # think.py asks for it); 0: none

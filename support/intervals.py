@@ -2,7 +2,8 @@
 
 An interval is (low, high). Wilson's is for the share of tasks that succeeded, each counted once.
 The bootstrap is for everything else (ratios, several samples of a task, bits of a document): it
-draws the tasks anew, with replacement, so that what belongs to one task stays together.
+draws the tasks anew, with replacement, so that what belongs to one task stays together; where a
+stage was trained several times, the training seeds, too.
 """
 
 import math
@@ -44,17 +45,23 @@ def bootstrap_ratio(
 
 
 def bootstrap_difference(
-    before: list[tuple[float, float]], after: list[tuple[float, float]], draws: int = DRAWS
+    before: list[list[tuple[float, float]]],
+    after: list[list[tuple[float, float]]],
+    draws: int = DRAWS,
 ) -> tuple[float, float]:
     """The interval of ratio(after) − ratio(before), where the ratio of a list of (above, below) is
-    sum(above) ÷ sum(below). Entry i of both is the same task's, and is drawn for both together.
+    sum(above) ÷ sum(below). Entry [s][i] of both is the same training seed's and the same task's;
+    seeds and tasks are drawn anew, each for both together. Of one seed only the tasks are.
     """
-    pairs = np.array([before, after], np.float64)  # (2, tasks, above and below)
+    pairs = np.array([before, after], np.float64)  # (2, seeds, tasks, above and below)
+    _, seeds, tasks, _ = pairs.shape
     generator = np.random.default_rng(0)
     differences = []
     for _ in range(draws):
-        chosen = generator.integers(0, pairs.shape[1], pairs.shape[1])
-        (above_0, below_0), (above_1, below_1) = pairs[:, chosen].sum(1)
+        chosen = pairs[:, :, generator.integers(0, tasks, tasks)].sum(2)
+        if seeds > 1:
+            chosen = chosen[:, generator.integers(0, seeds, seeds)]
+        (above_0, below_0), (above_1, below_1) = chosen.sum(1)
         if below_0 > 0 and below_1 > 0:
             differences.append(above_1 / below_1 - above_0 / below_0)
     low, high = np.percentile(differences, [2.5, 97.5])

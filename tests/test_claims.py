@@ -44,7 +44,7 @@ def test_the_interval_of_a_paired_difference_is_the_normal_one():
     drawn = torch.rand(2, 300, generator=torch.Generator().manual_seed(0)).double()
     before, after = drawn[0], 0.8 * drawn[0] + 0.2 * drawn[1] + 0.05
     found = bootstrap_difference(
-        [(value, 1.0) for value in before.tolist()], [(value, 1.0) for value in after.tolist()]
+        [[(value, 1.0) for value in before.tolist()]], [[(value, 1.0) for value in after.tolist()]]
     )
     difference = after - before
     half = 1.96 * difference.std().item() / math.sqrt(300)
@@ -67,6 +67,26 @@ def test_a_claim_holds_fails_or_is_not_shown(tmp_path):
         assert (found.words, found.n, found.before) == (words, 100, 20.0)
         assert found.difference == pytest.approx(100 * sum(outcomes) / 100 - 20)
         assert found.low <= found.difference <= found.high
+
+
+def test_training_seeds_are_drawn_beside_tasks(tmp_path):
+    """One seed solves all tasks, one none: tasks alone would leave no doubt about the half."""
+    keep(tmp_path, "a", "library/greedy", verified(*[False] * 100))
+    keep(tmp_path, "b", "library/greedy", verified(*[True] * 100))
+    keep(tmp_path, "b-2", "library/greedy", verified(*[False] * 100))
+    found = claims.judge(SUCCESS, tmp_path)
+    assert (found.difference, found.n, found.seeds) == (50.0, 100, 2)
+    assert (found.low, found.high, found.words) == (0.0, 100.0, "not shown")
+    # with as many seeds before, each is compared with its own
+    keep(tmp_path, "a-2", "library/greedy", verified(*[True] * 100))
+    found = claims.judge(SUCCESS, tmp_path)
+    assert (found.difference, found.low, found.high) == (0.0, -100.0, 100.0)
+    keep(tmp_path, "b-3", "library/greedy", verified(*[False] * 100))
+    with pytest.raises(UserError, match="trained with different seeds"):
+        claims.judge(SUCCESS, tmp_path)
+    keep(tmp_path, "b-3", "library/greedy", verified(*[False] * 100), tasks="others")
+    with pytest.raises(UserError, match="the seeds of b were measured on different tasks"):
+        claims.judge(SUCCESS, tmp_path)
 
 
 def test_what_must_stay_has_a_margin(tmp_path):
