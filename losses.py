@@ -3,7 +3,8 @@
 Cross-entropy and log-probabilities come twice: from logits, as they are defined, and from hidden
 states, which is the same without ever holding the V logits of all tokens (fast/cross_entropy.py).
 
-The losses of preferences and reinforcement are in rl.py, those of the thinking heads in mch.py.
+The losses of preferences are in preferences.py, of reinforcement in rl.py, of the thinking heads in
+mch.py.
 Last come the two figures that say what a probability is worth: AUROC and calibration error.
 """
 
@@ -116,6 +117,12 @@ def prose_loss(prose_logits: Tensor, kinds: Tensor) -> Tensor:
     prose_logits and kinds (B, T); mean in nats (§2.2).
     """
     return F.binary_cross_entropy_with_logits(prose_logits.float(), 1.0 - kinds.float())
+
+
+def sum_per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
+    """Sums (count,) of token values (R, T) over each of the documents 0 … count − 1."""
+    sums = values.new_zeros(count + 1)  # the first one is padding's, whose document is −1
+    return sums.index_add(0, documents.flatten() + 1, values.flatten())[1:]
 
 
 # --------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Preference learning for safety, then reinforcement learning from execution (paper §3.1.2, §10.1,
-CodePPO), as one straight read: for each stage its data, its losses and its loop.
+"""Reinforcement learning from execution (paper §10.1, CodePPO), as one straight read: episodes,
+rewards, advantages, losses, loop.
 
-    python rl.py config/toy.py                  both stages: out/toy/reflected → safe → sage
-    python rl.py config/toy.py --stage dpo      Direct Preference Optimization on pairs
+    python rl.py config/toy.py                  after preferences.py's: reflected → safe → sage
+    python rl.py config/toy.py --stage dpo      that stage alone
     python rl.py config/toy.py --stage ppo      Proximal Policy Optimization on episodes
     python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo
                                                 without a value head (or rloo), for comparison
@@ -10,20 +10,17 @@ CodePPO), as one straight read: for each stage its data, its losses and its loop
     torchrun --nproc-per-node 8 rl.py config/7b.py    the same steps on many GPUs
 
 What differs from the textbook:
-1. Preferences go both ways: refusing an unsafe request over complying with it, and complying with
-   a benign look-alike over refusing it.
-2. The teacher's episodes of the other worlds are replayed beside pairs and rewards (InstructGPT's
-   PPO-ptx). Without them the model that learnt to refuse forgets to act (the "alignment tax"), and
-   any rate at which rewards change the policy destroys what was learnt before.
-3. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
+1. The teacher's episodes of the same worlds are replayed beside the rewards (as InstructGPT's
+   PPO-ptx does): without them a rate at which rewards change the policy destroyed what was learnt.
+2. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
    (zero tolerance); an invented argument costs. An episode that raised or ran out of time is a
    failure like any other; only those longer than ppo.sequence are left out.
-4. A reward is measured from the mean of the same task's other samples, so that the successes of an
+3. A reward is measured from the mean of the same task's other samples, so that the successes of an
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
-5. Advantages step from one of the model's own tokens to the next: tool output is not an action.
-6. One set of weights makes every mean over a batch's tokens, in the advantages as in the losses.
-7. The value head reads hidden states without a gradient into them: its loss moves only itself.
+4. Advantages step from one of the model's own tokens to the next: tool output is not an action.
+5. One set of weights makes every mean over a batch's tokens, in the advantages as in the losses.
+6. The value head reads hidden states without a gradient into them: its loss moves only itself.
 
 Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They stand in
 the places of `targets`: the value at t is about the token that follows t.
@@ -39,255 +36,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+
 import support.openmp  # before torch
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agent import Rollout, episode_rates, rollouts
-from config import Config, Dpo, Model, Ppo, UserError
-from losses import IGNORE, token_log_probs
+from config import Config, Model, Ppo, UserError
+from losses import IGNORE, sum_per_document, token_log_probs
 from model import SAGE, flops_per_token
+from preferences import dpo
 from support import ranks, settings
 from support.interrupts import stop_requested
-from support.packing import Packed, PackedLoader, pack
-from support.tokenizer import Tokenizer
+from support.packing import Packed, pack_short
+from support.replay import replay_loss, teacher_rows
 from support.training_run import Meter, TrainingRun
-from worlds.base import Task
 from worlds.difficulty import Difficulty
-from worlds.expert import preference, trajectory
 from worlds.tasks import Tasks, world_names
 
-Completion = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
-
 # --------------------------------------------------------------------------------------------------
-# Both stages: sums and means over packed rows, and the replay of the teacher's episodes.
-
-
-def sum_per_document(values: Tensor, documents: Tensor, count: int) -> Tensor:
-    """Sums (count,) of token values (R, T) over each of the documents 0 … count − 1."""
-    sums = values.new_zeros(count + 1)  # the first one is padding's, whose document is −1
-    return sums.index_add(0, documents.flatten() + 1, values.flatten())[1:]
-
-
-def mean_weights(
-    action_mask: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence"
-) -> Tensor:
-    """Each token's weight (R, T) in a mean over the model's own tokens: they sum to 1, 0 elsewhere.
-
-    "sequence": every episode counts the same, and its tokens share that, so that a long failing
-    episode does not drown the short ones: the mean over tokens with long failures destroyed the
-    policy in our prototype. "token": every token counts the same.
-    """
-    weights = action_mask.float()
-    if mean == "sequence":
-        lengths = sum_per_document(weights, documents, int(documents.max()) + 1)  # (N,)
-        weights = weights / lengths.clamp(min=1)[documents.clamp(min=0)]
-    return weights / weights.sum().clamp(min=1e-9)
-
-
-def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
-    """log P of each target (R, T) in packed rows, 0 where nothing is taught."""
-    hidden = model.hidden(tokens, documents)  # (R, T, D)
-    log_probs, _ = token_log_probs(hidden, model.unembedding, targets)
-    return log_probs
-
-
-def teacher_rows(stage: TrainingRun, purpose: str) -> PackedLoader | None:
-    """The teacher's episodes to replay as packed rows, `replay_rows` at a time; None for no replay.
-
-    Their `purpose` is one of their own, so no task is both rewarded and recited.
-    """
-    c = stage.section
-    if not c.replay_rows:
-        return None
-    tasks = Tasks(purpose, c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
-    episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
-    examples = [stage.tokenizer.encode_chat(e.messages, e.tools, stage.style) for e in episodes]
-    replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
-    replay.restore(stage.kept.get("replay") or replay.state())
-    return replay
-
-
-def replay_loss(stage: TrainingRun, replay: PackedLoader) -> Tensor:
-    """Mean cross-entropy of the next replayed rows, in nats per taught token: the sum over this
-    rank's rows, divided by the count over all ranks' rows.
-    """
-    tokens, targets, _, documents = (part.to(stage.device) for part in replay.next())
-    count = (targets != IGNORE).sum()
-    mine, counted = ranks.share_rows(len(tokens))
-    with stage.autocast:
-        log_probs = taught_log_probs(stage.model, tokens[mine], targets[mine], documents[mine])
-    return -log_probs.sum() / count * counted
-
-
-# --------------------------------------------------------------------------------------------------
-# Stage dpo: which of two answers is wanted.
-
-
-def completion(
-    task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
-) -> Completion:
-    """A conversation of which only the messages after the prompt are taught."""
-    tools, style = task.shown_tools(), task.difficulty.style
-    shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
-    tokens, action_mask = tokenizer.encode_chat(prompt + messages, tools, style)
-    taught = [own and place >= len(shown) for place, own in enumerate(action_mask)]
-    return tokens, taught
-
-
-def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completion]:
-    """Pairs of the safety world, flattened: chosen at even places, rejected at odd ones.
-
-    Pairs that do not fit in a row are left out.
-    """
-    examples: list[Completion] = []
-    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style, names=c.names))
-    for index in range(c.pairs):
-        task = tasks[index]
-        pair = preference(task)
-        chosen = completion(task, pair["prompt"], pair["chosen"], tokenizer)
-        rejected = completion(task, pair["prompt"], pair["rejected"], tokenizer)
-        if max(len(chosen[0]), len(rejected[0])) <= c.sequence:
-            examples += [chosen, rejected]
-    return examples
-
-
-def pack_short(examples: list[tuple], model: Model) -> Packed:
-    """Examples in rows as short as the longest of them: attention's cost is a row's square."""
-    return pack(examples, max(len(tokens) for tokens, _ in examples), model)
-
-
-@torch.no_grad()
-def completion_log_probs(
-    model: SAGE, examples: list[Completion], device: str, together: int = 128
-) -> Tensor:
-    """log P of each example's taught tokens, summed, (N,) float64: a margin is the difference of
-    sums of hundreds of nats.
-    """
-    starts = range(0, len(examples), together)
-    sums = []
-    for start, counted in ranks.share_evenly(starts):
-        packed = pack_short(examples[start : start + together], model.config)
-        tokens, targets = packed.tokens.to(device), packed.targets.to(device)
-        documents = packed.documents.to(device)
-        log_probs = taught_log_probs(model, tokens, targets, documents)
-        if counted:
-            sums.append(
-                sum_per_document(log_probs.double(), documents, len(packed.positions)).cpu()
-            )
-    return torch.cat(ranks.collect(sums)).to(device)
-
-
-def dpo_loss(
-    policy_chosen: Tensor,
-    policy_rejected: Tensor,
-    reference_chosen: Tensor,
-    reference_rejected: Tensor,
-    *,
-    beta: float = 0.1,
-) -> tuple[Tensor, Tensor]:
-    """Mean of −log σ(margin) and the margins (N,), from whole completions' log-probabilities (N,)
-    (Rafailov et al. 2023).
-
-    The best policy under a reward r and a penalty β·KL(π ‖ π_ref) is π ∝ π_ref · exp(r/β), so
-    r = β·log π/π_ref + a constant of the prompt, which cancels in Bradley and Terry's
-    P(chosen over rejected) = σ(r_chosen − r_rejected):
-        margin = β·[(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]
-    At the beginning π = π_ref: the loss is ln 2 and its gradient
-    β/2 · (∇log π(rejected) − ∇log π(chosen)).
-    """
-    margins = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
-    return -F.logsigmoid(margins).mean(), margins.detach()
-
-
-def dpo(config: Config) -> None:
-    """Stage 3: learn from pairs of answers which one is wanted, beside replayed episodes."""
-    c = config.dpo
-    stage = TrainingRun(config, "safe", "reflected", c.steps, c)
-    if stage.finished():
-        return
-    model, device = stage.model, stage.device
-
-    # -- pairs, and their log-probabilities under the frozen reference, once
-    examples = preference_pairs(c, stage.tokenizer, stage.style)
-    count = len(examples) // 2
-    if count < c.batch:
-        raise UserError(
-            f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
-            "for one step: raise dpo.sequence"
-        )
-    stage.log.say(f"read    {len(examples):,} completions, by the model to start from")
-    with stage.autocast:
-        reference = stage.load_decoder(stage.source)
-        ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
-    replay = teacher_rows(stage, "dpo replay")
-    stage.log.say(
-        f"data    {count:,} pairs of the safety world, "
-        f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
-    )
-
-    meter = Meter(stage.first, stage.peak)
-    with stop_requested() as stopping:
-        for step in range(stage.first + 1, c.steps + 1):
-            # -- the step's pairs: the place in the data is a function of the step
-            epoch, place = divmod(step - 1, count // c.batch)
-            order = np.random.default_rng([c.seed, epoch]).permutation(count)
-            pairs = order[place * c.batch : (place + 1) * c.batch]
-            chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
-            mine, counted = ranks.share_rows(c.batch)
-            pairs = pairs[mine]  # (B,) of this rank
-            completions = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
-            with meter.waiting():
-                packed = pack_short(completions, model.config)
-            tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
-            documents = packed.documents.to(device)
-
-            # -- preferences: whole completions' log-probabilities beside the reference's
-            with stage.autocast:
-                log_probs = taught_log_probs(model, tokens, targets, documents)
-            summed = sum_per_document(log_probs.double(), documents, len(completions))
-            policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
-            of_pairs = torch.from_numpy(pairs).to(device)
-            ref_chosen, ref_rejected = ref_log_probs[of_pairs].unbind(1)
-            preference_loss, margins = dpo_loss(
-                policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
-            )
-            # of this rank's pairs in the step's mean; a filler has none
-            weight = counted * len(pairs) / c.batch
-            preference_loss = preference_loss * weight
-
-            # -- the chosen completions' own cross-entropy keeps them likely
-            chosen = (targets != IGNORE) & (documents % 2 == 0)
-            nll = -(log_probs * chosen).sum() / chosen_tokens * counted
-            loss = preference_loss + c.nll * nll
-            parts = dict(dpo=preference_loss, nll=nll)
-            step_tokens = tokens.numel() * ranks.world_size()
-
-            # -- replayed episodes, so that acting is not forgotten
-            if replay:
-                replayed = replay_loss(stage, replay)
-                loss = loss + c.replay * replayed
-                parts["replay"] = replayed
-                step_tokens += c.replay_rows * c.sequence
-            loss.backward()
-            norm = stage.update(step)
-
-            accuracy = (margins > 0).float().mean() * weight
-            parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
-            meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
-            step_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
-            meter.count(step_tokens, step_tokens * step_flops)
-            if stage.is_log_step(step):
-                stage.log_line(step, meter)
-            stage.end_step(step, stopping, replay=replay.state() if replay else None)
-    stage.finish("dpo", "accuracy")
-
-
-# --------------------------------------------------------------------------------------------------
-# Stage ppo: episodes and their rewards.
+# Episodes and their rewards.
 
 
 def reward(episode: Rollout, c: Ppo) -> float:
@@ -353,7 +122,7 @@ def check_episodes(episodes: list[Rollout], rewards: Tensor, c: Ppo, step: int) 
 
 
 # --------------------------------------------------------------------------------------------------
-# Stage ppo: advantages.
+# Advantages.
 
 
 def rewards_differ(rewards: Tensor) -> Tensor:
@@ -464,7 +233,23 @@ def whiten(values: Tensor, weights: Tensor) -> Tensor:
 
 
 # --------------------------------------------------------------------------------------------------
-# Stage ppo: losses.
+# Losses.
+
+
+def mean_weights(
+    action_mask: Tensor, documents: Tensor, mean: Literal["sequence", "token"] = "sequence"
+) -> Tensor:
+    """Each token's weight (R, T) in a mean over the model's own tokens: they sum to 1, 0 elsewhere.
+
+    "sequence": every episode counts the same, and its tokens share that, so that a long failing
+    episode does not drown the short ones: the mean over tokens with long failures destroyed the
+    policy in our prototype. "token": every token counts the same.
+    """
+    weights = action_mask.float()
+    if mean == "sequence":
+        lengths = sum_per_document(weights, documents, int(documents.max()) + 1)  # (N,)
+        weights = weights / lengths.clamp(min=1)[documents.clamp(min=0)]
+    return weights / weights.sum().clamp(min=1e-9)
 
 
 def ppo_loss(
@@ -550,7 +335,7 @@ def explained_variance(values: Tensor, returns: Tensor, weights: Tensor) -> floa
 
 
 # --------------------------------------------------------------------------------------------------
-# Stage ppo: the loop.
+# The loop.
 
 
 def value_head(shape: Model) -> nn.ModuleDict:

@@ -71,6 +71,11 @@ def pack(examples: Examples, sequence: int, model: Model, padding: int = 0) -> P
     return Packed(tokens, targets, weights, documents, places)
 
 
+def pack_short(examples: list[tuple], model: Model) -> Packed:
+    """Examples in rows as short as the longest of them: attention's cost is a row's square."""
+    return pack(examples, max(len(tokens) for tokens, _ in examples), model)
+
+
 class PackedLoader:
     """Shuffled batches of packed rows, each epoch in another order; `state()` is the whole place in
     the data, as with TokenLoader.

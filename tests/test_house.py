@@ -52,6 +52,7 @@ ORDER = f"""
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.measured  support.pretraining  support.plan
     generate  agent  think  fast.thinking
+    support.replay  preferences
     support.asked  support.played  benchmarks
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page
 """.split()

@@ -17,11 +17,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from support import settings
+from support import replay, settings
 import distill
 import eval as evaluation
 from worlds.expert import solve_task, trajectory
 import heads
+import preferences
 import rl
 from worlds.extras import teacher
 from worlds import teacher_file
@@ -140,7 +141,7 @@ def texts_of(examples) -> list[str]:
 
 
 def replayed(section, name: str) -> list[str]:
-    rows = rl.teacher_rows(stage(section, name), f"{type(section).__name__.lower()} replay")
+    rows = replay.teacher_rows(stage(section, name), f"{type(section).__name__.lower()} replay")
     return [TOY.decode(row.tolist()) for row in rows.tensors[0]]
 
 
@@ -176,7 +177,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
             ]
         return texts
     if part == "dpo":
-        return texts_of(rl.preference_pairs(dpo, TOY, STYLE))
+        return texts_of(preferences.preference_pairs(dpo, TOY, STYLE))
     if part in ("dpo replay", "ppo replay"):
         return replayed(dpo, "safe") if part == "dpo replay" else replayed(ppo, "sage")
     if part == "ppo":
@@ -344,7 +345,7 @@ def requests_of_other_words(patch):
 LEAKS = {  # what was once so: (how it is put back, where it shows, what the audit says)
     "ppo replays the tasks that it is rewarded on": (
         lambda patch: patch.setattr(
-            rl, "Tasks", lambda purpose, *rest: Tasks(purpose.removesuffix(" replay"), *rest)
+            replay, "Tasks", lambda purpose, *rest: Tasks(purpose.removesuffix(" replay"), *rest)
         ),
         ("ppo", "ppo replay"),
         "ppo and ppo replay share",

@@ -11,6 +11,7 @@ from support import settings
 from support.packing import pack
 import distill
 import heads as heads_script
+import preferences
 import rl
 from support import tokenizer as tokenizers
 from support.model_checks import check_documents
@@ -127,7 +128,7 @@ def compared(monkeypatch):
 def without_chance(monkeypatch):
     """What makes every stage show several documents in a row, and a step to learn from."""
 
-    def some_short(*given, completion=rl.completion):
+    def some_short(*given, completion=preferences.completion):
         tokens, own = completion(*given)
         return (tokens, own) if given[0].seed % 2 else (tokens[-70:], own[-70:])
 
@@ -139,7 +140,7 @@ def without_chance(monkeypatch):
                 torch.nn.init.normal_(p, std=0.5, generator=torch.Generator().manual_seed(1))
         return made
 
-    monkeypatch.setattr(rl, "completion", some_short)
+    monkeypatch.setattr(preferences, "completion", some_short)
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 5))
     monkeypatch.setattr(heads_script, "ThinkingHeads", loud)
 
@@ -147,7 +148,7 @@ def without_chance(monkeypatch):
 STAGES = [
     (distill.distill, [("SAGE", "loss_of")]),
     (distill.reflect, [("SAGE", "loss_of")]),
-    (rl.dpo, [("SAGE", "taught_log_probs")]),
+    (preferences.dpo, [("SAGE", "taught_log_probs")]),
     (rl.ppo, [("SAGE", "evaluate_policy"), ("SAGE", "taught_log_probs")]),
     (
         heads_script.main,

@@ -24,6 +24,7 @@ from worlds.difficulty import Difficulty
 from worlds.expert import trajectory
 import heads
 from support import provenance
+import preferences
 import rl
 from support import machine
 from worlds.extras import teacher
@@ -60,7 +61,7 @@ FIRST = {
     "safe": "sage",
     "sage": "thinking",
 }  # a stage's source → the stage
-RUN = {"reflected": distill.reflect, "safe": rl.dpo, "sage": rl.ppo}
+RUN = {"reflected": distill.reflect, "safe": preferences.dpo, "sage": rl.ppo}
 
 
 @pytest.fixture
@@ -381,7 +382,7 @@ def rewrite(run, change):
 
 def test_a_setting_that_is_new_or_gone_does_not_stop_an_older_run(lineage, capsys):
     lineage.write("reflected")
-    rl.dpo(lineage.config())
+    preferences.dpo(lineage.config())
     forget(lineage.folder / "safe", [2])
     safe = lineage.folder / "safe"
 
@@ -399,12 +400,12 @@ def test_a_setting_that_is_new_or_gone_does_not_stop_an_older_run(lineage, capsy
 
     rewrite(safe, older)
     with pytest.raises(UserError, match="dpo.babble: 0.5 → 0.25"):  # it ran with the default
-        rl.dpo(lineage.config({"dpo.babble": 0.25}, resume=True))
+        preferences.dpo(lineage.config({"dpo.babble": 0.25}, resume=True))
     rewrite(safe, lambda meta: meta["given"].append("dpo.momentum"))
     with pytest.raises(UserError, match="dpo.momentum: 0.5 → no longer a setting"):
-        rl.dpo(lineage.config(resume=True))
+        preferences.dpo(lineage.config(resume=True))
     rewrite(safe, lambda meta: meta["given"].remove("dpo.momentum"))
-    rl.dpo(lineage.config(resume=True))
+    preferences.dpo(lineage.config(resume=True))
     said = capsys.readouterr().out
     assert (
         "dpo.momentum = 0.5 is no longer a setting" in said
@@ -436,18 +437,18 @@ def test_a_setting_that_is_new_or_gone_does_not_stop_an_older_run(lineage, capsy
 )
 def test_a_damaged_meta_names_the_checkpoint_before(lineage, damage, problem):
     lineage.write("reflected")
-    rl.dpo(lineage.config())
+    preferences.dpo(lineage.config())
     safe = lineage.folder / "safe"
     damage(checkpoint.latest(safe) / "meta.json")
     with pytest.raises(UserError, match="meta.json cannot be read .*" + problem) as caught:
-        rl.dpo(lineage.config(resume=True))
+        preferences.dpo(lineage.config(resume=True))
     assert f"delete {safe / 'checkpoint-0000002'} to go on from checkpoint-0000001" in str(
         caught.value
     )
     forget(safe, [2])
     damage(checkpoint.latest(safe) / "meta.json")
     with pytest.raises(UserError, match="there is no checkpoint before it"):
-        rl.dpo(lineage.config(resume=True))
+        preferences.dpo(lineage.config(resume=True))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.packing import pack_short
 from support import checkpoint
 from support import settings
+import preferences
 import rl
 from support import tokenizer as tokenizers
 from config import Model, Ppo, UserError
@@ -75,7 +77,7 @@ def test_a_pair_teaches_the_answer_and_nothing_before_it():
         task = draw_task("safety", 0, index)
         pair = preference(task)
         for side in ("chosen", "rejected"):
-            tokens, own = rl.completion(task, pair["prompt"], pair[side], TOY)
+            tokens, own = preferences.completion(task, pair["prompt"], pair[side], TOY)
             taught = TOY.decode([token for token, mine in zip(tokens, own) if mine])
             assert taught.endswith("<|im_end|>")
             assert ("<tool_call>" in taught) == any(
@@ -134,11 +136,11 @@ def test_reference_log_probs_are_those_of_single_sequences(lineage):
         )
     )
     examples = [
-        rl.completion(task, pair["prompt"], pair["chosen"], TOY)
+        preferences.completion(task, pair["prompt"], pair["chosen"], TOY)
         for task in (draw_task("safety", 0, i) for i in range(9))
         for pair in [preference(task)]
     ]
-    found = rl.completion_log_probs(model, examples, "cpu", together=4)
+    found = preferences.completion_log_probs(model, examples, "cpu", together=4)
     for (tokens, own), value in zip(examples, found):
         log_probs = (
             model(torch.tensor([tokens]))[0, :-1]
@@ -510,8 +512,8 @@ def test_an_episode_that_breaks_off_is_a_failure(started, monkeypatch, advantage
     monkeypatch.setattr(rl, "draw_episodes", one_broken)
     monkeypatch.setattr(
         rl,
-        "pack",
-        lambda examples, *rest, pack=rl.pack: packed.append(len(examples)) or pack(examples, *rest),
+        "pack_short",
+        lambda examples, model: packed.append(len(examples)) or pack_short(examples, model),
     )
     rl.ppo(config)
     first, second = records(folder / "sage")
@@ -531,8 +533,8 @@ def test_an_episode_at_its_tasks_mean_still_counts(started, monkeypatch, advanta
     monkeypatch.setattr(rl, "reward", lambda episode, c: next(rewards))
     monkeypatch.setattr(
         rl,
-        "pack",
-        lambda examples, *rest, pack=rl.pack: packed.append(len(examples)) or pack(examples, *rest),
+        "pack_short",
+        lambda examples, model: packed.append(len(examples)) or pack_short(examples, model),
     )
     rl.ppo(config)
     assert packed == [8]
@@ -644,12 +646,12 @@ def test_drift_and_clip_are_means_over_what_was_run(
     def clipped_by_half(new, old, advantages, weights, clip, clip_high):
         return (new * weights).sum(), 0.5 * weights.sum()
 
-    def few(examples, longest, model, pack=rl.pack):
-        return pack(examples if rows == 99 else examples[:rows], longest, model)
+    def few(examples, model):
+        return pack_short(examples if rows == 99 else examples[:rows], model)
 
     monkeypatch.setattr(rl, "ppo_loss", clipped_by_half)
     monkeypatch.setattr(rl, "kl_k3", lambda new, reference: torch.full_like(new, each_kl))
-    monkeypatch.setattr(rl, "pack", few)
+    monkeypatch.setattr(rl, "pack_short", few)
     rl.ppo(config)
     first, second = records(folder / "sage")
     assert second["approx_kl"] == pytest.approx(each_kl)
@@ -751,7 +753,7 @@ def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
     model = SAGE(config.model, seed=1)
     checkpoint.save_checkpoint(folder / "reflected", config, model, [], 1, stage="reflected")
     with pytest.raises(UserError, match="has 2 experts for each feed-forward"):
-        rl.dpo(settings.from_file(file))
+        preferences.dpo(settings.from_file(file))
     assert not (folder / "safe").exists()
 
 

@@ -12,9 +12,9 @@ from torch.distributions import Categorical
 from support.pretrained import load_pretrained, tensor_name
 from config import Model
 from support.packing import pack
-from losses import IGNORE, token_log_probs
+from losses import IGNORE, sum_per_document, token_log_probs
+from preferences import dpo_loss
 from rl import (
-    dpo_loss,
     explained_variance,
     generalized_advantages,
     group_advantages,
@@ -23,7 +23,6 @@ from rl import (
     kl_loss,
     leave_one_out,
     ppo_loss,
-    sum_per_document,
     mean_weights,
     value_loss,
     whiten,

@@ -1,0 +1,197 @@
+"""Preferences: what to refuse and what not to (paper §3.1.2), by Direct Preference Optimization.
+
+    python rl.py config/toy.py --stage dpo      out/toy/reflected → safe
+
+What differs from the textbook: preferences go both ways, refusing an unsafe request over complying
+with it, and complying with a benign look-alike over refusing it; and the teacher's episodes of the
+other worlds are replayed beside the pairs. Without them the model that learnt to refuse forgets to
+act (the "alignment tax").
+
+Per-token tensors are (R, T): R packed rows of T tokens, several completions in a row. They stand in
+the places of `targets`: the value at t is about the token that follows t. `documents` says which
+completion each token belongs to, −1 in padding.
+"""
+
+import support.openmp  # before torch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from config import Config, Dpo, UserError
+from losses import IGNORE, sum_per_document
+from model import SAGE, flops_per_token
+from support import ranks
+from support.interrupts import stop_requested
+from support.packing import pack_short
+from support.replay import replay_loss, taught_log_probs, teacher_rows
+from support.tokenizer import Tokenizer
+from support.training_run import Meter, TrainingRun
+from worlds.base import Task
+from worlds.difficulty import Difficulty
+from worlds.expert import preference
+from worlds.tasks import Tasks
+
+Completion = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
+
+# --------------------------------------------------------------------------------------------------
+# Pairs, and their log-probabilities.
+
+
+def completion(
+    task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
+) -> Completion:
+    """A conversation of which only the messages after the prompt are taught."""
+    tools, style = task.shown_tools(), task.difficulty.style
+    shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
+    tokens, action_mask = tokenizer.encode_chat(prompt + messages, tools, style)
+    taught = [own and place >= len(shown) for place, own in enumerate(action_mask)]
+    return tokens, taught
+
+
+def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completion]:
+    """Pairs of the safety world, flattened: chosen at even places, rejected at odd ones.
+
+    Pairs that do not fit in a row are left out.
+    """
+    examples: list[Completion] = []
+    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style, names=c.names))
+    for index in range(c.pairs):
+        task = tasks[index]
+        pair = preference(task)
+        chosen = completion(task, pair["prompt"], pair["chosen"], tokenizer)
+        rejected = completion(task, pair["prompt"], pair["rejected"], tokenizer)
+        if max(len(chosen[0]), len(rejected[0])) <= c.sequence:
+            examples += [chosen, rejected]
+    return examples
+
+
+@torch.no_grad()
+def completion_log_probs(
+    model: SAGE, examples: list[Completion], device: str, together: int = 128
+) -> Tensor:
+    """log P of each example's taught tokens, summed, (N,) float64: a margin is the difference of
+    sums of hundreds of nats.
+    """
+    starts = range(0, len(examples), together)
+    sums = []
+    for start, counted in ranks.share_evenly(starts):
+        packed = pack_short(examples[start : start + together], model.config)
+        tokens, targets = packed.tokens.to(device), packed.targets.to(device)
+        documents = packed.documents.to(device)
+        log_probs = taught_log_probs(model, tokens, targets, documents)
+        if counted:
+            sums.append(
+                sum_per_document(log_probs.double(), documents, len(packed.positions)).cpu()
+            )
+    return torch.cat(ranks.collect(sums)).to(device)
+
+
+def dpo_loss(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    *,
+    beta: float = 0.1,
+) -> tuple[Tensor, Tensor]:
+    """Mean of −log σ(margin) and the margins (N,), from whole completions' log-probabilities (N,)
+    (Rafailov et al. 2023).
+
+    The best policy under a reward r and a penalty β·KL(π ‖ π_ref) is π ∝ π_ref · exp(r/β), so
+    r = β·log π/π_ref + a constant of the prompt, which cancels in Bradley and Terry's
+    P(chosen over rejected) = σ(r_chosen − r_rejected):
+        margin = β·[(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]
+    At the beginning π = π_ref: the loss is ln 2 and its gradient
+    β/2 · (∇log π(rejected) − ∇log π(chosen)).
+    """
+    margins = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
+    return -F.logsigmoid(margins).mean(), margins.detach()
+
+
+# --------------------------------------------------------------------------------------------------
+# The stage.
+
+
+def dpo(config: Config) -> None:
+    """Stage 3: learn from pairs of answers which one is wanted, beside replayed episodes."""
+    c = config.dpo
+    stage = TrainingRun(config, "safe", "reflected", c.steps, c)
+    if stage.finished():
+        return
+    model, device = stage.model, stage.device
+
+    # -- pairs, and their log-probabilities under the frozen reference, once
+    examples = preference_pairs(c, stage.tokenizer, stage.style)
+    count = len(examples) // 2
+    if count < c.batch:
+        raise UserError(
+            f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
+            "for one step: raise dpo.sequence"
+        )
+    stage.log.say(f"read    {len(examples):,} completions, by the model to start from")
+    with stage.autocast:
+        reference = stage.load_decoder(stage.source)
+        ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
+    replay = teacher_rows(stage, "dpo replay")
+    stage.log.say(
+        f"data    {count:,} pairs of the safety world, "
+        f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
+    )
+
+    meter = Meter(stage.first, stage.peak)
+    with stop_requested() as stopping:
+        for step in range(stage.first + 1, c.steps + 1):
+            # -- the step's pairs: the place in the data is a function of the step
+            epoch, place = divmod(step - 1, count // c.batch)
+            order = np.random.default_rng([c.seed, epoch]).permutation(count)
+            pairs = order[place * c.batch : (place + 1) * c.batch]
+            chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
+            mine, counted = ranks.share_rows(c.batch)
+            pairs = pairs[mine]  # (B,) of this rank
+            completions = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
+            with meter.waiting():
+                packed = pack_short(completions, model.config)
+            tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
+            documents = packed.documents.to(device)
+
+            # -- preferences: whole completions' log-probabilities beside the reference's
+            with stage.autocast:
+                log_probs = taught_log_probs(model, tokens, targets, documents)
+            summed = sum_per_document(log_probs.double(), documents, len(completions))
+            policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
+            of_pairs = torch.from_numpy(pairs).to(device)
+            ref_chosen, ref_rejected = ref_log_probs[of_pairs].unbind(1)
+            preference_loss, margins = dpo_loss(
+                policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
+            )
+            # of this rank's pairs in the step's mean; a filler has none
+            weight = counted * len(pairs) / c.batch
+            preference_loss = preference_loss * weight
+
+            # -- the chosen completions' own cross-entropy keeps them likely
+            chosen = (targets != IGNORE) & (documents % 2 == 0)
+            nll = -(log_probs * chosen).sum() / chosen_tokens * counted
+            loss = preference_loss + c.nll * nll
+            parts = dict(dpo=preference_loss, nll=nll)
+            step_tokens = tokens.numel() * ranks.world_size()
+
+            # -- replayed episodes, so that acting is not forgotten
+            if replay:
+                replayed = replay_loss(stage, replay)
+                loss = loss + c.replay * replayed
+                parts["replay"] = replayed
+                step_tokens += c.replay_rows * c.sequence
+            loss.backward()
+            norm = stage.update(step)
+
+            accuracy = (margins > 0).float().mean() * weight
+            parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
+            meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
+            step_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
+            meter.count(step_tokens, step_tokens * step_flops)
+            if stage.is_log_step(step):
+                stage.log_line(step, meter)
+            stage.end_step(step, stopping, replay=replay.state() if replay else None)
+    stage.finish("dpo", "accuracy")
