@@ -4,6 +4,8 @@ equation 5).
     python distill.py config/toy.py                    out/toy/base → distilled → reflected
     python distill.py config/toy.py --stage distill    the teacher's trajectories
     python distill.py config/toy.py --stage reflect    rounds of trying, critique and revision
+    python distill.py config/toy.py --stage reflect --distill.no-failures --distill.name rejection
+                                                       rejection sampling, the control
     python distill.py config/toy.py --resume           goes on where a stopped run was, to the bit
     torchrun --nproc-per-node 8 distill.py config/7b.py    the same steps on many GPUs
 

@@ -12,6 +12,7 @@ rewards, advantages, losses, loop.
 What differs from the textbook:
 1. The teacher's episodes of the same worlds are replayed beside the rewards (as InstructGPT's
    PPO-ptx does): without them a rate at which rewards change the policy destroyed what was learnt.
+   config/problems.py, with 64 tasks in a step and one update, does without.
 2. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
    (zero tolerance); an invented argument costs. An episode that raised or ran out of time is a
    failure like any other; only those longer than ppo.sequence are left out.
