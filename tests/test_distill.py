@@ -391,6 +391,7 @@ def test_each_stage_starts_from_the_stage_before_unless_told(lineage, tmp_path):
     assert f"from {other} to" in result.stdout and result.returncode == 0
 
 
+@pytest.mark.slow
 def test_fewer_steps_where_the_time_is_short(lineage):
     """The plan is kept: a run that is stopped and resumed ends where it would have ended."""
     words = ["--stage", "distill", "--distill.steps", "100000", "--distill.minutes"]

@@ -166,6 +166,7 @@ def test_a_rank_that_waits_for_the_dead_ends_though_it_may_take_long_to_save(lau
     assert "Signal 9 (SIGKILL)" in output[output.index("Root Cause") :]
 
 
+@pytest.mark.slow
 def test_a_restarted_run_ends_as_an_undisturbed_one(launcher, undisturbed):
     """Also where rank 0 died, and the other is the first to be back."""
     status, output = launcher.run("restarted", event=KILLED, moment=(0, 6))

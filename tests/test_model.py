@@ -217,8 +217,12 @@ def test_choose_draws_from_the_nucleus_at_the_right_rate():
 
 
 @pytest.mark.parametrize(
-    "prompts", [[[1, 2, 3]], [[1, 2, 3], [4], [5] * 30]], ids=["one row", "ragged rows"]
-)  # a path each
+    "prompts",  # a path each
+    [
+        pytest.param([[1, 2, 3]], id="one row", marks=pytest.mark.slow),
+        pytest.param([[1, 2, 3], [4], [5] * 30], id="ragged rows"),
+    ],
+)
 def test_compiled_step_equals_eager(prompts):
     """Skipped where there is no C++ compiler: sample.py then decodes eagerly."""
     from support import machine

@@ -150,6 +150,7 @@ assert len(seen) == 1, len(seen)
 """
 
 
+@pytest.mark.slow
 def test_two_threads_repeat_themselves_to_the_bit():
     """A compiled step's gradients, again and again; without machine.set_arithmetic the embedding's
     differ
