@@ -293,7 +293,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Verdict]:
             result_tables.record(
                 SUBJECT,
                 f"{a.model}/{name}",
-                round(verdict.difference, digits),
+                round(verdict.difference, digits) + 0.0,  # -0.0 becomes 0.0
                 spread=ends,
                 n=verdict.n,
                 seeds=verdict.seeds,

@@ -282,13 +282,15 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
 
 
 def test_without_failures_reflection_is_rejection_sampling(lineage):
-    """An untrained model fails always: what is left are the expert's replayed episodes."""
+    """An untrained model always fails: without its failures, and the expert's revisions of them, only
+    the replayed episodes are left.
+    """
     file, folder = lineage(more="failures=False")
     start = f"--distill.reflect-start={folder / 'base'}"
     result = run("distill.py", file, "--stage", "reflect", start)
     assert result.returncode == 0, result.stderr
     rows = (folder / "reflected" / "buffer-0.jsonl").read_text().splitlines()
-    assert {json.loads(row)["source"] for row in rows} == {"replay"}  # "teacher", too, with them
+    assert {json.loads(row)["source"] for row in rows} == {"replay"}
 
 
 def test_an_empty_buffer_is_an_error(lineage):
