@@ -282,8 +282,8 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
 
 
 def test_without_failures_reflection_is_rejection_sampling(lineage):
-    """An untrained model always fails: without its failures, and the expert's revisions of them, only
-    the replayed episodes are left.
+    """An untrained model always fails: without failures and the expert's revisions of them
+    only the replayed episodes are left.
     """
     file, folder = lineage(more="failures=False")
     start = f"--distill.reflect-start={folder / 'base'}"
