@@ -6,6 +6,7 @@ from config import Data, Distill, Dpo, Heads, Model, Ppo, Train
 
 _learnt = os.environ.get("SAGE_LEARNT", "")  # the run of an agent that acts
 _common = dict(dtype="float32", compile="off", optimizer="adamw", log_every=1, save_every=0)
+_common["seed"] = int(os.environ.get("SAGE_SEED", 1337))
 _stage = dict(worlds="api,math", start=_learnt, **_common)
 model = Model(
     vocab_size=1024,
