@@ -25,45 +25,148 @@ THINGS = {  # by Difficulty's `names`; "books" is a table's name in English (wor
 }
 LARGEST_COUNT = 40  # numbers stay small: the point is reading and order, not arithmetic
 
-WORDINGS = {  # of a relation: {b} follows from {a}
+HAVING_HELD_OUT = (  # somebody's number, in validation's words and in test's
+    (
+        "{a} holds {n} {thing}.",
+        "{a} keeps {n} {thing}.",
+        "{a} counts {n} {thing}.",
+        "There are {n} {thing} kept with {a}.",
+        "With {a} are {n} {thing}.",
+        "{a} was left {n} {thing}.",
+    ),
+    (
+        "{a} owns {n} {thing}.",
+        "{a} got {n} {thing}.",
+        "{a} brings {n} {thing}.",
+        "There are {n} {thing} stored with {a}.",
+        "{a}'s are {n} {thing}.",
+        "{a} arrives with {n} {thing}.",
+    ),
+)
+# Of a relation: {b} follows from {a}. What is held out says it with a known word (more, fewer,
+# times, boxes) in another sentence: a model that has read little else cannot know a synonym.
+WORDINGS = {
     "start": Wordings(
         ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."),
-        ("{a} holds {n} {thing}.",),
-        ("{a} owns {n} {thing}.",),
+        *HAVING_HELD_OUT,
     ),
     "more": Wordings(
         ("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."),
-        ("{b} holds {n} more than {a}.",),
-        ("{b} owns {n} more than {a}.",),
+        (
+            "{b} holds {n} more than {a}.",
+            "{b} keeps {n} more than {a}.",
+            "{b} counts {n} more than {a}.",
+            "There are {n} more with {b} than with {a}.",
+            "With {b} are {n} more than with {a}.",
+            "{b} holds as many as {a} and {n} more.",
+        ),
+        (
+            "{b} owns {n} more than {a}.",
+            "{b} got {n} more than {a}.",
+            "{b} brings {n} more than {a}.",
+            "There are {n} more stored with {b} than with {a}.",
+            "{b}'s are {n} more than {a}'s.",
+            "{b} owns what {a} owns and {n} more.",
+        ),
     ),
     "fewer": Wordings(
         ("{b} has {n} fewer than {a}.", "With {n} fewer than {a} comes {b}."),
-        ("{b} holds {n} fewer than {a}.",),
-        ("{b} owns {n} fewer than {a}.",),
+        (
+            "{b} holds {n} fewer than {a}.",
+            "{b} keeps {n} fewer than {a}.",
+            "{b} counts {n} fewer than {a}.",
+            "There are {n} fewer with {b} than with {a}.",
+            "With {b} are {n} fewer than with {a}.",
+            "{b} holds as many as {a} but {n} fewer.",
+        ),
+        (
+            "{b} owns {n} fewer than {a}.",
+            "{b} got {n} fewer than {a}.",
+            "{b} brings {n} fewer than {a}.",
+            "There are {n} fewer stored with {b} than with {a}.",
+            "{b}'s are {n} fewer than {a}'s.",
+            "{b} owns what {a} owns but {n} fewer.",
+        ),
     ),
     "times": Wordings(
         ("{b} has {n} times as many as {a}.", "With {n} times as many as {a} comes {b}."),
-        ("{b} holds {n} times as many as {a}.",),
-        ("{b} owns {n} times as many as {a}.",),
+        (
+            "{b} holds {n} times as many as {a}.",
+            "{b} keeps {n} times as many as {a}.",
+            "{b} counts {n} times as many as {a}.",
+            "There are {n} times as many with {b} as with {a}.",
+            "With {b} are {n} times as many as with {a}.",
+            "{b} holds as many as {a}, {n} times.",
+        ),
+        (
+            "{b} owns {n} times as many as {a}.",
+            "{b} got {n} times as many as {a}.",
+            "{b} brings {n} times as many as {a}.",
+            "There are {n} times as many stored with {b} as with {a}.",
+            "{b}'s are {n} times as many as {a}'s.",
+            "{b} owns what {a} owns, {n} times.",
+        ),
     ),
     "boxes": Wordings(
         (
             "{b} is the number of boxes for all of {a}'s, {n} in a box.",
             "All of {a}'s go into boxes of {n}, {b} is the number of boxes.",
         ),
-        ("{b} boxes hold all of {a}'s, {n} in each.",),
-        ("{a}'s get packed in lots of {n}, taking {b} boxes.",),
+        (
+            "{b} boxes hold all of {a}'s, {n} in each.",
+            "{b} boxes of {n} hold all that {a} keeps.",
+            "With {n} in a box, {b} boxes hold all of {a}'s.",
+            "{b} counts the boxes of {n} for all of {a}'s.",
+            "For all of {a}'s there are {b} boxes of {n}.",
+            "{b} is how many boxes of {n} hold all of {a}'s.",
+        ),
+        (
+            "{a}'s get packed in lots of {n}, taking {b} boxes.",
+            "All of {a}'s get packed into boxes of {n}, {b} in number.",
+            "{b} boxes store all of {a}'s, {n} in one.",
+            "{b} stands for the number of boxes of {n} that store {a}'s.",
+            "Packing all of {a}'s takes {b} boxes of {n}.",
+            "{a}'s are stored in boxes, {n} in one, {b} boxes.",
+        ),
     ),
-    "noise": Wordings(
-        ("{a} has {n} {thing}.",), ("{a} holds {n} {thing}.",), ("{a} owns {n} {thing}.",)
-    ),
+    "noise": Wordings(("{a} has {n} {thing}.",), *HAVING_HELD_OUT),
     "ask": Wordings(
         ("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."),
-        ("{a} holds how many?",),
-        ("How many are {a}'s?",),
+        (
+            "{a} holds how many?",
+            "How many does {a} keep?",
+            "Count how many {a} holds.",
+            "How many are with {a}?",
+            "How many are kept with {a}?",
+            "How many {a} holds, say.",
+        ),
+        (
+            "How many are {a}'s?",
+            "How many does {a} own?",
+            "State how many {a} owns.",
+            "{a} got how many?",
+            "What is the number that {a} brings?",
+            "What number are {a}'s?",
+        ),
     ),
     "ask boxes": Wordings(
-        ("What is {a}?", "Say what {a} is."), ("{a} is how many?",), ("State {a}.",)
+        ("What is {a}?", "Say what {a} is."),
+        (
+            "{a} is how many?",
+            "How many is {a}?",
+            "Count how many {a} is.",
+            "{a} counts how many?",
+            "How many boxes is {a}?",
+            "What does {a} count?",
+        ),
+        (
+            "State {a}.",
+            "State what {a} is.",
+            "{a} is what number?",
+            "What number is {a}?",
+            "{a} stands for how many?",
+            "What does {a} stand for?",
+        ),
     ),
 }
 # How a new number b follows from a known number a, and what a hasty reader takes it for. "turned"
