@@ -4,6 +4,7 @@ and 13).
     python heads.py config/toy.py                     out/toy/sage → out/toy/thinking
     python heads.py config/toy.py --heads.start out/toy/distilled     another stage's decoder
     python heads.py config/toy.py --resume            goes on where a stopped run was, to the bit
+    python heads.py config/problems.py                an inverse head with a decoder of its own
 
 The confidence head learns from labelled steps (worlds/labels.py): steps of the agent's own
 episodes, sampled with faults, and hard negatives of the expert's calls. The inverse head learns to
@@ -606,7 +607,7 @@ def main() -> None:
         "sage",
         c.steps,
         c,
-        heads=lambda shape: ThinkingHeads(shape, c.seed),
+        heads=lambda shape: ThinkingHeads(shape, c.seed, own_decoder=c.inverse == "decoder"),
         frozen=True,
         made_from={
             "distill.fault_rate": config.distill.fault_rate,
@@ -616,6 +617,8 @@ def main() -> None:
     if stage.finished():
         return
     model, heads, tokenizer, device = stage.model, stage.heads, stage.tokenizer, stage.device
+    if not stage.first:
+        heads["inverse"].begin_as(model)
 
     # data
     rows, digest = read_data(stage)
@@ -682,11 +685,11 @@ def main() -> None:
             loss, inverse = ranks.total(torch.stack([loss, inverse]))
             norm = stage.update(step)
 
+            read, told = (ranks.world_size() * n.tokens.numel() for n in (steps.packed, packed))
+            # a decoder that does not learn has no backward pass: a third of a step
+            learnt = read / 3 + (told if c.inverse == "decoder" else told / 3)
             length = steps.packed.tokens.shape[1]
-            step_tokens = steps.packed.tokens.numel() + packed.tokens.numel()
-            step_tokens *= ranks.world_size()
-            # a third: the decoder has no backward pass
-            meter.count(step_tokens, step_tokens * flops_per_token(config.model, length) / 3)
+            meter.count(read + told, learnt * flops_per_token(config.model, length))
             meter.add(loss=loss, inverse=inverse, norm=norm)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)

@@ -12,7 +12,8 @@ task's constraints, Z and Y the agent's plan and conclusion.
 
 What differs from a verifier or a reward model as one usually builds it:
 - no second network: two heads are one extra block each over the decoder's hidden states, the gate
-  is linear; only the inverse head needs another pass of the decoder
+  is linear; only the inverse head needs another pass of the decoder, or, where one block is too
+  little to tell a word problem again, a decoder of its own (`own_decoder`)
 - the decoder is only read: attaching heads changes no next-token logit, to the bit
 - all starts at zero: untrained, the confidences are ½, and the inverse head is the decoder itself
 - the inverse head cannot cheat: the problem is not in its sequence at all, so nothing of it can
@@ -35,6 +36,7 @@ from torch.nn.utils.rnn import pad_sequence
 from config import Model
 from losses import IGNORE, token_log_probs
 from model import SAGE, Block, State, rotary
+from parallel import unsharded
 from worlds.labels import PARTS
 
 
@@ -206,7 +208,24 @@ class InverseConsistencyHead(ExtraBlock):
     """Equation 13's P_φ(C_i | Z, Y): the decoder reads plan and conclusion and then a constraint's
     text, one extra block corrects its hidden states, and its unembedding gives the probability of
     each of the constraint's tokens.
+
+    With `own_decoder` another decoder of the same shape reads them, which begins as a copy of the
+    judged one (`begin_as`) and whose blocks learn with the extra one.
     """
+
+    def __init__(self, config: Model, own_decoder: bool = False):
+        super().__init__(config)
+        self.decoder = None
+        if own_decoder:
+            self.decoder = SAGE(config).requires_grad_(False)
+            self.decoder.blocks.requires_grad_(True)
+
+    @torch.no_grad()
+    def begin_as(self, model: SAGE) -> None:
+        """Make its own decoder, if it has one, a copy of `model`."""
+        if self.decoder is not None:
+            for copy, p in zip(self.decoder.parameters(), model.parameters(), strict=True):
+                copy.copy_(unsharded(p))
 
     def forward(
         self,
@@ -217,10 +236,11 @@ class InverseConsistencyHead(ExtraBlock):
         positions: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (B, T, D) for `model.logits`, of tokens (B, T): conclusions, each followed
-        by a constraint. `states` are the decoder's and this head's.
+        by a constraint. `states` are the reading decoder's and the block's.
         """
         decoder_state, block_state = states
-        hidden = model.hidden(tokens, documents, decoder_state, positions)
+        reader = model if self.decoder is None else self.decoder
+        hidden = reader.hidden(tokens, documents, decoder_state, positions)
         return self.transform(hidden, documents, block_state, positions).to(hidden.dtype)
 
     @torch.no_grad()
@@ -306,15 +326,13 @@ def constraint_texts(constraints: dict, request: str) -> list[str]:
     """C as the inverse head is asked for it: "rana 17", "goal pita", for each of a task's
     constraints (worlds.base.Task.constraints); where none is left, the request's sentences.
 
-    Only those whose value stands in the request: that rana is missing, that a request is unsafe, or
-    how a sentence of the math world is to be taken ("kind 1 turned more") would give the answer
-    away. True and False are written as true and false.
+    Only those whose value stands in the request: that rana is missing or that a request is unsafe
+    would give the answer away. True and False are written as true and false.
     """
     texts = []
     for name, value in constraints.items():
         value = str(value).lower() if isinstance(value, bool) else str(value)
-        in_request = re.search(rf"\b{re.escape(value.lower())}\b", request.lower())
-        if in_request and not name.startswith("kind "):
+        if re.search(rf"\b{re.escape(value.lower())}\b", request.lower()):
             texts.append(f"{name} {value}")
     sentences = re.split(r"(?<=[.?!])\s+", request.strip())
     return texts or [sentence for sentence in sentences if sentence]
@@ -348,15 +366,15 @@ class ThinkingHeads(nn.ModuleDict):
     """All three: heads["meta"], heads["inverse"], heads["gate"].
 
     `tau` is the gate's threshold (Reasoning Mode iff γ > τ), `trained` is 0 until heads.py has
-    trained them.
+    trained them. `own_decoder`: the inverse head's.
     """
 
     @torch.no_grad()
-    def __init__(self, config: Model, seed: int = 0):
+    def __init__(self, config: Model, seed: int = 0, own_decoder: bool = False):
         super().__init__(
             dict(
                 meta=MetaCognitiveHead(config),
-                inverse=InverseConsistencyHead(config),
+                inverse=InverseConsistencyHead(config, own_decoder),
                 gate=ThinkingGate(config),
             )
         )
@@ -364,6 +382,8 @@ class ThinkingHeads(nn.ModuleDict):
         self.trained = nn.Parameter(torch.tensor(0.0), requires_grad=False)
         zero = ("out.weight", "attention.o.weight", "feed_forward.down.weight", "bias")
         for name, p in self.named_parameters():
+            if name.startswith("inverse.decoder."):
+                continue  # becomes a copy (begin_as)
             if name.endswith(zero):
                 p.zero_()
             elif p.ndim == 2:

@@ -17,6 +17,7 @@ several runs (one per seed) give mean ± standard deviation.
 
     python bench/hybrid.py --runs out/seed1/thinking,out/seed2/thinking,out/seed3/thinking
     python bench/hybrid.py --tasks 8 --samples 4 --parts votes,modes --dry      tries it out
+    python bench/hybrid.py --split validation --parts ablations --dry     for choosing settings
 """
 
 import argparse
@@ -27,6 +28,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -37,12 +39,12 @@ import numpy as np
 import torch
 
 from agent import rollouts
-from config import Eval, Think
+from config import Eval, Think, UserError
 from fast.thinking import think
 from support import checkpoint, provenance, result_tables, settings
 from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
 from worlds.base import Task, same_answer
-from worlds.difficulty import Difficulty
+from worlds.difficulty import RUNGS, Difficulty
 from worlds.tasks import Tasks
 from worlds.calls import check_call, read_calls
 
@@ -78,7 +80,8 @@ class Run:
         self.tokenizer = checkpoint.tokenizer_of(self.folder, config.data.tokenizer)
 
     def tasks(self, world: str, first: int = 0) -> list[Task]:
-        drawn = Tasks("test", Eval.seed, [world], Difficulty())
+        difficulty = Difficulty(request_wording=self.a.wording, **RUNGS[self.a.rung])
+        drawn = Tasks(self.a.split, Eval.seed, [world], difficulty)
         return [drawn[first + index] for index in range(self.a.tasks)]
 
     def think(self, tasks: list[Task], s: Think, gate=None, faults: bool = True) -> list[Thinking]:
@@ -221,12 +224,19 @@ def remaining_calls(text: str, task: Task, left: list[dict]) -> list[dict] | Non
     return left
 
 
+def where(world: str, a: argparse.Namespace) -> str:
+    """A world as the tables name it: with its rung and its words, where they are not the usual."""
+    rung = "" if a.rung == "standard" else f", {a.rung}"
+    return world + rung + (", training's words" if a.wording == "train" else "")
+
+
 def kept(run: Run, part: str, world: str):
     """A part's measurements, from the run's folder if they were made there with the same sizes."""
     a = run.a
-    path = run.folder / "reasoning" / f"{part}-{world}.json"
+    path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split}.json"
     newest = checkpoint.latest(run.folder).name
     sizes = dict(tasks=a.tasks, checkpoint=newest, seed=Eval.seed, settings=asdict(Think()))
+    sizes |= dict(split=a.split, rung=a.rung, wording=a.wording)
     if part == "votes":
         sizes |= dict(samples=a.samples, room=a.room)
     if path.exists():
@@ -310,7 +320,7 @@ class Table:
 
 def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
     n_most = table.a.samples
-    paper = PAPER_VOTES if world == "math" else {}
+    paper = PAPER_VOTES if world.startswith("math") else {}
     every = [[float(v["verified"]) for samples in run for v in samples] for run in runs]
     more = dict(note=f"mean of {n_most}", paper=paper.get("one sample", ""))
     table.row(f"vote/{world} one sample", percent(every), **more)
@@ -530,7 +540,7 @@ def draw_modes(axis, world: str, runs: list[dict[str, list[dict]]]) -> None:
     axis.legend(frameon=False)
 
 
-def draw_horizon(axis, curves: dict[str, dict[str, np.ndarray]]) -> None:
+def draw_horizon(axis, world: str, curves: dict[str, dict[str, np.ndarray]]) -> None:
     """How long the plain and the checked agent stay right, measured and predicted."""
     colours = {"plain": "tab:orange", "checked": "tab:blue"}
     formulas = {"plain": "(1 − ε)$^T$", "checked": "(1 − ε′)$^T$, equation 9"}
@@ -545,7 +555,7 @@ def draw_horizon(axis, curves: dict[str, dict[str, np.ndarray]]) -> None:
     axis.set(
         xlabel="steps",
         ylabel="still right (%)",
-        title="how far an agent gets",
+        title=f"how far an agent gets, {world} tasks",
         ylim=(0, 100),
         xticks=(1, 5, 10, 15, 20),
     )
@@ -576,28 +586,37 @@ def main() -> None:
     parser.add_argument("--room", type=int, default=384)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--parts", default="votes,modes,ablations,horizon")
-    parser.add_argument("--vote-worlds", default="math,api")
-    parser.add_argument("--world", default="api", help="of the other parts")
+    parser.add_argument("--worlds", default="math,api")
+    parser.add_argument("--rung", choices=RUNGS, default="standard", help="how hard the tasks are")
+    parser.add_argument(
+        "--wording", choices=("split", "train"), default="split", help="train: training's words"
+    )
+    parser.add_argument(
+        "--split", choices=("validation", "test"), default="test", help="validation: with --dry"
+    )
     parser.add_argument("--dry", action="store_true", help="record and draw nothing")
     a = parser.parse_args()
+    if a.split == "validation" and not a.dry:
+        raise UserError("what validation tasks show is for choosing, not for recording: add --dry")
     torch.set_float32_matmul_precision("medium")
     runs = [Run(folder, a) for folder in a.runs.split(",")]
     table = Table(a, len(runs))
     panels = []
     for part in a.parts.split(","):
-        for world in a.vote_worlds.split(",") if part == "votes" else [a.world]:
+        for world in a.worlds.split(","):
             found = [kept(run, part, world) for run in runs]
-            print(f"\n{part}, {world}: {a.tasks} tasks, {len(runs)} runs")
+            title = where(world, a)
+            print(f"\n{part}, {title}: {a.tasks} {a.split} tasks, {len(runs)} runs")
             if part == "votes":
-                votes_table(table, world, found)
+                votes_table(table, title, found)
             elif part == "modes":
-                modes_table(table, world, found)
-                panels.append(lambda axis, found=found: draw_modes(axis, a.world, found))
+                modes_table(table, title, found)
+                panels.append(partial(draw_modes, world=title, runs=found))
             elif part == "ablations":
-                ablations_table(table, world, found)
+                ablations_table(table, title, found)
             else:
-                curves = horizon_table(table, world, found)
-                panels.append(lambda axis, curves=curves: draw_horizon(axis, curves))
+                curves = horizon_table(table, title, found)
+                panels.append(partial(draw_horizon, world=title, curves=curves))
     if panels and not a.dry:
         picture(panels, result_tables.ROOT / "docs" / "hybrid.png")
         print("drawn: docs/hybrid.png")
@@ -605,4 +624,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    settings.run_script(main)

@@ -373,6 +373,9 @@ class Heads(Loop):
     room: Positive = 384  # tokens that an episode may add to its prompt
     play_dtype: Literal["float32", "products"] = "float32"  # as in the stages before
     sequence: Length = 640  # longer episodes are left out
+    # what reads plan and conclusion for the inverse head: the judged decoder with one block more,
+    # or a decoder of the head's own, which begins as its copy and learns whole
+    inverse: Literal["block", "decoder"] = "block"
     # share of the constraints that the inverse head learns to expect without plan and conclusion
     prior: Share = 0.15
     # ρ, share of steps that the gate sends into Reasoning Mode; from the paper's costs 1.0/3.8/1.4

@@ -4,11 +4,12 @@ solves one in eight (docs/LOG.md, "Reinforcement that gains on tasks it has not 
     python train.py config/problems.py
     python distill.py config/problems.py --stage distill
     python rl.py config/problems.py --stage ppo
+    python heads.py config/problems.py
     python bench/lineage.py out/problems/distilled out/problems/sage --model toy --names invented \\
         --worlds math,api --only worlds --sampled 300 --faulty 0 --room 384 --batch 128
 """
 
-from config import Distill, Ppo
+from config import Distill, Heads, Ppo
 from config.toy import data, model, train
 
 out = "out/problems/base"
@@ -37,4 +38,13 @@ ppo = Ppo(
     replay_rows=0,  # other tasks' solutions would hide what the rewards do
     save_every=20,
     log_every=2,
+)
+heads = Heads(
+    start="out/problems/distilled",
+    worlds="api,math",
+    tasks=2000,
+    trajectories=450,
+    solutions=10_000,
+    steps=600,
+    inverse="decoder",  # one block cannot tell a word problem again (docs/LOG.md, 2026-11-29)
 )

@@ -418,6 +418,8 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Thinki
             f"{folder} has no thinking heads; train them with python heads.py config/toy.py "
             f"--heads.start {folder}, and name the run it writes"
         )
-    heads = ThinkingHeads(config)
+    with safetensors.safe_open(path, "pt") as file:
+        own_decoder = any(name.startswith("inverse.decoder.") for name in file.keys())
+    heads = ThinkingHeads(config, own_decoder=own_decoder)
     copy_own_weights(heads, path, found[-1])
     return heads.to(device).eval()

@@ -25,7 +25,7 @@ def make_optimizers(model: nn.Module, c: Loop, dtype: torch.dtype) -> list[torch
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue
-        in_block = name.startswith("blocks.") or ".block." in name  # the decoder's, or a head's own
+        in_block = "blocks." in name or ".block." in name  # a decoder's, or a head's own
         if p.ndim == 2 and in_block:
             matrices.append(p)
         elif name in TABLES:

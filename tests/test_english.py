@@ -156,12 +156,11 @@ def test_training_words_ask_for_the_same_english_tasks(name, split):
     for index in range(30):
         own = draw_task(name, 1, index, in_english(split))
         plain = draw_task(name, 1, index, in_english(split, request_wording="train"))
-        assert (own.tools, own.solution, own.answer, own.constraints) == (
-            plain.tools,
-            plain.solution,
-            plain.answer,
-            plain.constraints,
-        )
+        assert (own.tools, own.solution, own.answer) == (plain.tools, plain.solution, plain.answer)
+        assert own.constraints.keys() == plain.constraints.keys()
+        for key, value in own.constraints.items():
+            # a line of the math world is a sentence of the request, in the words of the request
+            assert value == plain.constraints[key] or key.startswith("line ")
         assert (own.request == plain.request) == (split == "train")
 
 
@@ -268,7 +267,7 @@ FINGERPRINTS = {
     "api": "cb806982f3259367",
     "sql": "0a5f8675acae9e5a",
     "shell": "21f395c868baeedf",
-    "math": "2329ebe1d6d00cdd",
+    "math": "08b827a7ec45a1cd",
     "safety": "9a05d17555b03cd3",
 }
 

@@ -720,6 +720,19 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
     assert "stage thinking is complete" in call(again, "--resume")[1]
 
 
+def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage, call):
+    file, folder = lineage()
+    assert call(file, "--heads.inverse", "decoder", "--heads.steps", "2")[0] == 0
+    model, config, _ = checkpoint.load_run(folder / "thinking")
+    own = checkpoint.load_heads(folder / "thinking", config.model)["inverse"].decoder
+    moved = {
+        name
+        for (name, p), q in zip(own.named_parameters(), model.parameters(), strict=True)
+        if not torch.equal(p, q)
+    }
+    assert moved and all(name.startswith("blocks.") for name in moved)
+
+
 @pytest.mark.parametrize(
     "words, wanted",
     [

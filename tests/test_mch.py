@@ -33,10 +33,10 @@ SHAPE = Model(
 END = 63
 
 
-def trained(config=SHAPE, seed=0):
+def trained(config=SHAPE, seed=0, own_decoder=False):
     """A decoder and heads whose every weight is drawn, so that nothing hides behind a zero."""
     model = SAGE(config, seed=1).eval()
-    heads = ThinkingHeads(config)
+    heads = ThinkingHeads(config, own_decoder=own_decoder)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in heads.named_parameters():
@@ -154,6 +154,22 @@ def test_untrained_heads_know_nothing():
     assert torch.equal(model.logits(heads["inverse"](model, tokens)), model(tokens))
 
 
+def test_an_own_decoder_begins_as_the_judged_one_and_learns_without_it():
+    model, tokens = SAGE(SHAPE, seed=1), draw(2, 20)
+    inverse = ThinkingHeads(SHAPE, own_decoder=True)["inverse"]
+    assert not torch.equal(inverse(model, tokens), model.hidden(tokens))
+    inverse.begin_as(model)
+    assert torch.equal(inverse(model, tokens), model.hidden(tokens))
+    inverse(model, tokens).sum().backward()
+    learns = {name for name, p in inverse.named_parameters() if p.grad is not None}
+    own = {name for name in learns if name.startswith("decoder.")}
+    assert own and all(name.startswith("decoder.blocks.") for name in own)
+    assert all(p.grad is None for p in model.parameters())
+    with torch.no_grad():
+        inverse.decoder.blocks[0].feed_forward.down.weight.add_(1.0)
+    assert not torch.equal(inverse(model, tokens), model.hidden(tokens))
+
+
 def test_packed_documents_do_not_see_each_other():
     model, heads = trained()
     hidden, documents = torch.randn(1, 12, SHAPE.width), torch.tensor([[0] * 5 + [1] * 7])
@@ -232,11 +248,12 @@ def test_changing_the_problem_changes_no_score():
 
 
 @torch.no_grad()
-def test_scores_are_the_written_out_equation():
+@pytest.mark.parametrize("own_decoder", [False, True])
+def test_scores_are_the_written_out_equation(own_decoder):
     """(1/|C|) Σ log P(C_i | Z, Y), one plain forward pass for each constraint; the prior is the
     same behind the conclusion's last token alone.
     """
-    model, heads = trained()
+    model, heads = trained(own_decoder=own_decoder)
     conclusions = [
         [1, 2, 3, 4, 5, END],
         [4, END],
@@ -375,8 +392,8 @@ def test_constraints_as_text():
         "bolo true",
     ]
     assert constraint_texts(
-        {"goal": "pita", "missing": "kemi", "change": 7, "kind 1": "pita"}, request
-    ) == ["goal pita"]  # 7 is no word of it
+        {"goal": "pita", "missing": "kemi", "change": 7, "line 1": "rana is 17"}, request
+    ) == ["goal pita", "line 1 rana is 17"]  # 7 is no word of it
     assert (
         constraint_texts({"unsafe": False}, request)
         == constraint_texts({}, request)

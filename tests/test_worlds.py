@@ -228,12 +228,11 @@ def test_training_words_ask_for_the_same_tasks(name, split):
     for own, plain in zip(
         tasks(name, 40, split=split), tasks(name, 40, split=split, request_wording="train")
     ):
-        assert (own.tools, own.solution, own.answer, own.constraints) == (
-            plain.tools,
-            plain.solution,
-            plain.answer,
-            plain.constraints,
-        )
+        assert (own.tools, own.solution, own.answer) == (plain.tools, plain.solution, plain.answer)
+        assert own.constraints.keys() == plain.constraints.keys()
+        for key, value in own.constraints.items():
+            # a line of the math world is a sentence of the request, in the words of the request
+            assert value == plain.constraints[key] or key.startswith("line ")
         differ += own.request != plain.request
     assert differ == (0 if split == "train" else 40)
 

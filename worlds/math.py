@@ -10,8 +10,9 @@ fewer than luna" read as luna = kemi - 5, boxes rounded down). Everybody who fal
 the same number, so a majority can be wrong: that is where voting and verified voting part (section
 6.4, "Is it just voting?"). `truth["tempting"]` is the number that the first trap leads to.
 
-The constraints (the start, the change of each sentence, who is asked for) are what the
-inverse-consistency head reconstructs.
+The constraints are the request's own sentences, each under the line that it gives rise to, and who is
+asked for: what the inverse-consistency head tells again from the lines. "luna = 12 - 5" tells of
+another sentence than "luna = 12 + 5" does, whether or not anybody knows which one is right.
 """
 
 from worlds.base import SolutionStep, Task, World
@@ -47,8 +48,7 @@ HAVING_HELD_OUT = (  # somebody's number, in validation's words and in test's
 # times, boxes) in another sentence: a model that has read little else cannot know a synonym.
 WORDINGS = {
     "start": Wordings(
-        ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."),
-        *HAVING_HELD_OUT,
+        ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), *HAVING_HELD_OUT
     ),
     "more": Wordings(
         ("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."),
@@ -268,13 +268,14 @@ class Math(World):
         story = Story(draw)
         while not story.sound():
             story = Story(draw)
+        constraints = {
+            f"line {number}": sentence.rstrip(".")
+            for number, sentence in enumerate(story.sentences, 1)
+        }
         for _ in range(difficulty.distractors):
             story.add_noise()
 
         asked = story.people[-1]
-        constraints: dict = {"start": story.start}
-        for number, (kind, change) in enumerate(zip(story.kinds, story.changes), 1):
-            constraints |= {f"change {number}": change, f"kind {number}": kind}
         question = draw.ask("ask boxes" if story.kinds[-1] == "boxes" else "ask", a=asked)
         return Task(
             world="math",
