@@ -9,9 +9,9 @@ from measurement:
     <!-- /results -->
 every record of docs/results/trunk.json whose name begins with "learning/", and
 
-    <!-- results posttraining: base | sage -->
+    <!-- results toy: distilled | sage -->
     <!-- /results -->
-the records "base/…" and "sage/…" side by side, one column each. With "?" behind the subject
+the records "distilled/…" and "sage/…" side by side, one column each. With "?" behind the subject
 (`results smol?: speed/`) there is no table as long as there is no record; else that is an error.
 
 `python -m support.result_tables` rewrites the tables; `python -m support.result_tables --check`
@@ -32,29 +32,6 @@ from pathlib import Path
 from support.settings import ROOT
 
 FOLDER = ROOT / "docs" / "results"
-# Figures that a fault touches say so in every table until they are measured again: a date, and what
-# is older than it.
-HONEST_SINCE = "2026-11-27"
-TOUCHED = {
-    "posttraining": (
-        "base/",
-        "distilled/",
-        "amplified/",  # and varied: the two stages that stage distill was made of
-        "varied/",
-        "reflected/",
-        "safe/",
-        "sage/",
-        "without-",
-        "grpo/",
-    ),
-    "reasoning": ("",),
-    "worlds": ("expert/", "chance/", "negatives/"),
-}
-SUPERSEDED = (
-    f"**Superseded**, to be measured again: before {HONEST_SINCE} training saw some of the test's "
-    "names and all of its wordings but the API world's, stage ppo replayed the tasks that it was "
-    "rewarded on, and recipes were chosen on the tasks that are reported (docs/LOG.md)."
-)
 MARKER = re.compile(
     r"(<!-- results (\w+)(\??): ([^\n]+?) -->\n)"  # subject, whether it may be absent, selection
     r".*?(<!-- /results -->)",
@@ -183,7 +160,7 @@ def list_table(subject: str, prefix: str) -> str:
         }
         for record in records
     ]
-    return markdown_table(subject, rows, records)
+    return markdown_table(rows, records)
 
 
 def side_by_side(subject: str, stages: list[str]) -> str:
@@ -210,7 +187,7 @@ def side_by_side(subject: str, stages: list[str]) -> str:
             said = [of_stage[stage][key] for stage in stages if stage in of_stage]
             row[key] = next((words for words in reversed(said) if words), "")
         rows.append(row)
-    return markdown_table(subject, rows, records, counts=_counts(records))
+    return markdown_table(rows, records, counts=_counts(records))
 
 
 def _counts(records: list[dict]) -> str:
@@ -226,17 +203,14 @@ def _counts(records: list[dict]) -> str:
     )
 
 
-def markdown_table(subject: str, rows: list[dict], records: list[dict], counts: str = "") -> str:
+def markdown_table(rows: list[dict], records: list[dict], counts: str = "") -> str:
     """Rows (heading → cell) without the columns that none of them fills, and what measured them."""
     heads = [head for head in rows[0] if any(row[head] for row in rows)]
     cells = [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)]
-    touched = TOUCHED.get(subject, ())
-    old = [r for r in records if r["date"] < HONEST_SINCE and r["name"].startswith(touched)]
     commands = sorted({record["command"] for record in records})
     machines = sorted({record["machine"] for record in records})
     return "\n".join(
         [
-            *([SUPERSEDED, ""] if old else []),
             *("| " + " | ".join(row) + " |" for row in cells),
             "",
             f"Measured by {', '.join(f'`{command}`' for command in commands)} "
