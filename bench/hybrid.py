@@ -225,9 +225,9 @@ def remaining_calls(text: str, task: Task, left: list[dict]) -> list[dict] | Non
 
 
 def where(world: str, a: argparse.Namespace) -> str:
-    """A world as the tables name it: with its rung and its words, where they are not the usual."""
-    rung = "" if a.rung == "standard" else f", {a.rung}"
-    return world + rung + (", training's words" if a.wording == "train" else "")
+    """A world as the tables name it: behind its words and its rung, where they are not the usual."""
+    words = "training's words, " if a.wording == "train" else ""
+    return words + (world if a.rung == "standard" else f"{a.rung} {world}")
 
 
 def kept(run: Run, part: str, world: str):
@@ -320,7 +320,7 @@ class Table:
 
 def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
     n_most = table.a.samples
-    paper = PAPER_VOTES if world.startswith("math") else {}
+    paper = PAPER_VOTES if world.endswith("math") else {}
     every = [[float(v["verified"]) for samples in run for v in samples] for run in runs]
     more = dict(note=f"mean of {n_most}", paper=paper.get("one sample", ""))
     table.row(f"vote/{world} one sample", percent(every), **more)
