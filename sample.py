@@ -145,7 +145,12 @@ def task_for(sample: Sample, style: str) -> Task:
     Raises UserError for a file that holds no tools.
     """
     if not sample.tools:
-        difficulty = Difficulty(style=style, fault_rate=sample.fault_rate, names=sample.names)
+        difficulty = Difficulty(
+            style=style,
+            fault_rate=sample.fault_rate,
+            names=sample.names,
+            request_wording=sample.wording,
+        )
         return Tasks("validation", Eval.seed, [sample.world or "api"], difficulty)[sample.task]
     path = Path(settings.absolute(sample.tools))
     if path.suffix == ".py":

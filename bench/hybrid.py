@@ -12,8 +12,8 @@ over τ; ablations; and whether equation 9 predicts the checked agent.
                 beside it how long the agent really stays right on the other half
 
 Held-out tasks, the same for all. Each part of each run is kept in the run's folder and not measured
-twice. Differences are means over tasks with the 95% interval of 10,000 paired bootstrap draws;
-several runs (one per seed) give mean ± standard deviation.
+twice. Differences are means over tasks with the 95% interval of a paired bootstrap, which draws
+tasks and, of several runs (one per seed), runs anew; those give mean ± standard deviation.
 
     python bench/hybrid.py --runs out/seed1/thinking,out/seed2/thinking,out/seed3/thinking
     python bench/hybrid.py --tasks 8 --samples 4 --parts votes,modes --dry      tries it out
@@ -42,6 +42,7 @@ from agent import rollouts
 from config import Eval, Think, UserError
 from fast.thinking import think
 from support import checkpoint, provenance, result_tables, settings
+from support.intervals import bootstrap_difference
 from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
 from worlds.base import Task, same_answer
 from worlds.difficulty import RUNGS, Difficulty
@@ -123,7 +124,7 @@ class Run:
     def votes(self, world: str) -> list[list[dict]]:
         """n samples of each task, as votes."""
         tasks, n = self.tasks(world), self.a.samples
-        together = max(1, 64 // n)
+        together = max(1, 256 // n)
         found = []
         for start in range(0, len(tasks), together):
             some = tasks[start : start + together]
@@ -253,15 +254,13 @@ def kept(run: Run, part: str, world: str):
 # ------------------------------------------------------------------------------------------- tables
 
 
-def bootstrap(
-    ours: list[float], theirs: list[float], draws: int = 10_000
-) -> tuple[float, float, float]:
-    """Mean of the paired differences in points, and its 95% bootstrap interval over tasks."""
-    difference = 100 * (np.array(ours, dtype=float) - np.array(theirs, dtype=float))
-    count = len(difference)
-    chosen = np.random.default_rng(0).integers(0, count, (draws, count))
-    low, high = np.quantile(difference[chosen].mean(1), (0.025, 0.975))
-    return difference.mean(), low, high
+def bootstrap(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float, float, float]:
+    """Mean of the paired differences in points, and its 95% bootstrap interval over tasks and
+    runs; [run][task] of each.
+    """
+    sides = [[[(value, 1.0) for value in run] for run in side] for side in (theirs, ours)]
+    low, high = bootstrap_difference(*sides)
+    return 100 * float(np.mean(ours) - np.mean(theirs)), 100 * low, 100 * high
 
 
 def percent(runs: list[list[float]]) -> list[float]:
@@ -311,8 +310,8 @@ class Table:
     def difference(
         self, name: str, ours: list[list[float]], theirs: list[list[float]], **more
     ) -> None:
-        """The paired difference, tasks of all runs together."""
-        _, low, high = bootstrap(sum(ours, []), sum(theirs, []))
+        """The paired difference."""
+        _, low, high = bootstrap(ours, theirs)
         points = [mine - other for mine, other in zip(percent(ours), percent(theirs))]
         interval = f"95% interval {low:+.1f} to {high:+.1f}"
         self.row(name, points, "points", interval, **more)
@@ -516,7 +515,7 @@ def draw_modes(axis, world: str, runs: list[dict[str, list[dict]]]) -> None:
     def point(name: str) -> tuple[float, float, float, float]:
         """Cost, gain over fast on the same tasks, and how far its interval reaches down and up."""
         ours, theirs = success(runs, name), success(runs, "fast")
-        mean, low, high = bootstrap(sum(ours, []), sum(theirs, []))
+        mean, low, high = bootstrap(ours, theirs)
         cost = statistics.mean(relative_cost(runs, name, "fast"))
         return cost, mean, max(0, mean - low), max(0, high - mean)
 

@@ -492,6 +492,8 @@ class Sample:
     world: str = ""
     task: Natural = 0  # its number among eval.py's validation tasks, unseen by training
     names: Names = "invented"  # of that task, as in distill
+    # words of its request: those of validation tasks, or training's
+    wording: Literal["split", "train"] = "split"
     fault_rate: Share = 0.0  # probability that a tool fails once on purpose
     # with --think: a Python file, whose functions are the tools and run in a process with limits;
     # or a JSON file of OpenAI tool schemas, which names the Python file behind them, or you type

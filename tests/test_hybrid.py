@@ -113,7 +113,7 @@ def test_intervals_are_paired():
     """
     theirs = [float(i % 2) for i in range(200)]
     ours = [1.0 if i % 20 == 0 else value for i, value in enumerate(theirs)]
-    mean, low, high = hybrid.bootstrap(ours, theirs)
+    mean, low, high = hybrid.bootstrap([ours], [theirs])
     assert mean == pytest.approx(5.0)
     assert 1.5 < low < 5 < high < 9
-    assert hybrid.bootstrap(theirs, theirs) == (0.0, 0.0, 0.0)
+    assert hybrid.bootstrap([theirs], [theirs]) == (0.0, 0.0, 0.0)
