@@ -226,7 +226,7 @@ def remaining_calls(text: str, task: Task, left: list[dict]) -> list[dict] | Non
 
 
 def where(world: str, a: argparse.Namespace) -> str:
-    """A world as the tables name it: behind its words and its rung, where they are not the usual."""
+    """A world as the tables name it: behind its words and its rung where they are not the usual."""
     words = "training's words, " if a.wording == "train" else ""
     return words + (world if a.rung == "standard" else f"{a.rung} {world}")
 

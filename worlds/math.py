@@ -10,8 +10,8 @@ fewer than luna" read as luna = kemi - 5, boxes rounded down). Everybody who fal
 the same number, so a majority can be wrong: that is where voting and verified voting part (section
 6.4, "Is it just voting?"). `truth["tempting"]` is the number that the first trap leads to.
 
-The constraints are the request's own sentences, each under the line that it gives rise to, and who is
-asked for: what the inverse-consistency head tells again from the lines. "luna = 12 - 5" tells of
+The constraints are the request's own sentences, each under the line that it gives rise to, and who
+is asked for: what the inverse-consistency head tells again from the lines. "luna = 12 - 5" tells of
 another sentence than "luna = 12 + 5" does, whether or not anybody knows which one is right.
 """
 
@@ -134,7 +134,7 @@ WORDINGS = {
         ("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."),
         (
             "{a} holds how many?",
-            "How many does {a} keep?",
+            "Count what {a} keeps.",
             "Count how many {a} holds.",
             "How many are with {a}?",
             "How many are kept with {a}?",
@@ -142,7 +142,7 @@ WORDINGS = {
         ),
         (
             "How many are {a}'s?",
-            "How many does {a} own?",
+            "{a} owns how many?",
             "State how many {a} owns.",
             "{a} got how many?",
             "What is the number that {a} brings?",
@@ -163,7 +163,7 @@ WORDINGS = {
             "State {a}.",
             "State what {a} is.",
             "{a} is what number?",
-            "What number is {a}?",
+            "{a} stands for what number?",
             "{a} stands for how many?",
             "What does {a} stand for?",
         ),
