@@ -132,9 +132,9 @@ def without_chance(monkeypatch):
         tokens, own = completion(*given)
         return (tokens, own) if given[0].seed % 2 else (tokens[-70:], own[-70:])
 
-    def loud(shape, seed, heads=heads_script.ThinkingHeads):
+    def loud(shape, seed, heads=heads_script.ThinkingHeads, **more):
         # as they begin, the heads' blocks give back what they are given
-        made = heads(shape, seed)
+        made = heads(shape, seed, **more)
         for name, p in made.named_parameters():
             if name.endswith(("attention.o.weight", "feed_forward.down.weight")):
                 torch.nn.init.normal_(p, std=0.5, generator=torch.Generator().manual_seed(1))
