@@ -117,8 +117,8 @@ def test_the_words_for_testing_are_never_used_in_training():
 
 
 def test_babble_says_nothing():
-    """None of its words can be a name, or belongs to a text that is kept for testing (and to none of
-    training's), or to an opening or ending; without its slots a fault's text is the same for all
+    """None of its words can be a name, or belongs to a text that is kept for testing (and to none
+    of training's), or to an opening or ending; without its slots a fault's text is the same for all
     kinds.
     """
     wordings = [
