@@ -46,11 +46,12 @@ from support.intervals import bootstrap_difference
 from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
 from worlds.base import Task, same_answer
 from worlds.difficulty import RUNGS, Difficulty
+from worlds.expert import fingerprint
 from worlds.tasks import Tasks
 from worlds.calls import check_call, read_calls
 
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
-RULES = ("majority", "ICS-filtered", "head-weighted", "least energy", "oracle")
+RULES = ("majority", "ICS-filtered", "head-weighted", "likeliest", "least energy", "oracle")
 ABLATIONS = {
     "λ = 0": dict(lam=0.0),
     "λ = 0.1": dict(lam=0.1),
@@ -80,9 +81,10 @@ class Run:
         self.heads = checkpoint.load_heads(self.folder, self.model.config)
         self.tokenizer = checkpoint.tokenizer_of(self.folder, config.data.tokenizer)
 
+        self.difficulty = Difficulty(split=a.split, request_wording=a.wording, **RUNGS[a.rung])
+
     def tasks(self, world: str, first: int = 0) -> list[Task]:
-        difficulty = Difficulty(request_wording=self.a.wording, **RUNGS[self.a.rung])
-        drawn = Tasks(self.a.split, Eval.seed, [world], difficulty)
+        drawn = Tasks(self.a.split, Eval.seed, [world], self.difficulty)
         return [drawn[first + index] for index in range(self.a.tasks)]
 
     def think(self, tasks: list[Task], s: Think, gate=None, faults: bool = True) -> list[Thinking]:
@@ -232,12 +234,14 @@ def where(world: str, a: argparse.Namespace) -> str:
 
 
 def kept(run: Run, part: str, world: str):
-    """A part's measurements, from the run's folder if they were made there with the same sizes."""
+    """A part's measurements, from the run's folder if they were made there with the same sizes, of
+    the same tasks.
+    """
     a = run.a
     path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split}.json"
     newest = checkpoint.latest(run.folder).name
     sizes = dict(tasks=a.tasks, checkpoint=newest, seed=Eval.seed, settings=asdict(Think()))
-    sizes |= dict(split=a.split, rung=a.rung, wording=a.wording)
+    sizes["draw"] = fingerprint([world], Eval.seed, run.difficulty)  # other words, other tasks
     if part == "votes":
         sizes |= dict(samples=a.samples, room=a.room)
     if path.exists():
@@ -317,6 +321,16 @@ class Table:
         self.row(name, points, "points", interval, **more)
 
 
+def winners_of(votes: list[Vote]) -> dict[str, Vote | None]:
+    """What each rule of `think.vote` chooses, and the likeliest episode: least energy with λ = 0.
+
+    λ·gain is λ·ICS up to the prior's share, which is the same for all episodes of a task.
+    """
+    answered = [v for v in votes if v.answer]
+    likeliest = min(answered, key=lambda v: v.energy + Think.lam * v.gain, default=None)
+    return vote(votes) | {"likeliest": likeliest}
+
+
 def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
     n_most = table.a.samples
     paper = PAPER_VOTES if world.endswith("math") else {}
@@ -326,7 +340,7 @@ def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
     for n in sorted({min(n, n_most) for n in (4, 8, 16, n_most)}):
         verified: dict[str, list[list[float]]] = {rule: [] for rule in RULES}  # a list per run
         for run in runs:
-            chosen = [vote([Vote(**v) for v in samples[:n]]) for samples in run]
+            chosen = [winners_of([Vote(**v) for v in samples[:n]]) for samples in run]
             for rule in RULES:
                 winners = [found[rule] for found in chosen]
                 verified[rule].append([float(v is not None and v.verified) for v in winners])
@@ -337,6 +351,8 @@ def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
             goal = "≥ 3.4" if n == 32 and rule != "least energy" else ""
             name = f"vote/{world} {rule} − majority of {n}"
             table.difference(name, verified[rule], verified["majority"], goal=goal)
+        name = f"vote/{world} least energy − likeliest of {n}"
+        table.difference(name, verified["least energy"], verified["likeliest"])
 
 
 def modes_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> None:

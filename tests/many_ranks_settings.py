@@ -49,5 +49,13 @@ ppo = Ppo(
     **_stage,
 )
 heads = Heads(
-    steps=3, tasks=12, trajectories=6, validation=12, batch=12, room=250, eval_every=2, **_stage
+    steps=3,
+    tasks=12,
+    trajectories=6,
+    validation=12,
+    batch=12,
+    room=250,
+    eval_every=2,
+    inverse="decoder",
+    **_stage,
 )

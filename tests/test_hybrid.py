@@ -13,7 +13,7 @@ import pytest
 from config import Think
 from conftest import ROOT
 from learnt import TASKS, TOY, agent
-from think import bits_per_teraflop, conclusion, constraint_tokens, reasoning_bits
+from think import Vote, bits_per_teraflop, conclusion, constraint_tokens, reasoning_bits
 from worlds import WORLDS
 from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
@@ -117,3 +117,16 @@ def test_intervals_are_paired():
     assert mean == pytest.approx(5.0)
     assert 1.5 < low < 5 < high < 9
     assert hybrid.bootstrap([theirs], [theirs]) == (0.0, 0.0, 0.0)
+
+
+def test_the_likeliest_is_least_energy_without_inverse_consistency():
+    """−log P of two episodes is 0.30 and 0.31, their ICS −40 and −20 with one prior: energy turns
+    them round.
+    """
+    likely, consistent = (
+        Vote(answer, False, 0.5, gain=ics + 45.0, energy=surprise - Think.lam * ics)
+        for answer, surprise, ics in (("1", 0.30, -40.0), ("2", 0.31, -20.0))
+    )
+    chosen = hybrid.winners_of([likely, consistent])
+    assert chosen["likeliest"] is likely and chosen["least energy"] is consistent
+    assert hybrid.winners_of([])["likeliest"] is None
