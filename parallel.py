@@ -25,9 +25,6 @@ from types import EllipsisType
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy
-from torch.distributed.fsdp import OffloadPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint
 from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
@@ -38,21 +35,28 @@ from support import ranks
 # Parameters: which part of them is on this rank.
 
 
+def is_sharded(p: Tensor) -> bool:
+    """Whether FSDP has dealt the rows of a parameter, now a DTensor, out over the ranks. (Importing
+    that class takes every program a second, which one process can do without.)
+    """
+    return hasattr(p, "full_tensor")
+
+
 def unsharded(p: Tensor) -> Tensor:
     """A whole parameter, or its whole gradient, on every rank."""
-    return p.full_tensor() if isinstance(p, DTensor) else p
+    return p.full_tensor() if is_sharded(p) else p
 
 
 def local(p: Tensor) -> Tensor:
     """The part of a parameter that lies on this rank, to read and to fill."""
-    return p.detach().to_local() if isinstance(p, DTensor) else p.detach()
+    return p.detach().to_local() if is_sharded(p) else p.detach()
 
 
 def own_rows(p: Tensor) -> slice | EllipsisType:
     """Which rows (dimension 0) of a whole parameter lie on this rank, as an index: one of W
     stretches of equal length, of which the last may be shorter or empty. All of it, if unsharded.
     """
-    if not isinstance(p, DTensor):
+    if not is_sharded(p):
         return ...
     rows = p.shape[0]
     length = -(-rows // ranks.world_size())
@@ -156,6 +160,9 @@ def shard(model: nn.Module, c: Parallel, dtype: torch.dtype) -> None:
     The root stays gathered until backward has ended, since the loss reads the output matrix outside
     of a forward pass. A tied table, which is that matrix, is therefore the root's.
     """
+    from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     offload = CPUOffloadPolicy(pin_memory=device_type() == "cuda")
     options = dict(
         mesh=dist.init_device_mesh(device_type(), (ranks.world_size(),)),
@@ -180,8 +187,9 @@ def shard(model: nn.Module, c: Parallel, dtype: torch.dtype) -> None:
         module.set_force_sum_reduction_for_comms(True)
 
 
-def fsdp_modules(model: nn.Module) -> list[FSDPModule]:
-    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+def fsdp_modules(model: nn.Module) -> list[nn.Module]:
+    """The groups that `shard` made: none in one process."""
+    return [module for module in model.modules() if hasattr(module, "unshard")]
 
 
 def reshard(model: nn.Module) -> None:
@@ -228,7 +236,7 @@ def sum_gradients(module: nn.Module) -> None:
     if not ranks.launched():
         return
     for p in module.parameters():
-        if p.requires_grad and not isinstance(p, DTensor):
+        if p.requires_grad and not is_sharded(p):
             if p.grad is None:  # this rank's examples did not reach it
                 p.grad = torch.zeros_like(p)
             dist.all_reduce(p.grad)
@@ -240,6 +248,6 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     """
     norms = [torch.linalg.vector_norm(local(p.grad), dtype=torch.float64) for p in parameters]
     square = torch.stack(norms).square().sum()
-    if isinstance(parameters[0], DTensor):
+    if is_sharded(parameters[0]):
         square = ranks.total(square)
     return square.sqrt().float()

@@ -11,6 +11,7 @@ import contextlib
 import json
 import platform
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from support import provenance, settings
 from support import result_tables as results
 from support.gguf_file import is_gguf
 from support.pretrained import is_pretrained, read_pretrained_config
-from support.sharded import copy_to_cpu, finish_saving, in_background, saving_group, write_shards
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
 from support.weights import (
@@ -138,6 +138,19 @@ def delete_all_but(keep: int, folder: Path) -> None:
         shutil.rmtree(old)
 
 
+_writer = ThreadPoolExecutor(1, "checkpoint")  # writes while the run goes on
+_pending: list[Future] = []
+
+
+def finish_saving() -> None:
+    """Wait for what is written in the background: before the next checkpoint, and before a run
+    ends. Raises UserError on all ranks where one could not write.
+    """
+    with ranks.fail_together():
+        while _pending:
+            _pending.pop().result()
+
+
 def save_shards(
     target: Path,
     parts: dict[str, dict[str, Tensor]],
@@ -152,6 +165,8 @@ def save_shards(
     Rank 0 puts it in its place when every rank has written its rows; until then, and after a
     failure on any of them, the checkpoints before it are as they were.
     """
+    from support.sharded import copy_to_cpu, saving_group, write_shards
+
     first = ranks.rank() == 0
     placed = contextlib.ExitStack()
     with ranks.fail_together():
@@ -176,7 +191,7 @@ def save_shards(
             last = whole[-1].name if whole else "none"
             raise UserError(f"{problem}; the last whole checkpoint is {last}") from None
 
-    in_background(write)
+    _pending.append(_writer.submit(write))
 
 
 def checkpoints(folder: str | Path) -> list[Path]:

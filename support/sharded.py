@@ -7,12 +7,12 @@ any number of ranks wrote.
 The format is that of torch.distributed.checkpoint (DCP). Its index is a pickle: read only runs that
 you trust. A folder of shards stands for the file of the same name that one process writes: model/
 for model.safetensors.
+
+DCP takes a second to import; one process does without it.
 """
 
 import functools
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch.distributed as dist
@@ -21,28 +21,10 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from support import ranks
 from config import UserError
 
 # --------------------------------------------------------------------------------------------------
-# Writing, in the background.
-
-_thread = ThreadPoolExecutor(1, "checkpoint")
-_pending: list[Future] = []
-
-
-def in_background(work: Callable[[], None]) -> None:
-    """Write while the run goes on, in one thread; `finish_saving` waits for it."""
-    _pending.append(_thread.submit(work))
-
-
-def finish_saving() -> None:
-    """Wait for what is written in the background: before the next checkpoint, and before a run
-    ends. Raises UserError on all ranks where one could not write.
-    """
-    with ranks.fail_together():
-        while _pending:
-            _pending.pop().result()
+# Writing.
 
 
 @functools.cache

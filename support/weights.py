@@ -21,7 +21,6 @@ import parallel
 from config import Model, UserError
 from model import SAGE
 from support.gguf_file import describe_gguf, is_gguf, read_gguf_rows
-from support.sharded import describe_shards, read_shards
 
 # ------------------------------------------------------------------------------------------------
 # Reading.
@@ -74,6 +73,8 @@ def describe_tensors(path: Path) -> dict[str, tuple]:
     GGUF file, or in a folder of shards. Raises UserError where it is missing or damaged.
     """
     if path.is_dir():
+        from support.sharded import describe_shards
+
         return describe_shards(path)
     if is_gguf(path):
         return describe_gguf(path)
@@ -130,6 +131,8 @@ def copy_rows(path: Path, tensors: dict[str, Tensor]) -> None:
     the rows that lie on this rank are read. Raises UserError.
     """
     if path.is_dir():
+        from support.sharded import read_shards
+
         read_shards(path, tensors)
         return
     for name, tensor in tensors.items():

@@ -30,10 +30,10 @@ from support import ranks
 from config import Config, Model, Parallel, UserError
 from forked_ranks import ForkedRanks
 from model import SAGE
-from support import checkpoint
+from support import checkpoint, sharded
+from support.checkpoint import finish_saving
 from support.gguf_file import gguf_name
 from support.pretrained import load_pretrained, save_pretrained, tensor_name
-from support.sharded import finish_saving
 from support.weights import allocate_model
 from test_gguf import write_gguf
 
@@ -191,9 +191,7 @@ def learn(out: str, last: int, weak: str = "", rank: int = 0, at: int = 0) -> li
 
 def finish_saving_alone() -> None:
     """Wait for the own part of the last checkpoint: only then does disaster strike the next."""
-    from support import sharded
-
-    for pending in sharded._pending:
+    for pending in checkpoint._pending:
         pending.result()
 
 
@@ -247,13 +245,13 @@ def state_of_optimizers(out: str, begins: bool) -> dict:
 def save_slowly(out: str) -> list:
     """Saves while the disk is stuck: what is there when saving has returned, and in the end."""
     go_on = threading.Event()
-    write = checkpoint.write_shards
+    write = sharded.write_shards
 
     def wait_and_write(*arguments) -> None:
         go_on.wait()
         write(*arguments)
 
-    checkpoint.write_shards = wait_and_write
+    sharded.write_shards = wait_and_write
     model, heads, optimizers, _ = learner(out)
     checkpoint.save_checkpoint(out, Config(model=SHAPE, out=out), model, optimizers, 1, heads=heads)
     during = [path.name for path in Path(out).iterdir()], checkpoint.checkpoints(out)
