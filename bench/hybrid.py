@@ -81,7 +81,10 @@ class Run:
         self.heads = checkpoint.load_heads(self.folder, self.model.config)
         self.tokenizer = checkpoint.tokenizer_of(self.folder, config.data.tokenizer)
 
-        self.difficulty = Difficulty(split=a.split, request_wording=a.wording, **RUNGS[a.rung])
+        names = config.distill.names  # as the run has learnt them
+        self.difficulty = Difficulty(
+            split=a.split, request_wording=a.wording, names=names, **RUNGS[a.rung]
+        )
 
     def tasks(self, world: str, first: int = 0) -> list[Task]:
         drawn = Tasks(self.a.split, Eval.seed, [world], self.difficulty)
