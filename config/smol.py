@@ -79,6 +79,10 @@ ppo = Ppo(
 )
 heads = Heads(
     worlds="library,sql,library,safety",
+    inverse="decoder",  # a copy of the published model's blocks, which read English already
+    optimizer="adamw",  # as in stage distill, and for its reasons
+    learning_rate=3e-4,
+    weight_decay=0.0,
     tasks=300,
     trajectories=150,
     solutions=300,
