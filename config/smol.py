@@ -91,6 +91,7 @@ heads = Heads(
     sequence=1024,
     play_dtype="products",
     steps=150,
+    save_every=30,
     keep=1,
 )
 eval = Eval(names="english", tasks=100, worlds="library,sql,shell,safety", batch=32)
