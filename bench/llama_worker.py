@@ -1,45 +1,52 @@
-"""llama.cpp's side of bench/real_speed.py: a process of its own, so that llama-cpp-python may live
-in an environment of its own, and its threads rest while others are measured.
+"""llama.cpp's side of bench/real_speed.py: a process of its own, so that xllamacpp may live in an
+environment of its own, and its threads rest while others are measured.
 
 Reads one JSON object per line, {"prompt": token IDs, "tokens": how many}, and answers with
-{"tokens": the greedy continuation, "read": seconds for the prompt, "decode": seconds for the rest}.
+{"tokens": the greedy continuation, "read": seconds for the prompt, "decode": seconds for the rest},
+the seconds as llama.cpp's own server counts them.
 
     ENVIRONMENT/bin/python bench/llama_worker.py MODEL.gguf THREADS CONTEXT
 """
 
 import json
 import sys
-import time
+import urllib.request
 
-from llama_cpp import Llama
+import xllamacpp
 
 
 def main() -> None:
     path, threads, context = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    llama = Llama(
-        path,
-        n_ctx=context,
-        n_batch=512,
-        n_threads=threads,
-        n_threads_batch=threads,
-        n_gpu_layers=0,
-        verbose=False,
-    )
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.n_ctx = context
+    params.n_parallel = 1
+    params.n_gpu_layers = 0
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    params.warmup = True
+    server = xllamacpp.Server(params)
+    url = f"{server.listening_address}/completion"
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        began = time.perf_counter()
-        continuation = []
-        for token in llama.generate(asked["prompt"], temp=0.0, repeat_penalty=1.0, reset=True):
-            if not continuation:
-                first = time.perf_counter()
-            continuation.append(token)
-            if len(continuation) == asked["tokens"]:
-                break
-        ended = time.perf_counter()
-        answer = {"tokens": continuation, "read": first - began, "decode": ended - first}
+        request = dict(
+            prompt=asked["prompt"],
+            n_predict=asked["tokens"],
+            temperature=0.0,
+            ignore_eos=True,
+            cache_prompt=False,  # else an equal prompt would not be read again
+            return_tokens=True,
+        )
+        with urllib.request.urlopen(url, json.dumps(request).encode(), timeout=600) as response:
+            said = json.load(response)
+        timings = said["timings"]
+        answer = {
+            "tokens": said["tokens"],
+            "read": timings["prompt_ms"] / 1000,
+            "decode": timings["predicted_ms"] / 1000,
+        }
         print(json.dumps(answer), flush=True)
-        llama.reset()  # else an equal prompt would not be read again
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@
 
 The model is published weights, by path or name. llama.cpp needs a GGUF file and decodes it as it
 is, as a rule in four bits; the others hold the same weights in float32 or bfloat16. PYTHON is the
-interpreter of an environment with `pip install llama-cpp-python`, which is compiled from source: a
-C++ compiler and a quarter of an hour.
+interpreter of an environment with `pip install xllamacpp`: llama.cpp and its server as a wheel.
 
 In each round every contestant does the same once, so that a drift of the machine's speed hits all;
 medians of the rounds are printed, the first round, which compiles, is not counted. All decode
@@ -119,9 +118,11 @@ def peer(path: Path, dtype: torch.dtype) -> Contestant:
 def llama(gguf: Path, python: str, context: int) -> Contestant:
     """llama.cpp in a process of its own; it takes one row."""
     words = [python, str(WORKER), str(gguf), str(torch.get_num_threads()), str(context)]
-    worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     if not worker.stdout.readline():
-        raise SystemExit(f"error: {' '.join(words)} did not start; is llama-cpp-python installed?")
+        raise SystemExit(f"error: {' '.join(words)} did not start; is xllamacpp installed?")
 
     def run(prompts: list[list[int]], tokens: int) -> Decoded:
         print(json.dumps(dict(prompt=prompts[0], tokens=tokens)), file=worker.stdin, flush=True)
@@ -261,7 +262,7 @@ def measure_training(a: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=model_path, help="published weights, by path or name")
-    parser.add_argument("--llama", default="", help="a Python with llama-cpp-python")
+    parser.add_argument("--llama", default="", help="a Python with xllamacpp")
     parser.add_argument("--only", default="one,rows,train", help="parts, with commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt", type=int, default=256, help="tokens")

@@ -132,7 +132,7 @@ def lineage(tmp_path):
 
 def test_a_lineage_that_was_killed_again_and_again_is_the_same(lineage):
     straight, _ = lineage("straight", 0, 0)
-    killed, times = lineage("killed", 1, 20)
+    killed, times = lineage("killed", 1, 12)
     assert times > 5
     for stage in ("base", "distilled", "reflected", "safe", "sage", "thinking"):
         one, two = weights_and_state(straight / stage), weights_and_state(killed / stage)

@@ -40,7 +40,7 @@ from worlds.faults import FAULT_KINDS, FAULT_TEXTS
 from worlds.splits import SPLITS, strangers
 from worlds.tasks import PURPOSES, Tasks
 
-TASKS = 600  # of each stage
+TASKS = 300  # of each stage
 
 
 # --------------------------------------------------------------------------------------------------
