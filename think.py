@@ -437,6 +437,25 @@ class Vote:
     energy: float  # equation 14 of the whole episode
 
 
+def last_word(rollout: Rollout) -> int:
+    """The place of the last token that the agent wrote."""
+    return max(place for place, own in enumerate(rollout.action_mask) if own)
+
+
+def successes_of(model: SAGE, heads: ThinkingHeads, done: list[Rollout]) -> list[float]:
+    """The confidence head's `success` at the agent's last token of each episode, from a forward
+    pass over the whole of it.
+    """
+    device = next(model.parameters()).device
+    tokens, _ = pad([r.tokens for r in done], device)  # (B, T)
+    action_mask, _ = pad([list(map(int, r.action_mask)) for r in done], device)
+    hidden = model.hidden(tokens)
+    surprise = surprise_of(model, tokens, hidden, action_mask.bool())
+    last = torch.tensor(list(map(last_word, done)), device=device)  # (B,)
+    logits = heads["meta"](hidden, surprise)[torch.arange(len(done), device=device), last]
+    return heads["meta"].confidence(logits)[:, SUCCESS].tolist()
+
+
 @torch.no_grad()
 def votes_of(
     model: SAGE,
@@ -446,26 +465,18 @@ def votes_of(
     lam: float = Think.lam,
     *,
     batch: int = 32,
+    successes: Callable[..., list[float]] = successes_of,
 ) -> list[Vote]:
-    """Episodes, sampled at temperature 1, as votes: one forward pass over each for the confidence
-    head, one over its conclusion for the inverse head.
+    """Episodes, sampled at temperature 1, as votes: the confidence head reads each, and the inverse
+    head each one's conclusion. `successes` is `successes_of` or what equals it.
     """
     votes = []
-    device = next(model.parameters()).device
     for start in range(0, len(done), batch):
         some = done[start : start + batch]
-        tokens, _ = pad([r.tokens for r in some], device)
-        action_mask, _ = pad([list(map(int, r.action_mask)) for r in some], device)
-        hidden = model.hidden(tokens)
-        surprise = surprise_of(model, tokens, hidden, action_mask.bool())
-        last = [max(place for place, mine in enumerate(r.action_mask) if mine) for r in some]
-        rows = torch.arange(len(some), device=device)
-        logits = heads["meta"](hidden, surprise)[rows, torch.tensor(last, device=device)]
-        successes = heads["meta"].confidence(logits)[:, SUCCESS].tolist()
         conclusions = [conclusion(r, tokenizer) for r in some]
         constraints = [constraint_tokens(r.task, tokenizer) for r in some]
         scores = heads["inverse"].scores(model, conclusions, constraints)
-        for r, success, ics, prior in zip(some, successes, *scores):
+        for r, success, ics, prior in zip(some, successes(model, heads, some), *scores):
             energy = -sum(r.log_probs) / max(sum(r.action_mask), 1) - lam * ics
             votes.append(Vote(answer_of(r), r.verified, success, ics - prior, energy))
     return votes

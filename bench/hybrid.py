@@ -38,9 +38,9 @@ import support.openmp  # before torch
 import numpy as np
 import torch
 
-from agent import rollouts
+from agent import Rollout, rollouts
 from config import Eval, Think, UserError
-from fast.thinking import think
+from fast.thinking import successes_of, think
 from support import checkpoint, provenance, result_tables, settings
 from support.intervals import bootstrap_difference
 from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
@@ -94,12 +94,16 @@ class Run:
         options = dict(batch=self.a.batch, faults=faults, gate=gate)
         return think(self.model, self.heads, self.tokenizer, tasks, s, **options)
 
+    def judged(self, done: list[Rollout]) -> list[Vote]:
+        minds = (self.model, self.heads, self.tokenizer)
+        return votes_of(*minds, done, successes=successes_of)
+
     def episodes(self, tasks: list[Task], s: Think, gate=None) -> list[dict]:
         """One episode of each task, as the figures that are kept of it."""
         began = time.perf_counter()
         done = self.think(tasks, s, gate)
         played = [thinking.rollout for thinking in done]
-        votes = votes_of(self.model, self.heads, self.tokenizer, played)
+        votes = self.judged(played)
         figures = []
         for thinking, judged in zip(done, votes, strict=True):
             steps = thinking.steps
@@ -136,7 +140,7 @@ class Run:
             repeated = [task for task in some for _ in range(n)]
             options = dict(seed=start, room=self.a.room)
             done = rollouts(self.model, self.tokenizer, repeated, 1.0, **options)
-            votes = [asdict(v) for v in votes_of(self.model, self.heads, self.tokenizer, done)]
+            votes = list(map(asdict, self.judged(done)))
             found += [votes[first : first + n] for first in range(0, len(votes), n)]
         return found
 

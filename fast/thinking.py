@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from agent import check_prompts, message_tokens, prompt_of, revision_prefix
+from agent import Rollout, check_prompts, message_tokens, prompt_of, revision_prefix
 from config import Model, Think
 from generate import Conversations, Row, decode, pad, surprise_at
 from mch import ThinkingHeads
@@ -35,6 +35,7 @@ from think import (
     critique_best,
     imagined,
     imagined_kinds,
+    last_word,
     message_of,
     response_opening,
     decide,
@@ -435,3 +436,20 @@ def think(
                 with timed(conversations.costs):
                     conversations.read([observed[row] for row in alive])
     return done
+
+
+def successes_of(model: SAGE, heads: ThinkingHeads, done: list[Rollout]) -> list[float]:
+    """think.successes_of, sooner: the prompt that samples of one task share is read once."""
+    begun = [r.action_mask.index(True) for r in done]
+    prompts = [tuple(r.tokens[:first]) for r, first in zip(done, begun)]
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    longest = max(len(r.tokens) for r in done)
+    costs = [Cost() for _ in places]
+    read = JudgedConversations(model, heads, list(map(list, places)), longest, costs)
+    episodes = read.select([places[prompt] for prompt in prompts])
+    ends = [last_word(r) + 1 for r in done]
+    episodes.read_own([r.tokens[first:end] for r, first, end in zip(done, begun, ends)])
+    for row, (r, end) in enumerate(zip(done, ends)):  # what tools said surprises nobody
+        own = torch.tensor(r.action_mask[:end], device=episodes.surprise.device)
+        episodes.surprise[row, :end] *= own[:, None]
+    return episodes.confidence()[:, SUCCESS].tolist()

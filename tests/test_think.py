@@ -15,6 +15,7 @@ from learnt import KNOWN, SHAPE, TASKS, TOY, agent
 from mch import ThinkingHeads, surprise_of
 from model import SAGE, flops_per_token
 from agent import AGAIN, message_tokens, prompt_of, rollouts
+from fast import thinking
 from fast.thinking import BatchedThinker, JudgedConversations, think
 from think import (
     Candidate,
@@ -28,6 +29,7 @@ from think import (
     conclusion,
     constraint_tokens,
     decide,
+    successes_of,
     think_slowly,
     vote,
     votes_of,
@@ -578,6 +580,9 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
             -sum(r.log_probs) / sum(r.action_mask) - 0.2 * ics, abs=1e-3
         )
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
+    repeated = [r for r in done for _ in range(2)]
+    read_once = thinking.successes_of(model, heads, repeated[: len(repeated) - 3])
+    assert read_once == pytest.approx(successes_of(model, heads, repeated[:-3]), abs=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------
