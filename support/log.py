@@ -136,15 +136,13 @@ def draw_curve(
     """Draw two series of a run's log against its steps (the right one where it was logged) into
     loss.png; returns its path.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # pyplot looks for a screen, and takes longer to import
 
     labels = {"loss": "training loss (nats per token)", "bits_per_byte": "held out (bits per byte)"}
     records = read_log(folder)
     series = {name: [(r["step"], r[name]) for r in records if name in r] for name in (left, right)}
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
     axis.plot(*zip(*series[left]), color="tab:blue", label=labels.get(left, left))
     axis.set(xlabel="step", ylabel=labels.get(left, left), title=title)
     axes = [axis]
@@ -159,5 +157,4 @@ def draw_curve(
         a.spines["top"].set_visible(False)
     path = Path(folder) / "loss.png"
     figure.savefig(path, dpi=130)
-    plt.close(figure)
     return path

@@ -25,7 +25,7 @@ model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim
               feed_forward=48, context=256, previous_token=True)
 data = Data(path={text!r}, sequence=32, validation=0.3)
 train = Train(steps=6, batch=4, log_every=1, eval_every=2, eval_batches=2, sample_every=4,
-              save_every=1, keep=3, warmup=0.3)
+              save_every=1, keep=3, warmup=0.3, compile="off")
 """
 
 

@@ -1,0 +1,80 @@
+"""The first validation task that the agent fails in mode fast and solves in mode reason, with a
+draft rejected on the way: the rule by which the trace in README.md was chosen.
+
+    python bench/first_trace.py out/smol/thinking --world library --names english
+    python sample.py --think --model out/smol/thinking --world library --names english --task N
+        --thinking.mode reason --html trace.html             the page of the task it names
+
+Plays the tasks in order, each alone, as sample.py does. Prints how many there were of each kind
+until then, so that a lucky find can be told from a common one.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import support.openmp  # before torch
+
+import torch
+
+from config import Eval, Sample, Think
+from fast.thinking import think
+from support import checkpoint, settings
+from think import Thinking
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks
+
+
+def mended(thinking: Thinking) -> bool:
+    """Whether a step took another draft than the first that was written."""
+    return any(step.chosen is not step.candidates[0] for step in thinking.steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", help="a run's folder with heads")
+    parser.add_argument("--world", default="library")
+    parser.add_argument("--names", default="english", choices=["english", "invented"])
+    parser.add_argument("--most", type=int, default=60, help="tasks to try")
+    a = parser.parse_args()
+
+    model, config, _ = checkpoint.load_run(a.run)
+    heads = checkpoint.load_heads(a.run, model.config)
+    tokenizer = checkpoint.tokenizer_of(a.run, config.data.tokenizer)
+    difficulty = Difficulty(
+        style=tokenizer.style, fault_rate=Sample.fault_rate, names=a.names, split="validation"
+    )
+    tasks = Tasks("validation", Eval.seed, [a.world], difficulty)
+
+    def play(index: int, mode: str) -> Thinking:
+        (thinking,) = think(
+            model, heads, tokenizer, [tasks[index]], Think(mode=mode), seed=Sample.seed
+        )
+        return thinking
+
+    solved_fast = failed_both = unmended = 0
+    for index in range(a.most):
+        if play(index, "fast").rollout.verified:
+            solved_fast += 1
+            continue
+        slow = play(index, "reason")
+        if not slow.rollout.verified:
+            failed_both += 1
+        elif not mended(slow):
+            unmended += 1
+        else:
+            print(f"task {index}: {tasks[index].request}")
+            break
+    else:
+        print(f"none of {a.most}")
+    print(
+        f"before it: {solved_fast} solved fast, {failed_both} failed in both modes, "
+        f"{unmended} solved without another draft"
+    )
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    settings.run_script(main)
