@@ -29,6 +29,7 @@ from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
 from worlds.base import Entry, Episode, Task, failed, loop_in
 from worlds.calls import read_message
+from worlds.expert import invented
 from worlds.tools import Fault
 
 MAX_CALLS = 10  # of one episode; the longest solution has 4, each may fail once or twice
@@ -40,8 +41,8 @@ class Rollout:
     """One episode as the model lived it. `action_mask` and `log_probs` run beside `tokens`.
 
     `ended` says why: "answer", "malformed" (zero tolerance), "invalid" (too many wrong calls),
-    "time" (too long in its world), "turns", "loop" (the same failure again and again, where that
-    ends an episode), "length" (no room left) or "raised" (a bug of ours).
+    "time" (too long in its world), "turns" (MAX_CALLS calls), "loop" (the same failure again and
+    again, where that ends an episode), "length" (no room left) or "raised" (a bug of ours).
     """
 
     task: Task
@@ -61,11 +62,7 @@ class Rollout:
         """Tools and arguments that no schema in force had (one each): the paper's hallucinated
         arguments.
         """
-        return sum(
-            fault.kind in ("unknown_tool", "unexpected")
-            for entry in self.log
-            for fault in entry.faults
-        )
+        return invented(self)
 
     @property
     def invalid(self) -> int:
@@ -135,8 +132,8 @@ def revision_prefix(
 class EpisodeRow(Row):
     """An episode under way: a row of the decoding loop, and the task's world beside it.
 
-    `tolerance` refused calls end it; with `zero_tolerance`, so does the first call that does not
-    parse or names an unknown tool, and `loop` failures of one kind in a row (0: any number may be).
+    It ends at `tolerance` refused calls; with `zero_tolerance` at the first call that does not
+    parse or names an unknown tool; with `loop` > 0 at so many failures of one kind in a row.
     """
 
     def __init__(

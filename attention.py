@@ -64,6 +64,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
     grouped = q.reshape(B, K, -1, d)  # (B, K, G·n, d): heads that share keys, one below the other
     scores = (grouped @ k.mT).to(torch.promote_types(q.dtype, torch.float32)) * d**-0.5
     scores = scores.view(B, K, -1, n, m)  # (B, K, G, n, m)
+    # not −inf: a row of padding may see nothing, and its softmax would be NaN
     scores = scores.masked_fill(~seen[..., None, None, :, :], -1e30)
     p = scores.softmax(-1).to(v.dtype).view(B, K, -1, m)  # (B, K, G·n, m)
     return (p @ v).view(B, H, n, d)
@@ -217,6 +218,7 @@ class LandmarkCache:
             return out.masked_fill(plan.padding, 0)
 
         newest = self.lengths - 1  # (B,)
+        # 256 tokens at a time bound the scores' memory: (256, used slots + 256) per head
         chunks = zip(*(x.split(256, 2) for x in (q, k, v)), plan.positions.split(256, 1))
         outputs = []
         for q, k, v, positions in chunks:
@@ -277,7 +279,8 @@ class LandmarkCache:
         `newest` (B,): bool (B, n, R + M).
         """
         slot = torch.arange(self.ring, device=positions.device)
-        held = newest[:, None] - (newest[:, None] - slot) % self.ring  # (B, R), < 0: nothing yet
+        # the position in each slot: the newest one that is ≡ slot mod R; < 0: nothing yet
+        held = newest[:, None] - (newest[:, None] - slot) % self.ring  # (B, R)
         distance = positions[:, :, None] - held[:, None]  # (B, n, R)
         in_ring = (held[:, None] >= 0) & (distance < self.window)
         if not self.landmarks:

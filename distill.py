@@ -184,7 +184,7 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
             teacher_logits = teacher.logits(teacher.hidden(tokens, documents))  # (B, T, V)
         divergence = F.kl_div(
             model.logits(hidden).float().log_softmax(-1),
-            teacher_logits.log_softmax(-1),
+            teacher_logits.float().log_softmax(-1),
             log_target=True,
             reduction="none",
         ).sum(-1)  # (B, T)
@@ -193,11 +193,11 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
     loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
 
     def backward_of(batch) -> Tensor:
-        """The loss of tokens, targets, weights and documents, (B, T) each; its gradients are
-        added up.
+        """The loss of a batch (tokens, targets, weights, documents, each (B, T)) over all ranks;
+        this rank's gradients are added to p.grad.
         """
-        count = batch[2].sum().to(stage.device)  # of the rows of all ranks
-        mine, counted = ranks.share_rows(c.batch)
+        count = batch[2].sum().to(stage.device)  # Σ weights, of the rows of all ranks
+        mine, counted = ranks.share_rows(c.batch)  # counted: False for rows that only fill up
         tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
         with stage.autocast:
             loss = loss_of(tokens, targets, weights * counted, documents, count)
@@ -229,7 +229,7 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
 def seconds_per_step(
     stage: TrainingRun, rows: PackedLoader, backward_of: Callable, tries: int = 3
 ) -> float:
-    """What a step of the first rows takes on this machine, the median of three, and a fifth for
+    """Seconds per step on this machine: the median of `tries` on the first rows, plus a fifth for
     the optimiser and checkpoints. It leaves no trace in model and loader.
     """
     place = rows.state()
@@ -436,7 +436,7 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
               keep (x, y0, q, y′) with weight w = 1 + (tries − 1)/K
 
     A revision counts only without refused calls, and attempts without room for one are left out.
-    Beside Algorithm 1 the buffer has first wrong steps alone, and episodes of the teacher.
+    Not in Algorithm 1: corrections of first wrong steps, and replayed episodes of the teacher.
     """
     c = stage.section
     tokenizer = stage.tokenizer
@@ -493,6 +493,8 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
     for index in range(number * count, (number + 1) * count):
         slips = rng.random() < c.slips
         row = trajectory(*replay.arguments(index), negatives=False, slips=slips)
+        if not row.verified:
+            continue
         conversation = (row.messages, row.tools)
         example = teacher_example(*conversation, tokenizer, stage.style, c.prompt_weight)
         buffer.add("replay", replay[index], example)

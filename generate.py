@@ -26,6 +26,7 @@ from torch import Tensor
 
 from config import UserError
 from fast.graphs import fastest_step
+from losses import log_probs_of_logits
 from model import SAGE, State
 from support.model_checks import note_window
 
@@ -272,9 +273,7 @@ def sample_rows(logits: Tensor, rows: list[Row], top_p: float) -> Tensor:
 
 def surprise_at(logits: Tensor, chosen: Tensor, temperature: float = 1.0) -> Tensor:
     """Log-probabilities of chosen tokens (B,) and entropies, in nats, of logits (B, V): (B, 2)."""
-    log_p = (logits.float() / temperature).log_softmax(-1)
-    taken = log_p.gather(1, chosen[:, None]).squeeze(1)
-    return torch.stack([taken, -(log_p.exp() * log_p).sum(-1)], -1)
+    return torch.stack(log_probs_of_logits(logits, chosen, temperature), -1)
 
 
 def take_tokens(

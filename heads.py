@@ -191,7 +191,9 @@ def sample_examples(
     `expert`, each with its hard negatives.
     """
     episodes = rollouts(model, tokenizer, own, temperature, seed=seed, batch=batch, room=room)
-    rows = [own_example(episode, tokenizer) for episode in episodes if episode.ended != "raised"]
+    # an answer whose verdict did not come in time has no label
+    judged = [episode for episode in episodes if episode.ended not in ("raised", "time")]
+    rows = [own_example(episode, tokenizer) for episode in judged]
     for task in expert:
         if example := expert_example(task, tokenizer):
             rows.append(example)
@@ -491,9 +493,8 @@ def fit_gate(
     """Equation 7's w and b from own training steps, τ from steps of greedy episodes.
 
     Where the head would reject none of the steps, or all of them, there is nothing to fit, and γ
-    stays ½. τ is the (1 − ρ)-quantile of γ over greedy steps, which are those that the gate will
-    look at: a share ρ lies above it. Of sampled steps, which are less certain, τ let hardly any
-    greedy one pass.
+    stays ½. τ is the (1 − ρ)-quantile of γ over greedy steps, as the gate will see them: a share ρ
+    exceeds it. Sampled steps are less certain: by their quantile hardly any greedy step would.
     """
     target = rejected(heads["meta"], train)
     if 0 < target.mean() < 1:
@@ -685,11 +686,13 @@ def main() -> None:
             loss, inverse = ranks.total(torch.stack([loss, inverse]))
             norm = stage.update(step)
 
-            read, told = (ranks.world_size() * n.tokens.numel() for n in (steps.packed, packed))
-            # a decoder that does not learn has no backward pass: a third of a step
-            learnt = read / 3 + (told if c.inverse == "decoder" else told / 3)
-            length = steps.packed.tokens.shape[1]
-            meter.count(read + told, learnt * flops_per_token(config.model, length))
+            step_tokens = ranks.world_size() * steps.packed.tokens.numel()
+            constraint_tokens = ranks.world_size() * packed.tokens.numel()
+            # a frozen decoder only goes forward: a third of a pass that learns
+            share = 1 if c.inverse == "decoder" else 1 / 3
+            passes = step_tokens / 3 + constraint_tokens * share
+            token_flops = flops_per_token(config.model, steps.packed.tokens.shape[1])
+            meter.count(step_tokens + constraint_tokens, passes * token_flops)
             meter.add(loss=loss, inverse=inverse, norm=norm)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)

@@ -15,7 +15,7 @@ What differs from a verifier or a reward model as one usually builds it:
   is linear; only the inverse head needs another pass of the decoder, or, where one block is too
   little to tell a word problem again, a decoder of its own (`own_decoder`)
 - the decoder is only read: attaching heads changes no next-token logit, to the bit
-- all starts at zero: untrained, the confidences are ½, and the inverse head is the decoder itself
+- outputs start at zero: untrained, confidences are ½, and the inverse head is the decoder itself
 - the inverse head cannot cheat: the problem is not in its sequence at all, so nothing of it can
   leak into P_φ (a gradient test says so)
 
@@ -380,7 +380,7 @@ class ThinkingHeads(nn.ModuleDict):
         )
         self.tau = nn.Parameter(torch.tensor(0.5), requires_grad=False)
         self.trained = nn.Parameter(torch.tensor(0.0), requires_grad=False)
-        zero = ("out.weight", "attention.o.weight", "feed_forward.down.weight", "bias")
+        zero = ("out.weight", "attention.o.weight", ".down.weight", "bias")
         for name, p in self.named_parameters():
             if name.startswith("inverse.decoder."):
                 continue  # becomes a copy (begin_as)

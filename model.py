@@ -363,7 +363,9 @@ class SAGE(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int, only: tuple[str, ...] = ("",)) -> None:
-        """Draw all parameters, or those with a part of their names in `only`."""
+        """Draw the parameters whose names contain one of `only` ("" is in every name); E_code then
+        begins as a copy of E_text.
+        """
         for p, values in self.initial_values(seed, only):
             p.copy_(values)
         if self.config.embedding == "split":
@@ -410,8 +412,8 @@ class SAGE(nn.Module):
         """Normalised hidden states (B, T, D) of token IDs (B, T).
 
         `documents` (B, T) tells packed sequences apart, -1 is padding: they do not see each other.
-        Rows longer than the window must have been packed for this model (data.pack). With a
-        `state`, the tokens follow those it holds, at `positions` (B, T), -1 for padding at the
+        Rows longer than the window must have been packed for this model (support/packing.py). With
+        a `state`, the tokens follow those it holds, at `positions` (B, T), -1 for padding at the
         right; without positions, right behind. Raises UserError from `check_tokens`.
         """
         check_tokens(self, tokens, documents)
@@ -469,9 +471,9 @@ def flops_per_token(
     12·H·d per pair of tokens and layer.
 
     As in PaLM's appendix B and nanoGPT, a dense sequence counts T pairs per token (the masked half
-    is computed too); with landmark attention it is W + T/k, of each layer. Where only the last
-    `trained_blocks` learn, the blocks below go forward alone, a third of it, and the table is not
-    learnt; where logits are computed for a share `taught` of the tokens, the table counts so much.
+    is computed too); landmark attention counts W + T/k. Where only the last `trained_blocks` learn,
+    those below only go forward, a third of the cost, and the output matrix (V, D), here `table`,
+    gets no gradient, two thirds. Logits are computed for a share `taught` of the tokens.
     """
     attention = config.width * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
     matrices = 3 if config.activation == "swiglu" else 2

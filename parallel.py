@@ -36,8 +36,8 @@ from support import ranks
 
 
 def is_sharded(p: Tensor) -> bool:
-    """Whether FSDP has dealt the rows of a parameter, now a DTensor, out over the ranks. (Importing
-    that class takes every program a second, which one process can do without.)
+    """Whether FSDP has sharded a parameter, which is then a DTensor. (Importing that class to ask
+    would cost every program a second.)
     """
     return hasattr(p, "full_tensor")
 

@@ -134,6 +134,7 @@ def dpo(config: Config) -> None:
     with stage.autocast:
         reference = stage.load_decoder(stage.source)
         ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
+    del reference  # a whole model, not asked again
     replay = teacher_rows(stage, "dpo replay")
     stage.log.say(
         f"data    {count:,} pairs of the safety world, "
@@ -189,8 +190,8 @@ def dpo(config: Config) -> None:
             accuracy = (margins > 0).float().mean() * weight
             parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
             meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
-            step_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
-            meter.count(step_tokens, step_tokens * step_flops)
+            token_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
+            meter.count(step_tokens, step_tokens * token_flops)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)
             stage.end_step(step, stopping, replay=replay.state() if replay else None)

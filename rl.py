@@ -1,9 +1,9 @@
-"""Reinforcement learning from execution (paper §10.1, CodePPO), as one straight read: episodes,
+"""Reinforcement learning from execution (paper §3.1.3, CodePPO), as one straight read: episodes,
 rewards, advantages, losses, loop.
 
-    python rl.py config/toy.py                  after preferences.py's: reflected → safe → sage
-    python rl.py config/toy.py --stage dpo      that stage alone
-    python rl.py config/toy.py --stage ppo      Proximal Policy Optimization on episodes
+    python rl.py config/toy.py                  stages dpo and ppo: reflected → safe → sage
+    python rl.py config/toy.py --stage dpo      preferences.py's stage alone
+    python rl.py config/toy.py --stage ppo      Proximal Policy Optimization on episodes, alone
     python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo
                                                 without a value head (or rloo), for comparison
     python rl.py config/toy.py --resume         continues a stopped run, to the bit
@@ -11,7 +11,8 @@ rewards, advantages, losses, loop.
 
 What differs from the textbook:
 1. The teacher's episodes of the same worlds are replayed beside the rewards (as InstructGPT's
-   PPO-ptx does): without them a rate at which rewards change the policy destroyed what was learnt.
+   PPO-ptx does): without them a learning rate high enough for rewards to change the policy
+   destroyed what was learnt.
    config/problems.py, with 64 tasks in a step and one update, does without.
 2. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
    (zero tolerance); an invented argument costs. An episode that raised or ran out of time is a
@@ -20,7 +21,7 @@ What differs from the textbook:
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
 4. Advantages step from one of the model's own tokens to the next: tool output is not an action.
-5. One set of weights makes every mean over a batch's tokens, in the advantages as in the losses.
+5. The per-token weights that average the losses (`mean_weights`) also whiten the advantages.
 6. The value head reads hidden states without a gradient into them: its loss moves only itself.
 
 Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They stand in
@@ -75,8 +76,8 @@ def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
     """`samples` episodes of each of the step's tasks, next to each other: a function of the
     weights, the seed and the step.
 
-    `prompts` tasks, and as many again, up to `draws` times, until so many had samples that were
-    rewarded differently (DAPO's dynamic sampling, Yu et al. 2025).
+    Draws `prompts` tasks, then as many again, at most `draws` times in all, until `prompts` of them
+    have samples with different rewards (DAPO's dynamic sampling, Yu et al. 2025).
     """
     c = stage.section
     tasks = Tasks("ppo", c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
@@ -86,11 +87,11 @@ def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
     for draw in range(c.draws):
         first = ((step - 1) * c.draws + draw) * c.prompts
         places = range(first, first + c.prompts)
-        prompts = [tasks[place % c.tasks if c.tasks else place] for place in places]
+        drawn = [tasks[place % c.tasks if c.tasks else place] for place in places]
         episodes += rollouts(
             player,
             stage.tokenizer,
-            [task for task in prompts for _ in range(c.samples)],
+            [task for task in drawn for _ in range(c.samples)],
             c.temperature,
             seed=c.seed * 100_003 + step,
             numbers=list(range(draw * count, (draw + 1) * count)),
@@ -446,8 +447,8 @@ def make_batch(
 def policy_update_loss(
     stage: TrainingRun, mb: Batch, warming_up: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Some rows' part of the loss, and of the clip fraction and approx_kl (2,): weights sum to 1
-    over all rows.
+    """These rows' share of the loss, and of clip fraction and approx_kl (2,): `weights` sum to 1
+    over all rows, so the shares add up.
     """
     c = stage.section
     if warming_up:  # the value head learns alone
@@ -548,8 +549,7 @@ def ppo(config: Config) -> None:
             row_count, width = batch.tokens.shape
 
             # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
-            # forward and backward passes over all rows; two forward ones are 2/3 of such a pass
-            passes = 2 / 3
+            passes = 2 / 3  # make_batch's two forward ones; 1 is a forward and a backward one
             approx_kl = 0.0
             for epoch in range(c.epochs if has_signal else 0):
                 if approx_kl > c.stop_kl:

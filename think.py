@@ -275,7 +275,9 @@ def imagined(kinds: list[str], number: int, expected: str) -> str:
 
 
 def response_opening(tokenizer: Tokenizer, style: str) -> tuple[list[int], int]:
-    """The tokens that open a tool's response, and the one that closes it."""
+    """The tokens that open a tool's response, and the one that closes it: what stands around the
+    one token in which the responses "0" and "1" differ.
+    """
     zero, one = (message_tokens(tokenizer, style, "tool", text) for text in "01")
     cut = next(place for place, (a, b) in enumerate(zip(zero, one)) if a != b)
     return zero[:cut], zero[cut + 1]
@@ -404,7 +406,9 @@ class Thinker:
         return torch.sigmoid(self.heads["gate"](hidden, torch.tensor([fast.entropy]))).item()
 
     def opinion(self, tokens: list[int], action_mask: list[bool]) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (T,) of tokens (the first's is 0), and the confidence at the last."""
+        """Log-probabilities (T,) in nats of the agent's own tokens, 0 at all others, and the
+        confidences (parts,) at the last token.
+        """
         row, mask = torch.tensor([tokens]), torch.tensor([action_mask])
         hidden = self.model.hidden(row)
         surprise = surprise_of(self.model, row, hidden, mask)

@@ -34,7 +34,11 @@ def teacher_rows(stage: TrainingRun, purpose: str) -> PackedLoader | None:
         return None
     tasks = Tasks(purpose, c.seed, world_names(c.worlds), Difficulty.of(c, style=stage.style))
     episodes = [trajectory(*tasks.arguments(i), negatives=False) for i in range(c.trajectories)]
-    examples = [stage.tokenizer.encode_chat(e.messages, e.tools, stage.style) for e in episodes]
+    examples = [
+        stage.tokenizer.encode_chat(episode.messages, episode.tools, stage.style)
+        for episode in episodes
+        if episode.verified
+    ]
     replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
     replay.restore(stage.kept.get("replay") or replay.state())
     return replay
