@@ -40,7 +40,7 @@ import torch
 
 from agent import Rollout, rollouts
 from config import Eval, Think, UserError
-from fast.thinking import successes_of, think
+from fast.thinking import successes_sharing_prompts, think
 from support import checkpoint, provenance, result_tables, settings
 from support.intervals import bootstrap_difference
 from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
@@ -96,7 +96,7 @@ class Run:
 
     def judged(self, done: list[Rollout]) -> list[Vote]:
         minds = (self.model, self.heads, self.tokenizer)
-        return votes_of(*minds, done, successes=successes_of)
+        return votes_of(*minds, done, successes=successes_sharing_prompts)
 
     def episodes(self, tasks: list[Task], s: Think, gate=None) -> list[dict]:
         """One episode of each task, as the figures that are kept of it."""

@@ -5,6 +5,7 @@ import json
 import random
 import shutil
 import sys
+import time
 from collections import Counter
 
 import numpy as np
@@ -24,7 +25,7 @@ from losses import auroc, calibration_error
 from heads import conclusion_of, expert_example, negative_examples, own_example, pack_steps
 from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surprise_of
 from model import SAGE
-from agent import Rollout
+from agent import EpisodeRow, Rollout, prompt_of
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, label_steps
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.calls import read_calls
@@ -402,6 +403,22 @@ def test_an_own_episodes_steps_are_its_whole_messages():
         TOY,
     )
     assert cut["steps"] == []
+
+
+def test_an_episode_whose_verdict_came_too_late_is_left_out(monkeypatch):
+    """Its answer is a whole message, and nobody knows whether it is right."""
+    monkeypatch.setattr("worlds.api.Api.patience", 0.2)
+    monkeypatch.setattr("worlds.api.Api.verify", lambda *_: time.sleep(60))
+    task = draw_task("api", 0, 1)
+    prompt = prompt_of(task, TOY)
+    late = EpisodeRow(task, TOY, prompt, [], faults=False)
+    for token in (*TOY.encode("answer: 5"), TOY.stop[0]):
+        late.rollout.tokens.append(token)
+        late.rollout.action_mask.append(True)
+    late.message_ended()
+    assert late.rollout.ended == "time"
+    monkeypatch.setattr(script, "rollouts", lambda *_, **__: [late.rollout])
+    assert script.sample_examples(None, TOY, [task], [], seed=0, batch=1, room=9) == []
 
 
 def test_packing_finds_every_steps_last_token():

@@ -1,6 +1,7 @@
 """The heads: they change nothing, remember rightly, and the inverse one cannot see the problem."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,8 +90,6 @@ def test_any_split_into_steps_gives_the_same_confidence(parts, smeared):
     """Over a window of 8 and landmarks at every 4th, cached and uncached agree however the tokens
     come.
     """
-    from dataclasses import replace
-
     _, heads = trained(replace(SHAPE, previous_token=smeared))
     meta, length = heads["meta"], sum(parts)
     generator = torch.Generator().manual_seed(length)
@@ -142,11 +141,13 @@ def test_ragged_rows_and_selected_ones_go_on_as_if_alone():
 
 
 @torch.no_grad()
-def test_untrained_heads_know_nothing():
+@pytest.mark.parametrize("experts", [0, 4])
+def test_untrained_heads_know_nothing(experts):
     """Every confidence is ½, the gate is undecided, and the inverse head is the decoder itself, to
     the bit.
     """
-    model, heads, tokens = SAGE(SHAPE, seed=1).eval(), ThinkingHeads(SHAPE), draw(2, 20)
+    shape = replace(SHAPE, experts=experts)
+    model, heads, tokens = SAGE(shape, seed=1).eval(), ThinkingHeads(shape), draw(2, 20)
     assert heads.trained == 0
     hidden = model.hidden(tokens)
     assert (heads["meta"].confidence(heads["meta"](hidden, torch.ones(2, 20, 2))) == 0.5).all()
@@ -366,8 +367,6 @@ def test_a_checkpoint_without_heads_says_so(tmp_path):
 
 
 def test_heads_of_another_width_or_damaged_ones_are_refused(tmp_path):
-    from dataclasses import replace
-
     run = saved(tmp_path / "run", trained()[1])
     with pytest.raises(
         UserError,

@@ -581,7 +581,7 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
         )
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
     repeated = [r for r in done for _ in range(2)]
-    read_once = thinking.successes_of(model, heads, repeated[: len(repeated) - 3])
+    read_once = thinking.successes_sharing_prompts(model, heads, repeated[: len(repeated) - 3])
     assert read_once == pytest.approx(successes_of(model, heads, repeated[:-3]), abs=1e-5)
 
 
