@@ -438,7 +438,9 @@ def think(
     return done
 
 
-def successes_sharing_prompts(model: SAGE, heads: ThinkingHeads, done: list[Rollout]) -> list[float]:
+def successes_sharing_prompts(
+    model: SAGE, heads: ThinkingHeads, done: list[Rollout]
+) -> list[float]:
     """think.successes_of, sooner: the prompt that samples of one task share is read once."""
     begun = [r.action_mask.index(True) for r in done]
     prompts = [tuple(r.tokens[:first]) for r, first in zip(done, begun)]
