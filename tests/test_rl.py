@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from support.packing import pack, pack_short
+from support.packing import pack_short
 from support import checkpoint
 from support import settings
 import preferences
@@ -18,16 +18,13 @@ import rl
 from support import tokenizer as tokenizers
 from config import Model, Ppo, UserError
 from worlds.expert import preference, solve_task
-from learnt import SHAPE
-from losses import cross_entropy
 from model import SAGE
 from agent import Rollout, prompt_of, rollouts
 from test_rollout import Scripted, broken, conversation
 from test_train import KILL_IN_A_SAVE, run, weights_and_state
 from worlds.tools import Fault
 from worlds.base import Entry, Episode
-from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks, draw_task
+from worlds.tasks import draw_task
 
 TOY = tokenizers.toy()
 SETTINGS = """
@@ -801,67 +798,3 @@ def test_a_foreign_stage_folder_is_refused(lineage):
         "was written by stage safe, not sage"
         in run("rl.py", file, "--stage", "ppo", "--resume").stderr
     )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("advantage", ["gae", "rloo"])
-def test_tasks_that_come_again_are_soon_solved(lineage, advantage):
-    """From about a third of the episodes to four fifths in 30 steps, where every step has the same
-    16 tasks: the gradient is right from execution's verdict to the weights. The start has half
-    learnt the expert's episodes of these tasks.
-    """
-    file, folder = lineage(stages=[])
-    config = settings.from_file(file)
-    config.model = SHAPE
-    config.ppo = Ppo(
-        steps=30,
-        tasks=16,
-        prompts=16,
-        samples=8,
-        worlds="math",
-        fault_rate=0.0,
-        room=130,
-        learning_rate=1e-3,
-        advantage=advantage,
-        kl=0.0,
-        replay_rows=0,
-        dtype="float32",
-        log_every=1,
-    )
-    difficulty = Difficulty.of(config.ppo, style="compact")
-    drawn = Tasks("ppo", config.ppo.seed, ["math"], difficulty)
-    tasks = [drawn[index] for index in range(16)]
-    model = half_learnt(tasks)
-    checkpoint.save_checkpoint(folder / "safe", config, model, [], 1, stage="safe")
-    rl.ppo(config)
-    success = [record["success"] for record in records(folder / "sage") if "success" in record]
-    assert success[0] < 0.5, success
-    assert sum(success[-3:]) / 3 > 0.8, success
-
-
-def half_learnt(tasks) -> SAGE:
-    """A model that has learnt the expert's episodes of some tasks until it solves a quarter."""
-    model = SAGE(SHAPE, seed=1)
-    texts = [conversation_of(task) for task in tasks]
-    packed = pack(texts, 640, SHAPE)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
-    for step in range(600):
-        loss = cross_entropy(
-            model.hidden(packed.tokens, packed.documents), model.unembedding, packed.targets
-        )
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % 10 == 9:
-            done = rollouts(model, TOY, [task for task in tasks for _ in range(4)], room=130)
-            rate = sum(episode.verified for episode in done) / len(done)
-            print(step, loss.item(), rate)
-            if rate >= 0.25:
-                return model
-    raise AssertionError("nothing was learnt")
-
-
-def conversation_of(task) -> tuple[list[int], list[bool]]:
-    """The request and the expert's episode of a task, as tokens and which of them are its own."""
-    messages = [{"role": "user", "content": task.request}, *solve_task(task)[0]]
-    return TOY.encode_chat(messages, task.shown_tools(), "compact")
