@@ -81,9 +81,12 @@ class Run:
         self.heads = checkpoint.load_heads(self.folder, self.model.config)
         self.tokenizer = checkpoint.tokenizer_of(self.folder, config.data.tokenizer)
 
-        names = config.distill.names  # as the run has learnt them
         self.difficulty = Difficulty(
-            split=a.split, request_wording=a.wording, names=names, **RUNGS[a.rung]
+            split=a.split,
+            request_wording=a.wording,
+            names=config.distill.names,  # as the run has learnt them
+            style=self.tokenizer.style,
+            **RUNGS[a.rung],
         )
 
     def tasks(self, world: str, first: int = 0) -> list[Task]:
