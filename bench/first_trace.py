@@ -1,5 +1,5 @@
-"""The first validation task that the agent fails in mode fast and solves in mode reason, with a
-draft rejected on the way: the rule by which the trace in README.md was chosen.
+"""The first validation task that the agent fails in mode fast and solves in mode reason, taking
+another draft than its first on the way: a rule for choosing the trace to be shown.
 
     python bench/first_trace.py out/smol/thinking --world library --names english
     python sample.py --think --model out/smol/thinking --world library --names english --task N

@@ -80,7 +80,9 @@ ppo = Ppo(
 heads = Heads(
     worlds="library,sql,library,safety",
     inverse="decoder",  # a copy of the published model's blocks, which read English already
-    optimizer="adamw",  # as in stage distill, and for its reasons
+    # as in stage distill, for the copied decoder's sake; 40 steps of it taught the confidence head,
+    # which starts small, nothing (docs/LOG.md)
+    optimizer="adamw",
     learning_rate=3e-4,
     weight_decay=0.0,
     tasks=300,

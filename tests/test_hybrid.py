@@ -7,10 +7,11 @@ import importlib.util
 import math
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from config import Think
+from config import Config, Think
 from conftest import ROOT
 from learnt import TASKS, TOY, agent
 from think import Vote, bits_per_teraflop, conclusion, constraint_tokens, reasoning_bits
@@ -117,6 +118,18 @@ def test_intervals_are_paired():
     assert mean == pytest.approx(5.0)
     assert 1.5 < low < 5 < high < 9
     assert hybrid.bootstrap([theirs], [theirs]) == (0.0, 0.0, 0.0)
+
+
+def test_a_run_is_asked_in_the_style_and_names_that_it_has_learnt(monkeypatch):
+    config = Config()
+    config.distill.names = "english"
+    model, tokenizer = SimpleNamespace(config=None), SimpleNamespace(style="qwen")
+    monkeypatch.setattr(hybrid.checkpoint, "load_run", lambda folder: (model, config, None))
+    monkeypatch.setattr(hybrid.checkpoint, "load_heads", lambda *_: None)
+    monkeypatch.setattr(hybrid.checkpoint, "tokenizer_of", lambda *_: tokenizer)
+    asked = SimpleNamespace(split="test", wording="split", rung="standard", tasks=1)
+    (task,) = hybrid.Run("run", asked).tasks("library")
+    assert (task.difficulty.style, task.difficulty.names) == ("qwen", "english")
 
 
 def test_the_likeliest_is_least_energy_without_inverse_consistency():

@@ -580,9 +580,9 @@ def test_votes_are_what_the_heads_say_of_whole_episodes(minds):
             -sum(r.log_probs) / sum(r.action_mask) - 0.2 * ics, abs=1e-3
         )
         assert bool(found.answer) <= (r.ended == "answer") and found.verified == r.verified
-    repeated = [r for r in done for _ in range(2)]
-    read_once = thinking.successes_sharing_prompts(model, heads, repeated[: len(repeated) - 3])
-    assert read_once == pytest.approx(successes_of(model, heads, repeated[:-3]), abs=1e-5)
+    repeated = [r for r in done for _ in range(2)][:-3]
+    read_once = thinking.successes_sharing_prompts(model, heads, repeated)
+    assert read_once == pytest.approx(successes_of(model, heads, repeated), abs=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -231,9 +231,8 @@ def test_training_words_ask_for_the_same_tasks(name, split):
         assert (own.tools, own.solution, own.answer) == (plain.tools, plain.solution, plain.answer)
         assert own.constraints.keys() == plain.constraints.keys()
         for key, value in own.constraints.items():
-            if key.startswith(
-                "line "
-            ):  # of the math world: a sentence of the request, in its words
+            # of the math world: a sentence of the request, in its words
+            if key.startswith("line "):
                 assert value in own.request
             else:
                 assert value == plain.constraints[key]
