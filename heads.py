@@ -6,7 +6,7 @@ and 13).
     python heads.py config/toy.py --resume            goes on where a stopped run was, to the bit
     python heads.py config/problems.py                an inverse head with a decoder of its own
 
-The confidence head learns from labelled steps (worlds/labels.py): steps of the agent's own
+The confidence head learns from labelled steps (labelled_steps.py): steps of the agent's own
 episodes, sampled with faults, and hard negatives of the expert's calls. The inverse head learns to
 predict a verified episode's constraints from the agent's own words in it, and from further episodes
 of the expert. The gate is fitted last: it predicts which steps the confidence head would reject.
@@ -23,346 +23,39 @@ What differs from the usual training of a verifier:
 
 import math
 import random
-import time
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 
 import support.openmp  # before torch
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from agent import Rollout, rollouts
-from config import Model, UserError
-from losses import IGNORE, auroc, calibration_error, cross_entropy
+from config import UserError
+from labelled_steps import (
+    PackedSteps,
+    conclusion_of,
+    constraint_examples,
+    count_labels,
+    pack_steps,
+    read_data,
+)
+from losses import auroc, calibration_error, cross_entropy
 from mch import (
     MetaCognitiveHead,
     ThinkingHeads,
     calibrate,
     confidence_loss,
-    constraint_texts,
     fit_logistic,
     surprise_of,
 )
 from model import SAGE, flops_per_token
-from support import provenance, ranks, settings
+from support import ranks, settings
 from support.interrupts import stop_requested
-from support.packing import Packed, pack
+from support.packing import pack
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
-from worlds.base import Task
-from worlds.difficulty import Difficulty
-from worlds.tasks import Tasks, seed_of, world_names
-from worlds.expert import call_message, solve_task
-from worlds.labels import (
-    NEGATIVE_FACTS,
-    PART_NAMES,
-    PARTS,
-    Labels,
-    Part,
-    StepFacts,
-    encode_episode,
-    label_steps,
-    labels_of,
-    message_spans,
-)
-from worlds.negatives import hard_negatives
-
-STEPS_VERSION = 2  # of the data file; raised when the same decoder and tasks give another one
-
-# --------------------------------------------------------------------------------------------------
-# Labelled examples.
-
-
-def labelled_example(
-    source: str,
-    task: Task,
-    conversation: tuple[list[int], list[bool]],
-    tokenizer: Tokenizer,
-    *,
-    labels: list[Labels],
-    is_call: list[bool],
-    verified: bool,
-) -> dict:
-    """A conversation (tokens, and which of them the agent wrote) with labelled steps, one for each
-    whole message, as a line of the data file.
-    """
-    tokens, action_mask = conversation
-    spans = message_spans(tokens, action_mask, tokenizer.stop)
-    steps = [
-        dict(span=span, call=call, labels=step_labels)
-        for span, call, step_labels in zip(spans, is_call, labels, strict=True)
-    ]
-    return dict(
-        source=source,
-        world=task.world,
-        kind=task.kind,
-        seed=task.seed,
-        verified=verified,
-        constraints=constraint_texts(task.constraints, task.request),
-        steps=steps,
-        tokens=tokens,
-    )
-
-
-def own_example(episode: Rollout, tokenizer: Tokenizer) -> dict:
-    """An episode of the agent's own. Steps are its whole messages: one that was cut off is none."""
-    labels = label_steps(episode)
-    is_call = [True] * len(labels)
-    if episode.ended == "answer":
-        is_call[-1] = False
-    return labelled_example(
-        "own",
-        episode.task,
-        (episode.tokens, episode.action_mask),
-        tokenizer,
-        labels=labels,
-        is_call=is_call,
-        verified=episode.verified,
-    )
-
-
-def expert_example(task: Task, tokenizer: Tokenizer) -> dict | None:
-    """The expert's episode, if it verified: its steps are right, but that it succeeds says nothing
-    about the agent.
-    """
-    messages, episode = solve_task(task)
-    if not episode.verified:
-        return None
-    is_call = ["tool_calls" in message for message in messages if message["role"] == "assistant"]
-    return labelled_example(
-        "expert",
-        task,
-        encode_episode(task, messages, tokenizer),
-        tokenizer,
-        labels=[labels_of(StepFacts(right=True))] * len(is_call),
-        is_call=is_call,
-        verified=True,
-    )
-
-
-def negative_examples(task: Task, tokenizer: Tokenizer, rng: random.Random) -> list[dict]:
-    """Hard negatives of one call of the expert, played without faults: conversations that end with
-    the spoilt call.
-
-    The steps before it are unlabelled here; they are learnt from the expert's own episode.
-    """
-    messages, _ = solve_task(task, faults=False)
-    call_places = [place for place, message in enumerate(messages) if "tool_calls" in message]
-    if not call_places:
-        return []
-    place = rng.choice(call_places)
-    content = messages[place]["content"]
-    right = messages[place]["tool_calls"][0]["function"]
-    steps_before = place // 2  # each message of the expert is followed by its tool's result
-    examples = []
-    for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
-        spoilt = [*messages[:place], call_message(content, wrong)]
-        unlabelled = [[None] * len(PARTS)] * steps_before
-        examples.append(
-            labelled_example(
-                kind,
-                task,
-                encode_episode(task, spoilt, tokenizer),
-                tokenizer,
-                labels=[*unlabelled, labels_of(NEGATIVE_FACTS[kind])],
-                is_call=[True] * (steps_before + 1),
-                verified=False,
-            )
-        )
-    return examples
-
-
-def sample_examples(
-    model: SAGE,
-    tokenizer: Tokenizer,
-    own: list[Task],
-    expert: list[Task],
-    *,
-    seed: int,
-    batch: int,
-    room: int,
-    temperature: float = 1.0,
-) -> list[dict]:
-    """Labelled examples: the agent's own episodes of the tasks `own`; the expert's of the tasks
-    `expert`, each with its hard negatives.
-    """
-    episodes = rollouts(model, tokenizer, own, temperature, seed=seed, batch=batch, room=room)
-    # an answer whose verdict did not come in time has no label
-    judged = [episode for episode in episodes if episode.ended not in ("raised", "time")]
-    rows = [own_example(episode, tokenizer) for episode in judged]
-    for task in expert:
-        if example := expert_example(task, tokenizer):
-            rows.append(example)
-        rows += negative_examples(task, tokenizer, random.Random(f"spoilt {task.seed}"))
-    return rows
-
-
-def first_tasks(tasks: Tasks, count: int) -> list[Task]:
-    return [tasks[index] for index in range(count)]
-
-
-def conclusion_of(row: dict) -> list[int]:
-    """Z and Y of equation 13: the agent's own words of an example, without the request and without
-    what tools said.
-    """
-    tokens = []
-    for step in row["steps"]:
-        first, last = step["span"]
-        tokens += row["tokens"][first : last + 1]
-    return tokens
-
-
-@dataclass
-class PackedSteps:
-    """Examples as rows packed for a model, and where their S steps are."""
-
-    packed: Packed
-    action_mask: Tensor  # (R, T) the agent's own tokens
-    rows: Tensor  # (S,) of each step's last token
-    columns: Tensor  # (S,)
-    labels: Tensor  # (S, len(PARTS)); NaN where unknown
-
-
-def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
-    """Examples packed into rows as long as the longest of them."""
-    examples = []
-    for row in rows:
-        action_mask = [False] * len(row["tokens"])
-        for step in row["steps"]:
-            first, last = step["span"]
-            action_mask[first : last + 1] = [True] * (last + 1 - first)
-        examples.append((row["tokens"], action_mask))
-    packed = pack(examples, max(len(row["tokens"]) for row in rows), model)
-    places, labels = [], []
-    for row, (packed_row, offset) in zip(rows, packed.positions, strict=True):
-        for step in row["steps"]:
-            places.append((packed_row, offset + step["span"][1]))
-            labels.append([math.nan if label is None else label for label in step["labels"]])
-    packed_rows, columns = torch.tensor(places).unbind(1)
-    # targets are the next tokens, so a token is the agent's where the target before it counts
-    action_mask = F.pad(packed.targets[:, :-1] != IGNORE, (1, 0))
-    return PackedSteps(packed, action_mask, packed_rows, columns, torch.tensor(labels))
-
-
-# --------------------------------------------------------------------------------------------------
-# The data file: every example is sampled once, and read again by a resumed run.
-
-
-def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
-    """Write the data, one example per line; `use` says what it is for.
-
-    train         the confidence head; verified episodes also the inverse head
-    validation    calibration and the closing table
-    greedy        the gate's threshold: episodes as the fast mode plays them
-    inverse       the expert's solutions, for the inverse head alone
-    """
-    c = stage.section
-    began = time.perf_counter()
-    difficulty = Difficulty.of(stage.config.distill, style=stage.style, babble=0.0)
-
-    def tasks_for(purpose: str) -> Tasks:
-        return Tasks(purpose, c.seed, world_names(c.worlds), difficulty)
-
-    def sample(
-        use: str, own: Tasks, expert: list[Task], count: int, temperature: float = 1.0
-    ) -> list[dict]:
-        rows = sample_examples(
-            stage.player(),
-            stage.tokenizer,
-            first_tasks(own, count),
-            expert,
-            seed=seed_of(own.purpose, own.seed),
-            batch=c.batch,
-            room=c.room,
-            temperature=temperature,
-        )
-        kept = [row for row in rows if row["steps"] and len(row["tokens"]) <= c.sequence]
-        report_sample(stage.log.say, use, kept, left_out=len(rows) - len(kept), longest=c.sequence)
-        return [dict(use=use, **row) for row in kept]
-
-    expert = first_tasks(tasks_for("heads expert"), c.trajectories)
-    rows = sample("train", tasks_for("heads"), expert, c.tasks)
-
-    expert = first_tasks(tasks_for("heads calibration expert"), c.validation)
-    rows += sample("validation", tasks_for("heads calibration"), expert, c.validation)
-
-    rows += sample("greedy", tasks_for("heads threshold"), [], c.validation, temperature=0.0)
-
-    solved = 0
-    for task in first_tasks(tasks_for("heads inverse"), c.solutions):
-        if example := expert_example(task, stage.tokenizer):
-            rows.append(dict(use="inverse", **example))
-            solved += 1
-    stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
-
-    provenance.write_lines(file, rows, made_from)
-    seconds = time.perf_counter() - began
-    stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
-
-
-def report_sample(say, use: str, rows: list[dict], *, left_out: int, longest: int) -> None:
-    own = [row for row in rows if row["source"] == "own"]
-    steps = sum(len(row["steps"]) for row in own)
-    verified = sum(row["verified"] for row in own)
-    line = (
-        f"{use:10}  {len(own)} own episodes with {steps} steps, {verified} verified; "
-        f"{len(rows) - len(own)} of the expert's and hard negatives"
-    )
-    if left_out:
-        line += f"; {left_out} without a whole message or over {longest} tokens, left out"
-    say(line)
-
-
-def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
-    """The examples, sampled first if they are not there yet, and the digest of their file.
-
-    Raises UserError where the file is not the one that this run has learnt from so far.
-    """
-    file = stage.folder / "steps.jsonl"
-    made_from = {**stage.made_from, "version": STEPS_VERSION}
-    if not ranks.from_first(file.exists()):
-        sample_data(stage, file, made_from)
-    anew = stage.folder if stage.first else file
-    remedy = f"give the same command, or delete {anew} to sample again"
-    rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
-    digest = provenance.digest(file)
-    if stage.kept.get("data", digest) != digest:
-        raise UserError(
-            f"{file} is not the one that the steps up to {stage.first} learnt from; "
-            f"put that one back, or delete {stage.folder} to begin anew"
-        )
-    return rows, digest
-
-
-def constraint_examples(
-    row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random
-) -> list[tuple[list[int], list[bool]]]:
-    """What the inverse head learns from a verified episode: for each of its constraints the
-    conclusion (masked) and the constraint, with probability `prior` behind the empty conclusion.
-    """
-    stop = tokenizer.stop[0]
-    examples = []
-    for text in row["constraints"]:
-        conclusion = [stop] if rng.random() < prior else conclusion_of(row)
-        constraint = [*tokenizer.encode(text), stop]
-        taught = [False] * len(conclusion) + [True] * len(constraint)
-        examples.append((conclusion + constraint, taught))
-    return examples
-
-
-def count_labels(row: dict) -> int:
-    """Known labels of an example."""
-    return sum(label is not None for step in row["steps"] for label in step["labels"])
-
-
-def shares_of(count: int, steps: int, seed: list[int]) -> list[np.ndarray]:
-    """Indices of `count` examples, shuffled and dealt out over the optimiser steps."""
-    return np.array_split(np.random.default_rng(seed).permutation(count), steps)
-
+from worlds.labels import PART_NAMES, PARTS, Part
 
 # --------------------------------------------------------------------------------------------------
 # The confidence head on steps.
@@ -596,6 +289,11 @@ def closing_table(
 
 # --------------------------------------------------------------------------------------------------
 # The script.
+
+
+def shares_of(count: int, steps: int, seed: list[int]) -> list[np.ndarray]:
+    """Indices of `count` examples, shuffled and dealt out over the optimiser steps."""
+    return np.array_split(np.random.default_rng(seed).permutation(count), steps)
 
 
 def main() -> None:

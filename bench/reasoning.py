@@ -37,14 +37,8 @@ from support import checkpoint
 from support import settings
 from support import result_tables as results
 from config import UserError
-from heads import (
-    consistency,
-    evaluate_steps,
-    first_tasks,
-    negative_steps,
-    own_steps,
-    sample_examples,
-)
+from heads import consistency, evaluate_steps, negative_steps, own_steps
+from labelled_steps import first_tasks, sample_examples
 from losses import auroc, calibration_error
 from mch import calibrate, fit_logistic
 from worlds.labels import PART_NAMES, PARTS

@@ -28,7 +28,8 @@ out = {out!r}
 model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
               feed_forward=48, context=640, previous_token=True)
 distill = Distill(steps=4, batch=2, sequence=384, trajectories=40, reflect_steps=4, rounds=2,
-                  tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32"{more})
+                  tasks=10, tries=1, log_every=1, save_every=1, keep=4, dtype="float32",
+                  worlds={worlds!r}{more})
 eval = Eval(tasks=4, batch=8, room=24)
 """
 
@@ -36,13 +37,14 @@ eval = Eval(tasks=4, batch=8, room=24)
 @pytest.fixture
 def lineage(tmp_path):
     """A settings file of a lineage whose base is an untrained tiny model; call it with further
-    settings of stage distill.
+    settings of stage distill. The shell world's sandbox takes seconds per stage.
     """
 
-    def write(name="toy", more=""):
+    def write(name="toy", more="", worlds="api,math"):
         out = tmp_path / name / "base"
         file = tmp_path / f"{name}.py"
-        file.write_text(SETTINGS.format(out=str(out), more=", " + more if more else ""))
+        more = ", " + more if more else ""
+        file.write_text(SETTINGS.format(out=str(out), worlds=worlds, more=more))
         config = settings.from_file(file)
         checkpoint.save_checkpoint(out, config, SAGE(config.model, seed=1), [], 1)
         return str(file), tmp_path / name
@@ -167,7 +169,7 @@ def test_a_complaint_is_the_experts_critique():
 
 
 def test_all_stages_run_and_resume_to_the_bit(lineage):
-    file, folder = lineage()
+    file, folder = lineage(worlds="api,shell")
     whole = run("distill.py", file)
     assert whole.returncode == 0, whole.stdout + whole.stderr
     assert [p.name for p in sorted(folder.iterdir())] == ["base", "distilled", "reflected"]
@@ -178,7 +180,7 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
     assert {row["source"] for row in buffer} >= {"teacher", "replay"} and all(
         len(row["tokens"]) == len(row["weights"]) for row in buffer
     )
-    again, other = lineage("again")
+    again, other = lineage("again", worlds="api,shell")
     # in the middle of step 4's save, of stage distill
     killed = run("distill.py", again, before=KILL_IN_A_SAVE)
     assert killed.returncode != 0

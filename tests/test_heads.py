@@ -17,12 +17,20 @@ from safetensors.torch import load_file
 from support import checkpoint
 from support import settings
 import heads as script
+import labelled_steps
 from support import tokenizer as tokenizers
 from conftest import ROOT
 from worlds import WORLDS
 from worlds.expert import call_message, solve_task
 from losses import auroc, calibration_error
-from heads import conclusion_of, expert_example, negative_examples, own_example, pack_steps
+from labelled_steps import (
+    conclusion_of,
+    expert_example,
+    negative_examples,
+    own_example,
+    pack_steps,
+    sample_examples,
+)
 from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surprise_of
 from model import SAGE
 from agent import EpisodeRow, Rollout, prompt_of
@@ -417,8 +425,8 @@ def test_an_episode_whose_verdict_came_too_late_is_left_out(monkeypatch):
         late.rollout.action_mask.append(True)
     late.message_ended()
     assert late.rollout.ended == "time"
-    monkeypatch.setattr(script, "rollouts", lambda *_, **__: [late.rollout])
-    assert script.sample_examples(None, TOY, [task], [], seed=0, batch=1, room=9) == []
+    monkeypatch.setattr(labelled_steps, "rollouts", lambda *_, **__: [late.rollout])
+    assert sample_examples(None, TOY, [task], [], seed=0, batch=1, room=9) == []
 
 
 def test_packing_finds_every_steps_last_token():

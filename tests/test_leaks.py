@@ -21,7 +21,7 @@ from support import replay, settings
 import distill
 import eval as evaluation
 from worlds.expert import solve_task, trajectory
-import heads
+import labelled_steps
 import preferences
 import rl
 from worlds.extras import teacher
@@ -189,7 +189,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
         ]
     if part == "heads":
         file = folder / "steps.jsonl"
-        heads.sample_data(stage(heads_, "thinking", folder), file, {})
+        labelled_steps.sample_data(stage(heads_, "thinking", folder), file, {})
         rows = [
             row
             for row in map(json.loads, file.read_text().splitlines())
@@ -227,7 +227,7 @@ def audit(parts, count: int, folder, patch: pytest.MonkeyPatch) -> list[str]:
 
         patch.setattr(world_class(name), "sample", classmethod(sample))
     played = Played()
-    for module in (distill, rl, heads):
+    for module in (distill, rl, labelled_steps):
         patch.setattr(module, "rollouts", played)
     for part in parts:
         drawn.clear()
@@ -304,7 +304,7 @@ def test_every_stage_and_the_test_show_tools_as_the_tokenizer_has_it(style, tmp_
     monkeypatch.setattr(sys.modules[__name__], "STYLE", style)
     seen: dict[str, set[str]] = {}
     played = Played()
-    for module in (distill, rl, heads, evaluation):
+    for module in (distill, rl, labelled_steps, evaluation):
         monkeypatch.setattr(module, "rollouts", played)
     for name in ALL_WORLDS:
         plain = world_class(name).sample.__func__

@@ -33,9 +33,10 @@ out = {out!r}
 model = Model(vocab_size=1024, width=32, layers=2, heads=2, kv_heads=1, head_dim=16,
               feed_forward=48, context=640, previous_token=True)
 dpo = Dpo(steps=6, batch=3, pairs=10, trajectories=20, replay_rows=2, learning_rate=3e-3,
-          log_every=1, save_every=1, keep=9, dtype="float32")
+          log_every=1, save_every=1, keep=9, dtype="float32", worlds="api,math")
 ppo = Ppo(steps=5, prompts=3, samples=4, batch=4, room=30, trajectories=20, replay_rows=2,
-          learning_rate=1e-3, log_every=1, save_every=1, keep=9, dtype="float32")
+          learning_rate=1e-3, log_every=1, save_every=1, keep=9, dtype="float32",
+          worlds="api,math")
 """
 # an untrained model never succeeds: some of its episodes shall
 REWARDED = """
@@ -662,6 +663,7 @@ def test_drift_and_clip_are_means_over_what_was_run(
 def test_steps_and_worlds_that_were_not_there_are_in_no_mean(started, monkeypatch):
     """Two steps in one log line: one is skipped, and in each one of four worlds is missing."""
     config, folder = started
+    config.ppo.worlds = "all but math"
     config.ppo.steps = config.ppo.log_every = 2
     draw_ = rl.draw_episodes
     worth = dict(api=1.0, sql=0.5, shell=0.25, safety=-1.0)

@@ -83,8 +83,8 @@ class Part:
 
 
 # The order matters once: of several wrong parts of one step the first is named in its critique
-# (`first_wrong_step`). With a new row raise heads.STEPS_VERSION and distill.BUFFER_VERSION: files
-# that were made without it do not pass for the same.
+# (`first_wrong_step`). With a new row raise labelled_steps.STEPS_VERSION and
+# distill.BUFFER_VERSION: files that were made without it do not pass for the same.
 PARTS = (
     Part(
         name="syntax",
