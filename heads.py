@@ -308,6 +308,8 @@ def main() -> None:
         c,
         heads=lambda shape: ThinkingHeads(shape, c.seed, own_decoder=c.inverse == "decoder"),
         frozen=True,
+        pretrained="inverse.decoder.",
+        pretrained_rate=c.decoder_learning_rate,
         made_from={
             "distill.fault_rate": config.distill.fault_rate,
             "distill.fault_kinds": config.distill.fault_kinds,

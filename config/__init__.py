@@ -376,6 +376,8 @@ class Heads(Loop):
     # what reads plan and conclusion for the inverse head: the judged decoder with one block more,
     # or a decoder of the head's own, which begins as its copy and learns whole
     inverse: Literal["block", "decoder"] = "block"
+    # of that decoder, which has learnt before, by AdamW; 0: it learns as the new blocks do
+    decoder_learning_rate: NonNegative = 0.0
     # share of the constraints that the inverse head learns to expect without plan and conclusion
     prior: Share = 0.15
     # ρ, share of steps that the gate sends into Reasoning Mode; from the paper's costs 1.0/3.8/1.4

@@ -80,10 +80,9 @@ ppo = Ppo(
 heads = Heads(
     worlds="library,sql,library,safety",
     inverse="decoder",  # a copy of the published model's blocks, which read English already
-    # as in stage distill, for the copied decoder's sake; 40 steps of it taught the confidence head,
-    # which starts small, nothing (docs/LOG.md)
-    optimizer="adamw",
-    learning_rate=3e-4,
+    # as in stage distill; at this rate the confidence head, which starts small, learnt nothing in
+    # 40 steps (docs/LOG.md)
+    decoder_learning_rate=3e-4,
     weight_decay=0.0,
     tasks=300,
     trajectories=150,

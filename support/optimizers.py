@@ -14,16 +14,26 @@ from fast.muon import Muon
 TABLES = ("embedding.text.weight", "embedding.code.weight", "head.weight")
 
 
-def make_optimizers(model: nn.Module, c: Loop, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module,
+    c: Loop,
+    dtype: torch.dtype,
+    pretrained: str = "",
+    pretrained_rate: float = 0.0,
+) -> list[torch.optim.Optimizer]:
     """Matrices inside blocks to Muon (or AdamW); embeddings and output matrix to AdamW with decay;
     gains, biases, gate and smear to AdamW without. What is frozen is left out.
 
-    `dtype` is that of Muon's products. A parameter group's "peak" is the rate that `set_rates`
-    scales.
+    With a `pretrained_rate`, parameters whose names begin with `pretrained` go to AdamW at that
+    rate. `dtype` is that of Muon's products. A parameter group's "peak" is the
+    rate that `set_rates` scales.
     """
-    matrices, tables, rest = [], [], []
+    matrices, tables, rest, learnt = [], [], [], []
     for name, p in model.named_parameters():
         if not p.requires_grad:
+            continue
+        if pretrained_rate and name.startswith(pretrained):
+            learnt.append(p)
             continue
         in_block = "blocks." in name or ".block." in name  # a decoder's, or a head's own
         if p.ndim == 2 and in_block:
@@ -38,6 +48,8 @@ def make_optimizers(model: nn.Module, c: Loop, dtype: torch.dtype) -> list[torch
         dict(params=tables if use_muon else matrices + tables, weight_decay=c.weight_decay),
         dict(params=rest, weight_decay=0.0),
     ]
+    if learnt:
+        groups.append(dict(params=learnt, weight_decay=c.weight_decay, lr=pretrained_rate))
     betas = (c.beta1, c.beta2)
     optimizers = [torch.optim.AdamW(groups, lr=c.learning_rate, betas=betas, fused=True)]
     if use_muon:

@@ -296,7 +296,9 @@ class TrainingRun:
 
     `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its
     length, `previous` the stage whose decoder it begins with. `heads` makes modules for the
-    decoder's shape that learn beside it, at `heads_rate`, or alone where the decoder is `frozen`.
+    decoder's shape that learn beside it, at `heads_rate`, or alone where the decoder is `frozen`;
+    there those of their parameters whose names begin with `pretrained` learn at `pretrained_rate`,
+    if it is not 0.
     `start` replaces the section's. All rates are multiplied by `rate`. `made_from` is what its data
     depends on beside the settings; the source's weights, the tokenizer and the drawn tasks are
     added, and every checkpoint records it.
@@ -319,6 +321,8 @@ class TrainingRun:
         heads_rate: float = 0.0,
         rate: float = 1.0,
         frozen: bool = False,
+        pretrained: str = "",
+        pretrained_rate: float = 0.0,
         made_from: dict | None = None,
         start: str | None = None,
     ):
@@ -385,7 +389,9 @@ class TrainingRun:
         self.model.requires_grad_(not frozen)
         if not frozen and section.trained_blocks:
             freeze_below(self.model, section.trained_blocks)
-        self.optimizers = make_optimizers(self.heads if frozen else self.model, section, dtype)
+        self.optimizers = make_optimizers(
+            self.heads if frozen else self.model, section, dtype, pretrained, pretrained_rate
+        )
         if self.heads is not None and not frozen:
             self.optimizers.append(adamw_of_heads(self.heads, section, heads_rate))
         if last:

@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 from support import checkpoint
 from support import settings
+from support.optimizers import make_optimizers
 import heads as script
 import labelled_steps
 from support import tokenizer as tokenizers
+from config import Heads
 from conftest import ROOT
 from worlds import WORLDS
 from worlds.expert import call_message, solve_task
@@ -499,6 +501,32 @@ def test_examined_figures_are_those_of_each_example_alone():
                     assert torch.allclose(found[name][place], value, atol=1e-4), name
                 place += 1
     assert place == len(found["labels"])
+
+
+def test_a_copied_decoder_learns_at_a_rate_of_its_own():
+    """The new blocks by Muon and AdamW at theirs; every parameter that learns, exactly once."""
+    shape = settings.Model(width=32, heads=2, kv_heads=1, head_dim=16, feed_forward=48)
+    heads = ThinkingHeads(shape, own_decoder=True)
+    c = Heads(learning_rate=4e-3, muon_learning_rate=0.01, decoder_learning_rate=3e-4)
+    optimizers = make_optimizers(
+        heads, c, torch.float32, "inverse.decoder.", c.decoder_learning_rate
+    )
+    rates = {}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                assert p not in rates
+                rates[p] = type(optimizer).__name__, group["peak"]
+    for name, p in heads.named_parameters():
+        if not p.requires_grad:
+            assert p not in rates
+        elif name.startswith("inverse.decoder."):
+            assert rates.pop(p) == ("AdamW", 3e-4)
+        elif p.ndim == 2 and ".block." in name:
+            assert rates.pop(p) == ("Muon", 0.01)
+        else:
+            assert rates.pop(p) == ("AdamW", 4e-3)
+    assert not rates
 
 
 @torch.no_grad()
