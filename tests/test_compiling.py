@@ -8,7 +8,8 @@ from config import Model
 from fast.compiling import product_dtype
 from model import SAGE
 from test_distill import lineage
-from test_train import run, settings
+from forked_script import run
+from test_train import settings
 
 # what runs the graph has no part in how a function is traced; Inductor would take a minute
 ONE_GRAPH = """

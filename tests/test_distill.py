@@ -16,7 +16,8 @@ from worlds.critique import critique
 from worlds.expert import trajectory
 from model import SAGE
 from agent import rollouts
-from test_train import KILL_IN_A_SAVE, run, weights_and_state
+from forked_script import run
+from test_train import KILL_IN_A_SAVE, weights_and_state
 from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
 from worlds.teacher_file import read_teacher_file

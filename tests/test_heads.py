@@ -37,7 +37,8 @@ from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surpris
 from model import SAGE
 from agent import EpisodeRow, Rollout, prompt_of
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, label_steps
-from test_train import KILL_IN_A_SAVE, run, weights_and_state
+from forked_script import run
+from test_train import KILL_IN_A_SAVE, weights_and_state
 from worlds.calls import read_calls
 from worlds.base import Episode
 from worlds.difficulty import Difficulty

@@ -23,7 +23,8 @@ from support import plan, settings as all_settings
 from recorded import record
 from support.pretrained import save_pretrained
 from test_model import SHAPES, lively, tokens_of
-from test_train import run, settings, weights_and_state
+from forked_script import run
+from test_train import settings, weights_and_state
 
 DENSE = SHAPES["toy"]
 SHAPE = replace(DENSE, experts=4, experts_per_token=2)

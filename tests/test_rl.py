@@ -21,7 +21,8 @@ from worlds.expert import preference, solve_task
 from model import SAGE
 from agent import Rollout, prompt_of, rollouts
 from test_rollout import Scripted, broken, conversation
-from test_train import KILL_IN_A_SAVE, run, weights_and_state
+from forked_script import run
+from test_train import KILL_IN_A_SAVE, weights_and_state
 from worlds.tools import Fault
 from worlds.base import Entry, Episode
 from worlds.tasks import draw_task

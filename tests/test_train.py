@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from support import checkpoint
 from conftest import ROOT
+from forked_script import run
 
 SETTINGS = """
 from config import Data, Model, Train
@@ -47,24 +48,6 @@ def settings(tmp_path):
         return str(path)
 
     return write
-
-
-def run(*words, before="", **more):
-    """Run a script in a fresh process; `before` is Python to execute in it first."""
-    code = f"""
-import runpy, sys
-sys.argv = {list(words)!r}
-sys.path.insert(0, {str(ROOT)!r})
-{before}
-runpy.run_path({str(ROOT / words[0])!r}, run_name="__main__")
-"""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **more,
-    )
 
 
 def weights_and_state(folder):
