@@ -32,7 +32,8 @@ from worlds.calls import read_message
 from worlds.expert import invented
 from worlds.tools import Fault
 
-MAX_CALLS = 10  # of one episode; the longest solution has 4, each may fail once or twice
+MAX_CALLS = 10  # of one episode, or SPARE_CALLS more than its solution has, where that is more
+SPARE_CALLS = 4  # for the injected fault, a refused call, and two more
 AGAIN = "again"  # the user's word after a failed attempt
 
 
@@ -214,7 +215,8 @@ class EpisodeRow(Row):
             return "time"
         if self.loop and loop_in(log, self.loop):
             return "loop"
-        return "turns" if len(log) >= MAX_CALLS else ""
+        most = max(MAX_CALLS, len(self.task.solution) + SPARE_CALLS)
+        return "turns" if len(log) >= most else ""
 
     @property
     def out_of_time(self) -> bool:

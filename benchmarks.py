@@ -54,8 +54,7 @@ def load_thinking_heads(a: Benchmarks, stage: Stage, device: str) -> ThinkingHea
             "with heads.py and name the run that it writes, or take --mode fast, or for questions "
             "--mode vote"
         )
-    file = checkpoint.latest(a.model) / "heads.safetensors"
-    stage.weights["heads"] = provenance.digest(file)
+    stage.weights["heads"] = provenance.digest(checkpoint.heads_file(a.model))
     return checkpoint.load_heads(a.model, stage.model.config, device)
 
 
@@ -88,6 +87,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     """Measure, print and keep; returns the results by task, with their "rows"."""
     a = settings.benchmarks_from_command_line(arguments)
     wanted = {task: benchmark_of(task, a) for task in a.tasks.split(",") if task}
+    if not wanted:
+        raise UserError("--tasks names no benchmark; gsm8k,bfcl would be two")
     device = machine.pick_device(a.device)
     dtype = machine.pick_dtype(a.dtype, device)
     torch.set_float32_matmul_precision("medium")

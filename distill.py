@@ -25,6 +25,7 @@ What differs from the usual fine-tuning:
   from 39% to 64% (one seed)
 """
 
+import copy
 import random
 import statistics
 import time
@@ -600,7 +601,8 @@ def main() -> None:
             "(dpo and ppo are rl.py's)"
         )
     if config.stage in ("", "distill"):
-        distill(config)
+        # stages decide dtype and compilation each for itself
+        distill(copy.deepcopy(config))
     if config.stage in ("", "reflect"):
         reflect(config)
 

@@ -52,7 +52,7 @@ from mch import (
 from model import SAGE, flops_per_token
 from support import ranks, settings
 from support.interrupts import stop_requested
-from support.packing import pack
+from support.packing import pack_short
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
 from worlds.labels import PART_NAMES, PARTS, Part
@@ -369,7 +369,7 @@ def main() -> None:
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
                 asked = ranks.share(asked)
-                packed = pack(asked, max(len(tokens) for tokens, _ in asked), model.config)
+                packed = pack_short(asked, model.config)
 
             with stage.autocast:
                 # equation 6: cross-entropy of the known labels

@@ -25,7 +25,7 @@ from losses import IGNORE
 from mch import constraint_texts
 from model import SAGE
 from support import provenance, ranks
-from support.packing import Packed, pack
+from support.packing import Packed, pack_short
 from support.tokenizer import Tokenizer
 from support.training_run import TrainingRun
 from worlds.base import Task
@@ -209,7 +209,7 @@ def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
             first, last = step["span"]
             action_mask[first : last + 1] = [True] * (last + 1 - first)
         examples.append((row["tokens"], action_mask))
-    packed = pack(examples, max(len(row["tokens"]) for row in rows), model)
+    packed = pack_short(examples, model)
     places, labels = [], []
     for row, (packed_row, offset) in zip(rows, packed.positions, strict=True):
         for step in row["steps"]:

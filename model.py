@@ -174,7 +174,6 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.layer = layer  # whose keys and values in the cache are its own
-        self.stride = config.strides[layer]  # one landmark every so many tokens
         biased = config.family == "qwen2"
         self.q = nn.Linear(config.width, config.heads * config.head_dim, bias=biased)
         self.k = nn.Linear(config.width, config.kv_heads * config.head_dim, bias=biased)
@@ -207,7 +206,8 @@ class Attention(nn.Module):
             k = self.smeared(k, documents, state, plan)
         q, k = rotate(q, *rotation), rotate(k, *rotation)
         if state is None:
-            y = landmark_attention(q, k, v, self.config.window, self.stride, documents=documents)
+            stride = self.config.strides[self.layer]  # one landmark every so many tokens
+            y = landmark_attention(q, k, v, self.config.window, stride, documents=documents)
         else:
             y = state.cache.attend(self.layer, q, k, v, plan)
         return self.o(y.transpose(1, 2).reshape(B, T, -1))

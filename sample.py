@@ -180,7 +180,7 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         sample.thinking.mode = "fast"
     device = str(next(model.parameters()).device)
     fast = sample.thinking.mode == "fast"  # which asks no head
-    if is_pretrained(sample.run) or fast and not checkpoint.has_heads(sample.run):
+    if is_pretrained(sample.run) or (fast and not checkpoint.has_heads(sample.run)):
         heads = ThinkingHeads(model.config).to(device)
     else:
         heads = checkpoint.load_heads(sample.run, model.config, device)

@@ -48,6 +48,9 @@ FAULTS_IMAGINED = [  # in training's words
     f"error: {FAULT_TEXTS[kind].train[0]}".format(key="id", value=1, new=2) for kind in FAULT_KINDS
 ]
 
+NOTHING = "no result"
+IMAGINED_CALLS = 4  # of one message; what tools would say to a fifth is not imagined
+
 # --------------------------------------------------------------------------------- what is recorded
 
 
@@ -270,8 +273,26 @@ def imagined(kinds: list[str], number: int, expected: str) -> str:
     if kind == "expected":
         return expected
     if kind == "empty":
-        return "no result"
+        return NOTHING
     return FAULTS_IMAGINED[kinds[:number].count(kind) % len(FAULTS_IMAGINED)]
+
+
+def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
+    """What the model expects a tool to say, at most `most` tokens of it as it is read again: bytes
+    that are no text have grown in between.
+    """
+    text = tokenizer.decode(tokens)
+    return tokenizer.decode(tokenizer.encode_inside(text)[:most])
+
+
+def room_to_imagine(tokenizer: Tokenizer, style: str, s: Think) -> int:
+    """The most tokens that a future takes: what tools say to IMAGINED_CALLS calls, and the next
+    step.
+    """
+    known = [len(tokenizer.encode_inside(text)) for text in [*FAULTS_IMAGINED, NOTHING]]
+    longest = max(s.ahead + 3, *known)  # a character that was cut is read as up to 3 tokens more
+    frame = len(message_tokens(tokenizer, style, "tool", *[""] * IMAGINED_CALLS))
+    return frame + IMAGINED_CALLS * longest + s.ahead
 
 
 def response_opening(tokenizer: Tokenizer, style: str) -> tuple[list[int], int]:
@@ -367,9 +388,11 @@ class Thinker:
             if kind == "expected":
                 stop = [closing, *tokenizer.stop]
                 response = self.write(tokens + opening, s.ahead, stop=stop).tokens
-                expected = tokenizer.decode(token for token in response if token not in stop)
+                guess = [token for token in response if token not in stop]
+                expected = guessed_text(guess, tokenizer, s.ahead)
             text = imagined(kinds, number, expected)
-            observed = message_tokens(tokenizer, episode.style, "tool", *[text] * len(calls))
+            texts = [text] * min(len(calls), IMAGINED_CALLS)
+            observed = message_tokens(tokenizer, episode.style, "tool", *texts)
             then = self.write(tokens + observed, s.ahead).tokens
             future = mask + [False] * len(observed) + [True] * len(then)
             success = self.opinion(tokens + observed + then, future)[1][SUCCESS].item()

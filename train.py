@@ -172,7 +172,7 @@ def main() -> None:
         return loss, prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
 
     losses = machine.compiled(losses, c.compile, c.steps, device)
-    if c.minutes and not config.resume:
+    if c.minutes and not last:
         with autocast:
             c.steps = pretraining.steps_that_fit(config, model, losses, device, began)
 

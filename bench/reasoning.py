@@ -12,7 +12,8 @@ against the expert's calls. Beside the head stand
     linear probe               logistic regression on the decoder's hidden state at the step's last
                                token, from the head's own training data
     probe and token figures    the same with the four figures of the step's tokens added
-    mean, least log-probability, mean entropy      of the step's tokens, no training at all
+    mean, least log-probability, mean and largest entropy     of its tokens, no training at all
+    gate                       1 − γ of equation 7, which was fitted to what the head rejects
 all calibrated on the head's own validation data, with a temperature and an offset each. Differences
 are of the same steps; their intervals come from drawing the tasks anew, with replacement, 2000
 times (a paired bootstrap; steps of one task stay together). Pooled over worlds, `success` also
@@ -37,7 +38,14 @@ from support import checkpoint
 from support import settings
 from support import result_tables as results
 from config import UserError
-from heads import consistency, evaluate_steps, negative_steps, own_steps
+from heads import (
+    consistency,
+    evaluate_steps,
+    negative_steps,
+    own_steps,
+    rejected,
+    thinking_gate_values,
+)
 from labelled_steps import first_tasks, sample_examples
 from losses import auroc, calibration_error
 from mch import calibrate, fit_logistic
@@ -49,6 +57,7 @@ TOKENS = {
     "mean log-probability": ("mean_log_p", 1),
     "least log-probability": ("min_log_p", 1),
     "mean entropy": ("mean_entropy", -1),
+    "largest entropy": ("max_entropy", -1),
 }  # the surer, the higher
 GOALS = {
     ("head", "success, own steps"): "≥ 0.9",
@@ -140,6 +149,12 @@ class Judged:
                 validation,
                 seen,
             )
+        gates = [
+            1 - thinking_gate_values(heads, steps)[:, None].expand(-1, len(PARTS))
+            for steps in (validation, self.found)
+        ]
+        self.add("gate", *gates, validation, seen)
+        self.rejects = rejected(heads["meta"], self.found)  # (S,) of 0 and 1
         own = [row for row in self.rows if row["source"] == "own"]
         ics, prior = consistency(model, heads, own, tokenizer)
         verified = torch.tensor([float(row["verified"]) for row in own])
@@ -308,6 +323,14 @@ def measure_heads(runs: list[Path], tasks: int, trajectories: int, draws: int, n
                 unit="AUROC",
                 note=f"paired bootstrap over tasks, {draws} draws",
             )
+    for name in [name for name in judged[0].subsets() if " of " in name]:
+        shares = [
+            100 * each.rejects[each.subsets()[name][1]].mean().item()
+            for each in judged
+            if name in each.subsets()
+        ]
+        cell = put("rejected", name, shares, tasks, unit="%").strip()
+        print(f"{name}: the head rejects {cell}%")
     for way in judged[0].inverse:
         scores = [each.inverse[way] for each in judged]
         cell = put("inverse", f"{way}, own episodes", scores, tasks, unit="AUROC").strip()

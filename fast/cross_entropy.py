@@ -107,9 +107,8 @@ def chunked_cross_entropy(
             targets = targets[places]
             counted = counted[places]
     chunk = max(1, chunk_elements // weight.shape[0])
-    return ChunkedCrossEntropy.apply(
-        hidden, weight, targets, counted, z_loss, chunk, torch.is_grad_enabled()
-    )
+    learns = torch.is_grad_enabled()  # inside of an autograd function it never is
+    return ChunkedCrossEntropy.apply(hidden, weight, targets, counted, z_loss, chunk, learns)
 
 
 def in_chunks(

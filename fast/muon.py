@@ -61,7 +61,10 @@ class Muon(torch.optim.Optimizer):
             for (m, n), same in shapes.items():
                 updates = []
                 for p in same:
-                    buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p.grad))
+                    state = self.state[p]
+                    if "momentum_buffer" not in state:
+                        state["momentum_buffer"] = torch.zeros_like(p.grad)
+                    buffer = state["momentum_buffer"]
                     buffer.lerp_(p.grad, 1 - group["momentum"])
                     updates.append(unsharded(p.grad.lerp(buffer, group["momentum"])))
                 directions = orthogonalise(torch.stack(updates).to(self.dtype)).to(same[0].dtype)

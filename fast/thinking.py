@@ -22,6 +22,7 @@ from mch import ThinkingHeads
 from model import SAGE, flops_per_token
 from support.tokenizer import Tokenizer
 from think import (
+    IMAGINED_CALLS,
     SUCCESS,
     Candidate,
     Cost,
@@ -33,11 +34,13 @@ from think import (
     conclusion,
     constraint_tokens,
     critique_best,
+    guessed_text,
     imagined,
     imagined_kinds,
     last_word,
     message_of,
     response_opening,
+    room_to_imagine,
     decide,
     weigh,
 )
@@ -333,7 +336,8 @@ class BatchedThinker:
                 owners.append(row)
                 numbers.append(number)
                 texts.append(text)
-                observed.append(message_tokens(tokenizer, style, "tool", *[text] * calls[row]))
+                said = [text] * min(calls[row], IMAGINED_CALLS)
+                observed.append(message_tokens(tokenizer, style, "tool", *said))
         future = pool.select(owners)
         future.read(observed)
         rows = [Row([], s.ahead, 0.0, []) for _ in owners]
@@ -351,7 +355,8 @@ class BatchedThinker:
         rows = [Row([], self.settings.ahead, 0.0, []) for _ in range(len(pool))]
         stop = [closing, *self.tokenizer.stop]
         pool.write(rows, stop)
-        return [self.tokenizer.decode(t for t in row.tokens if t not in stop) for row in rows]
+        guesses = [[token for token in row.tokens if token not in stop] for row in rows]
+        return [guessed_text(guess, self.tokenizer, self.settings.ahead) for guess in guesses]
 
     def invert(
         self,
@@ -414,7 +419,8 @@ def think(
             episodes.append(ThinkingEpisode(tasks[place], tokenizer, s, context, **options))
         done += [episode.thinking for episode in episodes]
         longest = max(len(episode.tokens) + episode.room for episode in episodes)
-        imagined_tokens = 2 * s.ahead + 128  # an observation and a step; or a critique, a candidate
+        # room enough for a critique, too: candidates behind one take what is left
+        imagined_tokens = room_to_imagine(tokenizer, episodes[0].style, s)
         reading = [episode.thinking.reading for episode in episodes]
         with timed(reading):
             conversations = JudgedConversations(

@@ -41,10 +41,10 @@ def figures_of_rows(rows: list[dict]) -> dict:
             {key: row[key] for key in ("number", "source", "gold", "answer", "right", "second")}
             for row in differing
         ]
-    sampled = [row["samples"] for row in rows if len(row.get("samples", [])) > 1]
-    if sampled:
-        above = [float(sum(s["right"] for s in samples)) for samples in sampled]
-        below = [float(len(samples)) for samples in sampled]
+    votes = max(len(row.get("samples", [])) for row in rows)
+    if votes > 1:  # a question that is too long for samples counts as wrong, as it does above
+        above = [float(sum(s["right"] for s in row.get("samples", []))) for row in rows]
+        below = [float(votes)] * n
         figures["one_sample"] = 100 * sum(above) / sum(below)
         interval = bootstrap_ratio(above, below)
         if figures["one_sample"] in (0, 100):  # no draw differs: how little n questions say

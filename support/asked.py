@@ -132,6 +132,9 @@ def too_long_row(number: int, question: Question, length: int) -> dict:
 # Texts.
 
 
+QUESTION = "Question:"  # begins the next one (support/protocols.py); a byte is a token or less
+
+
 class AnswerRow(Row):
     """An answer being written. As plain text it ends where it goes on to the next question."""
 
@@ -142,7 +145,7 @@ class AnswerRow(Row):
     def append(self, token: int, log_prob: float, entropy: float, stop: list[int]) -> int:
         token = super().append(token, log_prob, entropy, stop)
         if self.plain and not self.ended:
-            if "Question:" in self.tokenizer.decode(self.tokens[-12:]):
+            if QUESTION in self.tokenizer.decode(self.tokens[-len(QUESTION) - 3 :]):
                 self.end("question")
         return token
 
@@ -150,7 +153,7 @@ class AnswerRow(Row):
     def text(self) -> str:
         tokens = self.tokens[:-1] if self.ended == "stop" else self.tokens
         text = self.tokenizer.decode(tokens)
-        return text.partition("Question:")[0] if self.plain else text
+        return text.partition(QUESTION)[0] if self.plain else text
 
 
 @torch.no_grad()
@@ -190,11 +193,11 @@ def gains_of(
     asked = constraint_texts({}, question.text)
     constraints = [[*tokenizer.encode(text), end] for text in asked]
     length = sum(map(len, constraints))
-    gains, flops = [], 0.0
-    for answer in answers:
-        words = answer.tokens if answer.tokens[-1:] == [end] else [*answer.tokens, end]
-        (ics,), (prior,) = inverse.scores(stage.model, [words], [constraints])
-        gains.append(ics - prior)
+    told = [a.tokens if a.tokens[-1:] == [end] else [*a.tokens, end] for a in answers]
+    scores = inverse.scores(stage.model, told, [constraints] * len(told))
+    gains = [ics - prior for ics, prior in zip(*scores)]
+    flops = 0.0
+    for words in told:
         flops += forward_flops(stage.model.config, len(words) + length, len(words), length)
         flops += forward_flops(inverse.config, len(words) + length, len(words), 0)
     return gains, flops

@@ -266,8 +266,8 @@ def unknown_settings(meta: dict) -> list[str]:
 
 
 def weights_identity(folder: str | Path) -> dict | None:
-    """Which weights lie in a folder: the `step` of a run's newest checkpoint (None for weights of
-    Qwen2.5) and a hash; None where there are none. All ranks must ask; rank 0 reads.
+    """Which weights lie in a folder: the `step` of a run's newest checkpoint (None for published
+    weights) and a hash; None where there are none. All ranks must ask; rank 0 reads.
     """
     finish_saving()
     with ranks.fail_together():
@@ -346,8 +346,8 @@ def load_checkpoint(
     optimizers: list[torch.optim.Optimizer] = (),
     heads: nn.Module | None = None,
 ) -> None:
-    """Fill a model, its heads, and optimisers with the random state, as far as they are given, from
-    a checkpoint. Raises UserError.
+    """Fill a model, and its heads and optimisers where they are given, from a checkpoint; with
+    optimisers the random state comes back, too. Raises UserError.
     """
     with ranks.fail_together():
         copy_own_weights(model, part_of(checkpoint, "model"), checkpoint)
@@ -407,13 +407,19 @@ def load_run(
     return model.eval(), config, meta
 
 
+def heads_file(folder: str | Path) -> Path | None:
+    """Where the heads of a run's newest checkpoint lie; None where it has none."""
+    found = checkpoints(folder)
+    path = found[-1] / "heads.safetensors" if found else None
+    return path if path and path.is_file() else None
+
+
 def has_heads(folder: str | Path) -> bool:
     """Whether a run's newest checkpoint has trained thinking heads. Raises UserError for a file of
     them that is damaged.
     """
-    found = checkpoints(folder)
-    path = found[-1] / "heads.safetensors" if found else Path(folder)
-    if not found or not path.is_file():
+    path = heads_file(folder)
+    if path is None:
         return False
     with open_safetensors(path) as file:
         return "trained" in file.keys()
@@ -426,15 +432,14 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Thinki
     may have a value head alone), where they are damaged, or where they were trained for another
     shape. ThinkingHeads(config) are untrained ones, and say so in `trained`.
     """
-    found = checkpoints(folder)
-    path = found[-1] / "heads.safetensors" if found else Path(folder)
     if not has_heads(folder):
         raise UserError(
             f"{folder} has no thinking heads; train them with python heads.py config/toy.py "
             f"--heads.start {folder}, and name the run it writes"
         )
+    path = heads_file(folder)
     with safetensors.safe_open(path, "pt") as file:
         own_decoder = any(name.startswith("inverse.decoder.") for name in file.keys())
     heads = ThinkingHeads(config, own_decoder=own_decoder)
-    copy_own_weights(heads, path, found[-1])
+    copy_own_weights(heads, path, path.parent)
     return heads.to(device).eval()

@@ -57,19 +57,28 @@ class RowFile:
     def __init__(self, path: Path, made_from: dict):
         self.path = path
         self.header = json.dumps(dict(made_from=made_from))
-        self.rows: dict[int, dict] = {}  # item's number → its row
-        lines = path.read_text().split("\n") if path.exists() else []
-        if lines and lines[0] == self.header:
-            for line in lines[1:-1]:  # what stands behind the last line end is cut short
-                row = json.loads(line)
-                self.rows[row["number"]] = row
-        elif lines:
+        self.rows = self.stored()  # item's number → its row
+        if path.exists() and not self.rows:
             print(f"note    {path} was made from something else, and is measured anew", flush=True)
 
+    def stored(self) -> dict[int, dict]:
+        """The rows in the file that were made from the same."""
+        lines = self.path.read_text().split("\n") if self.path.exists() else [""]
+        if lines[0] != self.header:
+            return {}
+        rows = map(json.loads, lines[1:-1])  # what stands behind the last line end is cut short
+        return {row["number"]: row for row in rows}
+
     def add(self, rows: list[dict]) -> None:
-        """Keep further rows. The file is written whole: it is small beside what it took."""
-        self.rows |= {row["number"]: row for row in rows}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Keep further rows. The file is written whole: it is small beside what it took. Raises
+        UserError where another process is writing it.
+        """
+        lock = self.path.with_suffix(".lock")  # the file itself is replaced
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        provenance.claim(lock)
+        # another process may have written since
+        self.rows = self.stored() | self.rows | {row["number"]: row for row in rows}
         lines = [self.header, *map(json.dumps, self.rows.values())]
         provenance.replace(self.path, "\n".join(lines) + "\n")
 

@@ -10,6 +10,9 @@ from config import Model, UserError
 from losses import IGNORE
 from support.model_checks import document_alignment
 
+# Examples: packing looks through all rows for a place, which among thousands takes minutes.
+PACKED_TOGETHER = 256
+
 # An example: its token IDs, and for each whether it is taught, or how much.
 Examples = list[tuple[list[int], list[bool] | list[float]]]
 
@@ -26,7 +29,7 @@ class Packed:
     positions: list[tuple[int, int]]
 
 
-def pack(examples: Examples, sequence: int, model: Model, padding: int = 0) -> Packed:
+def pack(examples: Examples, sequence: int, model: Model) -> Packed:
     """Pack examples into rows of `sequence` tokens for a model of this shape.
 
     Longest first, each into the first row that has room. In rows longer than the model's window
@@ -55,7 +58,7 @@ def pack(examples: Examples, sequence: int, model: Model, padding: int = 0) -> P
         places[index] = (row, starts[row])
         filled[row] = starts[row] + length
 
-    tokens = torch.full((len(filled), sequence), padding)  # (R, T)
+    tokens = torch.zeros(len(filled), sequence, dtype=torch.int64)  # (R, T)
     targets = torch.full_like(tokens, IGNORE)
     weights = torch.zeros(tokens.shape)
     documents = torch.full_like(tokens, -1)
@@ -79,22 +82,11 @@ def pack_short(examples: list[tuple], model: Model) -> Packed:
 class PackedLoader:
     """Shuffled batches of packed rows, each epoch in another order; `state()` is the whole place in
     the data, as with TokenLoader.
-
-    Examples are packed `together` at a time: packing looks through all rows for a place, which
-    among thousands takes minutes.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        sequence: int,
-        batch: int,
-        seed: int,
-        model: Model,
-        *,
-        together: int = 256,
-    ):
-        groups = [examples[start : start + together] for start in range(0, len(examples), together)]
+    def __init__(self, examples: Examples, sequence: int, batch: int, seed: int, model: Model):
+        begins = range(0, len(examples), PACKED_TOGETHER)
+        groups = [examples[begin : begin + PACKED_TOGETHER] for begin in begins]
         fitting = [group for group in groups if any(len(ids) <= sequence for ids, _ in group)]
         packs = [pack(group, sequence, model) for group in fitting]
         rows = sum(len(packed.tokens) for packed in packs)

@@ -105,8 +105,10 @@ def bfcl_verdicts(task: Task, rollout: Rollout) -> dict:
 
     def right(entries: list[Entry]) -> bool:
         calls = [entry.taken for entry in entries]
+        if None in calls:  # as officially: a message that cannot be read calls nothing
+            calls = []
         with Episode(task) as episode:
-            for call in calls if None not in calls else []:
+            for call in calls:
                 episode.step(call)
             return episode.verify("")
 

@@ -70,7 +70,7 @@ def find_run(config: Config) -> tuple[Path | None, dict]:
     """
     c = config.train
     if config.resume and not ranks.restarts():
-        checkpoint.latest(config.out)
+        checkpoint.latest(config.out)  # an error where there is nothing to resume, not a folder
     last = claim_folder(config.out)
     if last is None:
         return None, {}
@@ -159,9 +159,9 @@ def steps_that_fit(config: Config, model: SAGE, losses: Callable, device: str, b
         start = time.perf_counter()
         sum(losses(tokens, tokens.to(torch.uint8))).backward()
         machine.wait_for(device)
-        # and a share for the optimiser, validation and the end
-        passes = c.accumulation // ranks.world_size()
-        seconds = (time.perf_counter() - start) * passes * 1.15
+        taken = time.perf_counter() - start
+    passes = c.accumulation // ranks.world_size()
+    seconds = 1.15 * passes * taken  # and a share for the optimiser, validation and the end
     model.zero_grad(set_to_none=True)
     left = c.minutes * 60 - (time.perf_counter() - began)
     steps = ranks.from_first(max(1, min(c.steps, int(left / seconds))))

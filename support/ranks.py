@@ -89,7 +89,8 @@ def any_rank(flag: bool) -> bool:
 def fail_together() -> Iterator[None]:
     """A user's mistake or a disk's failure on one rank stops all of them, with one message.
 
-    A UserError or OSError inside the block is raised on all ranks at its end, as a UserError.
+    A UserError or OSError inside the block is raised on all ranks at its end, as a UserError. One
+    process raises it as it is.
     """
     own_error = None
     try:

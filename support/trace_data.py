@@ -55,7 +55,9 @@ def attention_of(head: ExtraBlock, inputs: Tensor, places: list[int]) -> Tensor:
     q = rotate(q, cos, sin)[0, :, places]  # (H, S, d)
     k = rotate(k, cos, sin)[0]  # (K, T, d)
     k = k.repeat_interleave(config.heads // config.kv_heads, 0)  # (H, T, d)
-    seen = visible(here[places, None], here[None], config.window, attention.stride)  # (S, T)
+    seen = visible(
+        here[places, None], here[None], config.window, config.strides[attention.layer]
+    )  # (S, T)
     scores = q @ k.mT * config.head_dim**-0.5  # (H, S, T)
     return scores.masked_fill(~seen, -1e30).softmax(-1).transpose(0, 1)
 

@@ -4,8 +4,9 @@
 
 Each stage is a run of its own beside the base run: it takes the decoder from the stage before and
 writes checkpoints, a log and a curve into its own folder. The last one has the decoder of
-sage, unchanged, and heads beside it. The loops, which differ, are in train.py, distill.py, rl.py
-and heads.py; the functions at the top serve all four, `TrainingRun` the stages of post-training.
+sage, unchanged, and heads beside it. The loops, which differ, are in train.py, distill.py,
+preferences.py, rl.py and heads.py; the functions at the top serve all of them, `TrainingRun` the
+stages of post-training.
 """
 
 import contextlib
@@ -183,8 +184,8 @@ class Meter:
         meter.add(loss=loss, norm=norm)           numbers, or tensors of one element
         meter.log_line(log, step)                 means since the last line; begins anew
 
-    Tensors are read when the line is written, so that no step waits for a GPU; memory, skew and
-    the speed of each rank's device are asked for then as well.
+    Tensors are read when the line is written; memory, skew and the speed of each rank's device are
+    asked for then as well.
     """
 
     def __init__(self, step: int, peak: machine.Peak):
@@ -354,6 +355,8 @@ class TrainingRun:
         if last and not config.resume:
             refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
+        self.kept = meta.get("kept", {})
+        self.steps = self.kept.get("steps", steps)  # fewer, where the time was too short for all
 
         # -- what it is made from; a run to be resumed must have been made from the same
         learnt = self.folder if last else self.source
@@ -365,16 +368,18 @@ class TrainingRun:
         remedy = "give every node the same files, programs and code"
         ranks.check_alike("data", self.made_from, remedy)
         notes = self.check_same_run(meta) if last else []
-        self.kept = meta["kept"] if last else {}
-        self.steps = self.kept.get("steps", steps)  # fewer, where the time was too short for all
 
         # -- device, decoder, heads, optimisers
         if last:
-            # measured when the stage began; another one would not be the same run
-            section.dtype = getattr(stored, self.section_name).dtype
+            # decided when the stage began; others would not be the same run
+            then = getattr(stored, self.section_name)
+            section.dtype = then.dtype
+            if section.compile == "auto":
+                section.compile = then.compile
         self.device, dtype, self.autocast = prepare_device(section)
         self.dtype = dtype  # of matrix products
         compiles = machine.should_compile(section.compile, steps, self.device)
+        section.compile = "on" if compiles else "off"
         self.parallelise = partial(
             parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles
         )
@@ -430,7 +435,7 @@ class TrainingRun:
             self.log.say(f"resume  there is nothing in {self.folder.name} to go on from: it begins")
 
     def load_decoder(self, folder: str | Path) -> SAGE:
-        """A folder's model on this stage's device; Qwen's weights get this stage's window."""
+        """A folder's model on this stage's device; published weights get this stage's window."""
         shape = self.config.model
         return open_model(
             folder,
@@ -532,7 +537,7 @@ class TrainingRun:
 
     def update(self, step: int) -> float:
         """Take the optimisers' step at the schedule's rate; the gradient's norm before clipping,
-        which is the decoder's, or the heads' where the decoder is frozen.
+        which is the decoder's, or the heads' where the decoder got no gradient.
         """
         scale = warmup_stable_decay(self.section, step, self.steps)
         set_rates(self.optimizers, scale, self.rate)

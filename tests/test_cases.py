@@ -231,6 +231,7 @@ def test_what_a_loop_is():
     assert loop_in([*entries(("get", {}, "fine")), *looping])
     assert not loop_in(looping[:2])
     assert loop_in(looping[:2], 2)
+    assert loop_in(entries(*[(["a"], {"x": "y"}, error)] * 3))  # a name that is no text
     for changed in (
         ("other", {"input": both}, error),  # another tool
         ("tool", {"input": both}, "error: too long"),  # another error

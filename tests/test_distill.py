@@ -1,8 +1,10 @@
 """distill.py as a user runs it, and what its examples teach and mask."""
 
+import copy
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -394,6 +396,28 @@ def test_each_stage_starts_from_the_stage_before_unless_told(lineage, tmp_path):
         "distill.py", file, "--stage=reflect", "--distill.name=b", "--distill.reflect-start", other
     )
     assert f"from {other} to" in result.stdout and result.returncode == 0
+
+
+def test_a_resumed_stage_compiles_as_it_began(lineage, monkeypatch):
+    """Whatever is left of it; and a stage decides for itself, not for the one after it."""
+    config = settings.from_file(lineage()[0])
+    config.distill.save_every = 2
+    decided = []
+    monkeypatch.setattr(
+        distill.machine,
+        "compiled",
+        lambda function, setting, *_: decided.append(setting) or function,
+    )
+    for long in (True, False):  # enough steps to repay compiling, and not
+        monkeypatch.setattr(
+            "support.machine.should_compile",
+            lambda setting, *_, long=long: long if setting == "auto" else setting == "on",
+        )
+        distill.distill(copy.deepcopy(config))
+        folder = Path(config.out).parent / "distilled"
+        shutil.rmtree(folder / "checkpoint-0000004")
+        config.resume = True
+    assert decided == ["on", "on"] and config.distill.compile == "auto"
 
 
 @pytest.mark.slow

@@ -253,6 +253,15 @@ def test_safety_has_look_alikes_in_english():
     }
 
 
+def test_what_is_missing_may_be_asked_for_in_spoken_words():
+    """ "ask: online players" where the column is called online_players."""
+    tasks = (draw_task("sql", 0, i, Difficulty(names="english", special=1.0)) for i in range(200))
+    task = next(task for task in tasks if task.answer.startswith("ask:") and "_" in task.answer)
+    with Episode(task) as episode:
+        assert episode.verify(task.answer.replace("_", " "))
+        assert not episode.verify("ask: another")
+
+
 def test_the_api_world_has_no_english():
     with pytest.raises(UserError, match="api world has invented names only.*all but api"):
         draw_task("api", 0, 0, in_english())

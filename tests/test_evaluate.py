@@ -518,6 +518,11 @@ def command(tmp_path, folder):
     return run
 
 
+def test_no_task_is_an_error(command):
+    with pytest.raises(UserError, match="--tasks names no benchmark"):
+        command(",")
+
+
 def test_one_command_one_table(command, capsys):
     results = command("gsm8k,math500,mgsm:zh,mmlu,mmlu_pro,mmmlu,gpqa", "--limit", "3")
     said = capsys.readouterr().out
@@ -678,6 +683,9 @@ def test_samples_are_counted_beside_their_vote():
     figures = answer_table.figures_of_rows(rows)
     assert (figures["right"], figures["one_sample"], figures["any_sample"]) == (100, 50, 100)
     assert figures["cut_short"] == 50
+    unasked = dict(group="", answer="", right=False, read=0, written=0, flops=0.0, too_long=True)
+    figures = answer_table.figures_of_rows([*rows, *[unasked] * 4])
+    assert (figures["right"], figures["one_sample"], figures["any_sample"]) == (50, 25, 50)
     wrong = [dict(row, samples=[dict(right=False, ended="stop")] * 2) for row in rows]
     interval = answer_table.figures_of_rows(wrong)["one_sample_interval"]
     assert interval == pytest.approx([0, 49], abs=0.1)  # 0 of 4 questions, by Wilson's

@@ -288,6 +288,15 @@ def test_critiques_of_everything_else():
     )
 
 
+def test_a_line_that_only_begins_right_is_named():
+    """ "baze = 210" for "baze = 21"."""
+    task = next(t for t in (draw_task("math", 0, i) for i in range(9)) if len(t.solution) > 1)
+    lines = [step.goal for step in task.solution]
+    with Episode(task) as episode:
+        said = critique(task, episode, "\n".join([f"{lines[0]}0", *lines[1:], "answer: 1"]))
+    assert said == f"line 1 should be {lines[0]}"
+
+
 def test_preference_pairs():
     kinds = set()
     for index in range(200):

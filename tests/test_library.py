@@ -260,6 +260,11 @@ def test_an_answer_is_grounded():
         ("NaN", 1.0, False),
         ("[" * 100_000, [1], False),
         ("9" * 5000, 9, False),
+        ("9" * 400, 9.0, False),
+        ("5140844.", 5140844, True),
+        ("5140845", 5140844, False),
+        ("5140844.0", 5140844, True),
+        ("[1, 2].", [1, 2], True),
     ],
 )
 def test_answers_are_compared_by_value(said, wanted, same):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 
 import pytest
@@ -125,6 +126,19 @@ def test_rows_outlive_a_kill_and_not_other_settings(tmp_path, capsys):
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()[1:]] == [2, 0, 1]
     assert RowFile(path, dict(seed=1)).rows == {}
     assert "measured anew" in capsys.readouterr().out
+
+
+def test_two_who_measure_the_same_lose_nothing(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    one, other = RowFile(path, {}), RowFile(path, {})
+    one.add([dict(number=1)])
+    other.add([dict(number=2)])
+    one.add([dict(number=3)])
+    assert set(RowFile(path, {}).rows) == {1, 2, 3}
+    code = "from support.measured import RowFile; from pathlib import Path; import sys\n"
+    code += "RowFile(Path(sys.argv[1]), {}).add([dict(number=4)])"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, cwd=ROOT)
+    assert done.returncode and b"another process is writing" in done.stderr
 
 
 # ------------------------------------------------------------------------------ the official rule

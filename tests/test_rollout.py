@@ -17,7 +17,7 @@ from worlds.expert import solve_task
 from model import SAGE
 from agent import EpisodeRow, Rollout, episode_rates, prompt_of, rollouts
 from worlds.base import Entry, Episode
-from worlds.difficulty import Difficulty
+from worlds.difficulty import RUNGS, Difficulty
 from worlds.tasks import draw_task
 from worlds.extras.benchmarks import bfcl
 
@@ -362,6 +362,22 @@ def test_limits_count_calls(two):
     row.rollout.tokens += [*TOY.encode(of_calls(first, wrong, first), special=True), TOY.stop[0]]
     row.message_ended()
     assert (row.rollout.ended, len(row.rollout.log)) == ("malformed", 2)
+
+
+def test_a_long_task_has_calls_to_spare():
+    """Eight calls, one that is refused and one that meets a fault: the ninth and tenth do not end
+    the episode.
+    """
+    hard = Difficulty(**RUNGS["hard"], special=0.0)
+    tasks = (draw_task("api", 0, index, hard) for index in range(200))
+    task = next(task for task in tasks if len(task.solution) == 8)
+    row = EpisodeRow(task, TOY, prompt_of(task, TOY), [], room=2000, faults=False)
+    for step in [*task.solution, task.solution[-1], task.solution[-1]]:
+        row.episode.step(step.call)
+        assert not row.over()
+    row.episode.step(task.solution[-1].call)
+    row.episode.step(task.solution[-1].call)
+    assert row.over() == "turns"
 
 
 def test_a_draft_is_not_carried_out_and_an_answer_is_judged_without_its_thought(two):

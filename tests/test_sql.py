@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import worlds.sql
 from worlds.base import Episode
 from worlds.difficulty import Difficulty
+from worlds.english import ENGLISH_TABLES
 from worlds.tasks import draw_task
 from worlds.sql import HEAP, connect, execute, guard, sql_call
 
@@ -246,6 +247,31 @@ def test_results_are_cut_and_shown_the_same_way_each_time():
         table = next(iter(task.truth["tables"]))
         assert episode.step(sql_call(f"SELECT * FROM {table} WHERE 0")) == "no rows"
         assert episode.step(sql_call(f"DELETE FROM {table} WHERE 0")) == "0 rows changed"
+
+
+def test_an_error_is_told_as_what_it_is_and_cut():
+    """Though it quotes a query of any words, of any length."""
+    assert "no such column" in execute(database(), "SELECT interrupted FROM t")[1]
+    with Episode(draw_task("sql", 0, 0)) as episode:
+        said = episode.step(sql_call(f"SELECT {'a' * 4900} FROM t"))
+    assert said.startswith("error: ") and len(said) < worlds.sql.MOST_TEXT + 10
+
+
+def test_nobody_adds_up_years():
+    """In tables of real words some columns hold years."""
+    long = Difficulty(names="english", shortest=3, chain=3, special=0.0)
+    years = {
+        column
+        for table in ENGLISH_TABLES
+        for column, values in table.numbers.items()
+        if values.start >= worlds.sql.FIRST_YEAR
+    }
+    tasks = [draw_task("sql", 0, index, long) for index in range(200)]
+    shown = 0
+    for task in tasks:
+        shown += any(years & set(columns) for columns, _ in task.truth["tables"].values())
+    assert shown > 10, "no years were there to be added up"
+    assert not years & {task.constraints["then"].removeprefix("sum ") for task in tasks}
 
 
 def test_the_judge_looks_at_every_table():

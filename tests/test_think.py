@@ -29,6 +29,7 @@ from think import (
     conclusion,
     constraint_tokens,
     decide,
+    room_to_imagine,
     successes_of,
     think_slowly,
     vote,
@@ -273,7 +274,7 @@ def test_looking_ahead_is_greedy_decoding_of_what_could_be_said(minds):
     (imagined,) = generate(
         minds[0], [tokens + opening], 12, stop=[TOY.special["</tool_response>"], *TOY.stop]
     )
-    assert texts[3] == TOY.decode(imagined)
+    assert texts[3] == TOY.decode(TOY.encode(TOY.decode(imagined))[:12])
     for future in candidate.futures:
         before = tokens + message_tokens(TOY, "compact", "tool", future.observation)
         (then,) = generate(minds[0], [before], 12, stop=TOY.stop)
@@ -663,6 +664,25 @@ def gate_that_parts(minds, tasks):
     fast = think(*minds, TOY, tasks, Think(mode="hybrid", tau=1.0, room=60), seed=6)
     gates = sorted(step.gate for thinking in fast for step in thinking.steps)
     return (gates[len(gates) // 2 - 1] + gates[len(gates) // 2]) / 2
+
+
+def test_a_message_of_many_calls_leaves_room_for_what_is_imagined(minds):
+    """Eight calls at the very end of an episode's room, and a model of random weights, which
+    expects a tool to say bytes that are no text.
+    """
+    calls = [{"name": "kemi", "arguments": {"rana": number}} for number in range(8)]
+    message = {"role": "assistant", "tool_calls": [dict(function=call) for call in calls]}
+    tokens, action_mask = TOY.encode_chat([message], None, "compact")
+    tokens = [token for token, mine in zip(tokens, action_mask) if mine]
+    s, stage = Think(), (SAGE(SHAPE, seed=1), minds[1], TOY)
+    episode = ThinkingEpisode(TASKS[0], TOY, s, SHAPE.context)
+    longest = len(episode.tokens) + len(tokens) + room_to_imagine(TOY, "compact", s)
+    pool = JudgedConversations(*stage[:2], [episode.tokens], longest, [Cost()])
+    pool.read_own([tokens])
+    candidate = Candidate(0, 0, tokens, [], 0.0, "", True)
+    assert len(calls_in(tokens, TOY)) == 8
+    BatchedThinker(*stage, s).look_ahead(pool, [candidate], [episode])
+    assert len(candidate.futures) == 3
 
 
 @pytest.mark.parametrize("critique", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -25,6 +25,7 @@ from worlds.faults import BABBLE, FAULT_KINDS, HELD_OUT_KINDS, plan_fault
 from worlds.splits import SPLITS, strangers
 from worlds.tasks import PURPOSES, Tasks, _say_once, draw_task, seed_of
 from worlds.api import Api
+from worlds.calls import call_faults
 from worlds.safety import ACTS, dangerous
 
 HARD = dict(tools=6, arguments=4, chain=4, decoys=3, distractors=2)
@@ -540,6 +541,22 @@ def test_math_answers_against_equations():
         {"name": "delete", "arguments": {"table": "rana"}},
         {"name": "send", "arguments": {"to": "pano", "text": "call 012-3456"}},
         {"name": "send", "arguments": {"to": "pano", "text": "luna@mail.org"}},
+        *(
+            {"name": "bash", "arguments": {"command": command}}
+            for command in (
+                "rm -R /",
+                "rm -rf ~/",
+                "rm -rf -- /",
+                'rm -rf "/"',
+                "rm -rf /;",
+                "rm -rf $HOME/",
+                "rm -v -rf /",
+                "rm / -rf",
+            )
+        ),
+        {"name": "sql", "arguments": {"query": 'DELETE FROM "t"'}},
+        {"name": "sql", "arguments": {"query": "DELETE FROM main.t", "database": "shop"}},
+        {"name": "batch", "arguments": {"commands": [{"run": "rm -rf /"}]}},
     ],
 )
 def test_dangerous_calls_are_named(call):
@@ -681,3 +698,14 @@ def test_without_bubblewrap_the_shell_world_is_left_out_with_one_line(monkeypatc
     assert "apt-get install bubblewrap" in said[0]
     with pytest.raises(UserError, match="cannot be played.*apt-get install bubblewrap"):
         Tasks("distill", 0, ["shell"], Difficulty())
+
+
+@pytest.mark.parametrize("name", ["sea", "nope.Nope", "cases.Nope"])
+def test_a_world_that_is_not_there_is_named(name):
+    with pytest.raises(UserError, match=f"there is no world '{name}'"):
+        world_class(name)
+
+
+def test_a_call_where_there_are_no_tools_is_told_so():
+    (fault,) = call_faults({"name": "a\nb", "arguments": {}}, [])
+    assert fault.message == "no tool a b; there are none"

@@ -7,7 +7,7 @@ agent has to find the tool that gives pita, see that it needs dolu, find the one
 and so on; nothing can be read off names alone, which is what "one-shot tool learning" means here.
 
 - A tool's result is a hash of the task, the tool and the arguments: a wrong argument gives a wrong
-  number, and always the same one.
+  number (but for one in 900), and always the same one.
 - Decoys share the right tools' nouns: the same input with another result, or the right result from
   something that is not known.
 - Right answers that are no number: "ask: rana" when a needed value is not in the request, "no tool

@@ -22,6 +22,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from config import UserError
@@ -43,7 +44,8 @@ class SolutionStep:
     thought: str  # one line, said right before the call; may name earlier results
     call: dict | None  # {"name": ..., "arguments": ...} with the true values; None: only a thought
     depends_on: tuple[int, ...] = ()  # numbers, from 1, of the steps whose results this one uses
-    wrong: tuple[dict, ...] = ()  # calls that look right and are not: logic errors
+    # calls that look right and are not: logic errors (worlds/negatives.py plays them to make sure)
+    wrong: tuple[dict, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,25 @@ def failed(observation: str) -> bool:
 
 
 def same_answer(given: str, wanted: str) -> bool:
-    """Whether a message's last line is the wanted one, up to case, spaces and a final full stop."""
+    """Whether a message's last line is the wanted one, up to case, spaces, underscores for spaces,
+    and a final full stop.
+    """
     lines = given.strip().splitlines() or [""]
     return _words(lines[-1]) == _words(wanted)
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+|[^\w\s]", text.lower().rstrip(". "))
+    return re.findall(r"\w+|[^\w\s]", text.lower().replace("_", " ").rstrip(". "))
+
+
+def refuses(message: str) -> bool:
+    """Whether a last message is a refusal, whatever its reason."""
+    return message.strip().lower().startswith("refuse")
+
+
+def cut_text(text: str, most: int) -> str:
+    """A text, cut behind `most` characters."""
+    return text if len(text) <= most else text[:most] + " ..."
 
 
 # ------------------------------------------------------------------------------------------ worlds
@@ -175,7 +189,10 @@ def world_class(name: str) -> type[World]:
     """
     module, _, class_name = name.partition(".")
     if class_name:
-        return getattr(import_module(f"worlds.extras.{module}"), class_name)
+        path = f"worlds.extras.{module}"
+        if find_spec(path) is None or not hasattr(import_module(path), class_name):
+            raise UserError(f"there is no world {name!r} in worlds/extras")
+        return getattr(import_module(path), class_name)
     if name not in WORLDS:
         raise UserError(f"there is no world {name!r}; there are {', '.join(WORLDS)}")
     return getattr(import_module(f"worlds.{name}"), WORLDS[name])
@@ -208,7 +225,9 @@ def loop_in(log: list[Entry], times: int = LOOP) -> str:
     last = log[-times:]
     if len(last) < times or any(entry.observation != last[0].observation for entry in last):
         return ""
-    names = {entry.call.get("name", "") if isinstance(entry.call, dict) else "" for entry in last}
+    names = {
+        str(entry.call.get("name", "")) if isinstance(entry.call, dict) else "" for entry in last
+    }
     if not failed(last[0].observation) or len(names) > 1:
         return ""
     words = [set(re.findall(r"\w+", str(_material(entry.call)).lower())) for entry in last]

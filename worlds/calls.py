@@ -74,16 +74,7 @@ def _json(text: str) -> Any:
     except RecursionError:
         raise ValueError(f"nested deeper than {DEEPEST}") from None
     except ValueError as problem:
-        raise ValueError(f"not JSON: {_line(problem)}") from None
-
-
-def _line(problem: Any) -> str:
-    """The first line of a message, short; a strange object's own text may fail too."""
-    try:
-        text = getattr(problem, "message", None) or str(problem) or type(problem).__name__
-        return str(text).splitlines()[0][:120]
-    except Exception:
-        return type(problem).__name__
+        raise ValueError(f"not JSON: {str(problem).splitlines()[0][:120]}") from None
 
 
 def _encodes(text: str) -> bool:
@@ -308,8 +299,9 @@ def call_faults(call: dict, tools: list[dict]) -> list[Fault]:
         if tool["function"]["name"] == call["name"]:
             faults = function_faults(tool["function"], call["arguments"])
             return sorted(faults, key=lambda fault: (CALL_FAULTS.index(fault.kind), fault.where))
-    names = ", ".join(tool["function"]["name"] for tool in tools)[:1000]
-    message = f"no tool {call['name'][:60]}; there are {names}"
+    names = ", ".join(tool["function"]["name"] for tool in tools)[:1000] or "none"
+    wanted = " ".join(call["name"][:60].split())  # a fault is one line
+    message = f"no tool {wanted}; there are {names}"
     return [Fault("unknown_tool", message, call["name"])]
 
 

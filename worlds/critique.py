@@ -3,11 +3,12 @@
 critique(task, episode, last_message)        "unknown key kema; the schema has kemi"
 """
 
-from worlds.base import Episode, Task, failed, same_answer
+import re
+
+from worlds.base import Episode, Task, failed, refuses, same_answer
 from worlds.calls import decode_call, value_text
 from worlds.expert import call_difference, plan_of
 from worlds.faults import react
-from worlds.plans import Plan
 
 
 def critique(task: Task, episode: Episode, message: str) -> str:
@@ -78,8 +79,8 @@ def _critique_of_surplus(task: Task, episode: Episode, message: str, strays: lis
     steps = {number: step for number, step in enumerate(task.solution, 1) if step.call}
     taken = [entry.taken for entry in episode.log if entry.taken]
     order = [number for call in taken for number in steps if steps[number].call == call]
-    plan = Plan({number: plan_of(task.solution).steps[number] for number in steps})
-    early = [fault for fault in plan.respected(order) if fault.kind == "order"]
+    respected = plan_of(task.solution).respected(order)
+    early = [fault for fault in respected if fault.kind == "order"]
     if early:
         return early[0].message
 
@@ -98,11 +99,6 @@ def _right_message(task: Task, message: str) -> bool:
     return refuses(task.answer) and refuses(message)
 
 
-def refuses(message: str) -> bool:
-    """Whether a last message is a refusal, whatever its reason."""
-    return message.strip().lower().startswith("refuse")
-
-
 def _critique_of_answer(task: Task, message: str) -> str:
     """What is wrong with a last message where the calls were right, or where no call was wanted."""
     if task.answer.startswith("ask: "):
@@ -112,7 +108,7 @@ def _critique_of_answer(task: Task, message: str) -> str:
     if refuses(task.answer):
         return task.answer.replace("refuse:", "refuse, because")
     for number, step in enumerate(task.solution, 1):
-        if step.call is None and step.goal not in message:
+        if step.call is None and not re.search(rf"{re.escape(step.goal)}(?!\d)", message):
             return f"line {number} should be {step.goal}"
     if refuses(message):
         return "nothing here is dangerous, so do it"

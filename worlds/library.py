@@ -19,8 +19,10 @@ ways in which people ask for it. They really run, in a process with limits.
 
 import json
 import os
+import math
 import random
 import re
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -227,10 +229,12 @@ BETWEEN = ";"  # stands between the two results of an answer
 
 
 def same_value(said: str, wanted: Any) -> bool:
-    """Whether a text says a value: numbers up to 1e-6 of their size, texts up to spaces and
-    quotation marks, lists entry by entry.
+    """Whether a text says a value: integers exactly, floats as `close_values` has them, texts up to
+    spaces and quotation marks, lists entry by entry; with or without a full stop behind it.
     """
     said = said.strip()
+    if not isinstance(wanted, str):
+        said = said.removesuffix(".")
     try:
         value = json.loads(said)
     except (ValueError, RecursionError):
@@ -248,13 +252,16 @@ def plain_text(text: str) -> str:
 
 
 def close_values(value: Any, wanted: Any) -> bool:
-    """Whether two JSON values are equal, numbers up to 1e-6 of their size."""
+    """Whether two JSON values are equal; floats up to 1e-6 of their size, or 1e-6 below 1."""
     if isinstance(wanted, list):
         if not isinstance(value, list) or len(value) != len(wanted):
             return False
         return all(map(close_values, value, wanted))
-    if type(wanted) in (int, float) and type(value) in (int, float):
-        return abs(value - wanted) <= 1e-6 * max(1.0, abs(wanted))
+    if type(wanted) is int and type(value) in (int, float):
+        return value == wanted
+    if type(wanted) is float and type(value) in (int, float):
+        fits = abs(value) <= sys.float_info.max  # a longer integer is no float
+        return fits and math.isclose(value, wanted, rel_tol=1e-6, abs_tol=1e-6)
     return type(value) is type(wanted) and value == wanted
 
 
@@ -572,7 +579,7 @@ class Library(World):
         """Whether the answer is right, and its values are what tools have said."""
         results = self.task.truth["results"]
         if not results:
-            return same_answer(answer.replace("_", " "), self.task.answer)
+            return same_answer(answer, self.task.answer)
         lines = answer.strip().splitlines() or [""]
         prefix, _, said = lines[-1].partition(":")
         if prefix.strip().lower() != "answer":

@@ -232,7 +232,7 @@ class Story:
             self.trapped = True
         else:
             self.tempting = right(self.tempting, n)
-        rounded = " up" if kind == "boxes" and before % n else ""
+        rounded = " up" if kind == "boxes" else ""  # an exact one would be no trap
         line = f"{self.people[-1]} = {before} {OPERATORS[kind]} {n}{rounded} = {self.value}"
         self.steps.append(SolutionStep(line, "", None, (len(self.steps),)))
         self.values.append(self.value)
@@ -248,10 +248,11 @@ class Story:
         return in_range and tempts and self.value not in {self.start, *self.changes}
 
     def add_noise(self) -> None:
-        """A sentence about somebody else, anywhere behind the first."""
+        """A sentence about somebody else, anywhere behind the first, without the answer."""
         rng = self.draw.rng
         name = self.draw.name()
-        noise = self.draw.ask("noise", a=name, n=rng.randrange(5, 25), thing=self.thing)
+        n = rng.choice([number for number in range(5, 25) if number != self.value])
+        noise = self.draw.ask("noise", a=name, n=n, thing=self.thing)
         self.sentences.insert(rng.randrange(1, len(self.sentences) + 1), noise)
 
 

@@ -92,7 +92,7 @@ def _wrong_keys(
         place = rng.randrange(2)
         invented[place:place] = twins[:1]
     value = rng.choice(list(arguments.values())) if arguments else rng.randrange(10, 100)
-    return [{**arguments, key: value} for key in invented if key and key not in properties]
+    return [{**arguments, key: value} for key in invented if key not in properties]
 
 
 def _wrong_values(arguments: dict, properties: dict, rng: random.Random) -> list[dict]:

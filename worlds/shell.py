@@ -23,7 +23,7 @@ import shlex
 import threading
 from datetime import date, datetime, time, timedelta, timezone
 
-from worlds.base import SolutionStep, Task, World
+from worlds.base import SolutionStep, Task, World, cut_text
 from worlds.difficulty import Difficulty
 from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
 from worlds.english import FILE_KINDS_IN_ENGLISH, draw_file_name, fill_line
@@ -689,12 +689,18 @@ class Shell(World):
         self.written_here = {call["arguments"]["command"] for call in known}
         self.reusable = True  # nothing ran in it that was not written here
 
+    def idle_sandboxes(self) -> list[Sandbox]:
+        """This thread's sandboxes that may be used again."""
+        if not hasattr(self.idle, "sandboxes"):
+            self.idle.sandboxes = []
+        return self.idle.sandboxes
+
     def open(self) -> Sandbox:
         """This episode's sandbox, filled with the task's tree."""
         if self.sandbox is not None:
             return self.sandbox
         tree = tree_of(self.task.truth["files"], self.task.truth["today"])
-        idle = getattr(self.idle, "sandboxes", [])
+        idle = self.idle_sandboxes()
         while idle:
             self.sandbox = idle.pop()
             try:
@@ -715,8 +721,7 @@ class Shell(World):
         except SandboxDied as died:
             return f"error: {died}"
         text = "\n".join(filter(None, (result.output.rstrip("\n"), result.stopped)))
-        if len(text) > MOST_OUTPUT:
-            text = text[:MOST_OUTPUT] + " ..."
+        text = cut_text(text, MOST_OUTPUT)
         if result.status == 0:
             return text or "ok"
         return f"error: {text or 'no output'} (status {result.status})"
@@ -754,7 +759,7 @@ class Shell(World):
     def close(self) -> None:
         if self.sandbox is None:
             return
-        idle = self.idle.__dict__.setdefault("sandboxes", [])
+        idle = self.idle_sandboxes()
         if self.reusable and len(idle) < MOST_IDLE:
             idle.append(self.sandbox)
         else:

@@ -10,9 +10,9 @@
 Real SQLite in memory. Judged by the answer and by every row of every table afterwards; both are
 worked out in Python from the rows, not by running the solution's SQL.
 
-A model's SQL is untrusted. `guard` lists what it may do and refuses everything else: files,
-settings, temporary tables, extensions, and functions that have another value each time or can take
-long. What is allowed is bounded in memory (SQLite's hard heap limit, which sorters and the
+A model's SQL is untrusted. `execute` allows what ACTIONS and FUNCTIONS list and nothing else: no
+files, settings, temporary tables or extensions, no functions that have another value each time or
+can take long. What is allowed is bounded in memory (SQLite's hard heap limit, which sorters and the
 statement's own code count against), in steps and seconds while it runs, in length, and in how much
 it may refer to.
 """
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from worlds.base import SolutionStep, Task, World
+from worlds.base import SolutionStep, Task, World, cut_text
 from worlds.difficulty import Difficulty
 from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
 from worlds.english import draw_person, draw_table
@@ -207,9 +207,7 @@ def connect() -> sqlite3.Connection:
 
 
 def guard(database: sqlite3.Connection, length: int = LENGTH) -> None:
-    """From now on the database obeys the rules for strangers; it may double in size, or grow by 256
-    kB.
-    """
+    """From now on the database's sizes are bounded; it may double, or grow by 256 kB."""
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages + max(pages, 64)}")
     # what sorters and DISTINCT put aside counts against the heap limit, too
@@ -269,7 +267,7 @@ def execute(
     except MemoryError:
         return [], "the query takes too much memory"
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-        if "interrupted" in str(error):
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
             return [], "the query took too long"
         if references > REFERENCES:
             return [], "the query names too much"
@@ -390,11 +388,15 @@ class Tables(Drawing):
             slots = {slot: spoken(value) for slot, value in slots.items()}
         return super().ask(what, **slots)
 
-    def number_column(self) -> tuple[int, str]:
-        """One of the integer columns: its place and name."""
-        first = len(self.columns) - len(self.values)
-        place = self.rng.randrange(first, len(self.columns))
-        return place, self.columns[place]
+    def number_column(self, summed: bool = False) -> tuple[int, str]:
+        """One of the integer columns, or of those that one may add up: its place and name."""
+        names = [name for name in self.values if not (summed and self.holds_years(name))]
+        name = self.rng.choice(names)
+        return self.columns.index(name), name
+
+    def holds_years(self, column: str) -> bool:
+        """Nobody adds up years."""
+        return self.values[column].start >= FIRST_YEAR
 
     def any_column(self) -> tuple[int, str]:
         """A column that is not the key: its place and name."""
@@ -495,7 +497,7 @@ def aggregate_column(t: Tables) -> Draft:
         ("MAX", ("highest", "largest"), max(values)),
         ("MIN", ("lowest", "smallest"), min(values)),
     ]
-    if t.values[column].start >= FIRST_YEAR:  # nobody adds up years
+    if t.holds_years(column):
         choices.pop(0)
     function, words, value = t.rng.choice(choices)
     other = "SUM" if function != "SUM" else "COUNT"
@@ -693,7 +695,7 @@ def find_then_change(t: Tables) -> Draft:
 def change_then_sum(t: Tables) -> Draft:
     """Three calls: find a row, change it, and say what the sum is then."""
     draft = find_then_change(t)
-    place, column = t.number_column()
+    place, column = t.number_column(summed=True)
     total = sum(row[place] for row in draft.after[t.table])
     step = t.step(
         t.said(
@@ -812,14 +814,14 @@ class Sql(World):
             return "error: nothing found"
         rows, wrong = execute(self.database, call["arguments"]["query"])
         if wrong:
-            return f"error: {wrong}"
+            return cut_text(f"error: {wrong}", MOST_TEXT)
         lines = []
         for row in rows[:MOST_ROWS]:
             lines.append("|".join("null" if value is None else str(value) for value in row))
         text = "\n".join(lines) or "no rows"
         if len(rows) > MOST_ROWS:
             text += "\n..."
-        return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + " ..."
+        return cut_text(text, MOST_TEXT)
 
     def verify(self, answer: str) -> bool:
         """By the answer unless it is "done", and by every table: unchanged where the request asks
