@@ -193,11 +193,11 @@ def gains_of(
     asked = constraint_texts({}, question.text)
     constraints = [[*tokenizer.encode(text), end] for text in asked]
     length = sum(map(len, constraints))
-    told = [a.tokens if a.tokens[-1:] == [end] else [*a.tokens, end] for a in answers]
-    scores = inverse.scores(stage.model, told, [constraints] * len(told))
-    gains = [ics - prior for ics, prior in zip(*scores)]
-    flops = 0.0
-    for words in told:
+    gains, flops = [], 0.0
+    for answer in answers:  # one by one: the caches of many long answers fill the memory
+        words = answer.tokens if answer.tokens[-1:] == [end] else [*answer.tokens, end]
+        (ics,), (prior,) = inverse.scores(stage.model, [words], [constraints])
+        gains.append(ics - prior)
         flops += forward_flops(stage.model.config, len(words) + length, len(words), length)
         flops += forward_flops(inverse.config, len(words) + length, len(words), 0)
     return gains, flops

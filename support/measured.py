@@ -58,7 +58,7 @@ class RowFile:
         self.path = path
         self.header = json.dumps(dict(made_from=made_from))
         self.rows = self.stored()  # item's number → its row
-        if path.exists() and not self.rows:
+        if path.exists() and not path.read_text().startswith(self.header):
             print(f"note    {path} was made from something else, and is measured anew", flush=True)
 
     def stored(self) -> dict[int, dict]:

@@ -25,8 +25,8 @@ def make_optimizers(
     gains, biases, gate and smear to AdamW without. What is frozen is left out.
 
     With a `pretrained_rate`, parameters whose names begin with `pretrained` go to AdamW at that
-    rate. `dtype` is that of Muon's products. A parameter group's "peak" is the
-    rate that `set_rates` scales.
+    rate. `dtype` is that of Muon's products. A parameter group's "peak" is the rate that
+    `set_rates` scales.
     """
     matrices, tables, rest, learnt = [], [], [], []
     for name, p in model.named_parameters():

@@ -10,7 +10,8 @@ from config import Model, UserError
 from losses import IGNORE
 from support.model_checks import document_alignment
 
-# Examples: packing looks through all rows for a place, which among thousands takes minutes.
+# Examples at a time: packing looks through all rows for a place, which among thousands takes
+# minutes.
 PACKED_TOGETHER = 256
 
 # An example: its token IDs, and for each whether it is taught, or how much.
