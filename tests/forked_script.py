@@ -49,8 +49,9 @@ def run(*words: str, before: str = "") -> subprocess.CompletedProcess:
         wanted = dict(code=code, out=str(out), err=str(err), environment=dict(os.environ))
         parent().stdin.write(json.dumps(wanted) + "\n")
         parent().stdin.flush()
-        status = int(parent().stdout.readline())
-        return subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
+        status = parent().stdout.readline()
+        assert status, "the process that forks has ended; its error stands above"
+        return subprocess.CompletedProcess(words, int(status), out.read_text(), err.read_text())
 
 
 def serve() -> dict:
@@ -67,9 +68,11 @@ def serve() -> dict:
 
 def become(wanted: dict) -> None:
     """Take over the output files and the environment of a run."""
-    modes = (os.devnull, os.O_RDONLY), (wanted["out"], os.O_WRONLY | os.O_CREAT)
-    for number, (path, mode) in enumerate((*modes, (wanted["err"], os.O_WRONLY | os.O_CREAT))):
-        os.dup2(os.open(path, mode), number)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(wanted["out"], os.O_WRONLY | os.O_CREAT)
+    err = os.open(wanted["err"], os.O_WRONLY | os.O_CREAT)
+    for number, file in enumerate((nothing, out, err)):
+        os.dup2(file, number)
     os.environ.clear()
     os.environ.update(wanted["environment"])
 
