@@ -365,8 +365,8 @@ def test_limits_count_calls(two):
 
 
 def test_a_long_task_has_calls_to_spare():
-    """Eight calls, one that is refused and one that meets a fault: the ninth and tenth do not end
-    the episode.
+    """Of a task that needs eight, two more calls do not end the episode, since one may be refused
+    and another meet a fault; four more do.
     """
     hard = Difficulty(**RUNGS["hard"], special=0.0)
     tasks = (draw_task("api", 0, index, hard) for index in range(200))
