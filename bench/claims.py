@@ -179,7 +179,21 @@ TOY = (
         for before, after in REFLECTION
     ),
 )
-CLAIMS = {"smol": SMOL, "toy": TOY}
+# of a second start of SmolLM2, from which each of three stages begins
+SECOND = tuple(
+    Claim(f"{what} {words}", f"library/{part}", measure, before, after, sign)
+    for before, after in (
+        ("distilled", "rewarded"),
+        ("distilled", "reflected"),
+        ("rejection", "reflected"),
+    )
+    for what, measure, sign in (("success", success, 1), ("invention", invented, -1))
+    for part, words in (
+        ("greedy", "rises" if sign > 0 else "falls"),
+        ("sampled", "sampled rises" if sign > 0 else "sampled falls"),
+    )
+)
+CLAIMS = {"smol": SMOL, "smol-second": SECOND, "toy": TOY}
 
 
 @dataclass

@@ -11,8 +11,8 @@ over τ; ablations; and whether equation 9 predicts the checked agent.
     horizon     ε, α, β, ε_r measured on one half of the tasks, equation 9 and (1 − ε′)^T from them;
                 beside it how long the agent really stays right on the other half
 
-Held-out tasks, the same for all. Each part of each run is kept in the run's folder and not measured
-twice. Differences are means over tasks with the 95% interval of a paired bootstrap, which draws
+Held-out tasks, the same for all. What was measured of each run is kept in the run's folder, piece by
+piece, and not measured twice. Differences are means over tasks with the 95% interval of a paired bootstrap, which draws
 tasks and, of several runs (one per seed), runs anew; those give mean ± standard deviation.
 
     python bench/hybrid.py --runs out/seed1/thinking,out/seed2/thinking,out/seed3/thinking
@@ -26,7 +26,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,10 @@ from worlds.expert import fingerprint
 from worlds.tasks import Tasks
 from worlds.calls import check_call, read_calls
 
+Pieces = dict[str, list]  # what was measured, by name
+Piece = tuple[str, Callable[[], list]]  # a name, and what measures it
+
+FAST_STEPS = "other tasks"  # the piece of `modes` that thresholds come from
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
 RULES = ("majority", "ICS-filtered", "head-weighted", "likeliest", "least energy", "oracle")
 ABLATIONS = {
@@ -131,68 +135,74 @@ class Run:
         )
         return figures
 
-    # -- the parts
+    # -- the parts: of each, its pieces by name, in the order they are measured. `found` holds those
+    # that are measured already
 
-    def votes(self, world: str) -> list[list[dict]]:
-        """n samples of each task, as votes."""
+    def votes(self, world: str, found: Pieces) -> Iterator[Piece]:
+        """n samples of each task, as votes; a piece has 256 samples, or one task."""
         tasks, n = self.tasks(world), self.a.samples
         together = max(1, 256 // n)
-        found = []
         for start in range(0, len(tasks), together):
-            some = tasks[start : start + together]
-            repeated = [task for task in some for _ in range(n)]
-            options = dict(seed=start, room=self.a.room)
-            done = rollouts(self.model, self.tokenizer, repeated, 1.0, **options)
-            votes = list(map(asdict, self.judged(done)))
-            found += [votes[first : first + n] for first in range(0, len(votes), n)]
-        return found
+            yield (
+                f"from task {start}",
+                partial(self.vote_on, tasks[start : start + together], start),
+            )
 
-    def modes(self, world: str) -> dict[str, list[dict]]:
+    def vote_on(self, tasks: list[Task], seed: int) -> list[list[dict]]:
+        n = self.a.samples
+        repeated = [task for task in tasks for _ in range(n)]
+        options = dict(seed=seed, room=self.a.room)
+        done = rollouts(self.model, self.tokenizer, repeated, 1.0, **options)
+        votes = list(map(asdict, self.judged(done)))
+        return [votes[first : first + n] for first in range(0, len(votes), n)]
+
+    def modes(self, world: str, found: Pieces) -> Iterator[Piece]:
         """fast, reason, hybrid as the heads came, and three gates at several rates; their
-        thresholds are quantiles over other tasks' fast steps.
+        thresholds are quantiles over other tasks' fast steps (FAST_STEPS).
         """
         tasks = self.tasks(world)
-        others = self.episodes(self.tasks(world, first=100_000), Think(mode="hybrid", tau=1.0))
-        gates = [gate for episode in others for gate in episode["gates"]]
-        entropies = [entropy for episode in others for entropy in episode["entropies"]]
-        found = {}
         for mode in ("fast", "reason", "hybrid"):
-            found[mode] = self.episodes(tasks, Think(mode=mode))
-        generator = torch.Generator()
+            yield mode, partial(self.episodes, tasks, Think(mode=mode))
+
+        others = self.tasks(world, first=100_000)
+        yield FAST_STEPS, partial(self.episodes, others, Think(mode="hybrid", tau=1.0))
+        steps = found[FAST_STEPS]
+        gates = [gate for episode in steps for gate in episode["gates"]]
+        entropies = np.array([entropy for episode in steps for entropy in episode["entropies"]])
 
         def entropy_gate(hidden, entropy):
             return 1 - torch.exp(-entropy)
 
-        def random_gate(hidden, entropy):
-            return torch.rand(len(entropy), generator=generator)
-
         for rate in RATES:
-            generator.manual_seed(0)
+            generator = torch.Generator().manual_seed(0)
+
+            def random_gate(hidden, entropy, generator=generator):
+                return torch.rand(len(entropy), generator=generator)
+
             tau = float(np.quantile(gates, 1 - rate))
-            found[f"gate {rate}"] = self.episodes(tasks, Think(tau=tau))
-            tau = float(np.quantile(1 - np.exp(-np.array(entropies)), 1 - rate))
-            found[f"entropy {rate}"] = self.episodes(tasks, Think(tau=tau), entropy_gate)
-            found[f"random {rate}"] = self.episodes(tasks, Think(tau=1 - rate), random_gate)
-        return found
+            yield f"gate {rate}", partial(self.episodes, tasks, Think(tau=tau))
+            tau = float(np.quantile(1 - np.exp(-entropies), 1 - rate))
+            yield f"entropy {rate}", partial(self.episodes, tasks, Think(tau=tau), entropy_gate)
+            yield f"random {rate}", partial(self.episodes, tasks, Think(tau=1 - rate), random_gate)
 
-    def ablations(self, world: str) -> dict[str, list[dict]]:
-        found = {"whole": self.episodes(self.tasks(world), Think(mode="reason"))}
-        for name, changes in ABLATIONS.items():
-            found[name] = self.episodes(self.tasks(world), Think(mode="reason", **changes))
-        return found
+    def ablations(self, world: str, found: Pieces) -> Iterator[Piece]:
+        tasks = self.tasks(world)
+        for name, changes in {"whole": {}, **ABLATIONS}.items():
+            yield name, partial(self.episodes, tasks, Think(mode="reason", **changes))
 
-    def horizon(self, world: str) -> dict[str, list[list]]:
+    def horizon(self, world: str, found: Pieces) -> Iterator[Piece]:
         """Of each episode without faults, its steps up to the first wrong one: [right] of a plain
         agent's; and [first draft right, accepted, taken step right] with a check and one revision.
         """
         tasks = self.tasks(world)
         plain = Think(mode="fast", fast_temperature=1.0)
         checked = Think(mode="reason", fast_temperature=1.0, n=1, lam=0.0, resamples=1)
-        found: dict[str, list[list]] = {"plain": [], "checked": []}
-        for name, variant in (("plain", plain), ("checked", checked)):
-            for thinking in self.think(tasks, variant, faults=False):
-                found[name].append(judged_steps(thinking, checked=name == "checked"))
-        return found
+        yield "plain", partial(self.steps_of, tasks, plain, checked=False)
+        yield "checked", partial(self.steps_of, tasks, checked, checked=True)
+
+    def steps_of(self, tasks: list[Task], s: Think, *, checked: bool) -> list[list[list[bool]]]:
+        done = self.think(tasks, s, faults=False)
+        return [judged_steps(thinking, checked=checked) for thinking in done]
 
 
 def judged_steps(thinking: Thinking, *, checked: bool) -> list[list[bool]]:
@@ -243,9 +253,9 @@ def where(world: str, a: argparse.Namespace) -> str:
     return words + (world if a.rung == "standard" else f"{a.rung} {world}")
 
 
-def kept(run: Run, part: str, world: str):
-    """A part's measurements, from the run's folder if they were made there with the same sizes, of
-    the same tasks.
+def kept(run: Run, part: str, world: str) -> Pieces:
+    """A part's measurements, each piece kept in the run's folder as soon as it is made, and not
+    made twice with the same sizes, of the same tasks.
     """
     a = run.a
     path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split}.json"
@@ -254,14 +264,14 @@ def kept(run: Run, part: str, world: str):
     sizes["draw"] = fingerprint([world], Eval.seed, run.difficulty)  # other words, other tasks
     if part == "votes":
         sizes |= dict(samples=a.samples, room=a.room)
-    if path.exists():
-        stored = json.loads(path.read_text())
-        if stored["sizes"] == sizes:
-            return stored["found"]
-    print(f"  {run.folder.parent.name}/{run.folder.name}: {part}, {world}", flush=True)
-    found = getattr(run, part)(world)
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    found: Pieces = stored["found"] if stored.get("sizes") == sizes else {}
     path.parent.mkdir(exist_ok=True)
-    provenance.replace(path, json.dumps(dict(sizes=sizes, found=found)))
+    print(f"  {run.folder.parent.name}/{run.folder.name}: {part}, {world}", flush=True)
+    for name, measure in getattr(run, part)(world, found):
+        if name not in found:
+            found[name] = measure()
+            provenance.replace(path, json.dumps(dict(sizes=sizes, found=found)))
     return found
 
 
@@ -368,6 +378,8 @@ def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
 def modes_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> None:
     # -- success and cost of each
     for name in runs[0]:
+        if name == FAST_STEPS:
+            continue
         note = f"{share_of_steps(runs, name, 'reasoned'):.0%} of the steps thought about"
         more = dict(note=note, paper=PAPER_SUCCESS.get(name, ""))
         table.row(f"hybrid/{world} {name}: success", percent(success(runs, name)), **more)
@@ -633,7 +645,7 @@ def main() -> None:
             title = where(world, a)
             print(f"\n{part}, {title}: {a.tasks} {a.split} tasks, {len(runs)} runs")
             if part == "votes":
-                votes_table(table, title, found)
+                votes_table(table, title, [sum(pieces.values(), []) for pieces in found])
             elif part == "modes":
                 modes_table(table, title, found)
                 panels.append(partial(draw_modes, world=title, runs=found))

@@ -345,7 +345,6 @@ def say_once(text: str) -> None:
 
 
 LONGEST_TOGETHER = 512  # tokens up to which masked pairs cost less than torch's own attention
-SHORTEST_SEPARATE = 1024  # tokens of a packed row from which its documents are computed one by one
 # asked here: asked in a forward pass it would break torch.compile's graph in every layer
 BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
 
@@ -355,9 +354,9 @@ def short_limit(dtype: torch.dtype) -> int:
     CPU.
 
     With bf16 units the three products cost little beside torch's own attention; without them
-    float32's tiles win from a few hundred tokens on.
+    float32's tiles win from a few hundred tokens on, and a packed row's documents one by one.
     """
-    return 1024 if dtype == torch.bfloat16 and BF16_UNITS else 512
+    return 1023 if dtype == torch.bfloat16 and BF16_UNITS else 512
 
 
 def choose_implementation(q: Tensor, window: int, documents: Tensor | None = None) -> str:
@@ -370,10 +369,10 @@ def choose_implementation(q: Tensor, window: int, documents: Tensor | None = Non
     if T <= window and documents is None:
         training = torch.is_grad_enabled() and q.requires_grad
         return "short" if brief and q.dtype == torch.bfloat16 and training else "causal"
-    if on_cpu and SHORTEST_SEPARATE <= T <= window and not torch.compiler.is_compiling():
-        return "separate"
+    if brief:
+        return "short"
     if on_cpu:
-        return "short" if brief else "blocked"
+        return "separate" if T <= window and not torch.compiler.is_compiling() else "blocked"
     reason = refusal("triton", q, window, documents)
     if reason is None:
         return "triton"

@@ -249,6 +249,7 @@ def test_auto_says_what_it_takes():
     documents = torch.zeros(1, 2000)
     assert fast_attention.choose_implementation(q, 4096, documents) == "separate"
     assert fast_attention.choose_implementation(q, 1999, documents) == "blocked"
+    assert fast_attention.choose_implementation(q[:, :, :600], 4096, documents) == "separate"
     assert fast_attention.choose_implementation(q, 4096) == "causal"
     assert fast_attention.choose_implementation(q, 128) == "blocked"
     assert fast_attention.choose_implementation(q[:, :, :200], 128) == "short"

@@ -143,3 +143,50 @@ def test_the_likeliest_is_least_energy_without_inverse_consistency():
     chosen = hybrid.winners_of([likely, consistent])
     assert chosen["likeliest"] is likely and chosen["least energy"] is consistent
     assert hybrid.winners_of([])["likeliest"] is None
+
+
+@pytest.mark.parametrize("part, pieces", [("votes", 2), ("modes", 13)])
+def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part, pieces):
+    """Stopped at every piece in turn and called again, it measures none twice, and what it gives is
+    what it gives in one go.
+    """
+    model, heads = agent()
+    options = argparse.Namespace(split="test", wording="split", rung="standard", batch=8)
+    options.__dict__.update(tasks=3, samples=100, room=60)
+    monkeypatch.setattr(hybrid.checkpoint, "latest", lambda folder: folder / "checkpoint-1")
+
+    def run_in(name):
+        run = object.__new__(hybrid.Run)
+        run.folder, run.a = tmp_path / name, options
+        run.folder.mkdir(exist_ok=True)
+        run.model, run.heads, run.tokenizer = model, heads, TOY
+        run.difficulty = Difficulty(split="test", style=TOY.style)
+        return run
+
+    measured = []
+
+    def told(self, tasks, *settings):
+        measured.append(settings)
+        if stop and len(measured) == stop:
+            raise KeyboardInterrupt
+        verdict = [
+            dict(drawn=random.Random(repr(settings[0])).random(), gates=[0.1], entropies=[0.2])
+        ]
+        return verdict * len(tasks)
+
+    monkeypatch.setattr(hybrid.Run, "episodes", told)
+    monkeypatch.setattr(hybrid.Run, "vote_on", told)
+    stop = 0
+    whole = hybrid.kept(run_in("whole"), part, "api")
+    assert len(whole) == len(measured) == pieces
+
+    stop = 2  # one more piece is kept, then it is stopped in the next
+    for kept in range(1, pieces):
+        measured.clear()
+        with pytest.raises(KeyboardInterrupt):
+            hybrid.kept(run_in("stopped"), part, "api")
+        assert len(measured) == 2
+    stop = 0
+    measured.clear()
+    assert hybrid.kept(run_in("stopped"), part, "api") == whole
+    assert len(measured) == 1
