@@ -11,9 +11,10 @@ over τ; ablations; and whether equation 9 predicts the checked agent.
     horizon     ε, α, β, ε_r measured on one half of the tasks, equation 9 and (1 − ε′)^T from them;
                 beside it how long the agent really stays right on the other half
 
-Held-out tasks, the same for all. What was measured of each run is kept in the run's folder, piece by
-piece, and not measured twice. Differences are means over tasks with the 95% interval of a paired bootstrap, which draws
-tasks and, of several runs (one per seed), runs anew; those give mean ± standard deviation.
+Held-out tasks, the same for all. What was measured of each run is kept in the run's folder, piece
+by piece, and not measured twice. Differences are means over tasks with the 95% interval of a paired
+bootstrap, which draws tasks and, of several runs (one per seed), runs anew; those give mean ±
+standard deviation.
 
     python bench/hybrid.py --runs out/seed1/thinking,out/seed2/thinking,out/seed3/thinking
     python bench/hybrid.py --tasks 8 --samples 4 --parts votes,modes --dry      tries it out
