@@ -158,7 +158,8 @@ SMOL = (
 REFLECTION = (("distilled", "reflected"), ("more", "reflected"), ("rejection", "reflected"))
 TOY = (
     *(
-        Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", "sage", 1, "§3")
+        Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", after, 1, "§3")
+        for after in ("sage", "both")  # math tasks are rewarded, or API tasks as well
         for world in ("math", "api")
         for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
     ),
