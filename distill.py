@@ -101,15 +101,25 @@ def success_example(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float
     return attempt.tokens, weights
 
 
+def before_call(messages: list[dict], call: dict) -> list[dict] | None:
+    """The conversation before the message that makes a call, with all that its arguments are taken
+    from; None where no message makes it.
+    """
+    for place, message in enumerate(messages):
+        if any(made["function"] == call for made in message.get("tool_calls", ())):
+            return messages[:place]
+    return None
+
+
 def correction_example(
     row: dict, negative: dict, tokenizer: Tokenizer, style: str, prompt_weight: float
 ) -> Example:
-    """A hard negative put right: the request, the wrong call (masked), "again", then what was wrong
-    with it and the right call.
+    """A hard negative put right: the conversation so far, the wrong call, "again" (all masked),
+    then what was wrong with it and the right call.
     """
     critique = f"{negative['kind']}: {negative['fault']}\n"
     shown = [
-        row["messages"][0],
+        *before_call(row["messages"], negative["right"]),
         call_message("", negative["wrong"]),
         {"role": "user", "content": AGAIN},
     ]
@@ -266,19 +276,37 @@ def drawn_trajectories(c: Distill, style: str) -> list[dict]:
     return rows
 
 
+def conversation_example(row: dict, c: Distill, tokenizer: Tokenizer, style: str) -> Example:
+    """A trajectory, behind as many of the earlier requests to the same tools as fit in a row."""
+    earlier = list(row.get("earlier", ()))
+    while True:
+        messages = [*earlier, *row["messages"]]
+        example = teacher_example(messages, row["tools"], tokenizer, style, c.prompt_weight)
+        if not earlier or len(example[0]) <= c.sequence:
+            return example
+        begins = [place for place, message in enumerate(earlier) if message["role"] == "user"]
+        del earlier[: begins[1] if len(begins) > 1 else None]  # the oldest one
+
+
 def trajectory_examples(
     rows: list[dict], c: Distill, tokenizer: Tokenizer, style: str
 ) -> list[Example]:
     """Trajectories, and one correction of each that comes with hard negatives."""
     examples = []
     for row in rows:
-        messages = [*row.get("earlier", ()), *row["messages"]]
-        conversation = (messages, row["tools"])
-        examples.append(teacher_example(*conversation, tokenizer, style, c.prompt_weight))
-        if row["negatives"] and c.correction:
-            negative = random.Random(f"{row['seed']} {row['index']}").choice(row["negatives"])
+        examples.append(conversation_example(row, c, tokenizer, style))
+        # a tool that failed on purpose may have made the expert call it otherwise
+        made = [n for n in row["negatives"] if before_call(row["messages"], n["right"]) is not None]
+        if made and c.correction:
+            negative = random.Random(f"{row['seed']} {row['index']}").choice(made)
             examples.append(correction_example(row, negative, tokenizer, style, c.prompt_weight))
     return examples
+
+
+def left_out(lengths: list[int], sequence: int) -> str:
+    """How many examples are too long for a row, as a note; nothing where none is."""
+    too_long = sum(length > sequence for length in lengths)
+    return f"; {too_long:,} over {sequence} tokens, left out" if too_long else ""
 
 
 def distill(config: Config) -> None:
@@ -302,11 +330,12 @@ def distill(config: Config) -> None:
     rows = PackedLoader(examples, c.sequence, c.batch, c.seed, stage.model.config)
     rows.restore(stage.kept.get("rows", rows.state()))
 
-    taught = sum(weight > 0.5 for _, weights in examples for weight in weights)
+    taught = int((rows.tensors[2] > 0.5).sum())
     stage.log.say(
         f"data    {len(trajectories):,} verified trajectories, "
         f"{len(examples) - len(trajectories):,} corrections: "
         f"{taught / 1e6:.1f}M taught tokens in {len(rows.order):,} rows of {c.sequence}"
+        + left_out([len(tokens) for tokens, _ in examples], c.sequence)
     )
     learn(stage, rows, stage.first, stage.steps)
     stage.finish()
@@ -520,12 +549,11 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
         for name, count in figures.items()
         if name.startswith("buffer_")
     )
-    too_long = sum(len(row["tokens"]) > c.sequence for row in rows)
-    left_out = f"; {too_long} over {c.sequence} tokens, left out" if too_long else ""
+    note = left_out([len(row["tokens"]) for row in rows], c.sequence)
     stage.log.say(
         f"round {number + 1}: {figures['first_try']:.1%} of {c.tasks} tasks at the first try, "
         f"{figures['revised']:.1%} of the failures revised by the student itself; "
-        f"buffer {sizes}{left_out}; {time.perf_counter() - began:.0f} s"
+        f"buffer {sizes}{note}; {time.perf_counter() - began:.0f} s"
     )
     first_step = c.reflect_steps * number // c.rounds
     stage.log.write(step=first_step, round=number + 1, **figures)

@@ -285,14 +285,19 @@ def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
     return tokenizer.decode(tokenizer.encode_inside(text)[:most])
 
 
-def room_to_imagine(tokenizer: Tokenizer, style: str, s: Think) -> int:
-    """The most tokens that a future takes: what tools say to IMAGINED_CALLS calls, and the next
-    step.
+def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
+    """The most tokens that stand behind an episode's own for a while: what tools are imagined to say
+    to IMAGINED_CALLS calls, and the next step; or a rejected step and its critique.
     """
     known = [len(tokenizer.encode_inside(text)) for text in [*FAULTS_IMAGINED, NOTHING]]
     longest = max(s.ahead + 3, *known)  # a character that was cut is read as up to 3 tokens more
     frame = len(message_tokens(tokenizer, style, "tool", *[""] * IMAGINED_CALLS))
-    return frame + IMAGINED_CALLS * longest + s.ahead
+    future = frame + IMAGINED_CALLS * longest + s.ahead
+    if not s.critique:
+        return future
+    step = [-1] * s.room  # any tokens that do not end
+    critiques = [revision_prefix(tokenizer, style, step, part.critique) for part in PARTS]
+    return max(future, *map(len, critiques))
 
 
 def response_opening(tokenizer: Tokenizer, style: str) -> tuple[list[int], int]:

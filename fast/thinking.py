@@ -40,7 +40,7 @@ from think import (
     last_word,
     message_of,
     response_opening,
-    room_to_imagine,
+    spare_room,
     decide,
     weigh,
 )
@@ -230,13 +230,12 @@ class BatchedThinker:
     ) -> list[Candidate]:
         """Every row writes a message: for episodes[owners[k]], candidate places[k] of a round."""
         s = self.settings
-        free = (conversations.max_tokens - conversations.lengths).tolist()
         rows = []
-        for owner, place, most in zip(owners, places, free):
+        for owner, place in zip(owners, places):
             episode = episodes[owner]
             temperature = s.temperature if round or place else s.fast_temperature
             draws = episode.draws(round, place)
-            rows.append(Row([], min(episode.room, most), temperature, draws))
+            rows.append(Row([], episode.room, temperature, draws))
         conversations.write(rows, self.tokenizer.stop)
         candidates = []
         for owner, row in zip(owners, rows):
@@ -419,12 +418,11 @@ def think(
             episodes.append(ThinkingEpisode(tasks[place], tokenizer, s, context, **options))
         done += [episode.thinking for episode in episodes]
         longest = max(len(episode.tokens) + episode.room for episode in episodes)
-        # room enough for a critique, too: candidates behind one take what is left
-        imagined_tokens = room_to_imagine(tokenizer, episodes[0].style, s)
+        spare = spare_room(tokenizer, episodes[0].style, s)
         reading = [episode.thinking.reading for episode in episodes]
         with timed(reading):
             conversations = JudgedConversations(
-                model, heads, [e.tokens for e in episodes], longest + imagined_tokens, reading
+                model, heads, [e.tokens for e in episodes], longest + spare, reading
             )
         while episodes:
             decisions = thinker.take_step(conversations, episodes)

@@ -36,14 +36,10 @@ def pack(examples: Examples, sequence: int, model: Model) -> Packed:
     Longest first, each into the first row that has room. In rows longer than the model's window
     every document begins at a multiple of its landmark stride: landmarks are counted from the row's
     first token, so they are then the same tokens as when the document stands alone. An example
-    longer than a row is left out, and its place says so. Raises UserError when none fits.
+    longer than a row is left out, and its place says so.
     """
     align = document_alignment(model, sequence)
     fitting = [index for index, (ids, _) in enumerate(examples) if len(ids) <= sequence]
-    if not fitting:
-        raise UserError(
-            f"none of {len(examples)} examples fits in {sequence} tokens; raise data.sequence"
-        )
     order = sorted(fitting, key=lambda index: -len(examples[index][0]))
 
     places = [(-1, -1)] * len(examples)
@@ -86,10 +82,16 @@ class PackedLoader:
     """
 
     def __init__(self, examples: Examples, sequence: int, batch: int, seed: int, model: Model):
-        begins = range(0, len(examples), PACKED_TOGETHER)
-        groups = [examples[begin : begin + PACKED_TOGETHER] for begin in begins]
-        fitting = [group for group in groups if any(len(ids) <= sequence for ids, _ in group)]
-        packs = [pack(group, sequence, model) for group in fitting]
+        fitting = [example for example in examples if len(example[0]) <= sequence]
+        if not fitting:
+            raise UserError(
+                f"none of {len(examples)} examples fits in rows of {sequence} tokens; give the "
+                "stage longer ones (its setting sequence)"
+            )
+        begins = range(0, len(fitting), PACKED_TOGETHER)
+        packs = [
+            pack(fitting[begin : begin + PACKED_TOGETHER], sequence, model) for begin in begins
+        ]
         rows = sum(len(packed.tokens) for packed in packs)
         if rows < batch:
             raise UserError(

@@ -1,6 +1,7 @@
 """distill.py as a user runs it, and what its examples teach and mask."""
 
 import copy
+import dataclasses
 import json
 import re
 import shutil
@@ -71,6 +72,49 @@ def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
         assert json.dumps(negative["wrong"]["arguments"], separators=(",", ":")) in TOY.decode(
             tokens
         )
+
+
+@pytest.mark.parametrize("world", ["api", "sql", "shell"])
+def test_a_correction_shows_where_its_values_come_from(world):
+    """The second call of a chain takes what the first one gave: a correction of it that begins at
+    the request would teach to make values up.
+    """
+    later = 0
+    for index in range(60):
+        row = trajectory(world, 0, index, Difficulty(longer=1.0, fault_rate=0.3))
+        row = vars(row) | {"negatives": row.negatives[-2:]}
+        examples = distill.trajectory_examples([row], Distill(correction=1.0), TOY, "compact")
+        for tokens, weights in examples[1:]:
+            text = TOY.decode([token for token, weight in zip(tokens, weights) if weight < 1])
+            taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight == 1])
+            call = json.loads(taught.split("<tool_call>")[1].split("</tool_call>")[0])
+            later += "<tool_response>" in text
+            numbers = [value for value in call["arguments"].values() if type(value) is int]
+            for value in numbers if world == "api" else ():
+                assert re.search(rf"\b{re.escape(str(value))}\b", text), (value, text)
+            assert text.count("<tool_response>") == len(
+                [m for m in distill.before_call(row["messages"], call) if m["role"] == "tool"]
+            )
+    assert later > 20
+
+
+def test_earlier_requests_are_left_out_until_the_conversation_fits():
+    c = Distill(worlds="library", names="english", requests=6, trajectories=30, correction=0.0)
+    rows = distill.drawn_trajectories(c, "compact")
+    whole = distill.trajectory_examples(rows, dataclasses.replace(c, sequence=9999), TOY, "compact")
+    c.sequence = sorted(len(tokens) for tokens, _ in whole)[10]  # 19 are longer
+    examples = distill.trajectory_examples(rows, c, TOY, "compact")
+    shortened = 0
+    for row, (tokens, weights), (all_tokens, all_weights) in zip(rows, examples, whole):
+        alone = distill.trajectory_examples([row | {"earlier": []}], c, TOY, "compact")[0]
+        assert len(tokens) <= max(c.sequence, len(alone[0]))
+        if len(all_tokens) <= c.sequence:
+            assert tokens == all_tokens
+        else:  # the latest requests are left, and the one that the row is about
+            last = len(row["messages"][-1]["content"])
+            assert TOY.decode(tokens)[-last:] == TOY.decode(all_tokens)[-last:]
+            shortened += len(alone[0]) < len(tokens) < len(all_tokens)
+    assert shortened > 5
 
 
 def test_a_slip_is_masked_and_its_correction_taught():

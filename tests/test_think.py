@@ -29,7 +29,7 @@ from think import (
     conclusion,
     constraint_tokens,
     decide,
-    room_to_imagine,
+    spare_room,
     successes_of,
     think_slowly,
     vote,
@@ -676,13 +676,30 @@ def test_a_message_of_many_calls_leaves_room_for_what_is_imagined(minds):
     tokens = [token for token, mine in zip(tokens, action_mask) if mine]
     s, stage = Think(), (SAGE(SHAPE, seed=1), minds[1], TOY)
     episode = ThinkingEpisode(TASKS[0], TOY, s, SHAPE.context)
-    longest = len(episode.tokens) + len(tokens) + room_to_imagine(TOY, "compact", s)
+    longest = len(episode.tokens) + len(tokens) + spare_room(TOY, "compact", s)
     pool = JudgedConversations(*stage[:2], [episode.tokens], longest, [Cost()])
     pool.read_own([tokens])
     candidate = Candidate(0, 0, tokens, [], 0.0, "", True)
     assert len(calls_in(tokens, TOY)) == 8
     BatchedThinker(*stage, s).look_ahead(pool, [candidate], [episode])
     assert len(candidate.futures) == 3
+
+
+def test_who_rambles_behind_a_critique_has_all_its_room(minds):
+    """A model of random weights hardly ends a message: what is left of the room is left in the
+    cache, too, behind a rejected step that filled it; beside others as alone.
+    """
+    stage = SAGE(SHAPE, seed=1).double(), minds[1], TOY
+    settings = Think(mode="reason", n=1, resamples=1, fast_temperature=1.0, theta=1.0, lam=0.0)
+    settings.critique, settings.ahead, settings.room = True, 8, 90
+    for seed in range(6):
+        batched = think(*stage, TASKS[:3], settings, seed=seed)
+        slow = Thinker(*stage, settings)
+        alone = [think_slowly(slow, task, number, seed) for number, task in enumerate(TASKS[:3])]
+        assert all(same_episode(*pair) for pair in zip(batched, alone, strict=True))
+        lengths = [sum(thinking.rollout.action_mask) for thinking in batched]
+        ended = [thinking.rollout.ended for thinking in batched]
+        assert ("length" in ended) == (90 in lengths) or max(lengths) < 90
 
 
 @pytest.mark.parametrize("critique", [False, pytest.param(True, marks=pytest.mark.slow)])
