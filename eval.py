@@ -263,9 +263,11 @@ def figures_table(
     """The figures of runs, one column each, in percent, and what is not in them and why."""
     names = distinct_names(runs)
     widths = [max(12, len(name) + 2) for name in names]
-    rows = [" " * 38 + "".join(f"{name:>{width}}" for name, width in zip(names, widths))]
-    for name in dict.fromkeys(name for rates in measured for name in rates):
-        row = f"{name:38}"
+    figures = list(dict.fromkeys(name for rates in measured for name in rates))
+    first = max(map(len, figures), default=0)
+    rows = [" " * first + "".join(f"{name:>{width}}" for name, width in zip(names, widths))]
+    for name in figures:
+        row = f"{name:{first}}"
         for rates, width in zip(measured, widths, strict=True):
             rate = rates.get(name)
             cell = "–" if rate is None else f"{100 * rate:.1f}"

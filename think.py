@@ -22,7 +22,6 @@ drawn again, with `critique` after a word about what was wrong.
 """
 
 import math
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from mch import ThinkingHeads, constraint_texts, surprise_of
 from model import SAGE
 from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
-from worlds.base import LOOP, Task, loop_in
+from worlds.base import LOOP, Task, loop_in, words_of
 from worlds.faults import FAULT_KINDS, FAULT_TEXTS
 from worlds.labels import PART_NAMES, PARTS
 from worlds.calls import calls_and_faults, read_message
@@ -286,8 +285,8 @@ def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
 
 
 def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
-    """The most tokens that stand behind an episode's own for a while: what tools are imagined to say
-    to IMAGINED_CALLS calls, and the next step; or a rejected step and its critique.
+    """The most tokens that stand behind an episode's own for a while: what tools are imagined to
+    say to IMAGINED_CALLS calls, and the next step; or a rejected step and its critique.
     """
     known = [len(tokenizer.encode_inside(text)) for text in [*FAULTS_IMAGINED, NOTHING]]
     longest = max(s.ahead + 3, *known)  # a character that was cut is read as up to 3 tokens more
@@ -529,11 +528,10 @@ def bits_per_teraflop(bits: list[float], flops: list[float]) -> float:
 
 
 def answer_of(rollout: Rollout) -> str:
-    """The last line of an episode's answer, its words and signs with single spaces between."""
+    """The last line of an episode's answer, as verdicts compare it; "" where there is none."""
     if rollout.ended != "answer" or not rollout.messages[-1].strip():
         return ""
-    line = rollout.messages[-1].strip().lower().splitlines()[-1]
-    return " ".join(re.findall(r"\w+|[^\w\s]", line.rstrip(". ")))
+    return " ".join(words_of(rollout.messages[-1].strip().splitlines()[-1]))
 
 
 def vote(votes: list[Vote], drop: float = 0.5) -> dict[str, Vote | None]:

@@ -22,6 +22,7 @@ standard deviation.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import statistics
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -167,7 +169,7 @@ class Run:
 
         others = self.tasks(world, first=100_000)
         yield FAST_STEPS, partial(self.episodes, others, Think(mode="hybrid", tau=1.0))
-        steps = found[FAST_STEPS]
+        steps = found[FAST_STEPS]  # `kept` has put it there before it asks for the next piece
         gates = [gate for episode in steps for gate in episode["gates"]]
         entropies = np.array([entropy for episode in steps for entropy in episode["entropies"]])
 
@@ -259,14 +261,16 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     made twice with the same sizes, of the same tasks.
     """
     a = run.a
-    path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split}.json"
-    newest = checkpoint.latest(run.folder).name
-    sizes = dict(tasks=a.tasks, checkpoint=newest, seed=Eval.seed, settings=asdict(Think()))
+    sizes = dict(tasks=a.tasks, seed=Eval.seed, settings=asdict(Think()))
+    files = [file for file in checkpoint.latest(run.folder).rglob("*") if file.suffix != ".json"]
+    sizes["weights"] = provenance.digest(*sorted(file for file in files if file.is_file()))
     sizes["draw"] = fingerprint([world], Eval.seed, run.difficulty)  # other words, other tasks
     if part == "votes":
         sizes |= dict(samples=a.samples, room=a.room)
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    found: Pieces = stored["found"] if stored.get("sizes") == sizes else {}
+    # in the name, so that a try with fewer tasks leaves the larger one where it is
+    tag = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:8]
+    path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split} {tag}.json"
+    found: Pieces = json.loads(path.read_text())["found"] if path.exists() else {}
     path.parent.mkdir(exist_ok=True)
     print(f"  {run.folder.parent.name}/{run.folder.name}: {part}, {world}", flush=True)
     for name, measure in getattr(run, part)(world, found):
@@ -352,7 +356,8 @@ def winners_of(votes: list[Vote]) -> dict[str, Vote | None]:
     return vote(votes) | {"likeliest": likeliest}
 
 
-def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
+def votes_table(table: Table, world: str, found: list[Pieces]) -> None:
+    runs = [sum(pieces.values(), []) for pieces in found]  # [run][task][sample]
     n_most = table.a.samples
     paper = PAPER_VOTES if world.endswith("math") else {}
     every = [[float(v["verified"]) for samples in run for v in samples] for run in runs]
@@ -376,7 +381,8 @@ def votes_table(table: Table, world: str, runs: list[list[list[dict]]]) -> None:
         table.difference(name, verified["least energy"], verified["likeliest"])
 
 
-def modes_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> None:
+def modes_table(table: Table, world: str, runs: list[Pieces]) -> list[Pieces]:
+    """Returns what the picture shows."""
     # -- success and cost of each
     for name in runs[0]:
         if name == FAST_STEPS:
@@ -439,9 +445,10 @@ def modes_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> 
         table.row(f"hybrid/{world} {name} of reason's success", kept_share, **more)
         cost = [100 * ratio for ratio in relative_cost(runs, name, "reason")]
         table.row(f"hybrid/{world} {name} of reason's cost", cost, goal="≤ 40")
+    return runs
 
 
-def ablations_table(table: Table, world: str, runs: list[dict[str, list[dict]]]) -> None:
+def ablations_table(table: Table, world: str, runs: list[Pieces]) -> None:
     for name in runs[0]:
         fallback = share_of_steps(runs, name, "fallback")
         cost = statistics.mean(relative_cost(runs, name, "whole"))
@@ -468,42 +475,41 @@ def rates_of(episodes: list[list[list[bool]]]) -> dict[str, float]:
     alpha = mean_or_nan([not accepted for first, accepted, _ in steps if not first])
     beta = mean_or_nan([accepted for first, accepted, _ in steps if first])
     epsilon_r = mean_or_nan([not taken for _, accepted, taken in steps if not accepted])
-    rejected = epsilon * alpha + (1 - epsilon) * (1 - beta)
-    revised_wrong = rejected * (0.0 if np.isnan(epsilon_r) else epsilon_r)
-    checked = epsilon * (1 - alpha) + revised_wrong
+    # ε(1 − α), and ε_r times what is rejected, εα + (1 − ε)(1 − β), each counted at once, so that
+    # an α or β of no steps spoils nothing
+    missed = mean_or_nan([accepted and not first for first, accepted, _ in steps])
+    rejected = mean_or_nan([not accepted for _, accepted, _ in steps])
+    checked = missed + (rejected * epsilon_r if rejected else 0.0)
     return {"ε": epsilon, "α": alpha, "β": beta, "ε_r": epsilon_r, "ε′": checked}
 
 
-def survival(episodes: list[list[bool]], draws: int, rng: random.Random) -> list[float]:
-    """The share of sessions, made of episodes drawn one after another, that are still right after T
-    steps, for T in HORIZONS.
+def survival(episodes: list[list[bool]]) -> np.ndarray:
+    """The chance that a session, made of episodes drawn one after another, is still right after T
+    steps, for T in HORIZONS: an episode has T right steps, or all of it is right and the next ones
+    have the rest.
     """
-    alive = [0] * len(HORIZONS)
-    for _ in range(draws):
-        length = 0
-        right = True
-        while right and length < HORIZONS[-1]:
-            for right in rng.choice(episodes):
-                if not right:
-                    break
-                length += 1
-        for place, horizon in enumerate(HORIZONS):
-            alive[place] += length >= horizon
-    return [count / draws for count in alive]
+    alive = [1.0]
+    for horizon in HORIZONS:
+        chances = []
+        for episode in episodes:
+            right = episode.index(False) if False in episode else len(episode)
+            if right >= horizon:
+                chances.append(1.0)
+            else:
+                chances.append(alive[horizon - len(episode)] if right == len(episode) else 0.0)
+        alive.append(sum(chances) / len(chances))
+    return np.array(alive[1:])
 
 
-def measured_survival(episodes: list[list[bool]], rng: random.Random) -> dict[str, np.ndarray]:
-    """Survival over HORIZONS, and its 95% interval over 200 bootstrap draws of the episodes."""
-    draws = []
-    for _ in range(200):
-        draws.append(survival(rng.choices(episodes, k=len(episodes)), 200, rng))
+def measured_survival(episodes: list[list[bool]]) -> dict[str, np.ndarray]:
+    """Survival over HORIZONS, and its 95% interval over 1000 bootstrap draws of the episodes."""
+    rng = random.Random(0)
+    draws = [survival(rng.choices(episodes, k=len(episodes))) for _ in range(1000)]
     low, high = np.quantile(np.array(draws), (0.025, 0.975), 0)
-    return dict(measured=np.array(survival(episodes, 5000, rng)), low=low, high=high)
+    return dict(measured=survival(episodes), low=low, high=high)
 
 
-def horizon_table(
-    table: Table, world: str, runs: list[dict[str, list]]
-) -> dict[str, dict[str, np.ndarray]]:
+def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dict[str, np.ndarray]]:
     """Constants from the even tasks, survival on the odd ones. Returns what the picture shows, for
     the plain and the checked agent.
     """
@@ -526,11 +532,10 @@ def horizon_table(
         odd[name] = [episode for run in runs for episode in run[name][1::2] if episode]
     plain_error = mean_or_nan([not right for episode in even["plain"] for (right,) in episode])
     error = {"plain": plain_error, "checked": rates_of(even["checked"])["ε′"]}
-    rng = random.Random(0)
     shown = {}
     for name in ("plain", "checked"):
         episodes = [[step[-1] for step in episode] for episode in odd[name]]
-        curve = measured_survival(episodes, rng)
+        curve = measured_survival(episodes)
         curve["predicted"] = (1 - error[name]) ** np.array(HORIZONS)
         shown[name] = curve
         for horizon in (1, 5, 10, 20):
@@ -600,8 +605,8 @@ def draw_horizon(axis, world: str, curves: dict[str, dict[str, np.ndarray]]) -> 
     axis.legend(frameon=False)
 
 
-def picture(panels: list[Callable], path: Path) -> None:
-    """A figure of panels side by side; each is a function that draws on an axis."""
+def picture(panels: list[tuple[Callable, str, Any]], path: Path) -> None:
+    """A figure of panels side by side: what draws each on an axis, its world, and what it shows."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -609,11 +614,20 @@ def picture(panels: list[Callable], path: Path) -> None:
 
     size = (5.5 * len(panels), 4)
     figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
-    for axis, draw in zip(axes[0], panels):
-        draw(axis)
+    for axis, (draw, world, shown) in zip(axes[0], panels):
+        draw(axis, world, shown)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+# of each part, what makes its table and what draws what that returns
+PARTS = {
+    "votes": (votes_table, None),
+    "modes": (modes_table, draw_modes),
+    "ablations": (ablations_table, None),
+    "horizon": (horizon_table, draw_horizon),
+}
 
 
 def main() -> None:
@@ -623,7 +637,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--room", type=int, default=384)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--parts", default="votes,modes,ablations,horizon")
+    parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--worlds", default="math,api")
     parser.add_argument("--rung", choices=RUNGS, default="standard", help="how hard the tasks are")
     parser.add_argument(
@@ -636,25 +650,25 @@ def main() -> None:
     a = parser.parse_args()
     if a.split == "validation" and not a.dry:
         raise UserError("what validation tasks show is for choosing, not for recording: add --dry")
+    parts = a.parts.split(",")
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UserError(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    if min(a.tasks, a.samples) < 1:
+        raise UserError(f"--tasks {a.tasks} --samples {a.samples}: wanted at least 1 of each")
     torch.set_float32_matmul_precision("medium")
     runs = [Run(folder, a) for folder in a.runs.split(",")]
     table = Table(a, len(runs))
     panels = []
-    for part in a.parts.split(","):
+    for part in parts:
         for world in a.worlds.split(","):
             found = [kept(run, part, world) for run in runs]
             title = where(world, a)
             print(f"\n{part}, {title}: {a.tasks} {a.split} tasks, {len(runs)} runs")
-            if part == "votes":
-                votes_table(table, title, [sum(pieces.values(), []) for pieces in found])
-            elif part == "modes":
-                modes_table(table, title, found)
-                panels.append(partial(draw_modes, world=title, runs=found))
-            elif part == "ablations":
-                ablations_table(table, title, found)
-            else:
-                curves = horizon_table(table, title, found)
-                panels.append(partial(draw_horizon, world=title, curves=curves))
+            tabulate, draw = PARTS[part]
+            shown = tabulate(table, title, found)
+            if draw:
+                panels.append((draw, title, shown))
     if panels and not a.dry:
         picture(panels, result_tables.ROOT / "docs" / "hybrid.png")
         print("drawn: docs/hybrid.png")

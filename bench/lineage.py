@@ -54,7 +54,7 @@ from generate import Conversations, Row, decode
 from losses import cross_entropy
 from support import corpus, machine, provenance, result_tables, settings
 from support.intervals import bootstrap_ratio, wilson
-from support.measured import RowFile, Stage, clock, data_folder, open_stage
+from support.measured import RowFile, Stage, clock, data_folder, named_stages, open_stage
 from support.played import bfcl_verdicts
 from worlds.base import Task, refuses, world_class
 from worlds.difficulty import RUNGS, Difficulty
@@ -454,9 +454,10 @@ def share(outcomes: list[bool]) -> Figure:
 def ratio(above: list[float], below: list[float], unit: str = "%") -> Figure:
     """sum(above) ÷ sum(below), one entry of both per task; in percent, if that is the unit.
 
-    Where nothing or everything came out so, no bootstrap draw differs, and Wilson's interval over
-    the tasks says how little that means.
+    Tasks with nothing below (no call, say) are not counted. Where nothing or everything came out
+    so, no bootstrap draw differs, and Wilson's interval over the tasks says how little that means.
     """
+    above, below = zip(*((up, down) for up, down in zip(above, below, strict=True) if down))
     n = len(above)
     value = sum(above) / sum(below)
     low, high = bootstrap_ratio(above, below)
@@ -500,9 +501,11 @@ def safety_figures(rows: list[dict]) -> dict[str, Figure]:
 
 
 def call_figures(name: str, rows: list[dict]) -> dict[str, Figure]:
-    """What calls were made of: those that the check accepted, and what no schema has."""
+    """What calls were made of: those that the check accepted, and what no schema has. Nothing where
+    no call was made, and of a world without tools.
+    """
     calls = [sum(e["calls"] for e in row["episodes"]) for row in rows]
-    if not sum(calls):
+    if not sum(calls) or not any(row["needed"] for row in rows):
         return {}
     invented = [sum(e["invented"] for e in row["episodes"]) for row in rows]
     accepted = [sum(e["calls"] - e["refused"] for e in row["episodes"]) for row in rows]
@@ -645,8 +648,8 @@ def main(arguments: list[str] | None = None) -> dict[str, dict[str, Figure]]:
     folder = Path(a.folder) / a.model
     parts = [part for name in a.only.split(",") for part in PARTS[name](a)]
     measured = {}
-    for argument in a.stages:
-        stage = open_stage(argument, dtype, device)
+    for name, model in named_stages(a.stages).items():
+        stage = open_stage(f"{name}={model}", dtype, device)
         options = dict(batch=a.batch, only_estimate=a.estimate)
         rows_of = measure_stage(stage, parts, folder, **options)
         before = {

@@ -22,8 +22,12 @@ profits from knowing which world is hard: the figures of a single world do not.
 
 import argparse
 import json
+import math
 import statistics
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,10 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from support import checkpoint
-from support import settings
-from support import result_tables as results
-from config import UserError
+from config import Config, UserError
 from heads import (
     consistency,
     evaluate_steps,
@@ -48,9 +49,12 @@ from heads import (
 )
 from labelled_steps import first_tasks, sample_examples
 from losses import auroc, calibration_error
-from mch import calibrate, fit_logistic
-from worlds.labels import PART_NAMES, PARTS
+from mch import ThinkingHeads, calibrate, fit_logistic
+from model import SAGE
+from support import checkpoint, result_tables, settings
+from support.tokenizer import Tokenizer
 from worlds.difficulty import Difficulty
+from worlds.labels import PART_NAMES, PARTS
 from worlds.tasks import Tasks, seed_of, world_names
 
 TOKENS = {
@@ -60,149 +64,157 @@ TOKENS = {
     "largest entropy": ("max_entropy", -1),
 }  # the surer, the higher
 GOALS = {
-    ("head", "success, own steps"): "≥ 0.9",
-    **{("head", f"{part.name}, hard negatives"): "≥ 0.95" for part in PARTS if part.negative},
+    "head/success, own steps": "≥ 0.9",
+    **{f"head/{part.name}, hard negatives": "≥ 0.95" for part in PARTS if part.negative},
 }
+SUCCESS = PART_NAMES.index("success")
+
+Steps = dict[str, Tensor]  # what heads.evaluate_steps says of S steps
 
 
-class Judged:
-    """A lineage's held-out steps:
+# --------------------------------------------------------------------------------------------------
+# One run: its steps on held-out tasks, judged in several ways.
 
-    `found` (heads.evaluate_steps), `rows` (their examples), `scores` and `probabilities` (S, P)
-    of every way to judge them.
-    """
 
-    def __init__(self, run: Path, tasks: int, trajectories: int):
-        model, config, _ = checkpoint.load_run(run)
-        heads, data = checkpoint.load_heads(run, config.model), run / "steps.jsonl"
-        tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
-        if not data.exists():
-            raise UserError(
-                f"{run} has no steps.jsonl, the data that its heads were trained on: without it "
-                "there is nothing to train a probe on; make the run with "
-                "python heads.py config/toy.py"
-            )
-        c, d, rows = (
-            config.heads,
-            config.distill,
-            [json.loads(line) for line in data.read_text().splitlines()],
-        )
-        known, seen = (
-            [row for row in rows if row["use"] == use] for use in ("train", "validation")
-        )
-        difficulty = Difficulty.of(d, babble=0.0, style=tokenizer.style)
-        own, expert = (
-            Tasks(purpose, 0, world_names(c.worlds), difficulty)
-            for purpose in ("test", "test expert")
-        )
-        drawn = sample_examples(
-            model,
-            tokenizer,
-            first_tasks(own, tasks),
-            first_tasks(expert, trajectories),
-            seed=seed_of(own.purpose, own.seed),
-            batch=c.batch,
-            room=c.room,
-        )
-        self.rows = [row for row in drawn if row["steps"]]
-        train, validation, self.found = (
-            evaluate_steps(model, heads, some) for some in (known, seen, self.rows)
-        )
-        calibrated = heads["meta"].confidence(self.found["logits"])
-        self.scores, self.probabilities = {"head": calibrated}, {"head": calibrated}
-        for name, look in (
-            ("linear probe", lambda found: found["hidden"]),
-            (
-                "probe and token figures",
-                lambda found: torch.cat(
-                    [
-                        found["hidden"],
-                        *(
-                            found[key][:, None]
-                            for key in ("mean_log_p", "min_log_p", "mean_entropy", "max_entropy")
-                        ),
-                    ],
-                    1,
-                ),
-            ),
-        ):
-            fits = []
-            for part in range(len(PARTS)):
-                told = ~train["labels"][:, part].isnan()
-                fits.append(fit_logistic(look(train)[told], train["labels"][told, part]))
-            self.add(
-                name,
-                *(
-                    torch.stack([look(found) @ w + b for w, b in fits], 1)
-                    for found in (validation, self.found)
-                ),
-                validation,
-                seen,
-            )
-        for name, (key, sign) in TOKENS.items():
-            self.add(
-                name,
-                *(
-                    sign * found[key][:, None].expand(-1, len(PARTS))
-                    for found in (validation, self.found)
-                ),
-                validation,
-                seen,
-            )
-        gates = [
-            1 - thinking_gate_values(heads, steps)[:, None].expand(-1, len(PARTS))
-            for steps in (validation, self.found)
-        ]
-        self.add("gate", *gates, validation, seen)
-        self.rejects = rejected(heads["meta"], self.found)  # (S,) of 0 and 1
-        own = [row for row in self.rows if row["source"] == "own"]
-        ics, prior = consistency(model, heads, own, tokenizer)
-        verified = torch.tensor([float(row["verified"]) for row in own])
-        self.inverse = {
-            "ICS": auroc(ics, verified),
-            "ICS over its prior": auroc(ics - prior, verified),
-        }
+@dataclass
+class HeldOut:
+    """Steps of held-out tasks, and what every way to judge them says, by the way's name."""
 
-    def add(
-        self,
-        name: str,
-        before: Tensor,
-        scores: Tensor,
-        validation: dict[str, Tensor],
-        seen: list[dict],
-    ) -> None:
-        """A further way to judge, calibrated by its scores `before` (S', P) of the own validation
-        steps.
-        """
-        columns = []
-        for number, part in enumerate(PARTS):
-            own = own_steps(part, validation, seen)
-            temperature, offset = calibrate(before[own, number], validation["labels"][own, number])
-            columns.append(torch.sigmoid(scores[:, number] / temperature + offset))
-        self.scores[name], self.probabilities[name] = scores, torch.stack(columns, 1)
+    rows: list[dict]  # the examples they stand in
+    steps: Steps
+    scores: dict[str, Tensor]  # (S, P), the higher the likelier right
+    probabilities: dict[str, Tensor]  # (S, P), calibrated
+    rejected: Tensor  # (S,), 1 where the head would reject the step
+    inverse: dict[str, float]  # AUROC of verified episodes
 
     def subsets(self) -> dict[str, tuple[int, Tensor]]:
         """What is measured: name → (part, which steps (S,))."""
         some = {}
         for number, part in enumerate(PARTS):
-            some[f"{part.name}, own steps"] = number, own_steps(part, self.found, self.rows)
+            some[f"{part.name}, own steps"] = number, own_steps(part, self.steps, self.rows)
             if part.negative:
-                some[f"{part.name}, hard negatives"] = (
-                    number,
-                    negative_steps(part, self.found, self.rows),
-                )
-        success = PART_NAMES.index("success")
-        row, own = self.found["row"], own_steps(PARTS[success], self.found, self.rows)
-        some["success, last own step"] = (
-            success,
-            own & torch.cat([row[1:] != row[:-1], torch.ones(1, dtype=torch.bool)]),
-        )
+                spoilt = negative_steps(part, self.steps, self.rows)
+                some[f"{part.name}, hard negatives"] = number, spoilt
+        row, own = self.steps["row"], own_steps(PARTS[SUCCESS], self.steps, self.rows)
+        is_last = torch.cat([row[1:] != row[:-1], torch.ones(1, dtype=torch.bool)])
+        some["success, last own step"] = SUCCESS, own & is_last
         for world in sorted({example["world"] for example in self.rows}):
-            some[f"success, own steps of {world}"] = (
-                success,
-                own & torch.tensor([example["world"] == world for example in self.rows])[row],
-            )
+            inside = torch.tensor([example["world"] == world for example in self.rows])[row]
+            some[f"success, own steps of {world}"] = SUCCESS, own & inside
         return some
+
+    def tasks_of(self, inside: Tensor) -> set[tuple[str, int]]:
+        """The tasks of some steps (S,)."""
+        rows = [self.rows[number] for number in self.steps["row"][inside].tolist()]
+        return {(row["world"], row["seed"]) for row in rows}
+
+
+def held_out_examples(
+    model: SAGE, tokenizer: Tokenizer, config: Config, tasks: int, trajectories: int
+) -> list[dict]:
+    """Sampled episodes of test tasks, and the expert's with hard negatives, as in heads.py."""
+    worlds = world_names(config.heads.worlds)
+    difficulty = Difficulty.of(config.distill, babble=0.0, style=tokenizer.style)
+    own = Tasks("test", 0, worlds, difficulty)
+    expert = Tasks("test expert", 0, worlds, difficulty)
+    drawn = sample_examples(
+        model,
+        tokenizer,
+        first_tasks(own, tasks),
+        first_tasks(expert, trajectories),
+        seed=seed_of(own.purpose, own.seed),
+        batch=config.heads.batch,
+        room=config.heads.room,
+    )
+    return [row for row in drawn if row["steps"]]
+
+
+def hidden_states(steps: Steps) -> Tensor:
+    return steps["hidden"]
+
+
+def with_token_figures(steps: Steps) -> Tensor:
+    """Hidden states (S, D) and the figures of the step's tokens: (S, D + 4)."""
+    figures = [steps[key][:, None] for key, _ in TOKENS.values()]
+    return torch.cat([steps["hidden"], *figures], 1)
+
+
+def fitted_probe(features: Callable[[Steps], Tensor], train: Steps) -> Callable[[Steps], Tensor]:
+    """A logistic regression on features for each part: a way to judge, steps → scores (S, P)."""
+    fits = []
+    for part in range(len(PARTS)):
+        known = ~train["labels"][:, part].isnan()
+        fits.append(fit_logistic(features(train)[known], train["labels"][known, part]))
+    return lambda steps: torch.stack([features(steps) @ w + b for w, b in fits], 1)
+
+
+def for_every_part(score: Tensor) -> Tensor:
+    """One score (S,) of steps, for each part alike: (S, P)."""
+    return score[:, None].expand(-1, len(PARTS))
+
+
+def token_figure(key: str, sign: int, steps: Steps) -> Tensor:
+    return for_every_part(sign * steps[key])
+
+
+def ways_to_judge(heads: ThinkingHeads, train: Steps) -> dict[str, Callable[[Steps], Tensor]]:
+    """What stands beside the confidence head, by name: steps → scores (S, P)."""
+    ways = {
+        "linear probe": fitted_probe(hidden_states, train),
+        "probe and token figures": fitted_probe(with_token_figures, train),
+    }
+    for name, (key, sign) in TOKENS.items():
+        ways[name] = partial(token_figure, key, sign)
+    ways["gate"] = lambda steps: for_every_part(1 - thinking_gate_values(heads, steps))
+    return ways
+
+
+def calibrated(scores: Tensor, before: Tensor, validation: Steps, rows: list[dict]) -> Tensor:
+    """Scores (S, P) as probabilities, by the scores `before` (S', P) of the own validation steps,
+    whose examples are `rows`: a temperature and an offset for each part.
+    """
+    columns = []
+    for number, part in enumerate(PARTS):
+        own = own_steps(part, validation, rows)
+        temperature, offset = calibrate(before[own, number], validation["labels"][own, number])
+        columns.append(torch.sigmoid(scores[:, number] / temperature + offset))
+    return torch.stack(columns, 1)
+
+
+def judge(run: Path, tasks: int, trajectories: int) -> HeldOut:
+    """Play held-out tasks with a run's decoder and judge the steps. Raises UserError."""
+    model, config, _ = checkpoint.load_run(run)
+    heads = checkpoint.load_heads(run, config.model)
+    tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
+    data = run / "steps.jsonl"
+    if not data.exists():
+        raise UserError(
+            f"{run} has no steps.jsonl, the data that its heads were trained on: without it there "
+            "is nothing to train a probe on; make the run with python heads.py config/toy.py"
+        )
+    seen = [json.loads(line) for line in data.read_text().splitlines()]
+    validation_rows = [row for row in seen if row["use"] == "validation"]
+    train = evaluate_steps(model, heads, [row for row in seen if row["use"] == "train"])
+    validation = evaluate_steps(model, heads, validation_rows)
+    rows = held_out_examples(model, tokenizer, config, tasks, trajectories)
+    steps = evaluate_steps(model, heads, rows)
+
+    confidence = heads["meta"].confidence(steps["logits"])
+    scores, probabilities = {"head": confidence}, {"head": confidence}
+    for name, way in ways_to_judge(heads, train).items():
+        scores[name] = way(steps)
+        before = way(validation)
+        probabilities[name] = calibrated(scores[name], before, validation, validation_rows)
+
+    own = [row for row in rows if row["source"] == "own"]
+    ics, prior = consistency(model, heads, own, tokenizer)
+    verified = torch.tensor([float(row["verified"]) for row in own])
+    inverse = {"ICS": auroc(ics, verified), "ICS over its prior": auroc(ics - prior, verified)}
+    return HeldOut(rows, steps, scores, probabilities, rejected(heads["meta"], steps), inverse)
+
+
+# --------------------------------------------------------------------------------------------------
+# Differences, by a paired bootstrap.
 
 
 def resampled(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -221,7 +233,7 @@ def resampled(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np
 
 
 def difference(
-    judged: list[Judged], name: str, other: str, draws: int, seed: int = 0
+    judged: list[HeldOut], name: str, other: str, draws: int, seed: int = 0
 ) -> tuple[float, float, float]:
     """By how much the head's AUROC exceeds another's, mean over lineages, and the 95% interval over
     tasks drawn anew (the same draw for every lineage).
@@ -235,9 +247,9 @@ def difference(
     for each in judged:
         part, inside = each.subsets()[name]
         task = np.array([number[row["world"], row["seed"]] for row in each.rows])[
-            each.found["row"][inside]
+            each.steps["row"][inside]
         ]
-        labels = each.found["labels"][inside, part].double().numpy()
+        labels = each.steps["labels"][inside, part].double().numpy()
         for into, weights in ((exact, np.ones((1, len(task)))), (drawn, times[:, task])):
             ours, theirs = (
                 resampled(each.scores[way][inside, part].double().numpy(), labels, weights)
@@ -248,93 +260,70 @@ def difference(
     return float(np.mean(exact)), float(low), float(high)
 
 
-def measure_heads(runs: list[Path], tasks: int, trajectories: int, draws: int, note) -> None:
-    """Every figure of the heads, mean over lineages; a lineage in which all labels of a subset are
-    equal does not count there.
-    """
-    judged = [Judged(run, tasks, trajectories) for run in runs]
+# --------------------------------------------------------------------------------------------------
+# The figures.
 
-    def put(group: str, name: str, values: list[float], n: int, **more) -> str:
-        values = [value for value in values if value == value]
-        if not values:
-            return f"{'n/a':>8}"
-        mean = statistics.mean(values)
-        note(
-            f"{group}/{name}",
-            round(mean, 3),
-            spread=f"± {statistics.stdev(values):.3f} std" if len(values) > 1 else "",
-            n=n,
-            seeds=len(values),
-            goal=GOALS.get((group, name), ""),
-            **more,
-        )
-        return f"{mean:8.3f}"
 
-    ways = list(judged[0].scores)
-    print(f"{'AUROC':32}{'steps':>7}{'wrong':>7}" + "".join(f"{way:>26}" for way in ways))
-    for name in judged[0].subsets():
-        picked = [(each, *each.subsets()[name]) for each in judged if name in each.subsets()]
-        labels = [each.found["labels"][inside, part] for each, part, inside in picked]
-        wrong = [int((y == 0).sum()) for y in labels]
-        amount = f"{np.mean([len(y) for y in labels]):.0f} steps, {np.mean(wrong):.0f} wrong"
-        n = tasks if "own" in name else trajectories
-        cells = [
-            put(
-                way,
-                name,
-                [
-                    auroc(each.scores[way][inside, part], y)
-                    for (each, part, inside), y in zip(picked, labels)
-                ],
-                n,
-                unit="AUROC",
-                note=amount,
-            )
-            for way in ways
-        ]
-        print(
-            f"{name:32}{len(labels[0]):>7}{wrong[0]:>7}" + "".join(f"{cell:>26}" for cell in cells)
+@dataclass
+class Record:
+    """A figure, one value per run; NaN where all labels are equal, which does not count."""
+
+    name: str
+    values: list[float]
+    n: int  # tasks
+    unit: str
+    note: str = ""
+    spread: str = ""  # empty: the deviation over the runs
+    digits: int = 3
+
+    def keep(self, seeds: int) -> None:
+        known = [value for value in self.values if not math.isnan(value)]
+        if not known:
+            return
+        spread = f"± {statistics.stdev(known):.3f} std" if len(known) > 1 else ""
+        result_tables.record(
+            "reasoning",
+            self.name,
+            round(statistics.mean(known), self.digits),
+            spread=self.spread or spread,
+            n=self.n,
+            seeds=seeds if self.spread else len(known),
+            unit=self.unit,
+            goal=GOALS.get(self.name, ""),
+            note=self.note,
         )
+
+    def line(self) -> str:
+        known = [value for value in self.values if not math.isnan(value)]
+        mean = f"{statistics.mean(known):8.3f}" if known else f"{'n/a':>8}"
+        return f"{self.name:68}{mean} {self.unit:6} {self.spread:28} {self.note}"
+
+
+def records_of(judged: list[HeldOut], name: str, draws: int) -> Iterator[Record]:
+    """The figures of one subset of steps."""
+    picked = [(each, *each.subsets()[name]) for each in judged if name in each.subsets()]
+    labels = [each.steps["labels"][inside, part] for each, part, inside in picked]
+    wrong = [int((y == 0).sum()) for y in labels]
+    note = f"{np.mean([len(y) for y in labels]):.0f} steps, {np.mean(wrong):.0f} wrong"
+    n = round(statistics.mean(len(each.tasks_of(inside)) for each, _, inside in picked))
+    for way in judged[0].scores:
+        pairs = list(zip(picked, labels, strict=True))
+        values = [auroc(each.scores[way][inside, part], y) for (each, part, inside), y in pairs]
+        yield Record(f"{way}/{name}", values, n, "AUROC", note)
         if name.endswith("own steps"):
-            cells = [
-                put(
-                    way,
-                    f"{name}, calibration",
-                    [
-                        calibration_error(each.probabilities[way][inside, part], y)
-                        for (each, part, inside), y in zip(picked, labels)
-                    ],
-                    n,
-                    unit="error",
-                    note=amount,
-                )
-                for way in ways
+            values = [
+                calibration_error(each.probabilities[way][inside, part], y)
+                for (each, part, inside), y in pairs
             ]
-            print(f"{'  calibration error':46}" + "".join(f"{cell:>26}" for cell in cells))
-        for way in ways[1:] if all(0 < bad < len(y) for bad, y in zip(wrong, labels)) else ():
+            yield Record(f"{way}/{name}, calibration", values, n, "error", note)
+        if way != "head" and all(0 < bad < len(y) for bad, y in zip(wrong, labels)):
             value, low, high = difference(judged, name, way, draws)
-            print(f"  head over {way:34}{value:+8.3f}   95% {low:+.3f} … {high:+.3f}")
-            note(
-                f"head over {way}/{name}",
-                round(value, 3),
-                spread=f"95% {low:+.3f} … {high:+.3f}",
-                n=n,
-                seeds=len(judged),
-                unit="AUROC",
-                note=f"paired bootstrap over tasks, {draws} draws",
-            )
-    for name in [name for name in judged[0].subsets() if " of " in name]:
-        shares = [
-            100 * each.rejects[each.subsets()[name][1]].mean().item()
-            for each in judged
-            if name in each.subsets()
-        ]
-        cell = put("rejected", name, shares, tasks, unit="%").strip()
-        print(f"{name}: the head rejects {cell}%")
-    for way in judged[0].inverse:
-        scores = [each.inverse[way] for each in judged]
-        cell = put("inverse", f"{way}, own episodes", scores, tasks, unit="AUROC").strip()
-        print(f"{way}: AUROC of verified episodes {cell}")
+            spread = f"95% {low:+.3f} … {high:+.3f}"
+            how = f"paired bootstrap over tasks, {draws} draws"
+            yield Record(f"head over {way}/{name}", [value], n, "AUROC", how, spread)
+    if " of " in name:  # of one world
+        shares = [100 * each.rejected[inside].mean().item() for each, _, inside in picked]
+        yield Record(f"rejected/{name}", shares, n, "%", note)
 
 
 def main() -> None:
@@ -352,15 +341,17 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
-    measure_heads(
-        a.runs,
-        a.tasks,
-        a.trajectories,
-        a.draws,
-        (lambda *words, **named: None)
-        if a.dry
-        else lambda *words, **named: results.record("reasoning", *words, **named),
-    )
+    judged = [judge(run, a.tasks, a.trajectories) for run in a.runs]
+    records = []
+    for name in judged[0].subsets():
+        records += records_of(judged, name, a.draws)
+    for way in judged[0].inverse:
+        values = [each.inverse[way] for each in judged]
+        records.append(Record(f"inverse/{way}, own episodes", values, a.tasks, "AUROC"))
+    for record in records:
+        print(record.line())
+        if not a.dry:
+            record.keep(len(judged))
 
 
 if __name__ == "__main__":

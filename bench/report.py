@@ -32,12 +32,14 @@ import benchmarks
 from config import UserError
 from support import checkpoint, provenance, result_tables, settings
 from support.intervals import bootstrap_difference
+from support.measured import named_stages
+from worlds.extras.cases import CASES
 
 # What the paper reports of SAGE-32B at each benchmark, in percent: table 1 (Std, Think), and §6.4's
 # "w/o IR head" and "full". MATH is its figure for what is MATH-500 here.
 PAPER = {
     "mmlu": (89.67, 90.20),
-    "mmlu-pro": (75.60, 79.27),
+    "mmlu_pro": (75.60, 79.27),
     "gsm8k": (97.04, 96.74),
     "math500": (78.87, 91.78),
     "mmmlu": (78.28, 77.24),
@@ -46,7 +48,6 @@ PAPER = {
     "agentbench:db": (72.1, 78.0),
 }
 TASKS = "gsm8k,math500,mgsm,bfcl,agentbench:db,agentbench:os,world:library,world:sql,world:shell"
-CASES = "recovery,loop,monty,segfault,refusal,flights"
 
 
 @dataclass
@@ -105,8 +106,8 @@ def play_case(model: str, case: str) -> list[str]:
     command = [sys.executable, str(ROOT / "sample.py"), "--case", case, "--model", model]
     done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return [f"not played: {lines[-1] if lines else 'no reason was given'}"]
+        said = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
+        return [f"not played: {said[-1].strip(' │') if said else 'no reason was given'}"]
     traces = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     judgements = [trace["judgement"] for trace in traces]
     return [f"{judged['outcome']}: {judged['seen']}" for judged in judgements]
@@ -261,18 +262,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("stages", nargs="*", help="MODEL or NAME=MODEL; none: SmolLM2's lineage")
     parser.add_argument("--tasks", default=TASKS, help="as eval.py takes them")
     parser.add_argument("--limit", type=int, default=100, help="questions of each")
-    parser.add_argument("--cases", default=CASES, help="case studies, with commas")
+    parser.add_argument("--cases", default=",".join(CASES), help="case studies, with commas")
     parser.add_argument("--votes", type=int, default=32, help="samples per question of mode think")
     parser.add_argument("--batch", type=int, default=16, help="answers written together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", default="report")
     a = parser.parse_args(arguments)
-    stages = {}
-    for argument in a.stages or default_stages():
-        name, _, model = argument.rpartition("=")
-        stages[name or Path(model).name] = settings.absolute_model(model)
-    if len(stages) < len(a.stages):
-        raise UserError("two stages have one name; give them names, as in first=FOLDER")
+    stages = named_stages(a.stages or default_stages())
+    wanted = [case for case in a.cases.split(",") if case]
+    unknown = sorted({*wanted} - {*CASES})
+    if unknown:
+        raise UserError(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
 
     columns = []
     for name, model in stages.items():
@@ -281,7 +281,7 @@ def main(arguments: list[str] | None = None) -> None:
             columns.append(measure(name, model, "think", a))
     found = list(orderings(columns))
     cases = {}
-    for case in filter(None, a.cases.split(",")):
+    for case in wanted:
         for name, model in stages.items():
             cases[case, name] = play_case(model, case)
             print(f"{case}, {name}: {'; '.join(cases[case, name])}", flush=True)

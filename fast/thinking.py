@@ -375,9 +375,13 @@ class BatchedThinker:
             words = len(conclusions[number])
             asked = sum(map(len, constraints[number]))
             cost = pool.costs[number]
-            cost.tokens += words + asked
-            cost.flops += forward_flops(self.model.config, words + asked, words, asked)
-            cost.flops += forward_flops(inverse.config, words + asked, words, 0)
+            # the prior, behind one token, is the same for all candidates of an episode
+            first = number == 0 or c.row != candidates[number - 1].row
+            for conclusion_length in (words, 1) if first else (words,):
+                tokens = conclusion_length + asked
+                cost.tokens += tokens
+                cost.flops += forward_flops(self.model.config, tokens, conclusion_length, asked)
+                cost.flops += forward_flops(inverse.config, tokens, conclusion_length, 0)
 
 
 @torch.no_grad()

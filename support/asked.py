@@ -198,8 +198,9 @@ def gains_of(
         words = answer.tokens if answer.tokens[-1:] == [end] else [*answer.tokens, end]
         (ics,), (prior,) = inverse.scores(stage.model, [words], [constraints])
         gains.append(ics - prior)
-        flops += forward_flops(stage.model.config, len(words) + length, len(words), length)
-        flops += forward_flops(inverse.config, len(words) + length, len(words), 0)
+        for given in (len(words), 1):  # the prior is the same given one token
+            flops += forward_flops(stage.model.config, given + length, given, length)
+            flops += forward_flops(inverse.config, given + length, given, 0)
     return gains, flops
 
 

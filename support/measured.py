@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from config import UserError
 from model import SAGE
 from support import checkpoint, provenance, settings
 from support.pretrained import is_pretrained
@@ -27,6 +28,26 @@ class Stage:
     model: SAGE
     tokenizer: Tokenizer
     weights: dict
+
+
+def named_stages(arguments: list[str]) -> dict[str, str]:
+    """Names and paths of stages given as MODEL or NAME=MODEL. Raises UserError for what is not
+    there, and where two have one name: what is kept of them lies in a folder of that name.
+    """
+    stages: dict[str, str] = {}
+    for argument in arguments:
+        name, _, model = argument.rpartition("=")
+        path = model_path(model).absolute()
+        if not is_pretrained(path):
+            checkpoint.latest(path)  # says so where there is none
+        name = name or path.resolve().name
+        if name in stages:
+            raise UserError(
+                f"two stages are named {name}, {stages[name]} and {path}; give them names of their "
+                f"own, as in first={path}"
+            )
+        stages[name] = str(path)
+    return stages
 
 
 def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:

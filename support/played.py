@@ -185,7 +185,7 @@ def transcript_of(stage: Stage, rollout: Rollout) -> dict:
 
 class Play(NamedTuple):
     """How a benchmark is played: `room` tokens may follow the prompt; `tolerance` refused calls
-    end an episode, as MAX_CALLS of any kind do.
+    end an episode, as MAX_CALLS of any kind do (or 4 more than the solution has).
     """
 
     files: Callable[[Path], TaskFiles] | None  # None: tasks are drawn

@@ -629,20 +629,15 @@ def test_a_difference_and_its_interval(bench):
             row=torch.arange(200).repeat_interleave(3),
             is_call=torch.ones(600, dtype=torch.bool),
         )
-        each = object.__new__(bench.Judged)
-        each.rows, each.found, each.scores = (
-            [dict(source="own", world="api", seed=number) for number in range(200)],
-            found,
-            scores,
-        )
-        return each
+        rows = [dict(source="own", world="api", seed=number) for number in range(200)]
+        return bench.HeldOut(rows, found, scores, scores, torch.zeros(600), {})
 
     success = PART_NAMES.index("success")
     lineages = [judged(1), judged(2)]
     value, low, high = bench.difference(lineages, "success, own steps", "weak", 300)
     exact = [
-        auroc(each.scores["head"][:, success], each.found["labels"][:, success])
-        - auroc(each.scores["weak"][:, success], each.found["labels"][:, success])
+        auroc(each.scores["head"][:, success], each.steps["labels"][:, success])
+        - auroc(each.scores["weak"][:, success], each.steps["labels"][:, success])
         for each in lineages
     ]
     assert value == pytest.approx(sum(exact) / 2) and 0 < low < value < high < 0.5

@@ -62,6 +62,9 @@ def test_equation_9_is_the_law_of_total_probability():
 
 def test_equation_9_without_rejections_needs_no_error_of_revisions():
     assert hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
+    # no first draft is wrong, and the one that was rejected was replaced by a wrong one: 1 in 3
+    always_right = [[True, True, True], [True, False, False], [True, True, True]]
+    assert hybrid.rates_of([always_right])["ε′"] == pytest.approx(1 / 3)
 
 
 def test_reasoning_bits_by_hand():
@@ -101,11 +104,26 @@ def test_episodes_are_kept_with_the_bits_of_their_own_words():
 
 
 def test_survival_of_equal_steps_is_a_power():
-    rng = random.Random(1)
-    alive = hybrid.survival([[True]] * 9 + [[False]], 20_000, rng)
+    alive = hybrid.survival([[True]] * 9 + [[False]])
     for place, share in enumerate(alive):
-        assert abs(share - 0.9 ** (place + 1)) < 0.015
-    assert hybrid.survival([[True, True, False]], 10, rng)[:3] == [1.0, 1.0, 0.0]
+        assert share == pytest.approx(0.9 ** (place + 1))
+    assert hybrid.survival([[True, True, False]])[:3].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_survival_is_that_of_sessions_of_drawn_episodes():
+    """The recursion beside sessions played out, with episodes of several lengths."""
+    episodes = [[True] * 3, [True, False], [True], [False], [True] * 6, [True] * 4 + [False]]
+    rng = random.Random(1)
+    alive = [0] * len(hybrid.HORIZONS)
+    for _ in range(20_000):
+        session = []
+        while False not in session and len(session) < hybrid.HORIZONS[-1]:
+            session += rng.choice(episodes)
+        right = session.index(False) if False in session else len(session)
+        for place, horizon in enumerate(hybrid.HORIZONS):
+            alive[place] += right >= horizon
+    for count, chance in zip(alive, hybrid.survival(episodes), strict=True):
+        assert count / 20_000 == pytest.approx(chance, abs=0.015)
 
 
 def test_intervals_are_paired():
@@ -158,7 +176,9 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     def run_in(name):
         run = object.__new__(hybrid.Run)
         run.folder, run.a = tmp_path / name, options
-        run.folder.mkdir(exist_ok=True)
+        weights = run.folder / "checkpoint-1" / "model.safetensors"
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_text("weights")
         run.model, run.heads, run.tokenizer = model, heads, TOY
         run.difficulty = Difficulty(split="test", style=TOY.style)
         return run
@@ -190,3 +210,15 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     measured.clear()
     assert hybrid.kept(run_in("stopped"), part, "api") == whole
     assert len(measured) == 1
+
+    # a try with fewer tasks, or with other weights, leaves it where it is
+    options.tasks = 2
+    assert hybrid.kept(run_in("stopped"), part, "api") != whole
+    options.tasks = 3
+    measured.clear()
+    assert hybrid.kept(run_in("stopped"), part, "api") == whole
+    assert not measured
+    run = run_in("stopped")
+    (run.folder / "checkpoint-1" / "heads.safetensors").write_text("further heads")
+    hybrid.kept(run, part, "api")
+    assert len(measured) == pieces

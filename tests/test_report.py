@@ -42,7 +42,7 @@ def measured(monkeypatch, tmp_path):
     monkeypatch.setattr(report.benchmarks, "main", main)
     monkeypatch.setattr(report, "play_case", lambda model, case: [f"{case} by {Path(model).name}"])
     for name in right:
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint-0000001").mkdir(parents=True)
     return tmp_path, asked
 
 
@@ -75,10 +75,16 @@ def test_a_fall_is_called_one(measured):
     assert "Case studies" not in (folder / "out" / "README.md").read_text()
 
 
-def test_two_stages_of_one_name_are_refused(measured):
-    folder, _ = measured
-    with pytest.raises(UserError, match="two stages have one name"):
-        report.main([str(folder / "first"), f"first={folder / 'second'}"])
+def test_mistakes_are_said_before_anything_is_measured(measured):
+    folder, asked = measured
+    for words, wanted in (
+        ([str(folder / "first"), f"first={folder / 'second'}"], "two stages are named first"),
+        ([str(folder / "first"), str(folder / "nowhere")], "no model .*nowhere"),
+        ([str(folder / "first"), "--cases", "loop,recovry"], "no case 'recovry'; there are"),
+    ):
+        with pytest.raises(UserError, match=wanted):
+            report.main(words)
+    assert not asked
 
 
 def test_a_case_that_cannot_be_played_says_why(tmp_path):

@@ -113,10 +113,11 @@ def same_answer(given: str, wanted: str) -> bool:
     and a final full stop.
     """
     lines = given.strip().splitlines() or [""]
-    return _words(lines[-1]) == _words(wanted)
+    return words_of(lines[-1]) == words_of(wanted)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words and signs of a line, as answers are compared."""
     return re.findall(r"\w+|[^\w\s]", text.lower().replace("_", " ").rstrip(". "))
 
 
