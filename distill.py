@@ -168,6 +168,24 @@ def teacher_identity(c: Distill) -> dict:
     return {"distill.kl_teacher": run and checkpoint.weights_identity(run)}
 
 
+def seconds_per_step(
+    stage: TrainingRun, rows: PackedLoader, backward_of: Callable, tries: int = 3
+) -> float:
+    """Seconds per step on this machine: the median of `tries` on the first rows, plus a fifth for
+    the optimiser and checkpoints. It leaves no trace in model and loader.
+    """
+    place = rows.state()
+    taken = []
+    for _ in range(tries):
+        began = time.perf_counter()
+        backward_of(rows.next())
+        machine.wait_for(stage.device)
+        taken.append(time.perf_counter() - began)
+    stage.model.zero_grad(set_to_none=True)
+    rows.restore(place)
+    return 1.2 * statistics.median(taken)
+
+
 def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept) -> None:
     """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
     c = stage.section
@@ -237,24 +255,6 @@ def learn(stage: TrainingRun, rows: PackedLoader, first: int, last: int, **kept)
             stage.end_step(step, stopping, last, rows=rows.state(), **kept)
 
 
-def seconds_per_step(
-    stage: TrainingRun, rows: PackedLoader, backward_of: Callable, tries: int = 3
-) -> float:
-    """Seconds per step on this machine: the median of `tries` on the first rows, plus a fifth for
-    the optimiser and checkpoints. It leaves no trace in model and loader.
-    """
-    place = rows.state()
-    taken = []
-    for _ in range(tries):
-        began = time.perf_counter()
-        backward_of(rows.next())
-        machine.wait_for(stage.device)
-        taken.append(time.perf_counter() - began)
-    stage.model.zero_grad(set_to_none=True)
-    rows.restore(place)
-    return 1.2 * statistics.median(taken)
-
-
 # --------------------------------------------------------------------------------------------------
 # Stage distill.
 
@@ -291,13 +291,13 @@ def conversation_example(row: dict, c: Distill, tokenizer: Tokenizer, style: str
 def trajectory_examples(
     rows: list[dict], c: Distill, tokenizer: Tokenizer, style: str
 ) -> list[Example]:
-    """Trajectories, and one correction of each that comes with hard negatives."""
+    """Trajectories, and a correction of each that comes with hard negatives."""
     examples = []
     for row in rows:
         examples.append(conversation_example(row, c, tokenizer, style))
         # a tool that failed on purpose may have made the expert call it otherwise
         made = [n for n in row["negatives"] if before_call(row["messages"], n["right"]) is not None]
-        if made and c.correction:
+        if made:
             negative = random.Random(f"{row['seed']} {row['index']}").choice(made)
             examples.append(correction_example(row, negative, tokenizer, style, c.prompt_weight))
     return examples
@@ -323,6 +323,10 @@ def distill(config: Config) -> None:
 
     if c.file:
         trajectories = read_teacher_file(c, stage.log.say, stage.style)
+        rng = random.Random(f"negatives distill {c.seed}")
+        for row in trajectories:
+            if rng.random() >= c.correction:
+                row["negatives"] = []
     else:
         trajectories = drawn_trajectories(c, stage.style)
     examples = trajectory_examples(trajectories, c, stage.tokenizer, stage.style)
@@ -559,30 +563,6 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     stage.log.write(step=first_step, round=number + 1, **figures)
 
 
-def reflect(config: Config) -> None:
-    """Stage 2 of §3.1: rounds of Algorithm 1, each with the student that the last one left."""
-    c = config.distill
-    stage = TrainingRun(
-        config,
-        "reflected",
-        "distilled",
-        c.reflect_steps,
-        c,
-        rate=c.reflect_rate,
-        start=c.reflect_start,
-        made_from=teacher_identity(c),
-    )
-    if stage.finished():
-        return
-    for number in range(c.rounds):
-        first = c.reflect_steps * number // c.rounds
-        last = c.reflect_steps * (number + 1) // c.rounds
-        if stage.first < last:
-            within = stage.first > first  # resumed in the middle of the round
-            learn_from_round(stage, number, max(first, stage.first), last, within)
-    stage.finish()
-
-
 def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, within: bool) -> None:
     """Play a round, or read the buffer that a stopped run left, and learn from it."""
     c = stage.section
@@ -620,14 +600,34 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
     learn(stage, rows, first, last, student=student)
 
 
+def reflect(config: Config) -> None:
+    """Stage 2 of §3.1: rounds of Algorithm 1, each with the student that the last one left."""
+    c = config.distill
+    stage = TrainingRun(
+        config,
+        "reflected",
+        "distilled",
+        c.reflect_steps,
+        c,
+        rate=c.reflect_rate,
+        start=c.reflect_start,
+        made_from=teacher_identity(c),
+    )
+    if stage.finished():
+        return
+    for number in range(c.rounds):
+        first = c.reflect_steps * number // c.rounds
+        last = c.reflect_steps * (number + 1) // c.rounds
+        if stage.first < last:
+            within = stage.first > first  # resumed in the middle of the round
+            learn_from_round(stage, number, max(first, stage.first), last, within)
+    stage.finish()
+
+
 def main() -> None:
     ranks.start()
     config = settings.from_command_line()
-    if config.stage not in ("", "distill", "reflect"):
-        raise UserError(
-            f"--stage is {config.stage!r}; distill.py has distill and reflect "
-            "(dpo and ppo are rl.py's)"
-        )
+    settings.refuse_unread(config, stages=("distill", "reflect"))
     if config.stage in ("", "distill"):
         # stages decide dtype and compilation each for itself
         distill(copy.deepcopy(config))

@@ -279,6 +279,7 @@ def figures_table(
 def compare_stages() -> None:
     """The command with a settings file: the runs of a lineage, side by side."""
     config = settings.from_command_line()
+    settings.refuse_unread(config)
     e = config.eval
     device = machine.pick_device(e.device)
     torch.set_float32_matmul_precision("medium")

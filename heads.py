@@ -299,6 +299,7 @@ def shares_of(count: int, steps: int, seed: list[int]) -> list[np.ndarray]:
 def main() -> None:
     ranks.start()
     config = settings.from_command_line()
+    settings.refuse_unread(config)
     c = config.heads
     stage = TrainingRun(
         config,

@@ -130,7 +130,7 @@ def negative_examples(task: Task, tokenizer: Tokenizer, rng: random.Random) -> l
     place = rng.choice(call_places)
     content = messages[place]["content"]
     right = messages[place]["tool_calls"][0]["function"]
-    steps_before = place // 2  # each message of the expert is followed by its tool's result
+    steps_before = sum("tool_calls" in message for message in messages[:place])
     examples = []
     for kind, wrong in hard_negatives(right, task.tools, rng, task).items():
         spoilt = [*messages[:place], call_message(content, wrong)]
@@ -225,6 +225,19 @@ def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
 # The data file: every example is sampled once, and read again by a resumed run.
 
 
+def report_sample(say, use: str, rows: list[dict], *, left_out: int, longest: int) -> None:
+    own = [row for row in rows if row["source"] == "own"]
+    steps = sum(len(row["steps"]) for row in own)
+    verified = sum(row["verified"] for row in own)
+    line = (
+        f"{use:10}  {len(own)} own episodes with {steps} steps, {verified} verified; "
+        f"{len(rows) - len(own)} of the expert's and hard negatives"
+    )
+    if left_out:
+        line += f"; {left_out} without a whole message or over {longest} tokens, left out"
+    say(line)
+
+
 def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """Write the data, one example per line; `use` says what it is for.
 
@@ -275,19 +288,6 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     provenance.write_lines(file, rows, made_from)
     seconds = time.perf_counter() - began
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
-
-
-def report_sample(say, use: str, rows: list[dict], *, left_out: int, longest: int) -> None:
-    own = [row for row in rows if row["source"] == "own"]
-    steps = sum(len(row["steps"]) for row in own)
-    verified = sum(row["verified"] for row in own)
-    line = (
-        f"{use:10}  {len(own)} own episodes with {steps} steps, {verified} verified; "
-        f"{len(rows) - len(own)} of the expert's and hard negatives"
-    )
-    if left_out:
-        line += f"; {left_out} without a whole message or over {longest} tokens, left out"
-    say(line)
 
 
 def read_data(stage: TrainingRun) -> tuple[list[dict], str]:

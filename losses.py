@@ -23,6 +23,12 @@ IGNORE = -100  # a target that teaches nothing: padding, prompts, tool output
 # Cross-entropy and log-probabilities
 
 
+def counted_targets(targets: Tensor, weights: Tensor | None) -> Tensor:
+    """How much each target counts (…), float32: its weight, or 1; 0 where nothing is taught."""
+    taught = (targets != IGNORE).float()
+    return taught if weights is None else taught * weights
+
+
 def cross_entropy_of_logits(
     logits: Tensor, targets: Tensor, z_loss: float = 0.0, *, weights: Tensor | None = None
 ) -> Tensor:
@@ -38,12 +44,6 @@ def cross_entropy_of_logits(
     counted = counted_targets(targets, weights)
     total = ((normaliser - chosen + z_loss * normaliser.square()) * counted).sum()
     return total / counted.sum().clamp(min=1e-6)
-
-
-def counted_targets(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """How much each target counts (…), float32: its weight, or 1; 0 where nothing is taught."""
-    taught = (targets != IGNORE).float()
-    return taught if weights is None else taught * weights
 
 
 def cross_entropy(
@@ -152,12 +152,13 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     in bins of equal mass (Naeini et al. 2015; Nguyen and O'Connor 2015).
 
     Equal mass, not equal width: confident heads put nearly all steps into one bin of equal width.
-    NaN for no steps.
+    Equal probabilities share their labels' mean: their order says nothing. NaN for no steps.
     """
     if not len(labels):
         return float("nan")
-    order = probabilities.argsort(stable=True)
-    claimed = probabilities[order].double().tensor_split(bins)
-    positive = labels[order].double().tensor_split(bins)
+    values, place, count = probabilities.double().unique(return_inverse=True, return_counts=True)
+    shares = torch.zeros_like(values).index_add(0, place, labels.double()) / count
+    claimed = values.repeat_interleave(count).tensor_split(bins)
+    positive = shares.repeat_interleave(count).tensor_split(bins)
     errors = [(p.sum() - y.sum()).abs().item() for p, y in zip(claimed, positive)]
     return sum(errors) / len(labels)

@@ -86,7 +86,11 @@ def find_routers(model: nn.Module) -> list[nn.Module]:
 def router_logits(routers: list[nn.Module]) -> Iterator[list[Tensor]]:
     """The logits (BT, N) that each router gives inside the block, not in what backward repeats."""
     seen: list[Tensor] = []
-    hooks = [router.register_forward_hook(lambda *call: seen.append(call[2])) for router in routers]
+
+    def keep(router, inputs, output) -> None:
+        seen.append(output)
+
+    hooks = [router.register_forward_hook(keep) for router in routers]
     try:
         yield seen
     finally:

@@ -96,18 +96,18 @@ def dpo_loss(
     *,
     beta: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
-    """Mean of −log σ(margin) and the margins (N,), from whole completions' log-probabilities (N,)
-    (Rafailov et al. 2023).
+    """Mean of −log σ(β·difference) and the differences (N,), from whole completions'
+    log-probabilities (N,) (Rafailov et al. 2023).
 
     The best policy under a reward r and a penalty β·KL(π ‖ π_ref) is π ∝ π_ref · exp(r/β), so
     r = β·log π/π_ref + a constant of the prompt, which cancels in Bradley and Terry's
     P(chosen over rejected) = σ(r_chosen − r_rejected):
-        margin = β·[(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]
+        difference = (log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)
     At the beginning π = π_ref: the loss is ln 2 and its gradient
     β/2 · (∇log π(rejected) − ∇log π(chosen)).
     """
-    margins = beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected))
-    return -F.logsigmoid(margins).mean(), margins.detach()
+    difference = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
+    return -F.logsigmoid(beta * difference).mean(), difference.detach()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def dpo(config: Config) -> None:
             policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
             of_pairs = torch.from_numpy(pairs).to(device)
             ref_chosen, ref_rejected = ref_log_probs[of_pairs].unbind(1)
-            preference_loss, margins = dpo_loss(
+            preference_loss, difference = dpo_loss(
                 policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
             )
             # of this rank's pairs in the step's mean; a filler has none
@@ -187,8 +187,9 @@ def dpo(config: Config) -> None:
             loss.backward()
             norm = stage.update(step)
 
-            accuracy = (margins > 0).float().mean() * weight
-            parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margins.mean() * weight)
+            accuracy = (difference > 0).float().mean() * weight
+            margin = c.beta * difference.mean() * weight
+            parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margin)
             meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
             token_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
             meter.count(step_tokens, step_tokens * token_flops)

@@ -72,6 +72,14 @@ def reward(episode: Rollout, c: Ppo) -> float:
     return float(episode.verified) + c.invented * episode.invented
 
 
+def rewards_differ(rewards: Tensor) -> Tensor:
+    """Which groups (P, 1) of rewards (P, G) are not all equal; NaN does not count."""
+    missing = rewards.isnan()
+    highest = rewards.masked_fill(missing, -torch.inf).amax(1, keepdim=True)
+    lowest = rewards.masked_fill(missing, torch.inf).amin(1, keepdim=True)
+    return highest > lowest
+
+
 def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
     """`samples` episodes of each of the step's tasks, next to each other: a function of the
     weights, the seed and the step.
@@ -125,14 +133,6 @@ def check_episodes(episodes: list[Rollout], rewards: Tensor, c: Ppo, step: int) 
 
 # --------------------------------------------------------------------------------------------------
 # Advantages.
-
-
-def rewards_differ(rewards: Tensor) -> Tensor:
-    """Which groups (P, 1) of rewards (P, G) are not all equal; NaN does not count."""
-    missing = rewards.isnan()
-    highest = rewards.masked_fill(missing, -torch.inf).amax(1, keepdim=True)
-    lowest = rewards.masked_fill(missing, torch.inf).amin(1, keepdim=True)
-    return highest > lowest
 
 
 @torch.no_grad()
@@ -451,12 +451,11 @@ def policy_update_loss(
     over all rows, so the shares add up.
     """
     c = stage.section
-    if warming_up:  # the value head learns alone
-        _, _, new_values = evaluate_policy(stage, stage.model, mb.tokens, mb.targets, mb.documents)
-        return value_loss(new_values, mb.values, mb.returns, mb.weights, math.inf), torch.zeros(2)
     new_log_probs, entropy, new_values = evaluate_policy(
         stage, stage.model, mb.tokens, mb.targets, mb.documents
     )
+    if warming_up:  # the value head learns alone
+        return value_loss(new_values, mb.values, mb.returns, mb.weights, math.inf), torch.zeros(2)
     loss, clip_fraction = ppo_loss(
         new_log_probs,
         mb.old_log_probs,
@@ -599,11 +598,7 @@ def ppo(config: Config) -> None:
 def main() -> None:
     ranks.start()
     config = settings.from_command_line()
-    if config.stage not in ("", "dpo", "ppo"):
-        raise UserError(
-            f"--stage is {config.stage!r}; rl.py has dpo and ppo (distill and reflect are "
-            "distill.py's)"
-        )
+    settings.refuse_unread(config, stages=("dpo", "ppo"))
     if config.stage in ("", "dpo"):
         dpo(config)
     if config.stage in ("", "ppo"):

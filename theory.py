@@ -133,19 +133,19 @@ def fano_bound(information: float, bits: float) -> float:
     return 1 - (information + 1) / bits
 
 
-def noisy_plans(kind: str, bits: int, noise: float) -> np.ndarray:
+def noisy_plans(kind: str, bits: int, noise: float | int) -> np.ndarray:
     """P(Z | C), (2^D, plans), of problems C of D bits: each bit flipped or erased with probability
-    `noise`, the whole confused with any other, or so many bits forgotten.
+    `noise`, the whole confused with any other, or (an int) so many bits forgotten.
     """
     M, keep = 2**bits, 1 - noise
     if kind == "confused":
         return keep * np.eye(M) + noise / (M - 1) * (1 - np.eye(M))
     if kind == "forgotten":
         return np.kron(np.eye(2 ** (bits - noise)), np.ones((2**noise, 1)))
-    flips, erasures = [[keep, noise], [noise, keep]], [[keep, noise, 0], [0, noise, keep]]
+    flipped, erased = [[keep, noise], [noise, keep]], [[keep, noise, 0], [0, noise, keep]]
     table = np.ones((1, 1))
     for _ in range(bits):
-        table = np.kron(table, flips if kind == "flipped" else erasures)
+        table = np.kron(table, dict(flipped=flipped, erased=erased)[kind])
     return table
 
 

@@ -92,6 +92,7 @@ def main() -> None:
     began = time.perf_counter()
     ranks.start()
     config = settings.from_command_line()
+    settings.refuse_unread(config, plans=True)
     c = config.train
     pretraining.check_accumulation(c)
     if c.start:

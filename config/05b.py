@@ -5,9 +5,9 @@ r"""Qwen2.5-0.5B's shape: from its weights on one GPU, or from scratch without -
     python distill.py config/05b.py --stage distill --distill.start ~/models/Qwen2.5-0.5B \
         --data.tokenizer ~/models/Qwen2.5-0.5B
 
-Of one GPU the dry run (--dry-run) asks 45 GiB, of which 37.5 are live; an H100 took 34 for one pass
-without a gradient before it. On 24 GiB: --parallel.activation-checkpointing selective (22).
-Pretraining has not been run.
+Of one GPU train.py's dry run (--dry-run) asks 45 GiB, of which 37.5 are live; bench/gpu.py's single
+step of this shape took 34 on an H100 (docs/BENCH.md). On 24 GiB:
+--parallel.activation-checkpointing selective (22). Neither script has been run with it on a GPU.
 
 Post-training's rates and sizes are usual ones for a model of this size; they have not been tried.
 """

@@ -57,7 +57,7 @@ class Model:
     head_dim: Positive = 32  # d, of one head; even, since rotary embedding turns pairs
     feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly less than GELU's 4·D
     context: Positive = 1024  # longest sequence the model promises to handle, in tokens
-    rope_theta: float = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
+    rope_theta: AboveZero = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
     # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1
     # or by YaRN (arXiv:2309.00071)
     rope_scaling: Literal["none", "llama3", "yarn"] = "none"
@@ -68,7 +68,7 @@ class Model:
     rope_low: AboveZero = 1.0
     rope_high: AboveZero = 4.0
     rope_gain: AboveZero = 1.0  # multiplies cos and sin: YaRN's attention factor
-    norm_eps: float = 1e-5  # equation 2's ε, inside the root
+    norm_eps: AboveZero = 1e-5  # equation 2's ε, inside the root
     tied: bool = True  # output matrix = E_text, as in Qwen2.5 up to 3B; large models have their own
     # landmark attention's W and k: a token attends to the last W tokens, itself included, and to
     # every k-th token before them
@@ -162,8 +162,9 @@ class Parallel:
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     # under torchrun: keep parameters, gradients and optimiser state in the CPU's memory
     offload: bool = False
-    # under torchrun, where a rank makes several passes per step: every rank keeps a whole gradient
-    # (4 bytes per parameter) and ranks sum once, or they sum after each pass and keep 1/W of it
+    # under torchrun, where a rank makes several passes per step of train.py: every rank keeps a
+    # whole gradient (4 bytes per parameter) and ranks sum once, or they sum after each pass and
+    # keep 1/W of it
     accumulate: Literal["whole", "sharded"] = "whole"
 
 
@@ -189,6 +190,20 @@ class Tuning(Loop):
     # of the weights that play episodes: as training keeps them, or rounded to the dtype of its
     # products, of which half as many bytes are read per token
     play_dtype: Literal["float32", "products"] = "float32"
+    # the tasks that are played, taught or replayed, as worlds/difficulty.py draws them.
+    # Tools, tables, files and people: syllables, or real words and requests in English
+    names: Names = "invented"
+    rung: Rung = "standard"  # of the ladder of difficulty
+    # share of the library world's tasks whose tools and arguments have other names than their own,
+    # so that names are read and not remembered (docs/LOG.md)
+    renamed: Share = 0.0
+    longer: Share = 0.25  # share of tasks that need one call more than the rest, up to two calls
+    fault_rate: Share = 0.3  # share of episodes in which a tool fails once on purpose
+    # of faults in training; one kind each is held out for validation and test
+    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
+    # share of the faults, and of the API world's requests, whose words say nothing, so that only
+    # the names in them are read: other words 37% → 78%, a new kind of fault 39% → 64% (one seed)
+    babble: Share = 0.5
 
 
 @dataclass
@@ -201,29 +216,17 @@ class Distill(Tuning):
     # T of a packed row; an episode of the toy worlds has 90 to 360 tokens, a revision both attempts
     sequence: Length = 512
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
-    # of tools, tables, files and people: syllables, or real words and requests in English
-    names: Names = "invented"
-    rung: Rung = "standard"  # of the ladder of difficulty
-    # share of the library world's tasks whose tools and arguments have other names than their own,
-    # so that names are read and not remembered (docs/LOG.md)
-    renamed: Share = 0.0
-    longer: Share = 0.25  # share of tasks that need one call more than the rest, up to two calls
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
     # stage distill: of one conversation, where tools suit several; the prompt is then read once
     requests: Positive = 1
     # stage distill: read teacher episodes from this file of teacher.py instead of drawing them
     file: str = ""
-    fault_rate: Share = 0.3  # share of episodes in which a tool fails once on purpose
-    # of faults in training; one kind each is held out for validation and test
-    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
-    # corrections per episode: a wrong call is shown, its fault named and the right call given
-    correction: NonNegative = 0.3
+    # share of episodes with a correction: a wrong call is shown, its fault named and the right call
+    # given
+    correction: Share = 0.3
     # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
     prompt_weight: NonNegative = 0.1
-    # share of the faults, and of the API world's requests, whose words say nothing, so that only
-    # the names in them are read: other words 37% → 78%, a new kind of fault 39% → 64% (one seed)
-    babble: Share = 0.5
     # chance that the teacher, where it makes calls, gets one wrong
     # (masked), is corrected by the check, and gets it right; a tenth of the toy's episodes have one
     slips: Share = 0.15
@@ -274,13 +277,6 @@ class Dpo(Tuning):
     replay_rows: Natural = 4  # rows of them in one step; 0: none
     # T of a packed row of them; pairs longer than this are left out
     sequence: Length = 384
-    fault_rate: Share = 0.3  # share of replayed episodes in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
-    babble: Share = 0.5  # as in distill
-    names: Names = "invented"  # as in distill
-    rung: Rung = "standard"  # as in distill
-    renamed: Share = 0.0  # as in distill
-    longer: Share = 0.25  # as in distill
     log_every: Positive = 10
     start: str = ""  # the run to start from; empty: reflected, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: safe
@@ -311,13 +307,6 @@ class Ppo(Tuning):
     room: Positive = 384  # tokens that an episode may add to its prompt
     # longer episodes are left out; with prompts up to 256 and `room` there are none
     sequence: Length = 640
-    fault_rate: Share = 0.3  # share of tasks in which a tool fails once on purpose
-    fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"  # as in distill
-    babble: Share = 0.5  # as in distill
-    names: Names = "invented"  # as in distill
-    rung: Rung = "standard"  # as in distill
-    renamed: Share = 0.0  # as in distill
-    longer: Share = 0.25  # as in distill
     # reward of an episode that ends with a call that does not parse or names no tool
     malformed: float = -1.0
     invented: float = -0.5  # reward of each invented argument

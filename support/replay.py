@@ -39,6 +39,10 @@ def teacher_rows(stage: TrainingRun, purpose: str) -> PackedLoader | None:
         for episode in episodes
         if episode.verified
     ]
+    short = sum(len(tokens) <= c.sequence for tokens, _ in examples)
+    stage.log.say(
+        f"replay  {short:,} of the expert's {c.trajectories:,} episodes fit in {c.sequence} tokens"
+    )
     replay = PackedLoader(examples, c.sequence, c.replay_rows, c.seed, stage.model.config)
     replay.restore(stage.kept.get("replay") or replay.state())
     return replay

@@ -23,7 +23,19 @@ import tyro
 import config as sections
 from support import ranks
 from support.published import model_path
-from config import Benchmarks, Config, Dpo, Loop, Model, Ppo, Range, Sample, Think, UserError
+from config import (
+    Benchmarks,
+    Config,
+    Distill,
+    Dpo,
+    Loop,
+    Model,
+    Ppo,
+    Range,
+    Sample,
+    Think,
+    UserError,
+)
 from support.rendezvous import end_after_lost_rank, is_lost_rank_error
 
 ROOT = Path(__file__).resolve().parents[1]  # of the checkout
@@ -115,6 +127,16 @@ def _contradiction(s) -> str:
             return (
                 f"ppo.advantage {s.advantage!r} compares samples of one task; ppo.samples must be "
                 "at least 2"
+            )
+        case Ppo() if s.advantage != "gae" and s.baseline == "batch":
+            return (
+                f"ppo.advantage {s.advantage!r} measures a reward from its task's other samples; "
+                "ppo.baseline 'batch' goes with 'gae' alone"
+            )
+        case Distill() if bool(s.kl) != bool(s.kl_teacher):
+            return (
+                f"distill.kl is {s.kl} and distill.kl_teacher {s.kl_teacher!r}: a weight needs a "
+                "teacher, and a teacher a weight"
             )
         case Ppo() if s.draws > 1 and s.samples < 2:
             return (
@@ -318,6 +340,20 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
     if ranks.restarts():
         config.resume = True
     return replace(config, out=str(ROOT / config.out))
+
+
+def refuse_unread(config: Config, *, stages: tuple[str, ...] = (), plans: bool = False) -> None:
+    """Raise UserError for --stage and --dry-run that the script would not read: it has these
+    `stages`, and `plans` says whether it can plan a run instead of doing it.
+    """
+    if config.stage and config.stage not in stages:
+        here = f"has {' and '.join(stages)}" if stages else "has no stages"
+        raise UserError(
+            f"--stage is {config.stage!r}, and this script {here}; distill and reflect are "
+            "distill.py's, dpo and ppo rl.py's"
+        )
+    if config.dry_run and not plans:
+        raise UserError("--dry-run is train.py's: this script trains, and plans nothing")
 
 
 def sample_from_command_line(arguments: list[str] | None = None) -> Sample:

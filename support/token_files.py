@@ -225,7 +225,7 @@ class TokenLoader:
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Tokens (B, T + 1) int64 and kinds (B, T + 1) uint8; the last partial batch of an epoch
-        goes to the next.
+        is left out.
         """
         if self.cursor + self.batch > self.examples:
             self.restore(dict(epoch=self.epoch + 1, cursor=0))

@@ -122,11 +122,32 @@ def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting(comman
         ("--think.tau 2", "think.tau is 2.0; wanted at most 1"),
         ("--think.counterfactuals empty,eror", "think.counterfactuals names 'eror'"),
         ("--train.warmup 0.8", "are shares of one run; together they exceed 1"),
+        ("--model.norm-eps 0", "model.norm_eps is 0.0; wanted above 0"),
+        ("--distill.correction 3", "distill.correction is 3.0; wanted at least 0 and at most 1"),
+        ("--distill.kl 0.5", "a weight needs a teacher, and a teacher a weight"),
+        ("--distill.kl-teacher x", "a weight needs a teacher, and a teacher a weight"),
+        ("--ppo.advantage rloo --ppo.baseline batch", "goes with 'gae' alone"),
     ],
 )
 def test_values_out_of_range_are_errors(options, wanted):
     with pytest.raises(UserError, match=re.escape(wanted)):
         settings.from_command_line(options.split())
+
+
+@pytest.mark.parametrize(
+    "command, wanted",
+    [
+        ("distill.py --dry-run", "--dry-run is train.py's"),
+        ("rl.py --dry-run --stage ppo", "--dry-run is train.py's"),
+        ("heads.py --dry-run", "--dry-run is train.py's"),
+        ("train.py --stage distill", "--stage is 'distill', and this script has no stages"),
+        ("heads.py --stage dpo", "--stage is 'dpo', and this script has no stages"),
+        ("rl.py --stage reflect", "this script has dpo and ppo"),
+    ],
+)
+def test_what_a_script_does_not_read_it_refuses(command, wanted):
+    finished = script(*command.split())
+    assert finished.returncode == 1 and wanted in finished.stderr, finished.stderr
 
 
 def test_a_sample_names_its_options():

@@ -256,7 +256,7 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
             ["--stage", "reflect"],
             "there is no run; make it with python distill.py config/toy.py --stage distill",
         ),
-        ("", ["--stage", "dpo"], "distill.py has distill and reflect"),
+        ("", ["--stage", "dpo"], "this script has distill and reflect"),
         ("file='nosuch.jsonl'", ["--stage", "distill"], "no file"),
         ("", ["--stage", "distill", "--distill.sequence", "32"], "32 tokens"),
         ("", ["--stage", "distill", "--distill.slips", "15"], "slips is 15.0; wanted at least 0"),

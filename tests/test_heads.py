@@ -151,6 +151,9 @@ def test_calibration_error_by_hand():
         (0.1 + 0.8 + 0.2) / 3
     )  # fewer steps than bins
     assert calibration_error(p[:0], y[:0]) != calibration_error(p[:0], y[:0])
+    # one probability for all, which is the share of positives: right in whatever order they come
+    same = torch.full((300,), 0.5)
+    assert calibration_error(same, torch.arange(300) // 150) == pytest.approx(0)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -769,7 +769,7 @@ def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
             ["--stage", "ppo"],
             "there is no run; make it with python rl.py config/toy.py --stage dpo",
         ),
-        (["reflected"], ["--stage", "reflect"], "rl.py has dpo and ppo"),
+        (["reflected"], ["--stage", "reflect"], "this script has dpo and ppo"),
         (["reflected"], ["--dpo.sequence", "32"], "0 of 10 pairs fit in dpo.sequence 32"),
         (["reflected"], ["--dpo.pairs", "2"], "dpo.pairs is 2; wanted at least 3"),
         (
