@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from agent import episode_rates, rollouts
 from config import Distill
-from distill import drawn_trajectories, teacher_example, trajectory_examples
+from weighted_examples import drawn_trajectories, teacher_example, trajectory_examples
 from losses import cross_entropy
 from support import checkpoint, machine
 from support.packing import PackedLoader

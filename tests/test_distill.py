@@ -13,6 +13,7 @@ import torch
 from support import checkpoint
 from support import settings
 import distill
+import weighted_examples
 from support import tokenizer as tokenizers
 from config import Distill, Model
 from worlds.critique import critique
@@ -61,7 +62,7 @@ def test_corrections_mask_the_wrong_call_and_teach_the_right_one():
         vars(t) for t in (trajectory("api", 0, i, Difficulty()) for i in range(20)) if t.negatives
     )
     for negative in row["negatives"]:
-        tokens, weights = distill.correction_example(row, negative, TOY, "compact", 0.0)
+        tokens, weights = weighted_examples.correction_example(row, negative, TOY, "compact", 0.0)
         taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight])
         assert taught.startswith(f"{negative['kind']}: {negative['fault']}\n<tool_call>") and set(
             weights
@@ -83,7 +84,9 @@ def test_a_correction_shows_where_its_values_come_from(world):
     for index in range(60):
         row = trajectory(world, 0, index, Difficulty(longer=1.0, fault_rate=0.3))
         row = vars(row) | {"negatives": row.negatives[-2:]}
-        examples = distill.trajectory_examples([row], Distill(correction=1.0), TOY, "compact")
+        examples = weighted_examples.trajectory_examples(
+            [row], Distill(correction=1.0), TOY, "compact"
+        )
         for tokens, weights in examples[1:]:
             text = TOY.decode([token for token, weight in zip(tokens, weights) if weight < 1])
             taught = TOY.decode([token for token, weight in zip(tokens, weights) if weight == 1])
@@ -93,20 +96,26 @@ def test_a_correction_shows_where_its_values_come_from(world):
             for value in numbers if world == "api" else ():
                 assert re.search(rf"\b{re.escape(str(value))}\b", text), (value, text)
             assert text.count("<tool_response>") == len(
-                [m for m in distill.before_call(row["messages"], call) if m["role"] == "tool"]
+                [
+                    m
+                    for m in weighted_examples.before_call(row["messages"], call)
+                    if m["role"] == "tool"
+                ]
             )
     assert later > 20
 
 
 def test_earlier_requests_are_left_out_until_the_conversation_fits():
     c = Distill(worlds="library", names="english", requests=6, trajectories=30, correction=0.0)
-    rows = distill.drawn_trajectories(c, "compact")
-    whole = distill.trajectory_examples(rows, dataclasses.replace(c, sequence=9999), TOY, "compact")
+    rows = weighted_examples.drawn_trajectories(c, "compact")
+    whole = weighted_examples.trajectory_examples(
+        rows, dataclasses.replace(c, sequence=9999), TOY, "compact"
+    )
     c.sequence = sorted(len(tokens) for tokens, _ in whole)[10]  # 19 are longer
-    examples = distill.trajectory_examples(rows, c, TOY, "compact")
+    examples = weighted_examples.trajectory_examples(rows, c, TOY, "compact")
     shortened = 0
     for row, (tokens, weights), (all_tokens, all_weights) in zip(rows, examples, whole):
-        alone = distill.trajectory_examples([row | {"earlier": []}], c, TOY, "compact")[0]
+        alone = weighted_examples.trajectory_examples([row | {"earlier": []}], c, TOY, "compact")[0]
         assert len(tokens) <= max(c.sequence, len(alone[0]))
         if len(all_tokens) <= c.sequence:
             assert tokens == all_tokens
@@ -123,7 +132,9 @@ def test_a_slip_is_masked_and_its_correction_taught():
         for t in (trajectory("api", 0, i, Difficulty(), slips=True) for i in range(20))
         if any(m.get("slip") for m in t.messages)
     )
-    tokens, weights = distill.teacher_example(made.messages, made.tools, TOY, "compact", 0.1)
+    tokens, weights = weighted_examples.teacher_example(
+        made.messages, made.tools, TOY, "compact", 0.1
+    )
     assert tokens == TOY.encode_chat(made.messages, made.tools, "compact")[0] and set(weights) == {
         0.0,
         0.1,
@@ -169,9 +180,9 @@ def test_equation_5_weighs_critique_and_revision_and_masks_the_attempt():
         seed=3,
     )
     attempt = rollouts(model, TOY, [task], room=20)[0]
-    told = distill.criticise(attempt).critique
+    told = weighted_examples.criticise(attempt).critique
     revised = TOY.encode("answer: 5") + [TOY.special["<|im_end|>"]]
-    tokens, weights = distill.revision_example(
+    tokens, weights = weighted_examples.revision_example(
         attempt.tokens,
         told,
         revised,
@@ -212,7 +223,7 @@ def test_a_complaint_is_the_experts_critique():
         room=10,
     )[0]
     with Episode(task) as episode:
-        assert distill.criticise(attempt).critique == critique(task, episode, "")
+        assert weighted_examples.criticise(attempt).critique == critique(task, episode, "")
 
 
 def test_all_stages_run_and_resume_to_the_bit(lineage):
@@ -405,7 +416,7 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
             "message 0 has a str",
         )
     ), said
-    tokens, weights = distill.teacher_example(
+    tokens, weights = weighted_examples.teacher_example(
         rows[0]["messages"], rows[0]["tools"], TOY, "compact", 0.0
     )
     assert (

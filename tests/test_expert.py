@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 
 import distill
+import weighted_examples
 from worlds.calls import value_text
 from worlds.critique import critique
 from worlds.expert import preference, solve_task, trajectory
@@ -334,7 +335,7 @@ def test_a_critique_says_nothing_false(name):
         played = clumsy(task, prompt_of(task), index)
         if played.verified:
             continue  # nobody asks what was wrong with it
-        said = distill.criticise(played).critique
+        said = weighted_examples.criticise(played).critique
         refused = [
             entry.observation.removeprefix("error: ")
             for entry in played.log

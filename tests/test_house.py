@@ -51,7 +51,7 @@ ORDER = f"""
     mch  support.sharded  support.weights  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.measured  support.pretraining  support.plan
-    generate  agent  think  fast.thinking  labelled_steps
+    generate  agent  think  fast.thinking  labelled_steps  weighted_examples
     support.replay  preferences
     support.asked  support.played  benchmarks
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page

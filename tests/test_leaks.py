@@ -19,6 +19,7 @@ import pytest
 
 from support import replay, settings
 import distill
+import weighted_examples
 import eval as evaluation
 from worlds.expert import solve_task, trajectory
 import labelled_steps
@@ -162,9 +163,9 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     )
     if part == "distill":
         distill_.trajectories, distill_.slips = count, 0.5
-        rows = distill.drawn_trajectories(distill_, STYLE)
+        rows = weighted_examples.drawn_trajectories(distill_, STYLE)
         assert {row["fault"] for row in rows} - {None} <= set(FAULT_KINDS)
-        return texts_of(distill.trajectory_examples(rows, distill_, TOY, STYLE))
+        return texts_of(weighted_examples.trajectory_examples(rows, distill_, TOY, STYLE))
     if part == "reflect":
         texts = []
         for number in range(2):

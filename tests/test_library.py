@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from config import Distill
-from distill import drawn_trajectories
+from weighted_examples import drawn_trajectories
 from worlds.base import Episode, failed
 from worlds.calls import check_call
 from worlds.catalogue.everything import CATALOGUE

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 import distill
+import weighted_examples
 from worlds import WORLDS
 from worlds.expert import invented, solve_task
 from worlds.extras import teacher
@@ -631,7 +632,7 @@ def test_refused_calls_are_marked_and_not_taught():
         None,
         None,
     ] and episode.verified
-    tokens, weights = distill.teacher_example(
+    tokens, weights = weighted_examples.teacher_example(
         [{"role": "user", "content": task.request}, *messages], task.tools, toy(), "qwen", 0.1
     )
     taught = toy().decode([token for token, weight in zip(tokens, weights) if weight == 1.0])
