@@ -179,16 +179,16 @@ TOY = (
         for sort, words in FAULTS
         for before, after in REFLECTION
     ),
-    # stage distill anew, whose corrections show where a value comes from
-    *(
-        Claim(f"{name} {words}, api", f"api/{part}", measure, "distilled", "mended", sign)
-        for name, measure, sign, part, words in (
-            ("invention", invented, -1, "sampled", "sampled falls"),
-            ("invention", invented, -1, "greedy", "falls"),
-            ("success", success, 1, "sampled", "sampled rises"),
-            ("success", success, 1, "greedy", "rises"),
-        )
-    ),
+)
+# of the toy's stage distill, whose corrections show where a value comes from, and as it was before
+CORRECTIONS = tuple(
+    Claim(f"{name} {words}, api", f"api/{part}", measure, "distilled", "mended", sign)
+    for name, measure, sign, part, words in (
+        ("invention", invented, -1, "sampled", "sampled falls"),
+        ("invention", invented, -1, "greedy", "falls"),
+        ("success", success, 1, "sampled", "sampled rises"),
+        ("success", success, 1, "greedy", "rises"),
+    )
 )
 # of a second start of SmolLM2, from which each of three stages begins
 SECOND = tuple(
@@ -204,7 +204,7 @@ SECOND = tuple(
         ("sampled", "sampled rises" if sign > 0 else "sampled falls"),
     )
 )
-CLAIMS = {"smol": SMOL, "smol-second": SECOND, "toy": TOY}
+CLAIMS = {"smol": SMOL, "smol-second": SECOND, "toy": TOY, "toy-corrections": CORRECTIONS}
 
 
 @dataclass
