@@ -371,13 +371,14 @@ class BatchedThinker:
         }
         constraints = [of_episode[c.row] for c in candidates]
         scores = inverse.scores(self.model, conclusions, constraints)
+        with_prior = set()  # episodes; their candidates share a prior, read behind one token
         for number, (c, c.ics, c.prior) in enumerate(zip(candidates, *scores)):
             words = len(conclusions[number])
             asked = sum(map(len, constraints[number]))
             cost = pool.costs[number]
-            # the prior, behind one token, is the same for all candidates of an episode
-            first = number == 0 or c.row != candidates[number - 1].row
-            for conclusion_length in (words, 1) if first else (words,):
+            passes = (words,) if c.row in with_prior else (words, 1)
+            with_prior.add(c.row)
+            for conclusion_length in passes:
                 tokens = conclusion_length + asked
                 cost.tokens += tokens
                 cost.flops += forward_flops(self.model.config, tokens, conclusion_length, asked)

@@ -9,6 +9,7 @@ import pytest
 
 from config import UserError
 from conftest import ROOT
+from forked_script import run
 from support import settings
 
 
@@ -146,7 +147,7 @@ def test_values_out_of_range_are_errors(options, wanted):
     ],
 )
 def test_what_a_script_does_not_read_it_refuses(command, wanted):
-    finished = script(*command.split())
+    finished = run(*command.split())
     assert finished.returncode == 1 and wanted in finished.stderr, finished.stderr
 
 

@@ -2,6 +2,7 @@
 is equal, token for token.
 """
 
+import argparse
 import json
 import time
 from copy import deepcopy
@@ -685,6 +686,31 @@ def test_a_message_of_many_calls_leaves_room_for_what_is_imagined(minds):
     assert len(candidate.futures) == 3
 
 
+def test_what_the_inverse_head_reads_is_on_the_cost(minds, monkeypatch):
+    """Conclusions, constraints and, once for an episode, their prior; whatever the order in which
+    candidates come: in mode hybrid the fast steps of all episodes are first.
+    """
+    model, heads = minds
+    thinker = BatchedThinker(model, heads, TOY, Think())
+    episodes = [ThinkingEpisode(task, TOY, Think(), SHAPE.context) for task in TASKS[:2]]
+    tokens = TOY.encode("answer: 7")
+    rows = [0, 1, 0, 0, 1]
+    candidates = [Candidate(row, 0, tokens, [], 0.0, "", True) for row in rows]
+    pool = argparse.Namespace(costs=[Cost() for _ in rows])
+    read = []
+
+    def watched(model, conclusions, rows, constraints):
+        read.append(sum(map(len, conclusions)) + sum(map(len, constraints)))
+        return log_probs(model, conclusions, rows, constraints)
+
+    log_probs = heads["inverse"].log_probs
+    monkeypatch.setattr(heads["inverse"], "log_probs", watched)
+    thinker.invert(pool, candidates, episodes)
+    given, prior = read
+    # the prior of both episodes is read in one go, behind one end of text; each pays for its own
+    assert sum(cost.tokens for cost in pool.costs) == given + prior + 1
+
+
 def test_who_rambles_behind_a_critique_has_all_its_room(minds):
     """A model of random weights hardly ends a message: what is left of the room is left in the
     cache, too, behind a rejected step that filled it; beside others as alone.
@@ -692,14 +718,18 @@ def test_who_rambles_behind_a_critique_has_all_its_room(minds):
     stage = SAGE(SHAPE, seed=1).double(), minds[1], TOY
     settings = Think(mode="reason", n=1, resamples=1, fast_temperature=1.0, theta=1.0, lam=0.0)
     settings.critique, settings.ahead, settings.room = True, 8, 90
+    thought = []
     for seed in range(2):
         batched = think(*stage, TASKS[:3], settings, seed=seed)
         slow = Thinker(*stage, settings)
         alone = [think_slowly(slow, task, number, seed) for number, task in enumerate(TASKS[:3])]
         assert all(same_episode(*pair) for pair in zip(batched, alone, strict=True))
-        lengths = [sum(thinking.rollout.action_mask) for thinking in batched]
-        ended = [thinking.rollout.ended for thinking in batched]
-        assert ("length" in ended) == (90 in lengths) or max(lengths) < 90
+        thought += batched
+    rambled = [t for t in thought if t.rollout.ended == "length"]
+    assert any(step.critiques for t in rambled for step in t.steps)
+    for t in rambled:  # its last message was cut where the room ends, and nowhere else
+        begun = t.rollout.action_mask.index(True)
+        assert len(t.rollout.tokens) - begun == settings.room
 
 
 @pytest.mark.parametrize("critique", [False, pytest.param(True, marks=pytest.mark.slow)])
