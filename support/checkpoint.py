@@ -27,8 +27,10 @@ from mch import ThinkingHeads
 from model import SAGE
 from support import provenance, settings
 from support import result_tables as results
+from support.adapter import ADAPTER_WEIGHTS
 from support.gguf_file import is_gguf
 from support.pretrained import is_pretrained, read_pretrained_config
+from support.published import ADAPTER_CONFIG, base_of, is_adapter
 from support.tokenizer import Tokenizer
 from support.tokenizer_folder import load_tokenizer
 from support.weights import (
@@ -278,6 +280,10 @@ def weights_identity(folder: str | Path) -> dict | None:
 def _read_identity(folder: Path) -> dict | None:
     if is_gguf(folder):
         return dict(step=None, weights=provenance.digest(folder)) if folder.exists() else None
+    if is_adapter(folder):
+        base = _read_identity(base_of(folder))
+        own = provenance.digest(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS)
+        return base and base | dict(adapter=own)
     if (folder / "config.json").exists():
         files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
         return dict(step=None, weights=provenance.digest(*files))
@@ -310,6 +316,7 @@ def tokenizer_of(folder: str | Path, name: str | Path) -> Tokenizer:
     remedy = "name its own in data.tokenizer"
     if is_pretrained(folder):
         rows = read_pretrained_config(folder).vocab_size
+        folder = base_of(folder)
         files = [folder / file for file in ("tokenizer.json", "vocab.json")]
         if is_gguf(folder) or any(file.exists() for file in files):
             own = tokenizer_record(load_tokenizer(folder))

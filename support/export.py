@@ -2,6 +2,10 @@
 
     python -m support.export out/32b/sage exported/ --dtype bfloat16
     python -m support.export smollm2 exported/              a GGUF file as such a folder
+    python -m support.export out/smol/distilled adapters/smollm2-agent --adapter-of smollm2
+
+The last one writes the change alone, as an adapter of a low rank (support/adapter.py); an adapter
+named as the run is merged with its base.
 
 From a checkpoint of one process or of any number of ranks. The tensors lie in files of at most 5 GB
 with an index; what SAGE adds to the family lies beside them, as `save_pretrained` says. Tokenizer,
@@ -15,9 +19,12 @@ from pathlib import Path
 import torch
 
 from config import UserError
+from model import SAGE
 from support import settings
+from support.adapter import ADAPTER_WEIGHTS, save_adapter
 from support.checkpoint import load_run, tokenizer_of
-from support.pretrained import is_pretrained, load_pretrained, save_pretrained
+from support.pretrained import by_their_names, is_pretrained, load_pretrained, save_pretrained
+from support.published import PUBLISHED
 from support.tokenizer_library import LibraryTokenizer
 
 
@@ -36,6 +43,26 @@ def tokenizer_files(run: str | Path, name: str | Path) -> dict[str, dict]:
     return tokenizer.folder_files()
 
 
+def export_adapter(model: SAGE, words: argparse.Namespace) -> None:
+    """Write what a run has changed in the weights it began with. Raises UserError."""
+    base = load_pretrained(settings.absolute_model(words.adapter_of))
+    if words.rank < 1:
+        raise UserError(f"--rank is {words.rank}; wanted at least 1")
+    if model.config != base.config:
+        raise UserError(
+            f"{words.run} and {words.adapter_of} are models of two shapes; name the weights that "
+            "the run began with"
+        )
+    entry = PUBLISHED.get(words.adapter_of)
+    name = entry.repository if entry else settings.absolute_model(words.adapter_of)
+    kept = save_adapter(by_their_names(model), by_their_names(base), words.folder, words.rank, name)
+    size = (Path(words.folder).expanduser() / ADAPTER_WEIGHTS).stat().st_size
+    print(
+        f"wrote {words.folder}: rank {words.rank}, {size / 1e6:.1f} MB, "
+        f"{kept:.0%} of the change's square"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m support.export")
     parser.add_argument(
@@ -43,6 +70,8 @@ def main() -> None:
     )
     parser.add_argument("folder", help="where to write; a folder that is there is replaced")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--adapter-of", help="write the change from these weights alone")
+    parser.add_argument("--rank", type=int, default=16, help="of an adapter")
     words = parser.parse_args()
     run = settings.absolute_model(words.run)
     dtype = getattr(torch, words.dtype)
@@ -54,6 +83,9 @@ def main() -> None:
         model, config, meta = load_run(run, dtype)
         which = f"{words.run}, step {meta['step']},"
         name = config.data.tokenizer
+    if words.adapter_of:
+        export_adapter(model, words)
+        return
     save_pretrained(model, words.folder, more=tokenizer_files(run, name))
     print(f"exported {which} to {words.folder} in {words.dtype}")
 

@@ -2,7 +2,8 @@
 files of them.
 
 `load_pretrained(path)` reads what transformers writes (config.json, one or many safetensors files)
-or one GGUF file (support/gguf_file.py); `save_pretrained` writes a folder that transformers opens
+or one GGUF file (support/gguf_file.py), with or without a LoRA adapter (support/adapter.py);
+`save_pretrained` writes a folder that transformers opens
 as the family it came from. What SAGE adds (E_code, the gate, the smear) lies beside it in
 sage.safetensors, which transformers does not read. What differs from family to family is the table
 FAMILIES; SmolLM2 and TinyLlama are Llamas.
@@ -20,13 +21,16 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 import parallel
 from support import ranks
 from config import Model, UserError
 from model import SAGE
 from support import settings
+from support.adapter import add_adapter
 from support.gguf_file import LLAMA3_FACTORS, gguf_name, is_gguf, read_gguf_config
+from support.published import ADAPTER_CONFIG, base_of, is_adapter
 from support.weights import (
     Parallelise,
     allocate_model,
@@ -98,6 +102,15 @@ def tensor_name(name: str) -> str | None:
             last += "_proj"
         name = ".".join([*front, last, kind])
     return "model." + name if name == "norm.weight" else name
+
+
+def by_their_names(model: SAGE) -> dict[str, Tensor]:
+    """A model's weights by transformers' names, without SAGE's own."""
+    return {
+        theirs: parameter
+        for name, parameter in model.named_parameters()
+        if (theirs := tensor_name(name))
+    }
 
 
 @functools.cache
@@ -248,19 +261,21 @@ def sliding_windows(c: dict, family: Family) -> list[str]:
 
 
 def read_pretrained_config(path: Path) -> Model:
-    """Our settings from a GGUF file, or from a folder's config.json as transformers reads it.
+    """Our settings from a GGUF file, or from a folder's config.json as transformers reads it; an
+    adapter's are its base's.
 
     An unknown key is noted on stderr and otherwise ignored, as transformers does. Raises UserError
     where the file is missing, or asks for what SAGE's block does not compute.
     """
+    path = base_of(path)
     if is_gguf(path):
         return read_gguf_config(path)
     folder = path
     path = folder / "config.json"
-    if (folder / "adapter_config.json").exists():
+    if (folder / ADAPTER_CONFIG).exists():
         raise UserError(
-            f"{folder} is a LoRA adapter (adapter_config.json), not a whole model; merge it into "
-            "its base model (peft: merge_and_unload), save that, and name its folder"
+            f"{folder} holds a whole model and a LoRA adapter ({ADAPTER_CONFIG}): transformers "
+            "with peft adds the one to the other; move the adapter into a folder of its own"
         )
     if not path.exists():
         files = ", ".join(sorted(found.name for found in folder.glob("*.gguf")))
@@ -399,14 +414,14 @@ def refuse_foreign_names(folder: Path, names: Iterable[str]) -> None:
 
 
 def is_pretrained(path: str | Path) -> bool:
-    """Whether a path is a folder of published weights (or means to be) or a GGUF file, not a run of
-    ours.
+    """Whether a path is a folder of published weights or of an adapter of theirs (or means to be),
+    or a GGUF file, not a run of ours.
     """
     path = Path(path).expanduser()
     if is_gguf(path):
         return True
     restore_folder(path)
-    return any((path / name).exists() for name in ("config.json", "adapter_config.json"))
+    return any((path / name).exists() for name in ("config.json", ADAPTER_CONFIG))
 
 
 def load_pretrained(
@@ -427,13 +442,16 @@ def load_pretrained(
     """
     path = Path(path).expanduser()
     with ranks.fail_together():
-        config, sources = plan_gguf_reading(path) if is_gguf(path) else plan_reading(path)
+        base = base_of(path)
+        config, sources = plan_gguf_reading(base) if is_gguf(base) else plan_reading(base)
     config = replace(config, window=window, landmark_stride=stride)
     model = allocate_model(config, dtype, device, parallelise)
     parameters = dict(model.named_parameters())
     with ranks.fail_together():
         for name, (file, theirs) in sources.items():
             copy_rows(file, {theirs: parameters[name]})
+        if is_adapter(path):
+            add_adapter(by_their_names(model), path)
     if len(sources) < len(parameters):
         parallel.initialise(model, seed=0, only=SAGE_ONLY)
     model.dense = True

