@@ -792,7 +792,7 @@ def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage,
             ["--heads.start", "out/nosuch"],
             "there is no run; make it with python rl.py config/toy.py --stage ppo",
         ),
-        (["--heads.steps", "600"], "for 600 steps, each to be seen once; lower heads.steps"),
+        (["--heads.steps", "60"], "for 60 steps, each to be seen once; lower heads.steps"),
         (
             ["--heads.sequence", "20"],
             "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole",
