@@ -22,8 +22,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from support import result_tables as results  # noqa: E402
-
 SECONDS, MEGABYTES = 2.0, 200
 
 COUNTING = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {n}) "
@@ -399,6 +397,9 @@ def fuzz(count: int, seed: int = 0) -> Counter:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    # here: it brings torch along, whose import would be most of what an attack's process takes
+    from support import result_tables as results
+
     parser.add_argument("--fuzz", type=int, default=100_000, help="calls")
     a = parser.parse_args()
     failed = 0

@@ -62,11 +62,6 @@ MARKERS = [
     "</tool_response>",
 ]
 
-# The worlds' made-up names are made of these. The toy vocabulary keeps each whole and never joins
-# one with the mark before it, so that "(rubu", " rubu" and "\"rubu" all hold the tokens ru, bu: a
-# small model copies names by copying tokens, and learns it many times sooner (docs/LOG.md).
-SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
-
 # Appendix B names three prompts, and their text was not preserved; these serve the same purpose.
 SOCRATIC_TEACHER = (
     "You are a Socratic teacher of an agent that plans and calls tools. You see a task, its "

@@ -19,13 +19,13 @@ from support import corpus
 from support.tokenizer import (
     MARKERS,
     PATTERN,
-    SYLLABLES,
     TOOLS_BEGIN,
     TOOLS_END,
     TOY_VOCABULARY,
     chat_text,
     toy,
 )
+from worlds.splits import SYLLABLES
 
 ENTRIES = 1024  # of the toy vocabulary, markers included
 

@@ -20,7 +20,6 @@ from worlds.calls import check_call, read_calls
 from worlds.negatives import hard_negatives
 from worlds.plans import read_plan
 from clumsy import clumsy, prompt_of
-from support.tokenizer import SYLLABLES
 from worlds import ALL_WORLDS, WORLDS
 from worlds.base import Episode, failed, same_answer, world_class
 from worlds.difficulty import Difficulty
@@ -34,7 +33,7 @@ from worlds.faults import (
     SLOTS,
     fault_text,
 )
-from worlds.splits import SPLITS
+from worlds.splits import SPLITS, SYLLABLES
 from worlds.tasks import draw_task
 from worlds.__main__ import main as show
 

@@ -29,14 +29,14 @@ ORDER = f"""
     support.result_tables  support.cells  support.intervals  support.answer_table
     support.graders  support.questions
     support.machine  support.interrupts
-    support.corpus  support.schemas  worlds  worlds.tools  worlds.calls  worlds.plans
+    support.corpus  support.schemas  worlds  worlds.splits  worlds.tools  worlds.calls  worlds.plans
     worlds.negatives  support.tokenizer
     support.chat_template  support.protocols  support.tokenizer_spec  support.tokenizer_library
     support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  theory  fast.decoding  fast.kernels  fast.attention
     attention  moe  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
-    worlds.splits  worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
+    worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
     worlds.expert  worlds.critique

@@ -4,9 +4,9 @@ import random
 import re
 from typing import Any
 
-from support.tokenizer import SYLLABLES
 from worlds.base import Episode
 from worlds.difficulty import Difficulty
+from worlds.splits import SYLLABLES
 from worlds.tasks import draw_task
 
 
