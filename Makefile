@@ -36,12 +36,12 @@ picture: .venv/ready
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; call make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
 	touch $@
 
 .venv/test-ready: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,teacher]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[test,teacher]'
 	touch $@
 
 clean:

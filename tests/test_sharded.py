@@ -33,7 +33,8 @@ from model import SAGE
 from support import checkpoint, sharded
 from support.checkpoint import finish_saving
 from support.gguf_file import gguf_name
-from support.pretrained import load_pretrained, save_pretrained, tensor_name
+from support.adapter import save_adapter
+from support.pretrained import by_their_names, load_pretrained, save_pretrained, tensor_name
 from support.weights import allocate_model
 from test_gguf import write_gguf
 
@@ -351,6 +352,10 @@ def test_ranks_read_their_rows_of_published_weights(tmp_path, ranks):
             (folder / "sage.safetensors").unlink()
         assert len(list(folder.glob("model-*.safetensors"))) >= 4
         folders.append(str(folder))
+    shape = replace(SHAPE, tied=True, previous_token=True)  # of folder 0, which is seed 5
+    start, end = (by_their_names(SAGE(shape, seed=seed)) for seed in (5, 6))
+    save_adapter(end, start, tmp_path / "adapter", 3, str(tmp_path / "0"))
+    folders.append(str(tmp_path / "adapter"))
     for world in (1, 2, 4):
         assert all(ranks.run(world, run("load_folders"), folders))
 
