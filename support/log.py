@@ -134,22 +134,32 @@ def draw_curve(
     folder: str | Path, title: str, left: str = "loss", right: str = "bits_per_byte"
 ) -> Path:
     """Draw two series of a run's log against its steps (the right one where it was logged) into
-    loss.png; returns its path.
+    loss.png; returns its path. A figure of all held-out text is no point of a line of parts.
     """
     from matplotlib.figure import Figure  # pyplot looks for a screen, and takes longer to import
 
     labels = {"loss": "training loss (nats per token)", "bits_per_byte": "held out (bits per byte)"}
     records = read_log(folder)
-    series = {name: [(r["step"], r[name]) for r in records if name in r] for name in (left, right)}
+    series = {
+        name: [(r["step"], r[name]) for r in records if name in r and r.get("part", True)]
+        for name in (left, right)
+    }
+    whole = [(r["step"], r[right]) for r in records if right in r and not r.get("part", True)]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(*zip(*series[left]), color="tab:blue", label=labels.get(left, left))
     axis.set(xlabel="step", ylabel=labels.get(left, left), title=title)
     axes = [axis]
-    if series[right]:
+    if series[right] or whole:
         axes.append(axis.twinx())
-        axes[1].plot(*zip(*series[right]), "o-", color="tab:orange", label=labels.get(right, right))
-        axes[1].set_ylabel(labels.get(right, right))
+        label = labels.get(right, right)
+        axes[1].set_ylabel(label)
+        if series[right]:
+            axes[1].plot(*zip(*series[right]), "o-", color="tab:orange", label=label)
+        if whole:
+            axes[1].plot(
+                *zip(*whole), "*", ms=11, color="tab:brown", label="the same, of all of it"
+            )
     # below the axes, where it crosses no line
     handles = [line for a in axes for line in a.lines]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
