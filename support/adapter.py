@@ -107,10 +107,16 @@ def add_adapter(weights: dict[str, Tensor], folder: Path) -> None:
 
 
 def save_adapter(
-    weights: dict[str, Tensor], start: dict[str, Tensor], folder: str | Path, rank: int, base: str
+    weights: dict[str, Tensor],
+    start: dict[str, Tensor],
+    folder: str | Path,
+    *,
+    base: str,
+    rank: int,
+    dtype: torch.dtype,
 ) -> float:
     """Write the change of matrices from those of `start`, both by transformers' names, at a rank
-    and in bfloat16. Only matrices of blocks count: embeddings and norms stay the base's.
+    and in a type. Only matrices of blocks count: embeddings and norms stay the base's.
 
     Returns the share that is kept of the squares of all differences. `base` is the base's path, or
     its repository. Raises UserError where no matrix has changed.
@@ -128,8 +134,8 @@ def save_adapter(
         whole += values.square().sum().item()
         held = min(rank, len(values))  # a smaller matrix has fewer; the rest is zeros
         root = values[:held].sqrt()
-        a = torch.zeros(rank, change.shape[1], dtype=torch.bfloat16)
-        b = torch.zeros(change.shape[0], rank, dtype=torch.bfloat16)
+        a = torch.zeros(rank, change.shape[1])
+        b = torch.zeros(change.shape[0], rank)
         a[:held] = root[:, None] * right[:held]
         b[:, :held] = left[:, :held] * root
         module = name.removesuffix(".weight")
@@ -137,6 +143,11 @@ def save_adapter(
         updates[f"base_model.model.{module}.lora_B.weight"] = b
     if not updates:
         raise UserError("no matrix of the model differs from its base's: there is nothing to write")
+    scale = 1.0
+    if dtype == torch.float8_e4m3fn:  # its values reach from 2⁻⁹ to 448, and updates are small
+        largest = max(part.abs().max().item() for part in updates.values())
+        scale = 2.0 ** math.floor(math.log2(torch.finfo(dtype).max / largest))
+    updates = {key: (scale * part).to(dtype) for key, part in updates.items()}
     modules = {key.split(".")[-3] for key in updates}
     layers = {int(key.split(".")[4]) for key in updates}
     config = dict(
@@ -144,7 +155,7 @@ def save_adapter(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
         r=rank,
-        lora_alpha=rank,
+        lora_alpha=rank / scale**2,  # what B A is multiplied by, times r
         lora_dropout=0.0,
         bias="none",
         target_modules=sorted(modules),

@@ -27,6 +27,9 @@ from support.pretrained import by_their_names, is_pretrained, load_pretrained, s
 from support.published import PUBLISHED
 from support.tokenizer_library import LibraryTokenizer
 
+WHOLE = ("float32", "bfloat16")  # types of a whole model's weights
+ADAPTERS = ("float8_e4m3fn",)  # and, beside these, of an adapter's
+
 
 def tokenizer_files(run: str | Path, name: str | Path) -> dict[str, dict]:
     """The files of the tokenizer `name` of a run or of published weights; none, with a note, where
@@ -55,7 +58,14 @@ def export_adapter(model: SAGE, words: argparse.Namespace) -> None:
         )
     entry = PUBLISHED.get(words.adapter_of)
     name = entry.repository if entry else settings.absolute_model(words.adapter_of)
-    kept = save_adapter(by_their_names(model), by_their_names(base), words.folder, words.rank, name)
+    kept = save_adapter(
+        by_their_names(model),
+        by_their_names(base),
+        words.folder,
+        base=name,
+        rank=words.rank,
+        dtype=getattr(torch, words.dtype),
+    )
     size = (Path(words.folder).expanduser() / ADAPTER_WEIGHTS).stat().st_size
     print(
         f"wrote {words.folder}: rank {words.rank}, {size / 1e6:.1f} MB, "
@@ -69,12 +79,14 @@ def main() -> None:
         "run", help="a run, of which the last checkpoint is taken, or published weights"
     )
     parser.add_argument("folder", help="where to write; a folder that is there is replaced")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=[*WHOLE, *ADAPTERS], default="float32")
     parser.add_argument("--adapter-of", help="write the change from these weights alone")
     parser.add_argument("--rank", type=int, default=16, help="of an adapter")
     words = parser.parse_args()
+    if words.dtype not in WHOLE and not words.adapter_of:
+        raise UserError(f"--dtype {words.dtype} is for adapters; wanted {' or '.join(WHOLE)}")
     run = settings.absolute_model(words.run)
-    dtype = getattr(torch, words.dtype)
+    dtype = torch.float32 if words.adapter_of else getattr(torch, words.dtype)
     if is_pretrained(run):
         model = load_pretrained(run, dtype)
         which = words.run

@@ -66,10 +66,10 @@ def test_what_peft_wrote_is_read(base, tmp_path, stabilised):
     assert (logits(load_pretrained(base)) - wanted).abs().max() > 0.1
 
 
-def write(model, base, folder, rank):
+def write(model, base, folder, rank, dtype=torch.bfloat16):
     """The change of a model from the base as an adapter; the share that is kept."""
-    weights = by_their_names(load_pretrained(base))
-    return save_adapter(by_their_names(model), weights, folder, rank, str(base))
+    start, end = by_their_names(load_pretrained(base)), by_their_names(model)
+    return save_adapter(end, start, folder, base=str(base), rank=rank, dtype=dtype)
 
 
 def changed(base):
@@ -83,10 +83,13 @@ def changed(base):
     return model
 
 
-def test_peft_opens_what_is_written_here(base, tmp_path):
-    """At the full rank both have the changed model's logits, but for bfloat16's rounding."""
+@pytest.mark.parametrize(
+    "dtype, rounding", [(torch.float32, 1e-4), (torch.bfloat16, 0.03), (torch.float8_e4m3fn, 0.2)]
+)
+def test_peft_opens_what_is_written_here(base, tmp_path, dtype, rounding):
+    """At the full rank both have the changed model's logits, but for the type's rounding."""
     model = changed(base)
-    kept = write(model, base, tmp_path / "ours", 64)
+    kept = write(model, base, tmp_path / "ours", 64, dtype)
     assert kept == pytest.approx(1)
     theirs = transformers.LlamaForCausalLM.from_pretrained(base)
     theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "ours").eval()
@@ -94,7 +97,7 @@ def test_peft_opens_what_is_written_here(base, tmp_path):
         found = theirs(TOKENS).logits
     wanted = logits(model)
     far = (logits(load_pretrained(base)) - wanted).abs().max()
-    assert (found - wanted).abs().max() < 0.03 * far
+    assert (found - wanted).abs().max() < rounding * far
     assert (logits(load_pretrained(tmp_path / "ours")) - found).abs().max() < 1e-4
 
 

@@ -354,7 +354,8 @@ def test_ranks_read_their_rows_of_published_weights(tmp_path, ranks):
         folders.append(str(folder))
     shape = replace(SHAPE, tied=True, previous_token=True)  # of folder 0, which is seed 5
     start, end = (by_their_names(SAGE(shape, seed=seed)) for seed in (5, 6))
-    save_adapter(end, start, tmp_path / "adapter", 3, str(tmp_path / "0"))
+    own = dict(base=str(tmp_path / "0"), rank=3, dtype=torch.bfloat16)
+    save_adapter(end, start, tmp_path / "adapter", **own)
     folders.append(str(tmp_path / "adapter"))
     for world in (1, 2, 4):
         assert all(ranks.run(world, run("load_folders"), folders))
