@@ -8,7 +8,8 @@ Reads what bench/lineage.py kept of each task in --folder, so both stages played
 takes the difference task by task. A claim "holds" where the 95% interval of the difference
 (bootstrap over tasks) lies wholly on the side that the claim names, "fails" where it lies wholly on
 the other, and is "not shown" otherwise; that something "stays" has a margin that it may lose.
-Where a stage was trained several times ("sage", "sage-2", ...), the bootstrap draws seeds, too.
+Where a stage was trained several times ("sage", "sage-2", ...), the bootstrap draws seeds, too, and
+the interval is the wider of it and Student's over the seeds' differences.
 CLAIMS were written before any test task was played.
 Records docs/results/claims.json.
 """
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import UserError
 from support import result_tables, settings
-from support.intervals import bootstrap_difference
+from support.intervals import paired_difference
 from worlds.base import refuses
 
 SUBJECT = "claims"  # docs/results/claims.json
@@ -285,7 +286,7 @@ def judge(claim: Claim, folder: Path) -> Verdict | None:
         return None
     scale = 100 if claim.unit == "%" else 1
     shares = [float(scale * above / below) for above, below in sums]
-    low, high = (scale * end for end in bootstrap_difference(*entries))
+    low, high = (scale * end for end in paired_difference(*entries))
     toward = sorted(claim.sign * end + claim.margin for end in (low, high))
     words = "holds" if toward[0] > 0 else "fails" if toward[1] < 0 else "not shown"
     n = entries.shape[2]

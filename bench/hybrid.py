@@ -45,7 +45,7 @@ from agent import Rollout, rollouts
 from config import Eval, Think, UserError
 from fast.thinking import successes_sharing_prompts, think
 from support import checkpoint, provenance, result_tables, settings
-from support.intervals import bootstrap_difference
+from support.intervals import paired_difference
 from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
 from worlds.base import Task, same_answer
 from worlds.difficulty import RUNGS, Difficulty
@@ -288,7 +288,7 @@ def bootstrap(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float
     runs; [run][task] of each.
     """
     sides = [[[(value, 1.0) for value in run] for run in side] for side in (theirs, ours)]
-    low, high = bootstrap_difference(*sides)
+    low, high = paired_difference(*sides)
     return 100 * float(np.mean(ours) - np.mean(theirs)), 100 * low, 100 * high
 
 

@@ -31,7 +31,7 @@ import support.openmp  # before torch
 import benchmarks
 from config import UserError
 from support import checkpoint, provenance, result_tables, settings
-from support.intervals import bootstrap_difference
+from support.intervals import paired_difference
 from support.measured import named_stages
 from worlds.extras.cases import CASES
 
@@ -124,7 +124,7 @@ def compare(task: str, before: Measured, after: Measured) -> Ordering | None:
     if not common:
         return None
     pairs = [[(float(rows[n]["right"]), 1.0) for n in common] for rows in (first, second)]
-    low, high = bootstrap_difference(*([side] for side in pairs))
+    low, high = paired_difference(*([side] for side in pairs))
     shares = [sum(right for right, _ in side) / len(common) for side in pairs]
     ends = (100 * (shares[1] - shares[0]), 100 * low, 100 * high)
     return Ordering(task, before.name, after.name, *ends, len(common))
