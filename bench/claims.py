@@ -287,6 +287,8 @@ def judge(claim: Claim, folder: Path) -> Verdict | None:
     scale = 100 if claim.unit == "%" else 1
     shares = [float(scale * above / below) for above, below in sums]
     low, high = (scale * end for end in paired_difference(*entries))
+    if claim.unit == "%":  # of two seeds Student's interval may be wider than there is room
+        low, high = max(low, -100.0), min(high, 100.0)
     toward = sorted(claim.sign * end + claim.margin for end in (low, high))
     words = "holds" if toward[0] > 0 else "fails" if toward[1] < 0 else "not shown"
     n = entries.shape[2]
