@@ -1,5 +1,5 @@
 r"""What of a pretrained model should learn, where seconds are few? All weights, the upper blocks
-only, or low-rank updates of every matrix (LoRA, Hu et al. 2021), each for the same time.
+only, or low-rank updates of matrices (LoRA, Hu et al. 2021), each for the same time.
 
     python bench/tuning.py --start smollm2 --minutes 5 --worlds library
 
@@ -38,7 +38,13 @@ from worlds.expert import trajectory
 from worlds.tasks import Tasks
 
 # What learns, and AdamW's rate for it, a guess; --rates tries others.
-RATES = {"all": 1e-4, "upper half": 3e-4, "upper third": 3e-4, "low rank 16": 1e-3}
+RATES = {
+    "all": 1e-4,
+    "upper half": 3e-4,
+    "upper third": 3e-4,
+    "low rank 16": 1e-3,
+    "low rank 32, upper half": 1e-3,
+}
 
 
 @dataclass
@@ -81,9 +87,9 @@ def choose(model: nn.Module, variant: str) -> None:
     elif variant == "upper third":
         freeze_below(model, layers // 3)
     elif variant.startswith("low rank"):
-        rank = int(variant.split()[-1])
+        rank = int(variant.split()[2].rstrip(","))
         model.requires_grad_(False)
-        for block in model.blocks:
+        for block in model.blocks[layers // 2 if variant.endswith("upper half") else 0 :]:
             for part in (block.attention, block.feed_forward):
                 for name, child in list(part.named_children()):
                     if isinstance(child, nn.Linear):
