@@ -106,6 +106,20 @@ def add_adapter(weights: dict[str, Tensor], folder: Path) -> None:
 # Writing.
 
 
+def low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A (rank, in) and B (out, rank) whose product is the nearest matrix of that rank to a change
+    (out, in); zeros fill them up where it has fewer singular values.
+    """
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    held = min(rank, len(values))
+    root = values[:held].sqrt()
+    a = torch.zeros(rank, change.shape[1])
+    b = torch.zeros(change.shape[0], rank)
+    a[:held] = root[:, None] * right[:held]
+    b[:, :held] = left[:, :held] * root
+    return a, b
+
+
 def save_adapter(
     weights: dict[str, Tensor],
     start: dict[str, Tensor],
@@ -129,15 +143,9 @@ def save_adapter(
         change = (weight - start[name]).detach().float()  # (out, in)
         if not change.any():
             continue
-        left, values, right = torch.linalg.svd(change, full_matrices=False)
-        kept += values[:rank].square().sum().item()
-        whole += values.square().sum().item()
-        held = min(rank, len(values))  # a smaller matrix has fewer; the rest is zeros
-        root = values[:held].sqrt()
-        a = torch.zeros(rank, change.shape[1])
-        b = torch.zeros(change.shape[0], rank)
-        a[:held] = root[:, None] * right[:held]
-        b[:, :held] = left[:, :held] * root
+        a, b = low_rank(change, rank)
+        kept += (b @ a).square().sum().item()
+        whole += change.square().sum().item()
         module = name.removesuffix(".weight")
         updates[f"base_model.model.{module}.lora_A.weight"] = a
         updates[f"base_model.model.{module}.lora_B.weight"] = b
