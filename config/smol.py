@@ -3,7 +3,8 @@
     make agent                                   stage distill, in 45 minutes on two cores
     make agent MINUTES=10                        the same, shorter
     python distill.py config/smol.py --stage reflect            then rl.py, heads.py, as for the toy
-    python sample.py --think --model out/smol/distilled --tools examples/weather.py --prompt "..."
+    python sample.py --think --thinking.mode fast --model out/smol/distilled \\
+        --tools examples/weather.py --prompt "..."
 
 There is no base run: stage distill starts from the weights as they were published
 (support/published.py), which answer in English and call no tool. Two cores train some 700 tokens
