@@ -10,11 +10,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from config import UserError
+from conftest import ROOT
 from support import export
-from support.adapter import ADAPTER_WEIGHTS, save_adapter
+from support.adapter import ADAPTER_WEIGHTS, adapter_factor, save_adapter
 from support.checkpoint import weights_identity
 from support.pretrained import by_their_names, load_pretrained, save_pretrained
-from support.published import ADAPTER_CONFIG
+from support.published import ADAPTER_CONFIG, PUBLISHED
 from support.training_run import open_model
 
 TOKENS = torch.randint(0, 211, (2, 30), generator=torch.Generator().manual_seed(3))
@@ -217,3 +218,24 @@ def test_the_command(base, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [*words, "--rank", "0"])
     with pytest.raises(UserError, match="--rank is 0"):
         export.main()
+
+
+SHIPPED = sorted((ROOT / "adapters").glob("*/"))
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_what_is_shipped_is_small_and_fits_smollm2(folder):
+    """Its matrices are SmolLM2-135M's (576 wide, 9 heads over 3, 1,536 in the feed-forward)."""
+    assert (folder / ADAPTER_WEIGHTS).stat().st_size <= 5_000_000
+    assert adapter_factor(folder) > 0
+    config = json.loads((folder / ADAPTER_CONFIG).read_text())
+    assert config["base_model_name_or_path"] == PUBLISHED["smollm2"].repository
+    sizes = dict(q=(576, 576), k=(576, 192), v=(576, 192), o=(576, 576))
+    sizes |= dict(gate=(576, 1536), up=(576, 1536), down=(1536, 576))
+    found = load_file(folder / ADAPTER_WEIGHTS)
+    for name, part in found.items():
+        assert part.float().isfinite().all()
+        inner, outer = sizes[name.split(".")[-3].removesuffix("_proj")]
+        wanted = (config["r"], inner) if "lora_A" in name else (outer, config["r"])
+        assert tuple(part.shape) == wanted
+    assert len(found) == 2 * len(sizes) * len(config["layers_to_transform"])
