@@ -240,6 +240,8 @@ def test_readme_pictures_exist():
 
 def test_nothing_heavy_is_committed():
     sizes = {name: (ROOT / name).stat().st_size for name in tracked() if (ROOT / name).is_file()}
+    adapters = [sizes.pop(name) for name in list(sizes) if name.startswith("adapters/")]
+    assert max(adapters) <= 5_000_000 and sum(adapters) < 6_000_000
     assert sum(sizes.values()) < 8 << 20, sorted(sizes.items(), key=lambda item: -item[1])[:5]
 
 
