@@ -205,7 +205,22 @@ SECOND = tuple(
         ("sampled", "sampled rises" if sign > 0 else "sampled falls"),
     )
 )
-CLAIMS = {"smol": SMOL, "smol-second": SECOND, "toy": TOY, "toy-corrections": CORRECTIONS}
+# of its third start, on mended data
+THIRD = tuple(
+    Claim(what, part, measure, "distilled", "reflected", sign)
+    for what, part, measure, sign in (
+        ("success rises", "library/greedy", success, 1),
+        ("success sampled rises", "library/sampled", success, 1),
+        ("invention falls", "library/greedy", invented, -1),
+    )
+)
+CLAIMS = {
+    "smol": SMOL,
+    "smol-second": SECOND,
+    "smol-third": THIRD,
+    "toy": TOY,
+    "toy-corrections": CORRECTIONS,
+}
 
 
 @dataclass
