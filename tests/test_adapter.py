@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import peft
 import pytest
 import torch
 import transformers
@@ -41,6 +40,8 @@ def base(tmp_path):
 
 def pefts(base, folder, **settings):
     """An adapter with random updates, written by peft; and the logits of the model with it."""
+    import peft  # here: it brings triton along, which test_kernels.py imports in its own way
+
     torch.manual_seed(1)
     model = transformers.LlamaForCausalLM.from_pretrained(base)
     lora = peft.LoraConfig(
@@ -89,6 +90,8 @@ def changed(base):
 )
 def test_peft_opens_what_is_written_here(base, tmp_path, dtype, rounding):
     """At the full rank both have the changed model's logits, but for the type's rounding."""
+    import peft  # as above
+
     model = changed(base)
     kept = write(model, base, tmp_path / "ours", 64, dtype)
     assert kept == pytest.approx(1)

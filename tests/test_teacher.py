@@ -37,21 +37,22 @@ from worlds.tasks import Tasks, draw_task
 
 
 def write(out: Path, *options: str) -> None:
-    teacher.main(["--out", str(out), "--tasks", "30", *options])
+    teacher.main(["--out", str(out), "--tasks", "60", *options])
 
 
 def test_a_data_set_is_the_same_however_it_was_written(tmp_path, capsys):
-    write(tmp_path / "whole.jsonl")
+    few = ("--tasks", "30")
+    write(tmp_path / "whole.jsonl", *few)
     data = (tmp_path / "whole.jsonl").read_bytes()
     assert len(data.splitlines()) == 30 and "verified      30" in capsys.readouterr().out
 
     (tmp_path / "torn.jsonl").write_bytes(data[: len(data) // 2])  # killed in the middle of a line
     (tmp_path / "torn.settings.json").write_bytes((tmp_path / "whole.settings.json").read_bytes())
-    write(tmp_path / "torn.jsonl")
+    write(tmp_path / "torn.jsonl", *few)
     assert (tmp_path / "torn.jsonl").read_bytes() == data
 
     for shard in range(2):
-        write(tmp_path / f"{shard}.jsonl", "--shard", f"{shard}/2")
+        write(tmp_path / f"{shard}.jsonl", *few, "--shard", f"{shard}/2")
     lines = sorted(
         (line for k in range(2) for line in (tmp_path / f"{k}.jsonl").read_bytes().splitlines()),
         key=lambda line: json.loads(line)["index"],
@@ -59,7 +60,7 @@ def test_a_data_set_is_the_same_however_it_was_written(tmp_path, capsys):
     assert lines == data.splitlines()
 
     with pytest.raises(UserError, match=r"begun with other settings \(seed: 0 → 1\)"):
-        write(tmp_path / "whole.jsonl", "--seed", "1")
+        write(tmp_path / "whole.jsonl", *few, "--seed", "1")
 
 
 @pytest.mark.parametrize(
