@@ -120,6 +120,11 @@ def low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+def in_adapter(name: str, weight: Tensor) -> bool:
+    """Whether an adapter holds the changes of a weight: of the matrices of blocks alone."""
+    return name.startswith("model.layers.") and weight.ndim == 2
+
+
 def save_adapter(
     weights: dict[str, Tensor],
     start: dict[str, Tensor],
@@ -138,7 +143,7 @@ def save_adapter(
     updates: dict[str, Tensor] = {}
     kept = whole = 0.0
     for name, weight in weights.items():
-        if not name.startswith("model.layers.") or weight.ndim != 2:
+        if not in_adapter(name, weight):
             continue
         change = (weight - start[name]).detach().float()  # (out, in)
         if not change.any():

@@ -21,7 +21,7 @@ import torch
 from config import UserError
 from model import SAGE
 from support import settings
-from support.adapter import ADAPTER_WEIGHTS, save_adapter
+from support.adapter import ADAPTER_WEIGHTS, in_adapter, save_adapter
 from support.checkpoint import load_run, tokenizer_of
 from support.pretrained import by_their_names, is_pretrained, load_pretrained, save_pretrained
 from support.published import PUBLISHED
@@ -58,14 +58,17 @@ def export_adapter(model: SAGE, words: argparse.Namespace) -> None:
         )
     entry = PUBLISHED.get(words.adapter_of)
     name = entry.repository if entry else settings.absolute_model(words.adapter_of)
+    weights, start = by_their_names(model), by_their_names(base)
     kept = save_adapter(
-        by_their_names(model),
-        by_their_names(base),
-        words.folder,
-        base=name,
-        rank=words.rank,
-        dtype=getattr(torch, words.dtype),
+        weights, start, words.folder, base=name, rank=words.rank, dtype=getattr(torch, words.dtype)
     )
+    left_out = [
+        name
+        for name, weight in weights.items()
+        if not (in_adapter(name, weight) or torch.equal(weight, start[name]))
+    ]
+    if left_out:
+        print(f"note    not of the blocks' matrices, so left out: {', '.join(left_out)}")
     size = (Path(words.folder).expanduser() / ADAPTER_WEIGHTS).stat().st_size
     print(
         f"wrote {words.folder}: rank {words.rank}, {size / 1e6:.1f} MB, "

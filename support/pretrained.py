@@ -3,10 +3,9 @@ files of them.
 
 `load_pretrained(path)` reads what transformers writes (config.json, one or many safetensors files)
 or one GGUF file (support/gguf_file.py), with or without a LoRA adapter (support/adapter.py);
-`save_pretrained` writes a folder that transformers opens
-as the family it came from. What SAGE adds (E_code, the gate, the smear) lies beside it in
-sage.safetensors, which transformers does not read. What differs from family to family is the table
-FAMILIES; SmolLM2 and TinyLlama are Llamas.
+`save_pretrained` writes a folder that transformers opens as the family it came from. What SAGE adds
+(E_code, the gate, the smear) lies beside it in sage.safetensors, which transformers does not read.
+What differs from family to family is the table FAMILIES; SmolLM2 and TinyLlama are Llamas.
 """
 
 import functools

@@ -199,12 +199,15 @@ def test_weights_that_are_missing(base, tmp_path):
 def test_the_command(base, tmp_path, monkeypatch, capsys):
     """Out as an adapter and in again as a whole folder; a model of another shape is refused."""
     model = changed(base)
+    with torch.no_grad():
+        model.norm.weight += 0.001
     save_pretrained(model, tmp_path / "run")
     out = str(tmp_path / "ours")
     words = ["export", str(tmp_path / "run"), out, "--adapter-of", str(base)]
     monkeypatch.setattr("sys.argv", [*words, "--rank", "64"])
     export.main()
-    assert "rank 64, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rank 64, " in said and "left out: model.norm.weight\n" in said
     monkeypatch.setattr("sys.argv", ["export", out, str(tmp_path / "whole")])
     export.main()
     theirs = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "whole").eval()
