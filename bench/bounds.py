@@ -396,10 +396,10 @@ def fuzz(count: int, seed: int = 0) -> Counter:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
     # here: it brings torch along, whose import would be most of what an attack's process takes
     from support import result_tables as results
 
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fuzz", type=int, default=100_000, help="calls")
     a = parser.parse_args()
     failed = 0

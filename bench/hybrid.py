@@ -284,8 +284,8 @@ def kept(run: Run, part: str, world: str) -> Pieces:
 
 
 def bootstrap(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float, float, float]:
-    """Mean of the paired differences in points, and its 95% bootstrap interval over tasks and
-    runs; [run][task] of each.
+    """Mean of the paired differences in points, and its 95% interval over tasks and runs;
+    [run][task] of each.
     """
     sides = [[[(value, 1.0) for value in run] for run in side] for side in (theirs, ours)]
     low, high = paired_difference(*sides)

@@ -1,7 +1,7 @@
 """What training changed in published weights, as a small LoRA adapter (Hu et al. 2021).
 
-    python -m support.export out/smol/distilled adapters/smollm2-agent --adapter-of smollm2
-    python sample.py --think --model adapters/smollm2-agent --tools examples/shop.py --prompt "..."
+    python -m support.export out/smol/reflected out/adapter --adapter-of smollm2
+    python sample.py --think --model out/adapter --tools examples/weather.py --prompt "..."
 
 A stage's change of each matrix, W − W₀, is replaced by the nearest matrix B A of a low rank (Eckart
 and Young: its largest singular values). The folder is peft's: adapter_config.json, which names the
@@ -39,6 +39,16 @@ PLAIN = dict(
     trainable_token_indices=(None,),
     layer_replication=(None,),
     lora_bias=(False, None),
+    target_parameters=(None, []),
+    alora_invocation_tokens=(None,),  # it acts on a part of the text alone
+    use_qalora=(False, None),
+    use_bdlora=(None, False),
+    arrow_config=(None,),
+    kasa_config=(None,),
+    monteclora_config=(None,),
+    velora_config=(None,),
+    # pissa, olora, loftq and corda have taken something out of W₀ first
+    init_lora_weights=(True, False, None, "gaussian", "eva", "orthogonal"),
 )
 
 
@@ -76,6 +86,8 @@ def add_adapter(weights: dict[str, Tensor], folder: Path) -> None:
     path = folder / ADAPTER_WEIGHTS
     with open_safetensors(path) as file:
         parts = {name: file.get_tensor(name).float() for name in file.keys()}
+    if not parts:
+        raise UserError(f"{path} holds no tensor; copy it anew")
     pairs = []
     for name in parts:
         found = re.fullmatch(r"base_model\.model\.(.*)\.lora_[AB]\.weight", name)

@@ -2,7 +2,7 @@
 
     python -m support.export out/32b/sage exported/ --dtype bfloat16
     python -m support.export smollm2 exported/              a GGUF file as such a folder
-    python -m support.export out/smol/distilled adapters/smollm2-agent --adapter-of smollm2
+    python -m support.export out/smol/reflected out/adapter --adapter-of smollm2
 
 The last one writes the change alone, as an adapter of a low rank (support/adapter.py); an adapter
 named as the run is merged with its base.

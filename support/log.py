@@ -157,9 +157,7 @@ def draw_curve(
         if series[right]:
             axes[1].plot(*zip(*series[right]), "o-", color="tab:orange", label=label)
         if whole:
-            axes[1].plot(
-                *zip(*whole), "*", ms=11, color="tab:brown", label="the same, of all of it"
-            )
+            axes[1].plot(*zip(*whole), "*", ms=11, color="tab:brown", label="held out, all of it")
     # below the axes, where it crosses no line
     handles = [line for a in axes for line in a.lines]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)

@@ -149,6 +149,8 @@ def spoilt(folder, spoil):
             parts["base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight"] = torch.ones(1)
         case "embedding":
             parts["base_model.model.model.embed_tokens.lora_embedding_A"] = torch.ones(4, 211)
+        case "nothing inside":
+            parts.clear()
         case "cut short":
             (folder / ADAPTER_CONFIG).write_text("{")
             return
@@ -171,6 +173,9 @@ def spoilt(folder, spoil):
         ("another shape", r"A is \(4, 63\).*another model"),
         ("no such matrix", r"layers\.9.*the base has no matrix"),
         ("embedding", "lora_embedding_A.*wanted lora_A"),
+        ("nothing inside", "holds no tensor"),
+        (("init_lora_weights", "pissa"), "init_lora_weights 'pissa'"),
+        (("alora_invocation_tokens", [3]), "alora_invocation_tokens"),
         ("cut short", "names no base model"),
         ("no rank", "KeyError: 'r'"),
         ("rank zero", "ZeroDivisionError"),
