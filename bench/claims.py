@@ -205,9 +205,10 @@ SECOND = tuple(
         ("sampled", "sampled rises" if sign > 0 else "sampled falls"),
     )
 )
-# of its third start, on mended data
+# of its third start, on mended data, with the two controls of stage reflect
 THIRD = tuple(
-    Claim(what, part, measure, "distilled", "reflected", sign)
+    Claim(what, part, measure, before, "reflected", sign)
+    for before in ("distilled", "more", "rejection")
     for what, part, measure, sign in (
         ("success rises", "library/greedy", success, 1),
         ("success sampled rises", "library/sampled", success, 1),
