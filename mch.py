@@ -31,9 +31,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from config import Model
+from generate import pad
 from losses import IGNORE, token_log_probs
 from model import SAGE, Block, State, rotary
 from parallel import unsharded
@@ -296,11 +296,12 @@ class InverseConsistencyHead(ExtraBlock):
         decoder_state = State(model.config, N, longest, weight.dtype, device)
         block_state = self.new_state(N, longest, device)
 
-        tokens, positions, lengths = right_padded(conclusions, device)  # (N, T)
+        tokens, positions = pad(conclusions, device)  # (N, T) each
+        lengths = (positions >= 0).sum(1)  # (N,)
         hidden = self(model, tokens, None, (decoder_state, block_state), positions)
         last = hidden[torch.arange(N, device=device), lengths - 1]  # (N, D)
 
-        tokens, positions, _ = right_padded(constraints, device)  # (M, T)
+        tokens, positions = pad(constraints, device)  # (M, T) each
         index = torch.tensor(rows, device=device)
         states = decoder_state.select(index), block_state.select(index)
         padding = positions < 0
@@ -311,15 +312,6 @@ class InverseConsistencyHead(ExtraBlock):
         log_p = model.logits(before).float().log_softmax(-1)  # (M, T, V)
         log_p = log_p.gather(2, tokens[..., None]).squeeze(2)  # (M, T)
         return log_p.masked_fill(padding, 0).sum(1).tolist()
-
-
-def right_padded(texts: list[list[int]], device) -> tuple[Tensor, Tensor, Tensor]:
-    """Texts as tokens (N, T), positions (N, T) from 0, −1 in the padding, and lengths (N,)."""
-    lengths = torch.tensor([len(text) for text in texts], device=device)
-    rows = [torch.tensor(text, device=device) for text in texts]
-    tokens = pad_sequence(rows, batch_first=True)
-    positions = torch.arange(tokens.shape[1], device=device).expand(len(texts), -1)
-    return tokens, positions.masked_fill(positions >= lengths[:, None], -1), lengths
 
 
 def constraint_texts(constraints: dict, request: str) -> list[str]:

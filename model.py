@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from attention import LandmarkCache, StepPlan, landmark_attention
 from config import Model
 from fast.compiling import product_dtype
+from fast.shared_pasts import SharedPasts
 from moe import Experts
 from support.model_checks import check_tokens
 
@@ -193,12 +194,17 @@ class Attention(nn.Module):
         documents: Tensor | None = None,
         state: State | None = None,
         plan: StepPlan | None = None,
+        *,
+        shared: SharedPasts | None = None,
     ) -> Tensor:
-        B, T, _ = x.shape
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if shared is not None:
+            q, k, v = map(shared.everywhere, (q, k, v))
+        B, T, _ = q.shape
         d = self.config.head_dim
-        q = self.q(x).view(B, T, -1, d).transpose(1, 2)  # (B, H, T, d)
-        k = self.k(x).view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
-        v = self.v(x).view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
+        q = q.view(B, T, -1, d).transpose(1, 2)  # (B, H, T, d)
+        k = k.view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
+        v = v.view(B, T, -1, d).transpose(1, 2)  # (B, K, T, d)
         if self.q_norm is not None:  # in the gains' dtype: products may be bfloat16
             q = self.q_norm(q.to(self.q_norm.weight.dtype)).to(v.dtype)
             k = self.k_norm(k.to(self.k_norm.weight.dtype)).to(v.dtype)
@@ -210,7 +216,8 @@ class Attention(nn.Module):
             y = landmark_attention(q, k, v, self.config.window, stride, documents=documents)
         else:
             y = state.cache.attend(self.layer, q, k, v, plan)
-        return self.o(y.transpose(1, 2).reshape(B, T, -1))
+        y = y.transpose(1, 2).reshape(B, T, -1)
+        return self.o(y if shared is None else shared.once(y))
 
     def smeared(
         self,
@@ -260,7 +267,8 @@ class Block(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)), over x (B, T, D).
 
     `rotation` is cos and sin of the tokens' positions (`rotary`), `documents` (B, T) tells packed
-    sequences apart, `state` and `plan` are there in cached decoding (`LandmarkCache.plan`).
+    sequences apart, `state` and `plan` are there in cached decoding (`LandmarkCache.plan`). With
+    `shared`, x (1, U, D) are the tokens of distinct pasts, and the others are of all places (B, T).
     """
 
     def __init__(self, config: Model, layer: int):
@@ -281,8 +289,12 @@ class Block(nn.Module):
         documents: Tensor | None = None,
         state: State | None = None,
         plan: StepPlan | None = None,
+        *,
+        shared: SharedPasts | None = None,
     ) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation, documents, state, plan)
+        x = x + self.attention(
+            self.attention_norm(x), rotation, documents, state, plan, shared=shared
+        )
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -408,13 +420,15 @@ class SAGE(nn.Module):
         documents: Tensor | None = None,
         state: State | None = None,
         positions: Tensor | None = None,
+        shared: SharedPasts | None = None,
     ) -> Tensor:
         """Normalised hidden states (B, T, D) of token IDs (B, T).
 
         `documents` (B, T) tells packed sequences apart, -1 is padding: they do not see each other.
         Rows longer than the window must have been packed for this model (support/packing.py). With
         a `state`, the tokens follow those it holds, at `positions` (B, T), -1 for padding at the
-        right; without positions, right behind. Raises UserError from `check_tokens`.
+        right; without positions, right behind. `shared` (fast/shared_pasts.py) spares the tokens
+        that have the same past. Raises UserError from `check_tokens`.
         """
         check_tokens(self, tokens, documents)
         if positions is None:
@@ -428,11 +442,14 @@ class SAGE(nn.Module):
         x = self.embedding(tokens, documents, before)
         cos, sin = rotary(positions, self.config)
         rotation = cos.to(product_dtype(x)), sin.to(product_dtype(x))  # as every layer wants them
+        if shared is not None:
+            x = shared.once(x)
         for block in self.blocks:
-            x = block(x, rotation, documents, state, plan)
+            x = block(x, rotation, documents, state, plan, shared=shared)
         if state is not None:
             state.cache.advance(positions)
-        return self.norm(x)
+        x = self.norm(x)
+        return x if shared is None else shared.everywhere(x)
 
     @property
     def unembedding(self) -> Tensor:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from config import Config, Dpo, UserError
+from fast.shared_pasts import shared_pasts
 from losses import IGNORE, sum_per_document
 from model import SAGE, flops_per_token
 from support import ranks
@@ -80,7 +81,8 @@ def completion_log_probs(
         packed = pack_short(examples[start : start + together], model.config)
         tokens, targets = packed.tokens.to(device), packed.targets.to(device)
         documents = packed.documents.to(device)
-        log_probs = taught_log_probs(model, tokens, targets, documents)
+        shared = shared_pasts(tokens, documents)  # the two answers have one prompt
+        log_probs = taught_log_probs(model, tokens, targets, documents, shared)
         if counted:
             sums.append(
                 sum_per_document(log_probs.double(), documents, len(packed.positions)).cpu()
@@ -156,10 +158,11 @@ def dpo(config: Config) -> None:
                 packed = pack_short(completions, model.config)
             tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
             documents = packed.documents.to(device)
+            shared = shared_pasts(tokens, documents)
 
             # -- preferences: whole completions' log-probabilities beside the reference's
             with stage.autocast:
-                log_probs = taught_log_probs(model, tokens, targets, documents)
+                log_probs = taught_log_probs(model, tokens, targets, documents, shared)
             summed = sum_per_document(log_probs.double(), documents, len(completions))
             policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
             of_pairs = torch.from_numpy(pairs).to(device)

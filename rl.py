@@ -46,6 +46,7 @@ from torch import Tensor, nn
 
 from agent import Rollout, episode_rates, rollouts
 from config import Config, Model, Ppo, UserError
+from fast.shared_pasts import shared_pasts
 from losses import IGNORE, sum_per_document, token_log_probs
 from model import SAGE, flops_per_token
 from preferences import dpo
@@ -352,10 +353,11 @@ def evaluate_policy(
     stage: TrainingRun, model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log P of the model's own tokens, the entropy there, and values (0 without a value head) of
-    packed rows, each (R, T).
+    packed rows, each (R, T). What samples of one task have in common is computed once.
     """
     with stage.autocast:
-        hidden = model.hidden(tokens, documents)  # (R, T, D)
+        shared = shared_pasts(tokens, documents)
+        hidden = model.hidden(tokens, documents, shared=shared)  # (R, T, D)
         log_probs, entropy = token_log_probs(
             hidden, model.unembedding, targets, temperature=stage.section.temperature
         )
@@ -556,6 +558,8 @@ def ppo(config: Config) -> None:
                 generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch)
                 shuffled = torch.randperm(row_count, generator=generator)
                 minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
+                # a task's samples stand next to each other again: they share their prompt
+                minibatches = [minibatch.sort().values for minibatch in minibatches]
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
                     for rows, counted in ranks.share_evenly(split_rows(minibatch, c)):

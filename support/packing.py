@@ -72,8 +72,20 @@ def pack(examples: Examples, sequence: int, model: Model) -> Packed:
 
 
 def pack_short(examples: list[tuple], model: Model) -> Packed:
-    """Examples in rows as short as the longest of them: attention's cost is a row's square."""
-    return pack(examples, max(len(tokens) for tokens, _ in examples), model)
+    """Examples in rows as short as the longest of them: attention's cost is a row's square. Rows
+    stand in the order of their first examples, so that samples of one task are neighbours.
+    """
+    packed = pack(examples, max(len(tokens) for tokens, _ in examples), model)
+    padding = packed.documents < 0
+    order = packed.documents.masked_fill(padding, len(examples)).amin(1).argsort()  # (R,)
+    place = order.argsort().tolist()  # where each row goes
+    return Packed(
+        packed.tokens[order],
+        packed.targets[order],
+        packed.weights[order],
+        packed.documents[order],
+        [(place[row], column) for row, column in packed.positions],
+    )
 
 
 class PackedLoader:

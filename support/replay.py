@@ -7,6 +7,7 @@
 
 from torch import Tensor
 
+from fast.shared_pasts import SharedPasts
 from losses import IGNORE, token_log_probs
 from model import SAGE
 from support import ranks
@@ -17,9 +18,15 @@ from worlds.expert import trajectory
 from worlds.tasks import Tasks, world_names
 
 
-def taught_log_probs(model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor) -> Tensor:
+def taught_log_probs(
+    model: SAGE,
+    tokens: Tensor,
+    targets: Tensor,
+    documents: Tensor,
+    shared: SharedPasts | None = None,
+) -> Tensor:
     """log P of each target (R, T) in packed rows, 0 where nothing is taught."""
-    hidden = model.hidden(tokens, documents)  # (R, T, D)
+    hidden = model.hidden(tokens, documents, shared=shared)  # (R, T, D)
     log_probs, _ = token_log_probs(hidden, model.unembedding, targets)
     return log_probs
 

@@ -35,7 +35,8 @@ ORDER = f"""
     support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  theory  fast.decoding  fast.kernels  fast.attention
-    attention  moe  model  parallel  fast.muon  fast.graphs  support.log  support.profiling
+    fast.shared_pasts  attention  moe  model  parallel  fast.muon  fast.graphs  support.log
+    support.profiling
     worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
@@ -48,10 +49,11 @@ ORDER = f"""
     worlds.extras.chance  worlds.extras.terminal  worlds.extras.benchmarks
     worlds.extras.teacher
     worlds.teacher_file  worlds.labels
-    mch  support.sharded  support.weights  support.adapter  support.pretrained  support.checkpoint
+    generate  mch  support.sharded  support.weights  support.adapter  support.pretrained
+    support.checkpoint
     support.export  support.token_files  support.packing  support.optimizers  support.training_run
     support.measured  support.pretraining  support.plan
-    generate  agent  think  fast.thinking  labelled_steps  weighted_examples
+    agent  think  fast.thinking  labelled_steps  weighted_examples
     support.replay  preferences
     support.asked  support.played  benchmarks
     support.gate_picture  support.trace_data  support.trace_text  support.trace_page

@@ -102,8 +102,8 @@ def compared(monkeypatch):
     def watch(of, method):
         whole = getattr(of, method)
 
-        def compare(self, inputs, documents=None, state=None, positions=None):
-            out = whole(self, inputs, documents, state, positions)
+        def compare(self, inputs, documents=None, state=None, positions=None, **shared):
+            out = whole(self, inputs, documents, state, positions, **shared)
             if documents is not None:
                 differences = found.setdefault(
                     (type(self).__name__, sys._getframe(1).f_code.co_name), []
