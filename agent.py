@@ -32,7 +32,7 @@ from worlds.calls import read_message
 from worlds.expert import invented
 from worlds.tools import Fault
 
-MAX_CALLS = 10  # of one episode, or SPARE_CALLS more than its solution has, where that is more
+MAX_CALLS = 10  # of one episode, or SPARE_CALLS more than its solution has steps, if that is more
 SPARE_CALLS = 4  # for the injected fault, a refused call, and two more
 AGAIN = "again"  # the user's word after a failed attempt
 
@@ -42,15 +42,17 @@ class Rollout:
     """One episode as the model lived it. `action_mask` and `log_probs` run beside `tokens`.
 
     `ended` says why: "answer", "malformed" (zero tolerance), "invalid" (too many wrong calls),
-    "time" (too long in its world), "turns" (MAX_CALLS calls), "loop" (the same failure again and
+    "time" (too long in its world), "turns" (too many calls), "loop" (the same failure again and
     again, where that ends an episode), "length" (no room left) or "raised" (a bug of ours).
     """
 
     task: Task
     tokens: list[int]  # the whole conversation: prompt, the model's messages, observations
     action_mask: list[bool]  # which tokens the model sampled, its messages' <|im_end|> included
-    log_probs: list[float]  # of these, under the distribution they were drawn from; 0 elsewhere
-    messages: list[str] = field(default_factory=list)  # the model's, without the <|im_end|>
+    # of these, at the temperature they were drawn with (greedy ones at 1); 0 elsewhere
+    log_probs: list[float]
+    # the model's, without the <|im_end|>; of an answer without its thought
+    messages: list[str] = field(default_factory=list)
     ended: str = ""
     verified: bool = False
     fault: tuple[int, str] | None = None  # (place in `log`, kind) of the injected fault
@@ -326,8 +328,8 @@ def rollouts(
 
 
 def episode_rates(done: list[Rollout]) -> dict[str, float]:
-    """Rates over episodes: success, refused calls, invented arguments per call and per task,
-    recovery from injected faults.
+    """Rates over episodes: success, refused calls, what was invented per call and in which share of
+    them anything was, recovery from injected faults.
     """
     calls = sum(len(r.log) for r in done)
     met = [r for r in done if r.fault is not None]

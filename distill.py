@@ -13,15 +13,16 @@ Both stages pack examples (weighted_examples.py: tokens, and a weight for each t
 minimise the weighted cross-entropy. They differ in where the examples come from:
 - distill: trajectories of a teacher, and corrections of hard negatives
 - reflect: the student acts; what verified is kept; a failed attempt is followed by a critique and
-  by a revision that verifies
+  by a revision that verifies, its first wrong step by the right one; and the teacher's episodes
+  are replayed beside them
 
 What differs from the usual fine-tuning:
 - tokens that the model did not write are masked, or weigh little (distill.prompt_weight)
 - wrong calls are shown and masked: only putting them right is learnt
-- half of the requests and faults are worded in words without meaning, and the teacher sometimes
-  slips and is corrected by the check, so that only names and schemas can be relied on. On the toy
-  this took success on requests in other words from 37% to 78%, recovery from a fault of a new kind
-  from 39% to 64% (one seed)
+- half of the API world's requests and of all faults are worded in words without meaning, and the
+  teacher sometimes slips and is corrected by the check, so that only names and schemas can be
+  relied on. On the toy such requests alone took success on other words from 37% to 78%, recovery
+  from a fault of a new kind from 39% to 64% (one seed)
 """
 
 import copy
@@ -64,7 +65,7 @@ from worlds.teacher_file import read_teacher_file
 
 # Of a round's buffer; raised when the same student and tasks give another one.
 BUFFER_VERSION = 1
-REVISION_ROOM = 384  # tokens that a revision may add to the failed attempt
+REVISION_ROOM = 384  # tokens that a revision may add to the failed attempt and its critique
 
 # --------------------------------------------------------------------------------------------------
 # The loop: weighted cross-entropy on packed rows, for both stages.
@@ -124,11 +125,16 @@ def seconds_per_step(
     return 1.2 * statistics.median(taken)
 
 
-def learn(stage: TrainingRun, loader: PackedLoader, first: int, last: int, **kept) -> None:
-    """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints."""
+def learn(
+    stage: TrainingRun, loader: PackedLoader, first: int, last: int, *, minutes: float = 0.0, **kept
+) -> None:
+    """Optimiser steps first + 1 … last of a stage; fewer where they would take more than `minutes`
+    (0: any time). `kept` goes into its checkpoints.
+    """
     c = stage.section
     model = stage.model
-    teacher = kl_teacher(stage, loader.tensors[3]) if c.kl else None
+    *_, all_documents = loader.tensors
+    teacher = kl_teacher(stage, all_documents) if c.kl else None
 
     def loss_of(tokens, targets, weights, documents, count):
         """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens, of this
@@ -147,16 +153,16 @@ def learn(stage: TrainingRun, loader: PackedLoader, first: int, last: int, **kep
         """The loss of a batch (tokens, targets, weights, documents, each (B, T)) over all ranks;
         this rank's gradients are added to p.grad.
         """
-        count = batch[2].sum().to(stage.device)  # Σ weights, of the rows of all ranks
         mine, counted = ranks.share_rows(c.batch)  # counted: False for rows that only fill up
+        count = batch[2].sum().to(stage.device)  # Σ weights, of the rows of all ranks
         tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
         with stage.autocast:
             loss = loss_of(tokens, targets, weights * counted, documents, count)
         loss.backward()
         return ranks.total(loss)
 
-    if c.minutes and stage.name == "distilled" and not first:
-        stage.plan_minutes(c.minutes, seconds_per_step(stage, loader, backward_of))
+    if minutes and not first:
+        stage.plan_minutes(minutes, seconds_per_step(stage, loader, backward_of))
         last = stage.steps
     step_tokens = c.batch * c.sequence
     step_flops = step_tokens * flops_per_token(
@@ -186,8 +192,8 @@ def distill(config: Config) -> None:
     negatives.
     """
     c = config.distill
-    file = Path(settings.absolute(c.file))
-    file_digest = provenance.digest(file) if c.file and file.is_file() else None
+    file = Path(settings.absolute(c.file)) if c.file else None
+    file_digest = provenance.digest(file) if file and file.is_file() else None
     made_from = {"distill.file": file_digest, **teacher_identity(c)}
     stage = TrainingRun(config, "distilled", "base", c.steps, c, made_from=made_from)
     if stage.finished():
@@ -206,14 +212,15 @@ def distill(config: Config) -> None:
     loader = PackedLoader(examples, c.sequence, c.batch, c.seed, stage.model.config)
     loader.restore(stage.kept.get("rows", loader.state()))
 
-    taught = int((loader.tensors[2] > 0.5).sum())
+    _, _, weights, _ = loader.tensors
+    taught = int((weights > 0.5).sum())  # not what weighs prompt_weight
     stage.log.say(
         f"data    {len(trajectories):,} verified trajectories, "
         f"{len(examples) - len(trajectories):,} corrections: "
         f"{taught / 1e6:.1f}M taught tokens in {len(loader.order):,} rows of {c.sequence}"
         + left_out([len(tokens) for tokens, _ in examples], c.sequence)
     )
-    learn(stage, loader, stage.first, stage.steps)
+    learn(stage, loader, stage.first, stage.steps, minutes=c.minutes)
     stage.finish()
 
 
@@ -223,7 +230,7 @@ def distill(config: Config) -> None:
 
 def revise(
     stage: TrainingRun, failures: list[Failure], seed: int
-) -> list[tuple[Failure, list[int], list[bool]] | None]:
+) -> list[tuple[list[int], list[bool]] | None]:
     """The student tries each failed task again, given its attempt and the critique.
 
     For each failure the revision's tokens and action mask if it verified without a refused call,
@@ -283,8 +290,9 @@ def replay_teacher(stage: TrainingRun, number: int, buffer: Buffer, rng: random.
         slips = rng.random() < c.slips
         row = trajectory(*tasks.arguments(index), negatives=False, slips=slips)
         if row.verified:
-            conversation = (row.messages, row.tools)
-            example = teacher_example(*conversation, stage.tokenizer, stage.style, c.prompt_weight)
+            example = teacher_example(
+                row.messages, row.tools, stage.tokenizer, stage.style, c.prompt_weight
+            )
             buffer.add("replay", tasks[index], example)
 
 
@@ -324,11 +332,9 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
         revise_failures(stage, [criticise(attempt) for attempt in failed], buffer, seed)
     replay_teacher(stage, number, buffer, rng)
 
-    sources = Counter(row["source"] for row in buffer.rows)
+    revised = sum(row["source"] == "revised" for row in buffer.rows)
     figures = dict(
-        first_try=episode_rates(attempts)["success"],
-        revised=sources["revised"] / max(len(failed), 1),
-        **{f"buffer_{source}": count for source, count in sources.items()},
+        first_try=episode_rates(attempts)["success"], revised=revised / max(len(failed), 1)
     )
     return buffer.rows, figures
 
@@ -339,11 +345,9 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     began = time.perf_counter()
     rows, figures = reflection_round(stage, number)
     provenance.write_lines(file, rows, made_from)
-    sizes = ", ".join(
-        f"{name.removeprefix('buffer_')} {count}"
-        for name, count in figures.items()
-        if name.startswith("buffer_")
-    )
+    sources = Counter(row["source"] for row in rows)
+    sizes = ", ".join(f"{source} {count}" for source, count in sources.items())
+    figures |= {f"buffer_{source}": count for source, count in sources.items()}
     note = left_out([len(row["tokens"]) for row in rows], c.sequence)
     stage.log.say(
         f"round {number + 1}: {figures['first_try']:.1%} of {c.tasks} tasks at the first try, "
@@ -357,7 +361,7 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
 def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, within: bool) -> None:
     """Play a round, or read the buffer that a stopped run left, and learn from it."""
     c = stage.section
-    if within:
+    if within:  # the folder's weights have learnt since the student played
         student = stage.kept.get("student")
     else:
         student = checkpoint.weights_identity(stage.folder if first else stage.source)

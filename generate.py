@@ -73,7 +73,7 @@ class Row:
         self.tokens = list(tokens)
         self.action_mask = [False] * len(tokens)  # which tokens the model sampled
         self.log_probs = [0.0] * len(tokens)  # of the sampled ones; 0 elsewhere
-        self.entropies: list[float] = []  # of the distributions they were drawn from, in nats
+        self.entropies: list[float] = []  # of their distributions, as the log-probabilities'
         self.forced: deque[int] = deque()  # to be read before the model goes on
         self.room, self.temperature, self.chances = room, temperature, chances
         self.draws_used = 0  # of `chances`, one per sampled token
@@ -154,7 +154,7 @@ class Conversations:
         self.model, self.max_tokens = model, max_tokens
         slots = cache_size(max_tokens, model.config.window)
         self.state = State(model.config, len(prompts), slots, weight.dtype, weight.device)
-        self.logits = torch.zeros(0, device=weight.device)
+        self.logits = torch.zeros(0, device=weight.device)  # until `read`: only says the device
         self.read(prompts)
 
     def __len__(self) -> int:
@@ -321,14 +321,14 @@ def decode(
     Rows that have ended stay, reading nothing, until half of the batch has ended. Then `refill(n)`
     gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8 (a
     compiled step wants a batch of constant size). With `keep` the conversations are all there at
-    the end, each having read its last token. `log_prob_temperature` is that of the recorded
-    log-probabilities; None records none. `step` is `read_token` or what equals it, by default the
-    fastest on this device.
+    the end, each having read its last token; their `logits` are stale. `log_prob_temperature` is
+    that of the recorded log-probabilities; None records none. `step` is `read_token` or what equals
+    it, by default the fastest on this device.
     """
     step = step or fastest_step(conversations.model, read_token)
     sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)
     while rows:
-        # -- one token per row
+        # -- one token per row; with `keep` a row also reads the one that ends it
         reading = [not row.ended for row in rows]
         tokens, surprise = take_tokens(conversations, rows, stop, **sampling)  # (B,), (B, 2)
 
@@ -340,10 +340,11 @@ def decode(
         if not keep:
             if not alive and not fresh:
                 return
-            reading = [not row.ended for row in rows]  # what ended last is read by nobody
+            reading = [not row.ended for row in rows]  # the token that ends a row is not read
             if fresh or crowded:
                 conversations = conversations.select(alive)
                 tokens = tokens[alive]
+                surprise = None if surprise is None else surprise[alive]
                 rows = [rows[index] for index in alive]
                 reading = [True] * len(alive)
 
@@ -406,7 +407,7 @@ def generate(
         if on_token:
             rows[-1].show = partial(on_token, number)
     if tokens > 0:
-        conversations = Conversations(model, prompts, longest + tokens)
+        conversations = Conversations.of_prompts(model, prompts, longest + tokens)
         options = dict(shrink=False, top_p=top_p, log_prob_temperature=None, step=step)
         decode(conversations, rows, stop, **options)
     continuations = [row.tokens[:-1] if row.ended == "stop" else row.tokens for row in rows]

@@ -7,9 +7,10 @@ and 13).
     python heads.py config/problems.py                an inverse head with a decoder of its own
 
 The confidence head learns from labelled steps (labelled_steps.py): steps of the agent's own
-episodes, sampled with faults, and hard negatives of the expert's calls. The inverse head learns to
-predict a verified episode's constraints from the agent's own words in it, and from further episodes
-of the expert. The gate is fitted last: it predicts which steps the confidence head would reject.
+episodes, sampled with faults, the expert's, and hard negatives of the expert's calls. The inverse
+head learns to predict a verified episode's constraints from the agent's own words in it, and from
+further episodes of the expert. The gate is fitted last: it predicts which steps the confidence head
+would reject.
 
 What differs from the usual training of a verifier:
 - the decoder is frozen, and saved as it was to the bit; labels come from execution, and an unknown
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor
 
 from config import UserError
+from fast.shared_pasts import shared_pasts
 from labelled_steps import (
     PackedSteps,
     conclusion_of,
@@ -57,6 +59,9 @@ from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
 from worlds.labels import PART_NAMES, PARTS, Part
 
+# of stage distill's settings: what its tasks, and so the heads' data, are like
+DIFFICULTY = ("rung", "names", "renamed", "longer", "fault_rate", "fault_kinds")
+
 # --------------------------------------------------------------------------------------------------
 # The confidence head on steps.
 
@@ -69,7 +74,8 @@ def read_steps(
     """
     tokens = steps.packed.tokens.to(device)
     documents = steps.packed.documents.to(device)
-    hidden = model.hidden(tokens, documents)
+    # hard negatives begin as the expert's episode does
+    hidden = model.hidden(tokens, documents, shared=shared_pasts(tokens, documents))
     surprise = surprise_of(model, tokens, hidden, steps.action_mask.to(device))
     logits = head(hidden, surprise, documents)  # (R, T, P)
     return logits[steps.rows.to(device), steps.columns.to(device)], hidden, surprise
@@ -111,8 +117,8 @@ def evaluate_steps(
 
 
 def own_steps(part: Part, steps: dict[str, Tensor], rows: list[dict]) -> Tensor:
-    """Which steps (S,) a part is calibrated and measured on: the agent's own with a known label,
-    where the part says so its calls only.
+    """Which steps (S,) a part is calibrated and measured on: the agent's own whose label is known;
+    of a `calls_only` part the calls alone.
     """
     own = torch.tensor([row["source"] == "own" for row in rows])[steps["row"]]
     known = ~steps["labels"][:, PARTS.index(part)].isnan()
@@ -311,10 +317,7 @@ def main() -> None:
         frozen=True,
         pretrained="inverse.decoder.",
         pretrained_rate=c.decoder_learning_rate,
-        made_from={
-            "distill.fault_rate": config.distill.fault_rate,
-            "distill.fault_kinds": config.distill.fault_kinds,
-        },
+        made_from={f"distill.{name}": getattr(config.distill, name) for name in DIFFICULTY},
     )
     if stage.finished():
         return
@@ -389,11 +392,11 @@ def main() -> None:
 
             step_tokens = ranks.world_size() * steps.packed.tokens.numel()
             constraint_tokens = ranks.world_size() * packed.tokens.numel()
-            # a frozen decoder only goes forward: a third of a pass that learns
-            share = 1 if c.inverse == "decoder" else 1 / 3
-            passes = step_tokens / 3 + constraint_tokens * share
+            # in FLOPs a frozen decoder, which only goes forward, is a third of one that learns
+            inverse_tokens = constraint_tokens if c.inverse == "decoder" else constraint_tokens / 3
             token_flops = flops_per_token(config.model, steps.packed.tokens.shape[1])
-            meter.count(step_tokens + constraint_tokens, passes * token_flops)
+            flops = (step_tokens / 3 + inverse_tokens) * token_flops
+            meter.count(step_tokens + constraint_tokens, flops)
             meter.add(loss=loss, inverse=inverse, norm=norm)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)

@@ -44,7 +44,7 @@ from worlds.labels import (
 from worlds.negatives import hard_negatives
 from worlds.tasks import Tasks, seed_of, world_names
 
-STEPS_VERSION = 2  # of the data file; raised when the same decoder and tasks give another one
+STEPS_VERSION = 3  # of the data file; raised when the same decoder and tasks give another one
 
 # --------------------------------------------------------------------------------------------------
 # Labelled examples.
@@ -200,25 +200,25 @@ class PackedSteps:
     labels: Tensor  # (S, len(PARTS)); NaN where unknown
 
 
-def pack_steps(rows: list[dict], model: Model) -> PackedSteps:
+def pack_steps(examples: list[dict], model: Model) -> PackedSteps:
     """Examples packed into rows as long as the longest of them."""
-    examples = []
-    for row in rows:
-        action_mask = [False] * len(row["tokens"])
-        for step in row["steps"]:
+    conversations = []
+    for example in examples:
+        written = [False] * len(example["tokens"])
+        for step in example["steps"]:
             first, last = step["span"]
-            action_mask[first : last + 1] = [True] * (last + 1 - first)
-        examples.append((row["tokens"], action_mask))
-    packed = pack_short(examples, model)
+            written[first : last + 1] = [True] * (last + 1 - first)
+        conversations.append((example["tokens"], written))
+    packed = pack_short(conversations, model)
     places, labels = [], []
-    for row, (packed_row, offset) in zip(rows, packed.positions, strict=True):
-        for step in row["steps"]:
-            places.append((packed_row, offset + step["span"][1]))
+    for example, (row, offset) in zip(examples, packed.positions, strict=True):
+        for step in example["steps"]:
+            places.append((row, offset + step["span"][1]))
             labels.append([math.nan if label is None else label for label in step["labels"]])
-    packed_rows, columns = torch.tensor(places).unbind(1)
+    rows, columns = torch.tensor(places).unbind(1)
     # targets are the next tokens, so a token is the agent's where the target before it counts
     action_mask = F.pad(packed.targets[:, :-1] != IGNORE, (1, 0))
-    return PackedSteps(packed, action_mask, packed_rows, columns, torch.tensor(labels))
+    return PackedSteps(packed, action_mask, rows, columns, torch.tensor(labels))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -256,6 +256,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     def sample(
         use: str, own: Tasks, expert: list[Task], count: int, temperature: float = 1.0
     ) -> list[dict]:
+        stage.log.say(f"play        {count} own episodes, for {use}")
         rows = sample_examples(
             stage.player(),
             stage.tokenizer,
@@ -315,7 +316,8 @@ def constraint_examples(
     row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random
 ) -> list[tuple[list[int], list[bool]]]:
     """What the inverse head learns from a verified episode: for each of its constraints the
-    conclusion (masked) and the constraint, with probability `prior` behind the empty conclusion.
+    conclusion (masked), with the constraint behind it (taught). With probability `prior` the
+    conclusion is empty.
     """
     stop = tokenizer.stop[0]
     examples = []

@@ -324,7 +324,7 @@ def constraint_texts(constraints: dict, request: str) -> list[str]:
     texts = []
     for name, value in constraints.items():
         value = str(value).lower() if isinstance(value, bool) else str(value)
-        if re.search(rf"\b{re.escape(value.lower())}\b", request.lower()):
+        if re.search(rf"(?<!\w){re.escape(value.lower())}(?!\w)", request.lower()):
             texts.append(f"{name} {value}")
     sentences = re.split(r"(?<=[.?!])\s+", request.strip())
     return texts or [sentence for sentence in sentences if sentence]

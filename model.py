@@ -11,10 +11,10 @@ What differs from the textbook decoder:
   last time" takes one layer, not two
 - optionally experts for each feed-forward (A.3, moe.py)
 
-With E_code = E_text and keys unsmeared it *is* Qwen2.5, to the bit of its logits; `family` makes it
-Qwen3, Llama or Mistral (tests/test_pretrained.py). The model has no code for devices, ranks or
-training. Shapes: B batch, T tokens, D width, H query heads, K key-value heads, d head width,
-F feed-forward width, V vocabulary.
+For T ≤ W, with E_code = E_text and keys unsmeared, it *is* Qwen2.5 (tests/test_pretrained.py);
+`family` makes it Qwen3, Llama or Mistral (tests/test_families.py). The model has no code for
+devices, ranks or training. Shapes: B batch, T tokens, D width, H query heads, K key-value heads,
+d head width, F feed-forward width, V vocabulary.
 
     python model.py     Qwen2.5's sizes, and what they cost
 """
@@ -104,8 +104,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class State:
-    """What cached decoding carries from step to step: keys and values, and for the split embedding
-    the last few token IDs of each row.
+    """What cached decoding carries from step to step: keys and values, for the split embedding the
+    last few token IDs of each row, and where keys are smeared the newest of each layer.
     """
 
     def __init__(
@@ -127,7 +127,9 @@ class State:
         ]
 
     def push(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """The last few token IDs before these (B, T), which then become the last ones."""
+        """Keep the last few IDs up to the end of these tokens (B, T); returns the last few before
+        them.
+        """
         before = self.tokens.clone()
         row = torch.cat([before, tokens], 1)
         count = (positions >= 0).sum(1, keepdim=True)  # padding is at the right
@@ -268,7 +270,8 @@ class Block(nn.Module):
 
     `rotation` is cos and sin of the tokens' positions (`rotary`), `documents` (B, T) tells packed
     sequences apart, `state` and `plan` are there in cached decoding (`LandmarkCache.plan`). With
-    `shared`, x (1, U, D) are the tokens of distinct pasts, and the others are of all places (B, T).
+    `shared`, x (1, U, D) are the tokens of distinct pasts; rotation and documents are those of all
+    places (B, T).
     """
 
     def __init__(self, config: Model, layer: int):
@@ -374,11 +377,9 @@ class SAGE(nn.Module):
             self.initialise(seed)
 
     @torch.no_grad()
-    def initialise(self, seed: int, only: tuple[str, ...] = ("",)) -> None:
-        """Draw the parameters whose names contain one of `only` ("" is in every name); E_code then
-        begins as a copy of E_text.
-        """
-        for p, values in self.initial_values(seed, only):
+    def initialise(self, seed: int) -> None:
+        """Draw every parameter; E_code then begins as a copy of E_text."""
+        for p, values in self.initial_values(seed):
             p.copy_(values)
         if self.config.embedding == "split":
             # as when Qwen is loaded: training separates them
@@ -390,9 +391,9 @@ class SAGE(nn.Module):
         """Equation 1: normal, cut at ±3σ, σ = 0.02; σ/√(2L) for the two projections that write into
         the residual stream.
 
-        Yields each parameter but E_code with its values. Each draws from its own generator, seeded
-        by its name, so that a sharded model starts with the same weights as a whole one, and adding
-        a part changes no other.
+        Yields each parameter but E_code with its values, if its name contains one of `only`. Each
+        draws from its own generator, seeded by its name, so that a sharded model starts with the
+        same weights as a whole one, and adding a part changes no other.
         """
         into_residual = ("attention.o.weight", ".down.weight")
         for name, p in self.named_parameters():
@@ -407,7 +408,7 @@ class SAGE(nn.Module):
             if name.endswith(("norm.weight", "convolution")):
                 values.fill_(1)
             elif name.endswith(("bias", "smear", "embedding.out.weight")):
-                values.zero_()  # the mixture starts undecided: ½ everywhere
+                values.zero_()  # the smear is off; the mixture is undecided, ½ everywhere
             else:
                 name_seed = seed * 1_000_003 + zlib.crc32(name.encode())
                 generator = torch.Generator(p.device).manual_seed(name_seed)

@@ -138,10 +138,7 @@ def dpo(config: Config) -> None:
         ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
     del reference  # a whole model, not asked again
     replay = teacher_rows(stage, "dpo replay")
-    stage.log.say(
-        f"data    {count:,} pairs of the safety world, "
-        f"{c.trajectories if replay else 0:,} episodes of {c.worlds} to replay"
-    )
+    stage.log.say(f"data    {count:,} pairs of the safety world")
 
     meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
@@ -170,7 +167,7 @@ def dpo(config: Config) -> None:
             preference_loss, difference = dpo_loss(
                 policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
             )
-            # of this rank's pairs in the step's mean; a filler has none
+            # this rank's share of the step's mean; 0 for rows that only fill up
             weight = counted * len(pairs) / c.batch
             preference_loss = preference_loss * weight
 
@@ -180,6 +177,7 @@ def dpo(config: Config) -> None:
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
             step_tokens = tokens.numel() * ranks.world_size()
+            computed = len(shared.first) * ranks.world_size()
 
             # -- replayed episodes, so that acting is not forgotten
             if replay:
@@ -187,6 +185,7 @@ def dpo(config: Config) -> None:
                 loss = loss + c.replay * replayed
                 parts["replay"] = replayed
                 step_tokens += c.replay_rows * c.sequence
+                computed += c.replay_rows * c.sequence
             loss.backward()
             norm = stage.update(step)
 
@@ -194,8 +193,11 @@ def dpo(config: Config) -> None:
             margin = c.beta * difference.mean() * weight
             parts = dict(loss=loss, **parts, accuracy=accuracy, margin=margin)
             meter.add(**{name: ranks.total(value) for name, value in parts.items()}, norm=norm)
-            token_flops = flops_per_token(config.model, c.sequence, trained_blocks=c.trained_blocks)
-            meter.count(step_tokens, step_tokens * token_flops)
+            taught = float((targets != IGNORE).sum()) / len(shared.first)
+            token_flops = flops_per_token(
+                config.model, tokens.shape[1], trained_blocks=c.trained_blocks, taught=taught
+            )
+            meter.count(step_tokens, computed * token_flops)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)
             stage.end_step(step, stopping, replay=replay.state() if replay else None)

@@ -16,7 +16,7 @@ What differs from the textbook:
    config/problems.py, with 64 tasks in a step and one update, does without.
 2. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
    (zero tolerance); an invented argument costs. An episode that raised or ran out of time is a
-   failure like any other; only those longer than ppo.sequence are left out.
+   failure like any other; whatever its reward, one longer than ppo.sequence is left out.
 3. A reward is measured from the mean of the same task's other samples, so that the successes of an
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
@@ -38,7 +38,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-
 import support.openmp  # before torch
 
 import torch
@@ -46,7 +45,7 @@ from torch import Tensor, nn
 
 from agent import Rollout, episode_rates, rollouts
 from config import Config, Model, Ppo, UserError
-from fast.shared_pasts import shared_pasts
+from fast.shared_pasts import SharedPasts, shared_pasts
 from losses import IGNORE, sum_per_document, token_log_probs
 from model import SAGE, flops_per_token
 from preferences import dpo
@@ -122,8 +121,7 @@ def check_episodes(episodes: list[Rollout], rewards: Tensor, c: Ppo, step: int) 
         if not math.isfinite(value):
             raise UserError(
                 f"step {step}: the reward of a task of the world {episode.task.world} (seed "
-                f"{episode.task.seed}) is {value}; look at ppo.malformed, ppo.invented and that "
-                "world's verify"
+                f"{episode.task.seed}) is {value}; look at ppo.malformed and ppo.invented"
             )
     if all(len(episode.tokens) > c.sequence for episode in episodes):
         raise UserError(
@@ -154,13 +152,13 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 def group_advantages(rewards: Tensor) -> Tensor:
     """(r − mean)/deviation over each task's samples (P, G), no value head (GRPO, Shao et al. 2024).
 
-    NaN marks one that does not count: it gets 0, and mean and deviation are the others'. A group
-    of equal rewards, or of one, says nothing about what was better: exactly 0.
+    NaN marks one that does not count: it gets 0, and is in neither mean nor deviation. A group of
+    equal rewards, or of one, says nothing about what was better: exactly 0.
     """
     known = ~rewards.isnan()
     centred = rewards - rewards.nanmean(1, keepdim=True)
-    others = (known.sum(1, keepdim=True) - 1).clamp(min=1)
-    deviation = (centred.square().nansum(1, keepdim=True) / others).sqrt()
+    freedom = (known.sum(1, keepdim=True) - 1).clamp(min=1)  # n − 1
+    deviation = (centred.square().nansum(1, keepdim=True) / freedom).sqrt()
     return torch.where(known & rewards_differ(rewards), centred / (deviation + 1e-4), 0.0)
 
 
@@ -262,18 +260,18 @@ def ppo_loss(
     weights: Tensor,
     clip: float = 0.2,
     *,
-    clip_high: float | None = None,
+    clip_high: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """−Σ w · min(ρ·A, clip(ρ, 1 − clip, 1 + clip_high)·A) with ρ = π_new/π_old of each token, and
     the share of tokens where the clip binds (Schulman et al. 2017).
 
-    `clip_high` is `clip` where none is given; a higher one lets unlikely tokens rise further
+    `clip_high` is `clip` where it is 0; a higher one lets unlikely tokens rise further
     ("clip-higher", Yu et al. 2025). All (R, T). Before the first step ρ = 1, nothing is clipped,
     and the gradient is REINFORCE's: −Σ w·A·∇log π.
     """
     ratio = torch.exp(new_log_probs - old_log_probs)
     unclipped = ratio * advantages
-    highest = 1 + (clip if clip_high is None else clip_high)
+    highest = 1 + (clip_high or clip)
     clipped = ratio.clamp(1 - clip, highest) * advantages
     loss = -(torch.minimum(unclipped, clipped) * weights).sum()
     clip_fraction = ((clipped < unclipped) * weights).sum().detach()
@@ -350,13 +348,18 @@ def value_head(shape: Model) -> nn.ModuleDict:
 
 
 def evaluate_policy(
-    stage: TrainingRun, model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor
+    stage: TrainingRun,
+    model: SAGE,
+    tokens: Tensor,
+    targets: Tensor,
+    documents: Tensor,
+    *,
+    shared: SharedPasts,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log P of the model's own tokens, the entropy there, and values (0 without a value head) of
-    packed rows, each (R, T). What samples of one task have in common is computed once.
+    packed rows, each (R, T). `shared`: what samples of one task have in common is computed once.
     """
     with stage.autocast:
-        shared = shared_pasts(tokens, documents)
         hidden = model.hidden(tokens, documents, shared=shared)  # (R, T, D)
         log_probs, entropy = token_log_probs(
             hidden, model.unembedding, targets, temperature=stage.section.temperature
@@ -398,7 +401,7 @@ def split_rows(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
 def make_batch(
     stage: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
 ) -> Batch:
-    """Pack episodes with their rewards (N,): what they are worth, token by token."""
+    """Pack episodes; from their centred rewards (N,) make advantages and returns of each token."""
     c, device = stage.section, stage.device
     packed = pack_short([(e.tokens, e.action_mask) for e in episodes], stage.model.config)
     tokens = packed.tokens.to(device)
@@ -412,8 +415,9 @@ def make_batch(
     with torch.no_grad():
         for rows, counted in ranks.share_evenly(split_rows(torch.arange(len(tokens)), c)):
             inputs = tokens[rows], targets[rows], documents[rows]
-            policy = evaluate_policy(stage, stage.model, *inputs)
-            ref_log_probs, _, _ = evaluate_policy(stage, reference, *inputs)
+            shared = shared_pasts(tokens[rows], documents[rows])
+            policy = evaluate_policy(stage, stage.model, *inputs, shared=shared)
+            ref_log_probs, _, _ = evaluate_policy(stage, reference, *inputs, shared=shared)
             if counted:
                 parts.append(torch.stack([*policy, ref_log_probs]).cpu())
     evaluated = torch.cat(ranks.collect(parts), 1).to(device)  # (4, R, T)
@@ -421,8 +425,8 @@ def make_batch(
 
     # -- advantages
     if c.advantage == "gae":
-        pairs = zip(episodes, centred_rewards.tolist())
-        token_rewards = lay_out([reward_per_token(*pair) for pair in pairs], packed).to(device)
+        per_token = map(reward_per_token, episodes, centred_rewards.tolist())
+        token_rewards = lay_out(list(per_token), packed).to(device)
         advantages, returns = generalized_advantages(
             token_rewards, values, action_mask, gamma=c.gamma, lam=c.lam, documents=documents
         )
@@ -453,8 +457,9 @@ def policy_update_loss(
     over all rows, so the shares add up.
     """
     c = stage.section
+    shared = shared_pasts(mb.tokens, mb.documents)
     new_log_probs, entropy, new_values = evaluate_policy(
-        stage, stage.model, mb.tokens, mb.targets, mb.documents
+        stage, stage.model, mb.tokens, mb.targets, mb.documents, shared=shared
     )
     if warming_up:  # the value head learns alone
         return value_loss(new_values, mb.values, mb.returns, mb.weights, math.inf), torch.zeros(2)
@@ -464,7 +469,7 @@ def policy_update_loss(
         mb.advantages,
         mb.weights,
         c.ratio_clip,
-        clip_high=c.ratio_clip_high or c.ratio_clip,
+        clip_high=c.ratio_clip_high,
     )
     loss = loss + c.kl * kl_loss(new_log_probs, mb.old_log_probs, mb.ref_log_probs, mb.weights)
     loss = loss - c.entropy * (entropy * mb.weights).sum()
@@ -498,9 +503,8 @@ def episode_figures(episodes: list[Rollout]) -> dict[str, float]:
 
 
 # on the terminal; log.jsonl has all
-SHOWN_FIGURES = (
-    *("reward", "success", "invented", "kl", "entropy", "clip_fraction", "explained_variance"),
-    *("skipped", "norm"),
+SHOWN_FIGURES = tuple(
+    "reward success invented kl entropy clip_fraction explained_variance skipped norm".split()
 )
 
 
@@ -531,11 +535,11 @@ def ppo(config: Config) -> None:
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             check_episodes(episodes, rewards, c, step)
 
-            # -- each reward beside those of the same task's other samples, or of the whole step's
+            # -- each reward less the mean of its task's other samples, or of the whole step's
             fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
-            by_task = c.samples > 1 and (c.baseline == "task" or c.advantage != "gae")
-            grouped = rewards.where(fits, math.nan)  # NaN does not count
-            grouped = grouped.view(-1, c.samples if by_task else len(rewards))  # (P, G) or (1, P·G)
+            by_task = c.samples > 1 and c.baseline == "task"
+            counted = rewards.where(fits, math.nan)  # NaN does not count
+            grouped = counted.view(-1, c.samples if by_task else len(rewards))  # (P, G) or (1, P·G)
             centre = group_advantages if c.advantage == "group" else leave_one_out
             centred_rewards = centre(grouped).flatten()  # (P·G,)
 
@@ -550,7 +554,9 @@ def ppo(config: Config) -> None:
             row_count, width = batch.tokens.shape
 
             # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
-            passes = 2 / 3  # make_batch's two forward ones; 1 is a forward and a backward one
+            # forward and backward is one pass; make_batch's two, forward only, are a third each
+            passes = 2 / 3
+            distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens computed
             approx_kl = 0.0
             for epoch in range(c.epochs if has_signal else 0):
                 if approx_kl > c.stop_kl:
@@ -558,7 +564,7 @@ def ppo(config: Config) -> None:
                 generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch)
                 shuffled = torch.randperm(row_count, generator=generator)
                 minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
-                # a task's samples stand next to each other again: they share their prompt
+                # in the order of the tasks again, so that samples that share a prompt mostly meet
                 minibatches = [minibatch.sort().values for minibatch in minibatches]
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
@@ -571,7 +577,7 @@ def ppo(config: Config) -> None:
                         replayed = replay_loss(stage, replay)
                         (c.replay * replayed).backward()
                         meter.add(replay=ranks.total(replayed))
-                        passes += c.replay_rows * c.sequence / (row_count * width)
+                        passes += c.replay_rows * c.sequence / distinct
                     meter.add(norm=stage.update(step))
                 clip_fraction, approx_kl = ranks.total(sums).tolist()
                 meter.add(clip_fraction=clip_fraction)
@@ -585,9 +591,12 @@ def ppo(config: Config) -> None:
             if has_signal:
                 explained = explained_variance(batch.values, batch.returns, batch.weights)
                 meter.add(approx_kl=approx_kl, explained_variance=explained)
-            token_flops = flops_per_token(config.model, width, trained_blocks=c.trained_blocks)
-            flops = passes * row_count * width * token_flops
-            meter.count(tokens=sum(len(episode.tokens) for episode in episodes), flops=flops)
+            taught = float((batch.targets != IGNORE).sum()) / distinct
+            token_flops = flops_per_token(
+                config.model, width, trained_blocks=c.trained_blocks, taught=taught
+            )
+            tokens = sum(len(episode.tokens) for episode in episodes)
+            meter.count(tokens, flops=passes * distinct * token_flops)
             logged_episodes += episodes
             if stage.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)

@@ -84,8 +84,8 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
         echo = sample.prompt
 
-    # -- generate, printing: tokens are bytes, and a character may end in a later one, so the
-    # terminal gets what an incremental decoder has complete
+    # -- generate and print: a character's bytes may be spread over tokens, so it is printed when
+    # the incremental decoder has all of them
     characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def print_token(row: int, token: int) -> None:
@@ -208,8 +208,8 @@ def play(
     note = ""
     if not heads.trained:
         note = (
-            "the heads are untrained: their confidences are ½ whatever they see, "
-            "and the gate never asks for a second thought"
+            "the heads are untrained: confidences and the gate's γ are ½ whatever they see, "
+            "so that second thoughts are no better than first ones"
         )
     if task.world == "terminal.Terminal":
         sample.thinking.patience = 0.0  # people type slowly

@@ -6,7 +6,7 @@ once. Mode "reason" (System 2) drafts n candidates, imagines for each what happe
 fails, finds nothing or answers as expected, and commits to the one of least energy among those
 that stay coherent. Mode "hybrid" writes fast, and reasons where the gate asks for it.
 
-    γ = σ(w · [h ; H]) > τ                        equation 7: is a second thought needed?
+    γ = σ(w · [h ; H] + b) > τ                    equation 7: is a second thought needed?
     S(s) = mean of `success` over s's futures     good: S ≥ θ, and the futures' spread ≤ δ
     E(s) = −log P(s | h)/|s| − λ · ICS(s)         equation 14, with ICS of equation 13
 
@@ -18,7 +18,7 @@ forward passes. fast/thinking.py takes the same steps for many episodes at
 once, with caches; tests/test_think.py holds the two equal, token for token.
 
 What differs from best-of-n with a reward model: what is not good enough is not only outvoted but
-drawn again, with `critique` after a word about what was wrong.
+drawn again; with `critique`, after the rejected step and one line about what was wrong with it.
 """
 
 import math
@@ -90,7 +90,7 @@ class Candidate:
     round: int  # how many rounds had been rejected before it was drawn
     tokens: list[int]
     log_probs: list[float]  # of its tokens after the episode so far, at temperature 1
-    entropy: float  # the largest of the distributions its tokens were drawn from, in nats
+    entropy: float  # the largest of its tokens' distributions at temperature 1, in nats
     text: str
     ended: bool  # by <|im_end|>, not for want of room
     times: int = 1  # how often it was drawn
@@ -251,8 +251,9 @@ def decide(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
 
 
 def critique_best(decision: Decision) -> tuple[Candidate, str]:
-    """The best of the rejected candidates, and a critique: the least part of its confidence, in the
-    words that stage reflect teaches the agent to heed.
+    """The best of the rejected candidates, and a critique: the least part of its confidence, or
+    `success` where a future has less, in the words that stage reflect teaches the agent to heed.
+    The decision keeps it, too.
     """
     best = least(decision.candidates)
     part, confidence = min(zip(PARTS, best.confidence, strict=True), key=lambda pair: pair[1])
@@ -277,16 +278,17 @@ def imagined(kinds: list[str], number: int, expected: str) -> str:
 
 
 def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
-    """What the model expects a tool to say, at most `most` tokens of it as it is read again: bytes
-    that are no text have grown in between.
+    """What the model expects a tool to say, cut to `most` tokens. It is encoded anew for the cut:
+    half a character becomes U+FFFD, which takes more tokens than were written.
     """
-    text = tokenizer.decode(tokens)
+    text = tokenizer.decode(message_of(tokens, tokenizer))
+    text = text.partition("</tool_response>")[0].rstrip("\n")
     return tokenizer.decode(tokenizer.encode_inside(text)[:most])
 
 
 def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
-    """The most tokens that stand behind an episode's own for a while: what tools are imagined to
-    say to IMAGINED_CALLS calls, and the next step; or a rejected step and its critique.
+    """The most tokens that a cache holds beyond an episode's own: what tools are imagined to say to
+    IMAGINED_CALLS calls, and the step after it; or a rejected step and its critique.
     """
     known = [len(tokenizer.encode_inside(text)) for text in [*FAULTS_IMAGINED, NOTHING]]
     longest = max(s.ahead + 3, *known)  # a character that was cut is read as up to 3 tokens more
@@ -299,13 +301,17 @@ def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
     return max(future, *map(len, critiques))
 
 
-def response_opening(tokenizer: Tokenizer, style: str) -> tuple[list[int], int]:
-    """The tokens that open a tool's response, and the one that closes it: what stands around the
-    one token in which the responses "0" and "1" differ.
-    """
+def response_opening(tokenizer: Tokenizer, style: str) -> list[int]:
+    """The tokens that open a tool's response: those before "0" and "1" differ as responses."""
     zero, one = (message_tokens(tokenizer, style, "tool", text) for text in "01")
-    cut = next(place for place, (a, b) in enumerate(zip(zero, one)) if a != b)
-    return zero[:cut], zero[cut + 1]
+    return zero[: next(place for place, (a, b) in enumerate(zip(zero, one)) if a != b)]
+
+
+def candidate_of(row: Row, owner: int, round: int, tokenizer: Tokenizer) -> Candidate:
+    """What a row has written, as a candidate for conversation `owner`."""
+    text = tokenizer.decode(message_of(row.tokens, tokenizer))
+    ended = row.tokens[-1] in tokenizer.stop
+    return Candidate(owner, round, row.tokens, row.log_probs, max(row.entropies), text, ended)
 
 
 def message_of(tokens: list[int], tokenizer: Tokenizer) -> list[int]:
@@ -354,7 +360,8 @@ class Thinker:
         if s.mode != "reason":
             fast = self.draft(episode, [], 0, 0)
             fast.fate = "fast"
-            decision.candidates, decision.chosen = [fast], fast
+            decision.candidates = [fast]
+            decision.chosen = fast
             if s.mode == "hybrid":
                 decision.gate = self.gamma(episode, fast)
             if s.mode == "fast" or decision.gate <= self.tau:
@@ -386,14 +393,12 @@ class Thinker:
         c.confidence = confidence.tolist()
         calls = calls_in(c.tokens, tokenizer) if c.ended else []
         kinds = imagined_kinds(s) if calls else []
-        opening, closing = response_opening(tokenizer, episode.style)
         for number, kind in enumerate(kinds):
             expected = ""
             if kind == "expected":
-                stop = [closing, *tokenizer.stop]
-                response = self.write(tokens + opening, s.ahead, stop=stop).tokens
-                guess = [token for token in response if token not in stop]
-                expected = guessed_text(guess, tokenizer, s.ahead)
+                opening = response_opening(tokenizer, episode.style)
+                response = self.write(tokens + opening, s.ahead).tokens
+                expected = guessed_text(response, tokenizer, s.ahead)
             text = imagined(kinds, number, expected)
             texts = [text] * min(len(calls), IMAGINED_CALLS)
             observed = message_tokens(tokenizer, episode.style, "tool", *texts)
@@ -416,15 +421,13 @@ class Thinker:
         temperature = s.temperature if round or place else s.fast_temperature
         draws = episode.draws(round, place)
         row = self.write(episode.tokens + prefix, episode.room, temperature, draws)
-        ended = row.tokens[-1] in self.tokenizer.stop
-        text = self.tokenizer.decode(message_of(row.tokens, self.tokenizer))
-        return Candidate(0, round, row.tokens, row.log_probs, max(row.entropies), text, ended)
+        return candidate_of(row, 0, round, self.tokenizer)
 
-    def write(self, context: list[int], most: int, temperature=0.0, draws=(), stop=None) -> Row:
+    def write(self, context: list[int], most: int, temperature=0.0, draws=()) -> Row:
         """At most `most` tokens after a context."""
         row = Row([], most, temperature, draws)
         conversation = Conversations(self.model, [context], len(context) + most)
-        decode(conversation, [row], stop or self.tokenizer.stop)
+        decode(conversation, [row], self.tokenizer.stop)
         return row
 
     def gamma(self, episode: ThinkingEpisode, fast: Candidate) -> float:
@@ -541,15 +544,15 @@ def vote(votes: list[Vote], drop: float = 0.5) -> dict[str, Vote | None]:
     least gain in inverse consistency does not vote. "oracle" looks at the verdict: what a perfect
     rule would get.
     """
-    answered = sorted((v for v in votes if v.answer), key=lambda v: v.energy)
-    by_gain = sorted((v for v in votes if v.answer), key=lambda v: -v.gain)
+    answered = [v for v in votes if v.answer]
+    by_gain = sorted(answered, key=lambda v: -v.gain)
     kept = by_gain[: len(by_gain) - int(drop * len(by_gain))]
     return {
         "one sample": votes[0] if votes else None,
         "majority": winner(answered, lambda v: 1.0),
         "ICS-filtered": winner(kept, lambda v: 1.0),
         "head-weighted": winner(answered, lambda v: v.success),
-        "least energy": answered[0] if answered else None,
+        "least energy": min(answered, key=lambda v: v.energy, default=None),
         "oracle": next((v for v in votes if v.verified), None),
     }
 

@@ -1,5 +1,5 @@
-"""What stages distill and reflect learn from: examples, tokens and how much each counts in the loss
-(paper §3.1, equation 5).
+"""The examples that stages distill and reflect learn from: tokens, and how much each counts in the
+loss (paper §3.1, equation 5).
 
     teacher_example       a teacher's conversation
     correction_example    a wrong call, the words that name its fault, the right call
@@ -17,7 +17,7 @@ from agent import AGAIN, Rollout, revision_prefix
 from config import Distill
 from support.tokenizer import Tokenizer
 from worlds.base import Task
-from worlds.critique import critique
+from worlds.critique import critique as critique_of
 from worlds.difficulty import Difficulty
 from worlds.expert import call_message, earlier_requests, trajectory
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, message_spans
@@ -54,7 +54,7 @@ def teacher_example(
 
 
 def success_example(attempt: Rollout, tokenizer: Tokenizer, prompt_weight: float) -> Example:
-    """The student's own verified attempt. Calls that the check refused on the way are masked."""
+    """The student's own verified attempt. Messages with a call that was refused are masked."""
     weights = token_weights(attempt.action_mask, prompt_weight)
     spans = message_spans(attempt.tokens, attempt.action_mask, tokenizer.stop)
     for calls, span in zip(attempt.groups, spans):
@@ -76,21 +76,20 @@ def before_call(messages: list[dict], call: dict) -> list[dict] | None:
 def correction_example(
     row: dict, negative: dict, tokenizer: Tokenizer, style: str, prompt_weight: float
 ) -> Example:
-    """A hard negative put right: the conversation so far, the wrong call, "again" (all masked),
-    then what was wrong with it and the right call.
+    """A hard negative put right: the conversation so far, the wrong call, "again", whose messages
+    are masked and whose other words weigh `prompt_weight`; then what was wrong, and the right call.
     """
-    critique = f"{negative['kind']}: {negative['fault']}\n"
     shown = [
         *before_call(row["messages"], negative["right"]),
         call_message("", negative["wrong"]),
         {"role": "user", "content": AGAIN},
     ]
-    right = call_message(critique, negative["right"])
-    shown_tokens, shown_mask = tokenizer.encode_chat(shown, row["tools"], style)
+    right = call_message(f"{negative['kind']}: {negative['fault']}\n", negative["right"])
+    _, shown_mask = tokenizer.encode_chat(shown, row["tools"], style)
     tokens, action_mask = tokenizer.encode_chat([*shown, right], row["tools"], style)
     weights = token_weights(action_mask, prompt_weight)
-    for place in range(len(shown_tokens)):
-        if shown_mask[place]:
+    for place, written in enumerate(shown_mask):
+        if written:
             weights[place] = 0.0
     return tokens, weights
 
@@ -189,7 +188,7 @@ class Failure:
 def criticise(attempt: Rollout) -> Failure:
     """The teacher's critique names the first thing that went wrong, from the episode's log."""
     message = attempt.messages[-1] if attempt.messages else ""
-    return Failure(attempt, critique(attempt.task, attempt, message))
+    return Failure(attempt, critique_of(attempt.task, attempt, message))
 
 
 class Buffer:

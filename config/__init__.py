@@ -55,7 +55,7 @@ class Model:
     heads: Positive = 4  # H, query heads
     kv_heads: Positive = 2  # K, key and value heads; each serves H/K query heads
     head_dim: Positive = 32  # d, of one head; even, since rotary embedding turns pairs
-    feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly less than GELU's 4·D
+    feed_forward: Positive = 384  # F, SwiGLU's inner width; 3·D costs slightly more than GELU's 4·D
     context: Positive = 1024  # longest sequence the model promises to handle, in tokens
     rope_theta: AboveZero = 10_000.0  # base of the rotary wavelengths; Qwen2.5 uses 1e6
     # for texts beyond the context of pretraining: long wavelengths are stretched, as in Llama 3.1
@@ -96,7 +96,8 @@ class Data:
     """What is read."""
 
     path: str = ""  # a text file or a folder of them; empty: this Python's standard library
-    tokenizer: str = "toy"  # "toy" (config/toy.bpe), or a folder that holds Qwen's tokenizer.json
+    # "toy" (config/toy.bpe), a folder with a tokenizer.json, a .gguf file, or smollm2
+    tokenizer: str = "toy"
     sequence: Length = 256  # T, tokens of one training example
     validation: OpenShare = 0.05  # share of the files held out, chosen by a hash of their names
     max_bytes: Natural = 0  # stop reading after so many bytes of text; 0: read all
@@ -182,13 +183,13 @@ class DryRun:
 
 @dataclass
 class Tuning(Loop):
-    """What every stage after pretraining takes beside it, heads.py's apart."""
+    """What every stage after pretraining takes beside Loop's settings; heads.py does not."""
 
     # only the last so many blocks and the norm behind them learn; 0: everything. With half of them
     # SmolLM2 trained on 1.75 × the tokens per second (docs/LOG.md)
     trained_blocks: Natural = 0
-    # of the weights that play episodes: as training keeps them, or rounded to the dtype of its
-    # products, of which half as many bytes are read per token
+    # dtype of the weights while they play episodes: float32, as training keeps them, or that of
+    # its matrix products, which halves the bytes read per token
     play_dtype: Literal["float32", "products"] = "float32"
     # the tasks that are played, taught or replayed, as worlds/difficulty.py draws them.
     # Tools, tables, files and people: syllables, or real words and requests in English
@@ -202,7 +203,8 @@ class Tuning(Loop):
     # of faults in training; one kind each is held out for validation and test
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
     # share of the faults, and of the API world's requests, whose words say nothing, so that only
-    # the names in them are read: other words 37% → 78%, a new kind of fault 39% → 64% (one seed)
+    # the names in them are read; of requests alone: other words 37% → 78%, a new kind of fault 39%
+    # → 64% (one seed)
     babble: Share = 0.5
 
 
@@ -320,7 +322,7 @@ class Ppo(Tuning):
     # a reward is measured from its task's other samples, or from the step's mean (docs/LOG.md)
     baseline: Literal["task", "batch"] = "task"
     gamma: Share = 1.0  # a reward that comes at the end is worth as much at the beginning
-    lam: Share = 1.0  # λ of GAE: 1 leans on the reward alone, less on the value head
+    lam: Share = 1.0  # λ of GAE: 1 trusts the reward alone; the smaller, the more the value head
     mean: Literal["sequence", "token"] = "sequence"  # each episode counts the same, or each token
     epochs: Positive = 2  # passes over a step's episodes
     minibatches: Positive = 2  # optimiser steps in one pass
@@ -347,7 +349,7 @@ class Ppo(Tuning):
 class Heads(Loop):
     """How heads.py trains confidence and inverse head on a fixed decoder (equations 6, 7, 13)."""
 
-    # the data is shared out over them and seen once; fewer learn less, a third pass over-fits
+    # the data is dealt out over them and seen once; fewer learn less
     steps: Positive = 300
     batch: Positive = 128  # episodes played together
     muon_learning_rate: NonNegative = 0.01
@@ -363,7 +365,7 @@ class Heads(Loop):
     play_dtype: Literal["float32", "products"] = "float32"  # as in the stages before
     sequence: Length = 640  # longer episodes are left out
     # what reads plan and conclusion for the inverse head: the judged decoder with one block more,
-    # or a decoder of the head's own, which begins as its copy and learns whole
+    # or a decoder of the head's own, which begins as its copy and whose blocks learn, too
     inverse: Literal["block", "decoder"] = "block"
     # of that decoder, which has learnt before, by AdamW; 0: it learns as the new blocks do
     decoder_learning_rate: NonNegative = 0.0
@@ -399,7 +401,8 @@ class Think:
     fast_temperature: NonNegative = 0.0  # of the fast step; 0: always the likeliest token
     temperature: NonNegative = 1.0  # of the other candidates
     room: Positive = 384  # tokens that an episode may add to its prompt
-    patience: NonNegative = 30.0  # seconds for a tool to answer, then the episode ends; 0: for ever
+    # seconds until a tool is interrupted, which then has failed; 0: the world's own limit alone
+    patience: NonNegative = 30.0
     # failures of one call in a row, or of calls made of the same words, that end the episode as a
     # loop (worlds.base.loop_in); 0: none do, and the trace names the third
     loop: Natural = 0

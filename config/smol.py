@@ -45,8 +45,8 @@ distill = Distill(
     warmup=0.03,
     batch=1,
     sequence=1536,
-    # the prompt is most of a conversation with one request, so that a seventh of its tokens would
-    # be taught
+    # with one request per conversation the prompt is most of it, and only a seventh of the tokens
+    # is taught
     requests=6,
     trajectories=4000,
     prompt_weight=0.0,
@@ -80,9 +80,9 @@ ppo = Ppo(
 )
 heads = Heads(
     worlds="library,sql,library,safety",
-    inverse="decoder",  # a copy of the published model's blocks, which read English already
-    # as in stage distill; at this rate the confidence head, which starts small, learnt nothing in
-    # 40 steps (docs/LOG.md)
+    inverse="decoder",  # begins as a copy of the judged one, which reads English already
+    # of the copied decoder, as in stage distill; the confidence head keeps Muon's rate: by AdamW
+    # at 3e-4 it learnt nothing in 40 steps (docs/LOG.md)
     decoder_learning_rate=3e-4,
     weight_decay=0.0,
     tasks=300,

@@ -31,6 +31,7 @@ from think import (
     Thinking,
     ThinkingEpisode,
     calls_in,
+    candidate_of,
     conclusion,
     constraint_tokens,
     critique_best,
@@ -170,7 +171,7 @@ class BatchedThinker:
         everyone = list(range(len(episodes)))
         conversations.costs = [decision.cost for decision in decisions]
         before = conversations  # where further candidates begin
-        doubted = everyone
+        doubted = everyone if s.mode == "reason" else []
 
         # System 1
         with timed(conversations.costs):
@@ -179,10 +180,11 @@ class BatchedThinker:
             if s.mode != "reason":
                 drafts = self.draft(conversations, episodes, everyone, [0] * len(episodes), 0)
                 for decision, fast in zip(decisions, drafts):
-                    decision.candidates, decision.chosen, fast.fate = [fast], fast, "fast"
-                doubted = []
+                    fast.fate = "fast"
+                    decision.candidates = [fast]
+                    decision.chosen = fast
             if s.mode == "hybrid":
-                doubted = self.doubted(conversations, decisions)
+                doubted = self.who_is_doubted(conversations, decisions)
         if not doubted:
             return decisions
 
@@ -190,9 +192,12 @@ class BatchedThinker:
         pools: list[tuple[JudgedConversations, list[Candidate]]] = []
         pending = doubted
         with timed([decisions[i].cost for i in doubted]):
+            begin = before.select(doubted)
+            begin.confidence()  # the head reads once what all candidates begin with
             for round in range(1 + s.resamples):
+                start = begin.select([doubted.index(i) for i in pending])
                 pool, candidates = self.candidates(
-                    conversations, before, episodes, decisions, pending=pending, round=round
+                    conversations, start, episodes, decisions, pending=pending, round=round
                 )
                 self.examine(pool, candidates, episodes)
                 pools.append((pool, candidates))
@@ -210,7 +215,9 @@ class BatchedThinker:
                 conversations.put(rows, pool.select(places))
         return decisions
 
-    def doubted(self, conversations: JudgedConversations, decisions: list[Decision]) -> list[int]:
+    def who_is_doubted(
+        self, conversations: JudgedConversations, decisions: list[Decision]
+    ) -> list[int]:
         """Equation 7: which fast steps deserve a second thought, from what they left behind."""
         rows = torch.arange(len(decisions), device=conversations.hidden.device)
         hidden = conversations.hidden[rows, conversations.lengths - 1]  # (B, D)
@@ -237,17 +244,12 @@ class BatchedThinker:
             draws = episode.draws(round, place)
             rows.append(Row([], episode.room, temperature, draws))
         conversations.write(rows, self.tokenizer.stop)
-        candidates = []
-        for owner, row in zip(owners, rows):
-            text = self.tokenizer.decode(message_of(row.tokens, self.tokenizer))
-            written = row.tokens, row.log_probs, max(row.entropies), text
-            candidates.append(Candidate(owner, round, *written, row.ended == "stop"))
-        return candidates
+        return [candidate_of(row, i, round, self.tokenizer) for i, row in zip(owners, rows)]
 
     def candidates(
         self,
         conversations: JudgedConversations,
-        before: JudgedConversations,
+        start: JudgedConversations,
         episodes: list[ThinkingEpisode],
         decisions: list[Decision],
         *,
@@ -256,18 +258,19 @@ class BatchedThinker:
     ) -> tuple[JudgedConversations, list[Candidate]]:
         """n candidates of a round for each pending conversation, equal ones as one: a row each.
 
-        In mode hybrid the fast step is the first of them.
+        `start` holds the pending conversations. In mode hybrid the fast step is the first candidate
+        of round 0.
         """
         s = self.settings
         fast = [decisions[i].chosen for i in pending] if round == 0 and s.mode == "hybrid" else []
         places = range(1 if fast else 0, s.n)
         owners = [i for i in pending for _ in places]
         numbers = [place for _ in pending for place in places]
-        pool = before.select(owners)
+        starts = [pending.index(i) for i in owners]
+        pool = start.select(starts)
         if round and s.critique:
-            asked = before.select(pending)
-            asked.read([self.critique_of(episodes[i], decisions[i]) for i in pending])
-            writers = asked.select([pending.index(i) for i in owners])
+            start.read([self.critique_of(episodes[i], decisions[i]) for i in pending])
+            writers = start.select(starts)
             drafts = self.draft(writers, episodes, owners, numbers, round)
             # the step goes into the episode without what provoked it, and is judged there
             for candidate, log_probs in zip(drafts, pool.read_own([c.tokens for c in drafts])):
@@ -349,13 +352,10 @@ class BatchedThinker:
 
     def expected(self, pool: JudgedConversations, style: str) -> list[str]:
         """What the model itself expects a tool to say to each row's call."""
-        opening, closing = response_opening(self.tokenizer, style)
-        pool.read([opening] * len(pool))
+        pool.read([response_opening(self.tokenizer, style)] * len(pool))
         rows = [Row([], self.settings.ahead, 0.0, []) for _ in range(len(pool))]
-        stop = [closing, *self.tokenizer.stop]
-        pool.write(rows, stop)
-        guesses = [[token for token in row.tokens if token not in stop] for row in rows]
-        return [guessed_text(guess, self.tokenizer, self.settings.ahead) for guess in guesses]
+        pool.write(rows, self.tokenizer.stop)
+        return [guessed_text(row.tokens, self.tokenizer, self.settings.ahead) for row in rows]
 
     def invert(
         self,
@@ -372,7 +372,9 @@ class BatchedThinker:
         constraints = [of_episode[c.row] for c in candidates]
         scores = inverse.scores(self.model, conclusions, constraints)
         with_prior = set()  # episodes; their candidates share a prior, read behind one token
-        for number, (c, c.ics, c.prior) in enumerate(zip(candidates, *scores)):
+        for number, (c, ics, prior) in enumerate(zip(candidates, *scores)):
+            c.ics = ics
+            c.prior = prior
             words = len(conclusions[number])
             asked = sum(map(len, constraints[number]))
             cost = pool.costs[number]
@@ -457,6 +459,7 @@ def successes_sharing_prompts(
     longest = max(len(r.tokens) for r in done)
     costs = [Cost() for _ in places]
     read = JudgedConversations(model, heads, list(map(list, places)), longest, costs)
+    read.confidence()  # the head, too, reads them once
     episodes = read.select([places[prompt] for prompt in prompts])
     ends = [last_word(r) + 1 for r in done]
     episodes.read_own([r.tokens[first:end] for r, first, end in zip(done, begun, ends)])

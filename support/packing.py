@@ -71,9 +71,9 @@ def pack(examples: Examples, sequence: int, model: Model) -> Packed:
     return Packed(tokens, targets, weights, documents, places)
 
 
-def pack_short(examples: list[tuple], model: Model) -> Packed:
+def pack_short(examples: Examples, model: Model) -> Packed:
     """Examples in rows as short as the longest of them: attention's cost is a row's square. Rows
-    stand in the order of their first examples, so that samples of one task are neighbours.
+    stand in the order of their first examples, so that samples of one task are mostly near.
     """
     packed = pack(examples, max(len(tokens) for tokens, _ in examples), model)
     padding = packed.documents < 0

@@ -482,10 +482,12 @@ class TrainingRun:
             shape = self.config.model
             found["window"] = [shape.window, shape.landmark_stride]
         if self.first < self.steps:
-            faults = self.section if hasattr(self.section, "fault_rate") else self.config.distill
             # dpo's pairs are always safety's
             worlds = [*world_names(self.section.worlds), "safety"]
-            difficulty = Difficulty.of(faults, style=self.style)
+            if hasattr(self.section, "fault_rate"):
+                difficulty = Difficulty.of(self.section, style=self.style)
+            else:  # heads.py's tasks are stage distill's, in words that mean something
+                difficulty = Difficulty.of(self.config.distill, style=self.style, babble=0.0)
             found["tasks"] = fingerprint(worlds, self.section.seed, difficulty)
         return found
 
