@@ -55,7 +55,8 @@ def load_thinking_heads(a: Benchmarks, stage: Stage, device: str) -> ThinkingHea
             "--mode vote"
         )
     stage.weights["heads"] = provenance.digest(checkpoint.heads_file(a.model))
-    return checkpoint.load_heads(a.model, stage.model.config, device)
+    dtype = next(stage.model.parameters()).dtype
+    return checkpoint.load_heads(a.model, stage.model.config, device, dtype)
 
 
 def measured_rows(

@@ -183,7 +183,8 @@ def act(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     if is_pretrained(sample.run) or (fast and not checkpoint.has_heads(sample.run)):
         heads = ThinkingHeads(model.config).to(device)
     else:
-        heads = checkpoint.load_heads(sample.run, model.config, device)
+        dtype = getattr(torch, sample.dtype)
+        heads = checkpoint.load_heads(sample.run, model.config, device, dtype)
     if not sample.case:
         return play(sample, model, heads, tokenizer, task_for(sample, tokenizer.style))
     for number, task in enumerate(tasks_of_case(sample.case, tokenizer.style)):

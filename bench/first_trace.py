@@ -37,11 +37,13 @@ def main() -> None:
     parser.add_argument("run", help="a run's folder with heads")
     parser.add_argument("--world", default="library")
     parser.add_argument("--names", default="english", choices=["english", "invented"])
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--most", type=int, default=60, help="tasks to try")
     a = parser.parse_args()
 
-    model, config, _ = checkpoint.load_run(a.run)
-    heads = checkpoint.load_heads(a.run, model.config)
+    dtype = getattr(torch, a.dtype)
+    model, config, _ = checkpoint.load_run(a.run, dtype)
+    heads = checkpoint.load_heads(a.run, model.config, dtype=dtype)
     tokenizer = checkpoint.tokenizer_of(a.run, config.data.tokenizer)
     difficulty = Difficulty(
         style=tokenizer.style, fault_rate=Sample.fault_rate, names=a.names, split="validation"

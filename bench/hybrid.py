@@ -84,8 +84,9 @@ class Run:
 
     def __init__(self, folder: str, a: argparse.Namespace):
         self.folder, self.a = Path(settings.absolute(folder)), a
-        self.model, config, _ = checkpoint.load_run(self.folder)
-        self.heads = checkpoint.load_heads(self.folder, self.model.config)
+        dtype = getattr(torch, a.dtype)
+        self.model, config, _ = checkpoint.load_run(self.folder, dtype)
+        self.heads = checkpoint.load_heads(self.folder, self.model.config, dtype=dtype)
         self.tokenizer = checkpoint.tokenizer_of(self.folder, config.data.tokenizer)
 
         self.difficulty = Difficulty(
@@ -265,6 +266,8 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     files = [file for file in checkpoint.latest(run.folder).rglob("*") if file.suffix != ".json"]
     sizes["weights"] = provenance.digest(*sorted(file for file in files if file.is_file()))
     sizes["draw"] = fingerprint([world], Eval.seed, run.difficulty)  # other words, other tasks
+    if a.dtype != "float32":
+        sizes["dtype"] = a.dtype
     if part == "votes":
         sizes |= dict(samples=a.samples, room=a.room)
     # in the name, so that a try with fewer tasks leaves the larger one where it is
@@ -645,6 +648,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--split", choices=("validation", "test"), default="test", help="validation: with --dry"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the decoders"
     )
     parser.add_argument("--dry", action="store_true", help="record and draw nothing")
     a = parser.parse_args()

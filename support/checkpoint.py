@@ -432,8 +432,11 @@ def has_heads(folder: str | Path) -> bool:
         return "trained" in file.keys()
 
 
-def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> ThinkingHeads:
-    """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32.
+def load_heads(
+    folder: str | Path, config: Model, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> ThinkingHeads:
+    """The heads of a run's newest checkpoint for a decoder of the shape `config`, float32; `dtype`
+    is that decoder's, and of the inverse head's own one, which shares caches with it.
 
     Raises UserError where the run has none (published weights never have, a run of rl.py
     may have a value head alone), where they are damaged, or where they were trained for another
@@ -449,4 +452,6 @@ def load_heads(folder: str | Path, config: Model, device: str = "cpu") -> Thinki
         own_decoder = any(name.startswith("inverse.decoder.") for name in file.keys())
     heads = ThinkingHeads(config, own_decoder=own_decoder)
     copy_own_weights(heads, path, path.parent)
+    if own_decoder:
+        heads["inverse"].decoder.to(dtype)
     return heads.to(device).eval()

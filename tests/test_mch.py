@@ -335,6 +335,23 @@ def saved(folder, heads, model=None, config=SHAPE):
     return folder
 
 
+def test_an_own_decoder_is_loaded_in_the_judged_ones_dtype(tmp_path):
+    """In bfloat16 the inverse head's own decoder shares its caches with the model, and scores as in
+    float32 but for rounding.
+    """
+    model, heads = trained(own_decoder=True)
+    folder = saved(tmp_path / "run", heads, model)
+    texts = [[3, 5, 7, 9], [4, 6, 9]], [[[8, 9], [2, 3, 9]], [[8, 9]]]
+    figures = []
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded, _, _ = checkpoint.load_run(folder, dtype)
+        inverse = checkpoint.load_heads(folder, SHAPE, dtype=dtype)["inverse"]
+        assert next(inverse.decoder.parameters()).dtype == dtype
+        figures.append(torch.tensor(inverse.scores(loaded, *texts)))
+    assert figures[0].abs().min() > 0.1
+    torch.testing.assert_close(*figures, rtol=0.05, atol=0.05)
+
+
 def test_heads_come_back_whole(tmp_path):
     model, heads = trained()
     with torch.no_grad():
