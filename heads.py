@@ -98,7 +98,7 @@ def evaluate_steps(
         some = rows[start : start + batch]
         steps = pack_steps(some, model.config)
         logits, hidden, surprise = read_steps(model, heads["meta"], steps, device)
-        found["logits"].append(logits.cpu())
+        found["logits"].append(logits.float().cpu())
         found["hidden"].append(hidden.float().cpu()[steps.rows, steps.columns])
         found["labels"].append(steps.labels)
         log_p, entropy = surprise.cpu().unbind(-1)  # (R, T) each
@@ -404,7 +404,7 @@ def main() -> None:
                 stage.log.bar.update()
                 break  # saved below, once calibration and gate are fitted
             if step % c.eval_every == 0:
-                with meter.paused():
+                with meter.paused(), stage.autocast:
                     found = evaluate_steps(model, heads, own_validation)
                     figures = part_figures(found["logits"].sigmoid(), found, own_validation)
                     log_figures(stage, step, figures)
@@ -417,11 +417,13 @@ def main() -> None:
             stage.end_step(step, stopping, data=digest)
 
     # calibration and gate
-    validation_steps = evaluate_steps(model, heads, validation)
-    greedy_steps = evaluate_steps(model, heads, greedy)
+    with stage.autocast:
+        validation_steps = evaluate_steps(model, heads, validation)
+        greedy_steps = evaluate_steps(model, heads, greedy)
+        train_steps = evaluate_steps(model, heads, own_train)
     uncalibrated = part_figures(validation_steps["logits"].sigmoid(), validation_steps, validation)
     calibrate_parts(heads["meta"], validation_steps, validation)
-    fit_gate(heads, evaluate_steps(model, heads, own_train), greedy_steps, c.rho)
+    fit_gate(heads, train_steps, greedy_steps, c.rho)
 
     # what the heads are worth
     own = own_steps(PARTS[PART_NAMES.index("success")], validation_steps, validation)
