@@ -43,7 +43,7 @@ def visible(query: Tensor, key: Tensor, window: int, stride: int) -> Tensor:
 def mask(
     queries: Tensor, keys: Tensor, window: int, stride: int, documents: Tensor | None = None
 ) -> Tensor:
-    """Which of the places `keys` (m,) the places `queries` (n,) of a row see: bool (n, m).
+    """Which keys, at positions (m,), each query, at positions (n,), of a row sees: bool (n, m).
 
     With `documents` (B, T), which tells packed documents apart: (B, n, m).
     """
