@@ -109,8 +109,8 @@ def separate(
         parts = [x[row : row + 1].split(lengths.tolist(), 2) for x in (q, k, v)]
         outputs = []
         for part in zip(*parts, strict=True):
-            brief = part[0].shape[2] <= LONGEST_TOGETHER
-            outputs.append(short(*part, window, stride) if brief else causal(*part))
+            kept = choose_implementation(part[0], window) == "short"
+            outputs.append(short(*part, window, stride) if kept else causal(*part))
         rows.append(torch.cat(outputs, 2))
     return torch.cat(rows)
 
@@ -344,7 +344,9 @@ def say_once(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
-LONGEST_TOGETHER = 512  # tokens up to which masked pairs cost less than torch's own attention
+# tokens of a row up to which, in training, masking pairs of different documents costs less than
+# taking the documents one by one
+LONGEST_TOGETHER = 384
 # asked here: asked in a forward pass it would break torch.compile's graph in every layer
 BF16_UNITS = torch.cpu._is_avx512_bf16_supported()
 
@@ -354,7 +356,7 @@ def short_limit(dtype: torch.dtype) -> int:
     CPU.
 
     With bf16 units the three products cost little beside torch's own attention; without them
-    float32's tiles win from a few hundred tokens on, and a packed row's documents one by one.
+    float32's tiles win from a few hundred tokens on.
     """
     return 1023 if dtype == torch.bfloat16 and BF16_UNITS else 512
 
@@ -366,13 +368,13 @@ def choose_implementation(q: Tensor, window: int, documents: Tensor | None = Non
     T = q.shape[2]
     on_cpu = q.device.type == "cpu"
     brief = on_cpu and T <= short_limit(q.dtype)
+    training = on_cpu and torch.is_grad_enabled() and q.requires_grad
     if T <= window and documents is None:
-        training = torch.is_grad_enabled() and q.requires_grad
         return "short" if brief and q.dtype == torch.bfloat16 and training else "causal"
-    if brief:
-        return "short"
+    if on_cpu and T <= window and not torch.compiler.is_compiling():
+        return "short" if training and T <= LONGEST_TOGETHER else "separate"
     if on_cpu:
-        return "separate" if T <= window and not torch.compiler.is_compiling() else "blocked"
+        return "short" if brief else "blocked"
     reason = refusal("triton", q, window, documents)
     if reason is None:
         return "triton"

@@ -253,7 +253,10 @@ def test_auto_says_what_it_takes():
     assert fast_attention.choose_implementation(q, 4096) == "causal"
     assert fast_attention.choose_implementation(q, 128) == "blocked"
     assert fast_attention.choose_implementation(q[:, :, :200], 128) == "short"
-    assert fast_attention.choose_implementation(q[:, :, :200], 4096, torch.zeros(1, 200)) == "short"
+    few = torch.zeros(1, 200)
+    assert fast_attention.choose_implementation(q[:, :, :200], 4096, few) == "separate"
+    learning = q[:, :, :200].clone().requires_grad_()
+    assert fast_attention.choose_implementation(learning, 4096, few) == "short"
 
 
 @pytest.mark.parametrize(
