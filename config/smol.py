@@ -85,10 +85,12 @@ heads = Heads(
     # at 3e-4 it learnt nothing in 40 steps (docs/LOG.md)
     decoder_learning_rate=3e-4,
     weight_decay=0.0,
-    tasks=300,
-    trajectories=150,
+    # 300, which two cores play in 20 minutes, taught the confidence head next to nothing
+    # (docs/LOG.md, 2026-11-30); a thousand have not been tried
+    tasks=1000,
+    trajectories=300,
     solutions=300,
-    validation=60,
+    validation=100,
     batch=16,
     sequence=1024,
     play_dtype="products",
