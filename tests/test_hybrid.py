@@ -142,10 +142,12 @@ def test_a_run_is_asked_in_the_style_and_names_that_it_has_learnt(monkeypatch):
     config = Config()
     config.distill.names = "english"
     model, tokenizer = SimpleNamespace(config=None), SimpleNamespace(style="qwen")
-    monkeypatch.setattr(hybrid.checkpoint, "load_run", lambda folder: (model, config, None))
-    monkeypatch.setattr(hybrid.checkpoint, "load_heads", lambda *_: None)
+    monkeypatch.setattr(hybrid.checkpoint, "load_run", lambda *_: (model, config, None))
+    monkeypatch.setattr(hybrid.checkpoint, "load_heads", lambda *_, dtype: None)
     monkeypatch.setattr(hybrid.checkpoint, "tokenizer_of", lambda *_: tokenizer)
-    asked = SimpleNamespace(split="test", wording="split", rung="standard", tasks=1)
+    asked = SimpleNamespace(
+        split="test", wording="split", rung="standard", tasks=1, dtype="float32"
+    )
     (task,) = hybrid.Run("run", asked).tasks("library")
     assert (task.difficulty.style, task.difficulty.names) == ("qwen", "english")
 
@@ -170,7 +172,7 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     """
     model, heads = agent()
     options = argparse.Namespace(split="test", wording="split", rung="standard", batch=8)
-    options.__dict__.update(tasks=3, samples=100, room=60)
+    options.__dict__.update(tasks=3, samples=100, room=60, dtype="float32")
     monkeypatch.setattr(hybrid.checkpoint, "latest", lambda folder: folder / "checkpoint-1")
 
     def run_in(name):
