@@ -415,6 +415,12 @@ def test_constraints_as_text():
         == constraint_texts({}, request)
         == ["Find pita.", "rana is 17.", "bolo is true."]
     )
+    # a value may begin or end with a sign
+    files = "Which files in /data/music match *.jpg?"
+    assert constraint_texts({"folder": "/data/music", "pattern": "*.jpg", "a": "*.jp"}, files) == [
+        "folder /data/music",
+        "pattern *.jpg",
+    ]
     assert constraint_texts({"where": ">97"}, "How many rows have notu above 97?") == [
         "How many rows have notu above 97?"
     ]

@@ -30,6 +30,8 @@ from think import (
     conclusion,
     constraint_tokens,
     decide,
+    guessed_text,
+    response_opening,
     spare_room,
     successes_of,
     think_slowly,
@@ -684,6 +686,17 @@ def test_a_message_of_many_calls_leaves_room_for_what_is_imagined(minds):
     assert len(calls_in(tokens, TOY)) == 8
     BatchedThinker(*stage, s).look_ahead(pool, [candidate], [episode])
     assert len(candidate.futures) == 3
+
+
+@pytest.mark.parametrize("style", ["compact", "qwen"])
+def test_what_a_tool_is_expected_to_say_ends_with_its_response(style):
+    """Where the response closes, in whatever tokens, and not at a line break inside of it."""
+    opening = response_opening(TOY, style)
+    said = message_tokens(TOY, style, "tool", "a 1\nb 2")
+    assert said[: len(opening)] == opening
+    assert guessed_text(said[len(opening) :], TOY, 48) == "a 1\nb 2"
+    assert guessed_text(TOY.encode_inside("a 1\nb") + TOY.stop[:1], TOY, 48) == "a 1\nb"
+    assert len(TOY.encode_inside(guessed_text(said[len(opening) :], TOY, 3))) == 3
 
 
 def test_what_the_inverse_head_reads_is_on_the_cost(minds, monkeypatch):
