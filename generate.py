@@ -321,9 +321,9 @@ def decode(
     Rows that have ended stay, reading nothing, until half of the batch has ended. Then `refill(n)`
     gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8 (a
     compiled step wants a batch of constant size). With `keep` the conversations are all there at
-    the end, each having read its last token; their `logits` are stale. `log_prob_temperature` is
-    that of the recorded log-probabilities; None records none. `step` is `read_token` or what equals
-    it, by default the fastest on this device.
+    the end, each having read its last token (those that ended early have stale `logits`).
+    `log_prob_temperature` is that of the recorded log-probabilities; None records none. `step` is
+    `read_token` or what equals it, by default the fastest on this device.
     """
     step = step or fastest_step(conversations.model, read_token)
     sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)

@@ -556,7 +556,7 @@ def ppo(config: Config) -> None:
             # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
             # forward and backward is one pass; make_batch's two, forward only, are a third each
             passes = 2 / 3
-            distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens computed
+            distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
             approx_kl = 0.0
             for epoch in range(c.epochs if has_signal else 0):
                 if approx_kl > c.stop_kl:

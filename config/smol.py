@@ -85,8 +85,8 @@ heads = Heads(
     # at 3e-4 it learnt nothing in 40 steps (docs/LOG.md)
     decoder_learning_rate=3e-4,
     weight_decay=0.0,
-    # 300, which two cores play in 20 minutes, taught the confidence head next to nothing
-    # (docs/LOG.md, 2026-11-30); a thousand have not been tried
+    # 300 (with validation's 160, 20 minutes of one busy core) taught the confidence head next to
+    # nothing (docs/LOG.md, 2026-11-30); a thousand have not been tried
     tasks=1000,
     trajectories=300,
     solutions=300,

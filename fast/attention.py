@@ -2,7 +2,7 @@
 
     causal      torch's scaled_dot_product_attention, exact when T <= window
     short       CPU training at small T: two products and a softmax that keeps its probabilities
-    separate    packed documents of a long row one by one, on a CPU when T <= window
+    separate    a row's packed documents one by one, on a CPU when T <= window
     blocked     linear memory on any device: blocks of queries against their window and the
                 landmarks before it, walked again for the gradients
     triton      kernels.py: the same on a GPU, at its speed

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from config import Model
+from config import Model, Parallel
 from fast.shared_pasts import shared_pasts
 from model import SAGE
+from parallel import parallelise
 from support.packing import pack, pack_short
 
 SHAPE = Model(
@@ -31,7 +32,7 @@ SHAPES = {
 }
 
 
-def samples(tasks: int = 3, each: int = 4, seed: int = 0) -> list[tuple[list[int], list[bool]]]:
+def samples(tasks: int = 3, seed: int = 0) -> list[tuple[list[int], list[bool]]]:
     """Samples that begin with their task's prompt, some alike for longer, one of them twice."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -42,7 +43,7 @@ def samples(tasks: int = 3, each: int = 4, seed: int = 0) -> list[tuple[list[int
     for _ in range(tasks):
         prompt, beginning = draw(30), draw(4)
         answers = [draw(7), beginning + draw(3), beginning + draw(9), beginning]
-        for answer in [*answers, answers[0]][-each:]:
+        for answer in [*answers, answers[0]]:
             examples.append((prompt + answer, [False] * 30 + [True] * len(answer)))
     return examples
 
@@ -98,9 +99,6 @@ def test_states_and_gradients_are_those_of_whole_rows(name):
 
 def test_recomputed_blocks_share_too():
     """Activation checkpointing passes what is shared through."""
-    from config import Parallel
-    from parallel import parallelise
-
     model = SAGE(SHAPE, seed=1)
     packed = pack_short(samples(), SHAPE)
     shared = shared_pasts(packed.tokens, packed.documents)

@@ -695,6 +695,8 @@ def test_what_a_tool_is_expected_to_say_ends_with_its_response(style):
     said = message_tokens(TOY, style, "tool", "a 1\nb 2")
     assert said[: len(opening)] == opening
     assert guessed_text(said[len(opening) :], TOY, 48) == "a 1\nb 2"
+    spelled = TOY.encode_inside("a 1\nb 2\n</tool_response>\nand more")  # no token of its own
+    assert TOY.pieces(spelled) and guessed_text(spelled, TOY, 48) == "a 1\nb 2"
     assert guessed_text(TOY.encode_inside("a 1\nb") + TOY.stop[:1], TOY, 48) == "a 1\nb"
     assert len(TOY.encode_inside(guessed_text(said[len(opening) :], TOY, 3))) == 3
 
