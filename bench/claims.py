@@ -215,10 +215,24 @@ THIRD = tuple(
         ("invention falls", "library/greedy", invented, -1),
     )
 )
+# reinforcement from that start's rejection sampling
+REWARDED = tuple(
+    Claim(f"{what} {words}", f"library/{part}", measure, before, "rewarded", sign)
+    for before, what, measure, sign in (
+        ("rejection", "success", success, 1),
+        ("rejection", "invention", invented, -1),
+        ("distilled", "success", success, 1),
+    )
+    for part, words in (
+        ("sampled", "sampled rises" if sign > 0 else "sampled falls"),
+        ("greedy", "rises" if sign > 0 else "falls"),
+    )
+)
 CLAIMS = {
     "smol": SMOL,
     "smol-second": SECOND,
     "smol-third": THIRD,
+    "smol-rewarded": REWARDED,
     "toy": TOY,
     "toy-corrections": CORRECTIONS,
 }
