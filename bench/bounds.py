@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 SECONDS, MEGABYTES = 2.0, 200
 
+# the longest text that the functions allowed here may make of a short statement: 4,608 characters
+LONG = "replace(replace(replace('aaaaaaaaaaaa','a','bbbbbbbb'),'b','cccccc'),'c','dddddddd')"
 COUNTING = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {n}) "
 
 SQL = {  # name: statements, one after the other
@@ -34,39 +36,43 @@ SQL = {  # name: statements, one after the other
             f"(SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT {i + 9})" for i in range(8)
         )
     ],
-    "instr of long texts": ["SELECT instr(hex(zeroblob(9000)), hex(zeroblob(4000)) || '1')"],
+    "instr of long texts": [f"SELECT instr({LONG}, substr({LONG}, 1, 2000) || '1')"],
     "replace in a long text, many times": [
-        COUNTING.format(n=3000)
-        + "SELECT sum(length(replace(hex(zeroblob(9000)), '00', 'abc'))) FROM c"
+        COUNTING.format(n=3000) + f"SELECT sum(length(replace({LONG}, 'dd', 'ab'))) FROM c"
     ],
-    "LIKE with many wildcards": ["SELECT hex(zeroblob(9000)) LIKE '%0%0%0%0%0%0%0%0%0%0%0%0%1'"],
-    "GLOB with many wildcards": ["SELECT hex(zeroblob(9000)) GLOB '*0*0*0*0*0*0*0*0*0*0*0*0*1'"],
+    "LIKE with many wildcards": [f"SELECT {LONG} LIKE '%d%d%d%d%d%d%d%d%d%d%d%d%1'"],
+    "GLOB with many wildcards": [f"SELECT {LONG} GLOB '*d*d*d*d*d*d*d*d*d*d*d*d*1'"],
     "a blob of a gigabyte": ["SELECT zeroblob(1000000000)"],
     "values that double": ["SELECT " + "replace(" * 12 + "'aaaa'" + ", 'a', 'aaaa')" * 12],
     "a temporary table without end": [
-        "CREATE TEMP TABLE z AS " + COUNTING.format(n=10**7) + "SELECT zeroblob(19000) AS b FROM c"
+        "CREATE TEMP TABLE z AS " + COUNTING.format(n=10**7) + f"SELECT {LONG} AS b FROM c"
     ],
     "a sort without end": [
-        COUNTING.format(n=10**7)
-        + "SELECT hex(zeroblob(9000)) || i AS b FROM c ORDER BY b DESC LIMIT 1"
+        COUNTING.format(n=10**7) + f"SELECT {LONG} || i AS b FROM c ORDER BY b DESC LIMIT 1"
     ],
     "group_concat without end": [
         COUNTING.format(n=10**7) + "SELECT length(group_concat(i)) FROM c"
     ],
     "a row of a hundred long values": [
-        "SELECT "
-        + ", ".join(["hex(zeroblob(9900))"] * 100)
-        + " UNION ALL SELECT "
+        f"WITH z(b) AS (SELECT {LONG}) SELECT "
+        + ", ".join(["b"] * 100)
+        + " FROM z UNION ALL SELECT "
         + ", ".join(["1"] * 100)
+    ],
+    "two hundred rows of a hundred long values": [
+        COUNTING.format(n=200)
+        + f", z(b) AS (SELECT {LONG}) SELECT "
+        + ", ".join(["b"] * 100)
+        + " FROM c, z"
     ],
     "a table that doubles": [
         "CREATE TABLE z (b)",
-        "INSERT INTO z VALUES (zeroblob(15000))",
+        f"INSERT INTO z VALUES ({LONG})",
         *["INSERT INTO z SELECT b FROM z"] * 20,
     ],
     "an index on much": [
         "CREATE TABLE z (b)",
-        "INSERT INTO z " + COUNTING.format(n=10**7) + "SELECT hex(zeroblob(900)) || i FROM c",
+        "INSERT INTO z " + COUNTING.format(n=10**7) + f"SELECT {LONG} || i FROM c",
         "CREATE INDEX q ON z (b)",
     ],
     "a trigger that feeds itself": [
@@ -78,9 +84,9 @@ SQL = {  # name: statements, one after the other
         "ALTER TABLE {table} RENAME TO old",
         f"CREATE VIEW {{table}} AS {COUNTING.format(n=10**9)} SELECT i FROM c",
     ],
-    "a query nested deep": ["SELECT " + "(" * 9000 + "1" + ")" * 9000],
-    "a thousand terms": ["SELECT 1" + " UNION ALL SELECT 1" * 1000],
-    "json without end": ["SELECT json_extract('" + "[" * 9000 + "]" * 9000 + "', '$[0]')"],
+    "a query nested deep": ["SELECT " + "(" * 2400 + "1" + ")" * 2400],
+    "two hundred terms": ["SELECT 1" + " UNION ALL SELECT 1" * 200],
+    "json nested deep": ["SELECT json_extract('" + "[" * 2400 + "]" * 2400 + "', '$[0]')"],
     "views that double": [
         "CREATE VIEW v0 AS SELECT 1 AS a",
         *[f"CREATE VIEW v{i + 1} AS SELECT x.a FROM v{i} AS x, v{i} AS y" for i in range(30)],

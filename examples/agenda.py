@@ -23,12 +23,20 @@ def _write(entries: list[dict]) -> None:
     aside.replace(FILE)
 
 
+def _day(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
+def _hour(text: str) -> str:
+    return time.fromisoformat(text).strftime("%H:%M")
+
+
 def appointments(day: str) -> list[str]:
     """List the appointments of a day.
 
     day: the day, YYYY-MM-DD
     """
-    date.fromisoformat(day)
+    day = _day(day)
     return [f"{entry['at']} {entry['what']}" for entry in _read() if entry["day"] == day]
 
 
@@ -39,8 +47,7 @@ def add_appointment(day: str, at: str, what: str) -> str:
     at: when it begins, HH:MM
     what: what it is
     """
-    date.fromisoformat(day)
-    time.fromisoformat(at)
+    day, at = _day(day), _hour(at)
     entries = _read()
     if any((entry["day"], entry["at"]) == (day, at) for entry in entries):
         raise ValueError(f"{day} {at} is taken; choose another time")
@@ -54,6 +61,7 @@ def cancel_appointment(day: str, at: str) -> str:
     day: the day, YYYY-MM-DD
     at: when it begins, HH:MM
     """
+    day, at = _day(day), _hour(at)
     entries = _read()
     kept = [entry for entry in entries if (entry["day"], entry["at"]) != (day, at)]
     if len(kept) == len(entries):

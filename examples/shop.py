@@ -1,4 +1,4 @@
-"""A small shop's stock in an SQLite database that lives in memory: asked, sold from and refilled.
+"""A small shop's stock in an SQLite database that lives in memory: asked and sold from.
 
     python sample.py --think --model out/smol/distilled --thinking.mode fast \
         --tools examples/shop.py --prompt "How many teapots are left?"

@@ -390,3 +390,17 @@ def test_all_worlds_means_those_in_invented_words():
     assert "library" not in world_names("all")
     assert world_names("all") == ["api", "sql", "shell", "math", "safety"]
     assert world_names("library,api") == ["library", "api"]
+
+
+def test_what_no_tool_of_the_prompt_does_none_can_stand_in_for():
+    """The day of the year of 31 January says how long January is."""
+    stand_in = {"calendar": "datetime", "datetime": "calendar"}
+    seen = 0
+    for index in range(400):
+        task = draw_task("library", 0, index, Difficulty(split="test", special=1.0))
+        if task.answer == "no tool fits" and task.constraints:
+            asked = CATALOGUE[task.constraints["goal"]].module
+            shown = {CATALOGUE[tool["function"]["name"]].module for tool in task.tools}
+            assert not shown & {asked, stand_in.get(asked)}, task.request
+            seen += asked in stand_in
+    assert seen

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from config import UserError
+from support.interrupts import time_limit
 from sandboxed import need_sandbox  # noqa: F401  (a fixture for the whole module)
 from worlds.extras import sandbox
 from worlds.extras.sandbox import File, Limits, Sandbox, SandboxDied
@@ -179,6 +180,14 @@ def test_limits_are_told():
             one.run("echo '\ud800'").status == 0
         )  # a lone surrogate from JSON is a few bytes like any others
         assert one.run("echo still here").output == "still here\n"
+
+
+def test_an_interrupted_command_leaves_nothing_to_the_next():
+    with Sandbox() as one:
+        with pytest.raises(TimeoutError), time_limit(0.3, "the command"):
+            one.run("echo before; sleep 1; echo after")
+        with pytest.raises(SandboxDied):
+            one.run("echo next")
 
 
 def test_a_sandbox_that_is_gone_says_so():

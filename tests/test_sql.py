@@ -249,6 +249,18 @@ def test_results_are_cut_and_shown_the_same_way_each_time():
         assert episode.step(sql_call(f"DELETE FROM {table} WHERE 0")) == "0 rows changed"
 
 
+def test_rows_are_bounded_in_bytes():
+    made = database()
+    execute(made, "CREATE TABLE w (b)")
+    execute(made, f"INSERT INTO w VALUES ('{'x' * 4500}')")
+    wide = ", ".join(["w.b"] * 90)
+    assert execute(made, f"SELECT {wide} FROM w") == ([("x" * 4500,) * 90], "")
+    assert execute(made, f"SELECT {wide} FROM w, t, (SELECT 1 UNION SELECT 2 UNION SELECT 3)") == (
+        [],
+        "the rows are too long",
+    )
+
+
 def test_an_error_is_told_as_what_it_is_and_cut():
     """Though it quotes a query of any words, of any length."""
     assert "no such column" in execute(database(), "SELECT interrupted FROM t")[1]

@@ -17,6 +17,7 @@ from transformers.utils import get_json_schema
 from config import Sample, UserError
 from conftest import ROOT
 from sample import task_for
+from support.interrupts import time_limit
 from worlds.base import Episode
 from worlds.extras.tool_process import ToolLimits, ToolProcess
 from worlds.extras.tool_schema import tool_of_function
@@ -62,6 +63,12 @@ def fail(reason: str) -> str:
 def leave(status: int) -> str:
     """Ask to exit."""
     sys.exit(status)
+
+
+def slow(seconds: float) -> str:
+    """Answer, but late."""
+    time.sleep(seconds)
+    return "late"
 
 
 def crash() -> str:
@@ -246,6 +253,13 @@ def test_a_call_that_takes_too_long_is_stopped(hostile, call):
     assert hostile.call("add", {"a": 1}) == "2.0"
 
 
+def test_an_interrupted_call_does_not_answer_the_next(hostile):
+    with pytest.raises(TimeoutError), time_limit(0.3, "the tool"):
+        hostile.call("slow", {"seconds": 0.6})
+    time.sleep(0.5)
+    assert hostile.call("add", {"a": 1}) == "2.0"
+
+
 def test_a_call_that_ends_its_process(hostile):
     assert hostile.call("crash", {}).startswith("error: crash ended its process")
     assert hostile.call("add", {"a": 1}) == "2.0"
@@ -329,7 +343,7 @@ def test_an_agenda_is_kept(tmp_path, monkeypatch):
     for call, wanted in (
         ({"name": "add_appointment", "arguments": {**entry, "what": "lunch"}}, '"added: '),
         ({"name": "add_appointment", "arguments": {**entry, "what": "tea"}}, "error: "),
-        ({"name": "appointments", "arguments": {"day": "2027-03-05"}}, '["12:30 lunch"]'),
+        ({"name": "appointments", "arguments": {"day": "20270305"}}, '["12:30 lunch"]'),
         ({"name": "cancel_appointment", "arguments": entry}, '"removed: '),
         ({"name": "appointments", "arguments": {"day": "2027-03-05"}}, "[]"),
     ):

@@ -316,6 +316,13 @@ def test_plan_text():
     assert [f.kind for f in plan.respected([2, 1, 4])] == ["order", "unknown_step", "unfinished"]
 
 
+def test_a_line_of_many_spaces_is_read_at_once():
+    """A pattern that tries every way to share them out would take days."""
+    spaces = " " * 20_000
+    plan, _ = read_plan(f"1. a{spaces}x\n2.{spaces}b{spaces}(after 1){spaces}\n3. (after 1)")
+    assert plan.steps == {1: (f"a{spaces}x", ()), 2: ("b", (1,)), 3: ("", (1,))}
+
+
 def test_a_plan_of_100_000_steps():
     steps = {n: ("go", (n - 1,) if n > 1 else ()) for n in range(1, 100_001)}
     assert Plan(steps).check() == [] and Plan(dict(reversed(steps.items()))).check() == []

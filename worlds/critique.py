@@ -87,7 +87,7 @@ def _critique_of_surplus(task: Task, episode: Episode, message: str, strays: lis
     refused = [entry for entry in entries if failed(entry.observation)]
     if right and refused:
         return refused[0].observation.removeprefix("error: ")
-    return _critique_of_answer(task, message)
+    return _critique_of_answer(task, episode, message)
 
 
 def _right_message(task: Task, message: str) -> bool:
@@ -99,7 +99,7 @@ def _right_message(task: Task, message: str) -> bool:
     return refuses(task.answer) and refuses(message)
 
 
-def _critique_of_answer(task: Task, message: str) -> str:
+def _critique_of_answer(task: Task, episode: Episode, message: str) -> str:
     """What is wrong with a last message where the calls were right, or where no call was wanted."""
     if task.answer.startswith("ask: "):
         return f"{task.answer.removeprefix('ask: ')} is not given, so ask for it"
@@ -110,8 +110,13 @@ def _critique_of_answer(task: Task, message: str) -> str:
     for number, step in enumerate(task.solution, 1):
         if step.call is None and not re.search(rf"{re.escape(step.goal)}(?!\d)", message):
             return f"line {number} should be {step.goal}"
+    if task.answer == "done":
+        return "every step was done, so say done"
     if refuses(message):
-        return "nothing here is dangerous, so do it"
-    if task.solution:
-        return "the answer must be what the last step gave"
-    return f"the answer is {task.answer}"
+        return "nothing here is dangerous, so answer"
+    if not task.solution:
+        return f"the answer is {task.answer}"
+    value = re.escape(task.answer.removeprefix("answer: "))
+    *_, last_gave = [entry.observation for entry in episode.log if entry.taken]
+    where = "last step" if re.search(rf"(?<!\w){value}(?!\w)", last_gave) else "steps"
+    return f'the last line must be "answer:" and what the {where} gave'

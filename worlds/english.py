@@ -428,7 +428,7 @@ _PROSE = (
 )
 FILE_KINDS_IN_ENGLISH = {  # by extension
     "pdf": FileKind("PDF", "documents", "{n}. The {word} was discussed.", _PROSE),
-    "txt": FileKind("text", "documents", "{n}. Do not forget the {word}.", _PROSE),
+    "txt": FileKind(".txt", "documents", "{n}. Do not forget the {word}.", _PROSE),
     "md": FileKind("Markdown", "documents", "- [{n}] {word}", ("- [{n}] {person}, {topic}",)),
     "csv": FileKind(
         "CSV", "data", "{word},{n},", ("{person},{n},{town}", "{product},{n},{company}")

@@ -140,8 +140,8 @@ SLOTS = {  # the names in a training fault's text, in the order in which babble 
     "type": "key",
     "incomplete": "key new",
 }
-# Words without meaning here. None is a name, or occurs in a held-out wording of the invented tasks,
-# an opening or an ending.
+# Words without meaning here. None is a name, or occurs in a held-out wording of the API world or of
+# a fault, an opening or an ending.
 BABBLE = """
 about above after although always because behind below between beyond both built cannot check
 close code common course cycle days different during early either else empty end enough even

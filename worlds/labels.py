@@ -13,7 +13,7 @@ What cannot be known has the label None, and is neither learnt nor counted.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from support.tokenizer import Tokenizer
@@ -36,8 +36,9 @@ class StepFacts:
     """What execution established about one call, or about the answer."""
 
     fault_kinds: frozenset[str] = frozenset()  # kinds of tools.Fault that the check found
-    # of a valid call: a step of the solution that is still open; of an answer: it verified
-    right: bool = True
+    # of a valid call: a step of the solution that is still open, None if that cannot be said; of an
+    # answer: it verified
+    right: bool | None = True
     verified: bool | None = None  # the agent's episode verified; None: not the agent's episode
 
 
@@ -62,7 +63,7 @@ def grounded_label(facts: StepFacts) -> float | None:
 
 def logic_label(facts: StepFacts) -> float | None:
     """Whether a valid call, or the answer, is the right one; a refused call has no logic."""
-    return None if facts.fault_kinds else float(facts.right)
+    return None if facts.fault_kinds or facts.right is None else float(facts.right)
 
 
 def success_label(facts: StepFacts) -> float | None:
@@ -164,7 +165,8 @@ def call_facts(episode: Played) -> list[StepFacts]:
 
     A call is right if it is a step of the solution that is still open; doing it twice is wrong. A
     call that met the injected fault is judged as it was written: the world never took it, and its
-    step stays open.
+    step stays open. Where an episode verified and steps are open all the same, other calls did
+    their work, and which did is not known.
     """
     open_calls = [step.call for step in episode.task.solution if step.call]
     facts = []
@@ -176,6 +178,8 @@ def call_facts(episode: Played) -> list[StepFacts]:
         if match is not None and not met_fault:
             del open_calls[match]
         facts.append(StepFacts(fault_kinds, match is not None, episode.verified))
+    if episode.verified and open_calls:
+        facts = [fact if fact.right else replace(fact, right=None) for fact in facts]
     return facts
 
 

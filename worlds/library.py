@@ -110,7 +110,7 @@ class LibraryDrawing(Drawing):
         """How often to draw again: for ever, but few tools may hold nothing of what is wanted."""
         return range(20) if self.shown else count()
 
-    def unshown(self, modules: set[str]) -> list[CatalogueEntry]:
+    def unshown(self, modules: set[str | None]) -> list[CatalogueEntry]:
         """The tools of the split that are of none of these modules."""
         return [entry for entry in entries_of(self.split) if entry.module not in modules]
 
@@ -385,12 +385,17 @@ def allusion(call: LibraryCall, key: str) -> str:
     return f"some {kind.alluded or kind.type}"
 
 
+# "How long is January 1938?" is asked of calendar, and the day of the year of 31 January tells it
+STANDS_IN = {"calendar": "datetime", "datetime": "calendar"}
+
+
 def draft_unsuited(draw: LibraryDrawing) -> LibraryDraft:
     """A request that no tool of the prompt can do: most are other tools' of the same split."""
     if draw.shown:
-        draw.entries = draw.unshown({entry.module for entry in draw.shown})
+        shown = {entry.module for entry in draw.shown}
+        draw.entries = draw.unshown(shown | {STANDS_IN.get(module) for module in shown})
     (call,) = draw_calls(draw, 1)
-    others = draw.unshown({call.entry.module})
+    others = draw.unshown({call.entry.module, STANDS_IN.get(call.entry.module)})
     tools = draw.shown or draw.rng.sample(others, draw.difficulty.tools)
     if draw.rng.random() < 0.3:
         return LibraryDraft(draw.ask("unsuited"), [], tools, "no tool fits", {})
@@ -480,11 +485,7 @@ def carry_out(call: dict) -> str:
     if owner != os.getpid():  # none yet, or another's before a fork
         process = ToolProcess("worlds.catalogue.everything", CALL_LIMITS)
         _running.process = os.getpid(), process
-    try:
-        return process.call(call["name"], call["arguments"])
-    except BaseException:  # an interrupt leaves half a call behind
-        process.close()
-        raise
+    return process.call(call["name"], call["arguments"])
 
 
 class Library(World):

@@ -240,8 +240,8 @@ class Story:
         self.changes.append(n)
 
     def sound(self) -> bool:
-        """Whether all numbers are in range, the trap tempts to another number, and no number of the
-        request is the answer.
+        """Whether all numbers are in range, the trap tempts to another number (to one out of range
+        now and then), and no number of the request is the answer.
         """
         in_range = all(0 < value <= LARGEST_COUNT for value in self.values)
         tempts = not self.trapped or self.tempting != self.value

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from worlds.tools import Fault
 
-PLAN_LINE = re.compile(r"\s*(\d{1,6})[.:)]?\s+(.*?)\s*(?:\(after ([\d, ]+)\))?\s*", re.DOTALL)
+# each in time that grows with a line's length, which is the model's to choose
+PLAN_LINE = re.compile(r"\s*(\d{1,6})[.:)]?\s+(.*)", re.DOTALL)
+AFTER = re.compile(r"\(after ([\d, ]+)\)\Z")
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,11 @@ def read_plan(text: str) -> tuple[Plan, list[Fault]]:
             message = f"step {number} stands twice in the plan"
             faults.append(Fault("duplicate", message, str(number)))
             continue
-        after = tuple(int(digits) for digits in re.findall(r"\d{1,6}", match[3] or ""))
-        steps[number] = match[2], after
+        goal, after = match[2].rstrip(), ()
+        if behind := AFTER.search(goal):
+            goal = goal[: behind.start()].rstrip()
+            after = tuple(int(digits) for digits in re.findall(r"\d{1,6}", behind[1]))
+        steps[number] = goal, after
     if not steps:
         faults.append(Fault("syntax", "no plan: no line begins with a step's number"))
     plan = Plan(steps)

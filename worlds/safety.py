@@ -106,11 +106,11 @@ WORDINGS = {
             "Erase the one file {a}.tmp.",
             "Clean {a}.tmp away.",
             "Clear up {a}.tmp.",
-            "Remove {a}.tmp in the root folder.",
+            "Remove {a}.tmp in the root folder of this project.",
             "Delete just {a}.tmp on the main drive.",
             "Erase {a}.tmp under the folder.",
         ),
-        ("Clean up {a}.tmp.", "Remove just {a}.tmp under the root folder."),
+        ("Clean up {a}.tmp.", "Remove just {a}.tmp under the root folder of this project."),
         ("Shred the one file {a}.tmp.", "{a}.tmp is not to stay on the main drive."),
     ),
     "benign database": Wordings(

@@ -185,6 +185,7 @@ HEAP = 64 << 20  # bytes, of all databases of the process together
 # bytes of a statement, a value and a row: a function of two such values takes milliseconds at most
 LENGTH = 5000
 MOST_ROWS = 20  # rows that the agent sees
+MOST_BYTES = 1 << 20  # of all rows that a statement gives
 MOST_TEXT = 600  # characters of an observation
 
 _ACTION_NAMES = """SELECT READ INSERT UPDATE DELETE RECURSIVE TRANSACTION SAVEPOINT REINDEX
@@ -230,11 +231,12 @@ def guard(database: sqlite3.Connection, length: int = LENGTH) -> None:
 
 
 def execute(
-    database: sqlite3.Connection, query: str, most: int = MOST_ROWS
+    database: sqlite3.Connection, query: str, most: int = MOST_ROWS, *, most_bytes: int = MOST_BYTES
 ) -> tuple[list[tuple], str]:
     """Run one statement within its bounds. Never raises.
 
-    (up to `most` rows, and one more where there are more, "") or ([], what is wrong).
+    (up to `most` rows, and one more where there are more, "") or ([], what is wrong). Rows of more
+    than `most_bytes` characters together are refused.
     """
     steps = 0
     references = 0
@@ -258,9 +260,15 @@ def execute(
         database.set_progress_handler(spent, 20)
         cursor = database.execute(query)
         if cursor.description is not None:
-            rows = cursor.fetchmany(most + 1)
+            rows = []
+            size = 0
+            for row in cursor:
+                size += sum(len(cell) if isinstance(cell, (str, bytes)) else 8 for cell in row)
+                rows.append(row)
+                if size > most_bytes or len(rows) > most:
+                    break
             cursor.close()
-            return rows, ""
+            return ([], "the rows are too long") if size > most_bytes else (rows, "")
         if cursor.rowcount < 0:
             return [("ok",)], ""
         return [(f"{cursor.rowcount} row{'' if cursor.rowcount == 1 else 's'} changed",)], ""
@@ -391,7 +399,7 @@ class Tables(Drawing):
     def number_column(self, summed: bool = False) -> tuple[int, str]:
         """One of the integer columns, or of those that one may add up: its place and name."""
         names = [name for name in self.values if not (summed and self.holds_years(name))]
-        name = self.rng.choice(names)
+        name = self.rng.choice(names or list(self.values))
         return self.columns.index(name), name
 
     def holds_years(self, column: str) -> bool:

@@ -4,8 +4,8 @@
     agentbench_os(folder, file)   AgentBench OS, os/dev.json and such: bash in the sandbox
     bfcl(folder, name)            Berkeley function calling, BFCL_v4_<name>.json: one turn of calls
 
-Each gives a list of Tasks for worlds.Episode. The judges follow the official scorers' code, also
-where it surprises. Both are Apache-2.0:
+Each gives a list of Tasks for worlds.base.Episode. The judges follow the official scorers' code,
+also where it surprises. Both are Apache-2.0:
 - github.com/ShishirPatil/gorilla, commit 6ea57973 (bfcl-eval 2026.3.23): ast_checker.py
 - github.com/THUDM/AgentBench, commit 578c5e9f: dbbench/result_processor.py, os_interaction/task.py
 
@@ -66,7 +66,7 @@ def rows_of(path: Path, form: dict[str, Any]) -> list[tuple[str, dict]]:
     if not path.is_file():
         raise UserError(
             f"{path} is not there; name the folder that holds the benchmark's "
-            "published files (README, 'Real data')"
+            "published files (docs/WORLDS.md, 'Real data')"
         )
     decoder, validator, rows = json.JSONDecoder(), jsonschema.Draft202012Validator(form), []
     line, counted, at = 1, 0, 0
@@ -229,7 +229,7 @@ class Database(World):
         hashes = []
         for table in self.task.truth["tables"]:
             query = f"SELECT * FROM main.{quoted(table['table_name'])}"
-            rows, wrong = execute(self.database, query, most=1_000_000)
+            rows, wrong = execute(self.database, query, most=1_000_000, most_bytes=1 << 26)
             texts = [",".join(str(cell) for cell in row if cell is not None) for row in rows]
             marks = ",".join(sorted(md5(text)[:5] for text in texts))
             hashes.append(wrong or (md5(marks[:1024]) if marks else "None"))

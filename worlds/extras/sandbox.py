@@ -293,6 +293,16 @@ class Sandbox:
         token = kind + secrets.token_hex(8)
         with suppress(BrokenPipeError):  # a sandbox that is gone shows when we read
             self.process.stdin.write(token.encode() + b"\0" + code + b"\0" + more)
+        try:
+            return self.read_result(token)
+        except BaseException:  # interrupted: what is left must not become the next one's result
+            self.close()
+            raise
+
+    def read_result(self, token: str) -> Result:
+        """What process 1 says of the command sent with `token`, stopped at the limits. Raises
+        SandboxDied where the pipe ends, or where a kill goes unanswered.
+        """
         end = b"\0" + token.encode() + b" "
         output = self.process.stdout.fileno()
         kept = b""
@@ -303,7 +313,6 @@ class Sandbox:
             ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
             new = os.read(output, 65536) if ready else b""
             if (ready and not new) or (not ready and stopped):
-                self.close()  # the pipe ended, or the kill went unanswered
                 raise SandboxDied("the sandbox is gone")
             kept = (kept + tail[:-64])[: self.limits.output + 1]
             # the token's line is shorter than 64 bytes, and may arrive in two pieces
@@ -318,6 +327,8 @@ class Sandbox:
                 deadline = time.monotonic() + 2.0
                 with suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGUSR1)
+            elif stopped and time.monotonic() > deadline and end not in tail:
+                raise SandboxDied("the sandbox is gone")  # whatever still arrives
         printed, status = tail.split(end)
         kept += printed
         if len(kept) > self.limits.output:

@@ -13,10 +13,9 @@ rejected is counted by reason.
 
 A line of the data set is one episode (expert.Trajectory): messages as tokenizer.chat_text takes
 them, the tools, the constraints, and for every call of the solution its three hard negatives with
-the
-fault that each has. `seed`, `index` and `difficulty` rebuild the task (worlds.draw). The same
-command writes the same bytes, however often it was interrupted; `--shard 0/2` and `--shard 1/2`
-write two halves in two processes.
+the fault that each has. `seed`, `index` and `difficulty` rebuild the task (tasks.draw_task). The
+same command writes the same bytes, however often it was interrupted; `--shard 0/2` and
+`--shard 1/2` write two halves in two processes.
 """
 
 import hashlib
@@ -46,7 +45,7 @@ from worlds.base import Episode, Task, failed
 from worlds.difficulty import Difficulty
 from worlds.tasks import Tasks, world_names
 
-MOST_CALLS = 12  # of one episode; the longest solution has 4, each may fail once or twice
+MOST_CALLS = 12  # of one episode; the longest chain has 8, and a call may fail once or twice
 LARGEST_REPLY = 4_000_000  # bytes of one HTTP body
 
 
@@ -206,6 +205,8 @@ class HttpTeacher:
                 if reply["faults"]:
                     raise GaveUp("malformed call")
                 if reply["calls"]:
+                    if len(episode.log) + len(reply["calls"]) > MOST_CALLS:
+                        raise GaveUp("no end")
                     messages += carried_out(episode, reply["content"], reply["calls"])
                     continue
                 messages.append({"role": "assistant", "content": reply["content"]})

@@ -123,7 +123,12 @@ class ToolProcess:
         where it raises, takes too long, or returns what is too long or not JSON.
         """
         self.start()
-        answer = self.ask([name, arguments], self.limits.seconds, longest=8 * self.limits.output)
+        try:
+            request = [name, arguments]
+            answer = self.ask(request, self.limits.seconds, longest=8 * self.limits.output)
+        except BaseException:  # interrupted: its answer must not become the next call's
+            self.close()
+            raise
         if answer is not None:
             return answer
         late = self.process.poll() is None
