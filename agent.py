@@ -90,6 +90,7 @@ class Rollout:
             return None
         place, _ = self.fault
         name = self.log[place].call["name"]
+        # behind the message that met it, where the model has been told
         told = next(group[-1] + 1 for group in self.groups if place in group)
         return any(
             e.taken is not None and e.taken["name"] == name and not failed(e.observation)
@@ -113,9 +114,10 @@ def message_tokens(tokenizer: Tokenizer, style: str, role: str, *contents: str) 
     """
     messages = [{"role": "assistant", "content": ""}]
     messages += [{"role": role, "content": content} for content in contents]
+    # rendered behind an empty message of the model's: what follows its <|im_end|> is the others'
     tokens, action_mask = tokenizer.encode_chat(messages, None, style, generation_prompt=True)
-    after = len(action_mask) - action_mask[::-1].index(True)
-    return tokens[after:]
+    end = max(place for place, own in enumerate(action_mask) if own)
+    return tokens[end + 1 :]
 
 
 def revision_prefix(
@@ -144,7 +146,7 @@ class EpisodeRow(Row):
         task: Task,
         tokenizer: Tokenizer,
         prompt: list[int],
-        chances: list[float],
+        uniforms: list[float],
         *,
         room: int = 384,
         temperature: float = 1.0,
@@ -153,7 +155,7 @@ class EpisodeRow(Row):
         zero_tolerance: bool = False,
         loop: int = 0,
     ):
-        super().__init__(prompt, room, temperature, chances)
+        super().__init__(prompt, room, temperature, uniforms)
         self.task, self.tokenizer = task, tokenizer
         self.tolerance, self.zero_tolerance, self.loop = tolerance, zero_tolerance, loop
         self.episode = Episode(task, faults)
@@ -233,10 +235,10 @@ class EpisodeRow(Row):
         return time_limit(0 if left == float("inf") else max(left, 0.001), "the world")
 
     def end(self, why: str) -> None:
+        self.episode.close()  # what this raises is a problem like any other
         self.ended = self.rollout.ended = why
         self.rollout.fault, self.rollout.log = self.episode.fault, self.episode.log
         self.rollout.problem = self.rollout.problem or self.episode.problem
-        self.episode.close()
 
 
 def check_prompts(prompts: list[list[int]], model: SAGE) -> None:
@@ -249,7 +251,7 @@ def check_prompts(prompts: list[list[int]], model: SAGE) -> None:
         )
 
 
-def chances_of(seed: int, number: int, room: int) -> list[float]:
+def uniforms_of(seed: int, number: int, room: int) -> list[float]:
     """The random numbers of episode `number`, one per token: its own, whatever else is played."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
     return torch.rand(room, generator=generator).tolist()
@@ -298,7 +300,7 @@ def rollouts(
                 tasks[number],
                 tokenizer,
                 prompt,
-                chances_of(seed, number if numbers is None else numbers[number], room),
+                uniforms_of(seed, number if numbers is None else numbers[number], room),
                 room=min(room, limit - len(prompt)),
                 temperature=temperature,
                 faults=faults,
@@ -317,6 +319,12 @@ def rollouts(
     model.train(was_training)
     note_window(model, max((len(row.tokens) - 1 for row in rows), default=0))
     done = ranks.collect(row.rollout for row in rows)
+    note_problems(done)
+    return done
+
+
+def note_problems(done: list[Rollout]) -> None:
+    """Say on stderr how many episodes failed because something was raised, and what was first."""
     if broken := [rollout for rollout in done if rollout.problem]:
         task = broken[0].task
         print(
@@ -324,7 +332,6 @@ def rollouts(
             f"raised; the first, of {task.world} (seed {task.seed}): {broken[0].problem}",
             file=sys.stderr,
         )
-    return done
 
 
 def episode_rates(done: list[Rollout]) -> dict[str, float]:

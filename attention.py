@@ -143,7 +143,7 @@ class StepPlan:
     positions: Tensor  # (B, n), −1 in the padding
     padding: Tensor  # (B, 1, n, 1), True in the padding
     is_prompt: bool = False  # several tokens per row, and nothing is cached yet
-    places: Tensor | None = None  # one token per row: where its keys and values go
+    slots: Tensor | None = None  # one token per row: where its keys and values go (`flat_slots`)
     seen: SlotMask | None = None  # one token per row: which slots it sees
 
 
@@ -174,8 +174,9 @@ class LandmarkCache:
         self.keys = [empty.clone() for _ in range(config.layers)]
         self.values = [empty.clone() for _ in range(config.layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
-        # The first position whose query sees a slot: one of the ring as soon as it is written, a
-        # landmark once it is outside the window. Ascending, so those in use are the first ones.
+        # The first position that reads a slot. A slot of the ring: the one that it holds first. A
+        # landmark: the first one whose window has left it; until then its copy in the ring is read,
+        # and both would count it twice. Ascending, so those in use are the first ones.
         ring = torch.arange(self.ring)
         landmarks = self.window + self.stride * torch.arange(self.landmarks)
         self.seen_from = torch.cat([ring, landmarks]).to(device)  # (R + M,)
@@ -197,7 +198,7 @@ class LandmarkCache:
         seen = slot_mask(
             self.seen_from, positions, ring=self.ring, stride=self.stride, dtype=self.keys[0].dtype
         )
-        return StepPlan(positions, padding, places=self.places(positions), seen=seen)
+        return StepPlan(positions, padding, slots=self.flat_slots(positions), seen=seen)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, plan: StepPlan) -> Tensor:
         """Attention of n new tokens over the cache and themselves; writes their keys and values.
@@ -206,7 +207,7 @@ class LandmarkCache:
         advance(positions) once after the last layer.
         """
         if q.shape[2] == 1:  # a decoding step
-            self.write(layer, k, v, plan.places)
+            self.write(layer, k, v, plan.slots)
             out = cached_attention(q, self.keys[layer], self.values[layer], plan.seen)
             return out.masked_fill(plan.padding, 0)
 
@@ -214,7 +215,7 @@ class LandmarkCache:
         q, k, v = (x.masked_fill(plan.padding, 0) for x in (q, k, v))
         if plan.is_prompt:  # a prompt; padding at its right is in nobody's past
             out = landmark_attention(q, k, v, self.window, self.stride)
-            self.write(layer, k, v, self.places(plan.positions))
+            self.write(layer, k, v, self.flat_slots(plan.positions))
             return out.masked_fill(plan.padding, 0)
 
         newest = self.lengths - 1  # (B,)
@@ -223,7 +224,7 @@ class LandmarkCache:
         outputs = []
         for q, k, v, positions in chunks:
             outputs.append(self.chunk(layer, q, k, v, positions=positions, newest=newest))
-            self.write(layer, k, v, self.places(positions))
+            self.write(layer, k, v, self.flat_slots(positions))
             newest = newest + (positions >= 0).sum(1)
         return torch.cat(outputs, 2).masked_fill(plan.padding, 0)
 
@@ -243,21 +244,21 @@ class LandmarkCache:
         landmark = torch.where(kept & (positions % self.stride == 0), place, spare)  # (B, n)
         return torch.cat([in_ring, landmark], 1)
 
-    def places(self, positions: Tensor) -> Tensor:
-        """`slots` of tokens at `positions` (B, n) for each of a layer's K heads, counted over the
-        whole layer: (B·K·n,), or with landmarks (B·K·2n,).
+    def flat_slots(self, positions: Tensor) -> Tensor:
+        """`slots` of tokens at `positions` (B, n) for each of K heads, in a layer's keys flattened
+        to (B·K·slots, d), as `index_put_` wants them: (B·K·n,), or with landmarks (B·K·2n,).
         """
         B, K, allocated, _ = self.keys[0].shape
         offset = torch.arange(0, B * K * allocated, allocated, device=positions.device)  # (B·K,)
         return (offset.view(B, K, 1) + self.slots(positions)[:, None]).flatten()
 
-    def write(self, layer: int, k: Tensor, v: Tensor, places: Tensor) -> None:
-        """Put keys and values (B, K, n, d) in their places (B·K·n or 2n,)."""
+    def write(self, layer: int, k: Tensor, v: Tensor, slots: Tensor) -> None:
+        """Put keys and values (B, K, n, d) into their `flat_slots`."""
         d = k.shape[3]
         for store, new in ((self.keys[layer], k), (self.values[layer], v)):
             if self.landmarks:
                 new = torch.cat([new, new], 2)  # (B, K, 2n, d)
-            store.view(-1, d).index_put_((places,), new.to(store.dtype).reshape(-1, d))
+            store.view(-1, d).index_put_((slots,), new.to(store.dtype).reshape(-1, d))
 
     def chunk(
         self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, positions: Tensor, newest: Tensor

@@ -33,27 +33,29 @@ from support.model_checks import note_window
 # --------------------------------------------------------------------------------- choosing a token
 
 
-def choose_token(logits: Tensor, temperature: float, top_p: float, chance: Tensor) -> Tensor:
+def choose_token(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> Tensor:
     """The next token (B,) from logits (B, V): the likeliest at temperature 0, else a draw.
 
-    The draw is from the smallest set of tokens that holds `top_p` of the probability. `chance` (B,)
-    in [0, 1) decides it: the first token at which the cumulative probability exceeds the chance.
+    The draw is from the smallest set of tokens that holds `top_p` of the probability. `uniform`
+    (B,) in [0, 1) decides it: the first token at which the cumulative probability exceeds it.
     """
     if temperature == 0:
         return logits.argmax(-1)
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p == 1:  # without a sort, which would cost a quarter of a tiny model's step
-        return inverse_cdf(probabilities, chance)
+        return inverse_cdf(probabilities, uniform)
     probabilities, order = probabilities.sort(-1, descending=True)
     before = probabilities.cumsum(-1) - probabilities
     probabilities = probabilities.masked_fill(before >= top_p, 0)  # the token that crosses stays
-    return order.gather(1, inverse_cdf(probabilities, chance)[:, None]).squeeze(1)
+    return order.gather(1, inverse_cdf(probabilities, uniform)[:, None]).squeeze(1)
 
 
-def inverse_cdf(weights: Tensor, chance: Tensor) -> Tensor:
-    """Where the cumulative sum of each row of weights (B, V) exceeds `chance` (B,) of its total."""
+def inverse_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Where the cumulative sum of each row of weights (B, V) exceeds a share `uniform` (B,) of its
+    total.
+    """
     cumulative = weights.cumsum(-1)
-    threshold = chance[:, None] * cumulative[:, -1:]
+    threshold = uniform[:, None] * cumulative[:, -1:]
     place = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
     return place.clamp(max=weights.shape[-1] - 1)
 
@@ -65,18 +67,18 @@ class Row:
     """One sequence being continued; `action_mask` and `log_probs` run beside `tokens`.
 
     `tokens` begins with what has been read already (or empty, if the caller keeps that elsewhere),
-    at most `room` tokens are appended, sampled or forced. `chances` are uniform numbers in [0, 1),
+    at most `room` tokens are appended, sampled or forced. `uniforms` are random numbers in [0, 1),
     one per sampled token; temperature 0 needs none.
     """
 
-    def __init__(self, tokens: list[int], room: int, temperature: float, chances: list[float]):
+    def __init__(self, tokens: list[int], room: int, temperature: float, uniforms: list[float]):
         self.tokens = list(tokens)
         self.action_mask = [False] * len(tokens)  # which tokens the model sampled
         self.log_probs = [0.0] * len(tokens)  # of the sampled ones; 0 elsewhere
         self.entropies: list[float] = []  # of their distributions, as the log-probabilities'
         self.forced: deque[int] = deque()  # to be read before the model goes on
-        self.room, self.temperature, self.chances = room, temperature, chances
-        self.draws_used = 0  # of `chances`, one per sampled token
+        self.room, self.temperature, self.uniforms = room, temperature, uniforms
+        self.draws_used = 0  # of `uniforms`, one per sampled token
         self.show: Callable[[int], None] | None = None  # called with each sampled token, no stop
         self.ended = "" if room > 0 else "length"  # why; "" while the row goes on
 
@@ -122,15 +124,19 @@ def read_token(
     return hidden, model.logits(hidden)
 
 
-def pad(texts: list[list[int]], device) -> tuple[Tensor, Tensor]:
-    """Texts as one batch, padded at the right: tokens and positions (B, T), −1 in the padding."""
+def pad(texts: list[list[int]], device, behind: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+    """Texts as one batch, padded at the right: tokens and positions (B, T), −1 in the padding. Each
+    row's positions follow the `behind` (B,) tokens that it has already.
+    """
     longest = max(map(len, texts))
     tokens = torch.zeros(len(texts), longest, dtype=torch.int64)
     positions = torch.full((len(texts), longest), -1)
     for row, text in enumerate(texts):
         tokens[row, : len(text)] = torch.tensor(text, dtype=torch.int64)
         positions[row, : len(text)] = torch.arange(len(text))
-    return tokens.to(device), positions.to(device)
+    behind = torch.as_tensor(behind, device=device).view(-1, 1)  # (B, 1)
+    positions = positions.to(device)
+    return tokens.to(device), torch.where(positions < 0, -1, positions + behind)
 
 
 def cache_size(max_tokens: int, window: int) -> int:
@@ -144,7 +150,9 @@ def cache_size(max_tokens: int, window: int) -> int:
 class Conversations:
     """B sequences under way: what the decoder remembers of each, and the logits of its next token.
 
-    There is room for `max_tokens` tokens per row. `per_row` names what is kept per row.
+    There is room for `max_tokens` tokens per row. `per_row` names the attributes with one entry per
+    row (a State, a tensor (B, …) or a list): `select`, `join` and `put` go by it, and a subclass
+    adds its own.
     """
 
     per_row = ("state", "logits")
@@ -166,9 +174,8 @@ class Conversations:
         return self.state.cache.lengths
 
     def read(self, texts: list[list[int]]) -> None:
-        """Append a text to every row, all at once: prompts, or what a tool said."""
-        tokens, places = pad(texts, self.logits.device)
-        self.feed(tokens, torch.where(places < 0, -1, places + self.lengths[:, None]))
+        """Append a text, none empty, to every row, all at once: prompts, or what a tool said."""
+        self.feed(*pad(texts, self.logits.device, self.lengths))
 
     def feed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens (B, T) at positions (B, T), −1 for right padding → hidden states (B, T, D)."""
@@ -260,14 +267,14 @@ def sample_rows(logits: Tensor, rows: list[Row], top_p: float) -> Tensor:
     if temperatures == {0.0}:
         return logits.argmax(-1)
     drawing = [bool(row.temperature) and not row.ended for row in rows]
-    chances = [row.chances[row.draws_used] if draws else 0.0 for row, draws in zip(rows, drawing)]
-    chance = torch.tensor(chances, device=logits.device)  # (B,)
+    uniforms = [row.uniforms[row.draws_used] if draws else 0.0 for row, draws in zip(rows, drawing)]
+    uniform = torch.tensor(uniforms, device=logits.device)  # (B,)
     if len(temperatures) == 1:
-        return choose_token(logits, *temperatures, top_p, chance)
+        return choose_token(logits, *temperatures, top_p, uniform)
     chosen = logits.argmax(-1)
     for temperature in temperatures - {0.0}:
         same = [index for index, row in enumerate(rows) if row.temperature == temperature]
-        chosen[same] = choose_token(logits[same], temperature, top_p, chance[same])
+        chosen[same] = choose_token(logits[same], temperature, top_p, uniform[same])
     return chosen
 
 
@@ -321,7 +328,7 @@ def decode(
     Rows that have ended stay, reading nothing, until half of the batch has ended. Then `refill(n)`
     gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8 (a
     compiled step wants a batch of constant size). With `keep` the conversations are all there at
-    the end, each having read its last token (those that ended early have stale `logits`).
+    the end, each having read its last token (the `logits` of those that ended early mean nothing).
     `log_prob_temperature` is that of the recorded log-probabilities; None records none. `step` is
     `read_token` or what equals it, by default the fastest on this device.
     """
@@ -335,13 +342,13 @@ def decode(
         # -- rows end, and others take their places
         alive = [index for index, row in enumerate(rows) if not row.ended]
         half_empty = 2 * len(alive) <= len(rows)
-        crowded = half_empty and shrink and len(rows) > 8
+        shrinking = half_empty and shrink and len(rows) > 8
         fresh = refill(len(rows) - len(alive)) if refill and half_empty else []
         if not keep:
             if not alive and not fresh:
                 return
             reading = [not row.ended for row in rows]  # the token that ends a row is not read
-            if fresh or crowded:
+            if fresh or shrinking:
                 conversations = conversations.select(alive)
                 tokens = tokens[alive]
                 surprise = None if surprise is None else surprise[alive]
@@ -360,7 +367,7 @@ def decode(
             rows = rows + fresh
         if keep and not alive:
             return
-        if keep and crowded:  # the living rows go on in a smaller batch, and are written back
+        if keep and shrinking:  # the living go on in a smaller batch, and are copied back into this
             rest = conversations.select(alive)
             decode(rest, [rows[i] for i in alive], stop, keep=True, step=step, **sampling)
             conversations.put(alive, rest)
@@ -402,8 +409,8 @@ def generate(
     rows = []
     for number in range(len(prompts)):
         generator = torch.Generator().manual_seed(seed + number)
-        chances = torch.rand(tokens, generator=generator).tolist()
-        rows.append(Row([], tokens, temperature, chances))
+        uniforms = torch.rand(tokens, generator=generator).tolist()
+        rows.append(Row([], tokens, temperature, uniforms))
         if on_token:
             rows[-1].show = partial(on_token, number)
     if tokens > 0:

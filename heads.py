@@ -3,7 +3,7 @@ and 13).
 
     python heads.py config/toy.py                     out/toy/sage → out/toy/thinking
     python heads.py config/toy.py --heads.start out/toy/distilled     another stage's decoder
-    python heads.py config/toy.py --resume            goes on where a stopped run was, to the bit
+    python heads.py config/toy.py --resume            continues a stopped run (on a CPU, to the bit)
     python heads.py config/problems.py                an inverse head with a decoder of its own
 
 The confidence head learns from labelled steps (labelled_steps.py): steps of the agent's own
@@ -47,6 +47,7 @@ from mch import (
     MetaCognitiveHead,
     ThinkingHeads,
     calibrate,
+    closed,
     confidence_loss,
     fit_logistic,
     surprise_of,
@@ -236,7 +237,7 @@ def consistency(
             [[*tokenizer.encode(text), tokenizer.stop[0]] for text in row["constraints"]]
             for row in some
         ]
-        conclusions = [conclusion_of(row) for row in some]
+        conclusions = [closed(conclusion_of(row), tokenizer.stop[0]) for row in some]
         some_ics, some_prior = heads["inverse"].scores(model, conclusions, constraints)
         ics += some_ics
         prior += some_prior
@@ -373,18 +374,16 @@ def main() -> None:
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
                 asked = ranks.share(asked)
-                packed = pack_short(asked, model.config)
+                packed = pack_short(asked, model.config).to(device)
 
             with stage.autocast:
                 # equation 6: cross-entropy of the known labels
                 logits, _, _ = read_steps(model, heads["meta"], steps, device)
                 loss = confidence_loss(logits, steps.labels.to(device), label_count)
                 # equation 13: cross-entropy of the constraints' tokens
-                hidden = heads["inverse"](
-                    model, packed.tokens.to(device), packed.documents.to(device)
-                )
+                hidden = heads["inverse"](model, packed.tokens, packed.documents)
                 inverse = cross_entropy(
-                    hidden, model.unembedding, packed.targets.to(device), count=token_count
+                    hidden, model.unembedding, packed.targets, count=token_count
                 )
             (loss + inverse).backward()
             loss, inverse = ranks.total(torch.stack([loss, inverse]))

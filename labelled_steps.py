@@ -22,7 +22,7 @@ from torch import Tensor
 from agent import Rollout, rollouts
 from config import Model, UserError
 from losses import IGNORE
-from mch import constraint_texts
+from mch import closed, constraint_texts
 from model import SAGE
 from support import provenance, ranks
 from support.packing import Packed, pack_short
@@ -44,7 +44,7 @@ from worlds.labels import (
 from worlds.negatives import hard_negatives
 from worlds.tasks import Tasks, seed_of, world_names
 
-STEPS_VERSION = 3  # of the data file; raised when the same decoder and tasks give another one
+STEPS_VERSION = 4  # of the data file; raised when the same decoder and tasks give another one
 
 # --------------------------------------------------------------------------------------------------
 # Labelled examples.
@@ -300,6 +300,7 @@ def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
     made_from = {**stage.made_from, "version": STEPS_VERSION}
     if not ranks.from_first(file.exists()):
         sample_data(stage, file, made_from)
+    # a run that has taken steps learnt from the old file: both must go
     anew = stage.folder if stage.first else file
     remedy = f"give the same command, or delete {anew} to sample again"
     rows = provenance.read_lines(file, made_from, stage.defaults, remedy)
@@ -322,7 +323,7 @@ def constraint_examples(
     stop = tokenizer.stop[0]
     examples = []
     for text in row["constraints"]:
-        conclusion = [stop] if rng.random() < prior else conclusion_of(row)
+        conclusion = closed([] if rng.random() < prior else conclusion_of(row), stop)
         constraint = [*tokenizer.encode(text), stop]
         taught = [False] * len(conclusion) + [True] * len(constraint)
         examples.append((conclusion + constraint, taught))

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from config import Model
 from generate import pad
 from losses import IGNORE, token_log_probs
-from model import SAGE, Block, State, rotary
+from model import SAGE, Block, State, positions_of, rotary
 from parallel import unsharded
 from worlds.labels import PARTS
 
@@ -66,9 +66,7 @@ class ExtraBlock(nn.Module):
         state and positions as there.
         """
         if positions is None:
-            positions = torch.arange(hidden.shape[1], device=hidden.device)[None]  # (1, T)
-            if state is not None:
-                positions = positions + state.cache.lengths[:, None]  # (B, T)
+            positions = positions_of(hidden, state)
         plan = None if state is None else state.cache.plan(positions)
         rotation = rotary(positions, self.config)
         x = self.block(hidden.float(), rotation, documents, state, plan)
@@ -87,8 +85,8 @@ def surprise_of(model: SAGE, tokens: Tensor, hidden: Tensor, action_mask: Tensor
     entropy of the distribution it came from, in nats at temperature 1.
 
     tokens (B, T), the decoder's hidden states (B, T, D) of them, `action_mask` (B, T) which of them
-    the agent wrote; 0, 0 for all others and for the first. While decoding, these numbers are there
-    anyway.
+    the agent wrote; 0, 0 for all others and for the first. In decoding the sampler has computed
+    both already.
     """
     targets = torch.where(action_mask[:, 1:], tokens[:, 1:], IGNORE)
     surprise = torch.stack(token_log_probs(hidden[:, :-1], model.unembedding, targets), -1)
@@ -264,19 +262,14 @@ class InverseConsistencyHead(ExtraBlock):
         given_conclusion = self.log_probs(model, conclusions, rows, [c for _, c in pairs])
 
         # candidates of one task share their constraints: each prior is computed once
-        cases = dict.fromkeys((conclusions[row][-1], tuple(c)) for row, c in pairs)
-        ends = list(dict.fromkeys(end for end, _ in cases))
-        given_nothing = self.log_probs(
-            model,
-            [[end] for end in ends],
-            [ends.index(end) for end, _ in cases],
-            [list(constraint) for _, constraint in cases],
-        )
-        priors = dict(zip(cases, given_nothing, strict=True))
+        different = list(dict.fromkeys(tuple(constraint) for _, constraint in pairs))
+        nothing = [conclusions[0][-1:]]  # <|im_end|> alone
+        of_each = self.log_probs(model, nothing, [0] * len(different), list(map(list, different)))
+        priors = dict(zip(different, of_each, strict=True))
 
         for (row, constraint), log_p in zip(pairs, given_conclusion, strict=True):
             ics[row] += log_p / len(constraints[row])
-            prior[row] += priors[conclusions[row][-1], tuple(constraint)] / len(constraints[row])
+            prior[row] += priors[tuple(constraint)] / len(constraints[row])
         return ics, prior
 
     def log_probs(
@@ -301,17 +294,20 @@ class InverseConsistencyHead(ExtraBlock):
         hidden = self(model, tokens, None, (decoder_state, block_state), positions)
         last = hidden[torch.arange(N, device=device), lengths - 1]  # (N, D)
 
-        tokens, positions = pad(constraints, device)  # (M, T) each
         index = torch.tensor(rows, device=device)
         states = decoder_state.select(index), block_state.select(index)
-        padding = positions < 0
-        positions = torch.where(padding, -1, positions + lengths[index, None])
+        tokens, positions = pad(constraints, device, lengths[index])  # (M, T) each
         hidden = self(model, tokens, None, states, positions)  # (M, T, D)
         # a constraint's first token is predicted from the conclusion's last hidden state
         before = torch.cat([last[index, None], hidden[:, :-1]], 1)
-        log_p = model.logits(before).float().log_softmax(-1)  # (M, T, V)
-        log_p = log_p.gather(2, tokens[..., None]).squeeze(2)  # (M, T)
-        return log_p.masked_fill(padding, 0).sum(1).tolist()
+        targets = tokens.masked_fill(positions < 0, IGNORE)
+        log_p, _ = token_log_probs(before, model.unembedding, targets)  # (M, T)
+        return log_p.sum(1).tolist()
+
+
+def closed(words: list[int], end: int) -> list[int]:
+    """An agent's words as the inverse head reads them: with <|im_end|>, the token `end`, last."""
+    return words if words[-1:] == [end] else [*words, end]
 
 
 def constraint_texts(constraints: dict, request: str) -> list[str]:

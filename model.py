@@ -66,18 +66,19 @@ def rotary_frequencies(config: Model, device: torch.device) -> Tensor:
     if config.rope_scaling == "none":
         return frequencies
 
-    # how much of each frequency is kept: linear in its turns within the context of pretraining, or
-    # for YaRN in its place i, from the pair with `rope_high` turns to the one with `rope_low`
+    # kept 1: the frequency stays; 0: it is divided by rope_factor; linear in between. Llama 3 goes
+    # by the turns that a pair makes within the context of pretraining, YaRN by the pair's number
     if config.rope_scaling == "llama3":
         turns = config.rope_context * frequencies / (2 * math.pi)
         kept = (turns - config.rope_low) / (config.rope_high - config.rope_low)
     else:
         scale = d / (2 * math.log(config.rope_theta))
         radians = config.rope_context / (2 * math.pi)
-        first = max(math.floor(scale * math.log(radians / config.rope_high)), 0)
-        last = min(math.ceil(scale * math.log(radians / config.rope_low)), d - 1)
-        last = max(last, first + 0.001)
-        kept = (last - torch.arange(d // 2, device=device)) / (last - first)
+        fast_pair = max(math.floor(scale * math.log(radians / config.rope_high)), 0)
+        slow_pair = min(math.ceil(scale * math.log(radians / config.rope_low)), d - 1)
+        slow_pair = max(slow_pair, fast_pair + 0.001)
+        pair = torch.arange(d // 2, device=device)
+        kept = (slow_pair - pair) / (slow_pair - fast_pair)
     kept = kept.clamp(0, 1)
     return frequencies * (kept + (1 - kept) / config.rope_factor)
 
@@ -127,8 +128,8 @@ class State:
         ]
 
     def push(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Keep the last few IDs up to the end of these tokens (B, T); returns the last few before
-        them.
+        """Remember each row's newest IDs, prose_kernel − 1 of them, up to the end of these tokens
+        (B, T); returns those before them, which the split embedding's convolution reads.
         """
         before = self.tokens.clone()
         row = torch.cat([before, tokens], 1)
@@ -142,14 +143,14 @@ class State:
         return [self.tokens, *self.last_keys, *self.cache.tensors()]
 
     def use(self, tensors: list[Tensor]) -> None:
-        """Go on with other memory, in the order of `tensors()`."""
+        """Replace all that is remembered by `tensors`, in the order of `tensors()`."""
         layers = len(self.last_keys)
         self.tokens = tensors[0]
         self.last_keys = tensors[1 : 1 + layers]
         self.cache.use(tensors[1 + layers :])
 
     def holding(self, tensors: list[Tensor]) -> "State":
-        """A state of the same sizes that holds these tensors, in the order of `tensors()`."""
+        """A state like this one that holds these tensors instead, in the order of `tensors()`."""
         other = copy(self)
         other.cache = copy(self.cache)
         other.use(tensors)
@@ -166,6 +167,12 @@ class State:
         """The rows of several states of one size, in this order, as one."""
         parts = zip(*(state.tensors() for state in states))
         return states[0].holding([torch.cat(rows) for rows in parts])
+
+
+def positions_of(x: Tensor, state: State | None) -> Tensor:
+    """Positions of x (B, T, …): 0, 1, … (1, T), or right behind what `state` holds (B, T)."""
+    positions = torch.arange(x.shape[1], device=x.device)[None]
+    return positions if state is None else positions + state.cache.lengths[:, None]
 
 
 class Attention(nn.Module):
@@ -200,7 +207,7 @@ class Attention(nn.Module):
         shared: SharedPasts | None = None,
     ) -> Tensor:
         q, k, v = self.q(x), self.k(x), self.v(x)
-        if shared is not None:
+        if shared is not None:  # x has each distinct past once; attention needs every place
             q, k, v = map(shared.everywhere, (q, k, v))
         B, T, _ = q.shape
         d = self.config.head_dim
@@ -391,9 +398,9 @@ class SAGE(nn.Module):
         """Equation 1: normal, cut at ±3σ, σ = 0.02; σ/√(2L) for the two projections that write into
         the residual stream.
 
-        Yields each parameter but E_code with its values, if its name contains one of `only`. Each
-        draws from its own generator, seeded by its name, so that a sharded model starts with the
-        same weights as a whole one, and adding a part changes no other.
+        Yields each parameter but E_code with its values, if its name contains one of `only` (each
+        contains ""). Each draws from its own generator, seeded by its name, so that a sharded model
+        starts with the same weights as a whole one, and adding a part changes no other.
         """
         into_residual = ("attention.o.weight", ".down.weight")
         for name, p in self.named_parameters():
@@ -433,9 +440,7 @@ class SAGE(nn.Module):
         """
         check_tokens(self, tokens, documents)
         if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]  # (1, T)
-            if state is not None:
-                positions = positions + state.cache.lengths[:, None]  # (B, T)
+            positions = positions_of(tokens, state)
         before = plan = None
         if state is not None:
             before = state.push(tokens, positions)

@@ -134,8 +134,12 @@ def fano_bound(information: float, bits: float) -> float:
 
 
 def noisy_plans(kind: str, bits: int, noise: float | int) -> np.ndarray:
-    """P(Z | C), (2^D, plans), of problems C of D bits: each bit flipped or erased with probability
-    `noise`, the whole confused with any other, or (an int) so many bits forgotten.
+    """P(Z | C), (2^D, plans), of problems C of D bits:
+
+    flipped     each bit is wrong with probability `noise`
+    erased      each bit is missing with probability `noise`
+    confused    Z is another problem with probability `noise`, each alike
+    forgotten   the last `noise` bits (an int) are missing
     """
     M, keep = 2**bits, 1 - noise
     if kind == "confused":
@@ -247,10 +251,12 @@ class Chain(NamedTuple):
 
 
 class Uncertainty(NamedTuple):
-    """Bits that C takes after t = 0 to T steps: enumerated (T + 1,), of drawn chains (T + 1, N)."""
+    """Bits that it takes to name C after t = 0 to T steps: enumerated (T + 1,), of drawn chains
+    (T + 1, N).
+    """
 
     entropies: list[np.ndarray]  # of each chain's true posterior, (2^t,)
-    chances: list[np.ndarray]  # of each chain, (2^t,)
+    probabilities: list[np.ndarray]  # of each chain, (2^t,)
     path: np.ndarray  # the true posterior's entropy
     learned: np.ndarray  # −log₂ P_φ(C | Z_1..t) of a learned head
     learned_mean: np.ndarray  # its mean, the cross-entropy
@@ -258,21 +264,21 @@ class Uncertainty(NamedTuple):
 
     def mean(self) -> np.ndarray:
         """Equation 25's H(C | Z_1..t), (T + 1,)."""
-        pairs = zip(self.chances, self.entropies)
-        return np.array([chances @ entropies for chances, entropies in pairs])
+        pairs = zip(self.probabilities, self.entropies)
+        return np.array([probabilities @ entropies for probabilities, entropies in pairs])
 
     def rising(self) -> np.ndarray:
         """The share of chains whose entropy rises at step t, (T,)."""
         shares = []
-        for t, chances in enumerate(self.chances[1:]):
+        for t, probabilities in enumerate(self.probabilities[1:]):
             rises = self.entropies[t + 1] > np.repeat(self.entropies[t], 2)
-            shares.append(chances[rises].sum())
+            shares.append(probabilities[rises].sum())
         return np.array(shares)
 
 
 def reason(rng: Generator, draws: int) -> Uncertainty:
-    """Five noisy steps about a problem that has half of the probability; the head's P_φ(C | Z_1..t)
-    are counts of 40 training pairs, each count begun at 0.1.
+    """Five noisy steps about problems of which the first has probability ½; the head's
+    P_φ(C | Z_1..t) are counts of 40 training pairs, each count begun at 0.1.
     """
     ones = np.random.default_rng(3).uniform(0.1, 0.9, (5, 8))
     chain = Chain(np.r_[0.5, np.full(7, 0.5 / 7)], ones)
@@ -287,10 +293,10 @@ def reason(rng: Generator, draws: int) -> Uncertainty:
         np.add.at(counts, (pairs, pair_column), 1)
         cost = -np.log2(counts / counts.sum(0))
         of_drawn, of_pairs = cost[problems, column], cost[pairs, pair_column].mean()
-        chances, cross = joint.sum(0), (joint * cost).sum()
-        found.append((entropies, chances, entropies[column], of_drawn, cross, of_pairs))
-    entropies, chances, *curves = zip(*found)
-    return Uncertainty(entropies, chances, *map(np.array, curves))
+        probabilities, cross = joint.sum(0), (joint * cost).sum()
+        found.append((entropies, probabilities, entropies[column], of_drawn, cross, of_pairs))
+    entropies, probabilities, *curves = zip(*found)
+    return Uncertainty(entropies, probabilities, *map(np.array, curves))
 
 
 if __name__ == "__main__":

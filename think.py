@@ -26,14 +26,16 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import cycle
 
 import torch
 from torch import Tensor
 
-from agent import EpisodeRow, Rollout, chances_of, message_tokens, prompt_of, revision_prefix
+from agent import EpisodeRow, Rollout, message_tokens, prompt_of, revision_prefix, uniforms_of
 from config import Think
 from generate import Conversations, Row, decode, pad
-from mch import ThinkingHeads, constraint_texts, surprise_of
+from mch import ThinkingHeads, closed, constraint_texts, surprise_of
 from model import SAGE
 from support.interrupts import time_limit
 from support.tokenizer import Tokenizer
@@ -86,7 +88,7 @@ class Candidate:
     about, only its text and log-probabilities are there.
     """
 
-    row: int  # the conversation it was written for
+    owner: int  # the conversation it was written for
     round: int  # how many rounds had been rejected before it was drawn
     tokens: list[int]
     log_probs: list[float]  # of its tokens after the episode so far, at temperature 1
@@ -102,7 +104,7 @@ class Candidate:
     prior: float | None = None
     energy: float = 0.0
     fate: str = "rejected"  # "fast", "committed", "fallback", "rejected"
-    reason: str = ""  # for the fate, in words
+    reason: str = ""  # what `weigh` found against it, "" if it is good; then why another was chosen
 
     @property
     def log_prob(self) -> float:
@@ -156,9 +158,9 @@ class ThinkingEpisode(EpisodeRow):
     ):
         prompt = prompt_of(task, tokenizer)
         room = min(settings.room, context - len(prompt))
-        chances = chances_of(seed, number, settings.room)
+        uniforms = uniforms_of(seed, number, settings.room)
         options = dict(room=room, faults=faults, tolerance=tolerance, loop=settings.loop)
-        super().__init__(task, tokenizer, prompt, chances, **options)
+        super().__init__(task, tokenizer, prompt, uniforms, **options)
         self.thinking = Thinking(self.rollout)
         self.name = f"{seed} {number}"
         self.patience = settings.patience
@@ -168,9 +170,11 @@ class ThinkingEpisode(EpisodeRow):
         return self.task.difficulty.style
 
     def draws(self, round: int, place: int) -> list[float]:
-        """The random numbers of candidate `place` of a round; the very first's are a rollout's."""
+        """Random numbers for candidate `place` of a round. Candidate 0 of round 0 takes those that
+        agent.rollouts would, so that mode "fast" plays the same episodes.
+        """
         if round == place == 0:
-            return self.chances[self.draws_used :]
+            return self.uniforms[self.draws_used :]
         name = f"{self.name} {len(self.thinking.steps)} {round} {place}"
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         return torch.rand(self.room, generator=generator).tolist()
@@ -238,7 +242,7 @@ def decide(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
     be drawn (`last`), among all. Returns whether the step is decided.
     """
     decision.reasoned, decision.candidates = True, candidates
-    good = [c for c in candidates if not c.reason]
+    good = [c for c in candidates if not c.reason]  # `weigh` found nothing against them
     if not good and not last:
         return False
     decision.chosen = chosen = least(good or candidates)
@@ -263,18 +267,40 @@ def critique_best(decision: Decision) -> tuple[Candidate, str]:
     return best, part.critique
 
 
-def imagined_kinds(s: Think) -> list[str]:
-    return [kind for kind in s.counterfactuals.split(",") if kind]
+def critique_prefix(
+    episode: EpisodeRow, decision: Decision, tokenizer: Tokenizer, context: int
+) -> list[int]:
+    """What new candidates are written after: the best rejected one, "again", its critique. Nothing,
+    where the model's context has no room for that and all that the episode may still add.
+    """
+    best, critique = critique_best(decision)
+    style = episode.task.difficulty.style
+    prefix = revision_prefix(tokenizer, style, best.tokens, critique)
+    longest = len(episode.tokens) + len(prefix) + episode.room
+    return prefix if longest <= context else []
 
 
-def imagined(kinds: list[str], number: int, expected: str) -> str:
-    """What the tool says in future `number`: the kind's next fault, nothing, or the `expected`."""
-    kind = kinds[number]
-    if kind == "expected":
-        return expected
-    if kind == "empty":
-        return NOTHING
-    return FAULTS_IMAGINED[kinds[:number].count(kind) % len(FAULTS_IMAGINED)]
+def imagined_results(s: Think) -> list[tuple[str, str | None]]:
+    """Kind and text of what the tool says in each future; None: what the model itself expects."""
+    errors = cycle(FAULTS_IMAGINED)
+    results = []
+    for kind in filter(None, s.counterfactuals.split(",")):
+        text = NOTHING if kind == "empty" else None
+        results.append((kind, next(errors) if kind == "error" else text))
+    return results
+
+
+def imagined_calls(
+    episode: EpisodeRow, c: Candidate, tokenizer: Tokenizer, s: Think, context: int
+) -> int:
+    """How many of a candidate's calls are imagined to be answered: none where it does not end, or
+    where a future would not fit into the model's context.
+    """
+    if not c.ended:
+        return 0
+    style = episode.task.difficulty.style
+    longest = len(episode.tokens) + len(c.tokens) + future_room(tokenizer, style, s.ahead)
+    return 0 if longest > context else min(len(calls_in(c.tokens, tokenizer)), IMAGINED_CALLS)
 
 
 def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
@@ -286,19 +312,13 @@ def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
     return tokenizer.decode(tokenizer.encode_inside(text)[:most])
 
 
-def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
-    """The most tokens that a cache holds beyond an episode's own: what tools are imagined to say to
-    IMAGINED_CALLS calls, and the step after it; or a rejected step and its critique.
-    """
+@cache
+def future_room(tokenizer: Tokenizer, style: str, ahead: int) -> int:
+    """The most tokens of a future: what tools say to IMAGINED_CALLS calls, and the step after."""
     known = [len(tokenizer.encode_inside(text)) for text in [*FAULTS_IMAGINED, NOTHING]]
-    longest = max(s.ahead + 3, *known)  # a character that was cut is read as up to 3 tokens more
+    longest = max(ahead + 3, *known)  # a character that was cut is read as up to 3 tokens more
     frame = len(message_tokens(tokenizer, style, "tool", *[""] * IMAGINED_CALLS))
-    future = frame + IMAGINED_CALLS * longest + s.ahead
-    if not s.critique:
-        return future
-    step = [-1] * s.room  # any tokens that do not end
-    critiques = [revision_prefix(tokenizer, style, step, part.critique) for part in PARTS]
-    return max(future, *map(len, critiques))
+    return frame + IMAGINED_CALLS * longest + ahead
 
 
 def response_opening(tokenizer: Tokenizer, style: str) -> list[int]:
@@ -330,8 +350,7 @@ def conclusion(rollout: Rollout, tokenizer: Tokenizer, more: list[int] = ()) -> 
     <|im_end|>.
     """
     words = [token for token, mine in zip(rollout.tokens, rollout.action_mask) if mine]
-    words += more
-    return words if words[-1:] == tokenizer.stop[:1] else [*words, tokenizer.stop[0]]
+    return closed([*words, *more], tokenizer.stop[0])
 
 
 def constraint_tokens(task: Task, tokenizer: Tokenizer) -> list[list[int]]:
@@ -373,8 +392,8 @@ class Thinker:
         for round in range(1 + s.resamples):
             prefix = []
             if round and s.critique:
-                best, critique = critique_best(decision)
-                prefix = revision_prefix(self.tokenizer, episode.style, best.tokens, critique)
+                context = self.model.config.context
+                prefix = critique_prefix(episode, decision, self.tokenizer, context)
             for place in range(s.n):
                 candidate = self.draft(episode, prefix, round, place)
                 self.examine(episode, candidate)
@@ -391,17 +410,13 @@ class Thinker:
         log_p, confidence = self.opinion(tokens, mask)
         c.log_probs = log_p[len(episode.tokens) :].tolist()
         c.confidence = confidence.tolist()
-        calls = calls_in(c.tokens, tokenizer) if c.ended else []
-        kinds = imagined_kinds(s) if calls else []
-        for number, kind in enumerate(kinds):
-            expected = ""
-            if kind == "expected":
+        calls = imagined_calls(episode, c, tokenizer, s, self.model.config.context)
+        for kind, text in imagined_results(s) if calls else ():
+            if text is None:
                 opening = response_opening(tokenizer, episode.style)
                 response = self.write(tokens + opening, s.ahead).tokens
-                expected = guessed_text(response, tokenizer, s.ahead)
-            text = imagined(kinds, number, expected)
-            texts = [text] * min(len(calls), IMAGINED_CALLS)
-            observed = message_tokens(tokenizer, episode.style, "tool", *texts)
+                text = guessed_text(response, tokenizer, s.ahead)
+            observed = message_tokens(tokenizer, episode.style, "tool", *[text] * calls)
             then = self.write(tokens + observed, s.ahead).tokens
             future = mask + [False] * len(observed) + [True] * len(then)
             success = self.opinion(tokens + observed + then, future)[1][SUCCESS].item()

@@ -8,8 +8,8 @@ holds states and gradients equal to those without, but for rounding.
     shared = shared_pasts(tokens, documents)
     hidden = model.hidden(tokens, documents, shared=shared)     # (R, T, D), as without `shared`
 
-A place's past is the one before it in its document, and its own token. R rows of T places, U
-distinct pasts.
+A place's past is its document's tokens up to and including it: of the documents [a b c] and
+[a b d], six places have four pasts, a, ab, abc, abd. R rows of T places, U distinct pasts.
 """
 
 from typing import NamedTuple

@@ -15,14 +15,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from agent import Rollout, check_prompts, message_tokens, prompt_of, revision_prefix
+from agent import Rollout, check_prompts, message_tokens, note_problems, prompt_of, revision_prefix
 from config import Model, Think
 from generate import Conversations, Row, decode, pad, surprise_at
 from mch import ThinkingHeads
 from model import SAGE, flops_per_token
 from support.tokenizer import Tokenizer
 from think import (
-    IMAGINED_CALLS,
     SUCCESS,
     Candidate,
     Cost,
@@ -30,22 +29,22 @@ from think import (
     Future,
     Thinking,
     ThinkingEpisode,
-    calls_in,
     candidate_of,
     conclusion,
     constraint_tokens,
-    critique_best,
+    critique_prefix,
+    decide,
+    future_room,
     guessed_text,
-    imagined,
-    imagined_kinds,
+    imagined_calls,
+    imagined_results,
     last_word,
     message_of,
     response_opening,
-    spare_room,
-    decide,
     weigh,
 )
 from worlds.base import Task
+from worlds.labels import PARTS
 
 
 def forward_flops(config: Model, tokens: int, length: float, logits: int) -> float:
@@ -105,8 +104,7 @@ class JudgedConversations(Conversations):
     def read_own(self, texts: list[list[int]]) -> list[list[float]]:
         """Read the agent's own words, written elsewhere; their log-probabilities here."""
         before = self.logits
-        tokens, places = pad(texts, before.device)
-        positions = torch.where(places < 0, -1, places + self.lengths[:, None])
+        tokens, positions = pad(texts, before.device, self.lengths)
         hidden = self.feed(tokens, positions)
         logits = torch.cat([before[:, None], self.model.logits(hidden[:, :-1])], 1)  # (B, T, V)
         surprise = surprise_at(logits.flatten(0, 1), tokens.flatten()).view(*tokens.shape, 2)
@@ -203,15 +201,15 @@ class BatchedThinker:
                 pools.append((pool, candidates))
                 undecided = []
                 for i in pending:
-                    mine = [c for _, candidates in pools for c in candidates if c.row == i]
+                    mine = [c for _, candidates in pools for c in candidates if c.owner == i]
                     if not decide(decisions[i], mine, last=round == s.resamples):
                         undecided.append(i)
                 pending = undecided
                 if not pending:
                     break
             for pool, candidates in pools:
-                places = [p for p, c in enumerate(candidates) if decisions[c.row].chosen is c]
-                rows = [candidates[place].row for place in places]
+                places = [p for p, c in enumerate(candidates) if decisions[c.owner].chosen is c]
+                rows = [candidates[place].owner for place in places]
                 conversations.put(rows, pool.select(places))
         return decisions
 
@@ -269,7 +267,9 @@ class BatchedThinker:
         starts = [pending.index(i) for i in owners]
         pool = start.select(starts)
         if round and s.critique:
-            start.read([self.critique_of(episodes[i], decisions[i]) for i in pending])
+            self.tell_critiques(
+                start, [episodes[i] for i in pending], [decisions[i] for i in pending]
+            )
             writers = start.select(starts)
             drafts = self.draft(writers, episodes, owners, numbers, round)
             # the step goes into the episode without what provoked it, and is judged there
@@ -282,17 +282,30 @@ class BatchedThinker:
             drafts = fast + drafts
         different: dict[tuple, int] = {}
         for place, candidate in enumerate(drafts):
-            first = different.setdefault((candidate.row, *candidate.tokens), place)
+            first = different.setdefault((candidate.owner, *candidate.tokens), place)
             if first != place:
                 drafts[first].times += 1
         if len(different) < len(drafts):
             pool = pool.select(list(different.values()))
         return pool, [drafts[place] for place in different.values()]
 
-    def critique_of(self, episode: ThinkingEpisode, decision: Decision) -> list[int]:
-        """What new candidates are written after: the best rejected one, "again", its critique."""
-        best, critique = critique_best(decision)
-        return revision_prefix(self.tokenizer, episode.style, best.tokens, critique)
+    def tell_critiques(
+        self,
+        conversations: JudgedConversations,
+        episodes: list[ThinkingEpisode],
+        decisions: list[Decision],
+    ) -> None:
+        """Every conversation reads the critique of its best rejected candidate, if it has room."""
+        context = self.model.config.context
+        prefixes = [
+            critique_prefix(episode, decision, self.tokenizer, context)
+            for episode, decision in zip(episodes, decisions)
+        ]
+        told = [row for row, prefix in enumerate(prefixes) if prefix]
+        if told:
+            these = conversations.select(told)
+            these.read([prefixes[row] for row in told])
+            conversations.put(told, these)
 
     def examine(
         self,
@@ -321,34 +334,32 @@ class BatchedThinker:
         Each of a candidate's calls is imagined to give the same observation. A step that does not
         end within `ahead` tokens counts 0.
         """
-        s, tokenizer = self.settings, self.tokenizer
-        kinds = imagined_kinds(s)
-        calls = [len(calls_in(c.tokens, tokenizer)) if c.ended else 0 for c in candidates]
+        s, tokenizer, context = self.settings, self.tokenizer, self.model.config.context
+        results = imagined_results(s)
+        calls = [imagined_calls(episodes[c.owner], c, tokenizer, s, context) for c in candidates]
         acting = [row for row, number in enumerate(calls) if number]
-        if not kinds or not acting:
+        if not results or not acting:
             return
-        style = episodes[candidates[acting[0]].row].style  # one tokenizer, one style
+        style = episodes[candidates[acting[0]].owner].style  # one tokenizer, one style
         expected = [""] * len(acting)
-        if "expected" in kinds:
+        if any(text is None for _, text in results):
             expected = self.expected(pool.select(acting), style)
-        owners, numbers, texts, observed = [], [], [], []
+        owners, kinds, texts, observed = [], [], [], []
         for row, guess in zip(acting, expected):
-            for number in range(len(kinds)):
-                text = imagined(kinds, number, guess)
+            for kind, text in results:
                 owners.append(row)
-                numbers.append(number)
-                texts.append(text)
-                said = [text] * min(calls[row], IMAGINED_CALLS)
-                observed.append(message_tokens(tokenizer, style, "tool", *said))
+                kinds.append(kind)
+                texts.append(guess if text is None else text)
+                observed.append(message_tokens(tokenizer, style, "tool", *texts[-1:] * calls[row]))
         future = pool.select(owners)
         future.read(observed)
         rows = [Row([], s.ahead, 0.0, []) for _ in owners]
         future.write(rows, tokenizer.stop)
         confidence = future.confidence()[:, SUCCESS].tolist()
-        for owner, number, text, row, success in zip(owners, numbers, texts, rows, confidence):
+        for owner, kind, text, row, success in zip(owners, kinds, texts, rows, confidence):
             next_step = tokenizer.decode(message_of(row.tokens, tokenizer))
             success = success if row.ended == "stop" else 0.0
-            candidates[owner].futures.append(Future(kinds[number], text, next_step, success))
+            candidates[owner].futures.append(Future(kind, text, next_step, success))
 
     def expected(self, pool: JudgedConversations, style: str) -> list[str]:
         """What the model itself expects a tool to say to each row's call."""
@@ -365,11 +376,13 @@ class BatchedThinker:
     ) -> None:
         """Equation 13 for each candidate: Z and Y are the agent's own words so far and its own."""
         inverse, tokenizer = self.heads["inverse"], self.tokenizer
-        conclusions = [conclusion(episodes[c.row].rollout, tokenizer, c.tokens) for c in candidates]
+        conclusions = [
+            conclusion(episodes[c.owner].rollout, tokenizer, c.tokens) for c in candidates
+        ]
         of_episode = {
-            i: constraint_tokens(episodes[i].task, tokenizer) for i in {c.row for c in candidates}
+            i: constraint_tokens(episodes[i].task, tokenizer) for i in {c.owner for c in candidates}
         }
-        constraints = [of_episode[c.row] for c in candidates]
+        constraints = [of_episode[c.owner] for c in candidates]
         scores = inverse.scores(self.model, conclusions, constraints)
         with_prior = set()  # episodes; their candidates share a prior, read behind one token
         for number, (c, ics, prior) in enumerate(zip(candidates, *scores)):
@@ -378,13 +391,25 @@ class BatchedThinker:
             words = len(conclusions[number])
             asked = sum(map(len, constraints[number]))
             cost = pool.costs[number]
-            passes = (words,) if c.row in with_prior else (words, 1)
-            with_prior.add(c.row)
+            passes = (words,) if c.owner in with_prior else (words, 1)
+            with_prior.add(c.owner)
             for conclusion_length in passes:
                 tokens = conclusion_length + asked
                 cost.tokens += tokens
                 cost.flops += forward_flops(self.model.config, tokens, conclusion_length, asked)
                 cost.flops += forward_flops(inverse.config, tokens, conclusion_length, 0)
+
+
+def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
+    """The most tokens that a cache holds beyond an episode's own: a future's, or those of a
+    rejected step and its critique.
+    """
+    future = future_room(tokenizer, style, s.ahead)
+    if not s.critique:
+        return future
+    step = [-1] * s.room  # any tokens that do not end
+    critiques = [revision_prefix(tokenizer, style, step, part.critique) for part in PARTS]
+    return max(future, *map(len, critiques))
 
 
 @torch.no_grad()
@@ -446,6 +471,7 @@ def think(
             if episodes:
                 with timed(conversations.costs):
                     conversations.read([observed[row] for row in alive])
+    note_problems([thinking.rollout for thinking in done])
     return done
 
 

@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import torch
 
-from agent import chances_of
+from agent import uniforms_of
 from config import Benchmarks, UserError
 from fast.thinking import forward_flops
 from generate import Conversations, Row, decode, pad
-from mch import ThinkingHeads, constraint_texts
+from mch import ThinkingHeads, closed, constraint_texts
 from support import provenance, settings
 from support.graders import math_verified
 from support.measured import Stage, benchmark_folder
@@ -138,8 +138,8 @@ QUESTION = "Question:"  # begins the next one (support/protocols.py); a byte is 
 class AnswerRow(Row):
     """An answer being written. As plain text it ends where it goes on to the next question."""
 
-    def __init__(self, stage: Stage, p: Protocol, room: int, temperature: float, chances: list):
-        super().__init__([], room, temperature, chances)
+    def __init__(self, stage: Stage, p: Protocol, room: int, temperature: float, uniforms: list):
+        super().__init__([], room, temperature, uniforms)
         self.tokenizer, self.plain = stage.tokenizer, p.prompt == "plain"
 
     def append(self, token: int, log_prob: float, entropy: float, stop: list[int]) -> int:
@@ -170,8 +170,8 @@ def written_answers(
     for number, _, prompt in asked:
         room = min(p.room, context - len(prompt))
         for sample in range(votes):
-            chances = chances_of(a.seed, number * votes + sample, room)
-            answers.append(AnswerRow(stage, p, room, temperature, chances))
+            uniforms = uniforms_of(a.seed, number * votes + sample, room)
+            answers.append(AnswerRow(stage, p, room, temperature, uniforms))
     prompts = [prompt for _, _, prompt in asked for _ in range(votes)]
     for begin in range(0, len(prompts), a.batch):
         some = slice(begin, begin + a.batch)
@@ -195,7 +195,7 @@ def gains_of(
     length = sum(map(len, constraints))
     gains, flops = [], 0.0
     for answer in answers:  # one by one: the caches of many long answers fill the memory
-        words = answer.tokens if answer.tokens[-1:] == [end] else [*answer.tokens, end]
+        words = closed(answer.tokens, end)
         (ics,), (prior,) = inverse.scores(stage.model, [words], [constraints])
         gains.append(ics - prior)
         for given in (len(words), 1):  # the prior is the same given one token

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import re
 import shutil
 import sys
 import time
@@ -37,6 +38,7 @@ from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surpris
 from model import SAGE
 from agent import EpisodeRow, Rollout, prompt_of
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, label_steps
+from worlds.sql import sql_call
 from forked_script import run
 from test_train import KILL_IN_A_SAVE, weights_and_state
 from worlds.calls import read_calls
@@ -203,6 +205,18 @@ def some_task(world, calls, difficulty=Difficulty(), wanted=lambda task: True):
         for t in (draw_task(world, 0, i, difficulty) for i in range(500))
         if sum(s.call is not None for s in t.solution) == calls and wanted(t)
     )
+
+
+def test_a_task_done_in_another_way_has_no_wrong_call():
+    """One statement that finds and deletes: it verifies, and is not the plan's SELECT."""
+    task = some_task("sql", 2, wanted=lambda t: t.answer == "done" and "DELETE" in str(t.solution))
+    find, delete = (step.call["arguments"]["query"] for step in task.solution)
+    call = sql_call(re.sub("'[^']*'$", f"({find})", delete))
+    with Episode(task, faults=False) as episode:
+        episode.step(call)
+        assert episode.verify("done")
+    rollout = Rollout(task, [], [], [], verified=True, ended="answer", log=episode.log)
+    assert judged(rollout)[0] == [1.0, 1.0, None, 1.0]
 
 
 @pytest.mark.parametrize("world", WORLDS)

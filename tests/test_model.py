@@ -205,14 +205,14 @@ def test_generation_stops_and_streams():
 
 def test_choose_draws_from_the_nucleus_at_the_right_rate():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(20_000, 1)
-    chance = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
-    share = torch.bincount(choose(logits, 1.0, 0.75, chance), minlength=4) / 20_000
+    uniform = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    share = torch.bincount(choose(logits, 1.0, 0.75, uniform), minlength=4) / 20_000
     assert torch.allclose(
         share, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=0.01
     )  # 0.5 and 0.3 reach 0.75
-    share = torch.bincount(choose(logits, 1.0, 1.0, chance), minlength=4) / 20_000
+    share = torch.bincount(choose(logits, 1.0, 1.0, uniform), minlength=4) / 20_000
     assert torch.allclose(share, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.01)
-    hot = torch.bincount(choose(logits, 2.0, 1.0, chance), minlength=4) / 20_000
+    hot = torch.bincount(choose(logits, 2.0, 1.0, uniform), minlength=4) / 20_000
     assert torch.allclose(hot, (logits[0] / 2).softmax(-1), atol=0.01)
 
 

@@ -17,7 +17,7 @@ from mch import ThinkingHeads, surprise_of
 from model import SAGE, flops_per_token
 from agent import AGAIN, message_tokens, prompt_of, rollouts
 from fast import thinking
-from fast.thinking import BatchedThinker, JudgedConversations, think
+from fast.thinking import BatchedThinker, JudgedConversations, spare_room, think
 from think import (
     Candidate,
     Cost,
@@ -32,7 +32,6 @@ from think import (
     decide,
     guessed_text,
     response_opening,
-    spare_room,
     successes_of,
     think_slowly,
     vote,
@@ -163,7 +162,7 @@ def test_a_shared_prefix_is_separate_runs(minds):
     one = JudgedConversations(*minds, [prompt], 400, [Cost()])
     one.confidence()  # the head has read a part
     shared = one.select([0] * 5)
-    rows = [Row([], limit, 1.0, chances) for limit, chances in zip(limits, draws)]
+    rows = [Row([], limit, 1.0, uniforms) for limit, uniforms in zip(limits, draws)]
     shared.write(rows, TOY.stop)
     confidence = shared.confidence()
     for number, (limit, row) in enumerate(zip(limits, rows)):
@@ -499,6 +498,24 @@ def test_a_full_context_ends_the_episode(minds):
             t.rollout.ended != "length"
             or len(t.rollout.tokens) in (longest + 8, len(prompt_of(t.rollout.task, TOY)) + 200)
         )
+
+
+@pytest.mark.parametrize("critique", [False, True])
+def test_second_thoughts_stay_in_the_context_and_are_the_references(minds, critique):
+    """Where the prompt nearly fills it, nothing is imagined, and what a critique leaves no room
+    for is not written.
+    """
+    tasks = TASKS[:4]
+    longest = max(len(prompt_of(task, TOY)) for task in tasks)
+    settings = Think(mode="reason", n=2, room=60, ahead=8, theta=0.99, lam=0.1, critique=critique)
+    for more in (8, 70):
+        small = SAGE(Model(**{**vars(SHAPE), "context": longest + more}))
+        small.load_state_dict(minds[0].state_dict())
+        small = small.double()
+        batched = think(small, minds[1], TOY, tasks, settings, seed=3)
+        slow = Thinker(small, minds[1], TOY, settings)
+        alone = [think_slowly(slow, task, number, 3) for number, task in enumerate(tasks)]
+        assert all(same_episode(*pair) for pair in zip(batched, alone, strict=True))
 
 
 def test_constraints_give_nothing_away():
