@@ -1,5 +1,5 @@
 # make toy: environment + the main job.  make test: environment + tests.  make sage: the whole lineage, base to sage.
-# make agent: environment + published weights + stage one, then one episode; MINUTES=10 trains for so long.
+# make agent: environment + published weights + stage distill, then one episode; MINUTES=10 trains for so long.
 # make report: published benchmarks, orderings and case studies of SmolLM2 and its stages, into report/.
 # Nothing else needs to be installed by hand. What was interrupted goes on where it was.
 

@@ -6,7 +6,7 @@ equation 5).
     python distill.py config/toy.py --stage reflect    rounds of trying, critique and revision
     python distill.py config/toy.py --stage reflect --distill.no-failures --distill.name rejection
                                                        rejection sampling, the control
-    python distill.py config/toy.py --resume           goes on where a stopped run was, to the bit
+    python distill.py config/toy.py --resume           continues a stopped run, on a CPU to the bit
     torchrun --nproc-per-node 8 distill.py config/7b.py    the same steps on many GPUs
 
 Both stages pack examples (weighted_examples.py: tokens, and a weight for each token) into rows and
@@ -64,7 +64,7 @@ from worlds.tasks import Tasks, world_names
 from worlds.teacher_file import read_teacher_file
 
 # Of a round's buffer; raised when the same student and tasks give another one.
-BUFFER_VERSION = 1
+BUFFER_VERSION = 2
 REVISION_ROOM = 384  # tokens that a revision may add to the failed attempt and its critique
 
 # --------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def learn(
 
     def loss_of(tokens, targets, weights, documents, count):
         """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens, of this
-        rank's rows (B, T): sums divided by `count`, the sum of the weights of all ranks' rows.
+        rank's rows (B, T): sums divided by `count`, the taught tokens of all ranks' rows.
         """
         hidden = model.hidden(tokens, documents)  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets, weights=weights, count=count)
@@ -154,7 +154,8 @@ def learn(
         this rank's gradients are added to p.grad.
         """
         mine, counted = ranks.share_rows(c.batch)  # counted: False for rows that only fill up
-        count = batch[2].sum().to(stage.device)  # Σ weights, of the rows of all ranks
+        # of all ranks' rows: a token counts once here, so that a weight above 1 does not cancel
+        count = batch[2].clamp(max=1).sum().to(stage.device)
         tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
         with stage.autocast:
             loss = loss_of(tokens, targets, weights * counted, documents, count)
@@ -254,11 +255,15 @@ def revise(
 def revise_failures(stage: TrainingRun, failures: list[Failure], buffer: Buffer, seed: int) -> None:
     """Algorithm 1's inner loop: each failure is tried again up to K times, with its critique; what
     never verifies gets the teacher's own revision. Attempts without room for a revision are left
-    out.
+    out, and said to be.
     """
     c = stage.section
     longest = stage.config.model.context - REVISION_ROOM
-    failures = [failure for failure in failures if len(failure.attempt.tokens) < longest]
+    fitting = [failure for failure in failures if len(failure.attempt.tokens) < longest]
+    if len(fitting) < len(failures):
+        left = len(failures) - len(fitting)
+        stage.log.say(f"play    {left} failures leave no room for a revision in model.context")
+    failures = fitting
     for tries in range(1, c.tries + 1):
         if not failures:
             break
@@ -358,10 +363,15 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     stage.log.write(step=first_step, round=number + 1, **figures)
 
 
-def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, within: bool) -> None:
-    """Play a round, or read the buffer that a stopped run left, and learn from it."""
+def learn_from_round(
+    stage: TrainingRun, number: int, first: int, last: int, resumed_inside: bool
+) -> None:
+    """Learn from a round's buffer in steps first + 1 … last; play the round if it is not there.
+
+    A run `resumed_inside` the round must find its buffer: the student that played it is gone.
+    """
     c = stage.section
-    if within:  # the folder's weights have learnt since the student played
+    if resumed_inside:  # the folder's weights are no longer those that played
         student = stage.kept.get("student")
     else:
         student = checkpoint.weights_identity(stage.folder if first else stage.source)
@@ -372,7 +382,7 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
         "round": number + 1,
         "student": student,
     }
-    if not file.exists() and within:
+    if not file.exists() and resumed_inside:
         raise UserError(
             f"{file} is gone, and {stage.folder} stands at step {stage.first}, within the round "
             "that learns from it; put it back, or delete the folder to make it anew"
@@ -384,13 +394,13 @@ def learn_from_round(stage: TrainingRun, number: int, first: int, last: int, wit
             f"{file} is empty: no attempt succeeded and no revision could be made; "
             f"train stage distill longer, or delete {file} to sample again"
         )
-    anew = stage.folder if within else file
+    anew = stage.folder if resumed_inside else file
     remedy = f"give the same command, or delete {anew} to sample again"
     buffer = provenance.read_lines(file, made_from, stage.defaults, remedy)
 
     examples = [(row["tokens"], row["weights"]) for row in buffer]
     loader = PackedLoader(examples, c.sequence, c.batch, c.seed + number, stage.model.config)
-    if within:
+    if resumed_inside:
         loader.restore(stage.kept["rows"])
     learn(stage, loader, first, last, student=student)
 
@@ -414,8 +424,8 @@ def reflect(config: Config) -> None:
         first = c.reflect_steps * number // c.rounds
         last = c.reflect_steps * (number + 1) // c.rounds
         if stage.first < last:
-            within = stage.first > first  # resumed in the middle of the round
-            learn_from_round(stage, number, max(first, stage.first), last, within)
+            inside = stage.first > first
+            learn_from_round(stage, number, max(first, stage.first), last, resumed_inside=inside)
     stage.finish()
 
 

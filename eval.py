@@ -11,7 +11,8 @@ With --model or --tasks it is benchmarks.py's command, one table of published be
     python eval.py --model smollm2 --tasks gsm8k,bfcl --limit 100
 
 Recipes are chosen on validation tasks and reported on test tasks. Neither training nor the other
-split has their names and wordings. A figure stands on eval.tasks episodes or more:
+split has their names and wordings. A figure stands on eval.tasks episodes of a world, if nothing
+else is said:
 
     success     the episode verified by execution; greedy and sampled at temperature 1, no faults
                 injected; "training's words": the same tasks, worded as in training, so that only
@@ -131,14 +132,13 @@ def measure_safety(figures: Figures, greedy: list[Rollout]) -> None:
 
 def measure_invention(figures: Figures, sampled: list[Rollout]) -> None:
     """Of sampled episodes of worlds with tools: what was made up. The base model makes no call."""
-    rates = episode_rates(sampled)
-    calls = sum(len(r.log) for r in sampled)
-    per_call = rates["invented_per_call"] if calls else None
-    per_task = rates["invented_per_task"] if calls else None
-    refused_per_call = rates["invalid_per_call"] if calls else None
-    figures.add("invented/per call", per_call, calls)
-    figures.add("invented/per task", per_task, len(sampled))
-    figures.add("refused calls/per call", refused_per_call, calls)
+    rates, calls = episode_rates(sampled), sum(len(r.log) for r in sampled)
+    for name, rate, count in (
+        ("invented/per call", "invented_per_call", calls),
+        ("invented/per task", "invented_per_task", len(sampled)),
+        ("refused calls/per call", "invalid_per_call", calls),
+    ):
+        figures.add(name, rates[rate] if calls else None, count)
 
 
 def measure_recovery(
@@ -253,7 +253,7 @@ def not_measured(measured: list[dict[str, float | None]], worlds: list[str]) -> 
     if "safety" not in worlds:
         lines.append("safety is not measured without the world safety")
     if acting and any(rate is None for rates in measured for rate in rates.values()):
-        lines.append("–: no call was made, so none could be invented or meet a fault")
+        lines.append("–: nothing to measure it on: no call was made, or no fault was delivered")
     return lines
 
 
@@ -297,7 +297,8 @@ def compare_stages() -> None:
     runs = list(dict.fromkeys(run.resolve() for run in runs))
 
     measured = [evaluate_run(run, config, device) for run in runs]
-    print(f"\n{e.tasks} {e.split} tasks per figure and world, seed {e.seed}; percent\n")
+    sizes = f"{e.tasks} {e.split} tasks per world (safety twice as many, recovery two fifths)"
+    print(f"\n{sizes}, seed {e.seed}; percent\n")
     print(figures_table(runs, measured, playable(world_names(e.worlds))))
 
 

@@ -23,8 +23,8 @@ IGNORE = -100  # a target that teaches nothing: padding, prompts, tool output
 # Cross-entropy and log-probabilities
 
 
-def counted_targets(targets: Tensor, weights: Tensor | None) -> Tensor:
-    """How much each target counts (…), float32: its weight, or 1; 0 where nothing is taught."""
+def target_weights(targets: Tensor, weights: Tensor | None) -> Tensor:
+    """How much each target counts (…), float32: 1, or its weight; 0 where nothing is taught."""
     taught = (targets != IGNORE).float()
     return taught if weights is None else taught * weights
 
@@ -41,9 +41,9 @@ def cross_entropy_of_logits(
     logits = logits.float()
     normaliser = logits.logsumexp(-1)  # (…)
     chosen = logits.gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)  # (…)
-    counted = counted_targets(targets, weights)
-    total = ((normaliser - chosen + z_loss * normaliser.square()) * counted).sum()
-    return total / counted.sum().clamp(min=1e-6)
+    weights = target_weights(targets, weights)
+    total = ((normaliser - chosen + z_loss * normaliser.square()) * weights).sum()
+    return total / weights.sum().clamp(min=1e-6)
 
 
 def cross_entropy(
@@ -57,12 +57,13 @@ def cross_entropy(
     chunk_elements: int = 1 << 27,
 ) -> Tensor:
     """`cross_entropy_of_logits` of hidden (…, D) and the unembedding (V, D), with at most
-    `chunk_elements` logits at a time (2²⁷ of them take 1 GiB: in bf16, float32 and again bf16).
+    `chunk_elements` logits at a time (2²⁷ take 1 GiB: 2 bytes each as bf16 logits, 4 as float32
+    probabilities, 2 as bf16 gradients).
 
-    The sum is divided by `count`, where it is given: the weights of a batch of which these targets
-    are a part. Under autocast the products run in its dtype, the softmax in float32.
+    The sum is divided by `count`, where it is given: how many targets there are in the batch of
+    which these are a part. Under autocast the products run in its dtype, the softmax in float32.
     """
-    counted = counted_targets(targets, weights)
+    counted = target_weights(targets, weights)
     total = chunked_cross_entropy(
         hidden,
         weight,

@@ -7,9 +7,9 @@ with it, and complying with a benign look-alike over refusing it; and the teache
 other worlds are replayed beside the pairs. Without them the model that learnt to refuse forgets to
 act (the "alignment tax").
 
-Per-token tensors are (R, T): R packed rows of T tokens, several completions in a row. They stand in
-the places of `targets`: the value at t is about the token that follows t. `documents` says which
-completion each token belongs to, −1 in padding.
+Per-token tensors are (R, T): R packed rows of T tokens, several completions in a row. They are
+aligned with `targets`: entry t is about token t + 1. `documents` says which completion each token
+belongs to, −1 in padding.
 """
 
 import support.openmp  # before torch
@@ -25,7 +25,7 @@ from losses import IGNORE, sum_per_document
 from model import SAGE, flops_per_token
 from support import ranks
 from support.interrupts import stop_requested
-from support.packing import pack_short
+from support.packing import Example, pack_short
 from support.replay import replay_loss, taught_log_probs, teacher_rows
 from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
@@ -34,15 +34,13 @@ from worlds.difficulty import Difficulty
 from worlds.expert import preference
 from worlds.tasks import Tasks
 
-Completion = tuple[list[int], list[bool]]  # token IDs, and which of them are taught
-
 # --------------------------------------------------------------------------------------------------
 # Pairs, and their log-probabilities.
 
 
 def completion(
     task: Task, prompt: list[dict], messages: list[dict], tokenizer: Tokenizer
-) -> Completion:
+) -> Example:
     """A conversation of which only the messages after the prompt are taught."""
     tools, style = task.shown_tools(), task.difficulty.style
     shown, _ = tokenizer.encode_chat(prompt, tools, style, generation_prompt=True)
@@ -51,12 +49,11 @@ def completion(
     return tokens, taught
 
 
-def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completion]:
-    """Pairs of the safety world, flattened: chosen at even places, rejected at odd ones.
-
-    Pairs that do not fit in a row are left out.
+def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[tuple[Example, Example]]:
+    """The safety world's pairs of completions, chosen and rejected; those that do not fit in a row
+    are left out.
     """
-    examples: list[Completion] = []
+    pairs = []
     tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style, names=c.names))
     for index in range(c.pairs):
         task = tasks[index]
@@ -64,29 +61,26 @@ def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[Completio
         chosen = completion(task, pair["prompt"], pair["chosen"], tokenizer)
         rejected = completion(task, pair["prompt"], pair["rejected"], tokenizer)
         if max(len(chosen[0]), len(rejected[0])) <= c.sequence:
-            examples += [chosen, rejected]
-    return examples
+            pairs.append((chosen, rejected))
+    return pairs
 
 
 @torch.no_grad()
 def completion_log_probs(
-    model: SAGE, examples: list[Completion], device: str, together: int = 128
+    model: SAGE, completions: list[Example], device: str, together: int = 128
 ) -> Tensor:
-    """log P of each example's taught tokens, summed, (N,) float64: a margin is the difference of
+    """log P of each completion's taught tokens, summed, (N,) float64: a margin is the difference of
     sums of hundreds of nats.
     """
-    starts = range(0, len(examples), together)
+    starts = range(0, len(completions), together)
     sums = []
     for start, counted in ranks.share_evenly(starts):
-        packed = pack_short(examples[start : start + together], model.config)
-        tokens, targets = packed.tokens.to(device), packed.targets.to(device)
-        documents = packed.documents.to(device)
-        shared = shared_pasts(tokens, documents)  # the two answers have one prompt
-        log_probs = taught_log_probs(model, tokens, targets, documents, shared)
+        packed = pack_short(completions[start : start + together], model.config).to(device)
+        inputs = packed.tokens, packed.targets, packed.documents
+        shared = shared_pasts(packed.tokens, packed.documents)  # the two answers have one prompt
+        log_probs = taught_log_probs(model, *inputs, shared).double()  # (R, T)
         if counted:
-            sums.append(
-                sum_per_document(log_probs.double(), documents, len(packed.positions)).cpu()
-            )
+            sums.append(sum_per_document(log_probs, packed.documents, len(packed.positions)).cpu())
     return torch.cat(ranks.collect(sums)).to(device)
 
 
@@ -125,17 +119,18 @@ def dpo(config: Config) -> None:
     model, device = stage.model, stage.device
 
     # -- pairs, and their log-probabilities under the frozen reference, once
-    examples = preference_pairs(c, stage.tokenizer, stage.style)
-    count = len(examples) // 2
+    pairs = preference_pairs(c, stage.tokenizer, stage.style)
+    completions = [completion for pair in pairs for completion in pair]
+    count = len(pairs)
     if count < c.batch:
         raise UserError(
             f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
             "for one step: raise dpo.sequence"
         )
-    stage.log.say(f"read    {len(examples):,} completions, by the model to start from")
+    stage.log.say(f"read    {len(completions):,} completions, by the frozen reference")
     with stage.autocast:
         reference = stage.load_decoder(stage.source)
-        ref_log_probs = completion_log_probs(reference, examples, device).view(count, 2)
+        ref_log_probs = completion_log_probs(reference, completions, device).view(count, 2)
     del reference  # a whole model, not asked again
     replay = teacher_rows(stage, "dpo replay")
     stage.log.say(f"data    {count:,} pairs of the safety world")
@@ -146,15 +141,14 @@ def dpo(config: Config) -> None:
             # -- the step's pairs: the place in the data is a function of the step
             epoch, place = divmod(step - 1, count // c.batch)
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
-            pairs = order[place * c.batch : (place + 1) * c.batch]
-            chosen_tokens = sum(sum(examples[2 * pair][1]) for pair in pairs)
+            numbers = order[place * c.batch : (place + 1) * c.batch]
+            chosen_tokens = sum(sum(pairs[number][0][1]) for number in numbers)  # of all ranks
             mine, counted = ranks.share_rows(c.batch)
-            pairs = pairs[mine]  # (B,) of this rank
-            completions = [examples[2 * pair + side] for pair in pairs for side in (0, 1)]
+            numbers = numbers[mine]  # (B,) of this rank
+            completions = [completion for number in numbers for completion in pairs[number]]
             with meter.waiting():
-                packed = pack_short(completions, model.config)
-            tokens, targets = packed.tokens.to(device), packed.targets.to(device)  # (R, T)
-            documents = packed.documents.to(device)
+                packed = pack_short(completions, model.config).to(device)
+            tokens, targets, documents = packed.tokens, packed.targets, packed.documents  # (R, T)
             shared = shared_pasts(tokens, documents)
 
             # -- preferences: whole completions' log-probabilities beside the reference's
@@ -162,17 +156,17 @@ def dpo(config: Config) -> None:
                 log_probs = taught_log_probs(model, tokens, targets, documents, shared)
             summed = sum_per_document(log_probs.double(), documents, len(completions))
             policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
-            of_pairs = torch.from_numpy(pairs).to(device)
-            ref_chosen, ref_rejected = ref_log_probs[of_pairs].unbind(1)
+            numbers = torch.from_numpy(numbers).to(device)
+            ref_chosen, ref_rejected = ref_log_probs[numbers].unbind(1)
             preference_loss, difference = dpo_loss(
                 policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
             )
             # this rank's share of the step's mean; 0 for rows that only fill up
-            weight = counted * len(pairs) / c.batch
+            weight = counted * len(numbers) / c.batch
             preference_loss = preference_loss * weight
 
             # -- the chosen completions' own cross-entropy keeps them likely
-            chosen = (targets != IGNORE) & (documents % 2 == 0)
+            chosen = (targets != IGNORE) & (documents % 2 == 0)  # they stand at even places
             nll = -(log_probs * chosen).sum() / chosen_tokens * counted
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)

@@ -6,7 +6,7 @@ rewards, advantages, losses, loop.
     python rl.py config/toy.py --stage ppo      Proximal Policy Optimization on episodes, alone
     python rl.py config/toy.py --stage ppo --ppo.advantage group --ppo.name grpo
                                                 without a value head (or rloo), for comparison
-    python rl.py config/toy.py --resume         continues a stopped run, to the bit
+    python rl.py config/toy.py --resume         continues a stopped run (on a CPU, to the bit)
     torchrun --nproc-per-node 8 rl.py config/7b.py    the same steps on many GPUs
 
 What differs from the textbook:
@@ -14,9 +14,9 @@ What differs from the textbook:
    PPO-ptx does): without them a learning rate high enough for rewards to change the policy
    destroyed what was learnt.
    config/problems.py, with 64 tasks in a step and one update, does without.
-2. The reward is execution's verdict, once, at the end. A call that does not parse ends the episode
-   (zero tolerance); an invented argument costs. An episode that raised or ran out of time is a
-   failure like any other; whatever its reward, one longer than ppo.sequence is left out.
+2. The reward is execution's verdict, once, at the end. A call that does not parse or names no tool
+   ends the episode (zero tolerance); an invented argument costs. An episode in which an exception
+   was raised, or whose time ran out, is a failure. One longer than ppo.sequence is left out.
 3. A reward is measured from the mean of the same task's other samples, so that the successes of an
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
@@ -24,8 +24,8 @@ What differs from the textbook:
 5. The per-token weights that average the losses (`mean_weights`) also whiten the advantages.
 6. The value head reads hidden states without a gradient into them: its loss moves only itself.
 
-Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They stand in
-the places of `targets`: the value at t is about the token that follows t.
+Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They are aligned
+with `targets`: entry t is about token t + 1.
 
     action_mask   the targets that the model wrote; prompts and tool output enter no loss
     documents     which example each token belongs to, −1 in padding
@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from agent import Rollout, episode_rates, rollouts
 from config import Config, Model, Ppo, UserError
-from fast.shared_pasts import SharedPasts, shared_pasts
+from fast.shared_pasts import shared_pasts
 from losses import IGNORE, sum_per_document, token_log_probs
 from model import SAGE, flops_per_token
 from preferences import dpo
@@ -70,6 +70,12 @@ def reward(episode: Rollout, c: Ppo) -> float:
     if episode.ended == "malformed":
         return c.malformed
     return float(episode.verified) + c.invented * episode.invented
+
+
+def of_those_that_fit(rewards: Tensor, episodes: list[Rollout], c: Ppo) -> Tensor:
+    """Rewards (N,) with NaN for each episode longer than ppo.sequence, which does not count."""
+    fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
+    return rewards.where(fits, math.nan)
 
 
 def rewards_differ(rewards: Tensor) -> Tensor:
@@ -101,6 +107,7 @@ def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
             stage.tokenizer,
             [task for task in drawn for _ in range(c.samples)],
             c.temperature,
+            # each episode draws from a generator of its own, by seed and number
             seed=c.seed * 100_003 + step,
             numbers=list(range(draw * count, (draw + 1) * count)),
             batch=count,
@@ -110,7 +117,8 @@ def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
         )
         if draw + 1 < c.draws:
             rewards = torch.tensor([reward(episode, c) for episode in episodes])
-            if rewards_differ(rewards.view(-1, c.samples)).sum() >= c.prompts:
+            groups = of_those_that_fit(rewards, episodes, c).view(-1, c.samples)  # (P, G)
+            if rewards_differ(groups).sum() >= c.prompts:
                 break
     return episodes
 
@@ -169,9 +177,10 @@ def reward_per_token(episode: Rollout, value: float) -> list[float]:
 
 
 def lay_out(values: list[list[float]], packed: Packed) -> Tensor:
-    """Numbers per token of each example in the places of packed targets: (R, T), 0 elsewhere."""
+    """Per-token numbers of each example as (R, T), aligned with `packed.targets`; 0 elsewhere."""
     rows = torch.zeros(packed.targets.shape)
     for (row, column), numbers in zip(packed.positions, values):
+        # as targets are: the number of token t + 1 stands at t, and the first token's nowhere
         rows[row, column : column + len(numbers) - 1] = torch.tensor(numbers[1:])
     return rows
 
@@ -205,6 +214,7 @@ def generalized_advantages(
             next_value = next_value * same
         own = action_mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
+        # from here on this token's, where it is an own one: the next own token of those before it
         next_advantage = torch.where(own, delta + gamma * lam * next_advantage, next_advantage)
         next_value = torch.where(own, values[:, t], next_value)
         advantages[:, t] = next_advantage * own
@@ -281,22 +291,24 @@ def ppo_loss(
 def value_loss(
     new_values: Tensor, old_values: Tensor, returns: Tensor, weights: Tensor, clip: float = 0.2
 ) -> Tensor:
-    """½ Σ w · max((V − return)², (V_clipped − return)²): the value may not leave its old self by
-    more than `clip` in one update.
+    """½ Σ w · max((V − return)², (V_clipped − return)²), where V_clipped is V kept within `clip` of
+    its value before the step's first update: a value gains nothing by moving further.
     """
     near = old_values + (new_values - old_values).clamp(-clip, clip)
     error = torch.maximum((new_values - returns).square(), (near - returns).square())
     return 0.5 * (error * weights).sum()
 
 
-def kl_k2(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
-    """½·(log π/π_ref)² per token: as a *loss* on the policy's own samples its gradient is that of
-    KL(π ‖ π_ref).
+# Estimates of KL(π ‖ π_ref) from each sampled token, with d = log π/π_ref (Schulman 2020,
+# "Approximating KL divergence"):
+#     k1 = d        k2 = ½·d²        k3 = e^(−d) − 1 + d
+# In the mean k1 and k3 are the divergence; k3, never negative and with less scatter, is logged. As
+# a loss on the policy's own samples only k2 has its gradient: k1's is zero in the mean, and k3's is
+# biased.
 
-    ∇KL = E_π[log(π/π_ref)·∇log π], since E_π[∇log π] = 0, and that is E_π[∇k2]. As estimates of
-    the divergence itself k1 and k3 are unbiased (Schulman 2020, "Approximating KL divergence"); as
-    a loss k1 has a gradient of zero in the mean and k3 a biased one.
-    """
+
+def kl_k2(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """k2 of each token. ∇KL = E_π[d·∇log π], since E_π[∇log π] = 0, and that is E_π[∇k2]."""
     return 0.5 * (log_probs - ref_log_probs).square()
 
 
@@ -313,10 +325,7 @@ def kl_loss(
 
 
 def kl_k3(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
-    """e^(−d) − 1 + d with d = log π/π_ref, the estimate that is logged.
-
-    E_π[k3] = E_π[k1 = d] = KL(π ‖ π_ref), never negative, with less scatter than k1.
-    """
+    """k3 of each token."""
     difference = log_probs - ref_log_probs
     return torch.exp(-difference) - 1 + difference
 
@@ -348,17 +357,12 @@ def value_head(shape: Model) -> nn.ModuleDict:
 
 
 def evaluate_policy(
-    stage: TrainingRun,
-    model: SAGE,
-    tokens: Tensor,
-    targets: Tensor,
-    documents: Tensor,
-    *,
-    shared: SharedPasts,
+    stage: TrainingRun, model: SAGE, tokens: Tensor, targets: Tensor, documents: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log P of the model's own tokens, the entropy there, and values (0 without a value head) of
-    packed rows, each (R, T). `shared`: what samples of one task have in common is computed once.
+    packed rows, each (R, T).
     """
+    shared = shared_pasts(tokens, documents)  # what samples of one task have in common, once
     with stage.autocast:
         hidden = model.hidden(tokens, documents, shared=shared)  # (R, T, D)
         log_probs, entropy = token_log_probs(
@@ -392,9 +396,7 @@ class Batch:
 
 
 def split_rows(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
-    """Row numbers of each forward pass: as many as fit in memory, and so few that every rank gets
-    some.
-    """
+    """Row numbers of each forward pass: at most `ppo.batch`, fewer where ranks would go without."""
     return rows.split(min(c.batch, -(-len(rows) // ranks.world_size())))
 
 
@@ -403,10 +405,9 @@ def make_batch(
 ) -> Batch:
     """Pack episodes; from their centred rewards (N,) make advantages and returns of each token."""
     c, device = stage.section, stage.device
-    packed = pack_short([(e.tokens, e.action_mask) for e in episodes], stage.model.config)
-    tokens = packed.tokens.to(device)
-    targets = packed.targets.to(device)
-    documents = packed.documents.to(device)
+    examples = [(episode.tokens, episode.action_mask) for episode in episodes]
+    packed = pack_short(examples, stage.model.config).to(device)
+    tokens, targets, documents = packed.tokens, packed.targets, packed.documents
     action_mask = targets != IGNORE
     weights = mean_weights(action_mask, documents, c.mean)
 
@@ -415,9 +416,8 @@ def make_batch(
     with torch.no_grad():
         for rows, counted in ranks.share_evenly(split_rows(torch.arange(len(tokens)), c)):
             inputs = tokens[rows], targets[rows], documents[rows]
-            shared = shared_pasts(tokens[rows], documents[rows])
-            policy = evaluate_policy(stage, stage.model, *inputs, shared=shared)
-            ref_log_probs, _, _ = evaluate_policy(stage, reference, *inputs, shared=shared)
+            policy = evaluate_policy(stage, stage.model, *inputs)
+            ref_log_probs, _, _ = evaluate_policy(stage, reference, *inputs)
             if counted:
                 parts.append(torch.stack([*policy, ref_log_probs]).cpu())
     evaluated = torch.cat(ranks.collect(parts), 1).to(device)  # (4, R, T)
@@ -457,9 +457,8 @@ def policy_update_loss(
     over all rows, so the shares add up.
     """
     c = stage.section
-    shared = shared_pasts(mb.tokens, mb.documents)
     new_log_probs, entropy, new_values = evaluate_policy(
-        stage, stage.model, mb.tokens, mb.targets, mb.documents, shared=shared
+        stage, stage.model, mb.tokens, mb.targets, mb.documents
     )
     if warming_up:  # the value head learns alone
         return value_loss(new_values, mb.values, mb.returns, mb.weights, math.inf), torch.zeros(2)
@@ -536,16 +535,16 @@ def ppo(config: Config) -> None:
             check_episodes(episodes, rewards, c, step)
 
             # -- each reward less the mean of its task's other samples, or of the whole step's
-            fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
+            counted = of_those_that_fit(rewards, episodes, c)  # (P·G,)
+            fits = ~counted.isnan()
             by_task = c.samples > 1 and c.baseline == "task"
-            counted = rewards.where(fits, math.nan)  # NaN does not count
-            grouped = counted.view(-1, c.samples if by_task else len(rewards))  # (P, G) or (1, P·G)
+            groups = counted.view(-1, c.samples if by_task else len(counted))  # (P, G) or (1, P·G)
             centre = group_advantages if c.advantage == "group" else leave_one_out
-            centred_rewards = centre(grouped).flatten()  # (P·G,)
+            centred_rewards = centre(groups).flatten()  # (P·G,)
 
             # -- only groups whose rewards differ teach anything; without any, all are packed for
             # the log alone
-            informative = rewards_differ(grouped).expand_as(grouped).flatten() & fits
+            informative = rewards_differ(groups).expand_as(groups).flatten() & fits
             has_signal = bool(informative.any())
             warming_up = step <= c.value_warmup and c.advantage == "gae"
             skipped += not has_signal
@@ -554,10 +553,7 @@ def ppo(config: Config) -> None:
             row_count, width = batch.tokens.shape
 
             # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
-            # forward and backward is one pass; make_batch's two, forward only, are a third each
-            passes = 2 / 3
-            distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
-            approx_kl = 0.0
+            epochs_run, updates, approx_kl = 0, 0, 0.0
             for epoch in range(c.epochs if has_signal else 0):
                 if approx_kl > c.stop_kl:
                     break
@@ -568,20 +564,20 @@ def ppo(config: Config) -> None:
                 minibatches = [minibatch.sort().values for minibatch in minibatches]
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
-                    for rows, counted in ranks.share_evenly(split_rows(minibatch, c)):
+                    for rows, mine in ranks.share_evenly(split_rows(minibatch, c)):
                         loss, figures = policy_update_loss(stage, batch.rows(rows), warming_up)
                         # so that the minibatches' gradients average to the whole batch's
-                        (len(minibatches) * counted * loss).backward()
-                        sums += figures * counted
+                        (len(minibatches) * mine * loss).backward()
+                        sums += figures * mine
                     if replay and not warming_up:
                         replayed = replay_loss(stage, replay)
                         (c.replay * replayed).backward()
                         meter.add(replay=ranks.total(replayed))
-                        passes += c.replay_rows * c.sequence / distinct
                     meter.add(norm=stage.update(step))
+                    updates += 1
                 clip_fraction, approx_kl = ranks.total(sums).tolist()
                 meter.add(clip_fraction=clip_fraction)
-                passes += 1
+                epochs_run += 1
 
             # -- the log
             for episode, value in zip(episodes, rewards.tolist()):
@@ -591,12 +587,17 @@ def ppo(config: Config) -> None:
             if has_signal:
                 explained = explained_variance(batch.values, batch.returns, batch.weights)
                 meter.add(approx_kl=approx_kl, explained_variance=explained)
+
+            # -- its FLOPs: make_batch's two passes, forward only, are a third of an epoch each
+            distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
+            replayed = updates * c.replay_rows * c.sequence if replay and not warming_up else 0
+            computed = (2 / 3 + epochs_run) * distinct + replayed  # tokens, forward and backward
             taught = float((batch.targets != IGNORE).sum()) / distinct
             token_flops = flops_per_token(
                 config.model, width, trained_blocks=c.trained_blocks, taught=taught
             )
             tokens = sum(len(episode.tokens) for episode in episodes)
-            meter.count(tokens, flops=passes * distinct * token_flops)
+            meter.count(tokens, flops=computed * token_flops)
             logged_episodes += episodes
             if stage.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)

@@ -210,7 +210,7 @@ def play(
     if not heads.trained:
         note = (
             "the heads are untrained: confidences and the gate's γ are ½ whatever they see, "
-            "so that second thoughts are no better than first ones"
+            "so that likelihood and the decoder's own ICS alone choose between candidates"
         )
     if task.world == "terminal.Terminal":
         sample.thinking.patience = 0.0  # people type slowly

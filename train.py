@@ -2,7 +2,7 @@
 
     python train.py config/toy.py             a million parameters on the standard library, minutes
                                               on two CPU cores
-    python train.py config/toy.py --resume    continues a stopped run, to the bit
+    python train.py config/toy.py --resume    continues a stopped run (on a CPU, to the bit)
     python train.py config/gpt.py             the GPT-style baseline of equal size, the same lines
     python train.py config/toy.py --data.path ~/notes --out out/notes
     torchrun --nproc-per-node 8 train.py config/32b.py

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from agent import AGAIN, Rollout, revision_prefix
 from config import Distill
+from support.packing import Example
 from support.tokenizer import Tokenizer
 from worlds.base import Task
 from worlds.critique import critique as critique_of
@@ -23,7 +24,6 @@ from worlds.expert import call_message, earlier_requests, trajectory
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, message_spans
 from worlds.tasks import Tasks, world_names
 
-Example = tuple[list[int], list[float]]  # token IDs, and how much each counts in the loss
 
 # --------------------------------------------------------------------------------------------------
 # One example.

@@ -121,7 +121,8 @@ class Loop:
     final: NonNegative = 0.05  # the rate at the very end, as a share of the peak
     # of the matrix products, weights stay float32; auto: whichever is faster here
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    # torch.compile; auto: if there is a C++ compiler and ≥ 500 steps to repay it
+    # torch.compile of the loss, by train.py and distill.py; under torchrun of every stage's blocks.
+    # auto: if there is a C++ compiler and ≥ 500 steps to repay it
     compile: Literal["auto", "on", "off"] = "auto"
     seed: Natural = 1337  # of the weights, the data and its order
     log_every: Positive = 20  # steps between log lines
@@ -188,8 +189,9 @@ class Tuning(Loop):
     # only the last so many blocks and the norm behind them learn; 0: everything. With half of them
     # SmolLM2 trained on 1.75 × the tokens per second (docs/LOG.md)
     trained_blocks: Natural = 0
-    # dtype of the weights while they play episodes: float32, as training keeps them, or that of
-    # its matrix products, which halves the bytes read per token
+    # dtype of the weights while they play episodes (reflect, ppo): float32, as training keeps them,
+    # or that of its matrix products, which halves the bytes read per token; under torchrun always
+    # the latter
     play_dtype: Literal["float32", "products"] = "float32"
     # the tasks that are played, taught or replayed, as worlds/difficulty.py draws them.
     # Tools, tables, files and people: syllables, or real words and requests in English
@@ -220,7 +222,7 @@ class Distill(Tuning):
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
-    # stage distill: of one conversation, where tools suit several; the prompt is then read once
+    # stage distill: of one drawn conversation, where tools suit several; its prompt is read once
     requests: Positive = 1
     # stage distill: read teacher episodes from this file of teacher.py instead of drawing them
     file: str = ""
@@ -305,7 +307,7 @@ class Ppo(Tuning):
     # how often `prompts` tasks are drawn, at most, until so many have samples that differ in reward
     draws: Positive = 1
     tasks: Natural = 0  # different tasks, which then come again; 0: every task is a new one
-    temperature: AboveZero = 1.0  # of the sampler, and of every log-probability
+    temperature: AboveZero = 1.0  # of the sampler, and of the log-probabilities of what it drew
     room: Positive = 384  # tokens that an episode may add to its prompt
     # longer episodes are left out; with prompts up to 256 and `room` there are none
     sequence: Length = 640
@@ -314,31 +316,34 @@ class Ppo(Tuning):
     invented: float = -0.5  # reward of each invented argument
     # refused calls until the episode ends; long failing episodes would dominate the loss
     tolerance: Positive = 2
-    # a value head and token-level GAE; or each reward less the mean of its task's other samples
-    # (RLOO), divided by their deviation as well (GRPO's "group")
+    # gae: a value head and token-level GAE; rloo: each reward less the mean of its task's other
+    # samples; group: (reward − mean)/deviation over all of the task's samples (GRPO)
     advantage: Literal["gae", "rloo", "group"] = "gae"
     # with gae: first steps in which the value head learns alone
     value_warmup: Natural = 0
-    # a reward is measured from its task's other samples, or from the step's mean (docs/LOG.md)
+    # a reward is measured from its task's other samples, or, as with one sample always, from the
+    # step's (docs/LOG.md)
     baseline: Literal["task", "batch"] = "task"
-    gamma: Share = 1.0  # a reward that comes at the end is worth as much at the beginning
-    lam: Share = 1.0  # λ of GAE: 1 trusts the reward alone; the smaller, the more the value head
+    # with gae: a reward that comes at the end is worth as much at the beginning
+    gamma: Share = 1.0
+    # with gae, its λ: 1 trusts the reward alone; the smaller, the more the value head
+    lam: Share = 1.0
     mean: Literal["sequence", "token"] = "sequence"  # each episode counts the same, or each token
     epochs: Positive = 2  # passes over a step's episodes
     minibatches: Positive = 2  # optimiser steps in one pass
-    clip: AboveZero = 1.0
     ratio_clip: OpenShare = 0.2  # PPO's ε
     ratio_clip_high: NonNegative = 0.0  # ε upwards, DAPO's is 0.28; 0: the same as downwards
     kl: NonNegative = 0.01  # weight of ½·(log π/π_ref)² (k2)
-    # nats per token from the policy that sampled, at which a step's further passes are left out
+    # once the KL from the policy that sampled exceeds this, in nats per token, a step's remaining
+    # epochs are left out (CleanRL's target_kl)
     stop_kl: NonNegative = 0.03
     entropy: NonNegative = 0.0  # weight of a bonus for entropy
     trajectories: Positive = 1000  # of the teacher's episodes of the same worlds, to replay
     # weight of their cross-entropy in every optimiser step (InstructGPT's PPO-ptx)
     replay: NonNegative = 1.0
     replay_rows: Natural = 4  # rows of them in one optimiser step; 0: none
-    value_learning_rate: NonNegative = 3e-3  # of the value head, which starts at zero
-    value_clip: NonNegative = 0.5  # how far a value may move in one step
+    value_learning_rate: NonNegative = 3e-3  # with gae: of the value head, which starts at zero
+    value_clip: NonNegative = 0.5  # with gae: how far a value may move in one step
     log_every: Positive = 5
     save_every: Natural = 25
     start: str = ""  # the run to start from; empty: safe, beside `out`
@@ -401,7 +406,8 @@ class Think:
     fast_temperature: NonNegative = 0.0  # of the fast step; 0: always the likeliest token
     temperature: NonNegative = 1.0  # of the other candidates
     room: Positive = 384  # tokens that an episode may add to its prompt
-    # seconds until a tool is interrupted, which then has failed; 0: the world's own limit alone
+    # seconds that the tools of one message may take together, until one is interrupted and has
+    # failed; 0: the world's own limit alone
     patience: NonNegative = 30.0
     # failures of one call in a row, or of calls made of the same words, that end the episode as a
     # loop (worlds.base.loop_in); 0: none do, and the trace names the third

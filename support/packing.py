@@ -14,8 +14,8 @@ from support.model_checks import document_alignment
 # minutes.
 PACKED_TOGETHER = 256
 
-# An example: its token IDs, and for each whether it is taught, or how much.
-Examples = list[tuple[list[int], list[bool] | list[float]]]
+# Token IDs, and for each whether it is taught, or how much.
+Example = tuple[list[int], list[bool] | list[float]]
 
 
 @dataclass
@@ -29,8 +29,12 @@ class Packed:
     # (row, column) where each example begins; (-1, -1) for one that was too long
     positions: list[tuple[int, int]]
 
+    def to(self, device: str) -> "Packed":
+        tensors = self.tokens, self.targets, self.weights, self.documents
+        return Packed(*(tensor.to(device) for tensor in tensors), self.positions)
 
-def pack(examples: Examples, sequence: int, model: Model) -> Packed:
+
+def pack(examples: list[Example], sequence: int, model: Model) -> Packed:
     """Pack examples into rows of `sequence` tokens for a model of this shape.
 
     Longest first, each into the first row that has room. In rows longer than the model's window
@@ -71,7 +75,7 @@ def pack(examples: Examples, sequence: int, model: Model) -> Packed:
     return Packed(tokens, targets, weights, documents, places)
 
 
-def pack_short(examples: Examples, model: Model) -> Packed:
+def pack_short(examples: list[Example], model: Model) -> Packed:
     """Examples in rows as short as the longest of them: attention's cost is a row's square. Rows
     stand in the order of their first examples, so that samples of one task are mostly near.
     """
@@ -93,7 +97,7 @@ class PackedLoader:
     the data, as with TokenLoader.
     """
 
-    def __init__(self, examples: Examples, sequence: int, batch: int, seed: int, model: Model):
+    def __init__(self, examples: list[Example], sequence: int, batch: int, seed: int, model: Model):
         fitting = [example for example in examples if len(example[0]) <= sequence]
         if not fitting:
             raise UserError(

@@ -28,6 +28,7 @@ from config import (
     Config,
     Distill,
     Dpo,
+    Heads,
     Loop,
     Model,
     Ppo,
@@ -133,6 +134,11 @@ def _contradiction(s) -> str:
                 f"ppo.advantage {s.advantage!r} measures a reward from its task's other samples; "
                 "ppo.baseline 'batch' goes with 'gae' alone"
             )
+        case Ppo() if s.advantage != "gae" and (s.gamma < 1 or s.lam < 1 or s.value_warmup):
+            return (
+                f"ppo.advantage {s.advantage!r} has no value head; ppo.gamma, ppo.lam and "
+                "ppo.value_warmup go with 'gae' alone"
+            )
         case Distill() if bool(s.kl) != bool(s.kl_teacher):
             return (
                 f"distill.kl is {s.kl} and distill.kl_teacher {s.kl_teacher!r}: a weight needs a "
@@ -142,6 +148,11 @@ def _contradiction(s) -> str:
             return (
                 f"ppo.draws is {s.draws}, and with one sample per task no two samples differ; "
                 "ppo.samples must be at least 2"
+            )
+        case Dpo() | Ppo() | Heads() if s.compile == "on" and not ranks.launched():
+            return (
+                f"{type(s).__name__.lower()}.compile is 'on'; outside torchrun only train.py and "
+                "distill.py compile"
             )
         case Think():
             for kind in s.counterfactuals.split(","):

@@ -47,10 +47,11 @@ from worlds.tasks import world_names
 # those that change the decoder
 STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 
-# What may differ between a stage's run and its resumption; of what paths name, the contents are
-# compared.
-MAY_DIFFER_IN_STAGE = {"log_every", "save_every", "keep", "device", "dtype", "compile"}
-MAY_DIFFER_IN_STAGE |= {"start", "reflect_start", "name", "file", "kl_teacher", "minutes"}
+# What may differ between a stage's run and its resumption.
+MAY_DIFFER_IN_STAGE = {
+    *("log_every", "save_every", "keep", "device", "dtype", "compile", "minutes", "name"),
+    *("start", "reflect_start", "file", "kl_teacher"),  # paths: their contents are compared
+}
 
 # --------------------------------------------------------------------------------------------------
 # All training scripts.
@@ -182,7 +183,8 @@ class Meter:
         with meter.alone(): ...                   work of a rank by itself, such as rollouts
         meter.count(tokens=4096, flops=2e9)       in every step, of all ranks; sums
         meter.add(loss=loss, norm=norm)           numbers, or tensors of one element
-        meter.log_line(log, step)                 means since the last line; begins anew
+        with meter.paused(): ...                  validation, samples: not the loop's time
+        meter.log_line(log, step, **meter.means())        and begins anew
 
     Tensors are read when the line is written; memory, skew and the speed of each rank's device are
     asked for then as well.
@@ -244,10 +246,7 @@ class Meter:
         self.waited += self.worked_alone - before
 
     def log_line(self, log: Log, step: int, **figures: float) -> None:
-        """Log `figures` (the means, where none are given), and what was seen of the interval. All
-        ranks call it, at the same step.
-        """
-        figures = figures or self.means()  # on a GPU, waits for the steps to end
+        """Log `figures`, and what was seen of the interval. All ranks call it, at the same step."""
         log.line(step, self.interval(step), **figures)
         self.restart(step)
 
@@ -295,14 +294,16 @@ def adamw_of_heads(heads: nn.Module, c: Loop, rate: float) -> torch.optim.Optimi
 class TrainingRun:
     """The run of one stage of post-training, begun or resumed.
 
-    `section` is its settings (config.distill, config.dpo, config.ppo, config.heads), `steps` its
-    length, `previous` the stage whose decoder it begins with. `heads` makes modules for the
-    decoder's shape that learn beside it, at `heads_rate`, or alone where the decoder is `frozen`;
-    there those of their parameters whose names begin with `pretrained` learn at `pretrained_rate`,
-    if it is not 0.
-    `start` replaces the section's. All rates are multiplied by `rate`. `made_from` is what its data
-    depends on beside the settings; the source's weights, the tokenizer and the drawn tasks are
-    added, and every checkpoint records it.
+        section       its settings: config.distill, dpo, ppo or heads
+        steps         its length
+        previous      the stage whose decoder it begins with, unless `start` or section.start names
+                      another
+        heads         makes modules for the decoder's shape, which learn beside it at `heads_rate`
+        frozen        they learn alone, at the section's rates; those of their parameters whose
+                      names begin with `pretrained` at `pretrained_rate`, if it is not 0
+        rate          multiplies all rates
+        made_from     what its data depends on beside the settings; the source's weights, the
+                      tokenizer and the drawn tasks are added, and every checkpoint records it
 
     Then `first` is the step it stands at, `kept` what its last checkpoint was given to keep (empty
     at the beginning). Raises UserError for a folder that is missing, that another stage or another
@@ -467,8 +468,9 @@ class TrainingRun:
         }
 
     def record(self, more: dict) -> dict:
-        """All that the stage is made from, as checkpoints and data files record it; a complete one
-        draws no more tasks.
+        """What the stage is made from: settings, source weights, tokenizer, tasks. It is stored
+        with checkpoints and data files, and compared on resuming. A complete stage leaves its tasks
+        out: nothing draws them any more.
         """
         now = self.identifying(asdict(self.section))
         found = {

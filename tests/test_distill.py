@@ -15,6 +15,8 @@ from support import settings
 import distill
 import weighted_examples
 from support import tokenizer as tokenizers
+from support.packing import PackedLoader
+from support.training_run import TrainingRun
 from config import Distill, Model
 from worlds.critique import critique
 from worlds.expert import trajectory
@@ -430,6 +432,26 @@ def test_only_the_last_blocks_learn(lineage):
         assert torch.equal(before[name], after) != learns, name
     result = run("distill.py", file, "--stage", "reflect", "--distill.trained-blocks", "3")
     assert result.returncode == 1 and "trained_blocks is 3, and the model has 2" in result.stderr
+
+
+def test_a_weight_above_one_counts_even_where_all_have_it(lineage):
+    """Equation 5's w multiplies the gradient of a batch that holds one kind of example, too."""
+    config = settings.from_file(lineage()[0])
+    config.distill.batch, config.distill.sequence = 1, 32
+    gradients = []
+    for weight in (1.0, 2.0):
+        config.distill.name = f"weight-{weight:.0f}"
+        stage = TrainingRun(config, "distilled", "base", 1, config.distill)
+
+        def update(step, stage=stage):
+            gradients.append(torch.cat([p.grad.flatten() for p in stage.model.parameters()]))
+            return 0.0
+
+        stage.update = update
+        examples = [(list(range(40, 60)), [weight] * 20)]
+        distill.learn(stage, PackedLoader(examples, 32, 1, 0, stage.model.config), 0, 1)
+    assert torch.allclose(gradients[1], 2 * gradients[0], rtol=1e-4, atol=1e-8)
+    assert gradients[0].abs().max() > 1e-4
 
 
 def test_each_stage_starts_from_the_stage_before_unless_told(lineage, tmp_path):

@@ -281,7 +281,20 @@ def test_critiques_of_everything_else():
     benign = next(t for i in range(99) if (t := draw_task("safety", 0, i)).kind == "benign destroy")
     assert "is missing" in attempt(
         benign, [], "refuse: not safe"
-    ) or "nothing here is dangerous" in attempt(benign, [], "refuse: not safe")
+    ) or "nothing here is dangerous, so answer" in attempt(benign, [], "refuse: not safe")
+    pair = next(
+        t for i in range(99) if "; " in (t := draw_task("library", 0, i)).answer and t.solution
+    )
+    both = [step.call for step in pair.solution]
+    said = attempt(pair, both, f"answer: {pair.answer.rpartition('; ')[2]}")
+    assert said == 'the last line must be "answer:" and what the steps gave'
+    done = next(
+        t for i in range(99) if (t := draw_task("sql", 0, i)).answer == "done" and t.solution
+    )
+    with Episode(done, faults=False) as episode:  # and then the room was used up
+        for step in done.solution:
+            episode.step(step.call)
+        assert critique(done, episode, "1: and") == "every step was done, so say done"
     sums = next(t for i in range(99) if (t := draw_task("math", 0, i)).kind == "trap")
     assert attempt(sums, [], f"1. x = 3\nanswer: {sums.truth['tempting']}").startswith(
         "line 1 should be"
@@ -347,8 +360,11 @@ def test_a_critique_says_nothing_false(name):
         elif blamed := re.fullmatch(r"step (\d+) is missing: .*", said, re.DOTALL):
             assert task.solution[int(blamed[1]) - 1].call not in taken, said
             kinds["missing"] += 1
-        elif re.match(r"the answer (is|must be) |line \d+ should be ", said):
+        elif re.match(r"the (answer is|last line must be) |line \d+ should be ", said):
             assert not answered, (said, task.answer, played.messages[-1])
+            gave = [entry.observation for entry in played.log if entry.taken]
+            if "what the last step gave" in said:
+                assert task.answer.removeprefix("answer: ") in gave[-1]
             kinds["answer"] += 1
         elif blamed := re.fullmatch(r"step (\d+) was done before step (\d+), which it needs", said):
             first, second = (

@@ -178,7 +178,8 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
             ]
         return texts
     if part == "dpo":
-        return texts_of(preferences.preference_pairs(dpo, TOY, STYLE))
+        pairs = preferences.preference_pairs(dpo, TOY, STYLE)
+        return texts_of(completion for pair in pairs for completion in pair)
     if part in ("dpo replay", "ppo replay"):
         return replayed(dpo, "safe") if part == "dpo replay" else replayed(ppo, "sage")
     if part == "ppo":

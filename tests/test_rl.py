@@ -448,6 +448,28 @@ def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(started, mon
     assert not checkpoint.checkpoints(folder / "sage")
 
 
+def test_a_sample_over_the_sequence_does_not_end_the_drawing(started, monkeypatch):
+    """Its reward differs from the others', but it does not count."""
+    config, _ = started
+    config.ppo.steps, config.ppo.draws = 1, 3
+    draws = []
+
+    def one_too_long_each(*arguments, **options):
+        done = rollouts(*arguments, **options)
+        draws.append(len(done))
+        for episode in done[:: config.ppo.samples]:
+            more = config.ppo.sequence + 1 - len(episode.tokens)
+            episode.tokens.extend([0] * more)
+            episode.action_mask.extend([True] * more)
+            episode.log_probs.extend([-1.0] * more)
+        return done
+
+    monkeypatch.setattr(rl, "rollouts", one_too_long_each)
+    monkeypatch.setattr(rl, "reward", lambda e, c: float(len(e.tokens) > c.sequence))
+    rl.ppo(config)
+    assert len(draws) == 3
+
+
 @pytest.mark.parametrize("advantage", ["gae", "group"])
 def test_an_episode_over_the_sequence_moves_nobody(started, monkeypatch, advantage):
     """Its reward cannot matter: the weights after a step are the same whatever it was."""
