@@ -191,21 +191,7 @@ CORRECTIONS = tuple(
         ("success", success, 1, "greedy", "rises"),
     )
 )
-# of a second start of SmolLM2, from which each of three stages begins
-SECOND = tuple(
-    Claim(f"{what} {words}", f"library/{part}", measure, before, after, sign)
-    for before, after in (
-        ("distilled", "rewarded"),
-        ("distilled", "reflected"),
-        ("rejection", "reflected"),
-    )
-    for what, measure, sign in (("success", success, 1), ("invention", invented, -1))
-    for part, words in (
-        ("greedy", "rises" if sign > 0 else "falls"),
-        ("sampled", "sampled rises" if sign > 0 else "sampled falls"),
-    )
-)
-# of its third start, on mended data, with the two controls of stage reflect
+# of SmolLM2's third start, on mended data, with the two controls of stage reflect
 THIRD = tuple(
     Claim(what, part, measure, before, "reflected", sign)
     for before in ("distilled", "more", "rejection")
@@ -230,7 +216,6 @@ REWARDED = tuple(
 )
 CLAIMS = {
     "smol": SMOL,
-    "smol-second": SECOND,
     "smol-third": THIRD,
     "smol-rewarded": REWARDED,
     "toy": TOY,

@@ -18,6 +18,7 @@ from worlds.faults import react
 from support import tokenizer
 from worlds.calls import check_call, read_calls
 from worlds.negatives import hard_negatives
+from conftest import ROOT
 from worlds.plans import read_plan
 from clumsy import clumsy, prompt_of
 from worlds import ALL_WORLDS, WORLDS
@@ -334,6 +335,14 @@ def test_the_world_can_be_looked_at(name, capsys):
     show(["--show", name, "--tasks", "4", "--difficulty.fault-rate", "1"])
     said = capsys.readouterr().out
     assert said.count("verified") == 4 and "NOT" not in said and "\033" not in said
+
+
+def test_the_episode_in_the_documents_is_what_the_command_prints(capsys):
+    text = (ROOT / "docs" / "WORLDS.md").read_text()
+    command = re.search("`python -m worlds (--show api [^`]+)`", text)
+    show(command[1].split())
+    printed = capsys.readouterr().out.strip().partition("\n")[2]
+    assert f"```\n{printed}\n```" in text
 
 
 @pytest.mark.parametrize("name", WORLDS)
