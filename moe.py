@@ -74,9 +74,6 @@ def idle_parameters(config: Model) -> int:
     return config.layers * idle * matrices * config.width * config.feed_forward
 
 
-# What training adds: the losses read the routers' outputs from outside.
-
-
 def find_routers(model: nn.Module) -> list[nn.Module]:
     """The routers of a model, by layers; none of a dense one."""
     return [module.router for module in model.modules() if isinstance(module, Experts)]
@@ -116,9 +113,6 @@ def router_z_loss(logits: Tensor) -> Tensor:
 
 
 def routing_loss(logits: list[Tensor], k: int, c: Train, step: int) -> Tensor:
-    """What training adds to the cross-entropy at step 1 … c.steps, of the logits of all layers.
-
-    λ_z rises linearly over the first `c.router_z_warmup` of the steps, then stays.
-    """
+    """What training adds to the cross-entropy at step 1 … c.steps, of the logits of all layers."""
     z_weight = c.router_z_loss * min(1.0, step / max(1, c.router_z_warmup * c.steps))
     return sum(c.balance_weight * balance_loss(x, k) + z_weight * router_z_loss(x) for x in logits)

@@ -20,7 +20,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,14 +51,15 @@ TASKS = "gsm8k,math500,mgsm,bfcl,agentbench:db,agentbench:os,world:library,world
 
 @dataclass
 class Measured:
-    """A stage in one mode: a benchmark's figures (support/answer_table.py), and its rows by
-    question.
+    """A stage in one mode: a benchmark's figures (support/answer_table.py), its rows by question,
+    and where they were measured.
     """
 
     stage: str
     mode: str
     figures: dict[str, dict]
     rows: dict[str, dict[int, dict]]
+    origins: dict[str, list[str]]  # commit, machine and day, one or several
 
     @property
     def name(self) -> str:
@@ -96,7 +96,28 @@ def measure(name: str, model: str, mode: str, a: argparse.Namespace) -> Measured
     results = benchmarks.main(words)
     figures = {task: result["figures"] for task, result in results.items()}
     rows = {task: {r["number"]: r for r in result["rows"]} for task, result in results.items()}
-    return Measured(name, mode, figures, rows)
+    origins = {task: result["measured"] for task, result in results.items()}
+    return Measured(name, mode, figures, rows, origins)
+
+
+def played_cases(stages: dict[str, str], wanted: list[str], folder: Path) -> dict:
+    """What each stage did in each case, by case and stage; kept in folder/cases.json, and played
+    again only where the stage's weights are others.
+    """
+    file = folder / "cases.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    for case in wanted:
+        for name, model in stages.items():
+            weights = checkpoint.weights_identity(Path(model))
+            known = kept.get(f"{case}/{name}", {})
+            if known.get("weights") != weights:
+                said = play_case(model, case)
+                known = dict(weights=weights, said=said, measured=result_tables.origin())
+                kept[f"{case}/{name}"] = known
+                folder.mkdir(parents=True, exist_ok=True)
+                provenance.replace(file, json.dumps(kept, indent=1, ensure_ascii=False))
+            print(f"{case}, {name}: {'; '.join(known['said'])}", flush=True)
+    return {(case, name): kept[f"{case}/{name}"] for case in wanted for name in stages}
 
 
 def play_case(model: str, case: str) -> list[str]:
@@ -222,14 +243,27 @@ def draw(columns: list[Measured], file: Path) -> None:
     plt.close(figure)
 
 
+def origin_table(columns: list[Measured], cases: dict) -> str:
+    """Which commit, machine and day each figure is from."""
+    places: dict[str, list[str]] = {}
+    for column in columns:
+        for task, origins in column.origins.items():
+            for origin in origins:
+                places.setdefault(origin, []).append(f"{task} ({column.name})")
+    for (case, stage), known in cases.items():
+        places.setdefault(known["measured"], []).append(f"case {case} ({stage})")
+    return table(["measured at", "what"], [[k, "; ".join(v)] for k, v in places.items()])
+
+
 def page(a: argparse.Namespace, columns: list[Measured], found: list[Ordering], cases: dict) -> str:
     """The report as Markdown."""
     command = shlex.join(["python", "bench/report.py", *sys.argv[1:]])
     parts = [
         "# Report",
-        f"`{command}`, {date.today()}, commit {result_tables.commit()}, on "
-        f"{result_tables.machine()}; seed {a.seed} chooses questions and samples. Rows of every "
-        "answer, with prompts' settings and hashes of weights and files, are in answers/.",
+        f"`{command}`, written at {result_tables.origin()}; seed {a.seed} chooses questions and "
+        "samples. What was measured before was kept: the last table says where each figure is "
+        "from. Rows of every answer, with prompts' settings and hashes of weights and files, are "
+        "in answers/.",
         "The paper's figures are of SAGE-32B, whose weights were never released: what can be "
         "compared is whether its orderings come out, not its heights.",
         "## Benchmarks\n\nPercent right ± standard error (questions).",
@@ -242,8 +276,9 @@ def page(a: argparse.Namespace, columns: list[Measured], found: list[Ordering], 
     ]
     if cases:
         parts.append("## Case studies\n\nWhat each model did, judged by rule (`sample.py --case`).")
-        rows = [[case, stage, "; ".join(judgements)] for (case, stage), judgements in cases.items()]
+        rows = [[case, stage, "; ".join(known["said"])] for (case, stage), known in cases.items()]
         parts.append(table(["case", "stage", "what happened"], rows))
+    parts += ["## Where each figure is from", origin_table(columns, cases)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -251,10 +286,14 @@ def page(a: argparse.Namespace, columns: list[Measured], found: list[Ordering], 
 
 
 def default_stages() -> list[str]:
-    """SmolLM2 as published, and the stages of config/smol.py that have been trained."""
+    """SmolLM2 as published, and the stages of config/smol.py that have been trained; where there are
+    none, the adapter that comes with the project.
+    """
     lineage = ROOT / "out" / "smol"
-    trained = [lineage / stage for stage in checkpoint.COMMANDS if stage != "base"]
-    return ["instruct=smollm2", *(str(run) for run in trained if checkpoint.checkpoints(run))]
+    runs = [lineage / stage for stage in checkpoint.COMMANDS if stage != "base"]
+    trained = [str(run) for run in runs if checkpoint.checkpoints(run)]
+    adapter = ROOT / "adapters" / "smollm2-agent"
+    return ["instruct=smollm2", *(trained or [f"agent={adapter}"])]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -280,22 +319,17 @@ def main(arguments: list[str] | None = None) -> None:
         if Path(model).is_dir() and checkpoint.has_heads(model):
             columns.append(measure(name, model, "think", a))
     found = list(orderings(columns))
-    cases = {}
-    for case in wanted:
-        for name, model in stages.items():
-            cases[case, name] = play_case(model, case)
-            print(f"{case}, {name}: {'; '.join(cases[case, name])}", flush=True)
-
     folder = Path(a.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    cases = played_cases(stages, wanted, folder)
     content = dict(
         command=sys.argv[1:],
-        commit=result_tables.commit(),
-        machine=result_tables.machine(),
+        written=result_tables.origin(),
         settings=vars(a),
         figures={column.name: column.figures for column in columns},
+        measured={column.name: column.origins for column in columns},
         orderings=[vars(o) | dict(verdict=o.verdict) for o in found],
-        cases={f"{case}/{name}": said for (case, name), said in cases.items()},
+        cases={f"{case}/{name}": known for (case, name), known in cases.items()},
     )
     provenance.replace(folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False))
     draw(columns, folder / "benchmarks.png")

@@ -25,7 +25,7 @@ not shared out over ranks (context parallelism).
 Where weights are loaded (--train.start), the folder's own config.json is what counts.
 """
 
-from config import Data, DryRun, Model, Parallel, Train
+from config import Data, Distill, Dpo, DryRun, Model, Parallel, Ppo, Train
 
 out = "out/32b/base"
 
@@ -62,6 +62,12 @@ train = Train(
     sample_every=0,  # a sample would gather all weights on each rank: 62 GiB
     save_every=500,
 )
+# small steps for published weights, as in config/05b.py; tried by no one yet
+distill = Distill(
+    optimizer="adamw", learning_rate=1e-5, steps=2000, batch=8, sequence=2048, trajectories=20_000
+)
+dpo = Dpo(learning_rate=1e-6, batch=16, sequence=1024)
+ppo = Ppo(learning_rate=1e-6, room=1024, sequence=3072, replay_rows=4)
 parallel = Parallel(
     activation_checkpointing="full",
     accumulate="sharded",  # a whole gradient is 125 GiB

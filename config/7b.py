@@ -20,7 +20,7 @@ Long rows, on 8 ranks: 32k fits 80 GiB (43), 128k 141 (99).
 Where weights are loaded (--train.start), the folder's own config.json is what counts.
 """
 
-from config import Data, DryRun, Model, Parallel, Train
+from config import Data, Distill, Dpo, DryRun, Model, Parallel, Ppo, Train
 
 out = "out/7b/base"
 
@@ -57,6 +57,12 @@ train = Train(
     sample_every=1000,
     save_every=500,
 )
+# small steps for published weights, as in config/05b.py; tried by no one yet
+distill = Distill(
+    optimizer="adamw", learning_rate=1e-5, steps=2000, batch=8, sequence=2048, trajectories=20_000
+)
+dpo = Dpo(learning_rate=1e-6, batch=16, sequence=1024)
+ppo = Ppo(learning_rate=1e-6, room=1024, sequence=3072, replay_rows=4)
 parallel = Parallel(
     activation_checkpointing="selective",  # 80 GiB are too few for "none" at this batch
     accumulate="sharded",  # a whole gradient is 30 GiB

@@ -294,8 +294,8 @@ class Ppo(Tuning):
     batch: Positive = 32  # packed rows in one forward pass; a step's gradient is summed over all
     # Muon's steps have a fixed size, however small the advantages
     optimizer: Literal["muon", "adamw"] = "adamw"
-    # 1e-4 moves nothing that can be measured, and this destroys the policy unless teacher's
-    # episodes are replayed (docs/LOG.md)
+    # of the toy: 1e-4 moves nothing that can be measured, and with 16 tasks in a step this destroys
+    # the policy unless the teacher's episodes are replayed, or 64 are drawn (docs/LOG.md)
     learning_rate: NonNegative = 3e-4
     weight_decay: NonNegative = 0.0  # the reference policy is what to stay near, not zero
     beta2: Beta = 0.99  # gradients of a few hundred episodes scatter
@@ -341,7 +341,8 @@ class Ppo(Tuning):
     trajectories: Positive = 1000  # of the teacher's episodes of the same worlds, to replay
     # weight of their cross-entropy in every optimiser step (InstructGPT's PPO-ptx)
     replay: NonNegative = 1.0
-    replay_rows: Natural = 4  # rows of them in one optimiser step; 0: none
+    # rows of them in one optimiser step; 0: none, and every step learns from rewards alone
+    replay_rows: Natural = 0
     value_learning_rate: NonNegative = 3e-3  # with gae: of the value head, which starts at zero
     value_clip: NonNegative = 0.5  # with gae: how far a value may move in one step
     log_every: Positive = 5

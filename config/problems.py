@@ -35,7 +35,6 @@ ppo = Ppo(
     minibatches=1,
     mean="token",
     kl=0.0,
-    replay_rows=0,  # other tasks' solutions would hide what the rewards do
     save_every=20,
     log_every=2,
 )

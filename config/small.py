@@ -39,6 +39,6 @@ distill = Distill(
     tasks=1000,
 )
 dpo = Dpo(steps=100, batch=32)
-ppo = Ppo(steps=60, prompts=32, samples=8, batch=128)
+ppo = Ppo(steps=60, prompts=32, samples=8, batch=128, replay_rows=4)
 heads = Heads(worlds="api,sql,api,shell,math,safety", tasks=3000)
 eval = Eval(tasks=300, batch=600)

@@ -57,6 +57,7 @@ ppo = Ppo(
     steps=40,
     prompts=16,
     samples=8,
+    replay_rows=4,  # with so few tasks in a step the policy forgets without them (docs/LOG.md)
     # elsewhere most tasks go right every time, which teaches nothing
     worlds="api,sql,api,shell,api,safety",
 )

@@ -12,7 +12,7 @@ import torch
 
 from config import UserError
 from model import SAGE
-from support import checkpoint, provenance, settings
+from support import checkpoint, provenance, result_tables, settings
 from support.pretrained import is_pretrained
 from support.published import model_path
 from support.tokenizer import Tokenizer
@@ -91,15 +91,16 @@ class RowFile:
         return {row["number"]: row for row in rows}
 
     def add(self, rows: list[dict]) -> None:
-        """Keep further rows. The file is written whole: it is small beside what it took. Raises
-        UserError where another process is writing it.
+        """Keep further rows, each with where it was measured. The file is written whole: it is
+        small beside what it took. Raises UserError where another process is writing it.
         """
         lock = self.path.with_suffix(".lock")  # the file itself is replaced
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
         provenance.claim(lock)
+        fresh = {row["number"]: row | dict(measured=result_tables.origin()) for row in rows}
         # another process may have written since
-        self.rows = self.stored() | self.rows | {row["number"]: row for row in rows}
+        self.rows = self.stored() | self.rows | fresh
         lines = [self.header, *map(json.dumps, self.rows.values())]
         provenance.replace(self.path, "\n".join(lines) + "\n")
 

@@ -27,6 +27,7 @@ import shlex
 import subprocess
 import sys
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from support.settings import ROOT
@@ -50,6 +51,12 @@ def machine() -> str:
         cpu = names[0].strip() if names else cpu
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{cpu}, {len(os.sched_getaffinity(0))} cores{gpu}, torch {torch.__version__}"
+
+
+@cache
+def origin() -> str:
+    """Commit, machine and day of what this process measures, in words."""
+    return f"{commit()}, {machine()}, {date.today()}"
 
 
 def commit() -> str:

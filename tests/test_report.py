@@ -19,7 +19,7 @@ def answers(right: list[bool]) -> dict:
         dict(number=n, group="", answer="1", right=r, read=9, written=4, flops=2e9)
         for n, r in enumerate(right)
     ]
-    return dict(figures=figures_of_rows(rows), rows=rows)
+    return dict(figures=figures_of_rows(rows), rows=rows, measured=["abc123, a machine, a day"])
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def measured(monkeypatch, tmp_path):
 
     monkeypatch.setattr(report.benchmarks, "main", main)
     monkeypatch.setattr(report, "play_case", lambda model, case: [f"{case} by {Path(model).name}"])
+    monkeypatch.setattr(report.checkpoint, "weights_identity", lambda folder: dict(run=folder.name))
     for name in right:
         (tmp_path / name / "checkpoint-0000001").mkdir(parents=True)
     return tmp_path, asked
@@ -64,6 +65,20 @@ def test_stages_are_compared_question_by_question(measured, monkeypatch):
     assert "| gsm8k | 0.0 ± 0.0 (40) | 50.0 ± 7.9 (40) | 50.0 ± 7.9 (40) | 97.04 | 96.74 |" in page
     assert "| loop | second | loop by second |" in page
     assert (folder / "out" / "benchmarks.png").stat().st_size > 1000
+    assert "| abc123, a machine, a day | gsm8k (first); gsm8k (second); gsm8k (third) |" in page
+
+
+def test_a_case_is_played_again_only_by_other_weights(measured, monkeypatch):
+    folder, _ = measured
+    played = []
+    monkeypatch.setattr(report, "play_case", lambda model, case: played.append(case) or ["x"])
+    words = [str(folder / "first"), "--tasks", "gsm8k", "--folder", str(folder / "out")]
+    for cases in ("loop", "loop,monty", "loop,monty"):
+        report.main([*words, "--cases", cases])
+    assert played == ["loop", "monty"]
+    monkeypatch.setattr(report.checkpoint, "weights_identity", lambda folder: dict(run="other"))
+    report.main([*words, "--cases", "loop"])
+    assert played == ["loop", "monty", "loop"]
 
 
 def test_a_fall_is_called_one(measured):
