@@ -286,8 +286,8 @@ def page(a: argparse.Namespace, columns: list[Measured], found: list[Ordering], 
 
 
 def default_stages() -> list[str]:
-    """SmolLM2 as published, and the stages of config/smol.py that have been trained; where there are
-    none, the adapter that comes with the project.
+    """SmolLM2 as published, and the trained stages of config/smol.py; where there are none, the
+    adapter that comes with the project.
     """
     lineage = ROOT / "out" / "smol"
     runs = [lineage / stage for stage in checkpoint.COMMANDS if stage != "base"]
