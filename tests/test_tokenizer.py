@@ -304,6 +304,13 @@ LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+# of Mistral Nemo's tokenizer.json: words end where a capital follows a small letter
+NEMO = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
 
 def split(pattern, behavior="Isolated", invert=False):
     return dict(
@@ -325,6 +332,7 @@ FORMS = {
     "GPT-2": (None, BYTE_LEVEL, [GPT2]),
     "SmolLM2": (None, sequence(DIGITS, BYTE_LEVEL), [r"\p{Nd}|\p{Nl}|\p{No}|\P{N}+", GPT2]),
     "Llama 3": (None, sequence(split(LLAMA3), BYTES_ONLY), [LLAMA3]),
+    "Mistral Nemo": (None, sequence(split(NEMO), BYTES_ONLY), [NEMO]),
     "DeepSeek": (
         None,
         sequence(
