@@ -5,14 +5,15 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
+GO_ON = $(if $(filter-out %.tmp,$(wildcard out/toy/base/checkpoint-*)),--resume)
 
 .PHONY: toy sage agent report test tables picture clean
 
 toy: .venv/ready
-	$(BIN)/python train.py config/toy.py
+	$(BIN)/python train.py config/toy.py $(GO_ON)
 
 sage: .venv/ready
-	$(BIN)/python train.py config/toy.py $(if $(wildcard out/toy/base/checkpoint-*),--resume)
+	$(BIN)/python train.py config/toy.py $(GO_ON)
 	$(BIN)/python distill.py config/toy.py --resume
 	$(BIN)/python rl.py config/toy.py --resume
 	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.split test

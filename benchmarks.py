@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
             how=benchmark.how,
             figures=figures_of_rows(rows),
             groups=by_group(rows),
-            measured=sorted({row["measured"] for row in rows}),
+            measured=sorted({row.get("measured", "an earlier version") for row in rows}),
             **benchmark.described(stage),
         )
         content = dict(settings=asdict(a), model=stage.weights, **results[task])

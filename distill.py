@@ -147,7 +147,7 @@ def learn(
         divergence = divergence_from(teacher, model, hidden, tokens, documents)  # (B, T)
         return loss + c.kl * (divergence * weights).sum() / count
 
-    loss_of = machine.compiled(loss_of, c.compile, last - first, stage.device)
+    loss_of = machine.compiled(loss_of, c.compile)
 
     def backward_of(batch) -> Tensor:
         """The loss of a batch (tokens, targets, weights, documents, each (B, T)) over all ranks;

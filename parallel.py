@@ -10,8 +10,8 @@ float32, and each rank keeps its own part of the sum.
 A step is the same for any number of ranks W: its examples are shared out, the loss is the sum over
 a rank's own tokens divided by the count over all ranks, and gradients are added up. A script's loop
 therefore shows a few calls: `ranks.share`, `share_evenly` or `share_rows` of its data
-(support/ranks.py), `set_gradient_sync` before each of train.py's backward passes (rl.py's sum
-gradients each), `ranks.total` of a figure, and `gathered` around decoding.
+(support/ranks.py), `set_gradient_sync` before each of train.py's backward passes (in rl.py each
+pass sums gradients over ranks), `ranks.total` of a figure, and `gathered` around decoding.
 
 Without torchrun there is one process, and all of this does nothing, except that `parallelise` also
 gives a single device its activation checkpointing.

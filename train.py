@@ -125,7 +125,7 @@ def main() -> None:
     token_bytes = torch.tensor(sizes)  # (V,)
 
     # -- model
-    # how many tokens an expert reads is known only as it runs
+    # an expert's number of tokens depends on the data, so a step with experts is not compiled
     compiles = not config.model.experts and machine.should_compile(c.compile, c.steps, device)
     c.compile = "on" if compiles else "off"
     parallelise = partial(
@@ -146,7 +146,7 @@ def main() -> None:
     # -- optimisers
     optimizers = make_optimizers(model, c, dtype)
 
-    # -- the state to go on from, of a run with the same settings, text and first weights
+    # -- resume: refused if settings, text or first weights differ from the checkpoint's
     record = dict(
         data=dict(train=train_file.header, validation=held_out.header),
         start=checkpoint.weights_identity(c.start) if c.start else None,
@@ -172,7 +172,7 @@ def main() -> None:
             return loss, torch.zeros((), device=loss.device)
         return loss, prose_loss(model.embedding.prose_logits(inputs), kinds[:, :-1])
 
-    losses = machine.compiled(losses, c.compile, c.steps, device)
+    losses = machine.compiled(losses, c.compile)
     if c.minutes and not last:
         with autocast:
             c.steps = pretraining.steps_that_fit(config, model, losses, device, began)

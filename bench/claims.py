@@ -78,8 +78,8 @@ def bits(row: dict) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Claim:
-    """`after` is above `before` in this measure of this part's rows (sign 1), or below (sign −1);
-    with a margin, by no more than that on the wrong side.
+    """That `measure` is higher in stage `after` than in `before` (sign 1), or lower (sign −1), on
+    one part's tasks; with a margin: not worse by more than that.
     """
 
     sentence: str

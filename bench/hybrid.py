@@ -336,8 +336,8 @@ class Table:
         spread = f"± {statistics.stdev(values):.1f} std" if len(values) > 1 else ""
         print(f"  {name:44} {mean:8.2f} {unit:16} {spread:14} {note}")
         if not self.a.dry:
-            more |= dict(spread=spread, n=self.a.tasks, seeds=self.runs, unit=unit, note=note)
-            result_tables.record("reasoning", name, round(mean, 2), **more)
+            row = dict(spread=spread, n=self.a.tasks, seeds=self.runs, unit=unit, note=note)
+            result_tables.record("reasoning", name, round(mean, 2), **(row | more))
 
     def difference(
         self, name: str, ours: list[list[float]], theirs: list[list[float]], **more
@@ -504,12 +504,18 @@ def survival(episodes: list[list[bool]]) -> np.ndarray:
     return np.array(alive[1:])
 
 
-def measured_survival(episodes: list[list[bool]]) -> dict[str, np.ndarray]:
-    """Survival over HORIZONS, and its 95% interval over 1000 bootstrap draws of the episodes."""
+def measured_survival(tasks: list[list[list[bool]]]) -> dict[str, np.ndarray]:
+    """Survival over HORIZONS, and its 95% interval over 1000 bootstrap draws of the tasks, each
+    with the episodes that all runs played of it.
+    """
+
+    def together(drawn: list[list[list[bool]]]) -> np.ndarray:
+        return survival([episode for played in drawn for episode in played])
+
     rng = random.Random(0)
-    draws = [survival(rng.choices(episodes, k=len(episodes))) for _ in range(1000)]
+    draws = [together(rng.choices(tasks, k=len(tasks))) for _ in range(1000)]
     low, high = np.quantile(np.array(draws), (0.025, 0.975), 0)
-    return dict(measured=survival(episodes), low=low, high=high)
+    return dict(measured=together(tasks), low=low, high=high)
 
 
 def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dict[str, np.ndarray]]:
@@ -521,31 +527,34 @@ def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dic
     for name in ("ε", "α", "β", "ε_r", "ε′"):
         note = "predicted for the checked agent's step, from the four above" if name == "ε′" else ""
         values = [100 * rates[name] for rates in constants]
-        table.row(f"equation 9/{world} {name}", values, note=note)
+        table.row(f"equation 9/{world} {name}", values, note=note, n=len(runs[0]["checked"][::2]))
     errors = []
     for run in runs:
         taken = [step[2] for episode in run["checked"][1::2] for step in episode]
         errors.append(100 * (1 - float(np.mean(taken))))
     table.row(f"equation 9/{world} ε′ measured", errors, note="on the other half")
 
-    # -- how far each agent gets; all runs' episodes together, an episode as [right, …]
+    # -- how far each agent gets: for each task the episodes of all runs, an episode as [right, …]
     even, odd = {}, {}
     for name in ("plain", "checked"):
         even[name] = [episode for run in runs for episode in run[name][::2] if episode]
-        odd[name] = [episode for run in runs for episode in run[name][1::2] if episode]
+        by_task = zip(*(run[name][1::2] for run in runs), strict=True)
+        odd[name] = [[episode for episode in played if episode] for played in by_task]
     plain_error = mean_or_nan([not right for episode in even["plain"] for (right,) in episode])
     error = {"plain": plain_error, "checked": rates_of(even["checked"])["ε′"]}
     shown = {}
     for name in ("plain", "checked"):
-        episodes = [[step[-1] for step in episode] for episode in odd[name]]
-        curve = measured_survival(episodes)
+        tasks = [[[step[-1] for step in episode] for episode in played] for played in odd[name]]
+        tasks = [played for played in tasks if played]
+        curve = measured_survival(tasks)
         curve["predicted"] = (1 - error[name]) ** np.array(HORIZONS)
         shown[name] = curve
         for horizon in (1, 5, 10, 20):
             at = {key: 100 * values[HORIZONS.index(horizon)] for key, values in curve.items()}
             interval = f"95% {at['low']:.1f} to {at['high']:.1f}"
             note = f"{interval}; predicted {at['predicted']:.1f}"
-            table.row(f"equation 9/{world} {name}, {horizon} steps", [at["measured"]], note=note)
+            name_of_row = f"equation 9/{world} {name}, {horizon} steps"
+            table.row(name_of_row, [at["measured"]], note=note, n=len(tasks))
         inside = (curve["predicted"] >= curve["low"]) & (curve["predicted"] <= curve["high"])
         note = "share of the horizons 1–20 at which the formula is within the measured interval"
         name = f"equation 9/{world} {name}: horizons inside"

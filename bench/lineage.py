@@ -360,13 +360,14 @@ def file_of(folder: Path, stage: str, part: Episodes | Texts) -> Path:
 
 def reference_rows(path: Path, part: Episodes | Texts, stage: Stage) -> dict[int, dict]:
     """The rows of the same items in another stage's file, if they were measured in the same dtype
-    as this stage's; else none.
+    and cut into the same tokens as this stage's; else none.
     """
     lines = path.read_text().splitlines() if path.exists() else []
     if not lines:
         return {}
     then = json.loads(lines[0])["made_from"]
-    if then["part"] != part.made_from or then["stage"]["dtype"] != stage.weights["dtype"]:
+    alike = all(then["stage"].get(key) == stage.weights[key] for key in ("dtype", "tokenizer"))
+    if then["part"] != part.made_from or not alike:
         return {}
     rows = map(json.loads, lines[1:])
     return {row["number"]: row for row in rows}

@@ -102,15 +102,15 @@ def measure(name: str, model: str, mode: str, a: argparse.Namespace) -> Measured
 
 def played_cases(stages: dict[str, str], wanted: list[str], folder: Path) -> dict:
     """What each stage did in each case, by case and stage; kept in folder/cases.json, and played
-    again only where the stage's weights are others.
+    again where the stage's weights are others, or where it could not be played.
     """
     file = folder / "cases.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
     for case in wanted:
         for name, model in stages.items():
             weights = checkpoint.weights_identity(Path(model))
-            known = kept.get(f"{case}/{name}", {})
-            if known.get("weights") != weights:
+            known = kept.get(f"{case}/{name}", dict(weights=None, said=[""]))
+            if known["weights"] != weights or known["said"][0].startswith("not played"):
                 said = play_case(model, case)
                 known = dict(weights=weights, said=said, measured=result_tables.origin())
                 kept[f"{case}/{name}"] = known
@@ -129,7 +129,8 @@ def play_case(model: str, case: str) -> list[str]:
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if any(map(str.isalpha, line))]
         return [f"not played: {said[-1].strip(' │') if said else 'no reason was given'}"]
-    traces = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    lines = done.stdout.split("\n")  # a model may write characters at which splitlines cuts, too
+    traces = [json.loads(line) for line in lines if line.startswith("{")]
     judgements = [trace["judgement"] for trace in traces]
     return [f"{judged['outcome']}: {judged['seen']}" for judged in judgements]
 
@@ -172,6 +173,7 @@ def orderings(columns: list[Measured]) -> Iterator[Ordering]:
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
+    rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines)
 

@@ -159,8 +159,8 @@ class Train(Loop):
 class Parallel:
     """How a model is placed on devices (parallel.py): changes memory and speed, not results."""
 
-    # what backward computes again instead of keeping it: nothing; all but attention and products no
-    # wider than the residual stream; or all of a block but its input
+    # none: keep all activations; selective: recompute the feed-forward's wide products, keep
+    # attention and what is no wider than the residual stream; full: keep each block's input alone
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     # under torchrun: keep parameters, gradients and optimiser state in the CPU's memory
     offload: bool = False
@@ -193,8 +193,8 @@ class Tuning(Loop):
     # or that of its matrix products, which halves the bytes read per token; under torchrun always
     # the latter
     play_dtype: Literal["float32", "products"] = "float32"
-    # the tasks that are played, taught or replayed, as worlds/difficulty.py draws them.
-    # Tools, tables, files and people: syllables, or real words and requests in English
+    # -- the tasks that are played, taught or replayed (worlds/difficulty.py)
+    # names of tools, tables, files and people: made of syllables, or real, with English requests
     names: Names = "invented"
     rung: Rung = "standard"  # of the ladder of difficulty
     # share of the library world's tasks whose tools and arguments have other names than their own,
@@ -204,9 +204,9 @@ class Tuning(Loop):
     fault_rate: Share = 0.3  # share of episodes in which a tool fails once on purpose
     # of faults in training; one kind each is held out for validation and test
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
-    # share of the faults, and of the API world's requests, whose words say nothing, so that only
-    # the names in them are read; of requests alone: other words 37% → 78%, a new kind of fault 39%
-    # → 64% (one seed)
+    # share of fault messages, and of the API world's requests, made of words that mean nothing
+    # there, so that names and schemas are read and no phrases. For requests alone (one seed):
+    # success in unseen wordings 37% → 78%, recovery from an unseen kind of fault 39% → 64%
     babble: Share = 0.5
 
 
@@ -247,8 +247,8 @@ class Distill(Tuning):
     # weight of revising the first wrong step alone, given only which part of it is wrong (as
     # think.py asks for it); 0: none
     step_weight: NonNegative = 1.0
-    # teacher episodes with faults per task of a round: with fewer, what is new costs more than it
-    # gives on unseen names (docs/LOG.md)
+    # teacher's episodes mixed in, per task of a round; with fewer the student forgets more than it
+    # gains on unseen names (docs/LOG.md)
     replay: NonNegative = 8.0
     kl: NonNegative = 0.0  # weight of KL(teacher ‖ student) over all logits, given `kl_teacher`
     # a run, or published weights of the same vocabulary, whose logits are distilled
@@ -294,17 +294,18 @@ class Ppo(Tuning):
     batch: Positive = 32  # packed rows in one forward pass; a step's gradient is summed over all
     # Muon's steps have a fixed size, however small the advantages
     optimizer: Literal["muon", "adamw"] = "adamw"
-    # of the toy: 1e-4 moves nothing that can be measured, and with 16 tasks in a step this destroys
-    # the policy unless the teacher's episodes are replayed, or 64 are drawn (docs/LOG.md)
+    # of the toy: 1e-4 moves nothing that can be measured; with 16 tasks in a step this destroys the
+    # policy unless the teacher's episodes are replayed, with 64 it does not (docs/LOG.md)
     learning_rate: NonNegative = 3e-4
     weight_decay: NonNegative = 0.0  # the reference policy is what to stay near, not zero
     beta2: Beta = 0.99  # gradients of a few hundred episodes scatter
     warmup: NonNegative = 0.05
     decay: NonNegative = 0.2
     worlds: str = "all but math"  # drawn in turn
-    prompts: Positive = 24  # tasks in one step; with fewer than 16 its gradient is mostly noise
+    prompts: Positive = 64  # tasks in one step; with fewer than 16 its gradient is mostly noise
     samples: Positive = 8  # episodes of each task
-    # how often `prompts` tasks are drawn, at most, until so many have samples that differ in reward
+    # dynamic sampling (DAPO): up to so many draws of `prompts` tasks, until as many tasks have
+    # samples that differ in reward; 1: off
     draws: Positive = 1
     tasks: Natural = 0  # different tasks, which then come again; 0: every task is a new one
     temperature: AboveZero = 1.0  # of the sampler, and of the log-probabilities of what it drew
@@ -375,7 +376,7 @@ class Heads(Loop):
     inverse: Literal["block", "decoder"] = "block"
     # of that decoder, which has learnt before, by AdamW; 0: it learns as the new blocks do
     decoder_learning_rate: NonNegative = 0.0
-    # share of the constraints that the inverse head learns to expect without plan and conclusion
+    # share of the inverse head's examples without plan and conclusion: it learns the prior P(C)
     prior: Share = 0.15
     # ρ, share of steps that the gate sends into Reasoning Mode; from the paper's costs 1.0/3.8/1.4
     rho: Share = 0.14

@@ -22,7 +22,7 @@ import parallel
 from config import UserError
 from support.published import ADAPTER_CONFIG
 from support.tokenizer_folder import load_json
-from support.weights import open_safetensors, written_aside
+from support.weights import open_safetensors, refuse_other_folder, written_aside
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -187,6 +187,7 @@ def save_adapter(
         layers_to_transform=sorted(layers),
         inference_mode=True,
     )
+    refuse_other_folder(Path(folder).expanduser())
     with written_aside(Path(folder).expanduser()) as aside:
         (aside / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
         save_file(updates, aside / ADAPTER_WEIGHTS, metadata={"format": "pt"})

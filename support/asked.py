@@ -97,7 +97,8 @@ def likelihood_rows(stage: Stage, p: Protocol, asked: list[Asked]) -> list[dict]
     rows = []
     for (number, question, prompt), some, tokens, log_probs in zip(asked, texts, choices, scores):
         if p.scoring == "options":
-            log_probs = [s / len(text.encode()) for s, text in zip(log_probs, some, strict=True)]
+            sizes = [max(len(text.encode()), 1) for text in some]  # in bytes
+            log_probs = [s / size for s, size in zip(log_probs, sizes, strict=True)]
         answer = question.letters[max(range(len(some)), key=log_probs.__getitem__)]
         flops = forward_flops(config, len(prompt), len(prompt) / 2, 1)
         further = sum(len(choice) - 1 for choice in tokens)

@@ -11,6 +11,7 @@ import contextlib
 import json
 import platform
 import shutil
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -45,18 +46,22 @@ from support.weights import (
     written_aside,
 )
 
-# Of a run's folder, in meta.json; raised when folders of an earlier one cannot be gone on with.
-# 2: stage distill is what were stages amplify and vary.
+# format version of a run's folder, in meta.json; raised when older runs cannot be resumed
 LAYOUT = 2
 COMMANDS = {  # stage → how to make it
-    "base": "python train.py config/toy.py",
-    "distilled": "python distill.py config/toy.py --stage distill",
-    "reflected": "python distill.py config/toy.py --stage reflect",
-    "safe": "python rl.py config/toy.py --stage dpo",
-    "sage": "python rl.py config/toy.py --stage ppo",
-    "thinking": "python heads.py config/toy.py",
+    "base": "python train.py {settings}",
+    "distilled": "python distill.py {settings} --stage distill",
+    "reflected": "python distill.py {settings} --stage reflect",
+    "safe": "python rl.py {settings} --stage dpo",
+    "sage": "python rl.py {settings} --stage ppo",
+    "thinking": "python heads.py {settings}",
 }
-FORMER_STAGES = {"amplified": ("amplify", "distilled"), "varied": ("vary", "distilled")}
+
+
+def command_of(stage: str) -> str:
+    """How to make a stage, with the settings file of the command that runs, or the toy's."""
+    given = [word for word in sys.argv[1:2] if word.endswith(".py")]
+    return COMMANDS[stage].format(settings=given[0] if given else "config/toy.py")
 
 
 def save_checkpoint(
@@ -201,7 +206,8 @@ def checkpoints(folder: str | Path) -> list[Path]:
     for old in Path(folder).glob("checkpoint-*.old"):
         restore_folder(old.with_suffix(""))
     found = Path(folder).glob("checkpoint-*")
-    return sorted(path for path in found if path.name.removeprefix("checkpoint-").isdigit())
+    complete = [path for path in found if path.name.removeprefix("checkpoint-").isdigit()]
+    return sorted(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
 def latest(folder: str | Path) -> Path:
@@ -209,7 +215,7 @@ def latest(folder: str | Path) -> Path:
     found = checkpoints(folder)
     if not found:
         raise UserError(
-            f"no checkpoint in {folder}; train one with python train.py config/toy.py, "
+            f"no checkpoint in {folder}; train one with {command_of('base')}, "
             "or name another run's folder"
         )
     return found[-1]
@@ -224,13 +230,13 @@ def refuse_other_layout(folder: Path, meta: dict) -> None:
     layout = meta.get("layout", 1)
     if layout == LAYOUT:
         return
-    former, stage = FORMER_STAGES.get(meta.get("stage"), (None, meta.get("stage", "base")))
+    stage = meta.get("stage", "base")
     age = "a newer" if isinstance(layout, int) and layout > LAYOUT else "an older"
     remedy = "delete it, and make it anew"
     if stage in COMMANDS:
-        remedy += f" with {COMMANDS[stage]}"
+        remedy += f" with {command_of(stage)}"
     raise OtherLayout(
-        f"{folder} was written by {age} layout of this project (stage {former or stage}); {remedy}"
+        f"{folder} was written by {age} layout of this project (stage {stage}); {remedy}"
     )
 
 
@@ -444,7 +450,7 @@ def load_heads(
     """
     if not has_heads(folder):
         raise UserError(
-            f"{folder} has no thinking heads; train them with python heads.py config/toy.py "
+            f"{folder} has no thinking heads; train them with {command_of('thinking')} "
             f"--heads.start {folder}, and name the run it writes"
         )
     path = heads_file(folder)

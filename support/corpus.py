@@ -12,6 +12,7 @@ import ast
 import inspect
 import io
 import os
+import re
 import sysconfig
 import tokenize
 from collections.abc import Iterator
@@ -145,6 +146,8 @@ def folder_files(path: str | Path) -> dict[str, Path]:
         return {path.name: path}
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in TEXT_SUFFIXES)
     found = {str(file.relative_to(path)): file for file in files}
+    # .venv and .git hold others' text
+    found = {name: file for name, file in found.items() if not re.search(r"(^|/)\.", name)}
     if not found:
         raise UserError(f"no text at {path}: no file ends in {' '.join(sorted(TEXT_SUFFIXES))}")
     return found

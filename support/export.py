@@ -48,7 +48,8 @@ def tokenizer_files(run: str | Path, name: str | Path) -> dict[str, dict]:
 
 def export_adapter(model: SAGE, words: argparse.Namespace) -> None:
     """Write what a run has changed in the weights it began with. Raises UserError."""
-    base = load_pretrained(settings.absolute_model(words.adapter_of))
+    pattern = dict(window=model.config.window, stride=model.config.landmark_stride)
+    base = load_pretrained(settings.absolute_model(words.adapter_of), **pattern)
     if words.rank < 1:
         raise UserError(f"--rank is {words.rank}; wanted at least 1")
     if model.config != base.config:

@@ -196,11 +196,11 @@ def should_compile(setting: str, steps: int, device: str) -> bool:
     return setting == "on"
 
 
-def compiled(function: Callable, setting: str, steps: int, device: str) -> Callable:
+def compiled(function: Callable, setting: str) -> Callable:
     """A step's losses under torch.compile, if training compiles; under torchrun the blocks are
     compiled instead, each by itself (`parallel.parallelise`).
     """
-    if ranks.launched() or not should_compile(setting, steps, device):
+    if ranks.launched() or setting != "on":
         return function
     print("compiling, up to a minute the first time on a machine", flush=True)
     return compile_training(function)

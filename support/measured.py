@@ -30,13 +30,19 @@ class Stage:
     weights: dict
 
 
+def name_and_model(argument: str) -> tuple[str, str]:
+    """Of MODEL or NAME=MODEL; a path may have a "=" of its own."""
+    name, found, model = argument.partition("=")
+    return (name, model) if found and "/" not in name else ("", argument)
+
+
 def named_stages(arguments: list[str]) -> dict[str, str]:
     """Names and paths of stages given as MODEL or NAME=MODEL. Raises UserError for what is not
     there, and where two have one name: what is kept of them lies in a folder of that name.
     """
     stages: dict[str, str] = {}
     for argument in arguments:
-        name, _, model = argument.rpartition("=")
+        name, model = name_and_model(argument)
         path = model_path(model).absolute()
         if not is_pretrained(path):
             checkpoint.latest(path)  # says so where there is none
@@ -54,8 +60,8 @@ def open_stage(argument: str, dtype: torch.dtype, device: str) -> Stage:
     """The stage given as MODEL or NAME=MODEL: a run's folder, or published weights by path or name.
     Raises UserError.
     """
-    name, _, path = argument.rpartition("=")
-    path = model_path(path)
+    name, model = name_and_model(argument)
+    path = model_path(model)
     if is_pretrained(path):
         tokenizer = load_tokenizer(path)
     else:
@@ -71,8 +77,8 @@ class RowFile:
     """The rows of one measurement of one stage, one JSON line per item, below a line that says what
     they were made from.
 
-    Rows that were made from something else are replaced, with a note. A last line that was cut
-    short is measured again.
+    Rows that were made from something else are put aside (NAME.before.jsonl), with a note. A last
+    line that was cut short is measured again.
     """
 
     def __init__(self, path: Path, made_from: dict):
@@ -99,6 +105,9 @@ class RowFile:
         lock.touch()
         provenance.claim(lock)
         fresh = {row["number"]: row | dict(measured=result_tables.origin()) for row in rows}
+        if self.path.exists() and not self.path.read_text().startswith(self.header):
+            # hours of answers, perhaps, to a question that was put in another way
+            self.path.replace(self.path.with_suffix(".before.jsonl"))
         # another process may have written since
         self.rows = self.stored() | self.rows | fresh
         lines = [self.header, *map(json.dumps, self.rows.values())]

@@ -37,6 +37,7 @@ from support.weights import (
     copy_rows,
     open_safetensors,
     outline,
+    refuse_other_folder,
     restore_folder,
     written_aside,
 )
@@ -601,6 +602,7 @@ def save_pretrained(
             size = 0
         shards[-1][theirs] = tensor
         size += tensor.nbytes
+    refuse_other_folder(Path(folder).expanduser())
     names = ["model.safetensors"]
     if len(shards) > 1:
         count = len(shards)

@@ -69,6 +69,16 @@ def model_path(name: str | Path) -> Path:
     return path
 
 
+def published_file(path: Path) -> Path:
+    """A published model's file where it lies on this machine; any other path is returned. A run
+    that began with one may have moved here from where another folder held it.
+    """
+    for name, entry in PUBLISHED.items():
+        if path.name == Path(entry.member).name and not path.exists():
+            return model_path(name)
+    return path
+
+
 def is_adapter(path: Path) -> bool:
     """Whether a path is the folder of a LoRA adapter (support/adapter.py), not of a whole model."""
     return (path / ADAPTER_CONFIG).exists() and not (path / "config.json").exists()

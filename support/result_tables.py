@@ -59,9 +59,10 @@ def origin() -> str:
     return f"{commit()}, {machine()}, {date.today()}"
 
 
+@cache
 def commit() -> str:
-    """The checked-out commit, with "+" where tracked source files differ from it ("unknown" outside
-    a git checkout).
+    """The commit that was checked out when this process first asked, with "+" where tracked source
+    files differ from it ("unknown" outside a git checkout).
     """
 
     def git(*words: str) -> str:

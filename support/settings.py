@@ -350,7 +350,7 @@ def from_command_line(arguments: list[str] | None = None) -> Config:
         config.train.start = absolute_model(config.train.start)
     if ranks.restarts():
         config.resume = True
-    return replace(config, out=str(ROOT / config.out))
+    return replace(config, out=str(ROOT / Path(config.out).expanduser()))
 
 
 def refuse_unread(config: Config, *, stages: tuple[str, ...] = (), plans: bool = False) -> None:

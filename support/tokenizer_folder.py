@@ -9,7 +9,7 @@ from pathlib import Path
 from config import UserError
 from support.chat_template import TEMPLATE_TOKENS, ChatTemplate
 from support.gguf_file import is_gguf
-from support.published import base_of
+from support.published import base_of, published_file
 from support.tokenizer import PATTERN, Tokenizer, toy
 from support.tokenizer_gguf import gguf_tokenizer
 from support.tokenizer_library import QWEN_SPECIAL, LibraryTokenizer
@@ -215,5 +215,5 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     """
     if str(name) == "toy":
         return toy()
-    path = base_of(Path(name).expanduser())
+    path = base_of(published_file(Path(name).expanduser()))
     return gguf_tokenizer(path) if is_gguf(path) else folder_tokenizer(path)

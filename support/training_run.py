@@ -35,6 +35,7 @@ from support.pretrained import is_pretrained, load_pretrained
 from support import settings
 from support import provenance
 from support import machine
+from support import result_tables
 from support.log import Interval, Log, draw_curve
 from support.profiling import StepTrace
 from config import Config, Loop, Model, UserError
@@ -101,6 +102,7 @@ def claim_folder(folder: str | Path) -> Path | None:
         if ranks.rank() == 0:
             Path(folder).mkdir(parents=True, exist_ok=True)
             provenance.claim(folder)
+            result_tables.commit()  # of the code that runs, whatever is checked out later
     done = checkpoint.checkpoints(folder)
     return ranks.from_first(done[-1] if done else None)
 
@@ -141,8 +143,8 @@ def apply_gradients(
                 f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
             )
             raise UserError(
-                f"step {step}: the gradient is {norm.item()}; lower "
-                f"{type(c).__name__.lower()}.learning_rate. {intact}"
+                f"step {step}: the gradient is {norm.item()}; lower {type(c).__name__.lower()}."
+                f"{'muon_' if c.optimizer == 'muon' else ''}learning_rate. {intact}"
             )
     for optimizer in optimizers:
         optimizer.step()
@@ -344,8 +346,8 @@ class TrainingRun:
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not is_pretrained(self.source):
-            command = checkpoint.COMMANDS.get(previous)
-            remedy = f"make it with {command}" if command else "make it first"
+            known = previous in checkpoint.COMMANDS
+            remedy = f"make it with {checkpoint.command_of(previous)}" if known else "make it first"
             raise UserError(
                 f"stage {name} starts from {self.source}, where there is no run; {remedy}, or name "
                 "a run's folder as start"

@@ -25,6 +25,9 @@ from support.gguf_file import describe_gguf, is_gguf, read_gguf_rows
 # ------------------------------------------------------------------------------------------------
 # Reading.
 
+# every export has one of these: what SAGE adds to a family's weights, or an adapter's settings
+EXPORT_MARKS = ("sage.safetensors", "adapter_config.json")
+
 
 def open_safetensors(path: Path):
     """A safetensors file, opened; UserError where it is missing, truncated or no such file."""
@@ -233,6 +236,20 @@ def written_aside(folder: Path) -> Iterator[Path]:
     if old.exists():
         old.rename(aside)  # so that what is half deleted is never called .old
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Raise UserError for a folder, or one of the two names beside it that `written_aside` uses,
+    that holds anything but an earlier export: it would be replaced.
+    """
+    folder = folder.resolve()
+    for path in (folder, folder.with_name(folder.name + ".old"), aside_of(folder)):
+        exported = any((path / name).is_file() for name in EXPORT_MARKS)
+        if path.is_dir() and any(path.iterdir()) and not exported:
+            raise UserError(
+                f"{path} holds other files than an earlier export, and they would be lost; name a "
+                "folder that is not there yet, or is empty"
+            )
 
 
 def _is_full_disk(error: BaseException) -> bool:

@@ -104,9 +104,9 @@ def test_threads_come_before_torch():
     """Whoever runs a model sets how its threads wait before torch reads it; what the user has set
     stands.
     """
-    scripts = [ROOT / f"{name}.py" for name in [*SCRIPTS, "support/training_run"]]
-    for path in [*scripts, *(ROOT / "bench").glob("*.py")]:
-        if not path.exists() or path.stem in ("loading", "scale"):  # these read and write weights
+    scripts = [f"{name.replace('.', '/')}.py" for name in [*SCRIPTS, "support.training_run"]]
+    for path in [*map(ROOT.joinpath, scripts), *(ROOT / "bench").glob("*.py")]:
+        if path.stem in ("loading", "scale"):  # these read and write weights
             continue
         body = ast.parse(path.read_text()).body
         names = [node.names[0].name for node in body if isinstance(node, ast.Import)]

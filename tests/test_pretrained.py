@@ -922,8 +922,27 @@ def test_a_whole_version_is_there_after_an_interruption_at_every_step(tmp_path, 
     assert steps > 25  # mkdir, renames and removals, each after each
 
 
+def test_an_export_replaces_nothing_but_an_export(tmp_path):
+    tiny(tmp_path / "published")
+    model = load_pretrained(tmp_path / "published")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    for name in ("home", "published"):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(UserError, match=f"{name} holds other files than an earlier export"):
+            save_pretrained(model, tmp_path / name)
+        assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "home").rename(tmp_path / "out.old")
+    with pytest.raises(UserError, match="out.old holds other files"):
+        save_pretrained(model, tmp_path / "out")
+    for _ in range(2):
+        save_pretrained(model, tmp_path / "again")
+
+
 def test_the_readers_put_the_old_version_back(tmp_path):
-    tiny(tmp_path / "model")
+    tiny(tmp_path / "in")
+    save_pretrained(load_pretrained(tmp_path / "in"), tmp_path / "model")
+    shutil.rmtree(tmp_path / "in")
     (tmp_path / "model").rename(tmp_path / "model.old")  # killed between the renames
     assert isinstance(open_model(tmp_path / "model"), SAGE)
     (tmp_path / "model").rename(tmp_path / "model.old")

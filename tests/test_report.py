@@ -1,6 +1,7 @@
 """bench/report.py: what is compared with what, and what the page says of it."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,6 +101,24 @@ def test_mistakes_are_said_before_anything_is_measured(measured):
         with pytest.raises(UserError, match=wanted):
             report.main(words)
     assert not asked
+
+
+def test_what_could_not_be_played_is_tried_again(measured, monkeypatch):
+    folder, _ = measured
+    words = [str(folder / "first"), "--tasks", "gsm8k", "--folder", str(folder / "out")]
+    for said, wanted in (("not played: no bwrap", "no bwrap"), ("moved | all\nof them", "moved")):
+        monkeypatch.setattr(report, "play_case", lambda model, case: [said])
+        report.main([*words, "--cases", "recovery"])
+        assert wanted in (page := (folder / "out" / "README.md").read_text())
+    assert "| recovery | first | moved \\| all of them |" in page
+
+
+def test_a_text_with_other_line_ends_is_one_trace(monkeypatch):
+    trace = dict(judgement=dict(outcome="done", seen="a\u2028b\x85c"))
+    written = f"note\n{json.dumps(trace, ensure_ascii=False)}\n"
+    done = subprocess.CompletedProcess([], 0, stdout=written, stderr="")
+    monkeypatch.setattr(report.subprocess, "run", lambda *_, **__: done)
+    assert report.play_case("m", "loop") == ["done: a\u2028b\x85c"]
 
 
 def test_a_case_that_cannot_be_played_says_why(tmp_path):
