@@ -33,7 +33,7 @@ from worlds.expert import invented
 from worlds.tools import Fault
 
 MAX_CALLS = 10  # of one episode, or SPARE_CALLS more than its solution has steps, if that is more
-SPARE_CALLS = 4  # for the injected fault, a refused call, and two more
+SPARE_CALLS = 4  # for an injected fault or two, a refused call, and one or two more
 AGAIN = "again"  # the user's word after a failed attempt
 
 
@@ -55,7 +55,8 @@ class Rollout:
     messages: list[str] = field(default_factory=list)
     ended: str = ""
     verified: bool = False
-    fault: tuple[int, str] | None = None  # (place in `log`, kind) of the injected fault
+    # (place in `log`, kind) of the faults that were injected
+    faults: list[tuple[int, str]] = field(default_factory=list)
     log: list[Entry] = field(default_factory=list)  # the calls
     problem: str = ""  # the exception that was raised, if any
     called: list[int] = field(default_factory=list)  # calls in each of `messages`
@@ -84,11 +85,12 @@ class Rollout:
     @property
     def recovered(self) -> bool | None:
         """Whether the same tool took, without an error, one of the two calls after the message that
-        met the injected fault; None where no fault came.
+        met an injected fault, for each fault that came; None where none came.
         """
-        if self.fault is None:
-            return None
-        place, _ = self.fault
+        return all(self.recovered_from(place) for place, _ in self.faults) if self.faults else None
+
+    def recovered_from(self, place: int) -> bool:
+        """Whether it did for the fault at this place of the log."""
         name = self.log[place].call["name"]
         # behind the message that met it, where the model has been told
         told = next(group[-1] + 1 for group in self.groups if place in group)
@@ -237,7 +239,7 @@ class EpisodeRow(Row):
     def end(self, why: str) -> None:
         self.episode.close()  # what this raises is a problem like any other
         self.ended = self.rollout.ended = why
-        self.rollout.fault, self.rollout.log = self.episode.fault, self.episode.log
+        self.rollout.faults, self.rollout.log = self.episode.faults, self.episode.log
         self.rollout.problem = self.rollout.problem or self.episode.problem
 
 
@@ -339,7 +341,7 @@ def episode_rates(done: list[Rollout]) -> dict[str, float]:
     them anything was, recovery from injected faults.
     """
     calls = sum(len(r.log) for r in done)
-    met = [r for r in done if r.fault is not None]
+    met = [r for r in done if r.faults]
     rates = dict(
         success=sum(r.verified for r in done) / len(done),
         calls=calls / len(done),

@@ -148,7 +148,7 @@ def measure_recovery(
     tasks = -(-2 * player.settings.tasks // 5)
     difficulty = dict(fault_rate=1.0, special=0.0, **faults)
     episodes = player.play(acting, 1.0, tasks, **difficulty) if acting else []
-    met = [r for r in episodes if r.fault is not None]
+    met = [r for r in episodes if r.faults]
     figures.add_share(f"recovery/{name}", [bool(r.recovered) for r in met])
     figures.add_share(f"recovery/{name}: verified in the end", [r.verified for r in met])
 

@@ -60,7 +60,7 @@ def measure_worlds() -> None:
                 solved, made_up, met = (
                     solved + episode.verified,
                     made_up + invented(episode),
-                    met + (episode.fault is not None),
+                    met + bool(episode.faults),
                 )
             results.record(
                 "worlds",

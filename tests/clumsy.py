@@ -56,7 +56,7 @@ def clumsy(task: Task, prompt: list[int], number: int) -> Rollout:
         texts,
         "answer",
         verified,
-        episode.fault,
+        episode.faults,
         episode.log,
         called=[1] * len(episode.log) + [0],
     )

@@ -177,7 +177,7 @@ def played(task, messages, faults=False):
                 rollout.verified, rollout.ended = episode.verify(text), "answer"
             else:
                 episode.step(calls[0] if calls else text)
-        rollout.log, rollout.fault = episode.log, episode.fault
+        rollout.log, rollout.faults = episode.log, episode.faults
     return rollout
 
 
@@ -225,7 +225,7 @@ def test_the_experts_steps_are_all_right_with_and_without_faults(world):
         task = draw_task(world, 3, index, Difficulty(fault_rate=0.7))
         messages, episode = solve_task(task)
         rollout = Rollout(
-            task, [], [], [], verified=True, ended="answer", fault=episode.fault, log=episode.log
+            task, [], [], [], verified=True, ended="answer", faults=episode.faults, log=episode.log
         )
         assert judged(rollout) == [[1.0, 1.0, 1.0, 1.0]] * sum(
             m["role"] == "assistant" for m in messages

@@ -215,7 +215,7 @@ def test_recovery_and_invention_are_counted():
         [],
         [],
         [],
-        fault=(0, "timeout"),
+        faults=[(0, "timeout")],
         log=[entry("error: timeout"), entry("error: x"), entry("5", call)],
     )
     too_late = Rollout(
@@ -223,7 +223,7 @@ def test_recovery_and_invention_are_counted():
         [],
         [],
         [],
-        fault=(0, "timeout"),
+        faults=[(0, "timeout")],
         log=[entry("error: timeout"), entry("error: x"), entry("error: x"), entry("5", call)],
     )
     other_tool = Rollout(
@@ -231,7 +231,7 @@ def test_recovery_and_invention_are_counted():
         [],
         [],
         [],
-        fault=(0, "timeout"),
+        faults=[(0, "timeout")],
         log=[entry("error: timeout"), entry("5", {"name": "other", "arguments": {}})],
     )
     assert [r.recovered for r in (recovered, too_late, other_tool, Rollout(task, [], [], []))] == [
@@ -406,7 +406,9 @@ def test_a_fault_is_only_heard_of_after_its_message():
         Entry(call, [], "5", call),
     ]
     recovered = lambda called, length: (
-        Rollout(task, [], [], [], fault=(0, "timeout"), log=log[:length], called=called).recovered
+        Rollout(
+            task, [], [], [], faults=[(0, "timeout")], log=log[:length], called=called
+        ).recovered
     )
     assert [
         recovered([2], 2),

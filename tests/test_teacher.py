@@ -659,7 +659,7 @@ def test_an_injected_fault_is_nobodys_slip(monkeypatch):
     with Endpoint(expert_reply) as endpoint:
         for task in faulty[:3]:
             messages, episode = teach(endpoint).solve(task)
-            assert episode.fault and not any("slip" in m for m in messages)
+            assert episode.faults and not any("slip" in m for m in messages)
 
 
 # ------------------------------------------------------------------ a real server with a real model

@@ -29,7 +29,7 @@ from config import UserError
 from worlds import WORLDS
 from worlds.calls import call_faults, decode_call
 from worlds.difficulty import Difficulty
-from worlds.faults import FAULT_KINDS, Demand, make_demand, plan_fault
+from worlds.faults import FAULT_KINDS, Demand, make_demand, plan_faults
 from worlds.splits import Wordings, split_of
 from worlds.tools import Fault, compact_tool
 
@@ -246,17 +246,17 @@ def _material(call: Any) -> Any:
 class Episode:
     """One attempt at a task: the world behind a check of each call and an injector of faults.
 
-    Each call is checked against the schemas in force; the task's fault, if it has one, meets one of
-    the valid calls; the rest reaches the world.
+    Each call is checked against the schemas in force; the task's faults, if it has any, meet valid
+    calls; the rest reaches the world.
     """
 
     def __init__(self, task: Task, faults: bool = True):
         self.task = task
         self.tools = task.tools  # the schemas in force; a fault may change them
         self.world = world_class(task.world)(task)
-        self.planned = plan_fault(task, self.world.faults) if faults else None
-        self.demand: Demand | None = None  # of the fault, once it was delivered
-        self.fault: tuple[int, str] | None = None  # its place in the log and its kind
+        self.planned = plan_faults(task, self.world.faults) if faults else []
+        self.demands: list[Demand] = []  # of the faults that were delivered
+        self.faults: list[tuple[int, str]] = []  # their places in the log and their kinds
         self.log: list[Entry] = []  # every call
         self.valid_calls = 0
         self.verified: bool | None = None  # the verdict, once it was asked for
@@ -281,7 +281,7 @@ class Episode:
         taken = None
         if faults and (malformed or self.world.checked):
             observation = f"error: {faults[0].message}"
-        elif self.planned and not self.fault and self.valid_calls == self.planned[0]:
+        elif self.planned and self.valid_calls == self.planned[0][0]:
             observation = self._inject(decoded)
         else:
             observation, taken = self._carry_out(decoded)
@@ -291,11 +291,13 @@ class Episode:
         return observation
 
     def _inject(self, call: dict) -> str:
-        """Deliver the planned fault; what the tool says."""
-        self.demand = make_demand(self.planned[1], call, self.tools, self.task)
-        self.tools = self.demand.schemas(self.tools)
-        self.fault = len(self.log), self.demand.kind
-        return self.demand.text
+        """Deliver the next planned fault; what the tool says."""
+        _, kind = self.planned.pop(0)
+        demand = make_demand(kind, call, self.tools, self.task, earlier=self.demands)
+        self.tools = demand.schemas(self.tools)
+        self.demands.append(demand)
+        self.faults.append((len(self.log), demand.kind))
+        return demand.text
 
     def _carry_out(self, call: dict) -> tuple[str, dict | None]:
         """What the world says to a call, and the call as the world took it.
@@ -303,9 +305,11 @@ class Episode:
         Whatever the world raises is the agent's failure, and is kept in `problem` for whoever mends
         the world. A world that broke has taken nothing.
         """
-        known = self.demand.undo(call) if self.demand else call
-        if isinstance(known, str):
-            return known, None
+        known = call
+        for demand in reversed(self.demands):
+            known = demand.undo(known)
+            if isinstance(known, str):
+                return known, None
         try:
             observation = self.world.step(known)
         except UserError:  # a mistake in setting up the machine, not the agent's

@@ -15,6 +15,8 @@ RANGES = {  # setting: (lowest, highest)
     "longer": (0, 1),
     "decoys": (0, 6),
     "distractors": (0, 100),
+    "size": (1, 3),
+    "faults": (1, 2),
     "special": (0, 1),
     "fault_rate": (0, 1),
     "babble": (0, 1),
@@ -34,10 +36,10 @@ CHOICES = {  # setting: its allowed values
 RUNGS = {
     "standard": {},  # one or two calls, as in all tables that name no rung
     "easy": dict(shortest=1, chain=3, tools=4),
-    "middle": dict(shortest=3, chain=5, tools=6, distractors=1),
-    "hard": dict(shortest=5, chain=8, tools=9, decoys=2, distractors=2),
-    "up-to-middle": dict(shortest=1, chain=5, tools=6, distractors=1),
-    "up-to-hard": dict(shortest=1, chain=8, tools=9, decoys=2, distractors=2),
+    "middle": dict(shortest=3, chain=5, tools=6, distractors=1, size=2),
+    "hard": dict(shortest=5, chain=8, tools=9, decoys=2, distractors=2, size=3, faults=2),
+    "up-to-middle": dict(shortest=1, chain=5, tools=6, distractors=1, size=2),
+    "up-to-hard": dict(shortest=1, chain=8, tools=9, decoys=2, distractors=2, size=3, faults=2),
 }
 
 
@@ -57,9 +59,11 @@ class Difficulty:
     longer: float = 0.25  # share of tasks that need one call more than the rest
     decoys: int = 1  # tools (tables, files) that share the right one's nouns
     distractors: int = 0  # sentences of the request that do not matter
+    size: int = 1  # of the tables and file trees: so many times as many rows and files
     # share of tasks whose right answer is no result: ask, no tool fits, refuse
     special: float = 0.2
-    fault_rate: float = 0.0  # probability that an episode delivers one fault
+    fault_rate: float = 0.0  # share of episodes in which a tool fails on purpose
+    faults: int = 1  # so often in such an episode
     # which kinds of faults; a held-out kind is allowed in its own split only
     fault_kinds: tuple[str, ...] = FAULT_KINDS
     # texts of faults: "split" for the split's own, "train" to measure what new words cost

@@ -24,7 +24,7 @@ from worlds.negatives import hard_negatives, slip
 from worlds.plans import Plan
 from worlds.tasks import draw_task, playable
 
-MOST_ATTEMPTS = 3  # at one step: a fault's demand may reveal the next
+MOST_ATTEMPTS = 4  # at one step: a fault's demand may reveal the next, and two may meet it
 
 
 def call_message(content: str, *calls: dict) -> dict:
@@ -140,7 +140,7 @@ class Trajectory:
     messages: list[dict]
     answer: str
     constraints: dict[str, Any]
-    fault: str | None  # the kind of fault that was delivered
+    fault: str | None  # the kind of fault that was delivered; of several, with commas
     invented: int  # arguments and tools that no schema in force has; without slips 0
     verified: bool
     negatives: list[dict] = field(default_factory=list)
@@ -198,7 +198,7 @@ def as_trajectory(
         messages=[{"role": "user", "content": task.request}, *messages],
         answer=task.answer,
         constraints=task.constraints,
-        fault=episode.fault[1] if episode.fault else None,
+        fault=", ".join(kind for _, kind in episode.faults) or None,
         invented=invented(episode),
         verified=bool(episode.verified),
         negatives=negatives_of(task) if negatives else [],

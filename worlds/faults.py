@@ -1,9 +1,10 @@
 """Faults that an episode injects: what they say, what they demand, and how a reader obeys.
 
-At most one fault is delivered per episode (paper section 6.1, recovery from injected tool errors).
-Instead of carrying out one valid call the tool says, say, "error: luno is now kemi", and from then
-on takes `kemi` only. `plan_fault` decides where, `make_demand` what, `react` is its inverse: it
-reads the text and says how the next call must change.
+One fault is delivered per episode at most, or as many as `difficulty.faults` says (paper section
+6.1, recovery from injected tool errors). Instead of carrying out one valid call the tool says, say,
+"error: luno is now kemi", and from then on takes `kemi` only. `plan_faults` decides where,
+`make_demand` what, `react` is its inverse: it reads the text and says how the next call must
+change.
 
 Not to be confused with tools.Fault, a mistake that the agent itself made in a call.
 """
@@ -183,10 +184,9 @@ def fault_text(
 # ----------------------------------------------------------------------------- injecting a fault
 
 
-def plan_fault(task: Any, kinds: Sequence[str]) -> tuple[int, str] | None:
-    """Which valid call of a worlds.base.Task's episode meets which fault.
-
-    (number from 0, kind), or None.
+def plan_faults(task: Any, kinds: Sequence[str]) -> list[tuple[int, str]]:
+    """Which valid calls of a worlds.base.Task's episode meet which faults: (number from 0, kind) in
+    their order.
 
     Drawn from the task's seed apart from the task itself: the same seeds with and without faults
     are the same tasks.
@@ -195,8 +195,12 @@ def plan_fault(task: Any, kinds: Sequence[str]) -> tuple[int, str] | None:
     kinds = [kind for kind in kinds if kind in task.difficulty.fault_kinds]
     calls = sum(step.call is not None for step in task.solution)
     if not calls or not kinds or rng.random() >= task.difficulty.fault_rate:
-        return None
-    return rng.randrange(calls), rng.choice(kinds)
+        return []
+    planned = {rng.randrange(calls): rng.choice(kinds)}
+    while len(planned) < task.difficulty.faults:
+        # a call that met a fault is made again, which is one more
+        planned.setdefault(rng.randrange(calls + len(planned)), rng.choice(kinds))
+    return sorted(planned.items())
 
 
 @dataclass(frozen=True)
@@ -247,17 +251,24 @@ class Demand:
         return {"name": self.tool, "arguments": given}
 
 
-def make_demand(kind: str, call: dict, tools: list[dict], task: Any) -> Demand:
-    """What a fault of a kind demands of a call in an episode of a worlds.base.Task.
+def make_demand(
+    kind: str, call: dict, tools: list[dict], task: Any, *, earlier: Sequence[Demand] = ()
+) -> Demand:
+    """What a fault of a kind demands of a call in an episode of a worlds.base.Task, in force from
+    then on beside the `earlier` ones.
 
     A kind that does not fit the call becomes a timeout.
     """
-    rng = random.Random(f"fault value {task.seed}")
+    name = f"fault value {task.seed}"
+    rng = random.Random(f"{name} {len(earlier)}" if earlier else name)
     difficulty = task.difficulty
 
     # which argument it is about
     arguments = call["arguments"]
     keys = [key for key, value in arguments.items() if kind == "renamed" or type(value) is int]
+    # an argument that a fault has added has one value that is right
+    added = {demand.key for demand in earlier if demand.kind in DEMANDS_MORE}
+    keys = [key for key in keys if key not in added]
     if kind in ("renamed", "moved", "type") and not keys:
         kind = "timeout"
     key = rng.choice(keys) if keys else ""

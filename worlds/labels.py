@@ -143,7 +143,7 @@ class Played(Protocol):
     action_mask: list[bool]
     log: list[Entry]  # all calls
     groups: list[list[int]]  # places in `log` of each message's calls, none for the answer
-    fault: tuple[int, str] | None  # (place in `log`, kind) of the injected fault
+    faults: list[tuple[int, str]]  # (place in `log`, kind) of those that were injected
     verified: bool
     ended: str
 
@@ -172,7 +172,7 @@ def call_facts(episode: Played) -> list[StepFacts]:
     facts = []
     for place, entry in enumerate(episode.log):
         fault_kinds = frozenset(fault.kind for fault in entry.faults)
-        met_fault = episode.fault is not None and episode.fault[0] == place
+        met_fault = place in [at for at, _ in episode.faults]
         call = decode_call(entry.call) if met_fault else entry.taken
         match = None if fault_kinds else matching_call(episode.task, open_calls, call)
         if match is not None and not met_fault:

@@ -192,8 +192,8 @@ class Folder(Drawing):
     """What a task is drawn from: a folder with files of two kinds, a target, a word that some lines
     have, and a day.
 
-    Two to four files are of the kind asked for, one to three of another; decoys are files of a
-    second folder with the same kinds.
+    Two to four files are of the kind asked for, one to three of another, or `difficulty.size` times
+    as many; decoys are files of a second folder with the same kinds.
     """
 
     def __init__(self, seed: int, difficulty: Difficulty):
@@ -208,8 +208,8 @@ class Folder(Drawing):
         # paths with their ages; the kind asked for has every age as often as the others
         ages = rng.sample((0, 1, 2, 9), 4)
         self.files: dict[str, tuple[str, int]] = {}  # path → (text, days before today)
-        fitting = rng.randint(2, 4)
-        for place in range(fitting + rng.randint(1, 3)):
+        fitting = difficulty.size * rng.randint(2, 4)
+        for place in range(fitting + difficulty.size * rng.randint(1, 3)):
             kind = self.kind if place < fitting else self.other
             self.files[f"{self.source}/{self.file_name(kind)}"] = "", ages[place % 4]
         if difficulty.decoys:

@@ -322,7 +322,7 @@ class Tables(Drawing):
         self.columns = [self.name() for _ in range(difficulty.arguments + 1)]  # the key first
         self.key = self.columns[0]
         self.values = {column: range(1, 100) for column in self.columns[1:]}
-        keys = [self.name() for _ in range(self.rng.randint(4, 6))]
+        keys = [self.name() for _ in range(self.difficulty.size * self.rng.randint(4, 6))]
         if difficulty.decoys:
             self.second = self.name()
         self.rows = self.rows_of(keys, list(self.values.values()))
@@ -341,7 +341,7 @@ class Tables(Drawing):
         numbers = self.rng.sample(list(table.numbers), self.difficulty.arguments)
         self.values = {column: table.numbers[column] for column in numbers}
         self.columns = [self.key, table.label, *numbers]
-        keys = [self.new_key() for _ in range(self.rng.randint(4, 6))]
+        keys = [self.new_key() for _ in range(self.difficulty.size * self.rng.randint(4, 6))]
         self.rows = self.rows_of(keys, list(self.values.values()))
         for row in self.rows:
             row.insert(1, self.name(self.label_kind))

@@ -231,13 +231,13 @@ def carried_out(episode: Episode, content: str, calls: list[dict]) -> list[dict]
 
     The message is a slip, which nobody is to imitate (expert.solve_task), where a call was refused
     or answered by an error of its own making. One such call spoils its whole message: words and
-    order of the others were chosen with it. The injected fault is nobody's slip.
+    order of the others were chosen with it. An injected fault is nobody's slip.
     """
     before = len(episode.log)
     results = [{"role": "tool", "content": episode.step(call)} for call in calls]
-    injected = episode.fault[0] if episode.fault else None
+    injected = [place for place, _ in episode.faults]
     slipped = any(
-        entry.faults or failed(entry.observation) and place != injected
+        entry.faults or failed(entry.observation) and place not in injected
         for place, entry in enumerate(episode.log[before:], before)
     )
     return [call_message(content, *calls) | ({"slip": True} if slipped else {}), *results]
