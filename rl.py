@@ -535,10 +535,10 @@ def ppo(config: Config) -> None:
             check_episodes(episodes, rewards, c, step)
 
             # -- each reward less the mean of its task's other samples, or of the whole step's
-            counted = of_those_that_fit(rewards, episodes, c)  # (P·G,)
-            fits = ~counted.isnan()
+            scored = of_those_that_fit(rewards, episodes, c)  # (P·G,)
+            fits = ~scored.isnan()
             by_task = c.samples > 1 and c.baseline == "task"
-            groups = counted.view(-1, c.samples if by_task else len(counted))  # (P, G) or (1, P·G)
+            groups = scored.view(-1, c.samples if by_task else len(scored))  # (P, G) or (1, P·G)
             centre = group_advantages if c.advantage == "group" else leave_one_out
             centred_rewards = centre(groups).flatten()  # (P·G,)
 
@@ -564,11 +564,11 @@ def ppo(config: Config) -> None:
                 minibatches = [minibatch.sort().values for minibatch in minibatches]
                 sums = torch.zeros(2)  # of the clip fraction and approx_kl
                 for minibatch in minibatches:
-                    for rows, mine in ranks.share_evenly(split_rows(minibatch, c)):
+                    for rows, counted in ranks.share_evenly(split_rows(minibatch, c)):
                         loss, figures = policy_update_loss(stage, batch.rows(rows), warming_up)
                         # so that the minibatches' gradients average to the whole batch's
-                        (len(minibatches) * mine * loss).backward()
-                        sums += figures * mine
+                        (len(minibatches) * counted * loss).backward()
+                        sums += figures * counted
                     if replay and not warming_up:
                         replayed = replay_loss(stage, replay)
                         (c.replay * replayed).backward()
