@@ -4,6 +4,8 @@ step_text(trace, step)      plan, candidates and their fates, the message, confi
 TracePrinter().show(trace)  prints what is new in a trace that grows
 """
 
+import re
+
 from support.trace_data import plan_tree, summary_of
 
 ESCAPES = {
@@ -28,13 +30,20 @@ ENDED = {  # Rollout.ended in words
 }
 
 
+def printable(text: str) -> str:
+    """Without control characters: what a model or a tool says must not steer the terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+
+
 def paint(text: str, style: str, coloured: bool) -> str:
+    """A text that a terminal shows in a style, once it is `printable`."""
+    text = printable(text)
     return f"\x1b[{ESCAPES[style]}m{text}\x1b[0m" if coloured and text else text
 
 
 def clip(text: str, length: int) -> str:
     """A text in one line of at most `length` characters."""
-    text = text.replace("\n", "⏎")
+    text = printable(text).replace("\n", "⏎")
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -128,7 +137,7 @@ def step_text(trace: dict, step: dict, coloured: bool = True) -> str:
         lines += candidate_lines(candidate, coloured)
     for critique in step["critiques"]:
         lines.append(paint(f"   critique: {critique}", "yellow", coloured))
-    lines += [f"   {line}" for line in step["text"].splitlines()]
+    lines += [f"   {line}" for line in printable(step["text"]).splitlines()]
     bars = []
     for part, value in zip(trace["parts"], step["confidence"], strict=True):
         colour = "green" if value >= 0.5 else "red"
