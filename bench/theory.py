@@ -448,7 +448,9 @@ def monotonicity(rng: Generator, draws: int) -> list[Claim]:
 
 
 def draw_errors(rng: Generator, draws: int) -> list[Panel]:
-    """Equations 8 and 9 over T, and equation 10 over ρ beside the best gate there is."""
+    """Equations 8 and 9 over T, equation 10 over ρ beside the best gate there is, and equation 11
+    beside gates that do not fire independently of length.
+    """
     T, some = np.arange(1, 31), np.array([1, 5, 10, 15, 20, 25, 30])
     check = Check(0.8, 0.9, 0.05)
     after = checked_error(0.1, check)
@@ -482,9 +484,23 @@ def draw_errors(rng: Generator, draws: int) -> list[Panel]:
         dots = [1 - simulate_step(rng, wrong, check, pair).mean() for pair in pairs]
         gates.append(Curve(label, rho, hybrid_success(p, p_check, rho) + gains, ink))
         gates.append(Curve("", rho, dots, ink, "o"))
+
+    kappa, length = 3.8, rng.gamma(4, 1 / 4, draws)
+    fires, place = rng.random(draws), length.argsort().argsort() / draws  # 1: the longest step
+    both = (length * (1 + kappa * (fires < share)) for share in rho)
+    longest = (length * np.where(place > 1 - share, kappa, 1) for share in rho)
+    alike = (length * np.where(fires < share, kappa, 1) for share in rho)
+    costs = [Curve("equation 11", rho, hybrid_cost(rho, kappa), "blue")]
+    for label, ink, steps in (
+        ("independent of length", "blue", alike),
+        ("fires at the longest steps", "green", longest),
+        ("the slow pass on top of the fast one", "orange", both),
+    ):
+        costs.append(Curve(label, rho, [cost.mean() for cost in steps], ink, "o"))
     return [
         Panel("equations 8 and 9", "steps T", "P(success)", success, dict(ylim=(0, 1.05))),
         Panel("equation 10, ε = 0.2", "ρ, share of steps checked", "p′ of one step", gates),
+        Panel("equation 11, κ = 3.8", "ρ, share of steps checked", "cost of a step", costs),
     ]
 
 
@@ -565,7 +581,7 @@ SECTIONS = [
     monotonicity,
 ]
 PICTURES = {
-    "theory_errors.png": (draw_errors, "Success over steps; success over the share checked"),
+    "theory_errors.png": (draw_errors, "Success over steps; success and cost over the share checked"),
     "theory_plane.png": (draw_plane, "Where a check helps, by two conditions and simulated"),
     "theory_information.png": (draw_information, "Fano's bound; bits about the problem"),
 }
