@@ -24,6 +24,7 @@ standard deviation.
 import argparse
 import hashlib
 import json
+import math
 import random
 import statistics
 import sys
@@ -333,9 +334,9 @@ class Table:
 
     def row(self, name: str, values: list[float], unit: str = "%", note: str = "", **more) -> None:
         mean = statistics.mean(values)
-        spread = f"± {statistics.stdev(values):.1f} std" if len(values) > 1 else ""
+        spread = f"± {np.std(values, ddof=1):.1f} std" if len(values) > 1 else ""
         print(f"  {name:44} {mean:8.2f} {unit:16} {spread:14} {note}")
-        if not self.a.dry:
+        if not (self.a.dry or math.isnan(mean)):  # nan: there was nothing to count in some run
             row = dict(spread=spread, n=self.a.tasks, seeds=self.runs, unit=unit, note=note)
             result_tables.record("reasoning", name, round(mean, 2), **(row | more))
 

@@ -224,3 +224,64 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     (run.folder / "checkpoint-1" / "heads.safetensors").write_text("further heads")
     hybrid.kept(run, part, "api")
     assert len(measured) == pieces
+
+
+# --------------------------------------------------------------------------------------------------
+# The tables, beside figures worked out by hand.
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """What tables record: name → (value, what stands beside it)."""
+    found = {}
+    monkeypatch.setattr(
+        hybrid.result_tables,
+        "record",
+        lambda subject, name, value, **beside: found.update({name: (value, beside)}),
+    )
+    return found
+
+
+def test_a_vote_is_each_rules_choice(rows):
+    """Three samples say x, which is wrong and cannot be told again; one says y, which is right."""
+    wrong = dict(answer="x", verified=False, success=0.9, gain=-3.0, energy=1.0)
+    right = dict(answer="y", verified=True, success=0.2, gain=5.0, energy=0.5)
+    table = hybrid.Table(argparse.Namespace(dry=False, tasks=2, samples=4), 1)
+    hybrid.votes_table(table, "math", [{"task": [[wrong, wrong, right, wrong], [right] * 4]}])
+    assert rows["vote/math one sample"][0] == 62.5  # five of eight
+    assert rows["vote/math majority of 4"][0] == 50
+    assert rows["vote/math ICS-filtered of 4"][0] == 100
+    assert rows["vote/math head-weighted of 4"][0] == 50
+    assert rows["vote/math least energy of 4"][0] == 100
+    difference, beside = rows["vote/math ICS-filtered − majority of 4"]
+    assert difference == 50 and beside["n"] == 2 and "0.0 to +100.0" in beside["note"]
+
+
+def test_ablations_are_beside_the_whole(rows):
+    def episodes(verified, flops):
+        cost = dict(flops=flops, seconds=1.0, tokens=1)
+        return [dict(verified=v, cost=cost, steps=2, reasoned=2, fallback=1) for v in verified]
+
+    whole, less = episodes([1, 1, 0, 1], 4e9), episodes([1, 0, 0, 1], 1e9)
+    table = hybrid.Table(argparse.Namespace(dry=False, tasks=4), 1)
+    hybrid.ablations_table(table, "api", [{"whole": whole, "without": less}])
+    assert rows["ablation/api whole"][0] == 75 and rows["ablation/api without"][0] == 50
+    assert rows["ablation/api without"][1]["note"].startswith("0.25 × the FLOPs, 50% of the steps")
+    assert rows["ablation/api without − whole"][0] == -25
+
+
+def test_the_horizons_interval_draws_tasks_and_not_episodes(rows):
+    """Three runs that play every task alike know no more of other tasks than one run."""
+    rng = random.Random(0)
+    step = lambda: rng.choice([[True, True, True], [False, True, False], [False, False, True]])
+    episodes = [[step() for _ in range(rng.randint(1, 4))] for _ in range(40)]
+    one = {"plain": [[[all(step[-1] for step in e)]] for e in episodes], "checked": episodes}
+    ends = []
+    for runs in ([one], [one, one, one]):
+        table = hybrid.Table(argparse.Namespace(dry=False, tasks=40), len(runs))
+        curves = hybrid.horizon_table(table, "api", runs)
+        ends.append([curves["checked"][end].tolist() for end in ("low", "measured", "high")])
+        assert rows["equation 9/api checked, 1 steps"][1]["n"] == 20
+    for one, three in zip(*ends, strict=True):
+        assert one == pytest.approx(three)
+    assert ends[0][0][0] < ends[0][1][0] < ends[0][2][0]
