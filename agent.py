@@ -241,6 +241,7 @@ class EpisodeRow(Row):
         self.ended = self.rollout.ended = why
         self.rollout.faults, self.rollout.log = self.episode.faults, self.episode.log
         self.rollout.problem = self.rollout.problem or self.episode.problem
+        self.rollout.verified &= not self.rollout.problem
 
 
 def check_prompts(prompts: list[list[int]], model: SAGE) -> None:

@@ -138,7 +138,8 @@ def learn(
 
     def loss_of(tokens, targets, weights, documents, count):
         """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens, of this
-        rank's rows (B, T): sums divided by `count`, the taught tokens of all ranks' rows.
+        rank's rows (B, T): sums divided by `count`, of all ranks' rows: their weights, each at
+        most 1.
         """
         hidden = model.hidden(tokens, documents)  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets, weights=weights, count=count)

@@ -120,7 +120,7 @@ def dpo(config: Config) -> None:
 
     # -- pairs, and their log-probabilities under the frozen reference, once
     pairs = preference_pairs(c, stage.tokenizer, stage.style)
-    completions = [completion for pair in pairs for completion in pair]
+    completions = [side for pair in pairs for side in pair]
     count = len(pairs)
     if count < c.batch:
         raise UserError(
@@ -145,16 +145,16 @@ def dpo(config: Config) -> None:
             chosen_tokens = sum(sum(pairs[number][0][1]) for number in numbers)  # of all ranks
             mine, counted = ranks.share_rows(c.batch)
             numbers = numbers[mine]  # (B,) of this rank
-            completions = [completion for number in numbers for completion in pairs[number]]
+            step_completions = [side for number in numbers for side in pairs[number]]
             with meter.waiting():
-                packed = pack_short(completions, model.config).to(device)
+                packed = pack_short(step_completions, model.config).to(device)
             tokens, targets, documents = packed.tokens, packed.targets, packed.documents  # (R, T)
             shared = shared_pasts(tokens, documents)
 
             # -- preferences: whole completions' log-probabilities beside the reference's
             with stage.autocast:
                 log_probs = taught_log_probs(model, tokens, targets, documents, shared)
-            summed = sum_per_document(log_probs.double(), documents, len(completions))
+            summed = sum_per_document(log_probs.double(), documents, len(step_completions))
             policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
             numbers = torch.from_numpy(numbers).to(device)
             ref_chosen, ref_rejected = ref_log_probs[numbers].unbind(1)

@@ -10,10 +10,10 @@ rewards, advantages, losses, loop.
     torchrun --nproc-per-node 8 rl.py config/7b.py    the same steps on many GPUs
 
 What differs from the textbook:
-1. The teacher's episodes of the same worlds are replayed beside the rewards (as InstructGPT's
-   PPO-ptx does): without them a learning rate high enough for rewards to change the policy
-   destroyed what was learnt.
-   config/problems.py, with 64 tasks in a step and one update, does without.
+1. The teacher's episodes of the same worlds may be replayed beside the rewards (as InstructGPT's
+   PPO-ptx does; ppo.replay_rows): with 16 tasks in a step, a learning rate high enough for rewards
+   to change the policy destroyed what was learnt without them. config/toy.py has them,
+   config/problems.py, with 64 tasks and one update, does without.
 2. The reward is execution's verdict, once, at the end. A call that does not parse or names no tool
    ends the episode (zero tolerance); an invented argument costs. An episode in which an exception
    was raised, or whose time ran out, is a failure. One longer than ppo.sequence is left out.
@@ -214,7 +214,7 @@ def generalized_advantages(
             next_value = next_value * same
         own = action_mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
-        # from here on this token's, where it is an own one: the next own token of those before it
+        # for the tokens before t, t is now the next own token, if it is one of the model's own
         next_advantage = torch.where(own, delta + gamma * lam * next_advantage, next_advantage)
         next_value = torch.where(own, values[:, t], next_value)
         advantages[:, t] = next_advantage * own
@@ -590,8 +590,8 @@ def ppo(config: Config) -> None:
 
             # -- its FLOPs: make_batch's two passes, forward only, are a third of an epoch each
             distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
-            replayed = updates * c.replay_rows * c.sequence if replay and not warming_up else 0
-            computed = (2 / 3 + epochs_run) * distinct + replayed  # tokens, forward and backward
+            rows = updates * c.replay_rows if replay and not warming_up else 0
+            computed = (2 / 3 + epochs_run) * distinct + rows * c.sequence  # tokens
             taught = float((batch.targets != IGNORE).sum()) / distinct
             token_flops = flops_per_token(
                 config.model, width, trained_blocks=c.trained_blocks, taught=taught

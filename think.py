@@ -257,27 +257,28 @@ def decide(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
 def critique_best(decision: Decision) -> tuple[Candidate, str]:
     """The best of the rejected candidates, and a critique: the least part of its confidence, or
     `success` where a future has less, in the words that stage reflect teaches the agent to heed.
-    The decision keeps it, too.
     """
     best = least(decision.candidates)
     part, confidence = min(zip(PARTS, best.confidence, strict=True), key=lambda pair: pair[1])
     if any(future.success < confidence for future in best.futures):
         part = PARTS[SUCCESS]
-    decision.critiques.append(part.critique)
     return best, part.critique
 
 
 def critique_prefix(
     episode: EpisodeRow, decision: Decision, tokenizer: Tokenizer, context: int
 ) -> list[int]:
-    """What new candidates are written after: the best rejected one, "again", its critique. Nothing,
-    where the model's context has no room for that and all that the episode may still add.
+    """What new candidates are written after: the best rejected one, "again", its critique, which
+    the decision keeps. Nothing, where the model's context has no room for that and all that the
+    episode may still add.
     """
     best, critique = critique_best(decision)
     style = episode.task.difficulty.style
     prefix = revision_prefix(tokenizer, style, best.tokens, critique)
-    longest = len(episode.tokens) + len(prefix) + episode.room
-    return prefix if longest <= context else []
+    if len(episode.tokens) + len(prefix) + episode.room > context:
+        return []
+    decision.critiques.append(critique)
+    return prefix
 
 
 def imagined_results(s: Think) -> list[tuple[str, str | None]]:

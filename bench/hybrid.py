@@ -533,7 +533,8 @@ def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dic
     for run in runs:
         taken = [step[2] for episode in run["checked"][1::2] for step in episode]
         errors.append(100 * (1 - float(np.mean(taken))))
-    table.row(f"equation 9/{world} ε′ measured", errors, note="on the other half")
+    half = len(runs[0]["checked"][1::2])
+    table.row(f"equation 9/{world} ε′ measured", errors, note="on the other half", n=half)
 
     # -- how far each agent gets: for each task the episodes of all runs, an episode as [right, …]
     even, odd = {}, {}
@@ -559,7 +560,7 @@ def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dic
         inside = (curve["predicted"] >= curve["low"]) & (curve["predicted"] <= curve["high"])
         note = "share of the horizons 1–20 at which the formula is within the measured interval"
         name = f"equation 9/{world} {name}: horizons inside"
-        table.row(name, [100 * float(inside.mean())], note=note, goal="100")
+        table.row(name, [100 * float(inside.mean())], note=note, goal="100", n=len(tasks))
     return shown
 
 

@@ -486,9 +486,9 @@ def draw_errors(rng: Generator, draws: int) -> list[Panel]:
         gates.append(Curve("", rho, dots, ink, "o"))
 
     kappa, length = 3.8, rng.gamma(4, 1 / 4, draws)
-    fires, place = rng.random(draws), length.argsort().argsort() / draws  # 1: the longest step
+    fires, shorter = rng.random(draws), length.argsort().argsort() / draws  # share of the steps
     both = (length * (1 + kappa * (fires < share)) for share in rho)
-    longest = (length * np.where(place > 1 - share, kappa, 1) for share in rho)
+    longest = (length * np.where(shorter > 1 - share, kappa, 1) for share in rho)
     alike = (length * np.where(fires < share, kappa, 1) for share in rho)
     costs = [Curve("equation 11", rho, hybrid_cost(rho, kappa), "blue")]
     for label, ink, steps in (
@@ -581,7 +581,10 @@ SECTIONS = [
     monotonicity,
 ]
 PICTURES = {
-    "theory_errors.png": (draw_errors, "Success over steps; success and cost over the share checked"),
+    "theory_errors.png": (
+        draw_errors,
+        "Success over steps; success and cost over the share checked",
+    ),
     "theory_plane.png": (draw_plane, "Where a check helps, by two conditions and simulated"),
     "theory_information.png": (draw_information, "Fano's bound; bits about the problem"),
 }

@@ -59,5 +59,5 @@ distill = Distill(
     trajectories=20_000,
 )
 dpo = Dpo(learning_rate=1e-6, batch=16, sequence=1024)
-ppo = Ppo(learning_rate=1e-6, room=1024, sequence=3072, replay_rows=4)
+ppo = Ppo(learning_rate=1e-6, prompts=24, room=1024, sequence=3072, replay_rows=4)
 plan = DryRun(ranks=1)

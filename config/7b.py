@@ -62,7 +62,7 @@ distill = Distill(
     optimizer="adamw", learning_rate=1e-5, steps=2000, batch=8, sequence=2048, trajectories=20_000
 )
 dpo = Dpo(learning_rate=1e-6, batch=16, sequence=1024)
-ppo = Ppo(learning_rate=1e-6, room=1024, sequence=3072, replay_rows=4)
+ppo = Ppo(learning_rate=1e-6, prompts=24, room=1024, sequence=3072, replay_rows=4)
 parallel = Parallel(
     activation_checkpointing="selective",  # 80 GiB are too few for "none" at this batch
     accumulate="sharded",  # a whole gradient is 30 GiB

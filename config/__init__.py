@@ -201,7 +201,8 @@ class Tuning(Loop):
     # so that names are read and not remembered (docs/LOG.md)
     renamed: Share = 0.0
     longer: Share = 0.25  # share of tasks that need one call more than the rest, up to two calls
-    fault_rate: Share = 0.3  # share of episodes in which a tool fails once on purpose
+    # share of episodes in which a tool fails on purpose, once, or twice at the rung hard
+    fault_rate: Share = 0.3
     # of faults in training; one kind each is held out for validation and test
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
     # share of fault messages, and of the API world's requests, made of words that mean nothing
@@ -295,7 +296,7 @@ class Ppo(Tuning):
     # Muon's steps have a fixed size, however small the advantages
     optimizer: Literal["muon", "adamw"] = "adamw"
     # of the toy: 1e-4 moves nothing that can be measured; with 16 tasks in a step this destroys the
-    # policy unless the teacher's episodes are replayed, with 64 it does not (docs/LOG.md)
+    # policy unless the teacher's episodes are replayed (docs/LOG.md)
     learning_rate: NonNegative = 3e-4
     weight_decay: NonNegative = 0.0  # the reference policy is what to stay near, not zero
     beta2: Beta = 0.99  # gradients of a few hundred episodes scatter

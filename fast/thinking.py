@@ -349,8 +349,9 @@ class BatchedThinker:
             for kind, text in results:
                 owners.append(row)
                 kinds.append(kind)
-                texts.append(guess if text is None else text)
-                observed.append(message_tokens(tokenizer, style, "tool", *texts[-1:] * calls[row]))
+                said = guess if text is None else text
+                texts.append(said)
+                observed.append(message_tokens(tokenizer, style, "tool", *[said] * calls[row]))
         future = pool.select(owners)
         future.read(observed)
         rows = [Row([], s.ahead, 0.0, []) for _ in owners]

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument(
         "run", help="a run, of which the last checkpoint is taken, or published weights"
     )
-    parser.add_argument("folder", help="where to write; a folder that is there is replaced")
+    parser.add_argument("folder", help="where to write; an earlier export is replaced")
     parser.add_argument("--dtype", choices=[*WHOLE, *ADAPTERS], default="float32")
     parser.add_argument("--adapter-of", help="write the change from these weights alone")
     parser.add_argument("--rank", type=int, default=16, help="of an adapter")

@@ -3,6 +3,7 @@ and where benchmark data lies. Used by benchmarks.py, support/asked.py, support/
 bench/lineage.py.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ class RowFile:
     """The rows of one measurement of one stage, one JSON line per item, below a line that says what
     they were made from.
 
-    Rows that were made from something else are put aside (NAME.before.jsonl), with a note. A last
-    line that was cut short is measured again.
+    Rows that were made from something else are put aside, with a note. A last line that was cut
+    short is measured again.
     """
 
     def __init__(self, path: Path, made_from: dict):
@@ -86,7 +87,11 @@ class RowFile:
         self.header = json.dumps(dict(made_from=made_from))
         self.rows = self.stored()  # item's number → its row
         if path.exists() and not path.read_text().startswith(self.header):
-            print(f"note    {path} was made from something else, and is measured anew", flush=True)
+            print(
+                f"note    {path} was made from something else, and is measured anew; its rows are "
+                f"kept in {self.aside().name}",
+                flush=True,
+            )
 
     def stored(self) -> dict[int, dict]:
         """The rows in the file that were made from the same."""
@@ -95,6 +100,12 @@ class RowFile:
             return {}
         rows = map(json.loads, lines[1:-1])  # what stands behind the last line end is cut short
         return {row["number"]: row for row in rows}
+
+    def aside(self) -> Path:
+        """Where the file goes that was made from something else, a name by what that was."""
+        header = self.path.read_text().partition("\n")[0]
+        digest = hashlib.sha256(header.encode()).hexdigest()[:8]
+        return self.path.with_suffix(f".{digest}.jsonl")
 
     def add(self, rows: list[dict]) -> None:
         """Keep further rows, each with where it was measured. The file is written whole: it is
@@ -107,7 +118,7 @@ class RowFile:
         fresh = {row["number"]: row | dict(measured=result_tables.origin()) for row in rows}
         if self.path.exists() and not self.path.read_text().startswith(self.header):
             # hours of answers, perhaps, to a question that was put in another way
-            self.path.replace(self.path.with_suffix(".before.jsonl"))
+            self.path.replace(self.aside())
         # another process may have written since
         self.rows = self.stored() | self.rows | fresh
         lines = [self.header, *map(json.dumps, self.rows.values())]

@@ -564,8 +564,8 @@ def save_pretrained(
     beside it; with `more` files of JSON by name, the tokenizer's.
 
     Transformers sees the family's part alone: its logits are SAGE's only while E_code = E_text, the
-    smear is 0 and texts fit the window. An existing folder is replaced once the new one is
-    complete. Raises UserError.
+    smear is 0 and texts fit the window. An earlier export is replaced once the new one is complete;
+    another folder that is not empty is refused. Raises UserError.
     """
     c = model.config
     if c.experts:
@@ -608,6 +608,8 @@ def save_pretrained(
         count = len(shards)
         names = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
     with written_aside(Path(folder).expanduser()) as aside:
+        # first, since it is what tells an unfinished export from another folder
+        save_file(own, aside / "sage.safetensors", metadata={"format": "pt"})
         for name, shard in zip(names, shards):
             save_file(shard, aside / name, metadata={"format": "pt"})
         if len(shards) > 1:
@@ -615,7 +617,6 @@ def save_pretrained(
             weight_map = {theirs: name for name, shard in zip(names, shards) for theirs in shard}
             index = dict(metadata=dict(total_size=total), weight_map=weight_map)
             (aside / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
-        save_file(own, aside / "sage.safetensors", metadata={"format": "pt"})
         for name, content in {"config.json": config, **(more or {})}.items():
             text = json.dumps(content, indent=1, ensure_ascii=False)
             (aside / name).write_text(text, encoding="utf-8")

@@ -28,7 +28,6 @@ from config import (
     Config,
     Distill,
     Dpo,
-    Heads,
     Loop,
     Model,
     Ppo,
@@ -148,11 +147,6 @@ def _contradiction(s) -> str:
             return (
                 f"ppo.draws is {s.draws}, and with one sample per task no two samples differ; "
                 "ppo.samples must be at least 2"
-            )
-        case Dpo() | Ppo() | Heads() if s.compile == "on" and not ranks.launched():
-            return (
-                f"{type(s).__name__.lower()}.compile is 'on'; outside torchrun only train.py and "
-                "distill.py compile"
             )
         case Think():
             for kind in s.counterfactuals.split(","):

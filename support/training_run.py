@@ -38,7 +38,7 @@ from support import machine
 from support import result_tables
 from support.log import Interval, Log, draw_curve
 from support.profiling import StepTrace
-from config import Config, Loop, Model, UserError
+from config import Config, Distill, Loop, Model, UserError
 from worlds.expert import fingerprint
 from model import SAGE
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
@@ -137,14 +137,15 @@ def apply_gradients(
             torch.nn.utils.clip_grads_with_norm_(learning, c.clip, norms[-1])
     for norm in norms:
         if not norm.isfinite():
+            section = type(c).__name__.lower()
             checkpoint.finish_saving()
             kept = checkpoint.checkpoints(folder)
             intact = (
                 f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
             )
             raise UserError(
-                f"step {step}: the gradient is {norm.item()}; lower {type(c).__name__.lower()}."
-                f"{'muon_' if c.optimizer == 'muon' else ''}learning_rate. {intact}"
+                f"step {step}: the gradient is {norm.item()}; lower {section}.learning_rate"
+                f"{f' or {section}.muon_learning_rate' if c.optimizer == 'muon' else ''}. {intact}"
             )
     for optimizer in optimizers:
         optimizer.step()
@@ -366,6 +367,12 @@ class TrainingRun:
         self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
         self.style = self.tokenizer.style
         self.section_name = type(section).__name__.lower()
+        compiles_alone = isinstance(section, Distill)
+        if section.compile == "on" and not (ranks.launched() or compiles_alone):
+            raise UserError(
+                f"{self.section_name}.compile is 'on'; outside torchrun only train.py and "
+                "distill.py compile"
+            )
         self.defaults = self.identifying(asdict(type(section)()))
         self.made_from = self.record(made_from or {})
         remedy = "give every node the same files, programs and code"
@@ -381,7 +388,8 @@ class TrainingRun:
                 section.compile = then.compile
         self.device, dtype, self.autocast = prepare_device(section)
         self.dtype = dtype  # of matrix products
-        compiles = machine.should_compile(section.compile, steps, self.device)
+        compiles = ranks.launched() or compiles_alone
+        compiles = compiles and machine.should_compile(section.compile, steps, self.device)
         section.compile = "on" if compiles else "off"
         self.parallelise = partial(
             parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles

@@ -25,9 +25,6 @@ from support.gguf_file import describe_gguf, is_gguf, read_gguf_rows
 # ------------------------------------------------------------------------------------------------
 # Reading.
 
-# every export has one of these: what SAGE adds to a family's weights, or an adapter's settings
-EXPORT_MARKS = ("sage.safetensors", "adapter_config.json")
-
 
 def open_safetensors(path: Path):
     """A safetensors file, opened; UserError where it is missing, truncated or no such file."""
@@ -236,6 +233,10 @@ def written_aside(folder: Path) -> Iterator[Path]:
     if old.exists():
         old.rename(aside)  # so that what is half deleted is never called .old
         shutil.rmtree(aside, ignore_errors=True)
+
+
+# every export has one of these: what SAGE adds to a family's weights, or an adapter's settings
+EXPORT_MARKS = ("sage.safetensors", "adapter_config.json")
 
 
 def refuse_other_folder(folder: Path) -> None:

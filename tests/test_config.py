@@ -129,8 +129,6 @@ def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting(comman
         ("--distill.kl-teacher x", "a weight needs a teacher, and a teacher a weight"),
         ("--ppo.advantage rloo --ppo.baseline batch", "goes with 'gae' alone"),
         ("--ppo.advantage group --ppo.lam 0.9", "'group' has no value head"),
-        ("--ppo.compile on", "ppo.compile is 'on'; outside torchrun only"),
-        ("--heads.compile on", "heads.compile is 'on'; outside torchrun only"),
     ],
 )
 def test_values_out_of_range_are_errors(options, wanted):

@@ -283,12 +283,17 @@ def test_critiques_of_everything_else():
     assert "is missing" in attempt(
         benign, [], "refuse: not safe"
     ) or "nothing here is dangerous, so answer" in attempt(benign, [], "refuse: not safe")
+    sums = next(t for i in range(99) if (t := draw_task("math", 0, i)).kind == "trap")
     pair = next(
         t for i in range(99) if "; " in (t := draw_task("library", 0, i)).answer and t.solution
     )
     both = [step.call for step in pair.solution]
     said = attempt(pair, both, f"answer: {pair.answer.rpartition('; ')[2]}")
     assert said == 'the last line must be "answer:" and what the steps gave'
+    lines = "\n".join(f"{n}. {step.goal}" for n, step in enumerate(sums.solution, 1))
+    for message in (lines, f"{lines}\nanswer: 0"):  # all lines are right
+        said = attempt(sums, [], message)
+        assert said == 'the last line must be "answer:" and what the last step gave'
     done = next(
         t for i in range(99) if (t := draw_task("sql", 0, i)).answer == "done" and t.solution
     )
@@ -296,7 +301,6 @@ def test_critiques_of_everything_else():
         for step in done.solution:
             episode.step(step.call)
         assert critique(done, episode, "1: and") == "every step was done, so say done"
-    sums = next(t for i in range(99) if (t := draw_task("math", 0, i)).kind == "trap")
     assert attempt(sums, [], f"1. x = 3\nanswer: {sums.truth['tempting']}").startswith(
         "line 1 should be"
     )

@@ -802,10 +802,7 @@ def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage,
 @pytest.mark.parametrize(
     "words, wanted",
     [
-        (
-            ["--heads.start", "out/nosuch"],
-            "there is no run; make it with python rl.py config/toy.py --stage ppo",
-        ),
+        (["--heads.start", "out/nosuch"], " --stage ppo, or name a run's folder as start"),
         (["--heads.steps", "60"], "for 60 steps, each to be seen once; lower heads.steps"),
         (
             ["--heads.sequence", "20"],

@@ -791,15 +791,12 @@ def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
 @pytest.mark.parametrize(
     "stages, words, wanted",
     [
-        ([], [], "there is no run; make it with python distill.py config/toy.py --stage reflect"),
-        (
-            ["reflected"],
-            ["--stage", "ppo"],
-            "there is no run; make it with python rl.py config/toy.py --stage dpo",
-        ),
+        ([], [], " --stage reflect, or name a run's folder as start"),
+        (["reflected"], ["--stage", "ppo"], " --stage dpo, or name a run's folder as start"),
         (["reflected"], ["--stage", "reflect"], "this script has dpo and ppo"),
         (["reflected"], ["--dpo.sequence", "32"], "0 of 10 pairs fit in dpo.sequence 32"),
         (["reflected"], ["--dpo.pairs", "2"], "dpo.pairs is 2; wanted at least 3"),
+        (["reflected"], ["--dpo.compile", "on"], "dpo.compile is 'on'; outside torchrun only"),
         (
             ["safe"],
             ["--stage", "ppo", "--ppo.advantage", "group", "--ppo.samples", "1"],

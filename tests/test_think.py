@@ -28,6 +28,7 @@ from think import (
     Vote,
     calls_in,
     conclusion,
+    critique_prefix,
     constraint_tokens,
     decide,
     guessed_text,
@@ -392,7 +393,7 @@ def test_a_critique_names_what_failed(minds):
         ),
     ):
         step = Decision(candidates=some)
-        text = TOY.decode(thinker.critique_of(episode, step))
+        text = TOY.decode(critique_prefix(episode, step, TOY, 10_000))
         assert (
             step.critiques == [wanted]
             and text
@@ -516,6 +517,9 @@ def test_second_thoughts_stay_in_the_context_and_are_the_references(minds, criti
         slow = Thinker(small, minds[1], TOY, settings)
         alone = [think_slowly(slow, task, number, 3) for number, task in enumerate(tasks)]
         assert all(same_episode(*pair) for pair in zip(batched, alone, strict=True))
+        futures = [f for t in batched for s in t.steps for c in s.candidates for f in c.futures]
+        assert not (more == 8 and futures)
+        assert all(len(t.rollout.tokens) <= longest + more for t in batched)
 
 
 def test_constraints_give_nothing_away():

@@ -254,10 +254,14 @@ def test_a_call_that_takes_too_long_is_stopped(hostile, call):
 
 
 def test_an_interrupted_call_does_not_answer_the_next(hostile):
-    with pytest.raises(TimeoutError), time_limit(0.3, "the tool"):
-        hostile.call("slow", {"seconds": 0.6})
-    time.sleep(0.5)
-    assert hostile.call("add", {"a": 1}) == "2.0"
+    for started in (True, False):
+        if started:
+            hostile.start()
+        with pytest.raises(TimeoutError), time_limit(0.3 if started else 0.001, "the tool"):
+            hostile.call("slow", {"seconds": 0.6})
+        time.sleep(0.5)
+        assert hostile.call("add", {"a": 1}) == "2.0"
+        hostile.close()
 
 
 def test_a_call_that_ends_its_process(hostile):

@@ -145,7 +145,7 @@ def test_each_fault_holds_until_it_is_obeyed(name, kind, split, babble):
             continue
         with Episode(task) as episode:
             said = episode.step(call)
-            if [kind for _, kind in episode.faults] != [kind]:
+            if [met_kind for _, met_kind in episode.faults] != [kind]:
                 continue
             met += 1
             assert failed(said) and episode.log[0].taken is None

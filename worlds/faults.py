@@ -267,7 +267,8 @@ def make_demand(
     arguments = call["arguments"]
     keys = [key for key, value in arguments.items() if kind == "renamed" or type(value) is int]
     # an argument that a fault has added has one value that is right
-    added = {demand.key for demand in earlier if demand.kind in DEMANDS_MORE}
+    of_tool = [demand for demand in earlier if demand.tool == call["name"]]
+    added = {demand.key for demand in of_tool if demand.kind in DEMANDS_MORE}
     keys = [key for key in keys if key not in added]
     if kind in ("renamed", "moved", "type") and not keys:
         kind = "timeout"

@@ -164,7 +164,7 @@ def call_facts(episode: Played) -> list[StepFacts]:
     """Facts about every call in an episode's log.
 
     A call is right if it is a step of the solution that is still open; doing it twice is wrong. A
-    call that met the injected fault is judged as it was written: the world never took it, and its
+    call that met an injected fault is judged as it was written: the world never took it, and its
     step stays open. Where an episode verified and steps are open all the same, other calls did
     their work, and which did is not known.
     """

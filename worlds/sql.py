@@ -19,6 +19,7 @@ it may refer to.
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 from worlds.base import SolutionStep, Task, World, cut_text
 from worlds.difficulty import Difficulty
 from worlds.drawing import UNSUITED, Draft, Drawing, Families, draw_chain_length
-from worlds.english import draw_person, draw_table
+from worlds.english import EnglishTable, draw_person, draw_table, words_of_split
 from worlds.splits import Wordings
 from worlds.tools import make_tool
 
@@ -235,8 +236,8 @@ def execute(
 ) -> tuple[list[tuple], str]:
     """Run one statement within its bounds. Never raises.
 
-    (up to `most` rows, and one more where there are more, "") or ([], what is wrong). Rows of more
-    than `most_bytes` characters together are refused.
+    (up to `most` rows, and one more where there are more, "") or ([], what is wrong). Rows whose
+    texts have more than `most_bytes` bytes together are refused.
     """
     steps = 0
     references = 0
@@ -263,7 +264,7 @@ def execute(
             rows = []
             size = 0
             for row in cursor:
-                size += sum(len(cell) if isinstance(cell, (str, bytes)) else 8 for cell in row)
+                size += sum(len(str(cell).encode()) for cell in row)
                 rows.append(row)
                 if size > most_bytes or len(rows) > most:
                     break
@@ -341,7 +342,8 @@ class Tables(Drawing):
         numbers = self.rng.sample(list(table.numbers), self.difficulty.arguments)
         self.values = {column: table.numbers[column] for column in numbers}
         self.columns = [self.key, table.label, *numbers]
-        keys = [self.new_key() for _ in range(self.difficulty.size * self.rng.randint(4, 6))]
+        count = self.difficulty.size * self.rng.randint(4, 6)
+        keys = [self.new_key() for _ in range(min(count, self.most_rows(table)))]
         self.rows = self.rows_of(keys, list(self.values.values()))
         for row in self.rows:
             row.insert(1, self.name(self.label_kind))
@@ -349,6 +351,16 @@ class Tables(Drawing):
             self.second = table.second
             self.second_columns = [self.key, *table.second_numbers]
             self.second_rows = self.rows_of(keys, list(table.second_numbers.values()))
+
+    def most_rows(self, table: EnglishTable) -> int:
+        """How many rows the split's words and the columns' values are enough for, with four to
+        spare for what else a task draws; never fewer than the six of a table of size 1.
+        """
+        people = ("people", "surnames") if self.key_kind == "people" else (self.key_kind,)
+        kinds = Counter([*people, self.label_kind])
+        words = [len(words_of_split(kind, self.split)) // times for kind, times in kinds.items()]
+        values = [*self.values.values(), *table.second_numbers.values()]
+        return max(min(*words, *map(len, values)) - 4, 6)
 
     def new_key(self) -> str:
         """A key that no row has yet."""

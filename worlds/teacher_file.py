@@ -67,7 +67,7 @@ def why_unfit(row: dict, c: Distill, style: str) -> str:
         return "not verified"
     if row.get("difficulty", {}).get("split", "train") != "train":
         return "of a held-out split"
-    if row.get("fault") and row["fault"] not in c.fault_kinds.split(","):
+    if {*(row.get("fault") or "").split(", ")} - {"", *c.fault_kinds.split(",")}:
         return f"with the fault {row['fault']}, which distill.fault_kinds does not have"
     english = row.get("difficulty", {}).get("names") == "english"
     foreign = other_splits_words if english else strangers

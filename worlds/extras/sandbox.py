@@ -291,9 +291,9 @@ class Sandbox:
         if self.process.poll() is not None:
             raise SandboxDied("the sandbox is gone")
         token = kind + secrets.token_hex(8)
-        with suppress(BrokenPipeError):  # a sandbox that is gone shows when we read
-            self.process.stdin.write(token.encode() + b"\0" + code + b"\0" + more)
         try:
+            with suppress(BrokenPipeError):  # a sandbox that is gone shows when we read
+                self.process.stdin.write(token.encode() + b"\0" + code + b"\0" + more)
             return self.read_result(token)
         except BaseException:  # interrupted: what is left must not become the next one's result
             self.close()

@@ -443,7 +443,7 @@ def statistics(records: list[dict], rejected: list[dict]) -> dict:
         "invented": sum(r["invented"] for r in records),
         "worlds": dict(Counter(r["world"] for r in records)),
         "kinds": dict(Counter(f"{r['world']} {r['kind']}" for r in records)),
-        "faults": dict(Counter(r["fault"] for r in records if r["fault"])),
+        "faults": dict(Counter(k for r in records if r["fault"] for k in r["fault"].split(", "))),
         "calls": dict(sorted(Counter(calls).items())),
         "tools": dict(sorted(Counter(len(r["tools"]) for r in records).items())),
         "negatives": dict(Counter(n["kind"] for r in records for n in r["negatives"])),

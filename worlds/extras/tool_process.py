@@ -122,8 +122,8 @@ class ToolProcess:
         """What a function returns for a model's arguments, as JSON text; "error: ..." in one line
         where it raises, takes too long, or returns what is too long or not JSON.
         """
-        self.start()
         try:
+            self.start()
             request = [name, arguments]
             answer = self.ask(request, self.limits.seconds, longest=8 * self.limits.output)
         except BaseException:  # interrupted: its answer must not become the next call's
