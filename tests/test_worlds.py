@@ -176,12 +176,16 @@ def test_faults_come_at_their_rate_and_only_of_the_kinds_asked_for():
     assert plan_faults(draw_task("api", 0, 0, only_types), ("timeout",)) == []
 
 
+@pytest.mark.parametrize("names", ["invented", "english"])
+@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("name", [*WORLDS, "library"])
-def test_the_expert_recovers_from_two_faults_in_larger_tables_and_trees(name):
+def test_the_expert_recovers_from_two_faults_in_larger_tables_and_trees(name, split, names):
     """At the hard rung; what the first fault demands stays in force beside what the second does."""
-    hard = Difficulty(**RUNGS["hard"], fault_rate=1.0, special=0.0)
+    if names == "english" and name in ("api", "math"):
+        pytest.skip("has no English")
+    hard = Difficulty(**RUNGS["hard"], fault_rate=1.0, special=0.0, split=split, names=names)
     met = Counter()
-    for index in range(150):
+    for index in range(60):
         task = draw_task(name, 4, index, hard)
         _, episode = solve_task(task)
         assert episode.verified and not invented(episode), (index, task.request)
@@ -189,7 +193,7 @@ def test_the_expert_recovers_from_two_faults_in_larger_tables_and_trees(name):
         same = len({demand.tool for demand in episode.demands}) < len(episode.demands)
         met["one tool"] += same
     if world_class(name).faults:
-        assert met[2] > 50 and met["one tool"] > 10, met
+        assert met[2] > 20 and met["one tool"] > 4, met
 
 
 def test_rungs_enlarge_tables_and_trees():
