@@ -165,8 +165,8 @@ def call_facts(episode: Played) -> list[StepFacts]:
 
     A call is right if it is a step of the solution that is still open; doing it twice is wrong. A
     call that met an injected fault is judged as it was written: the world never took it, and its
-    step stays open. Where an episode verified and steps are open all the same, other calls did
-    their work, and which did is not known.
+    step stays open. Where steps are open and yet what was to be done is done, other calls did their
+    work, and which did is not known.
     """
     open_calls = [step.call for step in episode.task.solution if step.call]
     facts = []
@@ -178,7 +178,7 @@ def call_facts(episode: Played) -> list[StepFacts]:
         if match is not None and not met_fault:
             del open_calls[match]
         facts.append(StepFacts(fault_kinds, match is not None, episode.verified))
-    if episode.verified and open_calls:
+    if episode.verified and open_calls and episode.task.answer == "done":
         facts = [fact if fact.right else replace(fact, right=None) for fact in facts]
     return facts
 
