@@ -30,7 +30,6 @@ _every_stage = dict(
     compile="off",
     keep=1,
 )
-_replayed = dict(trajectories=300, replay_rows=1, sequence=1024)
 
 distill = Distill(
     **_every_stage,
@@ -61,22 +60,33 @@ distill = Distill(
 )
 dpo = Dpo(
     **_every_stage,
-    **_replayed,
+    trajectories=300,
+    replay_rows=1,
+    sequence=1024,
     steps=60,
     batch=4,
     learning_rate=3e-5,
     pairs=240,  # as many as the steps take: reading them first is half of the stage's time
     worlds="library,sql,shell",
 )
+# the run on record began from rejection sampling (--ppo.start out/smol/rejection), two hours on two
+# cores (docs/LOG.md, 2026-11-30)
 ppo = Ppo(
-    **_every_stage,
-    **_replayed,
-    steps=12,
-    prompts=12,
+    **_every_stage | dict(longer=0.0),
+    sequence=1024,
+    room=200,
+    worlds="library",
+    steps=40,
+    prompts=24,
     samples=4,
     batch=4,
-    learning_rate=3e-5,
-    worlds="library,sql,library,safety",
+    advantage="rloo",
+    epochs=1,
+    minibatches=1,
+    kl=0.0,
+    learning_rate=5e-5,
+    log_every=1,
+    save_every=5,
 )
 heads = Heads(
     worlds="library,sql,library,safety",
