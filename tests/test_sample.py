@@ -211,12 +211,12 @@ def test_attention_shown_is_attention_used(window):
 
 
 def test_what_a_tool_says_does_not_steer_the_terminal():
-    steering = "all is well\x1b[2K\r\x1b]0;title\x07\x9b1m\n\tyes"
-    step = dict(observation=steering, failed=False, loop="")
+    controls = "all is well\x1b[2K\r\x1b]0;title\x07\x9b1m\n\tyes"
+    step = dict(observation=controls, failed=False, loop="")
     shown = "all is well�[2K��]0;title��1m\n\tyes"
     assert trace_text.observation_text(step, coloured=False) == f"   ← {shown}"
     assert trace_text.observation_text(step) == f"\x1b[32m   ← {shown}\x1b[0m"
-    assert "\x1b" not in trace_text.clip(steering, 80)
+    assert "\x1b" not in trace_text.clip(controls, 80)
 
 
 def test_plans_are_trees():
