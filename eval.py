@@ -21,7 +21,7 @@ else is said:
                 twice eval.tasks, about half of each sort
     invented    tools and arguments that no schema has, per call, and tasks that have any
                 (equations 16–18), sampled
-    recovery    every world fails once on purpose: is one of the next two calls taken by the tool
+    recovery    every world fails on purpose: is one of the next two calls taken by the tool
                 that failed? For the fault kinds of training in training's words and in held-out
                 words, and for a held-out kind; and the share of these episodes that verify. Two
                 fifths of eval.tasks from each world with tools, of which those count whose fault

@@ -590,8 +590,8 @@ def ppo(config: Config) -> None:
 
             # -- its FLOPs: make_batch's two passes, forward only, are a third of an epoch each
             distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
-            rows = updates * c.replay_rows if replay and not warming_up else 0
-            computed = (2 / 3 + epochs_run) * distinct + rows * c.sequence  # tokens
+            replayed_rows = updates * c.replay_rows if replay and not warming_up else 0
+            computed = (2 / 3 + epochs_run) * distinct + replayed_rows * c.sequence  # tokens
             taught = float((batch.targets != IGNORE).sum()) / distinct
             token_flops = flops_per_token(
                 config.model, width, trained_blocks=c.trained_blocks, taught=taught

@@ -78,8 +78,8 @@ class RowFile:
     """The rows of one measurement of one stage, one JSON line per item, below a line that says what
     they were made from.
 
-    Rows that were made from something else are put aside, with a note. A last line that was cut
-    short is measured again.
+    Rows that were made from something else are put aside, with a note, and are there again when
+    the same is asked once more. A last line that was cut short is measured again.
     """
 
     def __init__(self, path: Path, made_from: dict):
@@ -88,22 +88,26 @@ class RowFile:
         self.rows = self.stored()  # item's number → its row
         if path.exists() and not path.read_text().startswith(self.header):
             print(
-                f"note    {path} was made from something else, and is measured anew; its rows are "
-                f"kept in {self.aside().name}",
+                f"note    {path} was made from something else; its rows will be kept in "
+                f"{self.aside(self.found_header()).name}",
                 flush=True,
             )
 
     def stored(self) -> dict[int, dict]:
-        """The rows in the file that were made from the same."""
-        lines = self.path.read_text().split("\n") if self.path.exists() else [""]
-        if lines[0] != self.header:
-            return {}
-        rows = map(json.loads, lines[1:-1])  # what stands behind the last line end is cut short
-        return {row["number"]: row for row in rows}
+        """The rows that were made from the same, in the file or put aside."""
+        for path in (self.path, self.aside(self.header)):
+            lines = path.read_text().split("\n") if path.exists() else [""]
+            if lines[0] == self.header:
+                # what stands behind the last line end is cut short
+                return {row["number"]: row for row in map(json.loads, lines[1:-1])}
+        return {}
 
-    def aside(self) -> Path:
-        """Where the file goes that was made from something else, a name by what that was."""
-        header = self.path.read_text().partition("\n")[0]
+    def found_header(self) -> str:
+        """What the rows that are there were made from."""
+        return self.path.read_text().partition("\n")[0]
+
+    def aside(self, header: str) -> Path:
+        """Where rows of this header are while others have the file."""
         digest = hashlib.sha256(header.encode()).hexdigest()[:8]
         return self.path.with_suffix(f".{digest}.jsonl")
 
@@ -118,7 +122,7 @@ class RowFile:
         fresh = {row["number"]: row | dict(measured=result_tables.origin()) for row in rows}
         if self.path.exists() and not self.path.read_text().startswith(self.header):
             # hours of answers, perhaps, to a question that was put in another way
-            self.path.replace(self.aside())
+            self.path.replace(self.aside(self.found_header()))
         # another process may have written since
         self.rows = self.stored() | self.rows | fresh
         lines = [self.header, *map(json.dumps, self.rows.values())]

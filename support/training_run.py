@@ -367,8 +367,8 @@ class TrainingRun:
         self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
         self.style = self.tokenizer.style
         self.section_name = type(section).__name__.lower()
-        compiles_alone = isinstance(section, Distill)
-        if section.compile == "on" and not (ranks.launched() or compiles_alone):
+        may_compile = ranks.launched() or isinstance(section, Distill)
+        if section.compile == "on" and not may_compile:
             raise UserError(
                 f"{self.section_name}.compile is 'on'; outside torchrun only train.py and "
                 "distill.py compile"
@@ -388,8 +388,7 @@ class TrainingRun:
                 section.compile = then.compile
         self.device, dtype, self.autocast = prepare_device(section)
         self.dtype = dtype  # of matrix products
-        compiles = ranks.launched() or compiles_alone
-        compiles = compiles and machine.should_compile(section.compile, steps, self.device)
+        compiles = may_compile and machine.should_compile(section.compile, steps, self.device)
         section.compile = "on" if compiles else "off"
         self.parallelise = partial(
             parallel.parallelise, c=config.parallel, dtype=dtype, compile_blocks=compiles

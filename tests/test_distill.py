@@ -260,7 +260,11 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
 @pytest.mark.parametrize(
     "more, words, wanted",
     [
-        ("", ["--stage", "reflect"], " --stage distill, or name a run's folder as start"),
+        (
+            "",
+            ["--stage", "reflect"],
+            "there is no run; make it with python distill.py FILE --stage distill",
+        ),
         ("", ["--stage", "dpo"], "this script has distill and reflect"),
         ("file='nosuch.jsonl'", ["--stage", "distill"], "no file"),
         ("", ["--stage", "distill", "--distill.sequence", "32"], "32 tokens"),
@@ -270,7 +274,9 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
     ],
 )
 def test_bad_input(lineage, more, words, wanted):
-    result = run("distill.py", lineage("bad", more)[0], *words)
+    file, _ = lineage("bad", more)
+    result = run("distill.py", file, *words)
+    wanted = wanted.replace("FILE", file)
     assert result.returncode == 1 and wanted in result.stderr and result.stderr.count("\n") == 1, (
         result.stderr
     )

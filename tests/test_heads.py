@@ -802,7 +802,10 @@ def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage,
 @pytest.mark.parametrize(
     "words, wanted",
     [
-        (["--heads.start", "out/nosuch"], " --stage ppo, or name a run's folder as start"),
+        (
+            ["--heads.start", "out/nosuch"],
+            "there is no run; make it with python rl.py FILE --stage ppo",
+        ),
         (["--heads.steps", "60"], "for 60 steps, each to be seen once; lower heads.steps"),
         (
             ["--heads.sequence", "20"],
@@ -818,7 +821,8 @@ def test_bad_input(lineage, call, words, wanted):
     if words == ["--resume"]:
         shutil.copytree(folder / "sage", folder / "thinking")
     status, _ = call(file, *words)
-    assert wanted in status and status.startswith("error: ") and "\n" not in status
+    assert wanted.replace("FILE", file) in status
+    assert status.startswith("error: ") and "\n" not in status
 
 
 # --------------------------------------------------------------------------------------------------

@@ -125,7 +125,16 @@ def test_rows_outlive_a_kill_and_not_other_settings(tmp_path, capsys):
     again.add([dict(number=1, value="one")])
     assert [json.loads(line)["number"] for line in path.read_text().splitlines()[1:]] == [2, 0, 1]
     assert RowFile(path, dict(seed=1)).rows == {}
-    assert "measured anew" in capsys.readouterr().out
+    before = again.rows
+    other = RowFile(path, dict(seed=1))
+    other.add([dict(number=7)])
+    assert set(RowFile(path, dict(seed=1)).rows) == {7}
+    assert RowFile(path, dict(seed=0)).rows == before  # asked in the first way again
+    RowFile(path, dict(seed=0)).add([dict(number=8)])
+    assert set(RowFile(path, dict(seed=0)).rows) == {*before, 8}
+    assert set(RowFile(path, dict(seed=1)).rows) == {7}
+    said = capsys.readouterr().out
+    assert "made from something else; its rows will be kept in rows." in said
 
 
 def test_two_who_measure_the_same_lose_nothing(tmp_path):

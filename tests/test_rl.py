@@ -791,8 +791,12 @@ def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
 @pytest.mark.parametrize(
     "stages, words, wanted",
     [
-        ([], [], " --stage reflect, or name a run's folder as start"),
-        (["reflected"], ["--stage", "ppo"], " --stage dpo, or name a run's folder as start"),
+        ([], [], "there is no run; make it with python distill.py FILE --stage reflect"),
+        (
+            ["reflected"],
+            ["--stage", "ppo"],
+            "there is no run; make it with python rl.py FILE --stage dpo",
+        ),
         (["reflected"], ["--stage", "reflect"], "this script has dpo and ppo"),
         (["reflected"], ["--dpo.sequence", "32"], "0 of 10 pairs fit in dpo.sequence 32"),
         (["reflected"], ["--dpo.pairs", "2"], "dpo.pairs is 2; wanted at least 3"),
@@ -811,9 +815,10 @@ def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
     ],
 )
 def test_bad_input(lineage, stages, words, wanted):
-    result = run("rl.py", lineage("bad", stages)[0], *words)
+    file, _ = lineage("bad", stages)
+    result = run("rl.py", file, *words)
     assert result.returncode == 1, result.stderr
-    assert wanted in result.stderr, result.stderr
+    assert wanted.replace("FILE", file) in result.stderr, result.stderr
     assert "Traceback" not in result.stderr, result.stderr
 
 
