@@ -155,30 +155,31 @@ SMOL = (
 )
 
 
-# of the toy: "more" and "rejection" are the controls of stage reflect (docs/CLAIMS.md)
-REFLECTION = (("distilled", "reflected"), ("more", "reflected"), ("rejection", "reflected"))
-TOY = (
-    *(
-        Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", after, 1, "§3")
-        for after in ("sage", "both")  # math tasks are rewarded, or API tasks as well
-        for world in ("math", "api")
-        for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
-    ),
+# of the toy's stage ppo
+REINFORCEMENT = tuple(
+    Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", after, 1, "§3")
+    for after in ("sage", "both")  # math tasks are rewarded, or API tasks as well
+    for world in ("math", "api")
+    for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
+)
+# of its stage reflect; "more" and "rejection" are the controls (docs/CLAIMS.md)
+ABOUT_REFLECTION = (("distilled", "reflected"), ("more", "reflected"), ("rejection", "reflected"))
+REFLECTION = (
     *(
         Claim(f"success {words}, {world}", f"{world}/{part}", success, before, after, 1, "§3")
         for world in ("api", "math")
         for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
-        for before, after in REFLECTION
+        for before, after in ABOUT_REFLECTION
     ),
     *(
         Claim(f"invention {words}, api", f"api/{part}", invented, before, after, -1, "§6")
         for part, words in (("sampled", "sampled falls"), ("greedy", "falls"))
-        for before, after in REFLECTION
+        for before, after in ABOUT_REFLECTION
     ),
     *(
         Claim(f"recovery rises, {words}, api", f"api/{sort}", recovered, before, after, 1, "§6.1")
         for sort, words in FAULTS
-        for before, after in REFLECTION
+        for before, after in ABOUT_REFLECTION
     ),
 )
 # of the toy's stage distill, whose corrections show where a value comes from, and as it was before
@@ -218,7 +219,8 @@ CLAIMS = {
     "smol": SMOL,
     "smol-third": THIRD,
     "smol-rewarded": REWARDED,
-    "toy": TOY,
+    "toy": REINFORCEMENT + REFLECTION,
+    "toy-weighted": REFLECTION,
     "toy-corrections": CORRECTIONS,
 }
 
