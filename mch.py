@@ -26,6 +26,7 @@ Shapes as in model.py; N steps or conclusions. There is no training loop and no 
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -253,30 +254,32 @@ class InverseConsistencyHead(ExtraBlock):
         what is likely anyway scores 0. Conclusions and constraints are token IDs, none empty, each
         with the same last token (<|im_end|>), which ends a text: alone it is the empty conclusion.
         """
-        pairs = [(row, constraint) for row, some in enumerate(constraints) for constraint in some]
-        ics = [0.0] * len(conclusions)
-        prior = [0.0] * len(conclusions)
+        nothing = tuple(conclusions[0][-1:])  # <|im_end|> alone
+        read = list(dict.fromkeys([nothing, *map(tuple, conclusions)]))  # equal ones once
+        number = {words: index for index, words in enumerate(read)}
+        numbers = [number[tuple(words)] for words in conclusions]
+        # what is asked of what, each pair once: samples of one task have much in common
+        pairs = {}
+        for row, some in zip(numbers, constraints, strict=True):
+            for constraint in map(tuple, some):
+                pairs[row, constraint] = pairs[0, constraint] = 0.0
         if not pairs:
-            return ics, prior
-        rows = [row for row, _ in pairs]
-        given_conclusion = self.log_probs(model, conclusions, rows, [c for _, c in pairs])
+            return [0.0] * len(conclusions), [0.0] * len(conclusions)
+        rows, asked = zip(*pairs)
+        log_p = self.log_probs(model, list(map(list, read)), rows, list(map(list, asked)))
+        pairs = dict(zip(pairs, log_p, strict=True))
 
-        # candidates of one task share their constraints: each prior is computed once
-        different = list(dict.fromkeys(tuple(constraint) for _, constraint in pairs))
-        nothing = [conclusions[0][-1:]]  # <|im_end|> alone
-        of_each = self.log_probs(model, nothing, [0] * len(different), list(map(list, different)))
-        priors = dict(zip(different, of_each, strict=True))
+        def mean(row: int, some: list[list[int]]) -> float:
+            return sum(pairs[row, tuple(constraint)] for constraint in some) / max(len(some), 1)
 
-        for (row, constraint), log_p in zip(pairs, given_conclusion, strict=True):
-            ics[row] += log_p / len(constraints[row])
-            prior[row] += priors[tuple(constraint)] / len(constraints[row])
-        return ics, prior
+        ics = [mean(row, some) for row, some in zip(numbers, constraints)]
+        return ics, [mean(0, some) for some in constraints]
 
     def log_probs(
         self,
         model: SAGE,
         conclusions: list[list[int]],
-        rows: list[int],
+        rows: Sequence[int],
         constraints: list[list[int]],
     ) -> list[float]:
         """log P_φ(constraints[i] | conclusions[rows[i]]).

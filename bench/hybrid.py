@@ -2,7 +2,8 @@
 over τ; ablations; and whether equation 9 predicts the checked agent.
 
     votes       n sampled episodes of each task, and which one each rule chooses (think.vote), for
-                several n, with the paired difference from the majority
+                several n, with the paired difference from the majority; and one rule more: votes
+                filtered by the contrast of their inverse consistency (`Run.contrasts`)
     modes       success, cost and Reasoning-Bits per TeraFLOP of fast, reason and hybrid; the hybrid
                 at several rates of second thoughts, with the gate, a random gate and an entropy
                 gate
@@ -30,7 +31,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,17 @@ from config import Eval, Think, UserError
 from fast.thinking import successes_sharing_prompts, think
 from support import checkpoint, provenance, result_tables, settings
 from support.intervals import paired_difference
-from think import Thinking, Vote, bits_per_teraflop, reasoning_bits, vote, votes_of
+from think import (
+    Thinking,
+    Vote,
+    bits_per_teraflop,
+    conclusion,
+    constraint_tokens,
+    reasoning_bits,
+    vote,
+    votes_of,
+    winner,
+)
 from worlds.base import Task, same_answer
 from worlds.difficulty import RUNGS, Difficulty
 from worlds.expert import fingerprint
@@ -59,7 +70,16 @@ Piece = tuple[str, Callable[[], list]]  # a name, and what measures it
 
 FAST_STEPS = "other tasks"  # the piece of `modes` that thresholds come from
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
-RULES = ("majority", "ICS-filtered", "head-weighted", "likeliest", "least energy", "oracle")
+RULES = (
+    "majority",
+    "ICS-filtered",
+    "contrast-filtered",
+    "head-weighted",
+    "likeliest",
+    "least energy",
+    "oracle",
+)
+NEIGHBOURS = 3  # other tasks whose constraints a conclusion is asked for, to contrast its own
 ABLATIONS = {
     "λ = 0": dict(lam=0.0),
     "λ = 0.1": dict(lam=0.1),
@@ -98,9 +118,9 @@ class Run:
             **RUNGS[a.rung],
         )
 
-    def tasks(self, world: str, first: int = 0) -> list[Task]:
+    def tasks(self, world: str, first: int = 0, more: int = 0) -> list[Task]:
         drawn = Tasks(self.a.split, Eval.seed, [world], self.difficulty)
-        return [drawn[first + index] for index in range(self.a.tasks)]
+        return [drawn[first + index] for index in range(self.a.tasks + more)]
 
     def think(self, tasks: list[Task], s: Think, gate=None, faults: bool = True) -> list[Thinking]:
         options = dict(batch=self.a.batch, faults=faults, gate=gate)
@@ -145,21 +165,47 @@ class Run:
 
     def votes(self, world: str, found: Pieces) -> Iterator[Piece]:
         """n samples of each task, as votes; a piece has 256 samples, or one task."""
-        tasks, n = self.tasks(world), self.a.samples
+        tasks, n = self.tasks(world, more=NEIGHBOURS), self.a.samples
         together = max(1, 256 // n)
-        for start in range(0, len(tasks), together):
-            yield (
-                f"from task {start}",
-                partial(self.vote_on, tasks[start : start + together], start),
-            )
+        for start in range(0, self.a.tasks, together):
+            end = min(start + together, self.a.tasks)
+            yield f"from task {start}", partial(self.vote_on, tasks, range(start, end))
 
-    def vote_on(self, tasks: list[Task], seed: int) -> list[list[dict]]:
+    def vote_on(self, tasks: list[Task], numbers: range) -> list[list[dict]]:
+        """The n votes of each numbered task, as the figures that are kept of them."""
         n = self.a.samples
-        repeated = [task for task in tasks for _ in range(n)]
-        options = dict(seed=seed, room=self.a.room)
-        done = rollouts(self.model, self.tokenizer, repeated, 1.0, **options)
-        votes = list(map(asdict, self.judged(done)))
+        repeated = [number for number in numbers for _ in range(n)]
+        options = dict(seed=numbers.start, room=self.a.room)
+        played = [tasks[number] for number in repeated]
+        done = rollouts(self.model, self.tokenizer, played, 1.0, **options)
+        neighbours = [tasks[number + 1 : number + 1 + NEIGHBOURS] for number in repeated]
+        contrasts = self.contrasts(done, neighbours)
+        votes = [
+            asdict(judged) | dict(contrast=contrast)
+            for judged, contrast in zip(self.judged(done), contrasts, strict=True)
+        ]
         return [votes[first : first + n] for first in range(0, len(votes), n)]
+
+    def contrasts(
+        self, done: list[Rollout], neighbours: list[list[Task]], batch: int = 32
+    ) -> list[float]:
+        """For each episode, in nats, ≤ 0: the log of its own task's share in Σ exp(ICS − prior)
+        over that task and its neighbours.
+
+        The contrastive form of equation 13 (InfoNCE, van den Oord et al. 2018): a conclusion gains
+        nothing by making constraints likely that are any task's.
+        """
+        shares = []
+        for start in range(0, len(done), batch):
+            conclusions, constraints = [], []
+            for rollout, others in zip(done[start : start + batch], neighbours[start:]):
+                for task in (rollout.task, *others):
+                    conclusions.append(conclusion(rollout, self.tokenizer))
+                    constraints.append(constraint_tokens(task, self.tokenizer))
+            ics, prior = self.heads["inverse"].scores(self.model, conclusions, constraints)
+            gains = (torch.tensor(ics) - torch.tensor(prior)).view(-1, 1 + NEIGHBOURS)
+            shares += gains.log_softmax(1)[:, 0].tolist()
+        return shares
 
     def modes(self, world: str, found: Pieces) -> Iterator[Piece]:
         """fast, reason, hybrid as the heads came, and three gates at several rates; their
@@ -270,7 +316,7 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     if a.dtype != "float32":
         sizes["dtype"] = a.dtype
     if part == "votes":
-        sizes |= dict(samples=a.samples, room=a.room)
+        sizes |= dict(samples=a.samples, room=a.room, neighbours=NEIGHBOURS)
     # in the name, so that a try with fewer tasks leaves the larger one where it is
     tag = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:8]
     path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split} {tag}.json"
@@ -350,14 +396,23 @@ class Table:
         self.row(name, points, "points", interval, **more)
 
 
-def winners_of(votes: list[Vote]) -> dict[str, Vote | None]:
-    """What each rule of `think.vote` chooses, and the likeliest episode: least energy with λ = 0.
+def winners_of(samples: list[dict]) -> dict[str, Vote | None]:
+    """What each rule of `think.vote` chooses among one task's votes, and two rules more. Likeliest:
+    least energy with λ = 0. Contrast-filtered: as ICS-filtered, by `Run.contrasts`.
 
     λ·gain is λ·ICS up to the prior's share, which is the same for all episodes of a task.
     """
+    contrasts = {}
+    votes = []
+    for sample in samples:
+        votes.append(Vote(**{field.name: sample[field.name] for field in fields(Vote)}))
+        contrasts[votes[-1]] = sample["contrast"]
     answered = [v for v in votes if v.answer]
-    likeliest = min(answered, key=lambda v: v.energy + Think.lam * v.gain, default=None)
-    return vote(votes) | {"likeliest": likeliest}
+    by_contrast = sorted(answered, key=lambda v: -contrasts[v])
+    return vote(votes) | {
+        "contrast-filtered": winner(by_contrast[: -(-len(answered) // 2)], lambda v: 1.0),
+        "likeliest": min(answered, key=lambda v: v.energy + Think.lam * v.gain, default=None),
+    }
 
 
 def votes_table(table: Table, world: str, found: list[Pieces]) -> None:
@@ -370,15 +425,15 @@ def votes_table(table: Table, world: str, found: list[Pieces]) -> None:
     for n in sorted({min(n, n_most) for n in (4, 8, 16, n_most)}):
         verified: dict[str, list[list[float]]] = {rule: [] for rule in RULES}  # a list per run
         for run in runs:
-            chosen = [winners_of([Vote(**v) for v in samples[:n]]) for samples in run]
+            chosen = [winners_of(samples[:n]) for samples in run]
             for rule in RULES:
                 winners = [found[rule] for found in chosen]
                 verified[rule].append([float(v is not None and v.verified) for v in winners])
         for rule in RULES:
             paper_value = paper.get(rule, "") if n == 32 else ""
             table.row(f"vote/{world} {rule} of {n}", percent(verified[rule]), paper=paper_value)
-        for rule in ("ICS-filtered", "head-weighted", "least energy"):
-            goal = "≥ 3.4" if n == 32 and rule != "least energy" else ""
+        for rule in ("ICS-filtered", "contrast-filtered", "head-weighted", "least energy"):
+            goal = "≥ 3.4" if n == 32 and rule in ("ICS-filtered", "head-weighted") else ""
             name = f"vote/{world} {rule} − majority of {n}"
             table.difference(name, verified[rule], verified["majority"], goal=goal)
         name = f"vote/{world} least energy − likeliest of {n}"

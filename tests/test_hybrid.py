@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent import rollouts
 from config import Config, Think
 from conftest import ROOT
 from learnt import TASKS, TOY, agent
-from think import Vote, bits_per_teraflop, conclusion, constraint_tokens, reasoning_bits
+from mch import closed, constraint_texts
+from think import bits_per_teraflop, conclusion, constraint_tokens, reasoning_bits
 from worlds import WORLDS
 from worlds.difficulty import Difficulty
 from worlds.tasks import draw_task
@@ -152,17 +154,58 @@ def test_a_run_is_asked_in_the_style_and_names_that_it_has_learnt(monkeypatch):
     assert (task.difficulty.style, task.difficulty.names) == ("qwen", "english")
 
 
+def sample(answer, **figures):
+    """A vote as `Run.vote_on` keeps it."""
+    return dict(answer=answer, verified=False, success=0.5, gain=0.0, energy=0.0, contrast=0.0) | (
+        figures
+    )
+
+
 def test_the_likeliest_is_least_energy_without_inverse_consistency():
     """−log P of two episodes is 0.30 and 0.31, their ICS −40 and −20 with one prior: energy turns
     them round.
     """
     likely, consistent = (
-        Vote(answer, False, 0.5, gain=ics + 45.0, energy=surprise - Think.lam * ics)
+        sample(answer, gain=ics + 45.0, energy=surprise - Think.lam * ics)
         for answer, surprise, ics in (("1", 0.30, -40.0), ("2", 0.31, -20.0))
     )
     chosen = hybrid.winners_of([likely, consistent])
-    assert chosen["likeliest"] is likely and chosen["least energy"] is consistent
+    assert chosen["likeliest"].answer == "1" and chosen["least energy"].answer == "2"
     assert hybrid.winners_of([])["likeliest"] is None
+
+
+def test_the_half_of_least_contrast_has_no_vote():
+    """Three samples of four say 1, and two of those fit their neighbours' constraints better; of an
+    odd number the one in the middle votes.
+    """
+    votes = [sample("1", contrast=-5.0), sample("1", contrast=-4.0)]
+    votes += [sample("2", contrast=-0.1), sample("1", contrast=-3.0, energy=1.0)]
+    chosen = hybrid.winners_of(votes)
+    assert chosen["majority"].answer == "1" and chosen["contrast-filtered"].answer == "2"
+    votes += [sample("1", contrast=-2.0, energy=2.0)]
+    assert hybrid.winners_of(votes)["contrast-filtered"].answer == "1"
+    assert hybrid.winners_of([sample("")])["contrast-filtered"] is None
+
+
+def test_contrast_is_the_share_of_the_own_tasks_constraints():
+    """Beside the sum written out: of each task alone its ICS less its prior, then one softmax."""
+    model, heads = agent()
+    run = object.__new__(hybrid.Run)
+    run.model, run.heads, run.tokenizer = model, heads, TOY
+    tasks = [draw_task("math", 0, index) for index in range(6)]
+    done = rollouts(model, TOY, tasks[:2], 1.0, room=20)
+    neighbours = [tasks[1:4], tasks[2:5]]
+    for rollout, others, contrast in zip(done, neighbours, run.contrasts(done, neighbours)):
+        words = [token for token, own in zip(rollout.tokens, rollout.action_mask) if own]
+        gains = []
+        for task in (rollout.task, *others):
+            texts = constraint_texts(task.constraints, task.request)
+            asked = [[*TOY.encode(text), TOY.stop[0]] for text in texts]
+            told = closed(words, TOY.stop[0])
+            (ics,), (prior,) = heads["inverse"].scores(model, [told], [asked])
+            gains.append(ics - prior)
+        expected = gains[0] - math.log(sum(map(math.exp, gains)))
+        assert contrast == pytest.approx(expected, abs=1e-3) and contrast < 0
 
 
 @pytest.mark.parametrize("part, pieces", [("votes", 2), ("modes", 13)])
@@ -244,13 +287,14 @@ def rows(monkeypatch):
 
 def test_a_vote_is_each_rules_choice(rows):
     """Three samples say x, which is wrong and cannot be told again; one says y, which is right."""
-    wrong = dict(answer="x", verified=False, success=0.9, gain=-3.0, energy=1.0)
-    right = dict(answer="y", verified=True, success=0.2, gain=5.0, energy=0.5)
+    wrong = sample("x", success=0.9, gain=-3.0, energy=1.0, contrast=-0.2)
+    right = sample("y", verified=True, success=0.2, gain=5.0, energy=0.5, contrast=-0.3)
     table = hybrid.Table(argparse.Namespace(dry=False, tasks=2, samples=4), 1)
     hybrid.votes_table(table, "math", [{"task": [[wrong, wrong, right, wrong], [right] * 4]}])
     assert rows["vote/math one sample"][0] == 62.5  # five of eight
     assert rows["vote/math majority of 4"][0] == 50
     assert rows["vote/math ICS-filtered of 4"][0] == 100
+    assert rows["vote/math contrast-filtered of 4"][0] == 50
     assert rows["vote/math head-weighted of 4"][0] == 50
     assert rows["vote/math least energy of 4"][0] == 100
     difference, beside = rows["vote/math ICS-filtered − majority of 4"]
