@@ -51,7 +51,7 @@ from model import SAGE, flops_per_token
 from preferences import dpo
 from support import ranks, settings
 from support.interrupts import stop_requested
-from support.packing import Packed, pack_short
+from support.packing import Packed, PackedLoader, pack_short
 from support.replay import replay_loss, teacher_rows
 from support.training_run import Meter, TrainingRun
 from worlds.difficulty import Difficulty
@@ -168,6 +168,19 @@ def group_advantages(rewards: Tensor) -> Tensor:
     freedom = (known.sum(1, keepdim=True) - 1).clamp(min=1)  # n − 1
     deviation = (centred.square().nansum(1, keepdim=True) / freedom).sqrt()
     return torch.where(known & rewards_differ(rewards), centred / (deviation + 1e-4), 0.0)
+
+
+def centre(rewards: Tensor, c: Ppo) -> tuple[Tensor, Tensor]:
+    """Each reward (N,) less the mean of its task's other samples, or of the whole step's
+    (ppo.baseline), and whether it teaches anything (N,): only where its group's rewards differ.
+
+    NaN marks one that does not count.
+    """
+    by_task = c.samples > 1 and c.baseline == "task"
+    groups = rewards.view(-1, c.samples if by_task else len(rewards))  # (P, G) or (1, P·G)
+    centred = group_advantages(groups) if c.advantage == "group" else leave_one_out(groups)
+    informative = rewards_differ(groups) & ~groups.isnan()
+    return centred.flatten(), informative.flatten()
 
 
 def reward_per_token(episode: Rollout, value: float) -> list[float]:
@@ -478,6 +491,62 @@ def policy_update_loss(
     return loss, torch.stack([clip_fraction, (approx_kl * mb.weights).sum()]).cpu()
 
 
+def update_policy(
+    stage: TrainingRun,
+    batch: Batch,
+    step: int,
+    replay: PackedLoader | None,
+    meter: Meter,
+    *,
+    warming_up: bool,
+) -> int:
+    """A few epochs of minibatches, as long as the policy stays near the one that sampled; returns
+    how many epochs that were.
+    """
+    c = stage.section
+    row_count = len(batch.tokens)
+    epochs, approx_kl = 0, 0.0
+    while epochs < c.epochs and approx_kl <= c.stop_kl:
+        generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epochs)
+        shuffled = torch.randperm(row_count, generator=generator)
+        minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
+        sums = torch.zeros(2)  # of the clip fraction and approx_kl
+        for minibatch in minibatches:
+            # in the order of the tasks again, so that samples that share a prompt mostly meet
+            passes = split_rows(minibatch.sort().values, c)
+            for rows, counted in ranks.share_evenly(passes):
+                loss, figures = policy_update_loss(stage, batch.rows(rows), warming_up)
+                # so that the minibatches' gradients average to the whole batch's
+                (len(minibatches) * counted * loss).backward()
+                sums += figures * counted
+            if replay and not warming_up:
+                replayed = replay_loss(stage, replay)
+                (c.replay * replayed).backward()
+                meter.add(replay=ranks.total(replayed))
+            meter.add(norm=stage.update(step))
+        clip_fraction, approx_kl = ranks.total(sums).tolist()
+        meter.add(clip_fraction=clip_fraction)
+        epochs += 1
+    meter.add(approx_kl=approx_kl)
+    return epochs
+
+
+def step_flops(stage: TrainingRun, batch: Batch, epochs: int, replayed_rows: int) -> float:
+    """FLOPs of a step's passes over its batch and the replayed rows; playing is not counted.
+
+    Tokens that samples have in common are computed once. make_batch's two passes, forward only, are
+    a third of an epoch each.
+    """
+    c = stage.section
+    distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
+    computed = (2 / 3 + epochs) * distinct + replayed_rows * c.sequence  # tokens
+    taught = float((batch.targets != IGNORE).sum()) / distinct
+    width = batch.tokens.shape[1]
+    return computed * flops_per_token(
+        stage.model.config, width, trained_blocks=c.trained_blocks, taught=taught
+    )
+
+
 def batch_figures(batch: Batch) -> dict[str, Tensor]:
     """What the log says of a batch: the policy before the step's update."""
     mismatch = (batch.drawn_log_probs - batch.old_log_probs).abs()
@@ -521,6 +590,7 @@ def ppo(config: Config) -> None:
     reference = stage.load_decoder(stage.source)  # a frozen copy, from the disk: nothing is shared
     replay = teacher_rows(stage, "ppo replay")
     skipped = stage.kept.get("skipped", 0)  # steps without any signal
+    warmed_up = stage.kept.get("warmed_up", c.advantage != "gae")
     logged_episodes: list[Rollout] = []  # since the last log line
 
     meter = Meter(stage.first, stage.peak)
@@ -534,70 +604,31 @@ def ppo(config: Config) -> None:
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             check_episodes(episodes, rewards, c, step)
 
-            # -- each reward less the mean of its task's other samples, or of the whole step's
-            scored = of_those_that_fit(rewards, episodes, c)  # (P·G,)
-            fits = ~scored.isnan()
-            by_task = c.samples > 1 and c.baseline == "task"
-            groups = scored.view(-1, c.samples if by_task else len(scored))  # (P, G) or (1, P·G)
-            centre = group_advantages if c.advantage == "group" else leave_one_out
-            centred_rewards = centre(groups).flatten()  # (P·G,)
-
-            # -- only groups whose rewards differ teach anything; without any, all are packed for
-            # the log alone
-            informative = rewards_differ(groups).expand_as(groups).flatten() & fits
+            # -- what can be learnt from them; without anything, all are packed for the log alone
+            scored = of_those_that_fit(rewards, episodes, c)
+            centred_rewards, informative = centre(scored, c)
             has_signal = bool(informative.any())
-            warming_up = step <= c.value_warmup and c.advantage == "gae"
             skipped += not has_signal
-            kept = (informative if has_signal else fits).nonzero().flatten().tolist()
+            kept = (informative if has_signal else ~scored.isnan()).nonzero().flatten().tolist()
             batch = make_batch(stage, reference, [episodes[i] for i in kept], centred_rewards[kept])
-            row_count, width = batch.tokens.shape
 
-            # -- a few epochs of minibatches, as long as the policy stays near the one that sampled
-            epochs_run, updates, approx_kl = 0, 0, 0.0
-            for epoch in range(c.epochs if has_signal else 0):
-                if approx_kl > c.stop_kl:
-                    break
-                generator = torch.Generator().manual_seed(c.seed * 1_000_003 + step * 97 + epoch)
-                shuffled = torch.randperm(row_count, generator=generator)
-                minibatches = shuffled.tensor_split(min(c.minibatches, row_count))
-                # in the order of the tasks again, so that samples that share a prompt mostly meet
-                minibatches = [minibatch.sort().values for minibatch in minibatches]
-                sums = torch.zeros(2)  # of the clip fraction and approx_kl
-                for minibatch in minibatches:
-                    for rows, counted in ranks.share_evenly(split_rows(minibatch, c)):
-                        loss, figures = policy_update_loss(stage, batch.rows(rows), warming_up)
-                        # so that the minibatches' gradients average to the whole batch's
-                        (len(minibatches) * counted * loss).backward()
-                        sums += figures * counted
-                    if replay and not warming_up:
-                        replayed = replay_loss(stage, replay)
-                        (c.replay * replayed).backward()
-                        meter.add(replay=ranks.total(replayed))
-                    meter.add(norm=stage.update(step))
-                    updates += 1
-                clip_fraction, approx_kl = ranks.total(sums).tolist()
-                meter.add(clip_fraction=clip_fraction)
-                epochs_run += 1
+            # -- learn from it; a value head learns alone until it explains enough
+            explained = explained_variance(batch.values, batch.returns, batch.weights)
+            warmed_up = warmed_up or step > c.value_warmup or explained >= c.value_explains
+            epochs = 0
+            if has_signal:
+                epochs = update_policy(stage, batch, step, replay, meter, warming_up=not warmed_up)
+                meter.add(explained_variance=explained)
 
             # -- the log
             for episode, value in zip(episodes, rewards.tolist()):
                 meter.add(**{"reward": value, f"reward_{episode.task.world}": value})
-            meter.add(**batch_figures(batch), too_long=(~fits).float().mean())
+            meter.add(**batch_figures(batch), too_long=scored.isnan().float().mean())
             meter.add(action_tokens=sum(sum(episode.action_mask) for episode in episodes))
-            if has_signal:
-                explained = explained_variance(batch.values, batch.returns, batch.weights)
-                meter.add(approx_kl=approx_kl, explained_variance=explained)
-
-            # -- its FLOPs: make_batch's two passes, forward only, are a third of an epoch each
-            distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
-            replayed_rows = updates * c.replay_rows if replay and not warming_up else 0
-            computed = (2 / 3 + epochs_run) * distinct + replayed_rows * c.sequence  # tokens
-            taught = float((batch.targets != IGNORE).sum()) / distinct
-            token_flops = flops_per_token(
-                config.model, width, trained_blocks=c.trained_blocks, taught=taught
-            )
+            updates = epochs * min(c.minibatches, len(batch.tokens))
+            replayed_rows = updates * c.replay_rows if replay and warmed_up else 0
             tokens = sum(len(episode.tokens) for episode in episodes)
-            meter.count(tokens, flops=computed * token_flops)
+            meter.count(tokens, flops=step_flops(stage, batch, epochs, replayed_rows))
             logged_episodes += episodes
             if stage.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)
@@ -605,7 +636,8 @@ def ppo(config: Config) -> None:
                 stage.log_line(step, meter, figures, SHOWN_FIGURES)
                 logged_episodes = []
             replay_state = replay.state() if replay else None
-            stage.end_step(step, stopping, replay=replay_state, skipped=skipped)
+            kept = dict(replay=replay_state, skipped=skipped, warmed_up=warmed_up)
+            stage.end_step(step, stopping, **kept)
     stage.finish("reward", "success")
 
 

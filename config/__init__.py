@@ -321,8 +321,11 @@ class Ppo(Tuning):
     # gae: a value head and token-level GAE; rloo: each reward less the mean of its task's other
     # samples; group: (reward − mean)/deviation over all of the task's samples (GRPO)
     advantage: Literal["gae", "rloo", "group"] = "gae"
-    # with gae: first steps in which the value head learns alone
+    # with gae: first steps in which the value head learns alone, at most so many, until it explains
+    # such a share of the returns' variance. Of returns less their task's other samples (`baseline`)
+    # it can only explain what tells these apart
     value_warmup: Natural = 0
+    value_explains: Share = 1.0
     # a reward is measured from its task's other samples, or, as with one sample always, from the
     # step's (docs/LOG.md)
     baseline: Literal["task", "batch"] = "task"

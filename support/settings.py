@@ -133,10 +133,17 @@ def _contradiction(s) -> str:
                 f"ppo.advantage {s.advantage!r} measures a reward from its task's other samples; "
                 "ppo.baseline 'batch' goes with 'gae' alone"
             )
-        case Ppo() if s.advantage != "gae" and (s.gamma < 1 or s.lam < 1 or s.value_warmup):
+        case Ppo() if s.advantage != "gae" and (
+            s.gamma < 1 or s.lam < 1 or s.value_warmup or s.value_explains < 1
+        ):
             return (
-                f"ppo.advantage {s.advantage!r} has no value head; ppo.gamma, ppo.lam and "
-                "ppo.value_warmup go with 'gae' alone"
+                f"ppo.advantage {s.advantage!r} has no value head; ppo.gamma, ppo.lam, "
+                "ppo.value_warmup and ppo.value_explains go with 'gae' alone"
+            )
+        case Ppo() if s.value_explains < 1 and not s.value_warmup:
+            return (
+                f"ppo.value_explains is {s.value_explains}, and ppo.value_warmup 0: it ends a "
+                "warm-up that there is none of; give ppo.value_warmup the most steps it may take"
             )
         case Distill() if bool(s.kl) != bool(s.kl_teacher):
             return (

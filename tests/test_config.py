@@ -129,6 +129,8 @@ def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting(comman
         ("--distill.kl-teacher x", "a weight needs a teacher, and a teacher a weight"),
         ("--ppo.advantage rloo --ppo.baseline batch", "goes with 'gae' alone"),
         ("--ppo.advantage group --ppo.lam 0.9", "'group' has no value head"),
+        ("--ppo.advantage rloo --ppo.value-explains 0.3", "'rloo' has no value head"),
+        ("--ppo.value-explains 0.3", "it ends a warm-up that there is none of"),
     ],
 )
 def test_values_out_of_range_are_errors(options, wanted):

@@ -438,6 +438,28 @@ def test_the_value_head_warms_up_alone(started, monkeypatch):
     assert values[1] and not same(values[1], values[2])
 
 
+def test_the_warm_up_ends_once_the_value_head_explains_enough(started, monkeypatch):
+    """At the second step it explains 0.3, and less later: from then on the decoder moves, in a run
+    that was stopped in between, too.
+    """
+    config, folder = started
+    config.ppo.steps = 3
+    config.ppo.value_warmup, config.ppo.value_explains = 9, 0.3
+    explained = iter([0.29, 0.3, -1.0, -1.0])
+    monkeypatch.setattr(rl, "explained_variance", lambda *_: next(explained))
+    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 2))
+    rl.ppo(config)
+    saved = [checkpoint.latest(folder / "safe"), *checkpoint.checkpoints(folder / "sage")]
+    weights = [load_file(path / "model.safetensors") for path in saved]
+    same = lambda one, other: all(torch.equal(one[key], other[key]) for key in one)
+    assert [same(*pair) for pair in zip(weights, weights[1:])] == [True, False, False]
+
+    shutil.rmtree(saved[-1])
+    config.resume = True
+    rl.ppo(config)
+    assert same(load_file(saved[-1] / "model.safetensors"), weights[-1])
+
+
 def test_a_reward_that_is_no_number_stops_before_anything_is_learnt(started, monkeypatch):
     config, folder = started
     monkeypatch.setattr(rl, "reward", lambda episode, c: math.nan)
