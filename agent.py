@@ -14,6 +14,7 @@ very tokens that were sampled, not a text encoded anew.
 
 import sys
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
@@ -276,13 +277,15 @@ def rollouts(
     prompts: list[list[int]] | None = None,
     numbers: list[int] | None = None,
     step=None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Rollout]:
     """One episode of every task, in order, at most `batch` at a time, shared out over the ranks.
 
     Temperature 0 is greedy. `room` tokens may follow a prompt. `prompts` replaces the tasks' own
     beginnings (a revision begins after a failed attempt). `tolerance` refused calls end an episode,
     with `zero_tolerance` the first one that does not parse or names no tool (CodePPO's rule).
-    `numbers` (0, 1, … if None) choose the episodes' random numbers. `step` is decode's.
+    `numbers` (0, 1, … if None) choose the episodes' random numbers. `step` is decode's. `progress`
+    is told now and then how many episodes of how many have ended on this rank.
     Raises UserError for a prompt that leaves no room in the model's context.
     """
     was_training = model.training
@@ -291,10 +294,13 @@ def rollouts(
     check_prompts(prompts, model)
     limit = min(max(map(len, prompts), default=0) + room, model.config.context)
     waiting = deque(ranks.share(range(len(tasks))))
+    count = len(waiting)
     rows: list[EpisodeRow] = []  # all that were begun, in the tasks' order
 
     def begin(most: int) -> list[EpisodeRow]:
         """The next tasks' rows; their worlds are opened only now."""
+        if progress:
+            progress(sum(bool(row.ended) for row in rows), count)
         fresh = []
         while waiting and len(fresh) < most:
             number = waiting.popleft()

@@ -45,6 +45,7 @@ from losses import cross_entropy
 from model import SAGE, flops_per_token
 from support import checkpoint, machine, provenance, ranks, settings
 from support.interrupts import stop_requested
+from support.log import Progress
 from support.packing import PackedLoader
 from support.model_checks import check_documents
 from support.training_run import Meter, TrainingRun
@@ -243,7 +244,8 @@ def revise(
         for failure in failures
     ]
     tasks = [failure.attempt.task for failure in failures]
-    options = dict(seed=seed, prompts=prompts, room=REVISION_ROOM)
+    progress = Progress(stage.log.say, "play  ")
+    options = dict(seed=seed, prompts=prompts, room=REVISION_ROOM, progress=progress)
     revisions = rollouts(stage.player(), stage.tokenizer, tasks, **options)
     results = []
     for prompt, revision in zip(prompts, revisions, strict=True):
@@ -324,7 +326,8 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
 
     # sample, and judge by execution
     stage.log.say(f"play    round {number + 1}: {len(tasks)} tasks")
-    attempts = rollouts(stage.player(), stage.tokenizer, tasks, seed=seed)
+    progress = Progress(stage.log.say, "play  ")
+    attempts = rollouts(stage.player(), stage.tokenizer, tasks, seed=seed, progress=progress)
     usable = [attempt for attempt in attempts if attempt.ended != "raised"]
     failed = [attempt for attempt in usable if not attempt.verified]
     for attempt in usable:

@@ -50,6 +50,7 @@ from support import provenance
 from support import machine
 from support import settings
 from support.gguf_file import is_gguf
+from support.log import Progress
 from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
 from support.training_run import STAGES, open_model
@@ -101,9 +102,9 @@ class Player:
         for world in worlds:
             drawn = Tasks(e.split, e.seed, [world], difficulty)
             tasks += [drawn[index] for index in range(tasks_per_world)]
-        return rollouts(
-            self.model, self.tokenizer, tasks, temperature, seed=e.seed, batch=e.batch, room=e.room
-        )
+        progress = Progress(print, f"play  {', '.join(worlds)}")
+        options = dict(seed=e.seed, batch=e.batch, room=e.room, progress=progress)
+        return rollouts(self.model, self.tokenizer, tasks, temperature, **options)
 
 
 def measure_success(

@@ -12,6 +12,7 @@ An example is a conversation whose whole messages, the steps, are labelled. Ther
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from losses import IGNORE
 from mch import closed, constraint_texts
 from model import SAGE
 from support import provenance, ranks
+from support.log import Progress
 from support.packing import Packed, pack_short
 from support.tokenizer import Tokenizer
 from support.training_run import TrainingRun
@@ -159,11 +161,13 @@ def sample_examples(
     batch: int,
     room: int,
     temperature: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[dict]:
     """Labelled examples: the agent's own episodes of the tasks `own`; the expert's of the tasks
     `expert`, each with its hard negatives.
     """
-    episodes = rollouts(model, tokenizer, own, temperature, seed=seed, batch=batch, room=room)
+    options = dict(seed=seed, batch=batch, room=room, progress=progress)
+    episodes = rollouts(model, tokenizer, own, temperature, **options)
     # an answer whose verdict did not come in time has no label
     judged = [episode for episode in episodes if episode.ended not in ("raised", "time")]
     rows = [own_example(episode, tokenizer) for episode in judged]
@@ -266,6 +270,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
             batch=c.batch,
             room=c.room,
             temperature=temperature,
+            progress=Progress(stage.log.say, "play      "),
         )
         kept = [row for row in rows if row["steps"] and len(row["tokens"]) <= c.sequence]
         report_sample(stage.log.say, use, kept, left_out=len(rows) - len(kept), longest=c.sequence)

@@ -4,6 +4,8 @@ drawn from them. docs/METRICS.md says what each figure means.
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -122,6 +124,24 @@ class Log:
         self.bar.close()
         if self.events is not None:
             self.events.close()
+
+
+class Progress:
+    """Says at most once a minute how far a long piece of work is, and how long the rest may take.
+
+    To be called with what is done and all there is to do.
+    """
+
+    def __init__(self, say: Callable[[str], None], what: str):
+        self.say, self.what = say, what
+        self.began = self.said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done and now - self.said >= 60:
+            minutes = (now - self.began) / done * (total - done) / 60
+            self.say(f"{self.what}  {done:,} of {total:,}, some {minutes:.0f} min left")
+            self.said = now
 
 
 def read_log(folder: str | Path) -> list[dict]:

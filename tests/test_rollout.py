@@ -158,6 +158,15 @@ def test_rows_that_come_and_go_at_different_times_all_get_their_due(batch):
     } == {r.ended for r in done}
 
 
+def test_progress_counts_what_has_ended():
+    tasks = [draw_task("math", 1, index) for index in range(12)]
+    told = []
+    rollouts(Punctual([]), TOY, tasks, room=30, batch=4, progress=lambda *x: told.append(x))
+    ended = [done for done, _ in told]
+    assert {total for _, total in told} == {12}
+    assert ended == sorted(ended) and ended[0] == 0 and ended[-1] >= 8
+
+
 def broken(task, call):
     """The expert's conversation with its first call replaced by other text."""
     tokens, own = conversation(task)

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conftest import ROOT
 from config import Config, UserError
-from support import machine, ranks
+from support import log, machine, ranks
 from support.log import Interval, Log, read_log
 from support.settings import validate
 from support.training_run import Meter
@@ -230,3 +230,15 @@ print(faults() - before)
 """
     (faults,) = fresh_process(code)
     assert int(faults) < 6144  # pages of one step
+
+
+def test_long_work_says_how_far_it_is_once_a_minute(monkeypatch):
+    """A fifth is done after two minutes, so eight are left; nothing in the first minute, and not
+    again within the next.
+    """
+    clock, said = iter([0.0, 59.0, 120.0, 150.0, 190.0]), []
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    progress = log.Progress(said.append, "play")
+    for done in (90, 200, 250, 316):
+        progress(done, 1000)
+    assert said == ["play  200 of 1,000, some 8 min left", "play  316 of 1,000, some 7 min left"]
