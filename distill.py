@@ -61,7 +61,7 @@ from weighted_examples import (
 from worlds.difficulty import Difficulty
 from worlds.expert import solve_task, trajectory
 from worlds.labels import encode_episode
-from worlds.tasks import Tasks, world_names
+from worlds.tasks import Tasks, playable, world_names
 from worlds.teacher_file import read_teacher_file
 
 # Of a round's buffer; raised when the same student and tasks give another one.
@@ -126,11 +126,42 @@ def seconds_per_step(
     return 1.2 * statistics.median(taken)
 
 
+@torch.no_grad()
+def validation_success(stage: TrainingRun, step: int) -> float:
+    """Success of sampled validation tasks, the mean over worlds. It and the entropy of what is
+    drawn, −log P in the mean over the student's tokens in nats, go to the log by world.
+    """
+    c = stage.section
+    difficulty = Difficulty.of(c, style=stage.style, fault_rate=0.0, babble=0.0)
+    player = stage.player()
+    figures, successes = {}, []
+    for world in playable(list(dict.fromkeys(world_names(c.worlds)))):
+        tasks = Tasks("validation", stage.config.eval.seed, [world], difficulty)
+        some = [tasks[index] for index in range(c.eval_tasks)]
+        played = rollouts(player, stage.tokenizer, some, seed=c.seed)
+        drawn = [p for r in played for p, own in zip(r.log_probs, r.action_mask) if own]
+        successes.append(episode_rates(played)["success"])
+        figures[f"success_{world}"] = successes[-1]
+        figures[f"entropy_{world}"] = -statistics.fmean(drawn)
+    stage.log.write(step=step, **figures)
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in figures.items())
+    stage.log.say(f"{'':12}validation, sampled: {shown}")
+    return statistics.fmean(successes)
+
+
 def learn(
-    stage: TrainingRun, loader: PackedLoader, first: int, last: int, *, minutes: float = 0.0, **kept
+    stage: TrainingRun,
+    loader: PackedLoader,
+    first: int,
+    last: int | None = None,
+    *,
+    minutes: float = 0.0,
+    **kept,
 ) -> None:
-    """Optimiser steps first + 1 … last of a stage; fewer where they would take more than `minutes`
-    (0: any time). `kept` goes into its checkpoints.
+    """Optimiser steps first + 1 … last of a stage; `kept` goes into its checkpoints.
+
+    Without `last` all of the stage's, fewer where they would take more than `minutes` (0: any
+    time), or where the validation tasks' success is `enough`.
     """
     c = stage.section
     model = stage.model
@@ -166,14 +197,15 @@ def learn(
 
     if minutes and not first:
         stage.plan_minutes(minutes, seconds_per_step(stage, loader, backward_of))
-        last = stage.steps
     step_tokens = c.batch * c.sequence
     step_flops = step_tokens * flops_per_token(
         model.config, c.sequence, trained_blocks=c.trained_blocks, taught=loader.taught()
     )
     meter = Meter(first, stage.peak)
+    step = first
     with stop_requested() as stopping:
-        for step in range(first + 1, last + 1):
+        while step < (last or stage.steps):
+            step += 1
             with meter.waiting():
                 batch = loader.next()
             loss = backward_of(batch)
@@ -181,6 +213,11 @@ def learn(
 
             meter.count(step_tokens, step_flops)
             meter.add(loss=loss, norm=norm)
+            if last is None and c.eval_every and step % c.eval_every == 0:
+                with meter.paused():
+                    enough = validation_success(stage, step) >= c.enough
+                if enough:
+                    stage.begin_decay(step)
             if stage.is_log_step(step, last):
                 stage.log_line(step, meter)
             stage.end_step(step, stopping, last, rows=loader.state(), **kept)
@@ -223,7 +260,7 @@ def distill(config: Config) -> None:
         f"{taught / 1e6:.1f}M taught tokens in {len(loader.order):,} rows of {c.sequence}"
         + left_out([len(tokens) for tokens, _ in examples], c.sequence)
     )
-    learn(stage, loader, stage.first, stage.steps, minutes=c.minutes)
+    learn(stage, loader, stage.first, minutes=c.minutes)
     stage.finish()
 
 

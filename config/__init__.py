@@ -230,6 +230,13 @@ class Distill(Tuning):
     # share of episodes with a correction: a wrong call is shown, its fault named and the right call
     # given
     correction: Share = 0.3
+    # stage distill: steps between plays of validation tasks, sampled, whose success and entropy go
+    # to the log; 0: none
+    eval_every: Natural = 0
+    eval_tasks: Positive = 100  # of each world
+    # the mean success of those worlds at which the rates begin to fall at once (which adds to it):
+    # reinforcement explores with the entropy that is left; 1: only where every task succeeds
+    enough: Share = 1.0
     # of the loss on the user's and the tools' words, outside equation 5; 0 masks them exactly
     prompt_weight: NonNegative = 0.1
     # chance that the teacher, where it makes calls, gets one wrong

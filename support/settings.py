@@ -150,6 +150,11 @@ def _contradiction(s) -> str:
                 f"distill.kl is {s.kl} and distill.kl_teacher {s.kl_teacher!r}: a weight needs a "
                 "teacher, and a teacher a weight"
             )
+        case Distill() if s.enough < 1 and not s.eval_every:
+            return (
+                f"distill.enough is {s.enough}, and distill.eval_every 0: nothing measures when it "
+                "is reached; give distill.eval_every the steps between two measurements"
+            )
         case Ppo() if s.draws > 1 and s.samples < 2:
             return (
                 f"ppo.draws is {s.draws}, and with one sample per task no two samples differ; "

@@ -539,10 +539,20 @@ class TrainingRun:
 
     # -- one step
 
+    def plan(self, steps: int) -> None:
+        """Take `steps` in all; checkpoints keep the number."""
+        self.steps = self.log.total = self.log.bar.total = steps
+
+    def begin_decay(self, step: int) -> None:
+        """Plan so few steps that the rates fall from this one on, unless they do already."""
+        planned = max(step + 1, round(step / max(1 - self.section.decay, 1e-9)))
+        if planned < self.steps:
+            self.plan(planned)
+            self.log.say(f"plan    the rates fall from here: {planned:,} steps in all")
+
     def plan_minutes(self, minutes: float, seconds_per_step: float) -> None:
         """Plan as many of the steps as fit into the minutes, by what one takes here, and say so."""
-        self.steps = ranks.from_first(max(1, min(self.steps, int(minutes * 60 / seconds_per_step))))
-        self.log.total = self.log.bar.total = self.steps
+        self.plan(ranks.from_first(max(1, min(self.steps, int(minutes * 60 / seconds_per_step)))))
         self.log.say(
             f"plan    {seconds_per_step:.2f} s per step on this machine: {self.steps:,} steps in "
             f"{self.steps * seconds_per_step / 60:.0f} minutes"

@@ -130,6 +130,7 @@ def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting(comman
         ("--ppo.advantage rloo --ppo.baseline batch", "goes with 'gae' alone"),
         ("--ppo.advantage group --ppo.lam 0.9", "'group' has no value head"),
         ("--ppo.advantage rloo --ppo.value-explains 0.3", "'rloo' has no value head"),
+        ("--distill.enough 0.5", "nothing measures when it is reached"),
         ("--ppo.value-explains 0.3", "it ends a warm-up that there is none of"),
     ],
 )

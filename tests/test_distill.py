@@ -15,6 +15,7 @@ from support import settings
 import distill
 import weighted_examples
 from support import tokenizer as tokenizers
+from support.log import read_log
 from support.packing import PackedLoader
 from support.training_run import TrainingRun
 from config import Distill, Model
@@ -451,6 +452,46 @@ def test_a_weight_above_one_counts_even_where_all_have_it(lineage):
         distill.learn(stage, PackedLoader(examples, 32, 1, 0, stage.model.config), 0, 1)
     assert torch.allclose(gradients[1], 2 * gradients[0], rtol=1e-4, atol=1e-8)
     assert gradients[0].abs().max() > 1e-4
+
+
+def test_the_rates_fall_once_validation_tasks_succeed_often_enough(lineage, monkeypatch):
+    """Enough at step 8 of 20: with three tenths for the fall, the stage ends at step 11; stopped on
+    the way and resumed, it ends there too, with the same weights.
+    """
+    file, folder = lineage("t", "eval_every=4, enough=0.5, decay=0.3, warmup=0.1")
+    found = {4: 0.4, 8: 0.5}
+    monkeypatch.setattr(distill, "validation_success", lambda stage, step: found[step])
+    config = settings.from_file(file)
+    config.distill.steps = 20
+    distill.distill(copy.deepcopy(config))
+    rates = {record["step"]: record["lr"] for record in read_log(folder / "distilled")}
+    peak = config.distill.learning_rate
+    assert max(rates) == 11 and rates[8] == pytest.approx(peak) and rates[9] < 0.8 * peak
+    assert rates[11] == pytest.approx(config.distill.final * peak)
+
+    saved = checkpoint.checkpoints(folder / "distilled")
+    assert [path.name[-2:] for path in saved] == ["08", "09", "10", "11"]
+    whole = weights_and_state(folder / "distilled")
+    for path in saved[2:]:
+        shutil.rmtree(path)
+    config.resume = True
+    distill.distill(copy.deepcopy(config))
+    again = weights_and_state(folder / "distilled")
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_validation_is_by_world_and_says_what_entropy_is_left(lineage):
+    """An untrained model draws nearly evenly from 1,024 tokens: ln 1024 = 6.93 nats each."""
+    file, folder = lineage("t", "eval_every=2, eval_tasks=3, learning_rate=0.0")
+    config = settings.from_file(file)
+    config.distill.steps = 2
+    config.distill.muon_learning_rate = 0.0
+    distill.distill(config)
+    (record,) = [r for r in read_log(folder / "distilled") if "success_api" in r]
+    assert record["step"] == 2
+    assert record["success_api"] == record["success_math"] == 0.0
+    assert record["entropy_api"] == pytest.approx(6.93, abs=0.1)
+    assert record["entropy_math"] == pytest.approx(6.93, abs=0.1)
 
 
 def test_each_stage_starts_from_the_stage_before_unless_told(lineage, tmp_path):
