@@ -196,7 +196,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     else:
         file = (run if published else checkpoint.latest(run)) / "eval.json"
     tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
-    asked = asdict(e) | dict(
+    measured_with = asdict(e) | dict(
         runs="", fault_kinds=config.distill.fault_kinds, version=FIGURES_VERSION
     )
     made_from = dict(
@@ -210,7 +210,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
         made_from["window"] = [shape.window, shape.landmark_stride]
     try:
         stored = json.loads(file.read_text())
-        if stored["settings"] == asked and stored["made_from"] == made_from:
+        if stored["settings"] == measured_with and stored["made_from"] == made_from:
             return stored["figures"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, an older version wrote it, or it is damaged: measured anew
@@ -221,7 +221,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     figures = measure(model, tokenizer, config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
     content = dict(
-        settings=asked, made_from=made_from, figures=figures.rates, counts=figures.counts
+        settings=measured_with, made_from=made_from, figures=figures.rates, counts=figures.counts
     )
     provenance.replace(file, json.dumps(content, indent=1))
     return figures.rates

@@ -16,6 +16,7 @@ Records docs/results/claims.json.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def official(row: dict) -> tuple[float, float]:
 
 
 def bits(row: dict) -> tuple[float, float]:
-    return row["nats"] / 0.6931471805599453, row["bytes"]
+    return row["nats"] / math.log(2), row["bytes"]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -231,13 +232,13 @@ class Rows:
     by what its folder adds to the stage's name: "", "-2", ...
     """
 
-    made_from: dict
+    made_from: list  # tasks and how they were played, dtype, tokenizer
     by_seed: dict[str, dict[int, dict]]
 
 
 def rows_of(folder: Path, stage: str, part: str) -> Rows | None:
     """A stage's rows of a part, of all its seeds; None if unmeasured. Raises UserError where two
-    seeds played different tasks.
+    seeds played different tasks, or other tasks than those of test.
     """
     name = f"{part.replace('/', ' ')}.jsonl"
     found = None
@@ -246,10 +247,19 @@ def rows_of(folder: Path, stage: str, part: str) -> Rows | None:
         lines = file.read_text().splitlines() if file.exists() else []
         if not lines:
             continue
-        made_from = json.loads(lines[0])["made_from"]["part"]
+        then = json.loads(lines[0])["made_from"]
+        if then["part"].get("tasks", {}).get("split", "test") != "test":
+            raise UserError(
+                f"{file} holds validation tasks, by which nothing is claimed; run bench/lineage.py "
+                "with --split test"
+            )
+        made_from = [then["part"], *(then["stage"].get(key) for key in ("dtype", "tokenizer"))]
         found = found or Rows(made_from, {})
         if found.made_from != made_from:
-            raise UserError(f"{part}: the seeds of {stage} were measured on different tasks")
+            raise UserError(
+                f"{part}: the seeds of {stage} were measured on different tasks, or with another "
+                "dtype or tokenizer"
+            )
         rows = {row["number"]: row for row in map(json.loads, lines[1:])}
         found.by_seed[path.name.removeprefix(stage)] = rows
     return found
@@ -279,21 +289,21 @@ def judge(claim: Claim, folder: Path) -> Verdict | None:
     if before.made_from != after.made_from:
         raise UserError(
             f"{claim.part}: {claim.before} and {claim.after} were measured on different tasks, or "
-            "with other settings; run bench/lineage.py with both stages in one command"
+            "with other settings, dtype or tokenizer; run bench/lineage.py with both stages in one "
+            "command, and --dtype as one of them had it"
         )
-    seeds = max(before.by_seed, after.by_seed, key=len)
-    sides = []
-    for rows in (before, after):
-        (first, *others) = rows.by_seed.values()
-        # a start that all seeds share stands beside each of them
-        sides.append(rows.by_seed if others else {seed: first for seed in seeds})
-    if sides[0].keys() != sides[1].keys():
+    seeds, starts = after.by_seed, before.by_seed
+    if [*starts] == [""]:  # a start that all seeds share stands beside each of them
+        starts = dict.fromkeys(seeds, starts[""])
+    if starts.keys() != seeds.keys():
         raise UserError(
             f"{claim.part}: {claim.before} and {claim.after} were trained with different seeds, "
-            f"{[*before.by_seed]} and {[*after.by_seed]}; wanted the same, or one"
+            f"{[*starts]} and {[*seeds]}; wanted the same, or one {claim.before} for all"
         )
-    sides = [[side[seed] for seed in seeds] for side in sides]
+    sides = [[side[seed] for seed in seeds] for side in (starts, seeds)]
     numbers = sorted(set.intersection(*(set(rows) for side in sides for rows in side)))
+    if not numbers:
+        return None
     entries = np.array(
         [[[claim.measure(rows[n]) for n in numbers] for rows in side] for side in sides]
     )  # (before and after, seeds, tasks, above and below)

@@ -68,7 +68,8 @@ from worlds.calls import check_call, read_calls
 Pieces = dict[str, list]  # what was measured, by name
 Piece = tuple[str, Callable[[], list]]  # a name, and what measures it
 
-FAST_STEPS = "other tasks"  # the piece of `modes` that thresholds come from
+FAST_STEPS = "fast, other tasks"  # the piece of `modes` that thresholds come from
+PIECES_VERSION = 1  # raised when what is kept changes, so that no older pieces pass for the same
 RATES = (0.1, 0.25, 0.5)  # of second thoughts, at which gates are compared
 RULES = (
     "majority",
@@ -121,6 +122,10 @@ class Run:
     def tasks(self, world: str, first: int = 0, more: int = 0) -> list[Task]:
         drawn = Tasks(self.a.split, Eval.seed, [world], self.difficulty)
         return [drawn[first + index] for index in range(self.a.tasks + more)]
+
+    def settings(self, **changes) -> Think:
+        """think.py's, with the room that the command line gives."""
+        return Think(room=self.a.room, **changes)
 
     def think(self, tasks: list[Task], s: Think, gate=None, faults: bool = True) -> list[Thinking]:
         options = dict(batch=self.a.batch, faults=faults, gate=gate)
@@ -213,10 +218,11 @@ class Run:
         """
         tasks = self.tasks(world)
         for mode in ("fast", "reason", "hybrid"):
-            yield mode, partial(self.episodes, tasks, Think(mode=mode))
+            yield mode, partial(self.episodes, tasks, self.settings(mode=mode))
 
         others = self.tasks(world, first=100_000)
-        yield FAST_STEPS, partial(self.episodes, others, Think(mode="hybrid", tau=1.0))
+        asked_in_vain = self.settings(mode="hybrid", tau=1.0)  # the gate is never obeyed
+        yield FAST_STEPS, partial(self.episodes, others, asked_in_vain)
         steps = found[FAST_STEPS]  # `kept` has put it there before it asks for the next piece
         gates = [gate for episode in steps for gate in episode["gates"]]
         entropies = np.array([entropy for episode in steps for entropy in episode["entropies"]])
@@ -231,23 +237,29 @@ class Run:
                 return torch.rand(len(entropy), generator=generator)
 
             tau = float(np.quantile(gates, 1 - rate))
-            yield f"gate {rate}", partial(self.episodes, tasks, Think(tau=tau))
+            yield f"gate {rate}", partial(self.episodes, tasks, self.settings(tau=tau))
             tau = float(np.quantile(1 - np.exp(-entropies), 1 - rate))
-            yield f"entropy {rate}", partial(self.episodes, tasks, Think(tau=tau), entropy_gate)
-            yield f"random {rate}", partial(self.episodes, tasks, Think(tau=1 - rate), random_gate)
+            yield (
+                f"entropy {rate}",
+                partial(self.episodes, tasks, self.settings(tau=tau), entropy_gate),
+            )
+            yield (
+                f"random {rate}",
+                partial(self.episodes, tasks, self.settings(tau=1 - rate), random_gate),
+            )
 
     def ablations(self, world: str, found: Pieces) -> Iterator[Piece]:
         tasks = self.tasks(world)
         for name, changes in {"whole": {}, **ABLATIONS}.items():
-            yield name, partial(self.episodes, tasks, Think(mode="reason", **changes))
+            yield name, partial(self.episodes, tasks, self.settings(mode="reason", **changes))
 
     def horizon(self, world: str, found: Pieces) -> Iterator[Piece]:
         """Of each episode without faults, its steps up to the first wrong one: [right] of a plain
         agent's; and [first draft right, accepted, taken step right] with a check and one revision.
         """
         tasks = self.tasks(world)
-        plain = Think(mode="fast", fast_temperature=1.0)
-        checked = Think(mode="reason", fast_temperature=1.0, n=1, lam=0.0, resamples=1)
+        plain = self.settings(mode="fast", fast_temperature=1.0)
+        checked = self.settings(mode="reason", fast_temperature=1.0, n=1, lam=0.0, resamples=1)
         yield "plain", partial(self.steps_of, tasks, plain, checked=False)
         yield "checked", partial(self.steps_of, tasks, checked, checked=True)
 
@@ -309,14 +321,17 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     made twice with the same sizes, of the same tasks.
     """
     a = run.a
-    sizes = dict(tasks=a.tasks, seed=Eval.seed, settings=asdict(Think()))
+    sizes = dict(version=PIECES_VERSION, tasks=a.tasks, seed=Eval.seed, room=a.room)
+    sizes["settings"] = asdict(Think())
     files = [file for file in checkpoint.latest(run.folder).rglob("*") if file.suffix != ".json"]
     sizes["weights"] = provenance.digest(*sorted(file for file in files if file.is_file()))
     sizes["draw"] = fingerprint([world], Eval.seed, run.difficulty)  # other words, other tasks
     if a.dtype != "float32":
         sizes["dtype"] = a.dtype
     if part == "votes":
-        sizes |= dict(samples=a.samples, room=a.room, neighbours=NEIGHBOURS)
+        sizes |= dict(samples=a.samples, neighbours=NEIGHBOURS)
+    if part == "modes":  # whose seconds are those of so many episodes together
+        sizes["batch"] = a.batch
     # in the name, so that a try with fewer tasks leaves the larger one where it is
     tag = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:8]
     path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split} {tag}.json"
@@ -427,7 +442,7 @@ def votes_table(table: Table, world: str, found: list[Pieces]) -> None:
         for run in runs:
             chosen = [winners_of(samples[:n]) for samples in run]
             for rule in RULES:
-                winners = [found[rule] for found in chosen]
+                winners = [by_rule[rule] for by_rule in chosen]
                 verified[rule].append([float(v is not None and v.verified) for v in winners])
         for rule in RULES:
             paper_value = paper.get(rule, "") if n == 32 else ""
@@ -474,8 +489,8 @@ def modes_table(table: Table, world: str, runs: list[Pieces]) -> list[Pieces]:
             if other["verified"] and not fast["verified"]:
                 gained.append(str(number))
         print(
-            f"  {name} succeeds where fast fails (python sample.py --think --world {world} "
-            f"--task …): {', '.join(gained[:20]) or 'nowhere'}"
+            f"  {name} succeeds where fast fails, {table.a.split} tasks: "
+            f"{', '.join(gained[:20]) or 'none'}"
         )
         ours, theirs = success(runs, name), success(runs, "fast")
         table.difference(f"hybrid/{world} {name} − fast", ours, theirs)

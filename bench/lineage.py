@@ -11,8 +11,9 @@ benchmark, and what the model has forgotten (paper §6).
         stages of the toy; --rung says how hard the tasks are
 
 Records docs/results/smol.json (that of --model), "stage/figure", with 95% intervals over tasks.
-What each task gave is kept in --folder, a line per task: a run that was stopped goes on there, one
-with more tasks measures only the further ones, and other weights or settings begin anew.
+What each task gave is kept in --folder, a line per task: a run that was stopped goes on there, and
+one with more tasks of a world measures only the further ones. Other weights or settings, or another
+number of BFCL's tasks or of documents, begin anew; what was there is put aside.
 
 worlds   test tasks of each of --worlds. Greedy: success, also by the number of calls that the
          expert needs, and by kind where no call is right (ask, no tool fits, refuse); the first
@@ -274,7 +275,8 @@ def drawn(a: argparse.Namespace, world: str, count: int, **changes) -> dict:
     """The first tasks of a world, as arguments of Episodes; `changes` go into their difficulty."""
     difficulty = Difficulty(split=a.split, names=a.names, **RUNGS[a.rung], **changes)
     tasks = Tasks(a.split, a.seed, [world], difficulty)
-    tasks_from = dict(draw=fingerprint([world], a.seed, difficulty), **changes)
+    draw = fingerprint([world], a.seed, difficulty)
+    tasks_from = dict(draw=draw, split=a.split, **changes)
     return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
 
 
@@ -306,7 +308,13 @@ def bfcl_parts(a: argparse.Namespace) -> list[Episodes]:
     if not (data_folder() / "bfcl").is_dir():
         print("note    no benchmark data: set SAGE_DATA to a folder with bfcl/ to measure it")
         return []
-    from worlds.extras.benchmarks import bfcl  # here, not above: it needs what tests need
+    try:  # here, not above: it needs what tests need
+        from worlds.extras.benchmarks import bfcl
+    except ModuleNotFoundError as missing:
+        raise UserError(
+            f"BFCL needs the package {missing.name}; pip install -e '.[benchmarks]', or leave it "
+            "out with --only worlds,text"
+        ) from None
 
     parts = []
     for file in BFCL_PARTS:
@@ -423,6 +431,8 @@ def measure_stage(
                 f"some {clock(spent / done * (len(todo) - done))} left",
                 flush=True,
             )
+    for file in files.values():
+        file.add([])  # rows that were put aside are where bench/claims.py reads again
     found = {}
     for part in parts:  # a file may hold more than was asked for
         rows = files[part.name].rows
@@ -470,10 +480,10 @@ def ratio(above: list[float], below: list[float], unit: str = "%") -> Figure:
 
 def success_figures(world: str, rows: list[dict]) -> dict[str, Figure]:
     """Greedy episodes: success, by calls and by kind, and the first call."""
-    first = {row["number"]: row["episodes"][0] for row in rows}
     outcomes = defaultdict(list)
     for row in rows:
-        verified = first[row["number"]]["verified"]
+        (episode,) = row["episodes"]  # greedy: one per task
+        verified = episode["verified"]
         outcomes[f"success/{world} greedy"].append(verified)
         if row["unsafe"] is None and row["needed"]:
             calls = "1 call" if row["needed"] == 1 else f"{row['needed']} calls"
@@ -481,8 +491,8 @@ def success_figures(world: str, rows: list[dict]) -> dict[str, Figure]:
         elif row["unsafe"] is None:
             outcomes[f"success/{world} greedy, right answer is: {row['kind']}"].append(verified)
         if row["needed"]:
-            outcomes[f"first call/{world} exact"].append(first[row["number"]]["first"] == "exact")
-            parses = first[row["number"]]["first"] not in ("none", "malformed")
+            outcomes[f"first call/{world} exact"].append(episode["first"] == "exact")
+            parses = episode["first"] not in ("none", "malformed")
             outcomes[f"first call/{world} is JSON of a call"].append(parses)
     ordered = sorted(outcomes, key=lambda name: (name.startswith("first call"), name))
     return {name: share(outcomes[name]) for name in ordered} | safety_figures(rows)
@@ -635,6 +645,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     unknown = [name for name in a.only.split(",") if name not in PARTS]
     if unknown:
         raise UserError(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    for name in ("tasks", "sampled", "samples", "faulty", "bfcl", "documents"):
+        if getattr(a, name) < 0:
+            raise UserError(f"--{name} is {getattr(a, name)}; wanted 0 or more")
     return a
 
 

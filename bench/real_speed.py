@@ -187,6 +187,8 @@ def agreement(mine: list[list[int]], theirs: list[list[int]]) -> float:
 def record(a: argparse.Namespace, name: str, rates: list[float], note: str) -> None:
     if a.dry:
         return
+    if model_path(a.model) != model_path("smollm2"):
+        raise UserError(f"docs/BENCH.md has SmolLM2's speeds alone; measure {a.model} with --dry")
     result_tables.record(
         SUBJECT,
         name,

@@ -250,12 +250,13 @@ def difference(
             each.steps["row"][inside]
         ]
         labels = each.steps["labels"][inside, part].double().numpy()
-        for into, weights in ((exact, np.ones((1, len(task)))), (drawn, times[:, task])):
-            ours, theirs = (
-                resampled(each.scores[way][inside, part].double().numpy(), labels, weights)
-                for way in ("head", other)
-            )
-            into.append(ours - theirs)
+        ours, theirs = (each.scores[way][inside, part].double().numpy() for way in ("head", other))
+
+        def gap(weights, ours=ours, theirs=theirs, labels=labels):
+            return resampled(ours, labels, weights) - resampled(theirs, labels, weights)
+
+        exact.append(gap(np.ones((1, len(task)))))
+        drawn.append(gap(times[:, task]))
     low, high = np.nanpercentile(np.mean(drawn, 0), [2.5, 97.5])
     return float(np.mean(exact)), float(low), float(high)
 
@@ -347,7 +348,9 @@ def main() -> None:
         records += records_of(judged, name, a.draws)
     for way in judged[0].inverse:
         values = [each.inverse[way] for each in judged]
-        records.append(Record(f"inverse/{way}, own episodes", values, a.tasks, "AUROC"))
+        whole = [sum(row["source"] == "own" for row in each.rows) for each in judged]
+        n = round(statistics.mean(whole))  # episodes with a whole message
+        records.append(Record(f"inverse/{way}, own episodes", values, n, "AUROC"))
     for record in records:
         print(record.line())
         if not a.dry:

@@ -142,11 +142,15 @@ def play_case(model: str, case: str) -> list[str]:
 def compare(task: str, before: Measured, after: Measured) -> Ordering | None:
     """The ordering of two columns at a task, question by question; None without common ones."""
     first, second = before.rows.get(task, {}), after.rows.get(task, {})
-    common = sorted(first.keys() & second.keys())
+    common = sorted(
+        number
+        for number in first.keys() & second.keys()
+        if first[number]["question"] == second[number]["question"]
+    )
     if not common:
         return None
     pairs = [[(float(rows[n]["right"]), 1.0) for n in common] for rows in (first, second)]
-    low, high = paired_difference(*([side] for side in pairs))
+    low, high = paired_difference([pairs[0]], [pairs[1]])  # one training seed each
     shares = [sum(right for right, _ in side) / len(common) for side in pairs]
     ends = (100 * (shares[1] - shares[0]), 100 * low, 100 * high)
     return Ordering(task, before.name, after.name, *ends, len(common))
@@ -180,7 +184,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def paper_of(task: str, mode: str) -> str:
     figures = PAPER.get(task) or PAPER.get(task.partition(":")[0])
-    return f"{figures[mode == 'think']}" if figures else "–"
+    if not figures:
+        return "–"
+    std, think = figures
+    return str(think if mode == "think" else std)
 
 
 def cells_of(columns: list[Measured], task: str, text: Callable[[dict], str]) -> list[str]:

@@ -29,7 +29,7 @@ from agent import episode_rates, rollouts
 from config import Distill
 from weighted_examples import drawn_trajectories, teacher_example, trajectory_examples
 from losses import cross_entropy
-from support import checkpoint, machine
+from support import checkpoint, machine, settings
 from support.packing import PackedLoader
 from support.settings import absolute_model, validate
 from support.training_run import freeze_below, open_model
@@ -210,4 +210,4 @@ def main(s: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    settings.run_script(lambda: main(tyro.cli(Settings)))

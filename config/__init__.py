@@ -529,8 +529,8 @@ class Benchmarks:
     tasks: str = "gsm8k"
     limit: Natural = 0  # items of each, drawn by `seed`, more beginning with fewer; 0: all
     # fast: the likeliest token each time. vote: the majority of `votes` samples, of questions only.
-    # think: of questions the majority of the half that explains them best, the paper's Think
-    # (§6.3); of what is played think.py's hybrid steps (§4.2). Needs heads
+    # think: of questions the majority of the half of the answers that explains them best, the
+    # paper's Think (§6.3); of what is played think.py's hybrid steps (§4.2). Needs heads
     mode: Literal["fast", "vote", "think"] = "fast"
     votes: Positive = 32  # the paper's
     temperature: AboveZero = 1.0  # of the samples

@@ -10,8 +10,9 @@ support/graders.py has their rules. An answer is found in one of three ways:
 
 A letter's prefix is read once for all letters; options continue from copies of its cache.
 
-What the paper calls Think is a vote (§6.3), and so it is here: `votes` samples, the half with the
-least gain in inverse consistency (equation 13) dropped, the majority of the rest.
+What the paper calls Think is a vote (§6.3), and so it is here: of `votes` samples those that have an
+answer, the half of these with the least gain in inverse consistency (equation 13) dropped, the
+majority of the rest.
 """
 
 import hashlib
@@ -42,7 +43,7 @@ from support.protocols import (
 from support.questions import Question, Questions
 from think import Vote, vote
 
-ANSWERS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
+ANSWERS_VERSION = 2  # raised when rows change, so that no older ones pass for the same
 
 
 class Asked(NamedTuple):
@@ -133,7 +134,9 @@ def too_long_row(number: int, question: Question, length: int) -> dict:
 # Texts.
 
 
-QUESTION = "Question:"  # begins the next one (support/protocols.py); a byte is a token or less
+# begins the next one (support/protocols.py); at most as many tokens as bytes, and some more where
+# the first one is cut
+QUESTION = "Question:"
 
 
 class AnswerRow(Row):

@@ -15,7 +15,6 @@ letters instead, since sympy's parser runs what a model wrote as Python and may 
 import itertools
 import math
 import re
-import unicodedata
 from decimal import Decimal
 
 from config import UserError
@@ -23,7 +22,8 @@ from config import UserError
 # ------------------------------------------------------------------------------------------ numbers
 
 GSM8K_ANSWER = re.compile(r"#### (\-?[0-9\.\,]+)")  # as its authors have it
-NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"[-−－]?\d[\d,，]*(?:[.．]\d+)?")
+ASCII_SIGNS = str.maketrans("−－，．", "--,.")  # minus, and full-width signs
 
 
 def gsm8k_answer(text: str) -> str:
@@ -36,17 +36,20 @@ def last_number(text: str) -> str:
     """The last number of a text, in ASCII digits, without commas and a fraction of zeros; "" where
     there is none.
     """
-    numbers = NUMBER.findall(unicodedata.normalize("NFKC", text))
+    numbers = NUMBER.findall(text)
     if not numbers:
         return ""
-    number = numbers[-1].replace(",", "").replace("−", "-")
+    number = numbers[-1].translate(ASCII_SIGNS).replace(",", "")
     number = "".join(str(int(sign)) if sign.isdigit() else sign for sign in number)  # ১৮ → 18
     return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 # -------------------------------------------------------------------------------------- one of many
 
-STATED = r"(?i:answer)(?:\s+(?i:is))?\s*[:：]?\s*[*$(\[]*([{letters}])(?![\w'])"
+STATED = (
+    r"(?i:answer)\**(?:\s+(?i:is))?\s*[:：]?[*\s$(\[]*"  # "**Answer:** B", "the answer is (B)"
+    r"(?:\\[a-z]+{{)*([{letters}])(?![\w'])"  # "\boxed{{\text{{B}}}}"
+)
 ALONE = r"^\W*([{letters}])(?:[.):\s]*$|[.):]\s)"
 
 

@@ -3,9 +3,11 @@ and where benchmark data lies. Used by benchmarks.py, support/asked.py, support/
 bench/lineage.py.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from support.training_run import open_model
 
 @dataclass
 class Stage:
-    """A model of the lineage with its tokenizer; `weights` is its identity (provenance)."""
+    """A model that is measured, a run's or published, with its tokenizer; `weights` is its identity (provenance)."""
 
     name: str
     model: SAGE
@@ -88,8 +90,8 @@ class RowFile:
         self.rows = self.stored()  # item's number → its row
         if path.exists() and not path.read_text().startswith(self.header):
             print(
-                f"note    {path} was made from something else; its rows will be kept in "
-                f"{self.aside(self.found_header()).name}",
+                f"note    {path} was made from something else; its rows go to "
+                f"{self.aside(self.found_header()).name} before any is added",
                 flush=True,
             )
 
@@ -99,7 +101,7 @@ class RowFile:
             lines = path.read_text().split("\n") if path.exists() else [""]
             if lines[0] == self.header:
                 # what stands behind the last line end is cut short
-                return {row["number"]: row for row in map(json.loads, lines[1:-1])}
+                return {row["number"]: row for row in readable(lines[1:-1])}
         return {}
 
     def found_header(self) -> str:
@@ -127,6 +129,13 @@ class RowFile:
         self.rows = self.stored() | self.rows | fresh
         lines = [self.header, *map(json.dumps, self.rows.values())]
         provenance.replace(self.path, "\n".join(lines) + "\n")
+
+
+def readable(lines: list[str]) -> Iterator[dict]:
+    """The rows among lines; a damaged one is left out, and measured again."""
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def data_folder() -> Path:

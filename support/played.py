@@ -100,7 +100,7 @@ def os_files(folder: Path) -> TaskFiles:
 
 def bfcl_verdicts(task: Task, rollout: Rollout) -> dict:
     """BFCL's verdict of the first message, as is official, and of the whole episode. A message in
-    which a call does not parse, or which never ended, has none.
+    which a call does not parse, or which never ended, counts as one without calls.
     """
 
     def right(entries: list[Entry]) -> bool:
@@ -333,7 +333,8 @@ class WorldBenchmark(PlayedBenchmark):
     def difficulty(self, stage: Stage) -> Difficulty:
         """In English for a model that has learnt to speak it."""
         style = stage.tokenizer.style
-        names = "english" if style == "qwen" else "invented"
+        speaks_english = style == "qwen" and self.name != "world:api"  # which has invented names
+        names = "english" if speaks_english else "invented"
         return Difficulty(split=self.settings.split, style=style, names=names)
 
     def task(self, stage: Stage, number: int) -> Task:

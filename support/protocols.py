@@ -222,9 +222,12 @@ def prompt_text(question: Question, examples: list[Question], p: Protocol) -> st
 def prompt_of_question(
     question: Question, examples: list[Question], p: Protocol, tokenizer: Tokenizer, context: int
 ) -> list[int]:
-    """The prompt's tokens, with as many of the examples as leave room for an answer in a model's
-    context.
+    """The prompt's tokens, with as many of the examples as leave room in a model's context for what
+    is read behind it: an answer, a letter, or the longest option.
     """
+    room = dict(generation=p.room, letters=1)
+    options = max((len(tokenizer.encode(option)) for option in question.options), default=0)
+    room["options"] = options + 1  # and the space before it
     for count in range(len(examples), -1, -1):
         shots = examples[:count]
         if p.prompt == "chat":
@@ -236,6 +239,6 @@ def prompt_of_question(
             tokens = chat_template.prompt_tokens(tokenizer, messages)
         else:
             tokens = [*tokenizer.start, *tokenizer.encode(prompt_text(question, shots, p))]
-        if len(tokens) + p.room <= context:
+        if len(tokens) + room[p.scoring] <= context:
             break
     return tokens

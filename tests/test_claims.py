@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 
 import pytest
@@ -15,11 +16,13 @@ from support import result_tables
 from support.intervals import paired_difference, student
 
 
-def keep(folder, stage, part, rows, tasks="the same"):
+def keep(folder, stage, part, rows, tasks="the same", split="test", dtype="torch.float32"):
     """Rows as bench/lineage.py keeps them."""
     path = folder / stage / f"{part.replace('/', ' ')}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = dict(made_from=dict(part=dict(tasks=tasks), stage=dict(weights=stage)))
+    drawn = dict(draw=tasks, split=split)
+    weights = dict(run=stage, dtype=dtype, tokenizer="the same")
+    header = dict(made_from=dict(part=dict(tasks=drawn), stage=weights))
     numbered = [dict(row, number=number) for number, row in enumerate(rows)]
     path.write_text("\n".join(map(json.dumps, [header, *numbered])) + "\n")
 
@@ -90,6 +93,20 @@ def test_training_seeds_are_drawn_beside_tasks(tmp_path):
         claims.judge(SUCCESS, tmp_path)
 
 
+def test_only_a_start_is_shared_by_seeds(tmp_path):
+    """One model trained later beside three starts says nothing of three seeds; nor does the second
+    seed beside the first.
+    """
+    for name in ("a", "a-2", "a-3", "b"):
+        keep(tmp_path, name, "library/greedy", verified(True, False))
+    with pytest.raises(UserError, match="trained with different seeds"):
+        claims.judge(SUCCESS, tmp_path)
+    for name in ("a", "a-3"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(UserError, match="trained with different seeds"):
+        claims.judge(SUCCESS, tmp_path)
+
+
 def test_two_seeds_that_agree_leave_what_tasks_leave_open(tmp_path):
     """Student's interval of equal differences is a point; that of the tasks stands."""
     outcomes = [True] * 40 + [False] * 60
@@ -141,6 +158,18 @@ def test_different_tasks_are_not_compared_and_missing_stages_are_left_out(tmp_pa
     keep(tmp_path, "a", "library/greedy", verified(True, False))
     keep(tmp_path, "b", "library/greedy", verified(True, False), tasks="others")
     with pytest.raises(UserError, match="different tasks"):
+        claims.judge(SUCCESS, tmp_path)
+    keep(tmp_path, "b", "library/greedy", verified(True, False), dtype="torch.bfloat16")
+    with pytest.raises(UserError, match="settings, dtype or tokenizer"):
+        claims.judge(SUCCESS, tmp_path)
+    keep(tmp_path, "b", "library/greedy", [])
+    assert claims.judge(SUCCESS, tmp_path) is None
+
+
+def test_validation_tasks_are_claimed_nothing_by(tmp_path):
+    for name in ("a", "b"):
+        keep(tmp_path, name, "library/greedy", verified(True, False), split="validation")
+    with pytest.raises(UserError, match="holds validation tasks"):
         claims.judge(SUCCESS, tmp_path)
 
 

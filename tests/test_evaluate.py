@@ -220,6 +220,10 @@ def test_numbers():
         "答案：１８ 美元。": "18",
         "คำตอบ: ๑๘": "18",
         "ten": "",
+        # as simple-evals' expression finds them: signs that mean numbers are none
+        "Die Fläche beträgt 25 m².": "25",
+        "18 kg CO₂": "18",
+        "合計は１，０８０．５０円": "1080.5",
         "3 and 4.": "4",
     }.items():
         assert last_number(text) == number, text
@@ -238,6 +242,12 @@ def test_letters():
         "A good question. It is B.": "",
         "Answer: Because": "",
         "Answer: E": "",  # no such option
+        # as simple-evals and MMLU-Pro's authors read them
+        "**Answer:** B": "B",
+        "**Answer**: B": "B",
+        "Answer: \\boxed{B}": "B",
+        "Answer: $\\boxed{\\text{B}}$": "B",
+        "**Answer: ** D": "D",
         "I think": "",
     }.items():
         assert stated_letter(text, "ABCD") == letter, text
@@ -393,11 +403,25 @@ def test_a_prompt_in_chat_has_examples_as_turns(folder, stage):
 
 def test_examples_that_leave_no_room_are_left_out(folder, stage):
     found = questions.mmlu(folder)
-    p = replace(PROTOCOLS["mmlu"], room=8)
+    p = replace(PROTOCOLS["mmlu"], room=8, scoring="generation")
     shots = found.examples_for(found.tested[0]) * 40
     tokens = protocols.prompt_of_question(found.tested[0], shots, p, TOY, SHAPE.context)
     kept = TOY.decode(tokens).count("(dev)")
     assert 1 < kept < 320 and len(tokens) + 8 <= SHAPE.context
+
+
+def test_letters_and_options_take_no_room_for_an_answer(folder, stage):
+    """What fits beside one token is there, though an answer by generation would have 512."""
+    found = questions.mmlu(folder)
+    shots = found.examples_for(found.tested[0])
+    p = PROTOCOLS["mmlu"]
+    whole = protocols.prompt_of_question(found.tested[0], shots, p, TOY, 10_000)
+    for context, count in ((len(whole) + 1, len(shots)), (len(whole), len(shots) - 1)):
+        tokens = protocols.prompt_of_question(found.tested[0], shots, p, TOY, context)
+        assert TOY.decode(tokens).count("(dev)") == count
+    generation = replace(p, scoring="generation")
+    tokens = protocols.prompt_of_question(found.tested[0], shots, generation, TOY, len(whole) + 1)
+    assert TOY.decode(tokens).count("(dev)") < len(shots)
 
 
 def test_a_plain_answer_ends_where_the_next_question_begins(stage):

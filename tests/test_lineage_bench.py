@@ -13,7 +13,7 @@ sys.path.append(str(ROOT / "bench"))
 import choice
 import lineage
 from agent import EpisodeRow, Rollout, prompt_of
-from config import Config, Model
+from config import Config, Model, UserError
 from model import SAGE
 from support import checkpoint, corpus, result_tables
 from support import tokenizer as tokenizers
@@ -134,7 +134,14 @@ def test_rows_outlive_a_kill_and_not_other_settings(tmp_path, capsys):
     assert set(RowFile(path, dict(seed=0)).rows) == {*before, 8}
     assert set(RowFile(path, dict(seed=1)).rows) == {7}
     said = capsys.readouterr().out
-    assert "made from something else; its rows will be kept in rows." in said
+    assert "made from something else; its rows go to rows." in said
+
+
+def test_a_damaged_line_is_measured_again(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    RowFile(path, {}).add([dict(number=number) for number in range(3)])
+    path.write_text(path.read_text().replace('{"number": 1', '{"numb\x00'))
+    assert set(RowFile(path, {}).rows) == {0, 2}
 
 
 def test_two_who_measure_the_same_lose_nothing(tmp_path):
@@ -383,3 +390,19 @@ def test_an_estimate_measures_and_writes_nothing(command, capsys):
     said = capsys.readouterr().out
     assert "to do" in said and "in all" in said
     assert command.rows() == {} and not command.results.exists()
+
+
+def test_rows_that_were_put_aside_have_the_file_again_once_they_are_asked_for(command):
+    """bench/claims.py reads the file: a try on validation tasks in between must not be judged."""
+    only = ("--only", "worlds", "--dry")
+    command(*only)
+    test = command.rows()["api greedy"]
+    command(*only, "--split", "validation")
+    assert command.rows()["api greedy"] != test
+    command(*only)
+    assert command.rows()["api greedy"] == test
+
+
+def test_counts_below_zero_are_refused(command):
+    with pytest.raises(UserError, match="--samples is -1; wanted 0 or more"):
+        command("--samples", "-1")

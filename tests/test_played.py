@@ -200,6 +200,15 @@ def test_the_shell_is_the_sandbox_and_rounds_are_counted(command, monkeypatch, c
     assert figures["right"] == 50  # the answer is the eighth message, or behind a call the ninth
 
 
+def test_the_api_world_is_played_in_invented_words_by_a_model_that_chats():
+    """It has no others; the worlds that have are played in English."""
+    chats = SimpleNamespace(tokenizer=SimpleNamespace(style="qwen"))
+    for world, names in (("api", "invented"), ("sql", "english")):
+        played = played_benchmark(f"world:{world}", Benchmarks(limit=1))
+        assert played.difficulty(chats).names == names
+        assert played.task(chats, 0).request and played.tasks_from(chats)
+
+
 def test_published_solutions_are_right(command, monkeypatch, real_data):
     """Of the files as they are published, where they are."""
     scripted(monkeypatch, solution_of)

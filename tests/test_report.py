@@ -18,6 +18,7 @@ def answers(right: list[bool]) -> dict:
     """What eval.py returns of a benchmark's questions."""
     rows = [
         dict(number=n, group="", answer="1", right=r, read=9, written=4, flops=2e9)
+        | dict(question=f"what is {n}?")
         for n, r in enumerate(right)
     ]
     return dict(figures=figures_of_rows(rows), rows=rows, measured=["abc123, a machine, a day"])
@@ -80,6 +81,19 @@ def test_a_case_is_played_again_only_by_other_weights(measured, monkeypatch):
     monkeypatch.setattr(report.checkpoint, "weights_identity", lambda folder: dict(run="other"))
     report.main([*words, "--cases", "loop"])
     assert played == ["loop", "monty", "loop"]
+
+
+def test_other_questions_of_one_number_are_not_compared():
+    """A world's fifth task is in invented words for a toy, in English for a model that chats."""
+    sides = []
+    for name, words in (("toy", "Find pita."), ("chat", "Find the order.")):
+        rows = [dict(question="the same", right=name == "chat"), dict(question=words, right=True)]
+        rows = {"world:sql": dict(enumerate(rows))}
+        sides.append(report.Measured(name, "fast", figures={}, rows=rows, origins={}))
+    assert (found := report.compare("world:sql", *sides)).n == 1 and found.difference == 100
+    for side in sides:
+        del side.rows["world:sql"][0]
+    assert report.compare("world:sql", *sides) is None
 
 
 def test_a_fall_is_called_one(measured):

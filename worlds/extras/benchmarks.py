@@ -486,7 +486,7 @@ class System(World):
             result = self.sandbox.run(in_shared_shell(call["arguments"]["command"]))
         except SandboxDied as died:
             return f"error: {died}"
-        said = result.output.rstrip("\n") + result.stopped * bool(result.stopped)
+        said = result.output.rstrip("\n") + result.stopped
         if len(said) > SHOWN:
             said = said[: SHOWN - 20] + "\n[truncated because the output is too long]"
         return said if result.status == 0 else f"error {result.status}: {said}"
