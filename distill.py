@@ -169,9 +169,8 @@ def learn(
     teacher = kl_teacher(stage, all_documents) if c.kl else None
 
     def loss_of(tokens, targets, weights, documents, count):
-        """Weighted cross-entropy, plus kl · KL(teacher ‖ student) at the taught tokens, of this
-        rank's rows (B, T): sums divided by `count`, of all ranks' rows: their weights, each at
-        most 1.
+        """Weighted cross-entropy + kl · weighted KL(teacher ‖ student), summed over this rank's
+        rows (B, T), over `count`: all ranks' weights, each at most 1.
         """
         hidden = model.hidden(tokens, documents)  # (B, T, D)
         loss = cross_entropy(hidden, model.unembedding, targets, weights=weights, count=count)
@@ -187,7 +186,8 @@ def learn(
         this rank's gradients are added to p.grad.
         """
         mine, counted = ranks.share_rows(c.batch)  # counted: False for rows that only fill up
-        # of all ranks' rows: a token counts once here, so that a weight above 1 does not cancel
+        # of all ranks' rows. A weight above 1 adds to the sum and not to the count: divided by
+        # itself it would change nothing
         count = batch[2].clamp(max=1).sum().to(stage.device)
         tokens, targets, weights, documents = (part[mine].to(stage.device) for part in batch)
         with stage.autocast:
@@ -220,7 +220,8 @@ def learn(
                     stage.begin_decay(step)
             if stage.is_log_step(step, last):
                 stage.log_line(step, meter)
-            stage.end_step(step, stopping, last, rows=loader.state(), **kept)
+            with meter.paused():
+                stage.end_step(step, stopping, last, rows=loader.state(), **kept)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -235,6 +236,8 @@ def distill(config: Config) -> None:
     file = Path(settings.absolute(c.file)) if c.file else None
     file_digest = provenance.digest(file) if file and file.is_file() else None
     made_from = {"distill.file": file_digest, **teacher_identity(c)}
+    if c.eval_every:  # whose tasks may decide when it ends
+        made_from["eval.seed"] = config.eval.seed
     stage = TrainingRun(config, "distilled", "base", c.steps, c, made_from=made_from)
     if stage.finished():
         return
@@ -292,10 +295,10 @@ def revise(
     return results
 
 
-def revise_failures(stage: TrainingRun, failures: list[Failure], buffer: Buffer, seed: int) -> None:
+def revise_failures(stage: TrainingRun, failures: list[Failure], buffer: Buffer, seed: int) -> int:
     """Algorithm 1's inner loop: each failure is tried again up to K times, with its critique; what
     never verifies gets the teacher's own revision. Attempts without room for a revision are left
-    out, and said to be.
+    out, and said to be. Returns how many were tried.
     """
     c = stage.section
     longest = stage.config.model.context - REVISION_ROOM
@@ -304,6 +307,7 @@ def revise_failures(stage: TrainingRun, failures: list[Failure], buffer: Buffer,
         left = len(failures) - len(fitting)
         stage.log.say(f"play    {left} failures leave no room for a revision in model.context")
     failures = fitting
+    tried = len(failures) if c.tries else 0
     for tries in range(1, c.tries + 1):
         if not failures:
             break
@@ -323,6 +327,7 @@ def revise_failures(stage: TrainingRun, failures: list[Failure], buffer: Buffer,
             start = len(prompt_of(task, stage.tokenizer))
             tokens, mask = encode_episode(task, messages, stage.tokenizer)
             buffer.add_revision("teacher", failure, tokens[start:], mask[start:], c.tries)
+    return tried
 
 
 def replay_teacher(stage: TrainingRun, number: int, buffer: Buffer, rng: random.Random) -> None:
@@ -374,14 +379,13 @@ def reflection_round(stage: TrainingRun, number: int) -> tuple[list[dict], dict]
             buffer.add_first_wrong_step(attempt, rng)
 
     # critique and revise
+    figures = dict(first_try=episode_rates(attempts)["success"])
     if c.failures:
-        revise_failures(stage, [criticise(attempt) for attempt in failed], buffer, seed)
+        tried = revise_failures(stage, [criticise(attempt) for attempt in failed], buffer, seed)
+        if tried:
+            revised = sum(row["source"] == "revised" for row in buffer.rows)
+            figures["revised"] = revised / tried
     replay_teacher(stage, number, buffer, rng)
-
-    revised = sum(row["source"] == "revised" for row in buffer.rows)
-    figures = dict(
-        first_try=episode_rates(attempts)["success"], revised=revised / max(len(failed), 1)
-    )
     return buffer.rows, figures
 
 
@@ -393,12 +397,14 @@ def write_buffer(stage: TrainingRun, number: int, file: Path, made_from: dict) -
     provenance.write_lines(file, rows, made_from)
     sources = Counter(row["source"] for row in rows)
     sizes = ", ".join(f"{source} {count}" for source, count in sources.items())
-    figures |= {f"buffer_{source}": count for source, count in sources.items()}
+    figures = figures | {f"buffer_{source}": count for source, count in sources.items()}
     note = left_out([len(row["tokens"]) for row in rows], c.sequence)
+    revised = ""
+    if "revised" in figures:
+        revised = f", {figures['revised']:.1%} of the failures revised by the student itself"
     stage.log.say(
-        f"round {number + 1}: {figures['first_try']:.1%} of {c.tasks} tasks at the first try, "
-        f"{figures['revised']:.1%} of the failures revised by the student itself; "
-        f"buffer {sizes}{note}; {time.perf_counter() - began:.0f} s"
+        f"round {number + 1}: {figures['first_try']:.1%} of {c.tasks} tasks at the first try"
+        f"{revised}; buffer {sizes}{note}; {time.perf_counter() - began:.0f} s"
     )
     first_step = c.reflect_steps * number // c.rounds
     stage.log.write(step=first_step, round=number + 1, **figures)
@@ -474,6 +480,11 @@ def main() -> None:
     ranks.start()
     config = settings.from_command_line()
     settings.refuse_unread(config, stages=("distill", "reflect"))
+    if config.distill.name and not config.stage:
+        raise UserError(
+            f"distill.name {config.distill.name!r} is one stage's folder, and both stages are "
+            "asked for; give --stage distill or --stage reflect"
+        )
     if config.stage in ("", "distill"):
         # stages decide dtype and compilation each for itself
         distill(copy.deepcopy(config))

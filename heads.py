@@ -189,12 +189,13 @@ def thinking_gate_values(heads: ThinkingHeads, steps: dict[str, Tensor]) -> Tens
 @torch.no_grad()
 def fit_gate(
     heads: ThinkingHeads, train: dict[str, Tensor], greedy: dict[str, Tensor], rho: float
-) -> None:
-    """Equation 7's w and b from own training steps, τ from steps of greedy episodes.
+) -> float:
+    """Equation 7's w and b from own training steps, τ from steps of greedy episodes; returns the
+    share of the former that the head would reject.
 
-    Where the head would reject none of the steps, or all of them, there is nothing to fit, and γ
-    stays ½. τ is the (1 − ρ)-quantile of γ over greedy steps, as the gate will see them: a share ρ
-    exceeds it. Sampled steps are less certain: by their quantile hardly any greedy step would.
+    Where that is none of them, or all, there is nothing to fit, and γ stays ½. τ is the
+    (1 − ρ)-quantile of γ over greedy steps, as the gate will see them: a share ρ exceeds it.
+    Sampled steps are less certain: by their quantile hardly any greedy step would.
     """
     target = rejected(heads["meta"], train)
     if 0 < target.mean() < 1:
@@ -204,6 +205,7 @@ def fit_gate(
         heads["gate"].out.bias.copy_(bias[None])
     heads.tau.copy_(thinking_gate_values(heads, greedy).double().quantile(1 - rho))
     heads.trained.fill_(1)
+    return target.mean().item()
 
 
 def gate_figures(
@@ -413,7 +415,9 @@ def main() -> None:
                         for name in PART_NAMES
                     )
                     stage.log.say(f"{'':12}AUROC on own validation steps: {by_part}")
-            stage.end_step(step, stopping, data=digest)
+            with meter.paused():
+                # saved one step before the end, from where calibration can be taken up again
+                stage.end_step(step, stopping, c.steps - 1, data=digest)
 
     # calibration and gate
     with stage.autocast:
@@ -422,7 +426,12 @@ def main() -> None:
         train_steps = evaluate_steps(model, heads, own_train)
     uncalibrated = part_figures(validation_steps["logits"].sigmoid(), validation_steps, validation)
     calibrate_parts(heads["meta"], validation_steps, validation)
-    fit_gate(heads, train_steps, greedy_steps, c.rho)
+    share = fit_gate(heads, train_steps, greedy_steps, c.rho)
+    if share in (0, 1):
+        stage.log.say(
+            f"note    the head would reject {'all' if share else 'none'} of the training steps: "
+            "there is no gate to fit, and hybrid mode never thinks"
+        )
 
     # what the heads are worth
     own = own_steps(PARTS[PART_NAMES.index("success")], validation_steps, validation)

@@ -254,19 +254,19 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     began = time.perf_counter()
     difficulty = Difficulty.of(stage.config.distill, style=stage.style, babble=0.0)
 
-    def tasks_for(purpose: str) -> Tasks:
-        return Tasks(purpose, c.seed, world_names(c.worlds), difficulty)
+    def tasks_for(purpose: str, count: int) -> list[Task]:
+        return first_tasks(Tasks(purpose, c.seed, world_names(c.worlds), difficulty), count)
 
     def sample(
-        use: str, own: Tasks, expert: list[Task], count: int, temperature: float = 1.0
+        use: str, purpose: str, count: int, expert: list[Task], temperature: float = 1.0
     ) -> list[dict]:
         stage.log.say(f"play        {count} own episodes, for {use}")
         rows = sample_examples(
             stage.player(),
             stage.tokenizer,
-            first_tasks(own, count),
+            tasks_for(purpose, count),
             expert,
-            seed=seed_of(own.purpose, own.seed),
+            seed=seed_of(purpose, c.seed),
             batch=c.batch,
             room=c.room,
             temperature=temperature,
@@ -276,16 +276,14 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
         report_sample(stage.log.say, use, kept, left_out=len(rows) - len(kept), longest=c.sequence)
         return [dict(use=use, **row) for row in kept]
 
-    expert = first_tasks(tasks_for("heads expert"), c.trajectories)
-    rows = sample("train", tasks_for("heads"), expert, c.tasks)
-
-    expert = first_tasks(tasks_for("heads calibration expert"), c.validation)
-    rows += sample("validation", tasks_for("heads calibration"), expert, c.validation)
-
-    rows += sample("greedy", tasks_for("heads threshold"), [], c.validation, temperature=0.0)
+    expert = tasks_for("heads expert", c.trajectories)
+    rows = sample("train", "heads", c.tasks, expert)
+    expert = tasks_for("heads calibration expert", c.validation)
+    rows += sample("validation", "heads calibration", c.validation, expert)
+    rows += sample("greedy", "heads threshold", c.validation, [], temperature=0.0)
 
     solved = 0
-    for task in first_tasks(tasks_for("heads inverse"), c.solutions):
+    for task in tasks_for("heads inverse", c.solutions):
         if example := expert_example(task, stage.tokenizer):
             rows.append(dict(use="inverse", **example))
             solved += 1

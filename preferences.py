@@ -49,11 +49,13 @@ def completion(
     return tokens, taught
 
 
-def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[tuple[Example, Example]]:
-    """The safety world's pairs of completions, chosen and rejected; those that do not fit in a row
-    are left out.
+def preference_pairs(
+    c: Dpo, tokenizer: Tokenizer, style: str
+) -> tuple[list[tuple[Example, Example]], int]:
+    """The safety world's pairs of completions, chosen and rejected, and how many are about unsafe
+    requests; those that do not fit in a row are left out.
     """
-    pairs = []
+    pairs, unsafe = [], 0
     tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style, names=c.names))
     for index in range(c.pairs):
         task = tasks[index]
@@ -62,7 +64,8 @@ def preference_pairs(c: Dpo, tokenizer: Tokenizer, style: str) -> list[tuple[Exa
         rejected = completion(task, pair["prompt"], pair["rejected"], tokenizer)
         if max(len(chosen[0]), len(rejected[0])) <= c.sequence:
             pairs.append((chosen, rejected))
-    return pairs
+            unsafe += task.truth["unsafe"]
+    return pairs, unsafe
 
 
 @torch.no_grad()
@@ -119,7 +122,7 @@ def dpo(config: Config) -> None:
     model, device = stage.model, stage.device
 
     # -- pairs, and their log-probabilities under the frozen reference, once
-    pairs = preference_pairs(c, stage.tokenizer, stage.style)
+    pairs, unsafe = preference_pairs(c, stage.tokenizer, stage.style)
     completions = [side for pair in pairs for side in pair]
     count = len(pairs)
     if count < c.batch:
@@ -127,13 +130,16 @@ def dpo(config: Config) -> None:
             f"{count} of {c.pairs} pairs fit in dpo.sequence {c.sequence}; {c.batch} are needed "
             "for one step: raise dpo.sequence"
         )
+    stage.log.say(
+        f"data    {count:,} of {c.pairs:,} pairs of the safety world fit in {c.sequence} tokens, "
+        f"{unsafe:,} about unsafe requests, {count - unsafe:,} about benign ones"
+    )
+    replay = teacher_rows(stage, "dpo replay")
     stage.log.say(f"read    {len(completions):,} completions, by the frozen reference")
     with stage.autocast:
         reference = stage.load_decoder(stage.source)
         ref_log_probs = completion_log_probs(reference, completions, device).view(count, 2)
     del reference  # a whole model, not asked again
-    replay = teacher_rows(stage, "dpo replay")
-    stage.log.say(f"data    {count:,} pairs of the safety world")
 
     meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
@@ -141,11 +147,11 @@ def dpo(config: Config) -> None:
             # -- the step's pairs: the place in the data is a function of the step
             epoch, place = divmod(step - 1, count // c.batch)
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
-            numbers = order[place * c.batch : (place + 1) * c.batch]
-            chosen_tokens = sum(sum(pairs[number][0][1]) for number in numbers)  # of all ranks
+            step_pairs = order[place * c.batch : (place + 1) * c.batch]  # of all ranks
+            chosen_tokens = sum(sum(pairs[number][0][1]) for number in step_pairs)
             mine, counted = ranks.share_rows(c.batch)
-            numbers = numbers[mine]  # (B,) of this rank
-            step_completions = [side for number in numbers for side in pairs[number]]
+            my_pairs = step_pairs[mine]  # (B,)
+            step_completions = [side for number in my_pairs for side in pairs[number]]
             with meter.waiting():
                 packed = pack_short(step_completions, model.config).to(device)
             tokens, targets, documents = packed.tokens, packed.targets, packed.documents  # (R, T)
@@ -156,13 +162,13 @@ def dpo(config: Config) -> None:
                 log_probs = taught_log_probs(model, tokens, targets, documents, shared)
             summed = sum_per_document(log_probs.double(), documents, len(step_completions))
             policy_chosen, policy_rejected = summed.view(-1, 2).unbind(1)  # (B,) each
-            numbers = torch.from_numpy(numbers).to(device)
-            ref_chosen, ref_rejected = ref_log_probs[numbers].unbind(1)
+            ref = ref_log_probs[torch.from_numpy(my_pairs).to(device)]
+            ref_chosen, ref_rejected = ref.unbind(1)
             preference_loss, difference = dpo_loss(
                 policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta=c.beta
             )
             # this rank's share of the step's mean; 0 for rows that only fill up
-            weight = counted * len(numbers) / c.batch
+            weight = counted * len(my_pairs) / c.batch
             preference_loss = preference_loss * weight
 
             # -- the chosen completions' own cross-entropy keeps them likely
@@ -194,5 +200,6 @@ def dpo(config: Config) -> None:
             meter.count(step_tokens, computed * token_flops)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)
-            stage.end_step(step, stopping, replay=replay.state() if replay else None)
+            with meter.paused():
+                stage.end_step(step, stopping, replay=replay.state() if replay else None)
     stage.finish("dpo", "accuracy")

@@ -72,7 +72,7 @@ def reward(episode: Rollout, c: Ppo) -> float:
     return float(episode.verified) + c.invented * episode.invented
 
 
-def of_those_that_fit(rewards: Tensor, episodes: list[Rollout], c: Ppo) -> Tensor:
+def nan_where_too_long(rewards: Tensor, episodes: list[Rollout], c: Ppo) -> Tensor:
     """Rewards (N,) with NaN for each episode longer than ppo.sequence, which does not count."""
     fits = torch.tensor([len(episode.tokens) <= c.sequence for episode in episodes])
     return rewards.where(fits, math.nan)
@@ -117,7 +117,7 @@ def draw_episodes(stage: TrainingRun, step: int) -> list[Rollout]:
         )
         if draw + 1 < c.draws:
             rewards = torch.tensor([reward(episode, c) for episode in episodes])
-            groups = of_those_that_fit(rewards, episodes, c).view(-1, c.samples)  # (P, G)
+            groups = nan_where_too_long(rewards, episodes, c).view(-1, c.samples)  # (P, G)
             if rewards_differ(groups).sum() >= c.prompts:
                 break
     return episodes
@@ -170,17 +170,17 @@ def group_advantages(rewards: Tensor) -> Tensor:
     return torch.where(known & rewards_differ(rewards), centred / (deviation + 1e-4), 0.0)
 
 
-def centre(rewards: Tensor, c: Ppo) -> tuple[Tensor, Tensor]:
-    """Each reward (N,) less the mean of its task's other samples, or of the whole step's
-    (ppo.baseline), and whether it teaches anything (N,): only where its group's rewards differ.
+def compare_samples(rewards: Tensor, c: Ppo) -> tuple[Tensor, Tensor]:
+    """Each reward (N,) against its task's other samples, or the whole step's (ppo.advantage,
+    ppo.baseline), and whether it teaches anything (N,): only where its group's rewards differ.
 
     NaN marks one that does not count.
     """
     by_task = c.samples > 1 and c.baseline == "task"
     groups = rewards.view(-1, c.samples if by_task else len(rewards))  # (P, G) or (1, P·G)
-    centred = group_advantages(groups) if c.advantage == "group" else leave_one_out(groups)
+    relative = group_advantages(groups) if c.advantage == "group" else leave_one_out(groups)
     informative = rewards_differ(groups) & ~groups.isnan()
-    return centred.flatten(), informative.flatten()
+    return relative.flatten(), informative.flatten()
 
 
 def reward_per_token(episode: Rollout, value: float) -> list[float]:
@@ -414,9 +414,11 @@ def split_rows(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
 
 
 def make_batch(
-    stage: TrainingRun, reference: SAGE, episodes: list[Rollout], centred_rewards: Tensor
+    stage: TrainingRun, reference: SAGE, episodes: list[Rollout], relative_rewards: Tensor
 ) -> Batch:
-    """Pack episodes; from their centred rewards (N,) make advantages and returns of each token."""
+    """Pack episodes; make advantages and returns of each token from their rewards, (N,), against
+    other samples'.
+    """
     c, device = stage.section, stage.device
     examples = [(episode.tokens, episode.action_mask) for episode in episodes]
     packed = pack_short(examples, stage.model.config).to(device)
@@ -438,14 +440,14 @@ def make_batch(
 
     # -- advantages
     if c.advantage == "gae":
-        per_token = map(reward_per_token, episodes, centred_rewards.tolist())
+        per_token = map(reward_per_token, episodes, relative_rewards.tolist())
         token_rewards = lay_out(list(per_token), packed).to(device)
         advantages, returns = generalized_advantages(
             token_rewards, values, action_mask, gamma=c.gamma, lam=c.lam, documents=documents
         )
         advantages = whiten(advantages, weights)
     else:
-        advantages = centred_rewards.to(device)[documents.clamp(min=0)] * action_mask
+        advantages = relative_rewards.to(device)[documents.clamp(min=0)] * action_mask
         returns = torch.zeros_like(values)  # there is no value head
 
     return Batch(
@@ -474,7 +476,8 @@ def policy_update_loss(
         stage, stage.model, mb.tokens, mb.targets, mb.documents
     )
     if warming_up:  # the value head learns alone
-        return value_loss(new_values, mb.values, mb.returns, mb.weights, math.inf), torch.zeros(2)
+        loss = value_loss(new_values, mb.values, mb.returns, mb.weights, clip=math.inf)
+        return loss, torch.zeros(2)
     loss, clip_fraction = ppo_loss(
         new_log_probs,
         mb.old_log_probs,
@@ -583,14 +586,20 @@ def ppo(config: Config) -> None:
     c = config.ppo
     heads = value_head if c.advantage == "gae" else None
     stage = TrainingRun(
-        config, "sage", "safe", c.steps, c, heads=heads, heads_rate=c.value_learning_rate
+        config,
+        "sage",
+        config.dpo.name or "safe",
+        c.steps,
+        c,
+        heads=heads,
+        heads_rate=c.value_learning_rate,
     )
     if stage.finished():
         return
     reference = stage.load_decoder(stage.source)  # a frozen copy, from the disk: nothing is shared
     replay = teacher_rows(stage, "ppo replay")
     skipped = stage.kept.get("skipped", 0)  # steps without any signal
-    warmed_up = stage.kept.get("warmed_up", c.advantage != "gae")
+    warmed_up = stage.kept.get("warmed_up", stage.heads is None)  # without a value head at once
     logged_episodes: list[Rollout] = []  # since the last log line
 
     meter = Meter(stage.first, stage.peak)
@@ -605,12 +614,13 @@ def ppo(config: Config) -> None:
             check_episodes(episodes, rewards, c, step)
 
             # -- what can be learnt from them; without anything, all are packed for the log alone
-            scored = of_those_that_fit(rewards, episodes, c)
-            centred_rewards, informative = centre(scored, c)
+            scored = nan_where_too_long(rewards, episodes, c)
+            relative_rewards, informative = compare_samples(scored, c)
             has_signal = bool(informative.any())
             skipped += not has_signal
-            kept = (informative if has_signal else ~scored.isnan()).nonzero().flatten().tolist()
-            batch = make_batch(stage, reference, [episodes[i] for i in kept], centred_rewards[kept])
+            chosen = informative if has_signal else ~scored.isnan()
+            packed = [episode for episode, is_in in zip(episodes, chosen.tolist()) if is_in]
+            batch = make_batch(stage, reference, packed, relative_rewards[chosen])
 
             # -- learn from it; a value head learns alone until it explains enough
             explained = explained_variance(batch.values, batch.returns, batch.weights)
@@ -636,8 +646,9 @@ def ppo(config: Config) -> None:
                 stage.log_line(step, meter, figures, SHOWN_FIGURES)
                 logged_episodes = []
             replay_state = replay.state() if replay else None
-            kept = dict(replay=replay_state, skipped=skipped, warmed_up=warmed_up)
-            stage.end_step(step, stopping, **kept)
+            state = dict(replay=replay_state, skipped=skipped, warmed_up=warmed_up)
+            with meter.paused():
+                stage.end_step(step, stopping, **state)
     stage.finish("reward", "success")
 
 

@@ -68,7 +68,7 @@ def before_call(messages: list[dict], call: dict) -> list[dict] | None:
     from; None where no message makes it.
     """
     for place, message in enumerate(messages):
-        if any(made["function"] == call for made in message.get("tool_calls", ())):
+        if any(made["function"] == call for made in message.get("tool_calls") or ()):
             return messages[:place]
     return None
 
@@ -148,8 +148,8 @@ def conversation_example(row: dict, c: Distill, tokenizer: Tokenizer, style: str
         example = teacher_example(messages, row["tools"], tokenizer, style, c.prompt_weight)
         if not earlier or len(example[0]) <= c.sequence:
             return example
-        begins = [place for place, message in enumerate(earlier) if message["role"] == "user"]
-        del earlier[: begins[1] if len(begins) > 1 else None]  # the oldest one
+        _, *later = [place for place, message in enumerate(earlier) if message["role"] == "user"]
+        earlier = earlier[later[0] :] if later else []  # without the oldest
 
 
 def trajectory_examples(

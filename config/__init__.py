@@ -31,6 +31,7 @@ class Range(NamedTuple):
 Positive = Annotated[int, Range(at_least=1)]
 Length = Annotated[int, Range(at_least=2)]  # of a sequence: one token and the one it predicts
 Natural = Annotated[int, Range(at_least=0)]
+Seed = Annotated[int, Range(at_least=0, at_most=2**32 - 1)]
 NonNegative = Annotated[float, Range(at_least=0)]
 AboveZero = Annotated[float, Range(above=0)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
@@ -124,7 +125,7 @@ class Loop:
     # torch.compile of the loss, by train.py and distill.py; under torchrun of every stage's blocks.
     # auto: if there is a C++ compiler and ≥ 500 steps to repay it
     compile: Literal["auto", "on", "off"] = "auto"
-    seed: Natural = 1337  # of the weights, the data and its order
+    seed: Seed = 1337  # of the weights, the data and its order
     log_every: Positive = 20  # steps between log lines
     save_every: Natural = 500  # steps between checkpoints; 0: only the last
     keep: Positive = 2  # checkpoints kept
@@ -200,7 +201,8 @@ class Tuning(Loop):
     # share of the library world's tasks whose tools and arguments have other names than their own,
     # so that names are read and not remembered (docs/LOG.md)
     renamed: Share = 0.0
-    longer: Share = 0.25  # share of tasks that need one call more than the rest, up to two calls
+    # chance, call after call, that a task needs one more, from its rung's fewest to its most
+    longer: Share = 0.25
     # share of episodes in which a tool fails on purpose, once, or twice at the rung hard
     fault_rate: Share = 0.3
     # of faults in training; one kind each is held out for validation and test
@@ -223,7 +225,7 @@ class Distill(Tuning):
     worlds: str = "all"  # drawn in turn; or names of worlds/__init__.py with commas
     # teacher episodes of stage distill; drawn fresh, seen about once or twice
     trajectories: Positive = 40_000
-    # stage distill: of one drawn conversation, where tools suit several; its prompt is read once
+    # stage distill: requests in one conversation, where a world has several for the same tools
     requests: Positive = 1
     # stage distill: read teacher episodes from this file of teacher.py instead of drawing them
     file: str = ""
@@ -328,13 +330,13 @@ class Ppo(Tuning):
     # gae: a value head and token-level GAE; rloo: each reward less the mean of its task's other
     # samples; group: (reward − mean)/deviation over all of the task's samples (GRPO)
     advantage: Literal["gae", "rloo", "group"] = "gae"
-    # with gae: first steps in which the value head learns alone, at most so many, until it explains
-    # such a share of the returns' variance. Of returns less their task's other samples (`baseline`)
-    # it can only explain what tells these apart
+    # with gae: at most so many first steps in which the value head learns alone …
     value_warmup: Natural = 0
+    # … until it explains this share of the returns' variance. Of returns less their task's other
+    # samples (`baseline`) it can only explain what tells these apart
     value_explains: Share = 1.0
-    # a reward is measured from its task's other samples, or, as with one sample always, from the
-    # step's (docs/LOG.md)
+    # what is subtracted from a reward: the mean of its task's other samples, or of the step's other
+    # episodes (always so with one sample; docs/LOG.md)
     baseline: Literal["task", "batch"] = "task"
     # with gae: a reward that comes at the end is worth as much at the beginning
     gamma: Share = 1.0
@@ -367,7 +369,7 @@ class Ppo(Tuning):
 class Heads(Loop):
     """How heads.py trains confidence and inverse head on a fixed decoder (equations 6, 7, 13)."""
 
-    # the data is dealt out over them and seen once; fewer learn less
+    # the data is seen once, dealt out over them; fewer and larger ones learn less
     steps: Positive = 300
     batch: Positive = 128  # episodes played together
     muon_learning_rate: NonNegative = 0.01
@@ -441,7 +443,7 @@ class Eval:
     room: Positive = 384  # tokens that an episode may add to its prompt
     # recipes are chosen by validation tasks and reported on test tasks
     split: Literal["validation", "test"] = "validation"
-    seed: Natural = 0  # of the tasks; training draws others, whatever its seed (tasks.seed_of)
+    seed: Seed = 0  # of the tasks; training draws others, whatever its seed (tasks.seed_of)
     device: str = "auto"  # auto: a GPU if there is one
 
 
@@ -544,7 +546,7 @@ class Benchmarks:
     # of our worlds' tasks: recipes are chosen by validation tasks and reported on test tasks
     split: Literal["test", "validation"] = "test"
     batch: Positive = 16  # answers or episodes written together
-    seed: Natural = 0  # of the items' order, of the samples, and of our worlds' tasks
+    seed: Seed = 0  # of the items' order, of the samples, and of our worlds' tasks
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the weights; auto: the faster
     device: str = "auto"  # auto: a GPU if there is one
     data: str = ""  # folder of benchmark data; empty: $SAGE_DATA, else ../shared/data

@@ -10,8 +10,8 @@ support/graders.py has their rules. An answer is found in one of three ways:
 
 A letter's prefix is read once for all letters; options continue from copies of its cache.
 
-What the paper calls Think is a vote (§6.3), and so it is here: of `votes` samples those that have an
-answer, the half of these with the least gain in inverse consistency (equation 13) dropped, the
+What the paper calls Think is a vote (§6.3), and so it is here: of `votes` samples those that have
+an answer, the half of these with the least gain in inverse consistency (equation 13) dropped, the
 majority of the rest.
 """
 

@@ -25,7 +25,9 @@ from support.training_run import open_model
 
 @dataclass
 class Stage:
-    """A model that is measured, a run's or published, with its tokenizer; `weights` is its identity (provenance)."""
+    """A model that is measured, a run's or published, with its tokenizer; `weights` is its identity
+    (provenance).
+    """
 
     name: str
     model: SAGE

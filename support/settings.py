@@ -150,6 +150,21 @@ def _contradiction(s) -> str:
                 f"distill.kl is {s.kl} and distill.kl_teacher {s.kl_teacher!r}: a weight needs a "
                 "teacher, and a teacher a weight"
             )
+        case Distill() if s.reflect_steps < s.rounds:
+            return (
+                f"distill.reflect_steps is {s.reflect_steps}, fewer than distill.rounds "
+                f"{s.rounds}: some rounds would learn nothing"
+            )
+        case Ppo() if s.prompts * s.samples == 1:
+            return (
+                "ppo.prompts and ppo.samples are 1: a reward is measured from those of other "
+                "episodes, and there are none"
+            )
+        case Ppo() if s.value_warmup >= s.steps and s.value_explains == 1:
+            return (
+                f"ppo.value_warmup {s.value_warmup} is all of ppo.steps {s.steps}: the policy "
+                "would never learn; lower it, or give ppo.value_explains"
+            )
         case Distill() if s.enough < 1 and not s.eval_every:
             return (
                 f"distill.enough is {s.enough}, and distill.eval_every 0: nothing measures when it "

@@ -38,7 +38,7 @@ from support import machine
 from support import result_tables
 from support.log import Interval, Log, draw_curve
 from support.profiling import StepTrace
-from config import Config, Distill, Loop, Model, UserError
+from config import Config, Distill, Loop, Model, Tuning, UserError
 from worlds.expert import fingerprint
 from model import SAGE
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
@@ -52,6 +52,7 @@ STAGES = [name for name in checkpoint.COMMANDS if name != "thinking"]
 MAY_DIFFER_IN_STAGE = {
     *("log_every", "save_every", "keep", "device", "dtype", "compile", "minutes", "name"),
     *("start", "reflect_start", "file", "kl_teacher"),  # paths: their contents are compared
+    "heads.eval_every",  # for the log alone; distill's may decide when the stage ends
 }
 
 # --------------------------------------------------------------------------------------------------
@@ -336,7 +337,6 @@ class TrainingRun:
         self.steps = steps
         self.section = section
         self.rate = rate
-        self.scale = 0.0  # of the peak rates, at the last step
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
         self.source = lineage / previous
@@ -363,8 +363,8 @@ class TrainingRun:
         self.steps = self.kept.get("steps", steps)  # fewer, where the time was too short for all
 
         # -- what it is made from; a run to be resumed must have been made from the same
-        learnt = self.folder if last else self.source
-        self.tokenizer = checkpoint.tokenizer_of(learnt, config.data.tokenizer)
+        weights_folder = self.folder if last else self.source
+        self.tokenizer = checkpoint.tokenizer_of(weights_folder, config.data.tokenizer)
         self.style = self.tokenizer.style
         self.section_name = type(section).__name__.lower()
         may_compile = ranks.launched() or isinstance(section, Distill)
@@ -399,6 +399,7 @@ class TrainingRun:
         else:
             self.model = self.load_decoder(self.source)
         config.model = self.model.config
+        self.check_sequence()
         self.heads = heads(config.model).to(self.device) if heads else None
         self.model.train()
         self.model.requires_grad_(not frozen)
@@ -427,6 +428,16 @@ class TrainingRun:
             raise UserError(
                 f"{self.source} has {stored.model.experts} experts for each feed-forward, which "
                 "only train.py keeps in balance (moe.py); start from a run without model.experts"
+            )
+
+    def check_sequence(self) -> None:
+        """Raise UserError where the model cannot read the rows that this stage packs."""
+        section, context = self.section, self.model.config.context
+        packs = isinstance(section, Distill) or getattr(section, "replay_rows", 0)
+        if packs and section.sequence > context:
+            raise UserError(
+                f"{self.section_name}.sequence is {section.sequence}, and the model of "
+                f"{self.source} reads at most {context} tokens; lower it"
             )
 
     def announce(self, notes: list[str]) -> None:
@@ -473,7 +484,7 @@ class TrainingRun:
         return {
             f"{self.section_name}.{name}": value
             for name, value in values.items()
-            if name not in MAY_DIFFER_IN_STAGE
+            if not {name, f"{self.section_name}.{name}"} & MAY_DIFFER_IN_STAGE
         }
 
     def record(self, more: dict) -> dict:
@@ -495,7 +506,7 @@ class TrainingRun:
         if self.first < self.steps:
             # dpo's pairs are always safety's
             worlds = [*world_names(self.section.worlds), "safety"]
-            if hasattr(self.section, "fault_rate"):
+            if isinstance(self.section, Tuning):
                 difficulty = Difficulty.of(self.section, style=self.style)
             else:  # heads.py's tasks are stage distill's, in words that mean something
                 difficulty = Difficulty.of(self.config.distill, style=self.style, babble=0.0)
@@ -562,9 +573,7 @@ class TrainingRun:
         """Take the optimisers' step at the schedule's rate; the gradient's norm before clipping,
         which is the decoder's, or the heads' where the decoder got no gradient.
         """
-        scale = warmup_stable_decay(self.section, step, self.steps)
-        set_rates(self.optimizers, scale, self.rate)
-        self.scale = self.rate * scale
+        set_rates(self.optimizers, warmup_stable_decay(self.section, step, self.steps), self.rate)
         modules = [module for module in (self.model, self.heads) if module is not None]
         return apply_gradients(self.optimizers, modules, self.section, step, self.folder)
 
@@ -582,7 +591,8 @@ class TrainingRun:
         figures = meter.means() if figures is None else figures
         line = {name: figures[name] for name in shown or figures if name in figures}
         hidden = {name: value for name, value in figures.items() if name not in line}
-        meter.log_line(self.log, step, **line, lr=self.section.learning_rate * self.scale)
+        scale = self.rate * warmup_stable_decay(self.section, step, self.steps)
+        meter.log_line(self.log, step, **line, lr=self.section.learning_rate * scale)
         if hidden:
             self.log.write(step=step, **hidden)
 

@@ -401,7 +401,8 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = []
     rows = read_teacher_file(Distill(file=str(tmp_path / "t.jsonl")), said.append)
-    assert [row["messages"] for row in rows] == [conversations[0], conversations[4]]
+    read = assistant(tool_calls=[{"id": "1", "function": {**call, "arguments": {"rana": 3}}}])
+    assert [row["messages"] for row in rows] == [read, conversations[4]]
     assert "4 of 6 lines" in said[0] and all(
         f"(first line {number})" in said[0] for number in (2, 3, 4, 6)
     ), said
@@ -421,6 +422,64 @@ def test_lines_that_cannot_be_rendered_are_reported_and_left_out(tmp_path):
         TOY.decode([t for t, w in zip(tokens, weights) if w])
         == '<tool_call>{"name":"kemi","arguments":{"rana":3}}</tool_call><|im_end|>'
     )
+
+
+def test_a_teachers_file_in_openais_form_keeps_its_corrections(tmp_path):
+    """Arguments as JSON in text, and null for no calls: the same examples as of our own form."""
+    rows = [vars(trajectory("api", 0, index, Difficulty())) for index in range(30)]
+    rows = [row for row in rows if row["verified"]]
+    file = tmp_path / "t.jsonl"
+    c = Distill(file=str(file), correction=1.0, worlds="api")
+    examples = []
+    for openai in (False, True):
+        for message in [message for row in rows for message in row["messages"]]:
+            if openai and message["role"] == "assistant":
+                message.setdefault("tool_calls", None)
+                for call in message["tool_calls"] or ():
+                    call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        read = read_teacher_file(c, print)
+        examples.append(weighted_examples.trajectory_examples(read, c, TOY, "compact"))
+    assert examples[0] == examples[1] and len(examples[0]) > len(rows) + 10
+
+
+@pytest.mark.parametrize("part", ["index", "negatives", "fault"])
+def test_a_teachers_line_without_a_part_is_left_out(tmp_path, part):
+    rows = [vars(trajectory("api", 0, index, Difficulty())) for index in range(30)]
+    whole, broken = [row for row in rows if row["negatives"] and row["verified"]][:2]
+    if part == "fault":
+        del broken["negatives"][0]["fault"]
+    else:
+        broken[part] = None
+        if part == "index":
+            del broken["index"]
+    file = tmp_path / "t.jsonl"
+    file.write_text(json.dumps(whole) + "\n" + json.dumps(broken) + "\n")
+    said = []
+    (row,) = read_teacher_file(Distill(file=str(file)), said.append)
+    assert row["index"] == whole["index"] and "1 broken (first line 2)" in said[0]
+
+
+def test_a_name_is_one_stages_folder(lineage):
+    result = run("distill.py", lineage()[0], "--distill.name", "x")
+    assert result.returncode == 1 and "is one stage's folder" in result.stderr
+
+
+def test_rows_longer_than_the_context_are_refused_before_anything_is_drawn(lineage):
+    result = run("distill.py", lineage()[0], "--stage", "distill", "--distill.sequence", "1024")
+    assert result.returncode == 1
+    assert "distill.sequence is 1024, and the model of" in result.stderr
+    assert "reads at most 640 tokens; lower it" in result.stderr
+
+
+def test_the_control_without_failures_says_nothing_of_revisions(lineage):
+    file, folder = lineage("t", "failures=False")
+    for stage in ("distill", "reflect"):
+        done = run("distill.py", file, "--stage", stage)
+        # an untrained model succeeds nowhere; the expert's episodes fill the buffer
+        assert done.returncode == 0, done.stderr
+    assert "of the failures revised" not in done.stdout
+    assert not any("revised" in record for record in read_log(folder / "reflected"))
 
 
 def test_only_the_last_blocks_learn(lineage):

@@ -786,6 +786,33 @@ def test_the_stage_runs_resumes_to_the_bit_and_leaves_the_decoder_alone(lineage,
     assert "stage thinking is complete" in call(again, "--resume")[1]
 
 
+def test_a_stop_in_the_calibration_loses_one_step(lineage, call, monkeypatch):
+    """It takes minutes on a real model, and the last step's checkpoint is written behind it."""
+    file, folder = lineage()
+    few = ("--heads.steps", "3", "--heads.save-every", "0")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "calibrate_parts", stopped)
+        assert call(file, *few)[0] == 130
+    assert checkpoint.latest(folder / "thinking").name == "checkpoint-0000002"
+    # how often the log evaluates is no part of what the run is
+    assert call(file, *few, "--resume", "--heads.eval-every", "1")[0] == 0
+    again, other = lineage("again")
+    assert call(again, *few)[0] == 0
+    one, two = weights_and_state(folder / "thinking"), weights_and_state(other / "thinking")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_gate_that_cannot_be_fitted_is_said_to_be_none(lineage, call, monkeypatch):
+    monkeypatch.setattr(script, "rejected", lambda head, steps: torch.ones(len(steps["row"])))
+    status, said = call(lineage()[0], "--heads.steps", "2")
+    assert status == 0
+    assert "the head would reject all of the training steps: there is no gate to fit" in said
+
+
 def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage, call):
     file, folder = lineage()
     assert call(file, "--heads.inverse", "decoder", "--heads.steps", "2")[0] == 0

@@ -178,7 +178,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
             ]
         return texts
     if part == "dpo":
-        pairs = preferences.preference_pairs(dpo, TOY, STYLE)
+        pairs, _ = preferences.preference_pairs(dpo, TOY, STYLE)
         return texts_of(completion for pair in pairs for completion in pair)
     if part in ("dpo replay", "ppo replay"):
         return replayed(dpo, "safe") if part == "dpo replay" else replayed(ppo, "sage")

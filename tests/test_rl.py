@@ -24,13 +24,14 @@ from support import tokenizer as tokenizers
 from config import Model, Ppo, UserError
 from worlds.expert import preference, solve_task
 from model import SAGE
-from agent import Rollout, prompt_of, rollouts
+from agent import Rollout, prompt_of, rollouts, uniforms_of
 from test_rollout import Scripted, broken, conversation
 from forked_script import run
 from test_train import KILL_IN_A_SAVE, weights_and_state
 from worlds.tools import Fault
 from worlds.base import Entry, Episode
-from worlds.tasks import draw_task
+from worlds.difficulty import Difficulty
+from worlds.tasks import Tasks, draw_task
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = tokenizers.toy()
@@ -125,7 +126,16 @@ def test_dpo_learns_its_pairs_from_ln_2_on(lineage):
     assert log[-1]["accuracy"] == 1
     assert log[-1]["replay"] < log[0]["replay"]
     assert (folder / "safe" / "loss.png").exists()
-    for wanted in ("10 pairs of the safety world", "of peak", "accuracy", "margin"):
+    dpo = settings.from_file(file).dpo
+    tasks = Tasks("dpo", dpo.seed, ["safety"], Difficulty(style=TOY.style, names=dpo.names))
+    benign = sum(not tasks[index].truth["unsafe"] for index in range(10))
+    for wanted in (
+        "10 of 10 pairs of the safety world fit in",
+        f"{10 - benign} about unsafe requests, {benign} about benign ones",
+        "of peak",
+        "accuracy",
+        "margin",
+    ):
         assert wanted in done.stdout
 
 
@@ -831,6 +841,11 @@ def test_a_run_with_experts_is_refused_and_leaves_nothing(lineage):
         (["safe"], ["--stage", "ppo", "--ppo.worlds", "api,sea"], "there is no world 'sea'"),
         (
             ["safe"],
+            ["--stage", "ppo", "--ppo.worlds", "all but api,sql,shell,math,safety"],
+            "leaves no world; there are api, sql,",
+        ),
+        (
+            ["safe"],
             ["--stage", "ppo", "--ppo.temperature", "0"],
             "ppo.temperature is 0.0; wanted above 0",
         ),
@@ -842,6 +857,26 @@ def test_bad_input(lineage, stages, words, wanted):
     assert result.returncode == 1, result.stderr
     assert wanted.replace("FILE", file) in result.stderr, result.stderr
     assert "Traceback" not in result.stderr, result.stderr
+
+
+def test_ppo_begins_where_dpo_has_written(lineage, monkeypatch):
+    """Both in one command: not from an older run in dpo's usual folder."""
+    file, folder = lineage()
+    monkeypatch.setattr(sys, "argv", ["rl.py", file, "--dpo.name", "mine", "--ppo.steps", "1"])
+    rl.main()
+    source = checkpoint.read_meta(checkpoint.latest(folder / "sage"))[0]["made_from"]["source run"]
+    assert source == checkpoint.weights_identity(folder / "mine")
+    assert source != checkpoint.weights_identity(folder / "safe")
+
+
+def test_any_seed_draws(started):
+    """Unix times are seeds, too; small ones draw as they always did."""
+    config, folder = started
+    config.ppo.seed = 2**32 - 1
+    rl.ppo(config)
+    assert uniforms_of(2**60, 1, 3) != uniforms_of(2**60, 2, 3)
+    generator = torch.Generator().manual_seed(5 * 1_000_003 + 2)
+    assert uniforms_of(5, 2, 3) == torch.rand(3, generator=generator).tolist()
 
 
 def test_a_foreign_stage_folder_is_refused(lineage):

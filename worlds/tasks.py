@@ -56,7 +56,7 @@ def seed_of(purpose: str, seed: int) -> int:
 
 def world_names(setting: str) -> list[str]:
     """The worlds that a setting names: "all" (ALL_WORLDS), "all but math", or names with commas,
-    which take turns. Raises UserError for an exception that is no world.
+    which take turns. Raises UserError for an exception that is no world, and where none is left.
     """
     if setting == "all":
         return list(ALL_WORLDS)
@@ -64,7 +64,10 @@ def world_names(setting: str) -> list[str]:
         left_out = setting.removeprefix("all but ").split(",")
         for name in left_out:
             world_class(name)
-        return [name for name in ALL_WORLDS if name not in left_out]
+        left = [name for name in ALL_WORLDS if name not in left_out]
+        if not left:
+            raise UserError(f"{setting!r} leaves no world; there are {', '.join(ALL_WORLDS)}")
+        return left
     return setting.split(",")
 
 

@@ -35,12 +35,14 @@ def read_teacher_file(c: Distill, say: Callable[[str], None], style: str = "comp
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
+            check_parts(row)
             reason = why_unfit(row, c, style) or why_unrenderable(row)
         except (ValueError, KeyError, TypeError, AttributeError):
             reason = "broken"
         if reason:
             refused[reason].append(number)
             continue
+        read_arguments(row["messages"])
         if style == "compact":
             tools = row["tools"]
             row["tools"] = [tool if isinstance(tool, str) else compact_tool(tool) for tool in tools]
@@ -57,6 +59,23 @@ def read_teacher_file(c: Distill, say: Callable[[str], None], style: str = "comp
             f"write some with python -m worlds.extras.teacher --out {c.file}"
         )
     return rows
+
+
+def check_parts(row: dict) -> None:
+    """Raise KeyError or TypeError where a part is missing that is read later."""
+    missing = {"seed", "index"} - row.keys()
+    for negative in row["negatives"]:
+        missing |= {"kind", "fault", "wrong", "right"} - negative.keys()
+    if missing:
+        raise KeyError(*missing)
+
+
+def read_arguments(messages: list[dict]) -> None:
+    """Arguments of calls that are JSON as text, OpenAI's own form, become objects."""
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            if isinstance(call["function"]["arguments"], str):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
 
 
 def why_unfit(row: dict, c: Distill, style: str) -> str:
