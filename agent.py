@@ -27,7 +27,7 @@ from model import SAGE
 from support import ranks
 from support.model_checks import note_window
 from support.interrupts import time_limit
-from support.tokenizer import Tokenizer
+from support.tokenizer import Tokenizer, printable
 from worlds.base import Entry, Episode, Task, failed, loop_in
 from worlds.calls import read_message
 from worlds.expert import invented
@@ -235,10 +235,10 @@ class EpisodeRow(Row):
         counts the exception as a failure.
         """
         left = self.episode.world.patience - self.episode.seconds
-        return time_limit(0 if left == float("inf") else max(left, 0.001), "the world")
+        return time_limit(max(left, 0.001), "the world")
 
     def end(self, why: str) -> None:
-        self.episode.close()  # what this raises is a problem like any other
+        self.episode.close()  # what it raises becomes `problem`, which is read below
         self.ended = self.rollout.ended = why
         self.rollout.faults, self.rollout.log = self.episode.faults, self.episode.log
         self.rollout.problem = self.rollout.problem or self.episode.problem
@@ -338,7 +338,8 @@ def note_problems(done: list[Rollout]) -> None:
         task = broken[0].task
         print(
             f"note    {len(broken)} of {len(done)} episodes count as failures since something was "
-            f"raised; the first, of {task.world} (seed {task.seed}): {broken[0].problem}",
+            f"raised; the first, of {task.world} (seed {task.seed}): "
+            f"{printable(broken[0].problem)}",
             file=sys.stderr,
         )
 

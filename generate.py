@@ -270,7 +270,8 @@ def sample_rows(logits: Tensor, rows: list[Row], top_p: float) -> Tensor:
     uniforms = [row.uniforms[row.draws_used] if draws else 0.0 for row, draws in zip(rows, drawing)]
     uniform = torch.tensor(uniforms, device=logits.device)  # (B,)
     if len(temperatures) == 1:
-        return choose_token(logits, *temperatures, top_p, uniform)
+        (temperature,) = temperatures
+        return choose_token(logits, temperature, top_p, uniform)
     chosen = logits.argmax(-1)
     for temperature in temperatures - {0.0}:
         same = [index for index, row in enumerate(rows) if row.temperature == temperature]
@@ -335,8 +336,8 @@ def decode(
     step = step or fastest_step(conversations.model, read_token)
     sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)
     while rows:
-        # -- one token per row; with `keep` a row also reads the one that ends it
-        reading = [not row.ended for row in rows]
+        # -- one token per row
+        went_on = [not row.ended for row in rows]
         tokens, surprise = take_tokens(conversations, rows, stop, **sampling)  # (B,), (B, 2)
 
         # -- rows end, and others take their places
@@ -344,10 +345,11 @@ def decode(
         half_empty = 2 * len(alive) <= len(rows)
         shrinking = half_empty and shrink and len(rows) > 8
         fresh = refill(len(rows) - len(alive)) if refill and half_empty else []
+        # the token that ends a row is read with `keep` alone
+        reading = went_on if keep else [not row.ended for row in rows]
         if not keep:
             if not alive and not fresh:
                 return
-            reading = [not row.ended for row in rows]  # the token that ends a row is not read
             if fresh or shrinking:
                 conversations = conversations.select(alive)
                 tokens = tokens[alive]

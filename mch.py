@@ -254,25 +254,22 @@ class InverseConsistencyHead(ExtraBlock):
         what is likely anyway scores 0. Conclusions and constraints are token IDs, none empty, each
         with the same last token (<|im_end|>), which ends a text: alone it is the empty conclusion.
         """
-        nothing = tuple(conclusions[0][-1:])  # <|im_end|> alone
-        read = list(dict.fromkeys([nothing, *map(tuple, conclusions)]))  # equal ones once
-        number = {words: index for index, words in enumerate(read)}
-        numbers = [number[tuple(words)] for words in conclusions]
-        # what is asked of what, each pair once: samples of one task have much in common
-        pairs = {}
-        for row, some in zip(numbers, constraints, strict=True):
+        nothing = conclusions[0][-1:]  # <|im_end|> alone, which is row 0 of what is read
+        read = list(dict.fromkeys(map(tuple, [nothing, *conclusions])))  # equal ones once
+        rows = [read.index(tuple(words)) for words in conclusions]
+        asked = {}  # (row of `read`, constraint) → log P_φ, each pair once
+        for own, some in zip(rows, constraints, strict=True):
             for constraint in map(tuple, some):
-                pairs[row, constraint] = pairs[0, constraint] = 0.0
-        if not pairs:
-            return [0.0] * len(conclusions), [0.0] * len(conclusions)
-        rows, asked = zip(*pairs)
-        log_p = self.log_probs(model, list(map(list, read)), rows, list(map(list, asked)))
-        pairs = dict(zip(pairs, log_p, strict=True))
+                asked |= {(own, constraint): 0.0, (0, constraint): 0.0}
+        if asked:
+            of, texts = zip(*asked)
+            log_p = self.log_probs(model, list(map(list, read)), of, list(map(list, texts)))
+            asked = dict(zip(asked, log_p, strict=True))
 
         def mean(row: int, some: list[list[int]]) -> float:
-            return sum(pairs[row, tuple(constraint)] for constraint in some) / max(len(some), 1)
+            return sum(asked[row, tuple(constraint)] for constraint in some) / max(len(some), 1)
 
-        ics = [mean(row, some) for row, some in zip(numbers, constraints)]
+        ics = [mean(row, some) for row, some in zip(rows, constraints)]
         return ics, [mean(0, some) for some in constraints]
 
     def log_probs(

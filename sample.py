@@ -41,7 +41,7 @@ from support.pretrained import is_pretrained, load_pretrained
 from support.tokenizer import Tokenizer
 from support.trace_data import trace_of
 from support.trace_page import page_of
-from support.trace_text import TracePrinter, printable
+from support.trace_text import TracePrinter
 from think import Thinking
 from worlds.base import Task
 from worlds.difficulty import Difficulty
@@ -82,7 +82,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
         echo = ""
     else:
         prompt = [*tokenizer.start, *tokenizer.encode(sample.prompt)]
-        echo = sample.prompt
+        echo = tokenizers.printable(sample.prompt)
 
     # -- generate and print: a character's bytes may be spread over tokens, so it is printed when
     # the incremental decoder has all of them
@@ -91,7 +91,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
     def print_token(row: int, token: int) -> None:
         if row == 0:
             text = characters.decode(tokenizer.decode_bytes([token]))
-            print(printable(text), end="", flush=True)
+            print(tokenizers.printable(text), end="", flush=True)
 
     compiling = sample.compile == "on"
     if sample.compile == "auto" and sample.tokens >= 1000:
@@ -114,7 +114,7 @@ def continue_prompt(sample: Sample, model: SAGE, tokenizer: Tokenizer) -> None:
 
     # -- the others, and how fast it went
     for tokens in continuations[1:]:
-        print(f"{'-' * 20}\n{echo}{printable(tokenizer.decode(tokens))}")
+        print(f"{'-' * 20}\n{echo}{tokenizers.printable(tokenizer.decode(tokens))}")
     sampled = sum(map(len, continuations))
     rate = sampled / max(seconds, 1e-9)
     print(f"[{sampled} tokens in {seconds:.1f} s, {rate:.0f} tokens/s]", file=sys.stderr)

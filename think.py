@@ -232,7 +232,7 @@ def weigh(c: Candidate, s: Think) -> None:
 
 
 def least(candidates: list[Candidate]) -> Candidate:
-    """The candidate of least energy; one that does not end only where none does."""
+    """The candidate of least energy among those that end; where none does, among all."""
     ended = [c for c in candidates if c.ended]
     return min(ended or candidates, key=lambda c: c.energy)
 

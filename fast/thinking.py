@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from agent import Rollout, check_prompts, message_tokens, note_problems, prompt_of, revision_prefix
-from config import Model, Think
-from generate import Conversations, Row, decode, pad, surprise_at
+from config import Model, Think, UserError
+from generate import Conversations, Row, decode, pad
+from losses import IGNORE, token_log_probs
 from mch import ThinkingHeads
 from model import SAGE, flops_per_token
 from support.tokenizer import Tokenizer
@@ -103,12 +104,12 @@ class JudgedConversations(Conversations):
 
     def read_own(self, texts: list[list[int]]) -> list[list[float]]:
         """Read the agent's own words, written elsewhere; their log-probabilities here."""
-        before = self.logits
-        tokens, positions = pad(texts, before.device, self.lengths)
-        hidden = self.feed(tokens, positions)
-        logits = torch.cat([before[:, None], self.model.logits(hidden[:, :-1])], 1)  # (B, T, V)
-        surprise = surprise_at(logits.flatten(0, 1), tokens.flatten()).view(*tokens.shape, 2)
+        tokens, positions = pad(texts, self.logits.device, self.lengths)
         rows = torch.arange(len(texts), device=tokens.device)
+        before = self.hidden[rows, self.lengths - 1]  # (B, D), of what each text follows
+        hidden = torch.cat([before[:, None], self.feed(tokens, positions)[:, :-1]], 1)
+        targets = tokens.masked_fill(positions < 0, IGNORE)
+        surprise = torch.stack(token_log_probs(hidden, self.model.unembedding, targets), -1)
         self.surprise[rows[:, None], positions] = surprise
         counts = [len(text) for text in texts]
         self.charge(counts, counts)
@@ -123,15 +124,15 @@ class JudgedConversations(Conversations):
 
     def confidence(self) -> Tensor:
         """The head's confidences (B, parts) at every row's last token."""
-        meta, total = self.heads["meta"], self.lengths
-        unread = total - self.head_state.cache.lengths  # (B,)
-        positions = (total - unread)[:, None] + torch.arange(int(unread.max()), device=total.device)
-        positions = positions.masked_fill(positions >= total[:, None], -1)
-        rows = torch.arange(len(total), device=total.device)
+        meta, read = self.heads["meta"], self.head_state.cache.lengths
+        unread = self.lengths - read  # (B,)
+        positions = read[:, None] + torch.arange(int(unread.max()), device=read.device)
+        positions = positions.masked_fill(positions >= self.lengths[:, None], -1)
+        rows = torch.arange(len(read), device=read.device)
         hidden = self.hidden[rows[:, None], positions]
         surprise = self.surprise[rows[:, None], positions]
         logits = meta(hidden, surprise, None, self.head_state, positions)  # (B, T, parts)
-        self.charge(unread.tolist(), [0] * len(total), meta.config)
+        self.charge(unread.tolist(), [0] * len(rows), meta.config)
         return meta.confidence(logits[rows, unread - 1])
 
     def charge(self, tokens: list[int], logits: list[int], block: Model | None = None) -> None:
@@ -168,13 +169,13 @@ class BatchedThinker:
         decisions = [Decision() for _ in episodes]
         everyone = list(range(len(episodes)))
         conversations.costs = [decision.cost for decision in decisions]
-        before = conversations  # where further candidates begin
+        undrafted = conversations  # where further candidates begin
         doubted = everyone if s.mode == "reason" else []
 
         # System 1
         with timed(conversations.costs):
             if s.mode == "hybrid":
-                before = conversations.select(everyone)
+                undrafted = conversations.select(everyone)
             if s.mode != "reason":
                 drafts = self.draft(conversations, episodes, everyone, [0] * len(episodes), 0)
                 for decision, fast in zip(decisions, drafts):
@@ -190,10 +191,10 @@ class BatchedThinker:
         pools: list[tuple[JudgedConversations, list[Candidate]]] = []
         pending = doubted
         with timed([decisions[i].cost for i in doubted]):
-            begin = before.select(doubted)
-            begin.confidence()  # the head reads once what all candidates begin with
+            undrafted = undrafted.select(doubted)
+            undrafted.confidence()  # the head reads once what all candidates begin with
             for round in range(1 + s.resamples):
-                start = begin.select([doubted.index(i) for i in pending])
+                start = undrafted.select([doubted.index(i) for i in pending])
                 pool, candidates = self.candidates(
                     conversations, start, episodes, decisions, pending=pending, round=round
                 )
@@ -278,7 +279,9 @@ class BatchedThinker:
         else:
             drafts = self.draft(pool, episodes, owners, numbers, round)
         if fast:
-            pool = Conversations.join([conversations.select(pending), pool])
+            written = conversations.select(pending)
+            written.head_state = start.head_state  # which has read what candidates begin with
+            pool = Conversations.join([written, pool])
             drafts = fast + drafts
         different: dict[tuple, int] = {}
         for place, candidate in enumerate(drafts):
@@ -340,7 +343,7 @@ class BatchedThinker:
         acting = [row for row, number in enumerate(calls) if number]
         if not results or not acting:
             return
-        style = episodes[candidates[acting[0]].owner].style  # one tokenizer, one style
+        style = episodes[candidates[acting[0]].owner].style  # everybody's: `think` asks for that
         expected = [""] * len(acting)
         if any(text is None for _, text in results):
             expected = self.expected(pool.select(acting), style)
@@ -441,6 +444,8 @@ def think(
     heads.eval()
     thinker = BatchedThinker(model, heads, tokenizer, s, gate)
     check_prompts([prompt_of(task, tokenizer) for task in tasks], model)
+    if len({task.difficulty.style for task in tasks}) > 1:
+        raise UserError("tasks of several chat styles cannot be thought about together")
     context = model.config.context
     done: list[Thinking] = []
     for start in range(0, len(tasks), batch):
@@ -470,6 +475,7 @@ def think(
                 conversations = conversations.select(alive)
             episodes = [episodes[row] for row in alive]
             if episodes:
+                conversations.costs = [episode.thinking.reading for episode in episodes]
                 with timed(conversations.costs):
                     conversations.read([observed[row] for row in alive])
     note_problems([thinking.rollout for thinking in done])

@@ -1,6 +1,7 @@
 """Interruptions: Ctrl-C and SIGTERM as a flag that a loop polls, and time limits."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -97,11 +98,12 @@ def is_alive(process: int) -> bool:
 
 @contextlib.contextmanager
 def time_limit(seconds: float, what: str):
-    """Raise TimeoutError inside the block once `seconds` have passed; 0: no limit.
+    """Raise TimeoutError inside the block once `seconds` have passed; 0 or infinitely many: no
+    limit.
 
     Only the main thread can be interrupted; in another there is no limit.
     """
-    if not seconds or threading.current_thread() is not threading.main_thread():
+    if not 0 < seconds < math.inf or threading.current_thread() is not threading.main_thread():
         yield
         return
 

@@ -586,7 +586,12 @@ class Process:
             start_new_session=True,
         )  # Ctrl-C is for us alone
         self.owner = os.getpid()
-        if self.child.stdout.readline() != b"ready\n":
+        try:
+            ready = self.child.stdout.readline() == b"ready\n"
+        except BaseException:  # interrupted: "ready" is not the next question's answer
+            self.stop()
+            raise
+        if not ready:
             self.stop()
             raise RuntimeError(
                 "the process that judges calls does not start; to see why, run "
@@ -607,7 +612,9 @@ PROCESS = Process()
 
 
 def fits(thing: Any) -> bool:
-    """Whether JSON of this is at most LONGEST; what is held twice counts twice, and ends it."""
+    """Whether JSON of this is at most LONGEST. A part that is referred to twice counts twice, so a
+    circular structure ends, too.
+    """
     waiting, room = [thing], LONGEST
     while waiting and room >= 0:
         value = waiting.pop()

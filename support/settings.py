@@ -182,6 +182,16 @@ def _contradiction(s) -> str:
                         f"think.counterfactuals names {kind!r}; wanted some of "
                         f"{', '.join(COUNTERFACTUALS)}, with commas"
                     )
+        case Sample() if "." in s.world:
+            return (
+                f"world is {s.world!r}, which is played by a command of its own (--case, --tools); "
+                "wanted one of the worlds of worlds/__init__.py"
+            )
+        case Sample() if s.case and s.thinking.mode == "reason" and not s.think:
+            return (
+                "a case is played at once, without the heads; --thinking.mode reason needs --think "
+                "beside --case"
+            )
         case Config() if s.profile and not TRACE_WINDOW.fullmatch(s.profile):
             return (
                 f"profile is {s.profile!r}; wanted first:count, such as 10:3 for this process's "

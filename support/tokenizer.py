@@ -255,6 +255,14 @@ def replace_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def printable(text: str) -> str:
+    """Without control characters, with which what a model or a tool says would steer the terminal,
+    and halves of surrogate pairs, which it could not show.
+    """
+    text = regex.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
+    return replace_surrogates(text)
+
+
 class Tokenizer:
     """A byte-level BPE with its special tokens and chat template; here encoded by tiktoken."""
 

@@ -12,6 +12,7 @@ Shapes: T tokens of the conversation, D width, H query heads, K key heads, d of 
 import json
 import re
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from config import Think
 from mch import ExtraBlock, ThinkingHeads, surprise_of
 from model import SAGE, rotary, rotate
 from support.gate_picture import prose_shares, token_texts
-from support.tokenizer import Tokenizer
+from support.tokenizer import Tokenizer, replace_surrogates
 from think import Candidate, Decision, Thinking
 from worlds.base import failed
 from worlds.labels import PART_NAMES
@@ -96,6 +97,7 @@ def observed_span(texts: list[str], begin: int, observations: list[str]) -> list
     """Which tokens, from `begin` on, hold all observations of a step, whatever is between them."""
     first = end = begin
     for number, observation in enumerate(observations):
+        _, end = span_of(texts, end, "<tool_response>")  # what it says may be the template's, too
         start, end = span_of(texts, end, observation)
         if number == 0:
             first = start
@@ -122,12 +124,15 @@ def summary_of(message: str) -> str:
     return "; ".join(summaries)
 
 
+MOST_PLANNED = 200  # steps of a plan that are drawn: a tree of thousands is no picture
+
+
 def plan_lines(message: str) -> dict[str, list]:
     """The plan in a message, {number: [goal, numbers it comes after]}, from its lines of the form
     "2. goal (after 1)".
     """
     lines = [line for line in message.splitlines() if re.match(r"\s*\d+\. ", line)]
-    plan, _ = read_plan("\n".join(lines))
+    plan, _ = read_plan("\n".join(lines[:MOST_PLANNED]))
     return {str(number): [goal, list(after)] for number, (goal, after) in plan.steps.items()}
 
 
@@ -156,6 +161,14 @@ def plan_tree(plan: dict[str, list]) -> list[tuple[str, list]]:
 
 
 # ------------------------------------------------------------------------------------------ records
+
+
+def through_json(thing: Any, **options) -> Any:
+    """A thing as JSON gives it back, without halves of surrogate pairs: what a tool says may have
+    some, and neither a terminal nor a file can hold them.
+    """
+    text = json.dumps(thing, ensure_ascii=False)
+    return json.loads(replace_surrogates(text), **options)
 
 
 def candidate_record(c: Candidate) -> dict:
@@ -222,9 +235,8 @@ def trace_of(
     ends = step_ends(rollout, tokenizer.stop)
     attention = []
     if ends:
-        attention = attention_of(meta, meta.block_inputs(hidden, surprise)[0], ends).mean(
-            1
-        )  # (S, T)
+        reads = meta.block_inputs(hidden, surprise)[0]  # (T, D)
+        attention = attention_of(meta, reads, ends).mean(1)  # (S, T)
 
     # step by step
     texts = token_texts(rollout.tokens, tokenizer)
@@ -249,9 +261,7 @@ def trace_of(
         kind=task.kind,
         seed=task.seed,
         request=task.request,
-        tools=task.tools,
         note=note,
-        settings=asdict(settings),
         trained=bool(heads.trained),
         parts=list(PART_NAMES),
         tau=settings.tau if settings.tau >= 0 else float(heads.tau),
@@ -268,4 +278,6 @@ def trace_of(
         tokens=shown_tokens,
         judgement=None,  # of a case study: worlds.extras.cases.judgement_of, once it has ended
     )
-    return json.loads(json.dumps(trace), parse_float=lambda digits: round(float(digits), 4))
+    found = through_json(trace, parse_float=lambda digits: round(float(digits), 4))
+    # as they were given
+    return found | through_json(dict(settings=asdict(settings), tools=task.tools))

@@ -4,8 +4,7 @@ step_text(trace, step)      plan, candidates and their fates, the message, confi
 TracePrinter().show(trace)  prints what is new in a trace that grows
 """
 
-import re
-
+from support.tokenizer import printable
 from support.trace_data import plan_tree, summary_of
 
 ESCAPES = {
@@ -25,14 +24,9 @@ ENDED = {  # Rollout.ended in words
     "time": "ended: too long in its world",
     "length": "ended: no room left for tokens",
     "malformed": "ended: a call that does not parse",
-    "raised": "ended: the tool raised an error",
+    "raised": "ended: an error in our own code",
     "": "not finished",
 }
-
-
-def printable(text: str) -> str:
-    """Without control characters: what a model or a tool says must not steer the terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def paint(text: str, style: str, coloured: bool) -> str:
@@ -105,7 +99,7 @@ def candidate_lines(candidate: dict, coloured: bool) -> list[str]:
     figures = f"E {candidate['energy']:6.3f}  (log p {candidate['log_prob']:.3f}"
     if candidate["ics"] is not None:
         figures += f", ICS {candidate['ics']:.2f}"
-    figures += f")  S {candidate['coherence']:.2f} ± {candidate['spread'] / 2:.2f}"
+    figures += f")  S {candidate['coherence']:.2f}, spread {candidate['spread']:.2f}"
     if candidate["times"] > 1:
         figures += f" ×{candidate['times']}"
     summary = paint(summary_of(candidate["text"]), "green" if chosen else "struck", coloured)

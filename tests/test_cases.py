@@ -123,6 +123,13 @@ SCRIPTS = [  # case, number of its task, messages, what they are judged as
     ("flights", 0, [SEARCH, call("book_flight", flight="D"), "done"], "a demand was dropped"),
     ("flights", 0, [SEARCH, call("book_flight", flight="Z"), "done"], "booked nothing"),
     (
+        "monty",
+        0,
+        ["It is better to switch than to stay: with door 4 you win 3/4 of the time."],
+        "done",
+    ),
+    ("monty", 0, ["It is better to stay: 3/4."], "advises to stay"),
+    (
         "flights",
         0,
         [call("book_flight", flight="B"), call("book_flight", flight="A"), "done"],
@@ -200,8 +207,17 @@ def test_probabilities_are_those_of_the_last_line_that_has_any():
         ("1/2\nso it is 3 / 4.\nSwitch!", {Fraction(3, 4)}),
         ("a 50-50 chance, 50/50", {Fraction(1, 2)}),
         ("4 doors, 100%, 1/0, 0/3, door 3.", set()),
+        ("3/4, which is 1.5 times the fallacy's", {Fraction(3, 4)}),
+        ("so .75", {Fraction(3, 4)}),
     ):
         assert probabilities(text) == wanted
+
+
+def test_a_flight_that_was_booked_before_the_search_was_booked_blind():
+    book = call("book_flight", flight="A")
+    for messages, blind in (([SEARCH, book, "done"], False), ([book, SEARCH, "done"], True)):
+        seen = judged(task_of("flights"), messages)["seen"]
+        assert seen.endswith("without having seen the offers") is blind
 
 
 # -------------------------------------------------------------------------------------------- loops

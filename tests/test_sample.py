@@ -10,17 +10,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 import sample
-from config import Config, Model, Think, UserError
+from config import Config, Model, Sample, Think, UserError
 from fast.thinking import think
 from learnt import SHAPE, TASKS, TOY, agent
 from mch import ThinkingHeads, surprise_of
 from model import SAGE, rotary
-from support import checkpoint, gate_picture, trace_data, trace_page, trace_text
+from support import checkpoint, gate_picture, settings, trace_data, trace_page, trace_text
 from support import tokenizer_folder, tokenizer_spec
 from support.pretrained import save_pretrained
 from worlds.expert import solve_task
@@ -217,6 +218,10 @@ def test_what_a_tool_says_does_not_steer_the_terminal():
     assert trace_text.observation_text(step, coloured=False) == f"   ← {shown}"
     assert trace_text.observation_text(step) == f"\x1b[32m   ← {shown}\x1b[0m"
     assert "\x1b" not in trace_text.clip(controls, 80)
+    half = trace_data.through_json({"said": "caf\udce9 and \ud800"})["said"]
+    assert half.encode() and half == "caf� and �" == trace_text.paint(
+        "caf\udce9 and \ud800", "", False
+    )
 
 
 def test_plans_are_trees():
@@ -536,11 +541,19 @@ def test_a_run_without_heads(call, tmp_path):
         (["--thinking.n", "0"], "--thinking.n is 0"),
         (["--task", "-1"], "--task is -1"),
         (["--thinking.tau", "2"], "--thinking.tau is 2"),
+        (["--think", "--world", "cases.Mail"], "which is played by a command of its own"),
     ],
 )
 def test_bad_settings(call, words, wanted):
     with pytest.raises(UserError, match=re.escape(wanted)):
         call(*words)
+
+
+def test_a_case_without_think_asks_no_head():
+    played = Sample(case="monty", thinking=Think(mode="reason"))
+    with pytest.raises(UserError, match="--thinking.mode reason needs --think"):
+        settings.validate(played)
+    settings.validate(replace(played, think=True))
 
 
 def test_a_misspelt_setting_is_no_setting(call, capsys):

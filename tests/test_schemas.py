@@ -13,6 +13,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -1064,6 +1065,27 @@ def test_an_interrupted_question_leaves_no_answer_behind(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         check(obj(X), {"p": {"hint": 1}})
     assert check(obj(X), {}) == []  # not the answer to the question before
+
+
+def test_an_interrupted_start_leaves_nothing_ready_behind(monkeypatch):
+    """A time limit may ring while a new child is waited for."""
+    schemas.PROCESS.stop()
+    wait_for = subprocess.Popen
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *words, **more):
+            super().__init__(*words, **more)
+            monkeypatch.setattr(schemas.subprocess, "Popen", wait_for)
+            self.stdout, stream = SimpleNamespace(close=lambda: stream.close()), self.stdout
+            self.stdout.readline = self.ring
+
+        def ring(self):
+            raise TimeoutError
+
+    monkeypatch.setattr(schemas.subprocess, "Popen", Interrupted)
+    with pytest.raises(TimeoutError):
+        check(obj(X), {"p": {"start": 1}})
+    assert check(obj(X), {}) == [] and check(obj(X), {"p": {"x": "s"}})
 
 
 def wrong_ones(questions):

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -729,9 +730,11 @@ def test_what_the_inverse_head_reads_is_on_the_cost(minds, monkeypatch):
     model, heads = minds
     thinker = BatchedThinker(model, heads, TOY, Think())
     episodes = [ThinkingEpisode(task, TOY, Think(), SHAPE.context) for task in TASKS[:2]]
-    tokens = TOY.encode("answer: 7")
     rows = [0, 1, 0, 0, 1]
-    candidates = [Candidate(row, 0, tokens, [], 0.0, "", True) for row in rows]
+    candidates = [
+        Candidate(row, 0, TOY.encode(f"answer: {place}"), [], 0.0, "", True)
+        for place, row in enumerate(rows)
+    ]
     pool = argparse.Namespace(costs=[Cost() for _ in rows])
     read = []
 
@@ -742,9 +745,53 @@ def test_what_the_inverse_head_reads_is_on_the_cost(minds, monkeypatch):
     log_probs = heads["inverse"].log_probs
     monkeypatch.setattr(heads["inverse"], "log_probs", watched)
     thinker.invert(pool, candidates, episodes)
-    given, prior = read
-    # the prior of both episodes is read in one go, behind one end of text; each pays for its own
-    assert sum(cost.tokens for cost in pool.costs) == given + prior + 1
+    (tokens,) = read
+    # the prior of both episodes is read behind one end of text; each pays for its own
+    assert sum(cost.tokens for cost in pool.costs) == tokens + 1
+
+
+def test_the_head_reads_what_candidates_begin_with_once_in_mode_hybrid_too(minds, monkeypatch):
+    """The prompt once per episode, then each candidate's own tokens: no row reads the prompt again
+    because the fast draft was written elsewhere.
+    """
+    read = []
+    head = minds[1]["meta"]
+    forward = head.forward
+
+    def watched(hidden, *rest):
+        read.append(tuple(hidden.shape[:2]))
+        return forward(hidden, *rest)
+
+    monkeypatch.setattr(head, "forward", watched)
+    s = Think(mode="hybrid", tau=0.0, n=4, counterfactuals="", lam=0.0, resamples=0, room=40)
+    (thinking,) = think(*minds, TOY, TASKS[:1], s)
+    prompt = len(prompt_of(TASKS[0], TOY))
+    assert read[0] == (1, prompt)
+    longest = max(len(c.tokens) for c in thinking.steps[0].candidates)
+    assert read[1] == (len(thinking.steps[0].candidates), longest)
+
+
+def test_what_the_tools_said_is_on_no_steps_cost(minds):
+    """A step's cost is final when it is shown: steps and reading together are the episode's."""
+    shown = {}
+
+    def watch(thinking):
+        for number, step in enumerate(thinking.steps):
+            shown.setdefault(number, step.cost.tokens)
+
+    (thinking,) = think(*minds, TOY, TASKS[:1], Think(mode="fast"), watch=watch)
+    assert len(thinking.steps) > 1 and shown == {
+        number: step.cost.tokens for number, step in enumerate(thinking.steps)
+    }
+    said = thinking.rollout.tokens
+    own = sum(thinking.rollout.action_mask)
+    assert sum(shown.values()) == own and thinking.reading.tokens == len(said) - own
+
+
+def test_two_chat_styles_are_not_thought_about_together(minds):
+    other = replace(TASKS[1], difficulty=replace(TASKS[1].difficulty, style="qwen"))
+    with pytest.raises(UserError, match="several chat styles"):
+        think(*minds, TOY, [TASKS[0], other], Think())
 
 
 def test_who_rambles_behind_a_critique_has_all_its_room(minds):

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypedDict, Union
 
 import pytest
 from transformers.utils import get_json_schema
@@ -167,6 +168,31 @@ def test_schemas_are_those_of_transformers(function):
     assert ours["parameters"]["required"] == theirs["parameters"].get("required", [])
 
 
+class Tree(TypedDict):
+    inner: "list[Tree]"
+
+
+def test_bare_lists_and_dicts_are_any():
+    def bare(rows: typing.List, table: typing.Dict) -> int:
+        """Count."""
+
+    properties = tool_of_function(bare)["function"]["parameters"]["properties"]
+    assert properties == {"rows": {"type": "array"}, "table": {"type": "object"}}
+
+
+def test_tools_have_the_names_that_the_file_gives_them(tmp_path):
+    """Of a dict TOOLS its keys; what is no function is named with what is there."""
+    code = "def _now() -> str:\n    'Say when.'\n    return 'now'\n"
+    path = tmp_path / "clock.py"
+    path.write_text(f"{code}TOOLS = {{'now': _now}}\n")
+    with ToolProcess(path) as process:
+        assert [tool["function"]["name"] for tool in process.tools] == ["now"]
+        assert process.call("now", {}) == '"now"'
+    path.write_text("TOOLS = {'hammer': 3}\n")
+    with ToolProcess(path) as process, pytest.raises(UserError, match="hammer is 3; wanted a func"):
+        process.tools
+
+
 def test_what_a_function_must_have():
     def no_hint(start, end: int):
         """Count."""
@@ -183,7 +209,16 @@ def test_what_a_function_must_have():
     def unknown(start: "Nowhere") -> int:  # noqa: F821
         """Count."""
 
+    def bytes_choice(start: Literal[b"a"]) -> int:
+        """Count."""
+
+    def itself(start: Tree) -> int:
+        """Count."""
+
     for function, words in (
+        (bytes_choice, "argument start: .*Literal.* has no values in JSON"),
+        (itself, "argument start: its type contains itself"),
+        (3, "wanted a function"),
         (no_hint, "argument start has no type hint; write start: str"),
         (no_docstring, "no_docstring has no docstring"),
         (no_json, "argument when: set has no values in JSON; wanted int"),
@@ -362,3 +397,23 @@ def test_a_list_of_tools_names_what_its_file_lacks(tmp_path):
     (tmp_path / "tools.json").write_text(json.dumps(tools))
     with pytest.raises(UserError, match="a tool nosuch, and .*agenda.py no such function"):
         task_for(Sample(tools=str(tmp_path / "tools.json")), "qwen")
+
+
+def test_a_file_that_does_not_load_again_costs_the_call_only(tmp_path):
+    path = tmp_path / "once.py"
+    code = "import os\ndef die() -> str:\n    'End.'\n    os._exit(1)\n"
+    path.write_text(code)
+    with ToolProcess(path) as process:
+        assert process.tools and "ended its process" in process.call("die", {})
+        path.write_text("raise ValueError('twice')\n")
+        assert process.call("die", {}).startswith("error: ")
+
+
+def test_a_tool_may_be_called_long_after_the_start(tmp_path):
+    path = tmp_path / "idle.py"
+    path.write_text("def ask() -> str:\n    'Ask.'\n    return 'yes'\n")
+    with ToolProcess(path, ToolLimits(start_seconds=1)) as process:
+        assert process.tools
+        child = process.process.pid
+        time.sleep(2.5)
+        assert process.call("ask", {}) == '"yes"' and process.process.pid == child

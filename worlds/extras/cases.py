@@ -269,7 +269,7 @@ def switching_wins(host: str) -> Fraction:
 
 PROBABILITY = re.compile(
     r"(?P<top>\d{1,4})\s?/\s?(?P<bottom>\d{1,4})|frac\{(?P<over>\d{1,4})\}\{(?P<under>\d{1,4})\}"
-    r"|(?P<percent>\d{1,3}(?:\.\d{1,6})?)\s?\\?%|(?P<decimal>\b0?\.\d{1,6})"
+    r"|(?P<percent>\d{1,3}(?:\.\d{1,6})?)\s?\\?%|(?P<decimal>(?<![\d.])0?\.\d{1,6})"
 )
 
 
@@ -330,7 +330,10 @@ class Monty(CaseStudy):
     def outcome(cls, task: Task, log: list[Entry], answer: str) -> tuple[str, str]:
         named = probabilities(answer)
         right, even = switching_wins("knows"), Fraction(1, 2)
-        stays = re.search(r"(not|n't) switch|\b(should|to) (stay|stick)\b", answer.lower())
+        stays = re.search(
+            r"(not|n't) switch|(?<!than )\b(should|better to|best to|advise you to) (stay|stick)\b",
+            answer.lower(),
+        )
         if right in named and even not in named and not stays:
             return "done", f"names {right}, and does not advise to stay"
         if right in named and even not in named:
@@ -548,11 +551,14 @@ class Travel(CaseStudy):
 
     @classmethod
     def outcome(cls, task: Task, log: list[Entry], answer: str) -> tuple[str, str]:
-        booked = []
-        for entry in calls_of(log, "book_flight"):
-            if entry.taken and not failed(entry.observation):
+        booked, looked = [], False
+        for entry in log:
+            if not entry.taken or failed(entry.observation):
+                continue
+            if entry.taken["name"] == "book_flight":
                 booked.append(entry.taken["arguments"]["flight"])
-        looked = any(not failed(entry.observation) for entry in calls_of(log, "search_flights"))
+            elif not booked:  # a search, before anything was booked
+                looked = True
         blind = "" if looked else ", without having seen the offers"
         if not booked:
             return "booked nothing", f"no flight was booked{blind}"

@@ -10,6 +10,7 @@ import json
 import select
 import sys
 
+from support.tokenizer import printable
 from worlds.calls import write_call
 from worlds.base import Task, World
 from worlds.difficulty import Difficulty
@@ -18,14 +19,14 @@ from worlds.difficulty import Difficulty
 def task_of(request: str, tools: list[dict], style: str) -> Task:
     """A request with somebody's tools as a task."""
     return Task(
-        "terminal.Terminal",
-        "typed",
-        0,
-        request,
-        tools,
-        [],
-        "",
-        {},
+        world="terminal.Terminal",
+        kind="typed",
+        seed=0,
+        request=request,
+        tools=tools,
+        solution=[],
+        answer="",
+        constraints={},
         difficulty=Difficulty(style=style),
     )
 
@@ -64,7 +65,7 @@ class Terminal(World):
     def step(self, call: dict) -> str:
         how = "one line, or JSON; an empty line ends JSON that is not whole"
         asked = f"{write_call(call)}\nwhat does {call['name']} say? ({how}) "
-        print(asked, end="", file=sys.stderr, flush=True)
+        print(printable(asked), end="", file=sys.stderr, flush=True)
         return typed() or "error: no answer"
 
     def verify(self, answer: str) -> bool:

@@ -81,11 +81,12 @@ def description_of(functions: dict[str, Callable]) -> dict[str, list]:
     """The tools of functions, and for each that cannot be one the line and what is missing."""
     tools = []
     problems = []
-    for function in functions.values():
+    for name, function in functions.items():
         try:
-            tools.append(tool_of_function(function))
-        except ValueError as problem:
-            problems.append([function.__code__.co_firstlineno, str(problem)])
+            tools.append(tool_of_function(function, name))
+        except Exception as problem:  # whatever a user's file holds
+            code = getattr(function, "__code__", None)
+            problems.append([code.co_firstlineno if code else 0, one_line(problem)])
     return dict(tools=tools, problems=problems)
 
 
@@ -136,6 +137,7 @@ def main() -> None:
         answer(json.dumps(dict(broken=[line, f"{type(error).__name__}: {one_line(error)}"])))
         return
     answer(json.dumps(description_of(functions)))
+    signal.alarm(0)
     for request in requests:
         name, arguments = json.loads(request)
         signal.alarm(limits["seconds"] + 1)

@@ -126,6 +126,10 @@ class ToolProcess:
             self.start()
             request = [name, arguments]
             answer = self.ask(request, self.limits.seconds, longest=8 * self.limits.output)
+        except UserError as problem:  # killed by the call before, and does not load again
+            if not self._tools:
+                raise
+            return f"error: {problem}"
         except BaseException:  # interrupted: its answer must not become the next call's
             self.close()
             raise

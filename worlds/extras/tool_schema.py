@@ -46,8 +46,11 @@ def schema_of_hint(hint: Any) -> dict:
         return schema_of_hint(inner[0])
     if origin is typing.Literal:
         kinds = {type(choice) for choice in inner}
-        kind = {"type": SIMPLE_TYPES[kinds.pop()]} if len(kinds) == 1 else {}
-        return {**kind, "enum": list(inner)}
+        if kinds <= SIMPLE_TYPES.keys():
+            kind = {"type": SIMPLE_TYPES[kinds.pop()]} if len(kinds) == 1 else {}
+            return {**kind, "enum": list(inner)}
+    if origin in (list, dict) and not inner:  # typing.List, typing.Dict
+        return {"type": SIMPLE_TYPES[origin]}
     if origin is list:
         return {"type": "array", "items": schema_of_hint(inner[0])}
     if origin is dict and inner[0] is str:
@@ -80,12 +83,15 @@ def argument_lines(docstring: str) -> dict[str, str]:
     return found
 
 
-def tool_of_function(function: Callable) -> dict:
-    """The tool {"type": "function", "function": {name, description, parameters}} of a function.
+def tool_of_function(function: Callable, name: str = "") -> dict:
+    """The tool {"type": "function", "function": {name, description, parameters}} of a function,
+    under its own name or another.
 
     Raises ValueError that says what is missing.
     """
-    name = function.__name__
+    if not callable(function):
+        raise ValueError(f"{name} is {function!r}; wanted a function")
+    name = name or function.__name__
     docstring = inspect.getdoc(function) or ""
     if not docstring:
         raise ValueError(
@@ -108,6 +114,11 @@ def tool_of_function(function: Callable) -> dict:
             schema = schema_of_hint(hints[key])
         except ValueError as error:
             raise ValueError(f"function {name}: argument {key}: {error}") from None
+        except RecursionError:
+            raise ValueError(
+                f"function {name}: argument {key}: its type contains itself, which no schema here "
+                "can say"
+            ) from None
         notes = [note for note in getattr(hints[key], "__metadata__", ()) if isinstance(note, str)]
         description = notes[0] if notes else lines.get(key)
         if description:

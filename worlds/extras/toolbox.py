@@ -43,14 +43,14 @@ def module_behind(path: Path, found: object, tools: list[dict]) -> Path | None:
 def task_with_tools(request: str, tools: list[dict], module: str | Path, style: str) -> Task:
     """A request with tools that a Python file or module carries out."""
     return Task(
-        "toolbox.Toolbox",
-        "own tools",
-        0,
-        request,
-        tools,
-        [],
-        "",
-        {},
+        world="toolbox.Toolbox",
+        kind="own tools",
+        seed=0,
+        request=request,
+        tools=tools,
+        solution=[],
+        answer="",
+        constraints={},
         truth={"module": str(module)},
         difficulty=Difficulty(style=style),
     )
