@@ -11,6 +11,7 @@ until then, so that a lucky find can be told from a common one.
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -56,25 +57,22 @@ def main() -> None:
         )
         return thinking
 
-    solved_fast = failed_both = unmended = 0
+    before = Counter()
     for index in range(a.most):
         if play(index, "fast").rollout.verified:
-            solved_fast += 1
-            continue
-        slow = play(index, "reason")
-        if not slow.rollout.verified:
-            failed_both += 1
+            outcome = "solved fast"
+        elif not (slow := play(index, "reason")).rollout.verified:
+            outcome = "failed in both modes"
         elif not mended(slow):
-            unmended += 1
+            outcome = "solved without another draft"
         else:
-            print(f"task {index}: {tasks[index].request}")
+            print(f"task {index}, the one to show: {tasks[index].request}")
             break
+        print(f"task {index}: {outcome}", flush=True)
+        before[outcome] += 1
     else:
         print(f"none of {a.most}")
-    print(
-        f"before it: {solved_fast} solved fast, {failed_both} failed in both modes, "
-        f"{unmended} solved without another draft"
-    )
+    print("before it: " + ", ".join(f"{count} {outcome}" for outcome, count in before.items()))
 
 
 if __name__ == "__main__":
