@@ -257,7 +257,7 @@ def check_prompts(prompts: list[list[int]], model: SAGE) -> None:
 
 def uniforms_of(seed: int, number: int, room: int) -> list[float]:
     """The random numbers of episode `number`, one per token: its own, whatever else is played."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**63)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % 2**64)
     return torch.rand(room, generator=generator).tolist()
 
 

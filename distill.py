@@ -215,7 +215,7 @@ def learn(
             meter.add(loss=loss, norm=norm)
             if last is None and c.eval_every and step % c.eval_every == 0:
                 with meter.paused():
-                    enough = validation_success(stage, step) >= c.enough
+                    enough = ranks.from_first(validation_success(stage, step) >= c.enough)
                 if enough:
                     stage.begin_decay(step)
             if stage.is_log_step(step, last):

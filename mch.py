@@ -254,23 +254,27 @@ class InverseConsistencyHead(ExtraBlock):
         what is likely anyway scores 0. Conclusions and constraints are token IDs, none empty, each
         with the same last token (<|im_end|>), which ends a text: alone it is the empty conclusion.
         """
-        nothing = conclusions[0][-1:]  # <|im_end|> alone, which is row 0 of what is read
+        empty = 0  # the number of the empty conclusion, <|im_end|> alone
+        nothing = conclusions[0][-1:]
         read = list(dict.fromkeys(map(tuple, [nothing, *conclusions])))  # equal ones once
-        rows = [read.index(tuple(words)) for words in conclusions]
-        asked = {}  # (row of `read`, constraint) → log P_φ, each pair once
-        for own, some in zip(rows, constraints, strict=True):
+        numbers = [read.index(tuple(words)) for words in conclusions]
+        # what is asked of what, each pair once: samples of one task have much in common
+        pairs = []
+        for number, some in zip(numbers, constraints, strict=True):
             for constraint in map(tuple, some):
-                asked |= {(own, constraint): 0.0, (0, constraint): 0.0}
-        if asked:
-            of, texts = zip(*asked)
-            log_p = self.log_probs(model, list(map(list, read)), of, list(map(list, texts)))
-            asked = dict(zip(asked, log_p, strict=True))
+                pairs += [(number, constraint), (empty, constraint)]
+        pairs = list(dict.fromkeys(pairs))
+        if not pairs:
+            return [0.0] * len(conclusions), [0.0] * len(conclusions)
+        rows, texts = zip(*pairs)
+        each = self.log_probs(model, list(map(list, read)), rows, list(map(list, texts)))
+        log_p = dict(zip(pairs, each, strict=True))
 
-        def mean(row: int, some: list[list[int]]) -> float:
-            return sum(asked[row, tuple(constraint)] for constraint in some) / max(len(some), 1)
+        def mean(number: int, some: list[list[int]]) -> float:
+            return sum(log_p[number, tuple(constraint)] for constraint in some) / max(len(some), 1)
 
-        ics = [mean(row, some) for row, some in zip(rows, constraints)]
-        return ics, [mean(0, some) for some in constraints]
+        ics = [mean(number, some) for number, some in zip(numbers, constraints)]
+        return ics, [mean(empty, some) for some in constraints]
 
     def log_probs(
         self,

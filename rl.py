@@ -624,7 +624,8 @@ def ppo(config: Config) -> None:
 
             # -- learn from it; a value head learns alone until it explains enough
             explained = explained_variance(batch.values, batch.returns, batch.weights)
-            warmed_up = warmed_up or step > c.value_warmup or explained >= c.value_explains
+            enough = ranks.from_first(has_signal and explained >= c.value_explains)
+            warmed_up = warmed_up or step > c.value_warmup or enough
             epochs = 0
             if has_signal:
                 epochs = update_policy(stage, batch, step, replay, meter, warming_up=not warmed_up)

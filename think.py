@@ -129,7 +129,7 @@ class Decision:
 @dataclass
 class Thinking:
     """An episode with its decisions. `rollout` has log_probs at temperature 1; `reading` is the
-    prompt's cost.
+    cost of reading the prompt and what tools said.
     """
 
     rollout: Rollout

@@ -201,6 +201,7 @@ class Run:
         nothing by making constraints likely that are any task's.
         """
         shares = []
+        batch //= 1 + NEIGHBOURS  # of so many tasks' constraints each
         for start in range(0, len(done), batch):
             conclusions, constraints = [], []
             for rollout, others in zip(done[start : start + batch], neighbours[start:]):

@@ -276,7 +276,9 @@ def drawn(a: argparse.Namespace, world: str, count: int, **changes) -> dict:
     difficulty = Difficulty(split=a.split, names=a.names, **RUNGS[a.rung], **changes)
     tasks = Tasks(a.split, a.seed, [world], difficulty)
     draw = fingerprint([world], a.seed, difficulty)
-    tasks_from = dict(draw=draw, split=a.split, **changes)
+    tasks_from = dict(draw=draw, **changes)
+    if a.split != "test":  # what has no split is test's, and may be claimed something by
+        tasks_from["split"] = a.split
     return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
 
 
@@ -431,8 +433,9 @@ def measure_stage(
                 f"some {clock(spent / done * (len(todo) - done))} left",
                 flush=True,
             )
-    for file in files.values():
-        file.add([])  # rows that were put aside are where bench/claims.py reads again
+    for part in parts:
+        if len(part) and not files[part.name].current():
+            files[part.name].add([])  # put aside before, and now where bench/claims.py reads again
     found = {}
     for part in parts:  # a file may hold more than was asked for
         rows = files[part.name].rows

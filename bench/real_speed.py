@@ -187,8 +187,6 @@ def agreement(mine: list[list[int]], theirs: list[list[int]]) -> float:
 def record(a: argparse.Namespace, name: str, rates: list[float], note: str) -> None:
     if a.dry:
         return
-    if model_path(a.model) != model_path("smollm2"):
-        raise UserError(f"docs/BENCH.md has SmolLM2's speeds alone; measure {a.model} with --dry")
     result_tables.record(
         SUBJECT,
         name,
@@ -276,6 +274,8 @@ def main() -> None:
     parser.add_argument("--no-compile", dest="compile", action="store_false")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
+    if not a.dry and a.model != model_path("smollm2"):
+        raise UserError(f"docs/BENCH.md has SmolLM2's speeds alone; measure {a.model} with --dry")
     if a.llama and not is_gguf(a.model):
         raise UserError(f"llama.cpp reads GGUF files, and {a.model} is none")
     transformers.utils.logging.set_verbosity_error()

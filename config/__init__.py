@@ -361,7 +361,7 @@ class Ppo(Tuning):
     value_clip: NonNegative = 0.5  # with gae: how far a value may move in one step
     log_every: Positive = 5
     save_every: Natural = 25
-    start: str = ""  # the run to start from; empty: safe, beside `out`
+    start: str = ""  # the run to start from; empty: stage dpo's, beside `out`
     name: str = ""  # the folder to write, beside `out`; empty: sage
 
 

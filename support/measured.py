@@ -106,6 +106,10 @@ class RowFile:
                 return {row["number"]: row for row in readable(lines[1:-1])}
         return {}
 
+    def current(self) -> bool:
+        """Whether the file holds rows that were made from the same."""
+        return self.path.exists() and self.found_header() == self.header
+
     def found_header(self) -> str:
         """What the rows that are there were made from."""
         return self.path.read_text().partition("\n")[0]

@@ -33,7 +33,9 @@ from worlds.difficulty import Difficulty
 from worlds.expert import fingerprint
 from worlds.tasks import Tasks, playable
 
-PLAYS_VERSION = 1  # raised when rows change, so that no older ones pass for the same
+# raised when rows change, so that no older ones pass for the same; and those of mode think
+PLAYS_VERSION = 1
+THINK_VERSION = 2
 WORLD_TASKS = 300  # of a world, where --limit does not say; as many as eval.tasks
 OS_ROUNDS = 8  # messages that AgentBench OS allows
 
@@ -249,7 +251,7 @@ class PlayedBenchmark:
             seed=self.settings.seed,
         )
         if self.settings.mode == "think":
-            made_from["think"] = asdict(Think())
+            made_from["think"] = asdict(Think()) | dict(version=THINK_VERSION)
         return made_from
 
     def measure(self, stage: Stage, heads: ThinkingHeads | None, numbers: list[int]) -> list[dict]:

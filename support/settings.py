@@ -140,6 +140,11 @@ def _contradiction(s) -> str:
                 f"ppo.advantage {s.advantage!r} has no value head; ppo.gamma, ppo.lam, "
                 "ppo.value_warmup and ppo.value_explains go with 'gae' alone"
             )
+        case Ppo() if s.value_explains < 1 and (s.lam < 1 or s.gamma < 1):
+            return (
+                f"ppo.value_explains is {s.value_explains}: with ppo.lam or ppo.gamma below 1 the "
+                "returns hold the values themselves, which these always explain; give it 1"
+            )
         case Ppo() if s.value_explains < 1 and not s.value_warmup:
             return (
                 f"ppo.value_explains is {s.value_explains}, and ppo.value_warmup 0: it ends a "
@@ -164,6 +169,11 @@ def _contradiction(s) -> str:
             return (
                 f"ppo.value_warmup {s.value_warmup} is all of ppo.steps {s.steps}: the policy "
                 "would never learn; lower it, or give ppo.value_explains"
+            )
+        case Distill() if s.minutes and s.eval_every:
+            return (
+                f"distill.minutes is {s.minutes:g} and distill.eval_every {s.eval_every}: the "
+                "minutes are counted for training alone; give one of them 0"
             )
         case Distill() if s.enough < 1 and not s.eval_every:
             return (

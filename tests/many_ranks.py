@@ -26,6 +26,12 @@ CASES = {  # a script's main, and its options beside the settings file
     "muon": (train.main, "--train.optimizer muon"),
     "distilled": (distill.main, "--stage distill"),
     "reflected": (distill.main, "--stage reflect"),
+    # validation tasks end it: its rates fall from the first step on
+    "enough": (
+        distill.main,
+        "--stage distill --distill.name enough --distill.eval-every 1 --distill.eval-tasks 2 "
+        "--distill.enough 0",
+    ),
     "safe": (rl.main, "--stage dpo"),
     "sage": (rl.main, "--stage ppo"),
     "group": (rl.main, "--stage ppo --ppo.advantage group --ppo.name group --ppo.replay-rows 0"),

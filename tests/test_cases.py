@@ -129,6 +129,7 @@ SCRIPTS = [  # case, number of its task, messages, what they are judged as
         "done",
     ),
     ("monty", 0, ["It is better to stay: 3/4."], "advises to stay"),
+    ("monty", 0, ["I recommend to stay: 3/4."], "advises to stay"),
     (
         "flights",
         0,

@@ -135,6 +135,8 @@ def test_misspelt_and_ill_typed_options_exit_nonzero_and_name_the_setting(comman
         ("--ppo.value-warmup 150", "the policy would never learn"),
         ("--ppo.seed 4294967296", "ppo.seed is 4294967296; wanted at least 0 and at most"),
         ("--distill.enough 0.5", "nothing measures when it is reached"),
+        ("--ppo.value-explains 0.3 --ppo.lam 0.9", "returns hold the values themselves"),
+        ("--distill.minutes 5 --distill.eval-every 10", "are counted for training alone"),
         ("--ppo.value-explains 0.3", "it ends a warm-up that there is none of"),
     ],
 )

@@ -436,11 +436,36 @@ def test_a_teachers_file_in_openais_form_keeps_its_corrections(tmp_path):
             if openai and message["role"] == "assistant":
                 message.setdefault("tool_calls", None)
                 for call in message["tool_calls"] or ():
-                    call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+                    arguments = json.dumps(call["function"]["arguments"])
+                    call["function"]["arguments"] = "" if arguments == "{}" else arguments
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         read = read_teacher_file(c, print)
         examples.append(weighted_examples.trajectory_examples(read, c, TOY, "compact"))
     assert examples[0] == examples[1] and len(examples[0]) > len(rows) + 10
+
+
+def test_calls_in_every_form_of_openais_are_read(tmp_path):
+    """Nothing for no arguments, text of a text, a call that is no part of "function"."""
+    user = {"role": "user", "content": "go"}
+    calls = [
+        {"function": {"name": "kemi", "arguments": ""}},
+        {"function": {"name": "kemi", "arguments": json.dumps('{"rana": 3}')}},
+        {"name": "kemi", "arguments": {"rana": 3}},
+    ]
+    file = tmp_path / "t.jsonl"
+    lines = [
+        dict(
+            messages=[user, {"role": "assistant", "content": "", "tool_calls": [call]}],
+            tools=["gives: kemi(rana) int"],
+            **dict(verified=True, world="api", negatives=[], seed=0, index=index),
+        )
+        for index, call in enumerate(calls)
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = read_teacher_file(Distill(file=str(file)), print)
+    read = [row["messages"][1]["tool_calls"][0]["function"] for row in rows]
+    rana = dict(name="kemi", arguments={"rana": 3})
+    assert read == [dict(name="kemi", arguments={}), rana, rana]
 
 
 @pytest.mark.parametrize("part", ["index", "negatives", "fault"])
@@ -539,15 +564,24 @@ def test_the_rates_fall_once_validation_tasks_succeed_often_enough(lineage, monk
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
-def test_validation_is_by_world_and_says_what_entropy_is_left(lineage):
+def test_validation_is_by_world_and_says_what_entropy_is_left(lineage, monkeypatch):
     """An untrained model draws nearly evenly from 1,024 tokens: ln 1024 = 6.93 nats each."""
     file, folder = lineage("t", "eval_every=2, eval_tasks=3, learning_rate=0.0")
     config = settings.from_file(file)
     config.distill.steps = 2
     config.distill.muon_learning_rate = 0.0
+    played = []
+
+    def watched(model, tokenizer, tasks, **options):
+        played.extend(tasks)
+        return rollouts(model, tokenizer, tasks, **options)
+
+    monkeypatch.setattr(distill, "rollouts", watched)
     distill.distill(config)
     (record,) = [r for r in read_log(folder / "distilled") if "success_api" in r]
     assert record["step"] == 2
+    assert len(played) == 6 and {task.difficulty.split for task in played} == {"validation"}
+    assert {task.difficulty.fault_rate for task in played} == {0.0}
     assert record["success_api"] == record["success_math"] == 0.0
     assert record["entropy_api"] == pytest.approx(6.93, abs=0.1)
     assert record["entropy_math"] == pytest.approx(6.93, abs=0.1)

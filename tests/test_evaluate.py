@@ -423,6 +423,14 @@ def test_letters_and_options_take_no_room_for_an_answer(folder, stage):
     tokens = protocols.prompt_of_question(found.tested[0], shots, generation, TOY, len(whole) + 1)
     assert TOY.decode(tokens).count("(dev)") < len(shots)
 
+    options = replace(p, scoring="options")
+    question = found.tested[0]
+    whole = protocols.prompt_of_question(question, shots, options, TOY, 10_000)
+    longest = max(len(TOY.encode(option)) for option in question.options) + 1  # and a space
+    for context, fits in ((len(whole) + longest, True), (len(whole) + longest - 1, False)):
+        tokens = protocols.prompt_of_question(question, shots, options, TOY, context)
+        assert (tokens == whole) is fits and len(tokens) + longest <= context
+
 
 def test_a_plain_answer_ends_where_the_next_question_begins(stage):
     for prompt, ended in (("plain", "question"), ("chat", "")):

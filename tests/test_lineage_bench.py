@@ -399,8 +399,11 @@ def test_rows_that_were_put_aside_have_the_file_again_once_they_are_asked_for(co
     test = command.rows()["api greedy"]
     command(*only, "--split", "validation")
     assert command.rows()["api greedy"] != test
+    # nothing asked of a part: what is there stays where it is
+    command(*only, "--split", "validation", "--tasks", "1", "--sampled", "0", "--faulty", "0")
     command(*only)
     assert command.rows()["api greedy"] == test
+    assert len(command.rows()["api sampled"]) == 2
 
 
 def test_counts_below_zero_are_refused(command):

@@ -20,6 +20,7 @@ STEP_FIGURES = {  # of each stage, those that one step alone decides
     **dict.fromkeys(PRETRAINING, ("loss", "gate", "norm")),
     "distilled": ("loss", "norm"),
     "reflected": ("loss", "norm"),
+    "enough": ("loss", "norm"),
     # not accuracy: in the first step policy and reference are equal, and it tells roundings apart
     "safe": ("loss", "dpo", "nll", "replay", "norm"),
     "sage": ("reward", "replay", "clip_fraction", "approx_kl", "norm"),

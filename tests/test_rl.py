@@ -455,7 +455,7 @@ def test_the_warm_up_ends_once_the_value_head_explains_enough(started, monkeypat
     config, folder = started
     config.ppo.steps = 3
     config.ppo.value_warmup, config.ppo.value_explains = 9, 0.3
-    explained = iter([0.29, 0.3, -1.0, -1.0])
+    explained = iter([0.29, 0.3, -1.0])
     monkeypatch.setattr(rl, "explained_variance", lambda *_: next(explained))
     monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 2))
     rl.ppo(config)
@@ -463,6 +463,18 @@ def test_the_warm_up_ends_once_the_value_head_explains_enough(started, monkeypat
     weights = [load_file(path / "model.safetensors") for path in saved]
     same = lambda one, other: all(torch.equal(one[key], other[key]) for key in one)
     assert [same(*pair) for pair in zip(weights, weights[1:])] == [True, False, False]
+
+    # a step whose rewards are all alike says nothing of what the head explains
+    config.ppo.name, config.ppo.steps = "other", 1
+    monkeypatch.setattr(rl, "reward", lambda episode, c: 0.25)
+    monkeypatch.setattr(rl, "explained_variance", lambda *_: 0.9)
+    rl.ppo(config)
+    kept = checkpoint.read_meta(checkpoint.latest(folder / "other"))[0]["kept"]
+    assert kept["skipped"] == 1 and not kept["warmed_up"]
+    config.ppo.name, config.ppo.steps = "", 3
+    explained = iter([-1.0])
+    monkeypatch.setattr(rl, "explained_variance", lambda *_: next(explained))
+    monkeypatch.setattr(rl, "reward", lambda episode, c: float(sum(episode.tokens) % 2))
 
     shutil.rmtree(saved[-1])
     config.resume = True

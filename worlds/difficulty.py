@@ -56,7 +56,7 @@ class Difficulty:
     # choose; RUNGS has the ladder
     shortest: int = 1
     chain: int = 2
-    longer: float = 0.25  # share of tasks that need one call more than the rest
+    longer: float = 0.25  # chance, call after call, that a task needs one more, up to `chain`
     decoys: int = 1  # tools (tables, files) that share the right one's nouns
     distractors: int = 0  # sentences of the request that do not matter
     size: int = 1  # of the tables and file trees: so many times as many rows and files

@@ -15,7 +15,7 @@ from support.tokenizer import chat_text
 from worlds.english import other_splits_words
 from worlds.splits import strangers
 from worlds.tasks import world_names
-from worlds.calls import read_calls, text_from_openai
+from worlds.calls import call_from_openai, read_calls, text_from_openai
 from worlds.tools import compact_tool
 
 
@@ -37,12 +37,13 @@ def read_teacher_file(c: Distill, say: Callable[[str], None], style: str = "comp
             row = json.loads(line)
             check_parts(row)
             reason = why_unfit(row, c, style) or why_unrenderable(row)
+            if not reason:
+                read_calls_of(row["messages"])
         except (ValueError, KeyError, TypeError, AttributeError):
             reason = "broken"
         if reason:
             refused[reason].append(number)
             continue
-        read_arguments(row["messages"])
         if style == "compact":
             tools = row["tools"]
             row["tools"] = [tool if isinstance(tool, str) else compact_tool(tool) for tool in tools]
@@ -70,12 +71,13 @@ def check_parts(row: dict) -> None:
         raise KeyError(*missing)
 
 
-def read_arguments(messages: list[dict]) -> None:
-    """Arguments of calls that are JSON as text, OpenAI's own form, become objects."""
+def read_calls_of(messages: list[dict]) -> None:
+    """Calls in any of OpenAI's forms (worlds.calls.call_from_openai) become {name, arguments} with
+    arguments as objects. The conversation can be rendered: why_unrenderable has said so.
+    """
     for message in messages:
         for call in message.get("tool_calls") or ():
-            if isinstance(call["function"]["arguments"], str):
-                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+            call["function"] = call_from_openai(call.get("function", call))
 
 
 def why_unfit(row: dict, c: Distill, style: str) -> str:

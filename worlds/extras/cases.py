@@ -331,8 +331,7 @@ class Monty(CaseStudy):
         named = probabilities(answer)
         right, even = switching_wins("knows"), Fraction(1, 2)
         stays = re.search(
-            r"(not|n't) switch|(?<!than )\b(should|better to|best to|advise you to) (stay|stick)\b",
-            answer.lower(),
+            r"(not|n't) switch|(?<!than )\b(should|to) (stay|stick)\b", answer.lower()
         )
         if right in named and even not in named and not stays:
             return "done", f"names {right}, and does not advise to stay"
