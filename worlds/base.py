@@ -103,6 +103,24 @@ class Task:
             return not actual.verify(self.answer)
 
 
+def unjudged_task(
+    world: str, kind: str, request: str, tools: list[dict], *, style: str, truth: dict | None = None
+) -> Task:
+    """A user's own request with the user's own tools: nobody knows a solution or an answer."""
+    return Task(
+        world=world,
+        kind=kind,
+        seed=0,
+        request=request,
+        tools=tools,
+        solution=[],
+        answer="",
+        constraints={},
+        truth=truth or {},
+        difficulty=Difficulty(style=style),
+    )
+
+
 def failed(observation: str) -> bool:
     """Whether a tool's text reports a failed call."""
     return observation.startswith("error")

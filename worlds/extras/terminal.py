@@ -12,23 +12,12 @@ import sys
 
 from support.tokenizer import printable
 from worlds.calls import write_call
-from worlds.base import Task, World
-from worlds.difficulty import Difficulty
+from worlds.base import Task, World, unjudged_task
 
 
 def task_of(request: str, tools: list[dict], style: str) -> Task:
     """A request with somebody's tools as a task."""
-    return Task(
-        world="terminal.Terminal",
-        kind="typed",
-        seed=0,
-        request=request,
-        tools=tools,
-        solution=[],
-        answer="",
-        constraints={},
-        difficulty=Difficulty(style=style),
-    )
+    return unjudged_task("terminal.Terminal", "typed", request, tools, style=style)
 
 
 def whole(text: str) -> bool:

@@ -8,8 +8,7 @@ never verified.
 from pathlib import Path
 
 from config import UserError
-from worlds.base import Task, World
-from worlds.difficulty import Difficulty
+from worlds.base import Task, World, unjudged_task
 from worlds.extras.tool_process import ToolProcess
 
 
@@ -42,18 +41,8 @@ def module_behind(path: Path, found: object, tools: list[dict]) -> Path | None:
 
 def task_with_tools(request: str, tools: list[dict], module: str | Path, style: str) -> Task:
     """A request with tools that a Python file or module carries out."""
-    return Task(
-        world="toolbox.Toolbox",
-        kind="own tools",
-        seed=0,
-        request=request,
-        tools=tools,
-        solution=[],
-        answer="",
-        constraints={},
-        truth={"module": str(module)},
-        difficulty=Difficulty(style=style),
-    )
+    truth = {"module": str(module)}
+    return unjudged_task("toolbox.Toolbox", "own tools", request, tools, style=style, truth=truth)
 
 
 class Toolbox(World):
