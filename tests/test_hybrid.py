@@ -216,6 +216,7 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     model, heads = agent()
     options = argparse.Namespace(split="test", wording="split", rung="standard", batch=8)
     options.__dict__.update(tasks=3, samples=100, room=60, dtype="float32")
+    options.rates = [0.1, 0.25, 0.5]
     monkeypatch.setattr(hybrid.checkpoint, "latest", lambda folder: folder / "checkpoint-1")
 
     def run_in(name):
@@ -267,6 +268,12 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     (run.folder / "checkpoint-1" / "heads.safetensors").write_text("further heads")
     hybrid.kept(run, part, "api")
     assert len(measured) == pieces
+
+    # without gates to compare, the modes alone
+    options.rates = []
+    run = run_in("modes alone")
+    found = hybrid.kept(run, part, "api")
+    assert len(found) == (3 if part == "modes" else pieces)
 
 
 # --------------------------------------------------------------------------------------------------
