@@ -85,8 +85,8 @@ class Rollout:
 
     @property
     def recovered(self) -> bool | None:
-        """Whether the same tool took, without an error, one of the two calls after the message that
-        met an injected fault, for each fault that came; None where none came.
+        """Whether the agent recovered from every injected fault that it met: of the two calls after
+        the message that met it, one reached the same tool and did not fail. None where it met none.
         """
         return all(self.recovered_from(place) for place, _ in self.faults) if self.faults else None
 
@@ -191,7 +191,8 @@ class EpisodeRow(Row):
     def answer(self, text: str) -> None:
         """Have the world judge the answer; its thought has been cut off."""
         with self.limited():
-            self.rollout.verified = bool(self.episode.verify(text))
+            verified = bool(self.episode.verify(text))
+        self.rollout.verified = verified and not self.out_of_time
         self.end("time" if self.out_of_time else "answer")
 
     def carry_out(self, calls: list[tuple[str, dict | Fault]], observations: list[str]) -> None:
@@ -288,8 +289,6 @@ def rollouts(
     is told now and then how many episodes of how many have ended on this rank.
     Raises UserError for a prompt that leaves no room in the model's context.
     """
-    was_training = model.training
-    model.eval()
     prompts = [prompt_of(task, tokenizer) for task in tasks] if prompts is None else prompts
     check_prompts(prompts, model)
     limit = min(max(map(len, prompts), default=0) + room, model.config.context)
@@ -325,7 +324,6 @@ def rollouts(
             conversations = Conversations.of_prompts(model, [row.tokens for row in first], limit)
             options = dict(refill=begin, log_prob_temperature=temperature or 1.0, step=step)
             decode(conversations, first, tokenizer.stop, **options)
-    model.train(was_training)
     note_window(model, max((len(row.tokens) - 1 for row in rows), default=0))
     done = ranks.collect(row.rollout for row in rows)
     note_problems(done)
@@ -345,8 +343,8 @@ def note_problems(done: list[Rollout]) -> None:
 
 
 def episode_rates(done: list[Rollout]) -> dict[str, float]:
-    """Rates over episodes: success, refused calls, what was invented per call and in which share of
-    them anything was, recovery from injected faults.
+    """Means over episodes: success, calls, invented and refused calls, the model's tokens, how
+    episodes ended; where faults were met, recovery from them.
     """
     calls = sum(len(r.log) for r in done)
     met = [r for r in done if r.faults]

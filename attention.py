@@ -174,9 +174,9 @@ class LandmarkCache:
         self.keys = [empty.clone() for _ in range(config.layers)]
         self.values = [empty.clone() for _ in range(config.layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
-        # The first position that reads a slot. A slot of the ring: that of the first token written
-        # there. A landmark: the first one whose window has left it; until then its copy in the ring
-        # is read, and both would count it twice. Ascending, so those in use are the first ones.
+        # The first position that reads a slot. Of slot p of the ring: p, the first one written
+        # there. Of landmark i: i · stride + window, when the ring has lost it; until then its copy
+        # there is read, and both would count it twice. Ascending, so slots in use come first.
         ring = torch.arange(self.ring)
         landmarks = self.window + self.stride * torch.arange(self.landmarks)
         self.seen_from = torch.cat([ring, landmarks]).to(device)  # (R + M,)

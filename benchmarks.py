@@ -98,7 +98,6 @@ def main(arguments: list[str] | None = None) -> dict[str, dict]:
     stage = open_stage(a.model, dtype, device)
     if not is_pretrained(a.model):  # out/toy/sage and out/smol/sage are two
         stage.name = " ".join(Path(a.model).parts[-2:])
-    stage.model.eval()
     heads = load_thinking_heads(a, stage, device) if a.mode == "think" else None
 
     folder = Path(a.folder) / stage.name

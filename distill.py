@@ -65,7 +65,7 @@ from worlds.tasks import Tasks, playable, world_names
 from worlds.teacher_file import read_teacher_file
 
 # Of a round's buffer; raised when the same student and tasks give another one.
-BUFFER_VERSION = 2
+BUFFER_VERSION = 3
 REVISION_ROOM = 384  # tokens that a revision may add to the failed attempt and its critique
 
 # --------------------------------------------------------------------------------------------------
@@ -128,8 +128,8 @@ def seconds_per_step(
 
 @torch.no_grad()
 def validation_success(stage: TrainingRun, step: int) -> float:
-    """Success of sampled validation tasks, the mean over worlds. It and the entropy of what is
-    drawn, −log P in the mean over the student's tokens in nats, go to the log by world.
+    """Success of sampled validation tasks, the mean over worlds. The log gets each world's success
+    and entropy, the mean of −log P over the student's tokens, in nats.
     """
     c = stage.section
     difficulty = Difficulty.of(c, style=stage.style, fault_rate=0.0, babble=0.0)
@@ -256,7 +256,7 @@ def distill(config: Config) -> None:
     loader.restore(stage.kept.get("rows", loader.state()))
 
     _, _, weights, _ = loader.tensors
-    taught = int((weights > 0.5).sum())  # not what weighs prompt_weight
+    taught = int((weights == 1).sum())  # not what weighs prompt_weight
     stage.log.say(
         f"data    {len(trajectories):,} verified trajectories, "
         f"{len(examples) - len(trajectories):,} corrections: "
@@ -271,6 +271,12 @@ def distill(config: Config) -> None:
 # Stage reflect: Algorithm 1.
 
 
+def revision_prompt(stage: TrainingRun, failure: Failure) -> list[int]:
+    """What a revision is written after: the failed attempt, "again" and the critique."""
+    attempt = failure.attempt.tokens
+    return revision_prefix(stage.tokenizer, stage.style, attempt, failure.critique)
+
+
 def revise(
     stage: TrainingRun, failures: list[Failure], seed: int
 ) -> list[tuple[list[int], list[bool]] | None]:
@@ -279,10 +285,7 @@ def revise(
     For each failure the revision's tokens and action mask if it verified without a refused call,
     else None.
     """
-    prompts = [
-        revision_prefix(stage.tokenizer, stage.style, failure.attempt.tokens, failure.critique)
-        for failure in failures
-    ]
+    prompts = [revision_prompt(stage, failure) for failure in failures]
     tasks = [failure.attempt.task for failure in failures]
     progress = Progress(stage.log.say, "play  ")
     options = dict(seed=seed, prompts=prompts, room=REVISION_ROOM, progress=progress)
@@ -298,11 +301,11 @@ def revise(
 def revise_failures(stage: TrainingRun, failures: list[Failure], buffer: Buffer, seed: int) -> int:
     """Algorithm 1's inner loop: each failure is tried again up to K times, with its critique; what
     never verifies gets the teacher's own revision. Attempts without room for a revision are left
-    out, and said to be. Returns how many were tried.
+    out, with a line in the log. Returns how many were tried.
     """
     c = stage.section
     longest = stage.config.model.context - REVISION_ROOM
-    fitting = [failure for failure in failures if len(failure.attempt.tokens) < longest]
+    fitting = [failure for failure in failures if len(revision_prompt(stage, failure)) <= longest]
     if len(fitting) < len(failures):
         left = len(failures) - len(fitting)
         stage.log.say(f"play    {left} failures leave no room for a revision in model.context")
@@ -439,7 +442,8 @@ def learn_from_round(
     if not file.stat().st_size:
         raise UserError(
             f"{file} is empty: no attempt succeeded and no revision could be made; "
-            f"train stage distill longer, or delete {file} to sample again"
+            f"give distill.replay more, or train stage distill longer, and delete {stage.folder} "
+            "to begin anew"
         )
     anew = stage.folder if resumed_inside else file
     remedy = f"give the same command, or delete {anew} to sample again"

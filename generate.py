@@ -79,7 +79,7 @@ class Row:
         self.forced: deque[int] = deque()  # to be read before the model goes on
         self.room, self.temperature, self.uniforms = room, temperature, uniforms
         self.draws_used = 0  # of `uniforms`, one per sampled token
-        self.show: Callable[[int], None] | None = None  # called with each sampled token, no stop
+        self.show: Callable[[int], None] | None = None  # with each sampled token but the stop's
         self.ended = "" if room > 0 else "length"  # why; "" while the row goes on
 
     def append(self, token: int, log_prob: float, entropy: float, stop: list[int]) -> int:
@@ -345,17 +345,15 @@ def decode(
         half_empty = 2 * len(alive) <= len(rows)
         shrinking = half_empty and shrink and len(rows) > 8
         fresh = refill(len(rows) - len(alive)) if refill and half_empty else []
-        # the token that ends a row is read with `keep` alone
+        if not (alive or fresh or keep):
+            return
+        if not keep and (fresh or shrinking):
+            conversations = conversations.select(alive)
+            tokens = tokens[alive]
+            surprise = None if surprise is None else surprise[alive]
+            rows = [rows[index] for index in alive]
+        # with `keep` a row reads the token that ended it, too
         reading = went_on if keep else [not row.ended for row in rows]
-        if not keep:
-            if not alive and not fresh:
-                return
-            if fresh or shrinking:
-                conversations = conversations.select(alive)
-                tokens = tokens[alive]
-                surprise = None if surprise is None else surprise[alive]
-                rows = [rows[index] for index in alive]
-                reading = [True] * len(alive)
 
         # -- the decoder reads the tokens
         if rows:
@@ -407,7 +405,6 @@ def generate(
             f"a prompt of {longest} tokens and {tokens} new ones exceed the model's context of "
             f"{model.config.context}; shorten the prompt or ask for fewer"
         )
-    model.eval()
     rows = []
     for number in range(len(prompts)):
         generator = torch.Generator().manual_seed(seed + number)

@@ -136,8 +136,8 @@ def negative_steps(part: Part, steps: dict[str, Tensor], rows: list[dict]) -> Te
 def part_figures(
     confidence: Tensor, steps: dict[str, Tensor], rows: list[dict]
 ) -> dict[str, float]:
-    """AUROC and calibration error of confidences (S, P) on own steps, AUROC on hard negatives; NaN
-    where all labels are equal.
+    """AUROC and calibration error of confidences (S, P) on own steps, AUROC on hard negatives; an
+    AUROC is NaN where all labels are equal.
     """
     figures = {}
     for number, part in enumerate(PARTS):
@@ -260,6 +260,19 @@ def log_figures(stage: TrainingRun, step: int, figures: dict[str, float]) -> Non
     stage.log.write(step=step, **known)
 
 
+def log_evaluation(stage: TrainingRun, step: int, rows: list[dict]) -> None:
+    """AUROC and error of each part on examples of its own steps, before calibration."""
+    found = evaluate_steps(stage.model, stage.heads, rows)
+    figures = part_figures(found["logits"].sigmoid(), found, rows)
+    log_figures(stage, step, figures)
+    by_part = ", ".join(
+        f"{name} {three_digits(figures[f'auroc_{name}'])} "
+        f"(error {three_digits(figures[f'error_{name}'])})"
+        for name in PART_NAMES
+    )
+    stage.log.say(f"{'':12}AUROC on own validation steps: {by_part}")
+
+
 def closing_table(
     figures: dict[str, float],
     uncalibrated: dict[str, float],
@@ -318,6 +331,7 @@ def main() -> None:
         c,
         heads=lambda shape: ThinkingHeads(shape, c.seed, own_decoder=c.inverse == "decoder"),
         frozen=True,
+        curve=("loss", "inverse"),
         pretrained="inverse.decoder.",
         pretrained_rate=c.decoder_learning_rate,
         made_from={f"distill.{name}": getattr(config.distill, name) for name in DIFFICULTY},
@@ -352,8 +366,8 @@ def main() -> None:
         shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
         raise UserError(
             f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
-            f"steps{shared}, each to be seen once; lower heads.steps, or give more heads.tasks and "
-            "heads.trajectories and delete the file"
+            f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
+            "more heads.tasks and heads.trajectories"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
@@ -406,15 +420,7 @@ def main() -> None:
                 break  # saved below, once calibration and gate are fitted
             if step % c.eval_every == 0:
                 with meter.paused(), stage.autocast:
-                    found = evaluate_steps(model, heads, own_validation)
-                    figures = part_figures(found["logits"].sigmoid(), found, own_validation)
-                    log_figures(stage, step, figures)
-                    by_part = ", ".join(
-                        f"{name} {three_digits(figures[f'auroc_{name}'])} "
-                        f"(error {three_digits(figures[f'error_{name}'])})"
-                        for name in PART_NAMES
-                    )
-                    stage.log.say(f"{'':12}AUROC on own validation steps: {by_part}")
+                    log_evaluation(stage, step, own_validation)
             with meter.paused():
                 # saved one step before the end, from where calibration can be taken up again
                 stage.end_step(step, stopping, c.steps - 1, data=digest)
@@ -454,7 +460,7 @@ def main() -> None:
         "bench/reasoning.py measures on others\n"
     )
     stage.log.say(closing_table(figures, uncalibrated, validation_steps, validation) + "\n")
-    stage.finish("loss", "inverse")
+    stage.finish()
 
 
 if __name__ == "__main__":

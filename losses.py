@@ -4,8 +4,7 @@ Cross-entropy and log-probabilities come twice: from logits, as they are defined
 states, which is the same without ever holding the V logits of all tokens (fast/cross_entropy.py).
 
 The losses of preferences are in preferences.py, of reinforcement in rl.py, of the thinking heads in
-mch.py.
-Last come the two figures that say what a probability is worth: AUROC and calibration error.
+mch.py. Last come the two figures that say what a probability is worth: AUROC and calibration error.
 """
 
 from functools import partial
@@ -60,8 +59,9 @@ def cross_entropy(
     `chunk_elements` logits at a time (2²⁷ take 1 GiB: 2 bytes each as bf16 logits, 4 as float32
     probabilities, 2 as bf16 gradients).
 
-    The sum is divided by `count`, where it is given: how many targets there are in the batch of
-    which these are a part. Under autocast the products run in its dtype, the softmax in float32.
+    The sum is divided by `count`, where it is given (by the whole batch, of which these are a
+    part), otherwise by the sum of the weights. Under autocast the products run in its dtype, the
+    softmax in float32.
     """
     counted = target_weights(targets, weights)
     total = chunked_cross_entropy(

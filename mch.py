@@ -254,27 +254,29 @@ class InverseConsistencyHead(ExtraBlock):
         what is likely anyway scores 0. Conclusions and constraints are token IDs, none empty, each
         with the same last token (<|im_end|>), which ends a text: alone it is the empty conclusion.
         """
-        empty = 0  # the number of the empty conclusion, <|im_end|> alone
-        nothing = conclusions[0][-1:]
-        read = list(dict.fromkeys(map(tuple, [nothing, *conclusions])))  # equal ones once
-        numbers = [read.index(tuple(words)) for words in conclusions]
-        # what is asked of what, each pair once: samples of one task have much in common
-        pairs = []
-        for number, some in zip(numbers, constraints, strict=True):
-            for constraint in map(tuple, some):
-                pairs += [(number, constraint), (empty, constraint)]
-        pairs = list(dict.fromkeys(pairs))
+        nothing = tuple(conclusions[0][-1:])  # <|im_end|> alone: the empty conclusion
+        given = [tuple(words) for words in conclusions]
+        asked = [[tuple(text) for text in some] for some in constraints]
+        # each pair once: samples of one task have much in common
+        pairs = dict.fromkeys(
+            (words, text)
+            for own, some in zip(given, asked, strict=True)
+            for text in some
+            for words in (own, nothing)
+        )
         if not pairs:
-            return [0.0] * len(conclusions), [0.0] * len(conclusions)
-        rows, texts = zip(*pairs)
-        each = self.log_probs(model, list(map(list, read)), rows, list(map(list, texts)))
+            return [0.0] * len(given), [0.0] * len(given)
+        read = {words: n for n, words in enumerate(dict.fromkeys(words for words, _ in pairs))}
+        rows = [read[words] for words, _ in pairs]
+        texts = [list(text) for _, text in pairs]
+        each = self.log_probs(model, [list(words) for words in read], rows, texts)
         log_p = dict(zip(pairs, each, strict=True))
 
-        def mean(number: int, some: list[list[int]]) -> float:
-            return sum(log_p[number, tuple(constraint)] for constraint in some) / max(len(some), 1)
+        def mean(words: tuple[int, ...], some: list[tuple[int, ...]]) -> float:
+            return sum(log_p[words, text] for text in some) / max(len(some), 1)
 
-        ics = [mean(number, some) for number, some in zip(numbers, constraints)]
-        return ics, [mean(empty, some) for some in constraints]
+        ics = [mean(words, some) for words, some in zip(given, asked)]
+        return ics, [mean(nothing, some) for some in asked]
 
     def log_probs(
         self,

@@ -105,8 +105,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class State:
-    """What cached decoding carries from step to step: keys and values, for the split embedding the
-    last few token IDs of each row, and where keys are smeared the newest of each layer.
+    """What cached decoding carries from step to step: keys and values, each row's last token IDs
+    (for the split embedding), and each layer's newest key (where keys are smeared).
     """
 
     def __init__(
@@ -446,8 +446,9 @@ class SAGE(nn.Module):
             before = state.push(tokens, positions)
             plan = state.cache.plan(positions)
         x = self.embedding(tokens, documents, before)
+        dtype = product_dtype(x)  # as every layer wants them
         cos, sin = rotary(positions, self.config)
-        rotation = cos.to(product_dtype(x)), sin.to(product_dtype(x))  # as every layer wants them
+        rotation = cos.to(dtype), sin.to(dtype)
         if shared is not None:
             x = shared.once(x)
         for block in self.blocks:

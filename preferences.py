@@ -116,7 +116,7 @@ def dpo_loss(
 def dpo(config: Config) -> None:
     """Stage 3: learn from pairs of answers which one is wanted, beside replayed episodes."""
     c = config.dpo
-    stage = TrainingRun(config, "safe", "reflected", c.steps, c)
+    stage = TrainingRun(config, "safe", "reflected", c.steps, c, curve=("dpo", "accuracy"))
     if stage.finished():
         return
     model, device = stage.model, stage.device
@@ -148,7 +148,8 @@ def dpo(config: Config) -> None:
             epoch, place = divmod(step - 1, count // c.batch)
             order = np.random.default_rng([c.seed, epoch]).permutation(count)
             step_pairs = order[place * c.batch : (place + 1) * c.batch]  # of all ranks
-            chosen_tokens = sum(sum(pairs[number][0][1]) for number in step_pairs)
+            step_chosen = [pairs[number][0] for number in step_pairs]
+            chosen_tokens = sum(sum(taught) for _, taught in step_chosen)
             mine, counted = ranks.share_rows(c.batch)
             my_pairs = step_pairs[mine]  # (B,)
             step_completions = [side for number in my_pairs for side in pairs[number]]
@@ -176,8 +177,8 @@ def dpo(config: Config) -> None:
             nll = -(log_probs * chosen).sum() / chosen_tokens * counted
             loss = preference_loss + c.nll * nll
             parts = dict(dpo=preference_loss, nll=nll)
-            step_tokens = tokens.numel() * ranks.world_size()
-            computed = len(shared.first) * ranks.world_size()
+            sizes = torch.tensor([tokens.numel(), len(shared.first)], device=device)
+            step_tokens, computed = ranks.total(sizes).tolist()
 
             # -- replayed episodes, so that acting is not forgotten
             if replay:
@@ -202,4 +203,4 @@ def dpo(config: Config) -> None:
                 stage.log_line(step, meter)
             with meter.paused():
                 stage.end_step(step, stopping, replay=replay.state() if replay else None)
-    stage.finish("dpo", "accuracy")
+    stage.finish()

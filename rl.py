@@ -21,7 +21,8 @@ What differs from the textbook:
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
 4. Advantages step from one of the model's own tokens to the next: tool output is not an action.
-5. The per-token weights that average the losses (`mean_weights`) also whiten the advantages.
+5. With a value head, advantages are whitened under the weights that average the losses
+   (`mean_weights`).
 6. The value head reads hidden states without a gradient into them: its loss moves only itself.
 
 Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They are aligned
@@ -246,8 +247,8 @@ def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def whiten(values: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean 0 and deviation 1; 0 where there is no weight, and if all values are equal.
 
-    To be called with the loss's weights: four short successes beside four long failures, whitened
-    by tokens, have a mean of +1.19 in a loss that counts every episode the same.
+    To be called with the loss's weights: four successes of 20 tokens beside four failures of 150,
+    whitened by tokens, have a mean of +1.19 in a loss that counts every episode the same.
     """
     counted = weights > 0
     if not counted.any() or values[counted].max() == values[counted].min():
@@ -286,7 +287,7 @@ def ppo_loss(
     clip_high: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """−Σ w · min(ρ·A, clip(ρ, 1 − clip, 1 + clip_high)·A) with ρ = π_new/π_old of each token, and
-    the share of tokens where the clip binds (Schulman et al. 2017).
+    the weighted share of tokens where the clip binds (Schulman et al. 2017).
 
     `clip_high` is `clip` where it is 0; a higher one lets unlikely tokens rise further
     ("clip-higher", Yu et al. 2025). All (R, T). Before the first step ρ = 1, nothing is clipped,
@@ -416,8 +417,8 @@ def split_rows(rows: Tensor, c: Ppo) -> Sequence[Tensor]:
 def make_batch(
     stage: TrainingRun, reference: SAGE, episodes: list[Rollout], relative_rewards: Tensor
 ) -> Batch:
-    """Pack episodes; make advantages and returns of each token from their rewards, (N,), against
-    other samples'.
+    """Episodes in packed rows, with each token's advantage and return. `relative_rewards` (N,) are
+    rewards less their baseline (`compare_samples`).
     """
     c, device = stage.section, stage.device
     examples = [(episode.tokens, episode.action_mask) for episode in episodes]
@@ -534,11 +535,11 @@ def update_policy(
     return epochs
 
 
-def step_flops(stage: TrainingRun, batch: Batch, epochs: int, replayed_rows: int) -> float:
+def step_flops(stage: TrainingRun, batch: Batch, epochs: float, replayed_rows: int) -> float:
     """FLOPs of a step's passes over its batch and the replayed rows; playing is not counted.
 
-    Tokens that samples have in common are computed once. make_batch's two passes, forward only, are
-    a third of an epoch each.
+    Tokens that samples have in common are computed once. A pass that only goes forward, such as
+    make_batch's two, is a third of an epoch.
     """
     c = stage.section
     distinct = len(shared_pasts(batch.tokens, batch.documents).first)  # tokens, each once
@@ -593,6 +594,7 @@ def ppo(config: Config) -> None:
         c,
         heads=heads,
         heads_rate=c.value_learning_rate,
+        curve=("reward", "success"),
     )
     if stage.finished():
         return
@@ -619,10 +621,11 @@ def ppo(config: Config) -> None:
             has_signal = bool(informative.any())
             skipped += not has_signal
             chosen = informative if has_signal else ~scored.isnan()
-            packed = [episode for episode, is_in in zip(episodes, chosen.tolist()) if is_in]
-            batch = make_batch(stage, reference, packed, relative_rewards[chosen])
+            learnt = [episode for episode, is_in in zip(episodes, chosen.tolist()) if is_in]
+            batch = make_batch(stage, reference, learnt, relative_rewards[chosen])
 
-            # -- learn from it; a value head learns alone until it explains enough
+            # -- learn from it; a value head learns alone for value_warmup steps, or until it
+            # explains enough
             explained = explained_variance(batch.values, batch.returns, batch.weights)
             enough = ranks.from_first(has_signal and explained >= c.value_explains)
             warmed_up = warmed_up or step > c.value_warmup or enough
@@ -639,7 +642,8 @@ def ppo(config: Config) -> None:
             updates = epochs * min(c.minibatches, len(batch.tokens))
             replayed_rows = updates * c.replay_rows if replay and warmed_up else 0
             tokens = sum(len(episode.tokens) for episode in episodes)
-            meter.count(tokens, flops=step_flops(stage, batch, epochs, replayed_rows))
+            passes = epochs if warmed_up else epochs / 3  # the value head alone: forward only
+            meter.count(tokens, flops=step_flops(stage, batch, passes, replayed_rows))
             logged_episodes += episodes
             if stage.is_log_step(step):
                 figures = meter.means() | episode_figures(logged_episodes)
@@ -650,7 +654,7 @@ def ppo(config: Config) -> None:
             state = dict(replay=replay_state, skipped=skipped, warmed_up=warmed_up)
             with meter.paused():
                 stage.end_step(step, stopping, **state)
-    stage.finish("reward", "success")
+    stage.finish()
 
 
 def main() -> None:

@@ -83,8 +83,8 @@ def least_sensitivity(epsilon: float, check: Check) -> float:
 def simulate_step(
     rng: Generator, wrong: np.ndarray, check: Check, gate: tuple[float, float] = (1, 1)
 ) -> np.ndarray:
-    """Which of N steps are wrong after a check, (N,), from which were before. The check is made
-    where the gate fires: at these shares of the wrong and of the right steps.
+    """Which of N steps are wrong after a check and one revision; `wrong` (N,) says which were
+    before. `gate`: the shares of the wrong and of the right steps that are checked at all.
     """
     checked = rng.random(len(wrong)) < np.where(wrong, *gate)
     rejected = rng.random(len(wrong)) < np.where(wrong, check.alpha, 1 - check.beta)

@@ -13,9 +13,9 @@ that stay coherent. Mode "hybrid" writes fast, and reasons where the gate asks f
 h is the hidden state at the step's end, H the largest entropy of the step's tokens. Where nothing
 is good after the last round, the least energy of all is taken; its `fate` says "fallback".
 
-`Thinker.take_step` is the step as the paper tells it, one conversation at a time, with whole
-forward passes. fast/thinking.py takes the same steps for many episodes at
-once, with caches; tests/test_think.py holds the two equal, token for token.
+`Thinker.take_step` is the step as the paper tells it: one conversation, judged by whole forward
+passes. fast/thinking.py takes the same steps for many episodes at once, with caches;
+tests/test_think.py holds the two equal, token for token.
 
 What differs from best-of-n with a reward model: what is not good enough is not only outvoted but
 drawn again; with `critique`, after the rejected step and one line about what was wrong with it.
@@ -556,9 +556,9 @@ def answer_of(rollout: Rollout) -> str:
 def vote(votes: list[Vote], drop: float = 0.5) -> dict[str, Vote | None]:
     """Which of n episodes of one task each rule chooses; None where it has nothing to choose from.
 
-    Energy breaks the ties of majorities. "ICS-filtered" is the paper's: the share `drop` with the
-    least gain in inverse consistency does not vote. "oracle" looks at the verdict: what a perfect
-    rule would get.
+    Energy breaks the ties of majorities. "ICS-filtered": the share `drop` with the least gain
+    in inverse consistency does not vote (§6.3 filters, and does not say how many). "oracle" looks
+    at the verdict: what a perfect rule would get.
     """
     answered = [v for v in votes if v.answer]
     by_gain = sorted(answered, key=lambda v: -v.gain)

@@ -61,7 +61,6 @@ def bits_per_byte(
 
     `token_bytes` (V,) is how many bytes of text each token stands for.
     """
-    model.eval()
     nats = 0.0
     size = 0  # bytes
     chosen = islice(batches_in_order(held_out, sequence, batch), batches)
@@ -71,7 +70,6 @@ def bits_per_byte(
         if counted:
             nats += loss.item() * targets.numel()
             size += int(token_bytes[targets].sum())
-    model.train()
     nats, size = ranks.total(torch.tensor([nats, size], dtype=torch.float64)).tolist()
     return nats / math.log(2) / size
 
@@ -84,7 +82,6 @@ def continuation(model: SAGE, tokenizer: Tokenizer, text: str, seed: int) -> str
         rows = generate(
             model, [prompt], room, temperature=0.8, top_p=0.95, stop=tokenizer.stop, seed=seed
         )
-    model.train()
     return text + tokenizer.decode(rows[0])
 
 
@@ -139,7 +136,6 @@ def main() -> None:
     else:
         model = allocate_model(config.model, torch.float32, **place)
         parallel.initialise(model, c.seed)
-    model.train()
 
     routers = moe.find_routers(model)  # none, where there are no experts
 
@@ -220,12 +216,12 @@ def main() -> None:
             set_rates(optimizers, scale)
             with meter.waiting():
                 micro_batches = ranks.share([loader.next() for _ in range(c.accumulation)])
-            figures = torch.zeros(2, device=device)  # loss and gate of the whole step
+            figures = torch.zeros(2, device=device)  # the whole step's losses
             load = torch.zeros(len(routers), config.model.experts, device=device)  # share of tokens
             for number, (tokens, kinds) in enumerate(micro_batches, 1):  # (B, T + 1) each
                 with autocast, moe.router_logits(routers) as logits:
-                    loss, gate = losses(tokens.to(device), kinds.to(device))
-                total = loss + c.prose_weight * gate
+                    loss, gate_loss = losses(tokens.to(device), kinds.to(device))
+                total = loss + c.prose_weight * gate_loss
                 if routers:
                     k = config.model.experts_per_token
                     total = total + moe.routing_loss(logits, k, c, step)
@@ -233,11 +229,11 @@ def main() -> None:
                 is_last = number == len(micro_batches)
                 parallel.set_gradient_sync(model, config.parallel, is_last)
                 (total / c.accumulation).backward()
-                figures += torch.stack([loss, gate]).detach() / c.accumulation
-            loss, gate = ranks.total(figures)
+                figures += torch.stack([loss, gate_loss]).detach() / c.accumulation
+            loss, gate_loss = ranks.total(figures)
             meter.add(loss=loss)
             if use_prose_loss:
-                meter.add(gate=gate)
+                meter.add(gate=gate_loss)
             if routers:
                 load = ranks.total(load) * config.model.experts  # 1: an even share
                 meter.add(least_load=load.min(), most_load=load.max())

@@ -76,8 +76,9 @@ def before_call(messages: list[dict], call: dict) -> list[dict] | None:
 def correction_example(
     row: dict, negative: dict, tokenizer: Tokenizer, style: str, prompt_weight: float
 ) -> Example:
-    """A hard negative put right: the conversation so far, the wrong call, "again", whose messages
-    are masked and whose other words weigh `prompt_weight`; then what was wrong, and the right call.
+    """A hard negative put right. Shown: the conversation so far, the wrong call, "again"; the
+    model's own messages in it are masked, all other tokens weigh `prompt_weight`. Learnt: what was
+    wrong, and the right call.
     """
     shown = [
         *before_call(row["messages"], negative["right"]),
@@ -148,8 +149,8 @@ def conversation_example(row: dict, c: Distill, tokenizer: Tokenizer, style: str
         example = teacher_example(messages, row["tools"], tokenizer, style, c.prompt_weight)
         if not earlier or len(example[0]) <= c.sequence:
             return example
-        _, *later = [place for place, message in enumerate(earlier) if message["role"] == "user"]
-        earlier = earlier[later[0] :] if later else []  # without the oldest
+        requests = [place for place, m in enumerate(earlier) if m["role"] == "user"]
+        earlier = earlier[requests[1] :] if len(requests) > 1 else []  # without the oldest
 
 
 def trajectory_examples(

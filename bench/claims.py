@@ -10,7 +10,8 @@ takes the difference task by task. A claim "holds" where the 95% interval of the
 the other, and is "not shown" otherwise; that something "stays" has a margin that it may lose.
 Where a stage was trained several times ("sage", "sage-2", ...), the bootstrap draws seeds, too, and
 the interval is the wider of it and Student's over the seeds' differences.
-CLAIMS were written before any test task was played.
+Each line of CLAIMS was written before its later stage had played these tasks; docs/CLAIMS.md says
+when.
 Records docs/results/claims.json.
 """
 

@@ -1,5 +1,5 @@
 """What second thoughts are worth: votes among n samples; fast, reason and hybrid with the curve
-over τ; ablations; and whether equation 9 predicts the checked agent.
+over τ; ablations; and how far an agent gets whose steps are checked.
 
     votes       n sampled episodes of each task, and which one each rule chooses (think.vote), for
                 several n, with the paired difference from the majority; and one rule more: votes
@@ -9,13 +9,14 @@ over τ; ablations; and whether equation 9 predicts the checked agent.
                 gate
     ablations   mode reason with another λ, n, without counterfactuals, with critique, without the
                 head
-    horizon     ε, α, β, ε_r measured on one half of the tasks, equation 9 and (1 − ε′)^T from them;
-                beside it how long the agent really stays right on the other half
+    horizon     ε, α, β, ε_r and the error ε′ that equation 9 makes of them, counted on one half of
+                the tasks (on the same steps it is the law of total probability, and cannot fail);
+                (1 − ε′)^T from it, and beside it how long the agent really stays right on the other
 
 Held-out tasks, the same for all. What was measured of each run is kept in the run's folder, piece
-by piece, and not measured twice. Differences are means over tasks with the 95% interval of a paired
-bootstrap, which draws tasks and, of several runs (one per seed), runs anew; those give mean ±
-standard deviation.
+by piece, and not measured twice. Differences are means over tasks with a 95% interval, a paired
+bootstrap's, which draws tasks and, of several runs (one per seed), runs anew, or Student's over the
+runs, whichever is wider; several runs give mean ± standard deviation.
 
     python bench/hybrid.py --runs out/seed1/thinking,out/seed2/thinking,out/seed3/thinking
     python bench/hybrid.py --tasks 8 --samples 4 --parts votes,modes --dry      tries it out
@@ -340,19 +341,21 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     found: Pieces = json.loads(path.read_text())["found"] if path.exists() else {}
     path.parent.mkdir(exist_ok=True)
     print(f"  {run.folder.parent.name}/{run.folder.name}: {part}, {world}", flush=True)
+    asked = []  # a file may hold more, of further rates
     for name, measure in getattr(run, part)(world, found):
+        asked.append(name)
         if name not in found:
             found[name] = measure()
             provenance.replace(path, json.dumps(dict(sizes=sizes, found=found)))
-    return found
+    return {name: found[name] for name in asked}
 
 
 # ------------------------------------------------------------------------------------------- tables
 
 
 def bootstrap(ours: list[list[float]], theirs: list[list[float]]) -> tuple[float, float, float]:
-    """Mean of the paired differences in points, and its 95% interval over tasks and runs;
-    [run][task] of each.
+    """Mean of the paired differences in points, and its 95% interval over tasks and runs
+    (support.intervals.paired_difference); [run][task] of each.
     """
     sides = [[[(value, 1.0) for value in run] for run in side] for side in (theirs, ours)]
     low, high = paired_difference(*sides)
@@ -419,16 +422,13 @@ def winners_of(samples: list[dict]) -> dict[str, Vote | None]:
 
     λ·gain is λ·ICS up to the prior's share, which is the same for all episodes of a task.
     """
-    contrasts = {}
-    votes = []
-    for sample in samples:
-        votes.append(Vote(**{field.name: sample[field.name] for field in fields(Vote)}))
-        contrasts[votes[-1]] = sample["contrast"]
-    answered = [v for v in votes if v.answer]
-    by_contrast = sorted(answered, key=lambda v: -contrasts[v])
+    votes = [Vote(**{field.name: s[field.name] for field in fields(Vote)}) for s in samples]
+    answered = [(v, s["contrast"]) for v, s in zip(votes, samples, strict=True) if v.answer]
+    by_contrast = [v for v, _ in sorted(answered, key=lambda pair: -pair[1])]
+    better_half = by_contrast[: len(by_contrast) - len(by_contrast) // 2]
     return vote(votes) | {
-        "contrast-filtered": winner(by_contrast[: -(-len(answered) // 2)], lambda v: 1.0),
-        "likeliest": min(answered, key=lambda v: v.energy + Think.lam * v.gain, default=None),
+        "contrast-filtered": winner(better_half, lambda v: 1.0),
+        "likeliest": min(by_contrast, key=lambda v: v.energy + Think.lam * v.gain, default=None),
     }
 
 
@@ -541,19 +541,16 @@ def mean_or_nan(values: list[bool]) -> float:
 
 
 def rates_of(episodes: list[list[list[bool]]]) -> dict[str, float]:
-    """ε, α, β, ε_r and equation 9's ε′ from checked steps [first right, accepted, taken right]; NaN
-    where there was nothing to count.
+    """ε, α, β, ε_r and ε′ from checked steps [first right, accepted, taken right]; NaN where there
+    was nothing to count. ε_r is the error of what is taken for a rejected draft, be it that draft.
     """
     steps = [step for episode in episodes for step in episode]
     epsilon = mean_or_nan([not first for first, _, _ in steps])
     alpha = mean_or_nan([not accepted for first, accepted, _ in steps if not first])
     beta = mean_or_nan([accepted for first, accepted, _ in steps if first])
     epsilon_r = mean_or_nan([not taken for _, accepted, taken in steps if not accepted])
-    # ε(1 − α), and ε_r times what is rejected, εα + (1 − ε)(1 − β), each counted at once, so that
-    # an α or β of no steps spoils nothing
-    missed = mean_or_nan([accepted and not first for first, accepted, _ in steps])
-    rejected = mean_or_nan([not accepted for _, accepted, _ in steps])
-    checked = missed + (rejected * epsilon_r if rejected else 0.0)
+    # equation 9 makes it of the four; on the steps they were counted on it is just the share
+    checked = mean_or_nan([not taken for _, _, taken in steps])
     return {"ε": epsilon, "α": alpha, "β": beta, "ε_r": epsilon_r, "ε′": checked}
 
 
@@ -564,14 +561,13 @@ def survival(episodes: list[list[bool]]) -> np.ndarray:
     """
     alive = [1.0]
     for horizon in HORIZONS:
-        chances = []
+        chance = 0.0
         for episode in episodes:
-            right = episode.index(False) if False in episode else len(episode)
-            if right >= horizon:
-                chances.append(1.0)
-            else:
-                chances.append(alive[horizon - len(episode)] if right == len(episode) else 0.0)
-        alive.append(sum(chances) / len(chances))
+            if len(episode) >= horizon and all(episode[:horizon]):
+                chance += 1.0
+            elif all(episode):  # the next episodes have the rest
+                chance += alive[horizon - len(episode)]
+        alive.append(chance / len(episodes))
     return np.array(alive[1:])
 
 
@@ -593,10 +589,10 @@ def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dic
     """Constants from the even tasks, survival on the odd ones. Returns what the picture shows, for
     the plain and the checked agent.
     """
-    # -- the constants, and the checked step's error beside its prediction
+    # -- the constants, and the checked step's error on the other half
     constants = [rates_of(run["checked"][::2]) for run in runs]
     for name in ("ε", "α", "β", "ε_r", "ε′"):
-        note = "predicted for the checked agent's step, from the four above" if name == "ε′" else ""
+        note = "the checked agent's step, which equation 9 takes apart" if name == "ε′" else ""
         values = [100 * rates[name] for rates in constants]
         table.row(f"equation 9/{world} {name}", values, note=note, n=len(runs[0]["checked"][::2]))
     errors = []
@@ -769,7 +765,7 @@ def main() -> None:
             print(f"\n{part}, {title}: {a.tasks} {a.split} tasks, {len(runs)} runs")
             tabulate, draw = PARTS[part]
             shown = tabulate(table, title, found)
-            if draw:
+            if draw and (part != "modes" or a.rates):  # which shows gates
                 panels.append((draw, title, shown))
     if panels and not a.dry:
         picture(panels, result_tables.ROOT / "docs" / "hybrid.png")

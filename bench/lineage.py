@@ -7,8 +7,8 @@ benchmark, and what the model has forgotten (paper §6).
         one part, fewer tasks, nothing recorded
     python bench/lineage.py out/smol/sage --estimate         how long it would take
 
-    python bench/lineage.py out/toy/distilled out/toy/sage --model toy --names invented
-        stages of the toy; --rung says how hard the tasks are
+    python bench/lineage.py out/toy/distilled out/toy/sage --model toy --names invented \\
+        --only worlds        stages of the toy; --rung says how hard the tasks are
 
 Records docs/results/smol.json (that of --model), "stage/figure", with 95% intervals over tasks.
 What each task gave is kept in --folder, a line per task: a run that was stopped goes on there, and
@@ -26,9 +26,10 @@ bfcl     the Berkeley leaderboard's single-turn files from $SAGE_DATA or ../shar
          message's calls by the official rule, and those of the whole episode by the same rule,
          for an agent that makes one call per message
 text     bits per byte, and their change from stage --reference on the same documents, of text
-         that no stage learns from: the standard library's documentation as English prose, its
-         source as code (SmolLM2's own pretraining has surely seen both, so only the change says
-         something), and GSM8K's test questions with their answers, where the file is there
+         that SmolLM2's stages do not learn from (a toy's base does): the standard library's
+         documentation as English prose, its source as code (SmolLM2's own pretraining has surely
+         seen both, so only the change says something), and GSM8K's test questions with their
+         answers, where the file is there
 """
 
 import argparse
@@ -277,7 +278,7 @@ def drawn(a: argparse.Namespace, world: str, count: int, **changes) -> dict:
     tasks = Tasks(a.split, a.seed, [world], difficulty)
     draw = fingerprint([world], a.seed, difficulty)
     tasks_from = dict(draw=draw, **changes)
-    if a.split != "test":  # what has no split is test's, and may be claimed something by
+    if a.split != "test":  # rows without a split are of test tasks, by which claims are judged
         tasks_from["split"] = a.split
     return dict(tasks=[tasks[index] for index in range(count)], tasks_from=tasks_from)
 
@@ -338,8 +339,8 @@ def bfcl_parts(a: argparse.Namespace) -> list[Episodes]:
 
 
 def text_parts(a: argparse.Namespace) -> list[Texts]:
-    """Prose and code of the standard library, documents of at least four bytes per wanted token,
-    and GSM8K's test problems, if they are there.
+    """Prose and code of the standard library, documents of at least four characters per wanted
+    token, and GSM8K's test problems, if they are there.
     """
     texts = dict(prose=[], code=[])
     for document in corpus.standard_library():
@@ -433,13 +434,13 @@ def measure_stage(
                 f"some {clock(spent / done * (len(todo) - done))} left",
                 flush=True,
             )
-    for part in parts:
-        if len(part) and not files[part.name].current():
-            files[part.name].add([])  # put aside before, and now where bench/claims.py reads again
     found = {}
-    for part in parts:  # a file may hold more than was asked for
-        rows = files[part.name].rows
-        found[part.name] = [rows[number] for number in range(len(part))]
+    for part in parts:
+        file = files[part.name]
+        if len(part) and not file.current():
+            file.add([])  # its rows lay aside: back to where bench/claims.py reads them
+        # a file may hold more than was asked for
+        found[part.name] = [file.rows[number] for number in range(len(part))]
     return found
 
 

@@ -46,6 +46,7 @@ PAPER = {
     "agentbench:os": (51.5, 64.2),
     "agentbench:db": (72.1, 78.0),
 }
+CASES_VERSION = 1  # raised where a case or its judge changes, so that no older play passes for one
 TASKS = "gsm8k,math500,mgsm,bfcl,agentbench:db,agentbench:os,world:library,world:sql,world:shell"
 
 
@@ -102,17 +103,17 @@ def measure(name: str, model: str, mode: str, a: argparse.Namespace) -> Measured
 
 def played_cases(stages: dict[str, str], wanted: list[str], folder: Path) -> dict:
     """What each stage did in each case, by case and stage; kept in folder/cases.json, and played
-    again where the stage's weights are others, or where it could not be played.
+    again where the stage's weights or CASES_VERSION are others, or where it could not be played.
     """
     file = folder / "cases.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
     for case in wanted:
         for name, model in stages.items():
-            weights = checkpoint.weights_identity(Path(model))
-            known = kept.get(f"{case}/{name}", dict(weights=None, said=[""]))
-            if known["weights"] != weights or known["said"][0].startswith("not played"):
+            made_from = [CASES_VERSION, checkpoint.weights_identity(Path(model))]
+            known = kept.get(f"{case}/{name}", dict(said=[""]))
+            if known.get("made_from") != made_from or known["said"][0].startswith("not played"):
                 said = play_case(model, case)
-                known = dict(weights=weights, said=said, measured=result_tables.origin())
+                known = dict(made_from=made_from, said=said, measured=result_tables.origin())
                 kept[f"{case}/{name}"] = known
                 folder.mkdir(parents=True, exist_ok=True)
                 provenance.replace(file, json.dumps(kept, indent=1, ensure_ascii=False))
@@ -157,7 +158,9 @@ def compare(task: str, before: Measured, after: Measured) -> Ordering | None:
 
 
 def orderings(columns: list[Measured]) -> Iterator[Ordering]:
-    """Each stage after the one before it, and think after fast in the same stage."""
+    """Each stage after the one before it, the last after the first, and in each stage think after
+    fast.
+    """
     fast = [column for column in columns if column.mode == "fast"]
     pairs = list(zip(fast, fast[1:]))
     if len(fast) > 2:
@@ -183,7 +186,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def paper_of(task: str, mode: str) -> str:
-    figures = PAPER.get(task) or PAPER.get(task.partition(":")[0])
+    figures = PAPER.get(task)  # of the whole benchmark, not of one language or subject
     if not figures:
         return "–"
     std, think = figures

@@ -264,8 +264,8 @@ class BatchedThinker:
         fast = [decisions[i].chosen for i in pending] if round == 0 and s.mode == "hybrid" else []
         places = range(1 if fast else 0, s.n)
         owners = [i for i in pending for _ in places]
-        numbers = [place for _ in pending for place in places]
-        starts = [pending.index(i) for i in owners]
+        numbers = [*places] * len(pending)
+        starts = [row for row in range(len(pending)) for _ in places]
         pool = start.select(starts)
         if round and s.critique:
             self.tell_critiques(
@@ -283,14 +283,7 @@ class BatchedThinker:
             written.head_state = start.head_state  # which has read what candidates begin with
             pool = Conversations.join([written, pool])
             drafts = fast + drafts
-        different: dict[tuple, int] = {}
-        for place, candidate in enumerate(drafts):
-            first = different.setdefault((candidate.owner, *candidate.tokens), place)
-            if first != place:
-                drafts[first].times += 1
-        if len(different) < len(drafts):
-            pool = pool.select(list(different.values()))
-        return pool, [drafts[place] for place in different.values()]
+        return merge_repeats(pool, drafts)
 
     def tell_critiques(
         self,
@@ -388,20 +381,34 @@ class BatchedThinker:
         }
         constraints = [of_episode[c.owner] for c in candidates]
         scores = inverse.scores(self.model, conclusions, constraints)
-        with_prior = set()  # episodes; their candidates share a prior, read behind one token
+        paid: set[int] = set()  # episodes whose prior is counted: their candidates share it
         for number, (c, ics, prior) in enumerate(zip(candidates, *scores)):
             c.ics = ics
             c.prior = prior
-            words = len(conclusions[number])
             asked = sum(map(len, constraints[number]))
             cost = pool.costs[number]
-            passes = (words,) if c.owner in with_prior else (words, 1)
-            with_prior.add(c.owner)
-            for conclusion_length in passes:
-                tokens = conclusion_length + asked
-                cost.tokens += tokens
-                cost.flops += forward_flops(self.model.config, tokens, conclusion_length, asked)
-                cost.flops += forward_flops(inverse.config, tokens, conclusion_length, 0)
+            read = [len(conclusions[number])]
+            if c.owner not in paid:
+                read.append(1)  # the prior is read behind one token
+                paid.add(c.owner)
+            for given in read:
+                cost.tokens += given + asked
+                cost.flops += forward_flops(self.model.config, given + asked, given, asked)
+                cost.flops += forward_flops(inverse.config, given + asked, given, 0)
+
+
+def merge_repeats(
+    pool: JudgedConversations, drafts: list[Candidate]
+) -> tuple[JudgedConversations, list[Candidate]]:
+    """Equal drafts of one conversation as one, which counts its `times`; a row each."""
+    rows: dict[tuple, int] = {}  # of the first of equal drafts
+    for row, draft in enumerate(drafts):
+        first = rows.setdefault((draft.owner, *draft.tokens), row)
+        if first != row:
+            drafts[first].times += 1
+    if len(rows) < len(drafts):
+        pool = pool.select([*rows.values()])
+    return pool, [drafts[row] for row in rows.values()]
 
 
 def spare_room(tokenizer: Tokenizer, style: str, s: Think) -> int:
@@ -437,11 +444,9 @@ def think(
 
     `tolerance` refused calls end an episode. Mode "fast" gives agent.rollouts' episodes, token for
     token. `watch` is called with an episode whenever a message or an observation was added. Raises
-    UserError for a prompt that leaves no room in the model's context.
+    UserError for a prompt that leaves no room in the model's context, and for several chat styles.
     """
     s = settings or Think()
-    model.eval()
-    heads.eval()
     thinker = BatchedThinker(model, heads, tokenizer, s, gate)
     check_prompts([prompt_of(task, tokenizer) for task in tasks], model)
     if len({task.difficulty.style for task in tasks}) > 1:

@@ -135,8 +135,8 @@ def too_long_row(number: int, question: Question, length: int) -> dict:
 # Texts.
 
 
-# begins the next one (support/protocols.py); at most as many tokens as bytes, and some more where
-# the first one is cut
+# A plain prompt's next block begins with it: a text that reaches it has gone on. Looked for in the
+# last few tokens: as many as it has bytes, and some more where the first one is cut.
 QUESTION = "Question:"
 
 

@@ -417,7 +417,7 @@ def load_run(
         meta, config = read_meta(checkpoint)
     model = allocate_model(config.model, dtype, device, parallelise)
     load_checkpoint(checkpoint, model)
-    return model.eval(), config, meta
+    return model, config, meta
 
 
 def heads_file(folder: str | Path) -> Path | None:
@@ -460,4 +460,4 @@ def load_heads(
     copy_own_weights(heads, path, path.parent)
     if own_decoder:
         heads["inverse"].decoder.to(dtype)
-    return heads.to(device).eval()
+    return heads.to(device)

@@ -322,7 +322,7 @@ def take_steps(
     """
     c = config.train
     ledger.tag(PARAMETERS, list(model.parameters()))
-    optimizers = make_optimizers(model.train(), c, dtype)
+    optimizers = make_optimizers(model, c, dtype)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
     tokens = torch.zeros(c.batch, config.data.sequence + 1, dtype=torch.int64)
     inputs, targets = tokens[:, :-1], tokens[:, 1:]  # (B, T)

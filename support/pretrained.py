@@ -455,7 +455,7 @@ def load_pretrained(
     if len(sources) < len(parameters):
         parallel.initialise(model, seed=0, only=SAGE_ONLY)
     model.dense = True
-    return model.eval()
+    return model
 
 
 def plan_gguf_reading(path: Path) -> tuple[Model, dict[str, tuple[Path, str]]]:

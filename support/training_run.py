@@ -28,21 +28,16 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 import parallel
-from support import ranks
-from support import checkpoint
-from support.weights import Parallelise, allocate_model
-from support.pretrained import is_pretrained, load_pretrained
-from support import settings
-from support import provenance
-from support import machine
-from support import result_tables
-from support.log import Interval, Log, draw_curve
-from support.profiling import StepTrace
 from config import Config, Distill, Loop, Model, Tuning, UserError
-from worlds.expert import fingerprint
 from model import SAGE
+from support import checkpoint, machine, provenance, ranks, result_tables, settings
+from support.log import Interval, Log, draw_curve
 from support.optimizers import make_optimizers, set_rates, warmup_stable_decay
+from support.pretrained import is_pretrained, load_pretrained
+from support.profiling import StepTrace
+from support.weights import Parallelise, allocate_model
 from worlds.difficulty import Difficulty
+from worlds.expert import fingerprint
 from worlds.tasks import world_names
 
 # those that change the decoder
@@ -136,18 +131,16 @@ def apply_gradients(
         if learning:
             norms.append(parallel.gradient_norm(learning))
             torch.nn.utils.clip_grads_with_norm_(learning, c.clip, norms[-1])
-    for norm in norms:
-        if not norm.isfinite():
-            section = type(c).__name__.lower()
-            checkpoint.finish_saving()
-            kept = checkpoint.checkpoints(folder)
-            intact = (
-                f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
-            )
-            raise UserError(
-                f"step {step}: the gradient is {norm.item()}; lower {section}.learning_rate"
-                f"{f' or {section}.muon_learning_rate' if c.optimizer == 'muon' else ''}. {intact}"
-            )
+    if not all(norm.isfinite() for norm in norms):
+        checkpoint.finish_saving()
+        kept = checkpoint.checkpoints(folder)
+        intact = f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
+        section = type(c).__name__.lower()
+        rates = [f"{section}.{n}" for n in vars(c) if n.endswith(("learning_rate", "reflect_rate"))]
+        raise UserError(
+            f"step {step}: the gradient's norm is {', '.join(str(norm.item()) for norm in norms)}; "
+            f"lower {' or '.join(rates)}. {intact}"
+        )
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -303,9 +296,11 @@ class TrainingRun:
         previous      the stage whose decoder it begins with, unless `start` or section.start names
                       another
         heads         makes modules for the decoder's shape, which learn beside it at `heads_rate`
-        frozen        they learn alone, at the section's rates; those of their parameters whose
-                      names begin with `pretrained` at `pretrained_rate`, if it is not 0
+        frozen        the decoder does not learn; the heads do, at the section's rates, those of
+                      their parameters whose names begin with `pretrained` at `pretrained_rate`, if
+                      it is not 0
         rate          multiplies all rates
+        curve         the two logged figures that are drawn at the end
         made_from     what its data depends on beside the settings; the source's weights, the
                       tokenizer and the drawn tasks are added, and every checkpoint records it
 
@@ -326,6 +321,7 @@ class TrainingRun:
         heads: Callable[[Model], nn.ModuleDict] | None = None,
         heads_rate: float = 0.0,
         rate: float = 1.0,
+        curve: tuple[str, str] = ("loss", ""),
         frozen: bool = False,
         pretrained: str = "",
         pretrained_rate: float = 0.0,
@@ -337,6 +333,7 @@ class TrainingRun:
         self.steps = steps
         self.section = section
         self.rate = rate
+        self.curve = curve
         lineage = Path(config.out).parent
         self.folder = lineage / (section.name or name)
         self.source = lineage / previous
@@ -347,7 +344,7 @@ class TrainingRun:
         # -- the folder, and what is in it
         runs = checkpoint.checkpoints(self.source) + checkpoint.checkpoints(self.folder)
         if not runs and not is_pretrained(self.source):
-            known = previous in checkpoint.COMMANDS
+            known = not start and previous in checkpoint.COMMANDS
             remedy = f"make it with {checkpoint.command_of(previous)}" if known else "make it first"
             raise UserError(
                 f"stage {name} starts from {self.source}, where there is no run; {remedy}, or name "
@@ -356,11 +353,11 @@ class TrainingRun:
         self.refuse_experts()
         last = claim_folder(self.folder)
         meta, stored = checkpoint.read_meta(last) if last else ({"step": 0}, None)
-        if last and not config.resume:
-            refuse_to_overwrite(self.folder, meta["step"], steps)
         self.first = meta["step"]
         self.kept = meta.get("kept", {})
         self.steps = self.kept.get("steps", steps)  # fewer, where the time was too short for all
+        if last and not config.resume:
+            refuse_to_overwrite(self.folder, self.first, self.steps)
 
         # -- what it is made from; a run to be resumed must have been made from the same
         weights_folder = self.folder if last else self.source
@@ -401,7 +398,6 @@ class TrainingRun:
         config.model = self.model.config
         self.check_sequence()
         self.heads = heads(config.model).to(self.device) if heads else None
-        self.model.train()
         self.model.requires_grad_(not frozen)
         if not frozen and section.trained_blocks:
             freeze_below(self.model, section.trained_blocks)
@@ -640,13 +636,18 @@ class TrainingRun:
         """Whether the last checkpoint is the stage's end: then it says so, and nothing is to do."""
         if self.first < self.steps:
             return False
+        if ranks.rank() == 0 and not (self.folder / "loss.png").exists():  # stopped at its end
+            self.draw()
         print(f"stage {self.name} is complete: all {self.steps:,} steps are in {self.folder}")
         return True
 
-    def finish(self, left: str = "loss", right: str = "") -> None:
-        """Close the log, draw one or two logged figures, and say where everything is."""
+    def draw(self) -> Path:
+        """Draw the curve, and return its path."""
+        return draw_curve(self.folder, f"stage {self.name}", *self.curve)
+
+    def finish(self) -> None:
+        """Close the log, draw the curve, and say where everything is."""
         checkpoint.finish_saving()
         self.log.close()
         if ranks.rank() == 0:
-            curve = draw_curve(self.folder, f"stage {self.name}", left, right)
-            print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {curve}")
+            print(f"saved   {checkpoint.latest(self.folder)}\ncurve   {self.draw()}")

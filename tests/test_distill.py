@@ -271,7 +271,11 @@ def test_all_stages_run_and_resume_to_the_bit(lineage):
         ("", ["--stage", "distill", "--distill.sequence", "32"], "32 tokens"),
         ("", ["--stage", "distill", "--distill.slips", "15"], "slips is 15.0; wanted at least 0"),
         ("", ["--stage", "distill", "--distill.fault-rate", "2"], "fault_rate is 2.0"),
-        ("start='out/nosuch'", ["--stage", "distill"], "there is no run"),
+        (
+            "start='out/nosuch'",
+            ["--stage", "distill"],
+            "there is no run; make it first, or name a run's folder as start",
+        ),
     ],
 )
 def test_bad_input(lineage, more, words, wanted):

@@ -831,9 +831,12 @@ def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage,
     [
         (
             ["--heads.start", "out/nosuch"],
-            "there is no run; make it with python rl.py FILE --stage ppo",
+            "there is no run; make it first, or name a run's folder as start",
         ),
-        (["--heads.steps", "60"], "for 60 steps, each to be seen once; lower heads.steps"),
+        (
+            ["--heads.steps", "60"],
+            "for 60 steps, each to be seen once; delete the file, and lower heads.steps",
+        ),
         (
             ["--heads.sequence", "20"],
             "has 0 own episodes for training, 0 for validation and 0 greedy ones with a whole",

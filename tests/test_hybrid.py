@@ -274,6 +274,8 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     run = run_in("modes alone")
     found = hybrid.kept(run, part, "api")
     assert len(found) == (3 if part == "modes" else pieces)
+    # also where gates have been compared before
+    assert [*hybrid.kept(run_in("stopped"), part, "api")] == [*found]
 
 
 # --------------------------------------------------------------------------------------------------

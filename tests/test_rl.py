@@ -282,9 +282,11 @@ def test_both_stages_run_and_resume_to_the_bit(lineage):
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     shutil.rmtree(other / "sage" / "checkpoint-0000005")  # and once more from within stage ppo
     shutil.rmtree(other / "sage" / "checkpoint-0000004")
+    (other / "safe" / "loss.png").unlink()  # as if it had been stopped at its last step
     finished = run("rl.py", again, "--resume", before=REWARDED)
     assert finished.returncode == 0, finished.stderr
     assert "stage safe is complete" in finished.stdout, finished.stderr
+    assert (other / "safe" / "loss.png").exists()
     for stage in ("safe", "sage"):
         one = weights_and_state(folder / stage)
         two = weights_and_state(other / stage)

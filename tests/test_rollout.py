@@ -105,7 +105,6 @@ def test_log_probabilities_are_the_trainers():
                 )
             else:
                 assert done.log_probs[place] == 0
-    assert model.training
 
 
 def test_an_episode_does_not_depend_on_its_batch():
@@ -453,3 +452,16 @@ def test_a_world_that_hangs_is_interrupted(monkeypatch):
             row.rollout.tokens += [*TOY.encode(call), TOY.stop[0]]
             row.message_ended()
             assert (row.rollout.ended, row.rollout.verified) == ("time", False)
+
+
+def test_a_verdict_that_comes_too_late_is_not_believed(monkeypatch):
+    task = next(t for t in (draw_task("api", 0, i) for i in range(50)) if t.solution)
+    row = EpisodeRow(task, TOY, [1], [], faults=False)
+
+    def late(answer):
+        row.episode.seconds = row.episode.world.patience  # spent, and no alarm rang
+        return True
+
+    monkeypatch.setattr(row.episode, "verify", late)
+    row.answer("1")
+    assert (row.rollout.ended, row.rollout.verified) == ("time", False)

@@ -13,7 +13,7 @@ What differs from the usual reinforcement-learning environment:
   perfect, and nothing is left for a verifier to do.)
 - Every task carries its own solution as steps with declared dependencies, so a scripted teacher can
   act in every world (worlds/expert.py).
-- One tool call per episode may fail on purpose (worlds/faults.py).
+- A tool call or two per episode may fail on purpose (worlds/faults.py).
 
 `python -m worlds --show shell` prints a few tasks with the expert's solution.
 """

@@ -143,7 +143,7 @@ def _harmless(key: Any, value: Any) -> bool:
     if type(key) is not str or not key.isascii():
         return False
     if type(value) is str:
-        return value.isascii()
+        return value.isascii() and len(value) <= LONGEST_CALL
     return type(value) is int and -LARGEST_INTEGER <= value < LARGEST_INTEGER
 
 

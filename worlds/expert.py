@@ -234,7 +234,7 @@ def call_difference(right: dict, wrong: dict) -> str:
 
 
 def invented(episode: Episode) -> int:
-    """The audit: calls that name a tool or an argument that no schema in force has (one each)."""
+    """The audit: how many tools and arguments that no schema in force has the calls name."""
     faults = [fault for entry in episode.log for fault in entry.faults]
     return sum(fault.kind in ("unknown_tool", "unexpected") for fault in faults)
 

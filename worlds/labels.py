@@ -149,7 +149,9 @@ class Played(Protocol):
 
 
 def label_steps(episode: Played) -> list[Labels]:
-    """The labels of every message of an episode that did not raise, in order."""
+    """The labels of an episode's messages, in order; an answer without a verdict has none. Not of
+    one that raised.
+    """
     labels = [labels_of(facts) for facts in call_facts(episode)]
     steps = []
     for group in filter(None, episode.groups):
@@ -246,7 +248,7 @@ def first_wrong_step(
     ]
     own_spans = message_spans(episode.tokens, episode.action_mask, tokenizer.stop)
     done = 0  # calls so far, all of them the expert's, who makes one per message
-    # an episode that was cut short has fewer whole messages than labels
+    # an answer that was not judged in time is a message without labels
     for labels, group, (_, last) in zip(label_steps(episode), [*episode.groups, []], own_spans):
         for part, label in zip(PARTS, labels, strict=True):
             if label == 0 and part.name != "success":

@@ -166,12 +166,9 @@ def draw_call(
     None where no drawn values do.
     """
     rng = draw.rng
-    phrasings = entry.phrasings
-    if fed:
-        phrasings = entry.linking_by(fed)
-    phrasing = rng.choice(phrasings)
+    phrasing = rng.choice(entry.linking_by(fed) if fed else entry.phrasings)
+    needed = entry.needed(phrasing)
     for _ in range(MOST_DRAWS):
-        needed = entry.needed(phrasing)
         arguments = {key: entry.values[key].draw(rng) for key in needed}
         if fed:
             arguments[fed] = result
