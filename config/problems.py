@@ -43,7 +43,9 @@ heads = Heads(
     worlds="api,math",
     tasks=2000,
     trajectories=450,
-    solutions=10_000,
-    steps=600,
+    # with half as many of both, thinking gains nothing: the inverse head prefers a plan with one
+    # operator swapped to the right one in a quarter of the tasks (docs/LOG.md, 2026-11-30)
+    solutions=20_000,
+    steps=1200,
     inverse="decoder",  # one block cannot tell a word problem again (docs/LOG.md, 2026-11-29)
 )
