@@ -716,7 +716,7 @@ def shares(text: str) -> list[float]:
     found = [float(part) for part in text.split(",") if part]
     if not all(0 < share < 1 for share in found):
         raise ValueError
-    return found
+    return sorted(found)
 
 
 def main() -> None:

@@ -136,7 +136,10 @@ def apply_gradients(
         kept = checkpoint.checkpoints(folder)
         intact = f"Last good checkpoint: {kept[-1]}" if kept else "No checkpoint was written yet"
         section = type(c).__name__.lower()
-        rates = [f"{section}.{n}" for n in vars(c) if n.endswith(("learning_rate", "reflect_rate"))]
+        names = [name for name in vars(c) if name.endswith("learning_rate")]
+        if c.optimizer != "muon":
+            names.remove("muon_learning_rate")
+        rates = [f"{section}.{name}" for name in names]
         raise UserError(
             f"step {step}: the gradient's norm is {', '.join(str(norm.item()) for norm in norms)}; "
             f"lower {' or '.join(rates)}. {intact}"
@@ -636,7 +639,8 @@ class TrainingRun:
         """Whether the last checkpoint is the stage's end: then it says so, and nothing is to do."""
         if self.first < self.steps:
             return False
-        if ranks.rank() == 0 and not (self.folder / "loss.png").exists():  # stopped at its end
+        logged, drawn = ((self.folder / name).exists() for name in ("log.jsonl", "loss.png"))
+        if ranks.rank() == 0 and logged and not drawn:  # it was stopped at its end
             self.draw()
         print(f"stage {self.name} is complete: all {self.steps:,} steps are in {self.folder}")
         return True

@@ -60,6 +60,8 @@ def test_equation_9_is_the_law_of_total_probability():
     found = hybrid.rates_of([steps[:200], steps[200:]])
     assert found["ε′"] == pytest.approx(sum(not taken for _, _, taken in steps) / 500)
     assert found["ε"] == pytest.approx(sum(not first for first, _, _ in steps) / 500)
+    e, a, b, r = (found[name] for name in ("ε", "α", "β", "ε_r"))
+    assert found["ε′"] == pytest.approx(e * (1 - a) + r * (e * a + (1 - e) * (1 - b)))
 
 
 def test_equation_9_without_rejections_needs_no_error_of_revisions():
