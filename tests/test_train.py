@@ -427,7 +427,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, settings):
         (["--train.batch", "5000"], "examples of 32; 5000 are needed"),
         (
             ["--train.learning-rate", "1e30", "--train.steps", "30", "--train.save-every", "1"],
-            "train.learning_rate or train.muon_learning_rate. Last good checkpoint",
+            "lower train.learning_rate or train.muon_learning_rate. Last good checkpoint",
         ),
         (["--train.device", "cuda:7"], "device 'cuda:7' cannot be used"),
         (["--train.beta1", "2"], "train.beta1 is 2.0"),
