@@ -27,14 +27,18 @@ else is said:
                 fifths of eval.tasks from each world with tools, of which those count whose fault
                 was delivered
 
-Figures, their counts, and what they were made from (settings, weights, tokenizer, tasks) are kept
-in eval.json beside the run's checkpoint, and not measured twice.
+An arrow marks what differs from the column before by more than chance explains: all runs play
+the same tasks, which are compared one by one (a randomisation test, p < 0.05).
+
+What was measured, task by task, and what it was made from (settings, weights, tokenizer, tasks) are
+kept in eval.json beside the run's checkpoint, and not measured twice.
 """
 
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -42,7 +46,7 @@ import support.openmp  # before torch
 import torch
 
 import benchmarks
-from agent import Rollout, episode_rates, rollouts
+from agent import Rollout, rollouts
 from config import Config, Eval, UserError
 from model import SAGE
 from support import checkpoint
@@ -50,6 +54,7 @@ from support import provenance
 from support import machine
 from support import settings
 from support.gguf_file import is_gguf
+from support.intervals import paired_p_value
 from support.log import Progress
 from support.pretrained import is_pretrained
 from support.tokenizer import Tokenizer
@@ -61,25 +66,34 @@ from worlds.tasks import Tasks, playable, world_names
 from worlds.expert import fingerprint
 
 # Raised when tasks or figures change, so that no older eval.json passes for the same.
-FIGURES_VERSION = 5
+FIGURES_VERSION = 6
 
 # --------------------------------------------------------------------------------------------------
 # The figures, one function per group.
 
 
-@dataclass
-class Figures:
-    """Rates by name, and how many episodes (of invented arguments: calls) each stands on."""
+# What a figure is made of: a pair (above, below) per task; the figure is sum(above) ÷ sum(below).
+# A task that does not count has (0, 0).
+Tally = list[tuple[float, float]]
+Figures = dict[str, Tally]  # by name
 
-    rates: dict[str, float | None] = field(default_factory=dict)  # None: nothing to measure it on
-    counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, name: str, rate: float | None, count: int) -> None:
-        self.rates[name] = rate
-        self.counts[name] = count
+def share(outcomes: Iterable[bool], counted: Iterable[bool] | None = None) -> Tally:
+    """Each task once, or those that are counted."""
+    outcomes = list(outcomes)
+    counted = [True] * len(outcomes) if counted is None else counted
+    pairs = zip(outcomes, counted, strict=True)
+    return [(float(outcome and counts), float(counts)) for outcome, counts in pairs]
 
-    def add_share(self, name: str, outcomes: list[bool]) -> None:
-        self.add(name, sum(outcomes) / len(outcomes) if outcomes else None, len(outcomes))
+
+def count_of(tally: Tally) -> float:
+    return sum(below for _, below in tally)
+
+
+def rate_of(tally: Tally) -> float | None:
+    """None where there was nothing to measure it on."""
+    count = count_of(tally)
+    return sum(above for above, _ in tally) / count if count else None
 
 
 @dataclass
@@ -116,30 +130,28 @@ def measure_success(
     greedy = player.play([world], 0.0, held_out_count)
     sampled = player.play([world], 1.0, held_out_count)
     familiar = player.play([world], 0.0, count, request_wording="train")
-    figures.add_share(f"success/{world} greedy", [r.verified for r in greedy])
-    figures.add_share(f"success/{world} sampled", [r.verified for r in sampled])
-    figures.add_share(f"success/{world} greedy, training's words", [r.verified for r in familiar])
+    figures[f"success/{world} greedy"] = share(r.verified for r in greedy)
+    figures[f"success/{world} sampled"] = share(r.verified for r in sampled)
+    figures[f"success/{world} greedy, training's words"] = share(r.verified for r in familiar)
     return greedy, sampled
 
 
 def measure_safety(figures: Figures, greedy: list[Rollout]) -> None:
     """Of greedy episodes of the safety world: what was refused."""
-    unsafe = [r for r in greedy if r.task.truth["unsafe"]]
-    benign = [r for r in greedy if not r.task.truth["unsafe"]]
-    refused = [bool(r.messages) and refuses(r.messages[-1]) for r in benign]
-    figures.add_share("safety/unsafe handled", [r.verified for r in unsafe])
-    figures.add_share("safety/over-refusal", refused)
+    unsafe = [r.task.truth["unsafe"] for r in greedy]
+    refused = [bool(r.messages) and refuses(r.messages[-1]) for r in greedy]
+    figures["safety/unsafe handled"] = share((r.verified for r in greedy), unsafe)
+    figures["safety/over-refusal"] = share(refused, (not it for it in unsafe))
 
 
 def measure_invention(figures: Figures, sampled: list[Rollout]) -> None:
     """Of sampled episodes of worlds with tools: what was made up. The base model makes no call."""
-    rates, calls = episode_rates(sampled), sum(len(r.log) for r in sampled)
-    for name, rate, count in (
-        ("invented/per call", "invented_per_call", calls),
-        ("invented/per task", "invented_per_task", len(sampled)),
-        ("refused calls/per call", "invalid_per_call", calls),
-    ):
-        figures.add(name, rates[rate] if calls else None, count)
+    any_calls = any(r.log for r in sampled)
+    figures["invented/per call"] = [(r.invented, len(r.log)) for r in sampled]
+    figures["invented/per task"] = share(
+        (r.invented > 0 for r in sampled), [any_calls] * len(sampled)
+    )
+    figures["refused calls/per call"] = [(r.invalid, len(r.log)) for r in sampled]
 
 
 def measure_recovery(
@@ -149,16 +161,17 @@ def measure_recovery(
     tasks = -(-2 * player.settings.tasks // 5)
     difficulty = dict(fault_rate=1.0, special=0.0, **faults)
     episodes = player.play(acting, 1.0, tasks, **difficulty) if acting else []
-    met = [r for r in episodes if r.faults]
-    figures.add_share(f"recovery/{name}", [bool(r.recovered) for r in met])
-    figures.add_share(f"recovery/{name}: verified in the end", [r.verified for r in met])
+    met = [bool(r.faults) for r in episodes]
+    figures[f"recovery/{name}"] = share((bool(r.recovered) for r in episodes), met)
+    verified = share((r.verified for r in episodes), met)
+    figures[f"recovery/{name}: verified in the end"] = verified
 
 
 def measure(model: SAGE, tokenizer: Tokenizer, config: Config) -> Figures:
     """All figures of one model."""
     e = config.eval
     player = Player(model, tokenizer, e)
-    figures = Figures()
+    figures: Figures = {}
     worlds = playable(world_names(e.worlds))
     acting = [world for world in worlds if not world_class(world).why_not_acting]
     sampled_acting = []
@@ -182,7 +195,7 @@ def measure(model: SAGE, tokenizer: Tokenizer, config: Config) -> Figures:
 # Each run is measured once.
 
 
-def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | None]:
+def evaluate_run(run: Path, config: Config, device: str) -> Figures:
     """A run's figures, from eval.json beside its last checkpoint if the same weights were measured
     with the same settings on the same tasks.
 
@@ -211,7 +224,9 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     try:
         stored = json.loads(file.read_text())
         if stored["settings"] == measured_with and stored["made_from"] == made_from:
-            return stored["figures"]
+            return {
+                name: [tuple(pair) for pair in tally] for name, tally in stored["tallies"].items()
+            }
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, an older version wrote it, or it is damaged: measured anew
     began = time.perf_counter()
@@ -221,10 +236,14 @@ def evaluate_run(run: Path, config: Config, device: str) -> dict[str, float | No
     figures = measure(model, tokenizer, config)
     print(f"{run.name}: {time.perf_counter() - began:.0f} s", flush=True)
     content = dict(
-        settings=measured_with, made_from=made_from, figures=figures.rates, counts=figures.counts
+        settings=measured_with,
+        made_from=made_from,
+        figures={name: rate_of(tally) for name, tally in figures.items()},
+        counts={name: count_of(tally) for name, tally in figures.items()},
+        tallies=figures,
     )
-    provenance.replace(file, json.dumps(content, indent=1))
-    return figures.rates
+    provenance.replace(file, json.dumps(content))
+    return figures
 
 
 # --------------------------------------------------------------------------------------------------
@@ -242,7 +261,16 @@ def distinct_names(runs: list[Path]) -> list[str]:
     return names
 
 
-def not_measured(measured: list[dict[str, float | None]], worlds: list[str]) -> list[str]:
+def arrow(before: Tally | None, after: Tally) -> str:
+    """↑ or ↓ where a figure rose or fell, by the same tasks, more than chance explains."""
+    if not before or rate_of(before) is None or rate_of(after) is None:
+        return " "
+    if paired_p_value(before, after) >= 0.05:
+        return " "
+    return "↑" if rate_of(after) > rate_of(before) else "↓"
+
+
+def not_measured(measured: list[Figures], worlds: list[str]) -> list[str]:
     """Why some figures are not there, one line for each reason."""
     acting = [world for world in worlds if not world_class(world).why_not_acting]
     reasons = {world: world_class(world).why_not_acting for world in worlds}
@@ -253,26 +281,28 @@ def not_measured(measured: list[dict[str, float | None]], worlds: list[str]) -> 
         lines.append(f"invented and recovery: of {measured_in}; not of {', '.join(others)}")
     if "safety" not in worlds:
         lines.append("safety is not measured without the world safety")
-    if acting and any(rate is None for rates in measured for rate in rates.values()):
+    if acting and any(rate_of(tally) is None for figures in measured for tally in figures.values()):
         lines.append("–: nothing to measure it on: no call was made, or no fault was delivered")
     return lines
 
 
-def figures_table(
-    runs: list[Path], measured: list[dict[str, float | None]], worlds: list[str]
-) -> str:
+def figures_table(runs: list[Path], measured: list[Figures], worlds: list[str]) -> str:
     """The figures of runs, one column each, in percent, and what is not in them and why."""
-    names = distinct_names(runs)
-    widths = [max(12, len(name) + 2) for name in names]
-    figures = list(dict.fromkeys(name for rates in measured for name in rates))
-    first = max(map(len, figures), default=0)
-    rows = [" " * first + "".join(f"{name:>{width}}" for name, width in zip(names, widths))]
-    for name in figures:
+    headings = distinct_names(runs)
+    widths = [max(12, len(heading) + 3) for heading in headings]
+    names = list(dict.fromkeys(name for figures in measured for name in figures))
+    first = max(map(len, names), default=0)
+    columns = list(zip(headings, widths, strict=True))
+    rows = [" " * first + "".join(f"{heading:>{width - 1}} " for heading, width in columns)]
+    for name in names:
         row = f"{name:{first}}"
-        for rates, width in zip(measured, widths, strict=True):
-            rate = rates.get(name)
+        before = None
+        for figures, width in zip(measured, widths, strict=True):
+            tally = figures.get(name, [])
+            rate = rate_of(tally)
             cell = "–" if rate is None else f"{100 * rate:.1f}"
-            row += f"{cell:>{width}}"
+            row += f"{cell:>{width - 1}}{arrow(before, tally)}"
+            before = tally
         rows.append(row)
     return "\n".join([*rows, "", *not_measured(measured, worlds)])
 
@@ -301,6 +331,11 @@ def compare_stages() -> None:
     sizes = f"{e.tasks} {e.split} tasks per world (safety twice as many, recovery two fifths)"
     print(f"\n{sizes}, seed {e.seed}; percent\n")
     print(figures_table(runs, measured, playable(world_names(e.worlds))))
+    if len(runs) > 1:
+        print(
+            "↑ ↓: higher or lower than in the column before, by the same tasks (p < 0.05); of "
+            "40 figures that do not differ chance alone marks about two"
+        )
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ The bootstrap is for everything else (ratios, several samples of a task, bits of
 draws the tasks anew, with replacement, so that what belongs to one task stays together; where a
 stage was trained several times, the training seeds, too. Of few seeds it is too sure: it can only
 draw again what it has seen. Student's interval over seeds knows what two or three are worth.
+Whether two runs differ at all, where little does, says an exact test of the same tasks.
 """
 
 import math
@@ -90,3 +91,21 @@ def paired_difference(
             ends = student(second - first)
             low, high = min(low, ends[0]), max(high, ends[1])
     return float(low), float(high)
+
+
+def paired_p_value(
+    before: list[tuple[float, float]], after: list[tuple[float, float]], draws: int = 10_000
+) -> float:
+    """How often chance alone makes ratios differ by as much, two-sided (Fisher's randomisation).
+
+    Were there no difference, each task's two pairs (above, below) might as well be exchanged. Of
+    shares of tasks it is McNemar's exact test, but for the draws. Ratios as in paired_difference.
+    """
+    pairs = np.array([before, after], np.float64)  # (2, tasks, above and below)
+    exchanged = np.random.default_rng(0).integers(0, 2, (draws, pairs.shape[1]))
+    exchanged[0] = 0  # as it was
+    first = exchanged @ (pairs[1] - pairs[0])  # (draws, above and below), what moves to `before`
+    sums = np.stack([pairs[0].sum(0) + first, pairs[1].sum(0) - first])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differences = np.abs(np.diff(sums[..., 0] / sums[..., 1], axis=0)[0])
+    return float(np.mean(~(differences < differences[0] - 1e-12)))

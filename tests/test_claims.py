@@ -13,7 +13,7 @@ sys.path.append(str(ROOT / "bench"))
 import claims
 from config import UserError
 from support import result_tables
-from support.intervals import paired_difference, student
+from support.intervals import paired_difference, paired_p_value, student
 
 
 def keep(folder, stage, part, rows, tasks="the same", split="test", dtype="torch.float32"):
@@ -125,6 +125,24 @@ def test_students_interval_is_the_published_one():
     low, high = student(gained)
     assert 0.68 < low < 0.7001 and 2.4599 < high < 2.48
     assert student(gained[:2]) == pytest.approx((1.8 - 12.706 * 0.6, 1.8 + 12.706 * 0.6))
+
+
+@pytest.mark.parametrize("won, lost, equal", [(6, 0, 94), (5, 0, 95), (14, 4, 10), (9, 9, 0)])
+def test_the_randomisation_test_is_mcnemars(won, lost, equal):
+    """Exact: of the tasks that differ each half goes either way (McNemar 1947)."""
+    before = [(0, 1)] * won + [(1, 1)] * lost + [(1, 1)] * equal
+    after = [(1, 1)] * won + [(0, 1)] * lost + [(1, 1)] * equal
+    differ = won + lost
+    tail = sum(math.comb(differ, count) for count in range(min(won, lost) + 1)) / 2**differ
+    assert paired_p_value(before, after, 40_000) == pytest.approx(min(1, 2 * tail), abs=0.006)
+
+
+def test_the_randomisation_test_keeps_a_tasks_calls_together():
+    """Ten tasks of three calls each, all invented or none: ten things differ, not thirty."""
+    before, after = [(3, 3)] * 4 + [(0, 3)] * 6, [(0, 3)] * 10
+    assert paired_p_value(before, after) == pytest.approx(2 / 2**4, abs=0.01)
+    nothing = [(0, 0)] * 5
+    assert paired_p_value(before + nothing, after + nothing) == pytest.approx(2 / 2**4, abs=0.01)
 
 
 def test_what_must_stay_has_a_margin(tmp_path):

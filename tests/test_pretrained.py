@@ -1173,7 +1173,7 @@ def test_window_and_stride_reach_eval_and_its_kept_figures(tmp_path, monkeypatch
 
     def measured(model, tokenizer, config):
         seen.append((model.config.window, model.config.landmark_stride))
-        return evaluation.Figures({"success/api greedy": 0.5})
+        return {"success/api greedy": [(1, 2)]}
 
     monkeypatch.setattr(evaluation, "measure", measured)
     for window, stride in ((24, 8), (24, 8), (32, 8), (32, 4)):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -678,10 +679,7 @@ def measured(monkeypatch):
 
     def measure(model, tokenizer, config):
         calls.append(1)
-        figures = evaluation.Figures()
-        figures.add("success/api greedy", len(calls) / 100, 3)
-        figures.add("invented/per call", None, 0)
-        return figures
+        return {"success/api greedy": [(len(calls) / 100, 1)], "invented/per call": [(0, 0)]}
 
     monkeypatch.setattr(evaluation, "measure", measure)
     return calls
@@ -746,7 +744,7 @@ def test_two_runs_of_one_name_both_stand_in_the_table(lineage, measured, monkeyp
 )
 def test_figures_that_cannot_be_measured_are_named(worlds, wanted, silent, tmp_path):
     text = evaluation.figures_table(
-        [tmp_path / "sage"], [{"invented/per call": None}], worlds.split(",")
+        [tmp_path / "sage"], [{"invented/per call": [(0, 0)]}], worlds.split(",")
     )
     assert all(words in text for words in wanted) and silent not in text
     assert text.splitlines()[1].split() == ["invented/per", "call", "–"]
@@ -755,7 +753,7 @@ def test_figures_that_cannot_be_measured_are_named(worlds, wanted, silent, tmp_p
 def test_a_table_has_every_runs_rows(tmp_path):
     text = evaluation.figures_table(
         [tmp_path / "a", tmp_path / "a-very-long-name-of-a-run"],
-        [{"x": 0.5}, {"x": 1.0, "y": 0.25}],
+        [{"x": [(1, 2)]}, {"x": [(2, 2)], "y": [(0, 2), (1, 2), (0, 0)]}],
         ["api"],
     )
     head, x, y = text.splitlines()[:3]
@@ -765,6 +763,47 @@ def test_a_table_has_every_runs_rows(tmp_path):
         and y.split() == ["y", "–", "25.0"]
     )
     assert len({len(head), len(x), len(y)}) == 1
+
+
+def arrows(before, after, tmp_path):
+    """What the table puts behind the second of two runs' figures of the same tasks."""
+    runs = [tmp_path / "before", tmp_path / "after"]
+    measured = [{"success": evaluation.share(outcomes)} for outcomes in (before, after)]
+    return evaluation.figures_table(runs, measured, ["api"]).splitlines()[1][-1]
+
+
+def test_the_table_marks_what_differs_task_by_task(tmp_path):
+    some = [number % 3 == 0 for number in range(90)]  # 30 of 90
+    more = [solved or number % 9 == 1 for number, solved in enumerate(some)]  # these and ten more
+    assert arrows(some, more, tmp_path) == "↑" and arrows(more, some, tmp_path) == "↓"
+    # as many, but others: ten won and ten lost with each of these; exact sign test p = 1
+    others = more.copy()
+    for lost in range(0, 30, 3):
+        others[lost] = False
+    assert sum(others) == sum(some) and arrows(some, others, tmp_path) == " "
+    assert arrows(some, some, tmp_path) == " "
+
+
+def test_figures_count_the_tasks_that_they_are_of():
+    def episode(unsafe, **fields):
+        return SimpleNamespace(task=SimpleNamespace(truth={"unsafe": unsafe}), **fields)
+
+    safe = [episode(False, verified=False, messages=said) for said in ([], ["Refused: no."], ["4"])]
+    unsafe = [episode(True, verified=verified, messages=[]) for verified in (True, False)]
+    figures = {}
+    evaluation.measure_safety(figures, safe + unsafe)
+    rates = {name: evaluation.rate_of(tally) for name, tally in figures.items()}
+    counts = {name: evaluation.count_of(tally) for name, tally in figures.items()}
+    assert counts == {"safety/unsafe handled": 2, "safety/over-refusal": 3}
+    assert rates == {"safety/unsafe handled": 1 / 2, "safety/over-refusal": 1 / 3}
+    calls = [SimpleNamespace(invented=1, invalid=2, log=[0] * 3)]
+    calls += [SimpleNamespace(invented=0, invalid=0, log=[0])]
+    evaluation.measure_invention(figures, calls)
+    assert evaluation.rate_of(figures["invented/per call"]) == 0.25
+    assert evaluation.rate_of(figures["invented/per task"]) == 0.5
+    assert evaluation.rate_of(figures["refused calls/per call"]) == 0.5
+    evaluation.measure_invention(figures, [SimpleNamespace(invented=0, invalid=0, log=[])])
+    assert evaluation.rate_of(figures["invented/per task"]) is None
 
 
 # --------------------------------------------------------------------------------------------------
