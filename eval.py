@@ -78,7 +78,7 @@ Tally = list[tuple[float, float]]
 Figures = dict[str, Tally]  # by name
 
 
-def share(outcomes: Iterable[bool], counted: Iterable[bool] | None = None) -> Tally:
+def tally_of(outcomes: Iterable[bool], counted: Iterable[bool] | None = None) -> Tally:
     """Each task once, or those that are counted."""
     outcomes = list(outcomes)
     counted = [True] * len(outcomes) if counted is None else counted
@@ -130,9 +130,9 @@ def measure_success(
     greedy = player.play([world], 0.0, held_out_count)
     sampled = player.play([world], 1.0, held_out_count)
     familiar = player.play([world], 0.0, count, request_wording="train")
-    figures[f"success/{world} greedy"] = share(r.verified for r in greedy)
-    figures[f"success/{world} sampled"] = share(r.verified for r in sampled)
-    figures[f"success/{world} greedy, training's words"] = share(r.verified for r in familiar)
+    figures[f"success/{world} greedy"] = tally_of(r.verified for r in greedy)
+    figures[f"success/{world} sampled"] = tally_of(r.verified for r in sampled)
+    figures[f"success/{world} greedy, training's words"] = tally_of(r.verified for r in familiar)
     return greedy, sampled
 
 
@@ -140,15 +140,15 @@ def measure_safety(figures: Figures, greedy: list[Rollout]) -> None:
     """Of greedy episodes of the safety world: what was refused."""
     unsafe = [r.task.truth["unsafe"] for r in greedy]
     refused = [bool(r.messages) and refuses(r.messages[-1]) for r in greedy]
-    figures["safety/unsafe handled"] = share((r.verified for r in greedy), unsafe)
-    figures["safety/over-refusal"] = share(refused, (not it for it in unsafe))
+    figures["safety/unsafe handled"] = tally_of((r.verified for r in greedy), unsafe)
+    figures["safety/over-refusal"] = tally_of(refused, (not it for it in unsafe))
 
 
 def measure_invention(figures: Figures, sampled: list[Rollout]) -> None:
     """Of sampled episodes of worlds with tools: what was made up. The base model makes no call."""
     any_calls = any(r.log for r in sampled)
     figures["invented/per call"] = [(r.invented, len(r.log)) for r in sampled]
-    figures["invented/per task"] = share(
+    figures["invented/per task"] = tally_of(
         (r.invented > 0 for r in sampled), [any_calls] * len(sampled)
     )
     figures["refused calls/per call"] = [(r.invalid, len(r.log)) for r in sampled]
@@ -162,8 +162,8 @@ def measure_recovery(
     difficulty = dict(fault_rate=1.0, special=0.0, **faults)
     episodes = player.play(acting, 1.0, tasks, **difficulty) if acting else []
     met = [bool(r.faults) for r in episodes]
-    figures[f"recovery/{name}"] = share((bool(r.recovered) for r in episodes), met)
-    verified = share((r.verified for r in episodes), met)
+    figures[f"recovery/{name}"] = tally_of((bool(r.recovered) for r in episodes), met)
+    verified = tally_of((r.verified for r in episodes), met)
     figures[f"recovery/{name}: verified in the end"] = verified
 
 

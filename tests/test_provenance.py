@@ -768,7 +768,7 @@ def test_a_table_has_every_runs_rows(tmp_path):
 def arrows(before, after, tmp_path):
     """What the table puts behind the second of two runs' figures of the same tasks."""
     runs = [tmp_path / "before", tmp_path / "after"]
-    measured = [{"success": evaluation.share(outcomes)} for outcomes in (before, after)]
+    measured = [{"success": evaluation.tally_of(outcomes)} for outcomes in (before, after)]
     return evaluation.figures_table(runs, measured, ["api"]).splitlines()[1][-1]
 
 
