@@ -4,6 +4,7 @@
     python bench/reasoning.py out/toy/thinking                   one lineage's heads
     python bench/reasoning.py out/lineages/seed*/thinking        several: mean ± std over them
     python bench/reasoning.py out/toy/thinking --tasks 40 --dry  tries it out, records nothing
+    python bench/reasoning.py out/problems/thinking --only plans
 
 The confidence head (equation 6). On the agent's own steps, sampled with faults, how well each part
 of the confidence vector tells right from wrong (AUROC), and how true its probabilities are
@@ -18,11 +19,19 @@ all calibrated on the head's own validation data, with a temperature and an offs
 are of the same steps; their intervals come from drawing the tasks anew, with replacement, 2000
 times (a paired bootstrap; steps of one task stay together). Pooled over worlds, `success` also
 profits from knowing which world is hard: the figures of a single world do not.
+
+The inverse head (§5.3). Of math tasks, how often it prefers the expert's plan, by inverse
+consistency, to the same plan with one operator swapped for its opposite, and with one wrong sum;
+half is chance. The request says which operator is right and never what a sum is: the second is a
+control, and whoever reads the request alone gets half of it.
 """
 
 import argparse
 import json
 import math
+import operator
+import random
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -49,11 +58,13 @@ from heads import (
 )
 from labelled_steps import first_tasks, sample_examples
 from losses import auroc, calibration_error
-from mch import ThinkingHeads, calibrate, fit_logistic
+from mch import ThinkingHeads, calibrate, closed, fit_logistic
 from model import SAGE
 from support import checkpoint, result_tables, settings
 from support.tokenizer import Tokenizer
+from think import constraint_tokens
 from worlds.difficulty import Difficulty
+from worlds.expert import solve_task
 from worlds.labels import PART_NAMES, PARTS
 from worlds.tasks import Tasks, seed_of, world_names
 
@@ -214,6 +225,68 @@ def judge(run: Path, tasks: int, trajectories: int) -> HeldOut:
 
 
 # --------------------------------------------------------------------------------------------------
+# The inverse head: right and wrong plans.
+
+EQUATION = re.compile(r"= (\d+) ([-+*/]) (\d+)( up)? = (-?\d+)")
+OPPOSITE = {"+": "-", "-": "+", "*": "/", "/": "*"}
+COMPUTED = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
+
+
+def swapped_operator(equation: re.Match) -> str:
+    """ "= 24 + 9 = 33" as "= 24 - 9 = 15"."""
+    a, sign, b = int(equation[1]), OPPOSITE[equation[2]], int(equation[3])
+    return f"= {a} {sign} {b} = {COMPUTED[sign](a, b)}"
+
+
+def wrong_sum(equation: re.Match) -> str:
+    """ "= 24 + 9 = 33" as "= 24 + 9 = 34"."""
+    before = equation[0].removesuffix(equation[5])
+    return f"{before}{int(equation[5]) + 1}"
+
+
+WRONG_PLANS = {"a swapped operator": swapped_operator, "a wrong sum": wrong_sum}
+
+
+def spoilt_plan(plan: str, spoil: Callable[[re.Match], str], rng: random.Random) -> str | None:
+    """A plan with one of its equations spoilt; None where it has none that can be."""
+    equations = [each for each in EQUATION.finditer(plan) if each[3] != "0"]
+    if not equations:
+        return None
+    chosen = rng.choice(equations)
+    return plan[: chosen.start()] + spoil(chosen) + plan[chosen.end() :]
+
+
+def plans_found(run: Path, tasks: int) -> dict[str, list[bool]]:
+    """By words and fault: in which test tasks of the math world the inverse head prefers the
+    expert's plan to the spoilt one.
+    """
+    model, config, _ = checkpoint.load_run(run, torch.float32)
+    inverse = checkpoint.load_heads(run, model.config)["inverse"]
+    tokenizer = checkpoint.tokenizer_of(run, config.data.tokenizer)
+
+    def ended(text: str) -> list[int]:
+        return closed(tokenizer.encode(text), tokenizer.stop[0])
+
+    found = {}
+    for wording, words in (("train", "training's words"), ("split", "other words")):
+        shown = dict(request_wording=wording, names=config.distill.names, style=tokenizer.style)
+        difficulty = Difficulty(split="test", **shown)
+        drawn = Tasks("test", 0, ["math"], difficulty)
+        rng = random.Random(0)
+        for number in range(tasks):
+            plan = solve_task(drawn[number])[0][-1]["content"]
+            constraints = constraint_tokens(drawn[number], tokenizer)
+            for fault, spoil in WRONG_PLANS.items():
+                spoilt = spoilt_plan(plan, spoil, rng)
+                if spoilt is None:
+                    continue
+                both = [ended(plan), ended(spoilt)]
+                (right, wrong), _ = inverse.scores(model, both, [constraints, constraints])
+                found.setdefault(f"{fault}, {words}", []).append(right > wrong)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------
 # Differences, by a paired bootstrap.
 
 
@@ -327,6 +400,36 @@ def records_of(judged: list[HeldOut], name: str, draws: int) -> Iterator[Record]
         yield Record(f"rejected/{name}", shares, n, "%", note)
 
 
+def records_of_steps(judged: list[HeldOut], draws: int) -> Iterator[Record]:
+    """The figures of every subset of steps, and how inverse consistency tells episodes apart."""
+    for name in judged[0].subsets():
+        yield from records_of(judged, name, draws)
+    for way in judged[0].inverse:
+        values = [each.inverse[way] for each in judged]
+        whole = [sum(row["source"] == "own" for row in each.rows) for each in judged]
+        n = round(statistics.mean(whole))  # episodes with a whole message
+        yield Record(f"inverse/{way}, own episodes", values, n, "AUROC")
+
+
+def records_of_plans(runs: list[Path], tasks: int) -> Iterator[Record]:
+    """How often the right plan is preferred, one value per run."""
+    found = [plans_found(run, tasks) for run in runs]
+    solutions = {checkpoint.read_meta(checkpoint.latest(run))[1].heads.solutions for run in runs}
+    note = f"heads of {' and '.join(f'{count:,}' for count in sorted(solutions))} solutions"
+    for name in found[0]:
+        values = [100 * statistics.mean(each[name]) for each in found]
+        n = len(found[0][name])
+        yield Record(f"inverse/right plan over {name}", values, n, "%", note, digits=1)
+
+
+def parts(text: str) -> set[str]:
+    """What --only names."""
+    chosen = set(text.split(","))
+    if unknown := chosen - {"steps", "plans"}:
+        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown)}; wanted steps, plans")
+    return chosen
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -338,23 +441,23 @@ def main() -> None:
     parser.add_argument(
         "--trajectories", type=int, default=450, help="of the expert, with hard negatives"
     )
+    parser.add_argument("--plans", type=int, default=150, help="tasks of the math world")
+    parser.add_argument("--only", type=parts, default="steps,plans", help="steps, plans")
     parser.add_argument("--draws", type=int, default=2000, help="of the bootstrap")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     a = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
-    judged = [judge(run, a.tasks, a.trajectories) for run in a.runs]
     records = []
-    for name in judged[0].subsets():
-        records += records_of(judged, name, a.draws)
-    for way in judged[0].inverse:
-        values = [each.inverse[way] for each in judged]
-        whole = [sum(row["source"] == "own" for row in each.rows) for each in judged]
-        n = round(statistics.mean(whole))  # episodes with a whole message
-        records.append(Record(f"inverse/{way}, own episodes", values, n, "AUROC"))
+    if "steps" in a.only:
+        records += records_of_steps(
+            [judge(run, a.tasks, a.trajectories) for run in a.runs], a.draws
+        )
+    if "plans" in a.only:
+        records += records_of_plans(a.runs, a.plans)
     for record in records:
         print(record.line())
         if not a.dry:
-            record.keep(len(judged))
+            record.keep(len(a.runs))
 
 
 if __name__ == "__main__":

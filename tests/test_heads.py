@@ -44,7 +44,7 @@ from test_train import KILL_IN_A_SAVE, weights_and_state
 from worlds.calls import read_calls
 from worlds.base import Episode
 from worlds.difficulty import Difficulty
-from worlds.tasks import draw_task
+from worlds.tasks import Tasks, draw_task
 
 TOY = tokenizers.toy()
 
@@ -916,3 +916,30 @@ def test_a_message_is_labelled_by_its_worst_call_and_the_first_wrong_one_is_foun
         None,
         1.0,
     ]
+
+
+def test_a_spoilt_plan_has_one_fault(bench):
+    """A swapped operator comes with the sum that it makes, a wrong sum with the right operator."""
+    tasks = Tasks("test", 0, ["math"], Difficulty(split="test"))
+    rng = random.Random(0)
+    spoilt_lines = {"a swapped operator": [], "a wrong sum": []}
+    for number in range(40):
+        plan = solve_task(tasks[number])[0][-1]["content"]
+        for fault, lines in spoilt_lines.items():
+            spoilt = bench.spoilt_plan(plan, bench.WRONG_PLANS[fault], rng)
+            pairs = zip(plan.split("\n"), spoilt.split("\n"), strict=True)
+            ((before, after),) = [pair for pair in pairs if pair[0] != pair[1]]
+            lines.append((before, after))
+    for fault, lines in spoilt_lines.items():
+        for before, after in lines:
+            (a, sign, b, said), (c, other, d, result) = map(equation_in, (before, after))
+            assert (a, b) == (c, d) and said != result
+            true = {"+": c + d, "-": c - d, "*": c * d, "/": c // d}[other]
+            assert (sign != other, result == true) == (fault == "a swapped operator",) * 2
+    assert bench.spoilt_plan("1. kefu = 13\nanswer: 13", bench.swapped_operator, rng) is None
+
+
+def equation_in(line):
+    """Its two numbers, the sign between them, and what they are said to make."""
+    a, sign, b, result = re.search(r"= (\d+) (.) (\d+)(?: up)? = (-?\d+)", line).groups()
+    return int(a), sign, int(b), int(result)
