@@ -178,6 +178,15 @@ def rejected(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
     return (confidences(head, steps).amin(-1) < 0.5).float()
 
 
+def doubted(head: MetaCognitiveHead, steps: dict[str, Tensor], rho: float) -> Tensor:
+    """Which steps (S,) the gate shall foretell: those that the head would reject. Where success is
+    so rare that these are nearly all, more than 1 − ρ, the share ρ of which it is least sure.
+    """
+    least = confidences(head, steps).amin(-1)
+    nearly_all = (least < 0.5).float().mean() > 1 - rho
+    return (least < (least.quantile(rho) if nearly_all else 0.5)).float()
+
+
 @torch.no_grad()
 def thinking_gate_values(heads: ThinkingHeads, steps: dict[str, Tensor]) -> Tensor:
     """γ of equation 7 for each step (S,)."""
@@ -191,14 +200,14 @@ def fit_gate(
     heads: ThinkingHeads, train: dict[str, Tensor], greedy: dict[str, Tensor], rho: float
 ) -> float:
     """Equation 7's w and b from own training steps, τ from steps of greedy episodes; returns the
-    share of the former that the head would reject.
+    share of the former that it is to foretell.
 
-    Where that is none of them, or all, there is nothing to fit, and γ stays ½. τ is the
+    Where that is none of them there is nothing to fit, and γ stays ½. τ is the
     (1 − ρ)-quantile of γ over greedy steps, as the gate will see them: a share ρ exceeds it.
     Sampled steps are less certain: by their quantile hardly any greedy step would.
     """
-    target = rejected(heads["meta"], train)
-    if 0 < target.mean() < 1:
+    target = doubted(heads["meta"], train, rho)
+    if target.any():
         features = torch.cat([train["hidden"], train["max_entropy"][:, None]], 1)  # (S, D + 1)
         weight, bias = fit_logistic(features, target)
         heads["gate"].out.weight.copy_(weight[None])
@@ -209,16 +218,20 @@ def fit_gate(
 
 
 def gate_figures(
-    heads: ThinkingHeads, validation: dict[str, Tensor], greedy: dict[str, Tensor], own: Tensor
+    heads: ThinkingHeads,
+    validation: dict[str, Tensor],
+    greedy: dict[str, Tensor],
+    own: Tensor,
+    rho: float,
 ) -> dict[str, float]:
-    """How well the gate predicts rejection on the validation steps `own` (S,), beside the entropy
+    """How well the gate foretells doubt on the validation steps `own` (S,), beside the entropy
     alone, and the share of greedy steps over the threshold.
     """
-    target = rejected(heads["meta"], validation)[own]
+    target = doubted(heads["meta"], validation, rho)[own]
     return dict(
         tau=heads.tau.item(),
         switched=(thinking_gate_values(heads, greedy) > heads.tau.cpu()).float().mean().item(),
-        rejected=target.mean().item(),
+        rejected=rejected(heads["meta"], validation)[own].mean().item(),
         auroc_gate=auroc(thinking_gate_values(heads, validation)[own], target),
         auroc_gate_entropy=auroc(validation["max_entropy"][own], target),
     )
@@ -296,8 +309,8 @@ def closing_table(
         )
     lines += [
         "",
-        f"gate        AUROC {three_digits(figures['auroc_gate'])} of what the head rejects "
-        f"({figures['rejected']:.1%} of the steps), "
+        f"gate        AUROC {three_digits(figures['auroc_gate'])} of what the head doubts "
+        f"(it rejects {figures['rejected']:.1%} of the steps), "
         f"entropy alone {three_digits(figures['auroc_gate_entropy'])}; "
         f"τ {three_digits(figures['tau'])} sends {figures['switched']:.1%} of greedy steps "
         "into Reasoning Mode",
@@ -433,15 +446,15 @@ def main() -> None:
     uncalibrated = part_figures(validation_steps["logits"].sigmoid(), validation_steps, validation)
     calibrate_parts(heads["meta"], validation_steps, validation)
     share = fit_gate(heads, train_steps, greedy_steps, c.rho)
-    if share in (0, 1):
+    if not share:
         stage.log.say(
-            f"note    the head would reject {'all' if share else 'none'} of the training steps: "
-            "there is no gate to fit, and hybrid mode never thinks"
+            "note    the head would reject none of the training steps: there is no gate to fit, "
+            "and hybrid mode never thinks"
         )
 
     # what the heads are worth
     own = own_steps(PARTS[PART_NAMES.index("success")], validation_steps, validation)
-    figures = gate_figures(heads, validation_steps, greedy_steps, own)
+    figures = gate_figures(heads, validation_steps, greedy_steps, own, c.rho)
     calibrated = confidences(heads["meta"], validation_steps)
     figures |= part_figures(calibrated, validation_steps, validation)
     ics, prior = consistency(model, heads, own_validation, tokenizer)

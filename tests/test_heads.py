@@ -574,7 +574,7 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
         script.calibrate_parts(heads["meta"], validation, rows)
         script.fit_gate(heads, train, greedy, rho=0.14)
         own = torch.ones(1600, dtype=torch.bool)
-        return script.gate_figures(heads, validation, greedy, own)
+        return script.gate_figures(heads, validation, greedy, own, rho=0.14)
 
     figures = fit(heads, train, validation, greedy)
     assert (
@@ -598,6 +598,15 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
         and quiet.tau == 0.5
         and figures["switched"] == 0
     )  # nothing to reject, nothing to fit
+
+    # success is so rare that nearly every step is rejected: the gate tells the least sure of them
+    rare = [{**each, "logits": each["logits"] - 8} for each in (train, validation, greedy)]
+    for each in rare:
+        each["labels"] = (each["hidden"][:, :1] > 1.6).float().expand(-1, len(PARTS))
+    doubtful = ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
+    figures = fit(doubtful, *rare)
+    assert figures["rejected"] > 0.9 and figures["auroc_gate"] > 0.95
+    assert figures["switched"] == pytest.approx(0.14, abs=0.005)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -807,10 +816,10 @@ def test_a_stop_in_the_calibration_loses_one_step(lineage, call, monkeypatch):
 
 
 def test_a_gate_that_cannot_be_fitted_is_said_to_be_none(lineage, call, monkeypatch):
-    monkeypatch.setattr(script, "rejected", lambda head, steps: torch.ones(len(steps["row"])))
+    monkeypatch.setattr(script, "doubted", lambda head, steps, rho: torch.zeros(len(steps["row"])))
     status, said = call(lineage()[0], "--heads.steps", "2")
     assert status == 0
-    assert "the head would reject all of the training steps: there is no gate to fit" in said
+    assert "the head would reject none of the training steps: there is no gate to fit" in said
 
 
 def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage, call):
