@@ -12,7 +12,6 @@ An example is a conversation whose whole messages, the steps, are labelled. Ther
 import math
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +45,7 @@ from worlds.labels import (
 from worlds.negatives import hard_negatives
 from worlds.tasks import Tasks, seed_of, world_names
 
+PIECE = 4  # batches of episodes that are kept together while the rest is played
 STEPS_VERSION = 4  # of the data file; raised when the same decoder and tasks give another one
 
 # --------------------------------------------------------------------------------------------------
@@ -151,27 +151,20 @@ def negative_examples(task: Task, tokenizer: Tokenizer, rng: random.Random) -> l
     return examples
 
 
-def sample_examples(
-    model: SAGE,
-    tokenizer: Tokenizer,
-    own: list[Task],
-    expert: list[Task],
-    *,
-    seed: int,
-    batch: int,
-    room: int,
-    temperature: float = 1.0,
-    progress: Callable[[int, int], None] | None = None,
+def own_examples(
+    model: SAGE, tokenizer: Tokenizer, tasks: list[Task], temperature: float = 1.0, **options
 ) -> list[dict]:
-    """Labelled examples: the agent's own episodes of the tasks `own`; the expert's of the tasks
-    `expert`, each with its hard negatives.
-    """
-    options = dict(seed=seed, batch=batch, room=room, progress=progress)
-    episodes = rollouts(model, tokenizer, own, temperature, **options)
+    """The agent's own episodes, labelled; `options` are those of agent.rollouts."""
+    episodes = rollouts(model, tokenizer, tasks, temperature, **options)
     # an answer whose verdict did not come in time has no label
     judged = [episode for episode in episodes if episode.ended not in ("raised", "time")]
-    rows = [own_example(episode, tokenizer) for episode in judged]
-    for task in expert:
+    return [own_example(episode, tokenizer) for episode in judged]
+
+
+def expert_examples(tasks: list[Task], tokenizer: Tokenizer) -> list[dict]:
+    """The expert's episodes, labelled, each with its hard negatives."""
+    rows = []
+    for task in tasks:
         if example := expert_example(task, tokenizer):
             rows.append(example)
         rows += negative_examples(task, tokenizer, random.Random(f"spoilt {task.seed}"))
@@ -242,6 +235,43 @@ def report_sample(say, use: str, rows: list[dict], *, left_out: int, longest: in
     say(line)
 
 
+def play_in_pieces(
+    stage: TrainingRun, file: Path, made_from: dict, use: str, tasks: list[Task], **options
+) -> list[dict]:
+    """The agent's own episodes, labelled. Beside `file` each piece of them is kept as it is done:
+    playing is long, and a killed run goes on with the next piece.
+    """
+    c = stage.section
+    rows = []
+    for first in range(0, len(tasks), PIECE * c.batch):
+        numbers = range(len(tasks))[first : first + PIECE * c.batch]
+        piece = file.with_name(f"{file.stem}-{use}-{first}{file.suffix}")
+        if not ranks.from_first(piece.exists()):
+            whole = f" of {len(tasks)}" if len(numbers) < len(tasks) else ""
+            stage.log.say(f"play        {len(numbers)}{whole} own episodes, for {use}")
+            played = own_examples(
+                stage.player(),
+                stage.tokenizer,
+                [tasks[number] for number in numbers],
+                numbers=list(numbers),
+                batch=c.batch,
+                room=c.room,
+                progress=Progress(stage.log.say, "play      "),
+                **options,
+            )
+            provenance.write_lines(piece, played, made_from)
+        remedy = f"give the same command, or delete {piece} to sample again"
+        rows += provenance.read_lines(piece, made_from, stage.defaults, remedy)
+    return rows
+
+
+def delete_pieces(file: Path) -> None:
+    """What play_in_pieces kept, once all of it is in the file."""
+    if ranks.rank() == 0:
+        for piece in file.parent.glob(f"{file.stem}-*"):
+            piece.unlink()
+
+
 def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """Write the data, one example per line; `use` says what it is for.
 
@@ -260,18 +290,10 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     def sample(
         use: str, purpose: str, count: int, expert: list[Task], temperature: float = 1.0
     ) -> list[dict]:
-        stage.log.say(f"play        {count} own episodes, for {use}")
-        rows = sample_examples(
-            stage.player(),
-            stage.tokenizer,
-            tasks_for(purpose, count),
-            expert,
-            seed=seed_of(purpose, c.seed),
-            batch=c.batch,
-            room=c.room,
-            temperature=temperature,
-            progress=Progress(stage.log.say, "play      "),
-        )
+        options = dict(temperature=temperature, seed=seed_of(purpose, c.seed))
+        tasks = tasks_for(purpose, count)
+        rows = play_in_pieces(stage, file, made_from, use, tasks, **options)
+        rows += expert_examples(expert, stage.tokenizer)
         kept = [row for row in rows if row["steps"] and len(row["tokens"]) <= c.sequence]
         report_sample(stage.log.say, use, kept, left_out=len(rows) - len(kept), longest=c.sequence)
         return [dict(use=use, **row) for row in kept]
@@ -290,6 +312,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
 
     provenance.write_lines(file, rows, made_from)
+    delete_pieces(file)
     seconds = time.perf_counter() - began
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
 

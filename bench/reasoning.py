@@ -56,7 +56,7 @@ from heads import (
     rejected,
     thinking_gate_values,
 )
-from labelled_steps import first_tasks, sample_examples
+from labelled_steps import expert_examples, first_tasks, own_examples
 from losses import auroc, calibration_error
 from mch import ThinkingHeads, calibrate, closed, fit_logistic
 from model import SAGE
@@ -128,15 +128,11 @@ def held_out_examples(
     difficulty = Difficulty.of(config.distill, babble=0.0, style=tokenizer.style)
     own = Tasks("test", 0, worlds, difficulty)
     expert = Tasks("test expert", 0, worlds, difficulty)
-    drawn = sample_examples(
-        model,
-        tokenizer,
-        first_tasks(own, tasks),
-        first_tasks(expert, trajectories),
-        seed=seed_of(own.purpose, own.seed),
-        batch=config.heads.batch,
-        room=config.heads.room,
+    options = dict(
+        seed=seed_of(own.purpose, own.seed), batch=config.heads.batch, room=config.heads.room
     )
+    drawn = own_examples(model, tokenizer, first_tasks(own, tasks), **options)
+    drawn += expert_examples(first_tasks(expert, trajectories), tokenizer)
     return [row for row in drawn if row["steps"]]
 
 

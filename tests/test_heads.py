@@ -32,7 +32,7 @@ from labelled_steps import (
     negative_examples,
     own_example,
     pack_steps,
-    sample_examples,
+    own_examples,
 )
 from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surprise_of
 from model import SAGE
@@ -446,7 +446,7 @@ def test_an_episode_whose_verdict_came_too_late_is_left_out(monkeypatch):
     late.message_ended()
     assert late.rollout.ended == "time"
     monkeypatch.setattr(labelled_steps, "rollouts", lambda *_, **__: [late.rollout])
-    assert sample_examples(None, TOY, [task], [], seed=0, batch=1, room=9) == []
+    assert own_examples(None, TOY, [task], seed=0, batch=1, room=9) == []
 
 
 def test_packing_finds_every_steps_last_token():
@@ -820,6 +820,31 @@ def test_a_gate_that_cannot_be_fitted_is_said_to_be_none(lineage, call, monkeypa
     status, said = call(lineage()[0], "--heads.steps", "2")
     assert status == 0
     assert "the head would reject none of the training steps: there is no gate to fit" in said
+
+
+def test_a_play_that_was_killed_goes_on_with_the_next_piece(lineage, call, monkeypatch):
+    """Twelve tasks in pieces of four: stopped in the third, it plays the first two no more."""
+    played = []
+
+    def counted(*words, numbers, **options):
+        played.append(numbers)
+        if len(played) == 3:
+            raise KeyboardInterrupt
+        return own_examples(*words, numbers=numbers, **options)
+
+    monkeypatch.setattr(labelled_steps, "own_examples", counted)
+    file, folder = lineage()
+    words = (file, "--heads.batch", "1", "--heads.steps", "2")
+    assert call(*words)[0] == 130
+    pieces = sorted(path.name for path in (folder / "thinking").glob("steps-*.jsonl"))
+    assert pieces == ["steps-train-0.jsonl", "steps-train-4.jsonl"]
+    assert call(*words)[0] == 0
+    first, last = list(range(4)), list(range(8, 12))
+    assert played[0] == first and played[2] == played[3] == last and played.count(first) == 3
+    whole, other = lineage("again")
+    assert call(whole, *words[1:])[0] == 0
+    kept, again = ((each / "thinking" / "steps.jsonl").read_bytes() for each in (folder, other))
+    assert kept == again and not list((folder / "thinking").glob("steps-*"))
 
 
 def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage, call):

@@ -126,6 +126,7 @@ def stage(section, name: str, folder=None) -> SimpleNamespace:
         style=STYLE,
         name=name,
         kept={},
+        defaults={},
         log=quiet,
         config=shape,
         model=model,
