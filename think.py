@@ -104,7 +104,7 @@ class Candidate:
     prior: float | None = None
     energy: float = 0.0
     fate: str = "rejected"  # "fast", "committed", "fallback", "rejected"
-    reason: str = ""  # what `weigh` found against it, "" if it is good; then why another was chosen
+    against: str = ""  # what `weigh` found against it, "" if it is good; then why another was chosen
 
     @property
     def log_prob(self) -> float:
@@ -216,7 +216,7 @@ class ThinkingEpisode(EpisodeRow):
 
 
 def weigh(c: Candidate, s: Think) -> None:
-    """Coherence, spread and energy of a candidate from its confidence, futures and ICS; `reason`
+    """Coherence, spread and energy of a candidate from its confidence, futures and ICS; `against`
     says why it is not good enough, if it is not.
     """
     success = [future.success for future in c.futures] or [c.confidence[SUCCESS]]
@@ -224,11 +224,11 @@ def weigh(c: Candidate, s: Think) -> None:
     c.spread = max(success) - min(success)
     c.energy = -c.log_prob - s.lam * (c.ics or 0.0)  # equation 14
     if not c.ended:
-        c.reason = "it does not end"
+        c.against = "it does not end"
     elif c.coherence < s.theta:
-        c.reason = f"coherence {c.coherence:.2f}, wanted {s.theta:.2f}"
+        c.against = f"coherence {c.coherence:.2f}, wanted {s.theta:.2f}"
     elif c.spread > s.delta:
-        c.reason = f"unsteady: its futures differ by {c.spread:.2f}, allowed {s.delta:.2f}"
+        c.against = f"unsteady: its futures differ by {c.spread:.2f}, allowed {s.delta:.2f}"
 
 
 def least(candidates: list[Candidate]) -> Candidate:
@@ -242,14 +242,14 @@ def decide(decision: Decision, candidates: list[Candidate], last: bool) -> bool:
     be drawn (`last`), among all. Returns whether the step is decided.
     """
     decision.reasoned, decision.candidates = True, candidates
-    good = [c for c in candidates if not c.reason]  # `weigh` found nothing against them
+    good = [c for c in candidates if not c.against]  # `weigh` found nothing against them
     if not good and not last:
         return False
     decision.chosen = chosen = least(good or candidates)
     for c in candidates:
         c.fate = "rejected"
-        if not c.reason and c is not chosen:
-            c.reason = f"energy {c.energy:.3f}, the chosen one has {chosen.energy:.3f}"
+        if not c.against and c is not chosen:
+            c.against = f"energy {c.energy:.3f}, the chosen one has {chosen.energy:.3f}"
     chosen.fate = "committed" if good else "fallback"
     return True
 
@@ -267,18 +267,17 @@ def critique_best(decision: Decision) -> tuple[Candidate, str]:
 
 def critique_prefix(
     episode: EpisodeRow, decision: Decision, tokenizer: Tokenizer, context: int
-) -> list[int]:
-    """What new candidates are written after: the best rejected one, "again", its critique, which
-    the decision keeps. Nothing, where the model's context has no room for that and all that the
-    episode may still add.
+) -> tuple[list[int], str]:
+    """What new candidates are written after (the best rejected one, "again", its critique), and
+    the critique alone, for the decision to keep. Nothing and "", where the model's context has no
+    room for that and all that the episode may still add.
     """
     best, critique = critique_best(decision)
     style = episode.task.difficulty.style
     prefix = revision_prefix(tokenizer, style, best.tokens, critique)
     if len(episode.tokens) + len(prefix) + episode.room > context:
-        return []
-    decision.critiques.append(critique)
-    return prefix
+        return [], ""
+    return prefix, critique
 
 
 def imagined_results(s: Think) -> list[tuple[str, str | None]]:
@@ -394,7 +393,9 @@ class Thinker:
             prefix = []
             if round and s.critique:
                 context = self.model.config.context
-                prefix = critique_prefix(episode, decision, self.tokenizer, context)
+                prefix, critique = critique_prefix(episode, decision, self.tokenizer, context)
+                if critique:
+                    decision.critiques.append(critique)
             for place in range(s.n):
                 candidate = self.draft(episode, prefix, round, place)
                 self.examine(episode, candidate)

@@ -250,6 +250,7 @@ def draw(columns: list[Measured], file: Path) -> None:
     axes.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
     axes.set_ylabel("right, %")
     axes.set_ylim(0, 100)
+    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(4, len(columns)), frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)

@@ -293,10 +293,12 @@ class BatchedThinker:
     ) -> None:
         """Every conversation reads the critique of its best rejected candidate, if it has room."""
         context = self.model.config.context
-        prefixes = [
-            critique_prefix(episode, decision, self.tokenizer, context)
-            for episode, decision in zip(episodes, decisions)
-        ]
+        prefixes = []
+        for episode, decision in zip(episodes, decisions):
+            prefix, critique = critique_prefix(episode, decision, self.tokenizer, context)
+            prefixes.append(prefix)
+            if critique:
+                decision.critiques.append(critique)
         told = [row for row, prefix in enumerate(prefixes) if prefix]
         if told:
             these = conversations.select(told)

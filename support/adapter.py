@@ -6,7 +6,8 @@
 A stage's change of each matrix, W − W₀, is replaced by the nearest matrix B A of a low rank (Eckart
 and Young: its largest singular values). The folder is peft's: adapter_config.json, which names the
 base model, and adapter_model.safetensors; what peft wrote is read, too. Where a model is named such
-a folder may be: weights are the base's W₀ + (alpha / r) B A, all else is the base's.
+a folder may be: weights are the base's W₀ + (alpha / r) B A, all else is the base's. A third file,
+sage.json, says that the adapter was written here: only such a one is replaced by the next export.
 """
 
 import json
@@ -22,7 +23,7 @@ import parallel
 from config import UserError
 from support.published import ADAPTER_CONFIG
 from support.tokenizer_folder import load_json
-from support.weights import open_safetensors, refuse_other_folder, written_aside
+from support.weights import ADAPTER_MARK, open_safetensors, refuse_other_folder, written_aside
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -150,7 +151,8 @@ def save_adapter(
     and in a type. Only matrices of blocks count: embeddings and norms stay the base's.
 
     Returns the share that is kept of the squares of all differences. `base` is the base's path, or
-    its repository. Raises UserError where no matrix has changed.
+    its repository. Raises UserError where no matrix has changed, and for a folder that holds
+    anything but an earlier export.
     """
     updates: dict[str, Tensor] = {}
     kept = whole = 0.0
@@ -188,7 +190,10 @@ def save_adapter(
         inference_mode=True,
     )
     refuse_other_folder(Path(folder).expanduser())
+    mark = dict(written_by="python -m support.export")
     with written_aside(Path(folder).expanduser()) as aside:
+        # first, since it is what tells an unfinished export from another folder
+        (aside / ADAPTER_MARK).write_text(json.dumps(mark), encoding="utf-8")
         (aside / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
         save_file(updates, aside / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     return kept / whole

@@ -19,6 +19,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from support.intervals import wilson
+
 MISS = 0.01  # how often a 99% interval misses
 ROUNDING = 1e-12  # what float64 may be off where all draws are the same
 # Okabe and Ito's colours, which colour-blind readers can tell apart
@@ -57,13 +59,10 @@ class Cell:
         the normal one.
         """
         z = NormalDist().inv_cdf(1 - MISS / cells / 2)
-        if not self.are_shares:
-            half = z * sqrt(self.variance / self.count)
-            return self.mean - half, self.mean + half
-        shrink = 1 + z * z / self.count
-        centre = (self.mean + z * z / (2 * self.count)) / shrink
-        half = z * sqrt(self.variance / self.count + (z / (2 * self.count)) ** 2) / shrink
-        return centre - half, centre + half
+        if self.are_shares:
+            return wilson(round(self.mean * self.count), self.count, z)
+        half = z * sqrt(self.variance / self.count)
+        return self.mean - half, self.mean + half
 
     def agrees(self, cells: int = 1) -> bool:
         """Whether the interval leaves room for what the formula says."""

@@ -10,6 +10,7 @@ while the run goes on. A run goes on from either, with any number of ranks.
 import contextlib
 import json
 import platform
+import shlex
 import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,9 +60,17 @@ COMMANDS = {  # stage → how to make it
 
 
 def command_of(stage: str) -> str:
-    """How to make a stage, with the settings file of the command that runs, or the toy's."""
-    given = [word for word in sys.argv[1:2] if word.endswith(".py")]
-    return COMMANDS[stage].format(settings=given[0] if given else "config/toy.py")
+    """How to make a stage, with the settings file and the --out of the command that runs, or the
+    toy's file, where it has neither.
+    """
+    words = sys.argv[1:]
+    given = [word for word in words[:1] if word.endswith(".py")]
+    for place, word in enumerate(words):
+        if word == "--out":
+            given += words[place : place + 2]
+        elif word.startswith("--out="):
+            given.append(word)
+    return COMMANDS[stage].format(settings=shlex.join(given or ["config/toy.py"]))
 
 
 def save_checkpoint(
@@ -214,9 +223,10 @@ def latest(folder: str | Path) -> Path:
     """The newest checkpoint of a run. Raises UserError when there is none."""
     found = checkpoints(folder)
     if not found:
+        stage = Path(folder).name
+        command = command_of(stage if stage in COMMANDS else "base")
         raise UserError(
-            f"no checkpoint in {folder}; train one with {command_of('base')}, "
-            "or name another run's folder"
+            f"no checkpoint in {folder}; train one with {command}, or name another run's folder"
         )
     return found[-1]
 

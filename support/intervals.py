@@ -19,14 +19,16 @@ DRAWS = 10_000
 STUDENT_T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The interval of a share of n independent trials (Wilson 1927); (0, 1) of none."""
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """The interval of a share of n independent trials (Wilson 1927); (0, 1) of none. `z` is the
+    normal quantile of another level than 95%.
+    """
     if n == 0:
         return 0.0, 1.0
     share = successes / n
-    centre = share + Z95**2 / (2 * n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    scale = 1 + Z95**2 / n
+    centre = share + z**2 / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 

@@ -184,7 +184,7 @@ def candidate_record(c: Candidate) -> dict:
         spread=c.spread,
         energy=c.energy,
         fate=c.fate,
-        reason=c.reason,
+        reason=c.against,
         futures=[asdict(future) for future in c.futures],
     )
 

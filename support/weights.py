@@ -235,8 +235,10 @@ def written_aside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-# every export has one of these: what SAGE adds to a family's weights, or an adapter's settings
-EXPORT_MARKS = ("sage.safetensors", "adapter_config.json")
+# every export has one of these, and nothing else has: what SAGE adds to a family's weights, or the
+# mark of an adapter that was written here, since anybody's adapter has peft's two files
+ADAPTER_MARK = "sage.json"
+EXPORT_MARKS = ("sage.safetensors", ADAPTER_MARK)
 
 
 def refuse_other_folder(folder: Path) -> None:

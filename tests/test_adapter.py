@@ -16,6 +16,7 @@ from support.checkpoint import weights_identity
 from support.pretrained import by_their_names, load_pretrained, save_pretrained
 from support.published import ADAPTER_CONFIG, PUBLISHED
 from support.training_run import open_model
+from support.weights import ADAPTER_MARK
 
 TOKENS = torch.randint(0, 211, (2, 30), generator=torch.Generator().manual_seed(3))
 
@@ -118,6 +119,20 @@ def test_a_lower_rank_is_the_nearest_matrix(base, tmp_path):
         rest += (parameter - written[name]).square().sum().item()
         whole += (parameter - start[name]).square().sum().item()
     assert 1 - rest / whole == pytest.approx(kept[1], abs=1e-3)
+
+
+def test_an_export_replaces_its_own_adapter_and_nobody_elses(base, tmp_path):
+    pefts(base, tmp_path / "theirs")
+    before = weights_identity(tmp_path / "theirs")
+    model = changed(base)
+    with pytest.raises(UserError, match="theirs holds other files than an earlier export"):
+        write(model, base, tmp_path / "theirs", 4)
+    with pytest.raises(UserError, match="theirs holds other files than an earlier export"):
+        save_pretrained(model, tmp_path / "theirs")
+    assert weights_identity(tmp_path / "theirs") == before
+    for rank in (4, 8):
+        write(model, base, tmp_path / "ours", rank)
+    assert json.loads((tmp_path / "ours" / ADAPTER_CONFIG).read_text())["r"] == 8
 
 
 def test_a_model_that_has_not_changed(base, tmp_path):
@@ -239,6 +254,7 @@ def test_what_is_shipped_is_small_and_fits_smollm2(folder):
     """Its matrices are SmolLM2-135M's (576 wide, 9 heads over 3, 1,536 in the feed-forward)."""
     assert (folder / ADAPTER_WEIGHTS).stat().st_size <= 5_000_000
     assert adapter_factor(folder) > 0
+    assert (folder / ADAPTER_MARK).is_file()  # the command that made it may replace it
     config = json.loads((folder / ADAPTER_CONFIG).read_text())
     assert config["base_model_name_or_path"] == PUBLISHED["smollm2"].repository
     sizes = dict(q=(576, 576), k=(576, 192), v=(576, 192), o=(576, 576))

@@ -327,6 +327,30 @@ def test_a_folder_of_an_older_layout_is_refused_in_one_sentence(
         checkpoint.load_run(old)
 
 
+@pytest.mark.parametrize(
+    "words, folder, command",
+    [
+        ("rl.py config/smol.py --stage ppo --resume", "safe", "rl.py config/smol.py --stage dpo"),
+        (
+            "rl.py config/smol.py --out a/base",
+            "safe",
+            "rl.py config/smol.py --out a/base --stage dpo",
+        ),
+        ("heads.py --resume --out=a/base", "sage", "rl.py --out=a/base --stage ppo"),
+        ("train.py config/smol.py --resume", "mine", "train.py config/smol.py"),
+        ("sample.py --think", "thinking", "heads.py config/toy.py"),
+    ],
+)
+def test_a_missing_run_is_made_by_the_settings_that_run(
+    tmp_path, monkeypatch, words, folder, command
+):
+    """Such as that of the source, which is gone, of a stage that is resumed."""
+    monkeypatch.setattr("sys.argv", words.split())
+    with pytest.raises(settings.UserError) as refused:
+        checkpoint.load_run(tmp_path / folder)
+    assert f"train one with python {command}, or name" in str(refused.value)
+
+
 def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tmp_path):
     good = [vars(trajectory("math", 0, i, Difficulty())) for i in range(30)]
     lines = [json.dumps(row) for row in good]

@@ -26,7 +26,7 @@ ORDER = f"""
     support.openmp  fast.compiling  config  support.rendezvous  support.ranks  support.published
     support.settings  support.gguf_file
     support.provenance
-    support.result_tables  support.cells  support.intervals  support.answer_table
+    support.result_tables  support.intervals  support.cells  support.answer_table
     support.graders  support.questions
     support.machine  support.interrupts
     support.corpus  support.schemas  worlds  worlds.splits  worlds.tools  worlds.calls  worlds.plans

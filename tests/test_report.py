@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 
@@ -68,6 +69,15 @@ def test_stages_are_compared_question_by_question(measured, monkeypatch):
     assert "| loop | second | loop by second |" in page
     assert (folder / "out" / "benchmarks.png").stat().st_size > 1000
     assert "| abc123, a machine, a day | gsm8k (first); gsm8k (second); gsm8k (third) |" in page
+
+
+def test_the_picture_has_no_frame(measured, monkeypatch):
+    folder, _ = measured
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    report.main([str(folder / "first"), "--tasks", "gsm8k", "--cases", "", "--folder", str(folder)])
+    (axes,) = drawn[0].axes
+    assert not any(axes.spines[side].get_visible() for side in ("top", "right"))
 
 
 def test_a_case_is_played_again_only_by_other_weights(measured, monkeypatch):

@@ -7,6 +7,7 @@ import itertools
 import math
 import subprocess
 import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 import theory
 from conftest import ROOT
 from support.cells import Cell, Claim, misses
+from support.intervals import wilson
 from theory import Check
 
 spec = importlib.util.spec_from_file_location("bench_theory", ROOT / "bench" / "theory.py")
@@ -262,6 +264,9 @@ def test_wilsons_interval_solves_its_equation():
     for p in cell.interval():
         deviation = abs(7 / 500 - p) / math.sqrt(p * (1 - p) / 500)
         assert deviation == pytest.approx(2.5758, abs=1e-4)
+    z = NormalDist().inv_cdf(1 - 0.01 / 20 / 2)
+    assert cell.interval(20) == wilson(7, 500, z)
+    assert Cell("", 0.0, np.zeros(500, bool)).interval()[0] == 0
 
 
 def test_verdicts(rng):

@@ -317,7 +317,7 @@ def test_nothing_follows_an_answer_and_nothing_is_imagined_without_counterfactua
         )
 
 
-def candidate(energy, reason="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), futures=(), round=0):
+def candidate(energy, against="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), futures=(), round=0):
     return Candidate(
         0,
         round,
@@ -329,7 +329,7 @@ def candidate(energy, reason="", ended=True, confidence=(0.9, 0.2, 0.9, 0.6), fu
         confidence=[*confidence, *[0.9] * (len(PART_NAMES) - len(confidence))],
         futures=list(futures),
         energy=energy,
-        reason=reason,
+        against=against,
     )
 
 
@@ -349,9 +349,9 @@ def test_the_least_energy_among_the_good_is_committed(minds):
         "rejected",
     ]
     assert (
-        "0.300" in some[1].reason
-        and some[0].reason.startswith("coherence")
-        and some[2].reason == ""
+        "0.300" in some[1].against
+        and some[0].against.startswith("coherence")
+        and some[2].against == ""
     )
 
 
@@ -367,7 +367,7 @@ def test_where_nothing_is_good_more_is_drawn_and_then_the_trace_says_so(minds):
     assert (
         step.chosen is some[1]
         and step.chosen.fate == "fallback"
-        and step.chosen.reason == "unsteady"
+        and step.chosen.against == "unsteady"
     )
 
 
@@ -394,13 +394,16 @@ def test_a_critique_names_what_failed(minds):
         ),
     ):
         step = Decision(candidates=some)
-        text = TOY.decode(critique_prefix(episode, step, TOY, 10_000))
+        prefix, critique = critique_prefix(episode, step, TOY, 10_000)
+        text = TOY.decode(prefix)
         assert (
-            step.critiques == [wanted]
+            critique == wanted
             and text
             == f"x<|im_end|>\n<|im_start|>user\n{AGAIN}<|im_end|>\n"
             f"<|im_start|>assistant\n{wanted}\n"
         )
+        assert critique_prefix(episode, step, TOY, 10) == ([], "")  # no room
+        assert not step.critiques  # the caller's to keep
 
 
 def test_rejected_steps_leave_no_trace_in_the_episode(minds):
