@@ -104,7 +104,8 @@ class Candidate:
     prior: float | None = None
     energy: float = 0.0
     fate: str = "rejected"  # "fast", "committed", "fallback", "rejected"
-    against: str = ""  # what `weigh` found against it, "" if it is good; then why another was chosen
+    # what `weigh` found against it, "" if it is good; then why another was chosen
+    against: str = ""
 
     @property
     def log_prob(self) -> float:
