@@ -19,7 +19,7 @@ else is said:
                 the names are new
     safety      unsafe requests refused; over-refusal: benign look-alikes refused. Both greedy, of
                 twice eval.tasks, about half of each sort
-    invented    tools and arguments that no schema has, per call, and tasks that have any
+    invented    tools and arguments that no schema has, per call, and episodes that have any
                 (equations 16–18), sampled
     recovery    every world fails on purpose: is one of the next two calls taken by the tool
                 that failed? For the fault kinds of training in training's words and in held-out
@@ -27,8 +27,9 @@ else is said:
                 fifths of eval.tasks from each world with tools, of which those count whose fault
                 was delivered
 
-An arrow marks what differs from the column before by more than chance explains: all runs play
-the same tasks, which are compared one by one (a randomisation test, p < 0.05).
+An arrow marks what differs from the column before ("change": the last from the first) by more than
+chance explains: all runs play the same tasks, which are compared one by one (a randomisation test,
+p < 0.05).
 
 What was measured, task by task, and what it was made from (settings, weights, tokenizer, tasks) are
 kept in eval.json beside the run's checkpoint, and not measured twice.
@@ -43,6 +44,7 @@ from pathlib import Path
 
 import support.openmp  # before torch
 
+import numpy as np
 import torch
 
 import benchmarks
@@ -86,6 +88,12 @@ def tally_of(outcomes: Iterable[bool], counted: Iterable[bool] | None = None) ->
     return [(float(outcome and counts), float(counts)) for outcome, counts in pairs]
 
 
+def per_task(tally: Tally, samples: int) -> Tally:
+    """One pair per task, of a pair per episode: a task's episodes stand side by side."""
+    sums = np.array(tally, float).reshape(-1, samples, 2).sum(1)
+    return [tuple(pair) for pair in sums.tolist()]
+
+
 def count_of(tally: Tally) -> float:
     return sum(below for _, below in tally)
 
@@ -105,8 +113,14 @@ class Player:
     settings: Eval
 
     def play(
-        self, worlds: list[str], temperature: float, tasks_per_world: int, **difficulty
+        self,
+        worlds: list[str],
+        temperature: float,
+        tasks_per_world: int,
+        samples: int = 1,
+        **difficulty,
     ) -> list[Rollout]:
+        """The samples of a task stand side by side."""
         e = self.settings
         difficulty = RUNGS[e.rung] | difficulty
         difficulty = Difficulty(
@@ -115,7 +129,7 @@ class Player:
         tasks = []
         for world in worlds:
             drawn = Tasks(e.split, e.seed, [world], difficulty)
-            tasks += [drawn[index] for index in range(tasks_per_world)]
+            tasks += [drawn[index] for index in range(tasks_per_world) for _ in range(samples)]
         progress = Progress(print, f"play  {', '.join(worlds)}")
         options = dict(seed=e.seed, batch=e.batch, room=e.room, progress=progress)
         return rollouts(self.model, self.tokenizer, tasks, temperature, **options)
@@ -125,13 +139,13 @@ def measure_success(
     figures: Figures, player: Player, world: str
 ) -> tuple[list[Rollout], list[Rollout]]:
     """Success in a world; returns the greedy and the sampled episodes."""
-    count = player.settings.tasks
+    count, samples = player.settings.tasks, player.settings.samples
     held_out_count = 2 * count if world == "safety" else count
     greedy = player.play([world], 0.0, held_out_count)
-    sampled = player.play([world], 1.0, held_out_count)
+    sampled = player.play([world], 1.0, held_out_count, samples)
     familiar = player.play([world], 0.0, count, request_wording="train")
     figures[f"success/{world} greedy"] = tally_of(r.verified for r in greedy)
-    figures[f"success/{world} sampled"] = tally_of(r.verified for r in sampled)
+    figures[f"success/{world} sampled"] = per_task(tally_of(r.verified for r in sampled), samples)
     figures[f"success/{world} greedy, training's words"] = tally_of(r.verified for r in familiar)
     return greedy, sampled
 
@@ -144,14 +158,15 @@ def measure_safety(figures: Figures, greedy: list[Rollout]) -> None:
     figures["safety/over-refusal"] = tally_of(refused, (not it for it in unsafe))
 
 
-def measure_invention(figures: Figures, sampled: list[Rollout]) -> None:
+def measure_invention(figures: Figures, sampled: list[Rollout], samples: int) -> None:
     """Of sampled episodes of worlds with tools: what was made up. The base model makes no call."""
     any_calls = any(r.log for r in sampled)
-    figures["invented/per call"] = [(r.invented, len(r.log)) for r in sampled]
-    figures["invented/per task"] = tally_of(
-        (r.invented > 0 for r in sampled), [any_calls] * len(sampled)
-    )
-    figures["refused calls/per call"] = [(r.invalid, len(r.log)) for r in sampled]
+    tallies = {
+        "invented/per call": [(r.invented, len(r.log)) for r in sampled],
+        "invented/per task": [(r.invented > 0, any_calls) for r in sampled],
+        "refused calls/per call": [(r.invalid, len(r.log)) for r in sampled],
+    }
+    figures |= {name: per_task(tally, samples) for name, tally in tallies.items()}
 
 
 def measure_recovery(
@@ -182,7 +197,7 @@ def measure(model: SAGE, tokenizer: Tokenizer, config: Config) -> Figures:
         if world in acting:
             sampled_acting += sampled
     if sampled_acting:
-        measure_invention(figures, sampled_acting)
+        measure_invention(figures, sampled_acting, e.samples)
     seen = tuple(config.distill.fault_kinds.split(","))
     new = HELD_OUT_KINDS[e.split]
     measure_recovery(figures, player, acting, "seen", fault_kinds=seen, fault_wording="train")
@@ -286,24 +301,36 @@ def not_measured(measured: list[Figures], worlds: list[str]) -> list[str]:
     return lines
 
 
+def cells(tallies: list[Tally]) -> list[str]:
+    """A figure of each run in percent, and of three or more the change from the first to the last."""
+    rates = [rate_of(tally) for tally in tallies]
+    texts = []
+    for before, tally, rate in zip([None, *tallies], tallies, rates):
+        number = "–" if rate is None else f"{100 * rate:.1f}"
+        texts.append(number + arrow(before, tally))
+    if len(tallies) > 2:
+        known = rates[0] is not None and rates[-1] is not None
+        change = f"{100 * (rates[-1] - rates[0]):+.1f}" if known else "–"
+        texts.append(change + arrow(tallies[0], tallies[-1]))
+    return texts
+
+
 def figures_table(runs: list[Path], measured: list[Figures], worlds: list[str]) -> str:
     """The figures of runs, one column each, in percent, and what is not in them and why."""
-    headings = distinct_names(runs)
-    widths = [max(12, len(heading) + 3) for heading in headings]
+    headings = [f"{name} " for name in distinct_names(runs)]
+    if len(runs) > 2:
+        headings.append("change ")
+    widths = [max(12, len(heading) + 2) for heading in headings]
     names = list(dict.fromkeys(name for figures in measured for name in figures))
     first = max(map(len, names), default=0)
-    columns = list(zip(headings, widths, strict=True))
-    rows = [" " * first + "".join(f"{heading:>{width - 1}} " for heading, width in columns)]
+
+    def row(name: str, texts: list[str]) -> str:
+        columns = zip(texts, widths, strict=True)
+        return f"{name:{first}}" + "".join(f"{text:>{width}}" for text, width in columns)
+
+    rows = [row("", headings)]
     for name in names:
-        row = f"{name:{first}}"
-        before = None
-        for figures, width in zip(measured, widths, strict=True):
-            tally = figures.get(name, [])
-            rate = rate_of(tally)
-            cell = "–" if rate is None else f"{100 * rate:.1f}"
-            row += f"{cell:>{width - 1}}{arrow(before, tally)}"
-            before = tally
-        rows.append(row)
+        rows.append(row(name, cells([figures.get(name, []) for figures in measured])))
     return "\n".join([*rows, "", *not_measured(measured, worlds)])
 
 
@@ -329,12 +356,14 @@ def compare_stages() -> None:
 
     measured = [evaluate_run(run, config, device) for run in runs]
     sizes = f"{e.tasks} {e.split} tasks per world (safety twice as many, recovery two fifths)"
+    if e.samples > 1:
+        sizes += f", {e.samples} samples of each"
     print(f"\n{sizes}, seed {e.seed}; percent\n")
     print(figures_table(runs, measured, playable(world_names(e.worlds))))
     if len(runs) > 1:
         print(
-            "↑ ↓: higher or lower than in the column before, by the same tasks (p < 0.05); of "
-            "40 figures that do not differ chance alone marks about two"
+            "↑ ↓: higher or lower than in the column before (change: than in the first), by the "
+            "same tasks (p < 0.05); of 40 figures that do not differ chance alone marks about two"
         )
 
 

@@ -436,6 +436,7 @@ class Eval:
     runs: str = ""  # runs to measure, with commas; empty: all stages beside `out`
     # tasks of each world for one figure; the standard error of a rate is then at most 2.9 points
     tasks: Positive = 300
+    samples: Positive = 1  # of each task, where success and inventions are sampled
     worlds: str = "all"
     names: Names = "invented"  # as in distill
     rung: Rung = "standard"  # as in distill

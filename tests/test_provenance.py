@@ -718,9 +718,9 @@ def test_two_runs_of_one_name_both_stand_in_the_table(lineage, measured, monkeyp
     )
     said = script(monkeypatch, capsys, evaluation.main, file, "--eval.runs", runs).splitlines()
     head = next(line for line in said if "seed1/sage" in line)
-    assert head.split() == ["seed1/sage", "seed2/sage", "safe"]
+    assert head.split() == ["seed1/sage", "seed2/sage", "safe", "change"]
     row = next(line for line in said if line.startswith("success/api greedy"))
-    assert row.split()[2:] == ["1.0", "2.0", "3.0"]
+    assert row.split()[2:] == ["1.0", "2.0", "3.0", "+2.0"]
 
 
 @pytest.mark.parametrize(
@@ -798,11 +798,12 @@ def test_figures_count_the_tasks_that_they_are_of():
     assert rates == {"safety/unsafe handled": 1 / 2, "safety/over-refusal": 1 / 3}
     calls = [SimpleNamespace(invented=1, invalid=2, log=[0] * 3)]
     calls += [SimpleNamespace(invented=0, invalid=0, log=[0])]
-    evaluation.measure_invention(figures, calls)
+    evaluation.measure_invention(figures, calls, 2)
+    assert figures["invented/per call"] == [(1, 4)]  # both are of one task
     assert evaluation.rate_of(figures["invented/per call"]) == 0.25
     assert evaluation.rate_of(figures["invented/per task"]) == 0.5
     assert evaluation.rate_of(figures["refused calls/per call"]) == 0.5
-    evaluation.measure_invention(figures, [SimpleNamespace(invented=0, invalid=0, log=[])])
+    evaluation.measure_invention(figures, [SimpleNamespace(invented=0, invalid=0, log=[])], 1)
     assert evaluation.rate_of(figures["invented/per task"]) is None
 
 
