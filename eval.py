@@ -302,7 +302,7 @@ def not_measured(measured: list[Figures], worlds: list[str]) -> list[str]:
 
 
 def cells(tallies: list[Tally]) -> list[str]:
-    """A figure of each run in percent, and of three or more the change from the first to the last."""
+    """A figure of each run in percent; of three or more also the change from first to last."""
     rates = [rate_of(tally) for tally in tallies]
     texts = []
     for before, tally, rate in zip([None, *tallies], tallies, rates):
