@@ -16,7 +16,7 @@ sage: .venv/ready
 	$(BIN)/python train.py config/toy.py $(GO_ON)
 	$(BIN)/python distill.py config/toy.py --resume
 	$(BIN)/python rl.py config/toy.py --resume
-	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.split test
+	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.samples 2 --eval.split test
 
 agent: .venv/ready
 	$(BIN)/python distill.py config/smol.py --stage distill --resume $(if $(MINUTES),--distill.minutes $(MINUTES))

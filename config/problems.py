@@ -9,8 +9,10 @@ solves one in eight (docs/LOG.md, "Reinforcement that gains on tasks it has not 
         --worlds math,api --only worlds --sampled 300 --faulty 0 --room 384 --batch 128
 """
 
-from config import Distill, Heads, Ppo
-from config.toy import data, model, train
+import dataclasses
+
+from config import Distill, Heads
+from config.toy import data, model, ppo, train
 
 out = "out/problems/base"
 
@@ -22,21 +24,8 @@ distill = Distill(
     worlds="api,math",
     trajectories=16_000,
 )
-ppo = Ppo(
-    start="out/problems/distilled",
-    worlds="math",
-    steps=80,
-    prompts=64,  # new ones in every step
-    samples=8,
-    advantage="rloo",  # no value head: in earlier runs it explained nothing
-    # 1e-4 is slower; at 1e-3, with API tasks in the mix, success fell within ten steps
-    learning_rate=3e-4,
-    epochs=1,  # one step per batch: the ratio is 1, and nothing is ever clipped
-    minibatches=1,
-    mean="token",
-    kl=0.0,
-    save_every=20,
-    log_every=2,
+ppo = dataclasses.replace(
+    ppo, start="out/problems/distilled", worlds="math", steps=80, save_every=20
 )
 heads = Heads(
     start="out/problems/distilled",
