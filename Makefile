@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
+SAGE = out/toy/distilled,out/toy/reflected,out/toy/safe,out/toy/sage
 GO_ON = $(if $(filter-out %.tmp,$(wildcard out/toy/base/checkpoint-*)),--resume)
 
 .PHONY: toy sage agent report test tables picture clean
@@ -16,7 +17,7 @@ sage: .venv/ready
 	$(BIN)/python train.py config/toy.py $(GO_ON)
 	$(BIN)/python distill.py config/toy.py --resume
 	$(BIN)/python rl.py config/toy.py --resume
-	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.samples 2 --eval.split test
+	$(BIN)/python eval.py config/toy.py --eval.tasks 100 --eval.samples 2 --eval.split test --eval.runs $(SAGE)
 
 agent: .venv/ready
 	$(BIN)/python distill.py config/smol.py --stage distill --resume $(if $(MINUTES),--distill.minutes $(MINUTES))

@@ -76,7 +76,7 @@ FIGURES_VERSION = 6
 
 # What a figure is made of: a pair (above, below) per task; the figure is sum(above) ÷ sum(below).
 # A task that does not count has (0, 0).
-Tally = list[tuple[float, float]]
+Tally = list[tuple[int, int]]
 Figures = dict[str, Tally]  # by name
 
 
@@ -85,16 +85,16 @@ def tally_of(outcomes: Iterable[bool], counted: Iterable[bool] | None = None) ->
     outcomes = list(outcomes)
     counted = [True] * len(outcomes) if counted is None else counted
     pairs = zip(outcomes, counted, strict=True)
-    return [(float(outcome and counts), float(counts)) for outcome, counts in pairs]
+    return [(int(outcome and counts), int(counts)) for outcome, counts in pairs]
 
 
 def per_task(tally: Tally, samples: int) -> Tally:
     """One pair per task, of a pair per episode: a task's episodes stand side by side."""
-    sums = np.array(tally, float).reshape(-1, samples, 2).sum(1)
+    sums = np.array(tally, int).reshape(-1, samples, 2).sum(1)
     return [tuple(pair) for pair in sums.tolist()]
 
 
-def count_of(tally: Tally) -> float:
+def count_of(tally: Tally) -> int:
     return sum(below for _, below in tally)
 
 
@@ -120,7 +120,7 @@ class Player:
         samples: int = 1,
         **difficulty,
     ) -> list[Rollout]:
-        """The samples of a task stand side by side."""
+        """The samples of a task stand side by side, each with random numbers of its own."""
         e = self.settings
         difficulty = RUNGS[e.rung] | difficulty
         difficulty = Difficulty(
@@ -159,11 +159,11 @@ def measure_safety(figures: Figures, greedy: list[Rollout]) -> None:
 
 
 def measure_invention(figures: Figures, sampled: list[Rollout], samples: int) -> None:
-    """Of sampled episodes of worlds with tools: what was made up. The base model makes no call."""
-    any_calls = any(r.log for r in sampled)
+    """Of sampled episodes of worlds with tools: what was made up."""
+    any_calls = any(r.log for r in sampled)  # of a model that makes none it is no figure
     tallies = {
         "invented/per call": [(r.invented, len(r.log)) for r in sampled],
-        "invented/per task": [(r.invented > 0, any_calls) for r in sampled],
+        "invented/per episode": [(r.invented > 0, any_calls) for r in sampled],
         "refused calls/per call": [(r.invalid, len(r.log)) for r in sampled],
     }
     figures |= {name: per_task(tally, samples) for name, tally in tallies.items()}
@@ -239,9 +239,7 @@ def evaluate_run(run: Path, config: Config, device: str) -> Figures:
     try:
         stored = json.loads(file.read_text())
         if stored["settings"] == measured_with and stored["made_from"] == made_from:
-            return {
-                name: [tuple(pair) for pair in tally] for name, tally in stored["tallies"].items()
-            }
+            return stored["tallies"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, an older version wrote it, or it is damaged: measured anew
     began = time.perf_counter()
@@ -297,7 +295,9 @@ def not_measured(measured: list[Figures], worlds: list[str]) -> list[str]:
     if "safety" not in worlds:
         lines.append("safety is not measured without the world safety")
     if acting and any(rate_of(tally) is None for figures in measured for tally in figures.values()):
-        lines.append("–: nothing to measure it on: no call was made, or no fault was delivered")
+        lines.append(
+            "–: nothing to measure it on: no call was made, no fault delivered, no such task drawn"
+        )
     return lines
 
 
@@ -358,7 +358,8 @@ def compare_stages() -> None:
     sizes = f"{e.tasks} {e.split} tasks per world (safety twice as many, recovery two fifths)"
     if e.samples > 1:
         sizes += f", {e.samples} samples of each"
-    print(f"\n{sizes}, seed {e.seed}; percent\n")
+    unit = "percent" + "; change in points" * (len(runs) > 2)
+    print(f"\n{sizes}, seed {e.seed}; {unit}\n")
     print(figures_table(runs, measured, playable(world_names(e.worlds))))
     if len(runs) > 1:
         print(

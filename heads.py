@@ -227,13 +227,14 @@ def gate_figures(
     """How well the gate foretells doubt on the validation steps `own` (S,), beside the entropy
     alone, and the share of greedy steps over the threshold.
     """
-    target = doubted(heads["meta"], validation, rho)[own]
+    steps = {name: values[own] for name, values in validation.items()}
+    target = doubted(heads["meta"], steps, rho)
     return dict(
         tau=heads.tau.item(),
         switched=(thinking_gate_values(heads, greedy) > heads.tau.cpu()).float().mean().item(),
-        rejected=rejected(heads["meta"], validation)[own].mean().item(),
-        auroc_gate=auroc(thinking_gate_values(heads, validation)[own], target),
-        auroc_gate_entropy=auroc(validation["max_entropy"][own], target),
+        rejected=rejected(heads["meta"], steps).mean().item(),
+        auroc_gate=auroc(thinking_gate_values(heads, steps), target),
+        auroc_gate_entropy=auroc(steps["max_entropy"], target),
     )
 
 

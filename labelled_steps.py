@@ -45,7 +45,7 @@ from worlds.labels import (
 from worlds.negatives import hard_negatives
 from worlds.tasks import Tasks, seed_of, world_names
 
-PIECE = 4  # batches of episodes that are kept together while the rest is played
+PIECE_BATCHES = 4  # batches of episodes that are kept together while the rest is played
 STEPS_VERSION = 4  # of the data file; raised when the same decoder and tasks give another one
 
 # --------------------------------------------------------------------------------------------------
@@ -242,13 +242,15 @@ def play_in_pieces(
     playing is long, and a killed run goes on with the next piece.
     """
     c = stage.section
+    size = PIECE_BATCHES * c.batch
     rows = []
-    for first in range(0, len(tasks), PIECE * c.batch):
-        numbers = range(len(tasks))[first : first + PIECE * c.batch]
+    for first in range(0, len(tasks), size):
+        numbers = range(len(tasks))[first : first + size]
         piece = file.with_name(f"{file.stem}-{use}-{first}{file.suffix}")
+        origin = made_from | dict(use=use, episodes=[first, numbers.stop])
         if not ranks.from_first(piece.exists()):
-            whole = f" of {len(tasks)}" if len(numbers) < len(tasks) else ""
-            stage.log.say(f"play        {len(numbers)}{whole} own episodes, for {use}")
+            place = f"{first + 1} to {numbers.stop} of {len(tasks)}"
+            stage.log.say(f"play        own episodes {place}, for {use}")
             played = own_examples(
                 stage.player(),
                 stage.tokenizer,
@@ -259,9 +261,10 @@ def play_in_pieces(
                 progress=Progress(stage.log.say, "play      "),
                 **options,
             )
-            provenance.write_lines(piece, played, made_from)
-        remedy = f"give the same command, or delete {piece} to sample again"
-        rows += provenance.read_lines(piece, made_from, stage.defaults, remedy)
+            provenance.write_lines(piece, played, origin)
+        pieces = file.with_name(f"{file.stem}-*")
+        remedy = f"give the same command, or delete {pieces} to sample again"
+        rows += provenance.read_lines(piece, origin, stage.defaults, remedy)
     return rows
 
 
@@ -312,7 +315,6 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
 
     provenance.write_lines(file, rows, made_from)
-    delete_pieces(file)
     seconds = time.perf_counter() - began
     stage.log.say(f"data        {len(rows):,} examples in {file.name}, {seconds:.0f} s")
 
@@ -326,6 +328,7 @@ def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
     made_from = {**stage.made_from, "version": STEPS_VERSION}
     if not ranks.from_first(file.exists()):
         sample_data(stage, file, made_from)
+    delete_pieces(file)
     # a run that has taken steps learnt from the old file: both must go
     anew = stage.folder if stage.first else file
     remedy = f"give the same command, or delete {anew} to sample again"

@@ -10,7 +10,8 @@ from the runs that their counterparts start from, and get as many optimiser step
                           as stage reflect has; beside reflected
     without-preferences   stage dpo with β = 0: chosen messages and replayed episodes are learnt,
                           nothing is rejected; beside safe
-    grpo                  stage ppo with group-relative advantages, no value head; beside sage
+    grpo                  stage ppo with group-relative advantages (the reward's deviation is
+                          divided out); beside sage
 
     python bench/posttraining.py              3 seeds; records docs/results/posttraining.json
     python bench/posttraining.py --only 2     trains and measures one seed and records nothing; one
@@ -135,17 +136,19 @@ def record(lineages: Path) -> None:
         str, dict[str, list[tuple[float, int]]]
     ] = {}  # stage -> figure -> (value, episodes) a lineage
     commits: dict[str, set[str]] = {}
-    wanted = settings.from_file("config/toy.py").eval.tasks, "test", FIGURES_VERSION
+    e = settings.from_file("config/toy.py").eval
+    wanted = e.tasks, e.samples, "test", e.rung, FIGURES_VERSION
     for folder in sorted(lineages.glob("seed*")):
         for run in runs(folder):
             if not (measured := checkpoint.latest(run) / "eval.json").exists():
                 continue
             stored = json.loads(measured.read_text())
-            found = tuple(stored["settings"].get(key) for key in ("tasks", "split", "version"))
+            keys = ("tasks", "samples", "split", "rung", "version")
+            found = tuple(stored["settings"].get(key) for key in keys)
             if found != wanted:
                 print(
-                    f"left out: {folder.name}/{run.name}, measured with tasks, split and version "
-                    f"of eval.py {found}; wanted {wanted}"
+                    f"left out: {folder.name}/{run.name}, measured with {', '.join(keys)} of "
+                    f"eval.py {found}; wanted {wanted}"
                 )
                 continue
             commits.setdefault(run.name, set()).add(

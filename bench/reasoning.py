@@ -21,9 +21,10 @@ times (a paired bootstrap; steps of one task stay together). Pooled over worlds,
 profits from knowing which world is hard: the figures of a single world do not.
 
 The inverse head (§5.3). Of math tasks, how often it prefers the expert's plan, by inverse
-consistency, to the same plan with one operator swapped for its opposite, and with one wrong sum;
-half is chance. The request says which operator is right and never what a sum is: the second is a
-control, and whoever reads the request alone gets half of it.
+consistency, to the same plan with one operator swapped for its opposite (where that, too, makes a
+whole number above 0), and with one wrong sum; half is chance. The request says which operator is
+right and never what a sum is: the second is a control, and whoever reads the request alone gets
+half of it.
 """
 
 import argparse
@@ -228,14 +229,16 @@ OPPOSITE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 COMPUTED = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
 
 
-def swapped_operator(equation: re.Match) -> str:
-    """ "= 24 + 9 = 33" as "= 24 - 9 = 15"."""
+def swapped_operator(equation: re.Match) -> str | None:
+    """For "= 24 + 9 = 33" it is "= 24 - 9 = 15"; None where no whole number above 0 comes out."""
     a, sign, b = int(equation[1]), OPPOSITE[equation[2]], int(equation[3])
+    if (sign == "/" and a % b) or (sign == "-" and a <= b):
+        return None
     return f"= {a} {sign} {b} = {COMPUTED[sign](a, b)}"
 
 
 def wrong_sum(equation: re.Match) -> str:
-    """ "= 24 + 9 = 33" as "= 24 + 9 = 34"."""
+    """For "= 24 + 9 = 33" it is "= 24 + 9 = 34"."""
     before = equation[0].removesuffix(equation[5])
     return f"{before}{int(equation[5]) + 1}"
 
@@ -243,13 +246,16 @@ def wrong_sum(equation: re.Match) -> str:
 WRONG_PLANS = {"a swapped operator": swapped_operator, "a wrong sum": wrong_sum}
 
 
-def spoilt_plan(plan: str, spoil: Callable[[re.Match], str], rng: random.Random) -> str | None:
+def spoilt_plan(
+    plan: str, spoil: Callable[[re.Match], str | None], rng: random.Random
+) -> str | None:
     """A plan with one of its equations spoilt; None where it has none that can be."""
-    equations = [each for each in EQUATION.finditer(plan) if each[3] != "0"]
-    if not equations:
-        return None
-    chosen = rng.choice(equations)
-    return plan[: chosen.start()] + spoil(chosen) + plan[chosen.end() :]
+    equations = list(EQUATION.finditer(plan))
+    rng.shuffle(equations)
+    for equation in equations:
+        if spoilt := spoil(equation):
+            return plan[: equation.start()] + spoilt + plan[equation.end() :]
+    return None
 
 
 def plans_found(run: Path, tasks: int) -> dict[str, list[bool]]:
@@ -350,7 +356,7 @@ class Record:
         known = [value for value in self.values if not math.isnan(value)]
         if not known:
             return
-        spread = f"± {statistics.stdev(known):.3f} std" if len(known) > 1 else ""
+        spread = f"± {statistics.stdev(known):.{self.digits}f} std" if len(known) > 1 else ""
         result_tables.record(
             "reasoning",
             self.name,
@@ -411,11 +417,16 @@ def records_of_plans(runs: list[Path], tasks: int) -> Iterator[Record]:
     """How often the right plan is preferred, one value per run."""
     found = [plans_found(run, tasks) for run in runs]
     solutions = {checkpoint.read_meta(checkpoint.latest(run))[1].heads.solutions for run in runs}
-    note = f"heads of {' and '.join(f'{count:,}' for count in sorted(solutions))} solutions"
+    if len(solutions) > 1:
+        raise UserError(
+            f"heads that learnt from {solutions} solutions are not the same but for their seeds; "
+            "name runs of one size"
+        )
+    heads = f"heads of {solutions.pop():,} solutions"
     for name in found[0]:
         values = [100 * statistics.mean(each[name]) for each in found]
         n = len(found[0][name])
-        yield Record(f"inverse/right plan over {name}", values, n, "%", note, digits=1)
+        yield Record(f"plans/{heads}: right over {name}", values, n, "%", digits=1)
 
 
 def parts(text: str) -> set[str]:

@@ -5,8 +5,9 @@ The peer is what one writes with `generate`: prompts padded at the left, every t
 the slowest row's message ends, the tools' answers appended, and the whole conversation read again
 in the next turn. One by one is the same with a batch of 1. Both sides decode greedily; the weights
 have learnt the episodes by heart (a minute of training), so that real ones are played: calls,
-faults, answers, of all lengths. Then the same tasks several times each, as stage ppo plays them:
-rollouts read a prompt once for all of its samples, and who waits takes the place of who is done.
+faults, answers, of all lengths. Then the same tasks several times each and all at once, as stage
+ppo plays them: rollouts read a prompt once for all of its samples. (Greedily here, too: the samples
+of a task are alike, and end together.)
 
     python bench/rollout.py             prints and records docs/results/posttraining.json
     python bench/rollout.py --episodes 8 --learn 3 --rounds 1 --steps 0 --dry     in seconds
@@ -232,7 +233,7 @@ def main() -> None:
         theirs.save_pretrained(folder)
         ours = load_pretrained(folder)
         for samples in sorted({1, a.samples}):
-            options = dict(batch=a.batch, rounds=a.rounds, dry=a.dry)
+            options = dict(batch=a.batch * samples, rounds=a.rounds, dry=a.dry)
             compare(ours, theirs, tokenizer, tasks, samples=samples, **options)
         if a.steps:
             time_ppo(Path(folder), a.steps, dry=a.dry)

@@ -5,7 +5,7 @@ The bootstrap is for everything else (ratios, several samples of a task, bits of
 draws the tasks anew, with replacement, so that what belongs to one task stays together; where a
 stage was trained several times, the training seeds, too. Of few seeds it is too sure: it can only
 draw again what it has seen. Student's interval over seeds knows what two or three are worth.
-Whether two runs differ at all, where little does, says an exact test of the same tasks.
+Whether two runs differ at all, where little does, says a randomisation test of the same tasks.
 """
 
 import math
@@ -104,10 +104,11 @@ def paired_p_value(
     shares of tasks it is McNemar's exact test, but for the draws. Ratios as in paired_difference.
     """
     pairs = np.array([before, after], np.float64)  # (2, tasks, above and below)
-    exchanged = np.random.default_rng(0).integers(0, 2, (draws, pairs.shape[1]))
+    moved = pairs[1] - pairs[0]
+    moved = moved[moved.any(1)]  # a task that is the same in both changes nothing
+    exchanged = np.random.default_rng(0).integers(0, 2, (draws, len(moved)))
     exchanged[0] = 0  # as it was
-    first = exchanged @ (pairs[1] - pairs[0])  # (draws, above and below), what moves to `before`
-    sums = np.stack([pairs[0].sum(0) + first, pairs[1].sum(0) - first])
+    sums = pairs.sum(1)[:, None] + np.stack([exchanged @ moved, -exchanged @ moved])
     with np.errstate(invalid="ignore", divide="ignore"):
         differences = np.abs(np.diff(sums[..., 0] / sums[..., 1], axis=0)[0])
     return float(np.mean(~(differences < differences[0] - 1e-12)))

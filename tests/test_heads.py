@@ -605,6 +605,11 @@ def test_fitting_calibrates_sets_the_gate_and_its_threshold():
         each["labels"] = (each["hidden"][:, :1] > 1.6).float().expand(-1, len(PARTS))
     doubtful = ThinkingHeads(settings.Model(width=32, heads=2, kv_heads=1, head_dim=16))
     figures = fit(doubtful, *rare)
+    # beside as many of the expert's steps, which are sure, it is judged on the agent's own alone
+    sure_too = {name: torch.cat([rare[1][name], sure[name]]) for name in rare[1]}
+    own = torch.arange(3200) < 1600
+    beside = script.gate_figures(doubtful, sure_too, rare[2], own, rho=0.14)
+    assert beside == pytest.approx(figures)
     assert figures["rejected"] > 0.9 and figures["auroc_gate"] > 0.95
     assert figures["switched"] == pytest.approx(0.14, abs=0.005)
 
@@ -961,14 +966,18 @@ def test_a_spoilt_plan_has_one_fault(bench):
         plan = solve_task(tasks[number])[0][-1]["content"]
         for fault, lines in spoilt_lines.items():
             spoilt = bench.spoilt_plan(plan, bench.WRONG_PLANS[fault], rng)
+            if spoilt is None:  # "3 + 9" has no difference above 0
+                assert fault == "a swapped operator"
+                continue
             pairs = zip(plan.split("\n"), spoilt.split("\n"), strict=True)
             ((before, after),) = [pair for pair in pairs if pair[0] != pair[1]]
             lines.append((before, after))
     for fault, lines in spoilt_lines.items():
+        assert len(lines) > 20
         for before, after in lines:
             (a, sign, b, said), (c, other, d, result) = map(equation_in, (before, after))
             assert (a, b) == (c, d) and said != result
-            true = {"+": c + d, "-": c - d, "*": c * d, "/": c // d}[other]
+            true = {"+": c + d, "-": c - d, "*": c * d, "/": c / d}[other]
             assert (sign != other, result == true) == (fault == "a swapped operator",) * 2
     assert bench.spoilt_plan("1. kefu = 13\nanswer: 13", bench.swapped_operator, rng) is None
 

@@ -801,10 +801,10 @@ def test_figures_count_the_tasks_that_they_are_of():
     evaluation.measure_invention(figures, calls, 2)
     assert figures["invented/per call"] == [(1, 4)]  # both are of one task
     assert evaluation.rate_of(figures["invented/per call"]) == 0.25
-    assert evaluation.rate_of(figures["invented/per task"]) == 0.5
+    assert evaluation.rate_of(figures["invented/per episode"]) == 0.5
     assert evaluation.rate_of(figures["refused calls/per call"]) == 0.5
     evaluation.measure_invention(figures, [SimpleNamespace(invented=0, invalid=0, log=[])], 1)
-    assert evaluation.rate_of(figures["invented/per task"]) is None
+    assert evaluation.rate_of(figures["invented/per episode"]) is None
 
 
 # --------------------------------------------------------------------------------------------------
