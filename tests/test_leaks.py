@@ -155,6 +155,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     )
     distill_.names = dpo.names = ppo.names = NAMES
     distill_.tasks, distill_.replay = count // 3, 2.0
+    ppo.replay_rows = 4  # an option that the toy does not use
     dpo.pairs = dpo.trajectories = ppo.trajectories = count
     heads_.tasks, heads_.trajectories, heads_.solutions, heads_.validation = (
         count // 2,
