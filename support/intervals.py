@@ -5,7 +5,7 @@ The bootstrap is for everything else (ratios, several samples of a task, bits of
 draws the tasks anew, with replacement, so that what belongs to one task stays together; where a
 stage was trained several times, the training seeds, too. Of few seeds it is too sure: it can only
 draw again what it has seen. Student's interval over seeds knows what two or three are worth.
-Whether two runs differ at all, where little does, says a randomisation test of the same tasks.
+Where only a few tasks differ, a randomisation test of them says whether two runs do at all.
 """
 
 import math
