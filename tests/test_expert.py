@@ -25,7 +25,6 @@ from worlds import ALL_WORLDS, WORLDS
 from worlds.base import Episode, failed, same_answer, world_class
 from worlds.difficulty import Difficulty
 from worlds.faults import (
-    BABBLE,
     ENDINGS,
     FAULT_KINDS,
     FAULT_TEXTS,
@@ -34,7 +33,7 @@ from worlds.faults import (
     SLOTS,
     fault_text,
 )
-from worlds.splits import SPLITS, SYLLABLES
+from worlds.splits import BABBLE, SPLITS, SYLLABLES
 from worlds.tasks import draw_task
 from worlds.__main__ import main as show
 

@@ -28,7 +28,7 @@ import rl
 from worlds.extras import teacher
 from worlds import teacher_file
 import think
-from worlds.faults import BABBLE, HELD_OUT_KINDS
+from worlds.faults import HELD_OUT_KINDS
 from worlds.english import draw_argument_name, other_splits_words
 from worlds.phrasings import FAULT_PHRASINGS, PHRASINGS
 from worlds.splits import Wordings
@@ -38,7 +38,7 @@ from worlds import ALL_WORLDS
 from worlds.base import Task, world_class
 from worlds.difficulty import Difficulty
 from worlds.faults import FAULT_KINDS, FAULT_TEXTS
-from worlds.splits import SPLITS, strangers
+from worlds.splits import BABBLE, SPLITS, strangers
 from worlds.tasks import PURPOSES, Tasks
 
 TASKS = 300  # of each stage
@@ -380,8 +380,8 @@ LEAKS = {  # what was once so: (how it is put back, where it shows, what the aud
         ("distill",),
         "distill: word",
     ),
-    "requests in the API world babble a test's words": (
-        lambda patch: patch.setattr("worlds.api.BABBLE", ["compute", "determine"]),
+    "requests babble a test's words": (
+        lambda patch: patch.setattr("worlds.splits.BABBLE", ["compute", "determine"]),
         ("distill",),
         "distill: word",
     ),

@@ -21,8 +21,8 @@ from config import Distill, Rung, UserError
 from worlds import ALL_WORLDS, WORLDS
 from worlds.base import Episode, failed, same_answer, world_class
 from worlds.difficulty import RUNGS, Difficulty
-from worlds.faults import BABBLE, FAULT_KINDS, HELD_OUT_KINDS, plan_faults
-from worlds.splits import SPLITS, strangers
+from worlds.faults import FAULT_KINDS, HELD_OUT_KINDS, plan_faults
+from worlds.splits import BABBLE, SPLITS, in_random_words, strangers
 from worlds.tasks import PURPOSES, Tasks, _say_once, draw_task, seed_of
 from worlds.api import Api
 from worlds.calls import call_faults
@@ -241,12 +241,67 @@ def test_a_request_that_babbles_says_its_goal_and_what_is_given():
             plain.answer,
         )
         first, *given = said.request.rstrip(".").split(". ")
-        assert [word for word in first.split() if word not in BABBLE] == [said.constraints["goal"]]
+        said_words = [word for word in first.split() if word.lower() not in BABBLE]
+        assert said_words == [said.constraints["goal"]]
         assert given == [
             sentence
             for sentence in re.split(r"[.?] ?", plain.request)
             if re.fullmatch(r"[a-z]+ is \w+", sentence)
         ]
+
+
+@pytest.mark.parametrize("name", ["math", "sql", "shell"])
+def test_requests_in_random_words_ask_for_the_same_tasks(name):
+    differ = 0
+    for plain, said in zip(tasks(name, 60), tasks(name, 60, babble=1.0)):
+        assert (said.solution, said.tools, said.answer) == (
+            plain.solution,
+            plain.tools,
+            plain.answer,
+        )
+        assert "_" not in said.request
+        differ += said.request != plain.request
+    assert differ > 40
+    assert [task.request for task in tasks(name, 20)] == [
+        task.request for task in tasks(name, 20, babble=0.0)
+    ]
+
+
+def test_forms_say_what_training_says():
+    """Every slot that all of training's wordings of a thing have is in its forms; their words are
+    some world's in training, and mean something.
+    """
+
+    def slots(text: str) -> set[str]:
+        return set(re.findall(r"\{(\w+)\}", text))
+
+    def words(text: str) -> set[str]:
+        return set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", "", text.lower())))
+
+    said = [some for name in ALL_WORLDS for some in world_class(name).wordings.values()]
+    known = set().union(*(words(text) for some in said for text in some.train))
+    formed = [some for some in said if some.forms]
+    assert len(formed) > 20
+    for some in formed:
+        needed = set.intersection(*map(slots, some.train))
+        for form in some.forms:
+            assert needed <= slots(form), form
+            assert words(form) <= known - set(BABBLE), form
+            assert "_" in form and form[-1] in ".?", form
+
+
+def test_random_words_stand_where_a_form_has_room():
+    rng = random.Random(0)
+    sentences = {in_random_words(rng, "_ {n} more _ than {a} _.") for _ in range(300)}
+    for sentence in sentences:
+        rest = [word for word in sentence[:-1].split() if word.lower() not in BABBLE]
+        assert rest == ["{n}", "more", "than", "{a}"] and sentence[-1] == "."
+        assert len(sentence.split()) <= 4 + 3 * 2
+        assert sentence[0] == "{" or sentence[0].isupper()
+    assert len(sentences) > 200
+    assert "{n} more than {a}." in {
+        in_random_words(rng, "_ {n} more than {a} _.") for _ in range(99)
+    }
 
 
 @pytest.mark.parametrize("name", ALL_WORLDS)

@@ -24,7 +24,6 @@ from worlds.base import SolutionStep, Task, World
 from worlds.calls import value_text
 from worlds.difficulty import Difficulty
 from worlds.drawing import Drawing
-from worlds.faults import BABBLE
 from worlds.splits import Wordings
 from worlds.tools import make_tool
 
@@ -62,6 +61,7 @@ WORDINGS = {
             "Could somebody determine {goal}?",
             "Bring back {goal}.",
         ),
+        ("_ _ {goal} _.",),
     )
 }
 
@@ -309,7 +309,7 @@ class Api(World):
         noise = {draw.name(): rng.randrange(10, 100) for _ in range(difficulty.distractors)}
         facts = [*given.items(), *noise.items()]
         rng.shuffle(facts)
-        sentences = [asking(draw, goal)]
+        sentences = [draw.ask("asking", goal=goal)]
         sentences += [f"{key} is {value_text(value)}." for key, value in facts]
         return Task(
             world="api",
@@ -332,15 +332,3 @@ class Api(World):
         quantity = self.task.truth["gives"][call["name"]]
         values = {**self.task.truth["noise"], quantity: api_result(self.task.seed, call)}
         return json.dumps(dict(sorted(values.items())), separators=(",", ":"))
-
-
-def asking(draw: Drawing, goal: str) -> str:
-    """The sentence that asks for the goal; in a share of `babble`, the goal among random words."""
-    sentence = draw.ask("asking", goal=goal)
-    rng = draw.word_rng
-    babble = draw.difficulty.babble
-    if babble and rng.random() < babble:
-        before = rng.choices(BABBLE, k=rng.randint(0, 3))
-        behind = rng.choices(BABBLE, k=rng.choice((0, 0, 1)))
-        sentence = f"{' '.join([*before, goal, *behind])}."
-    return sentence

@@ -69,7 +69,8 @@ class Difficulty:
     # texts of faults: "split" for the split's own, "train" to measure what new words cost
     fault_wording: str = "split"
     request_wording: str = "split"  # words of requests: likewise
-    # share of faults, and of requests in the API world, that are random words around the names
+    # share of training's faults and of the sentences of its requests in random words around what
+    # counts
     babble: float = 0.0
     # share of training's tasks of the library world whose tools and arguments have other names
     renamed: float = 0.0

@@ -56,8 +56,12 @@ class Drawing:
         return english if self.english else invented
 
     def ask(self, what: str, **slots: Any) -> str:
-        """A sentence of the request, in one of its wordings."""
-        return self.wordings[what].draw(self.word_rng, self.difficulty.request_split, **slots)
+        """A sentence of the request, in one of its wordings, or a share of `babble` in random
+        words.
+        """
+        difficulty = self.difficulty
+        split, babble = difficulty.request_split, difficulty.babble
+        return self.wordings[what].draw(self.word_rng, split, babble, **slots)
 
     def text(self, what: str, **slots: Any) -> str:
         """A text that belongs to the task, whatever words it is asked for in."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from worlds.english import draw_argument_name, draw_renaming
 from worlds.phrasings import FAULT_PHRASINGS
-from worlds.splits import Wordings
+from worlds.splits import BABBLE, Wordings
 
 # ------------------------------------------------------------------------------------------- kinds
 
@@ -141,20 +141,6 @@ SLOTS = {  # the names in a training fault's text, in the order in which babble 
     "type": "key",
     "incomplete": "key new",
 }
-# Words without meaning here. None is a name, or occurs in a held-out wording of the API world or of
-# a fault, an opening or an ending.
-BABBLE = """
-about above after although always because behind below between beyond both built cannot check
-close code common course cycle days different during early either else empty end enough even
-extra far few field final follow full further general great group half hand happen hard head
-help high however idea important instead item keep kind large last later least less level light
-list little local low match matter may mean might most must near never next night nor often old
-order other our over own part past people perhaps place plan point possible present problem
-question quite rather ready real right room second seem set several shall short should small
-something soon start step still such there these thing think those though three through together
-top toward true turn two unless until upon usual very want way week well were when whether while
-why will wish within world would year your
-""".split()
 
 
 def fault_text(

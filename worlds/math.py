@@ -44,11 +44,12 @@ HAVING_HELD_OUT = (  # somebody's number, in validation's words and in test's
         "{a} arrives with {n} {thing}.",
     ),
 )
+HAVING_FORMS = ("_ {a} _ {n} {thing} _.", "_ {n} {thing} _ {a} _.")
 # Of a relation: {b} follows from {a}. What is held out says it with a known word (more, fewer,
 # times, boxes) in another sentence: a model that has read little else cannot know a synonym.
 WORDINGS = {
     "start": Wordings(
-        ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), *HAVING_HELD_OUT
+        ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), *HAVING_HELD_OUT, HAVING_FORMS
     ),
     "more": Wordings(
         ("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."),
@@ -67,6 +68,12 @@ WORDINGS = {
             "There are {n} more stored with {b} than with {a}.",
             "{b}'s are {n} more than {a}'s.",
             "{b} owns what {a} owns and {n} more.",
+        ),
+        (
+            "_ {b} _ {n} more than _ {a} _.",
+            "_ {n} more than _ {a} _ {b} _.",
+            "_ {n} more _ {b} _ than _ {a} _.",
+            "{b} _ {a} _ and {n} more.",
         ),
     ),
     "fewer": Wordings(
@@ -87,6 +94,12 @@ WORDINGS = {
             "{b}'s are {n} fewer than {a}'s.",
             "{b} owns what {a} owns but {n} fewer.",
         ),
+        (
+            "_ {b} _ {n} fewer than _ {a} _.",
+            "_ {n} fewer than _ {a} _ {b} _.",
+            "_ {n} fewer _ {b} _ than _ {a} _.",
+            "{b} _ {a} _ {n} fewer.",
+        ),
     ),
     "times": Wordings(
         ("{b} has {n} times as many as {a}.", "With {n} times as many as {a} comes {b}."),
@@ -105,6 +118,12 @@ WORDINGS = {
             "There are {n} times as many stored with {b} as with {a}.",
             "{b}'s are {n} times as many as {a}'s.",
             "{b} owns what {a} owns, {n} times.",
+        ),
+        (
+            "_ {b} _ {n} times as many as _ {a} _.",
+            "_ {n} times as many as _ {a} _ {b} _.",
+            "_ {n} times as many _ {b} _ as _ {a} _.",
+            "{b} _ as many as _ {a} _ {n} times.",
         ),
     ),
     "boxes": Wordings(
@@ -128,8 +147,16 @@ WORDINGS = {
             "Packing all of {a}'s takes {b} boxes of {n}.",
             "{a}'s are stored in boxes, {n} in one, {b} boxes.",
         ),
+        (
+            "_ {b} _ boxes _ {a}'s _ {n} _.",
+            "_ {a}'s _ boxes of {n} _ {b} _.",
+            "_ {n} _ box _ {b} _ {a}'s.",
+            "{b} _ boxes of {n} _ {a}'s _.",
+            "_ {a}'s _ {b} boxes of {n}.",
+            "_ {a} _ {b} _ boxes _ {n} _ box.",
+        ),
     ),
-    "noise": Wordings(("{a} has {n} {thing}.",), *HAVING_HELD_OUT),
+    "noise": Wordings(("{a} has {n} {thing}.",), *HAVING_HELD_OUT, HAVING_FORMS),
     "ask": Wordings(
         ("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."),
         (
@@ -148,6 +175,7 @@ WORDINGS = {
             "What is the number that {a} brings?",
             "What number are {a}'s?",
         ),
+        ("_ how many _ {a} _?", "_ {a} _ how many _?", "_ number _ {a} _.", "_ {a}'s?"),
     ),
     "ask boxes": Wordings(
         ("What is {a}?", "Say what {a} is."),
@@ -167,6 +195,7 @@ WORDINGS = {
             "{a} stands for how many?",
             "What does {a} stand for?",
         ),
+        ("_ {a} _.", "_ {a} _?", "_ how many _ {a}?", "_ {a} _ number?"),
     ),
 }
 # How a new number b follows from a known number a, and what a hasty reader takes it for. "turned"

@@ -57,6 +57,11 @@ WORDINGS = {
         ),
         ("{a} holds how many {kind} files?", "Number of {kind} files under {a}?"),
         ("Tally the {kind} files inside {a}.", "Report {a}'s count of {kind} files."),
+        (
+            "_ how many {kind} files _ {a} _?",
+            "_ {a} _ number _ {kind} files _.",
+            "_ count _ {kind} files _ {a} _.",
+        ),
     ),
     "lines": Wordings(
         (
@@ -67,6 +72,7 @@ WORDINGS = {
         ),
         ("{path} holds how many lines?",),
         ("Tally the lines inside {path}.", "How long is {path}, in lines?"),
+        ("_ lines _ {path} _?", "_ {path} _ lines _."),
     ),
     "matching": Wordings(
         (
@@ -77,6 +83,7 @@ WORDINGS = {
         ),
         ("{word} stands in how many lines of {path}?",),
         ("Tally the lines mentioning {word} inside {path}.",),
+        ("_ lines _ {path} _ {word} _?", "_ {word} _ lines _ {path} _."),
     ),
     "move": Wordings(
         (
@@ -89,6 +96,11 @@ WORDINGS = {
         (
             "Transfer {a}'s {kind} files, {b} is their destination.",
             "Relocate each {kind} file: {a} to {b}.",
+        ),
+        (
+            "_ {kind} files _ {a} _ {b} _.",
+            "_ {b} _ {kind} files _ {a} _.",
+            "_ {a}'s {kind} files _ {b} _.",
         ),
     ),
     "copy": Wordings(
@@ -103,6 +115,11 @@ WORDINGS = {
             "Duplicate {a}'s {kind} files, {b} is their destination.",
             "Back up each {kind} file of {a} inside {b}.",
         ),
+        (
+            "_ copy _ {kind} files _ {a} _ {b} _.",
+            "_ {b} _ copy _ {kind} files _ {a} _.",
+            "_ {a}'s {kind} files _ copy _ {b} _.",
+        ),
     ),
     "delete": Wordings(
         (
@@ -113,6 +130,7 @@ WORDINGS = {
         ),
         ("Get rid of the {kind} files under {a}.", "No {kind} files are to stay in {a}."),
         ("Erase each {kind} file inside {a}.", "Discard {a}'s {kind} files."),
+        ("_ {kind} files _ {a} _.", "_ {a}'s {kind} files _."),
     ),
     "yesterday": Wordings(
         (
@@ -122,6 +140,10 @@ WORDINGS = {
         ),
         ("It is {today}. Take the {kind} files of yesterday out of {a}, into {b}.",),
         ("Date: {today}. Transfer {a}'s {kind} files of yesterday, {b} is their destination.",),
+        (
+            "_ {today}. _ {kind} files of yesterday _ {a} _ {b} _.",
+            "_ {today}. _ {b} _ {kind} files _ yesterday _ {a} _.",
+        ),
     ),
     "archive": Wordings(
         (
@@ -132,6 +154,7 @@ WORDINGS = {
         ),
         ("Write {a} to a new archive {b}.tar.",),
         ("Bundle {a}, as {b}.tar.", "Create {b}.tar, holding {a}."),
+        ("_ {a} _ {b}.tar _.", "_ {b}.tar _ {a} _."),
     ),
     "lines of located": Wordings(
         (
@@ -141,6 +164,7 @@ WORDINGS = {
         ),
         ("The file of {a} where {word} stands has how many lines?",),
         ("Tally the lines of whichever file inside {a} mentions {word}.",),
+        ("_ lines _ file of {a} _ {word} _.", "_ file of {a} _ {word} _ lines _?"),
     ),
     "move located": Wordings(
         (
@@ -150,6 +174,7 @@ WORDINGS = {
         ),
         ("Take the file where {word} stands out of {a}, into {b}.",),
         ("Relocate whichever file inside {a} mentions {word}: {b} is its destination.",),
+        ("_ file of {a} _ {word} _ {b} _.", "_ file _ {word} _ of {a} _ {b} _."),
     ),
     "delete located": Wordings(
         (
@@ -159,6 +184,7 @@ WORDINGS = {
         ),
         ("Get rid of the file under {a} where {word} stands.",),
         ("Erase whichever file inside {a} mentions {word}.",),
+        ("_ file of {a} _ {word} _.", "_ file _ {word} _ of {a} _."),
     ),
     "collected": Wordings(
         (
@@ -167,6 +193,7 @@ WORDINGS = {
         ),
         ("How many are they? Write {b} to a new archive {b}.tar too.",),
         ("Tally them afterwards, then bundle {b}, as {b}.tar.",),
+        ("_ number _ {b}.tar _ {b} _.", "_ how many _ {b} _ {b}.tar _."),
     ),
     "ask": Wordings(
         (
@@ -182,6 +209,7 @@ WORDINGS = {
         ("{name} has {n} files.", "There are {n} files in {name}."),
         ("{name} holds {n} files.",),
         ("{n} files fill {name}.",),
+        ("_ {name} _ {n} files _.", "_ {n} files _ {name} _."),
     ),
 }
 

@@ -54,15 +54,51 @@ def draw_name(rng: random.Random, split: str, used: set[str]) -> str:
 
 # ----------------------------------------------------------------------------------------- wordings
 
+# Words without meaning here. None is a name, occurs in a held-out wording or fault alone, or means
+# something in a request of any world.
+BABBLE = """
+about although always because behind between beyond both built cannot check close code common
+course cycle days different during early either else empty end enough even far field final
+follow full further general great group hand happen hard head help high however idea important
+instead item keep kind large last later least level light list little local low match matter may
+mean might most must near never next night nor often old order other our over own part past
+people perhaps place plan point possible present problem question quite rather ready real right
+room second seem several shall short should small something soon start step still such there
+these thing think those though three through together top toward true turn two unless until upon
+usual very want way week well were when whether while why will wish within world would year your
+""".split()
+
+
+def in_random_words(rng: random.Random, form: str) -> str:
+    """A form with none to two words of BABBLE for each "_"; "_ {n} more than _ {a}." may become
+    "Night {n} more than perhaps {a}."
+    """
+
+    def words(_: re.Match) -> str:
+        return "".join(f"{word} " for word in rng.choices(BABBLE, k=rng.choice((0, 1, 1, 2))))
+
+    sentence = re.sub(" (?=[.?])", "", re.sub("_ ?", words, form))
+    return sentence[0].upper() + sentence[1:]
+
 
 @dataclass(frozen=True)
 class Wordings:
-    """The ways to say one thing, by split; {slots} are filled in."""
+    """The ways to say one thing, by split; {slots} are filled in.
+
+    Who reads a handful of sentences learns them by heart. So training has `forms`, too: what counts
+    in such a sentence, in other orders, and "_" for random words. The toy that has read them solves
+    twice as many word problems in words that it has not (docs/LOG.md, 2026-11-30).
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    forms: tuple[str, ...] = ()
 
-    def draw(self, rng: random.Random, split: str, **slots: Any) -> str:
-        """One of a split's wordings, with its slots filled in."""
+    def draw(self, rng: random.Random, split: str, babble: float = 0.0, **slots: Any) -> str:
+        """One of a split's wordings with its slots filled in; with probability `babble` one of the
+        forms instead, where there are any.
+        """
+        if self.forms and babble and rng.random() < babble:
+            return in_random_words(rng, rng.choice(self.forms)).format(**slots)
         return rng.choice(getattr(self, split)).format(**slots)

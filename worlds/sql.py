@@ -50,6 +50,12 @@ WORDINGS = {
         ),
         ("Show {row}'s {column}.", "For {key} {row}, which {column}?"),
         ("Read out {column} for {row}.", "{row}: what {column} is stored?"),
+        (
+            "_ {column} _ {row} _?",
+            "_ {row} _ {column} _?",
+            "_ {key} {row} _ {column} _.",
+            "Find _ {row} _ {column}.",
+        ),
     ),
     "count": Wordings(
         (
@@ -66,11 +72,17 @@ WORDINGS = {
             "Tally the rows having {column} {word} {limit}.",
             "What count of rows has {column} {word} {limit}?",
         ),
+        (
+            "_ rows _ {column} _ {word} {limit} _.",
+            "_ number _ {column} _ {word} {limit} _?",
+            "_ {column} _ {word} {limit} _ rows _?",
+        ),
     ),
     "aggregate": Wordings(
         ("What is the {word} {column}?", "Give the {word} {column}.", "Find the {word} {column}."),
         ("Which is the {word} {column}?",),
         ("State the {word} {column}.", "Report {column}'s {word} figure."),
+        ("_ {word} {column} _.", "_ {column} _ {word} _?"),
     ),
     "order": Wordings(
         (
@@ -81,6 +93,11 @@ WORDINGS = {
         ),
         ("Name the {key} whose {column} is {word}.", "Whose {column} is {word}? Give the {key}."),
         ("State the {key} where {column} is {word}.", "{word} {column}: at which {key}?"),
+        (
+            "_ {key} _ {word} {column} _.",
+            "_ {word} {column} _ {key} _?",
+            "_ {key} _ {column} _ {word} _.",
+        ),
     ),
     "join": Wordings(
         (
@@ -93,6 +110,11 @@ WORDINGS = {
             "Look across the tables: {far} for {column} {value}?",
             "State the {far} matching {column} {value}.",
         ),
+        (
+            "_ {far} _ {column} {value} _?",
+            "_ {column} {value} _ {far} _.",
+            "_ {far} _ {column} _ {value} _.",
+        ),
     ),
     "insert": Wordings(
         (
@@ -103,6 +125,7 @@ WORDINGS = {
         ),
         ("{table} gets a new row: {row}.", "Write the row {row} to {table}."),
         ("Append {row} to {table}.", "Store {row} as another row of {table}."),
+        ("_ {row} _ {table} _.", "_ {table} _ row _ {row} _."),
     ),
     "update": Wordings(
         (
@@ -113,6 +136,12 @@ WORDINGS = {
         ),
         ("{row}'s {column} becomes {value}.", "Write {value} as {column} of {row}."),
         ("Replace {row}'s {column} with {value}.", "Correct the {column} of {row}: {value}."),
+        (
+            "_ {column} _ {row} _ {value} _.",
+            "_ {row} _ {column} _ {value} _.",
+            "_ {value} _ {column} _ {row} _.",
+            "_ {row}'s {column} _ {value}.",
+        ),
     ),
     "delete": Wordings(
         (
@@ -129,6 +158,7 @@ WORDINGS = {
             "Erase whichever row has {column} {value}.",
             "Discard the row where {column} equals {value}.",
         ),
+        ("_ row _ {column} {value} _.", "_ row _ {column} _ {value} _."),
     ),
     "delete extreme": Wordings(
         (
@@ -138,6 +168,7 @@ WORDINGS = {
         ),
         ("The row with the {word} {column} has to go.",),
         ("Erase whichever row has the {word} {column}.",),
+        ("_ row _ {word} {column} _.",),
     ),
     "set extreme": Wordings(
         (
@@ -147,6 +178,11 @@ WORDINGS = {
         ),
         ("Write {value} as {target} in the row with the {word} {column}.",),
         ("Replace {target} with {value} in whichever row has the {word} {column}.",),
+        (
+            "_ {target} _ {value} _ row _ {word} {column} _.",
+            "_ row _ {word} {column} _ {target} _ {value} _.",
+            "_ {value} _ {target} _ row _ {word} {column} _.",
+        ),
     ),
     "sum then": Wordings(
         (
@@ -156,6 +192,7 @@ WORDINGS = {
         ),
         ("And the sum of {column} now?",),
         ("State {column}'s sum afterwards.",),
+        ("_ sum _ {column} _.", "_ {column}'s sum _?"),
     ),
     "ask": Wordings(
         (
@@ -171,6 +208,7 @@ WORDINGS = {
         ("{name} has {n} rows.", "There are {n} rows in {name}."),
         ("{name} holds {n} rows.",),
         ("{n} rows fill {name}.",),
+        ("_ {name} _ {n} rows _.", "_ {n} rows _ {name} _."),
     ),
 }
 
