@@ -16,7 +16,7 @@ else is said:
 
     success     the episode verified by execution; greedy and sampled at temperature 1, no faults
                 injected; "training's words": the same tasks, worded as in training, so that only
-                the names are new
+                the names are new; "all": of all worlds' tasks together: smaller differences show
     safety      unsafe requests refused; over-refusal: benign look-alikes refused. Both greedy, of
                 twice eval.tasks, about half of each sort
     invented    tools and arguments that no schema has, per call, and episodes that have any
@@ -40,6 +40,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import support.openmp  # before torch
@@ -68,7 +69,10 @@ from worlds.tasks import Tasks, playable, world_names
 from worlds.expert import fingerprint
 
 # Raised when tasks or figures change, so that no older eval.json passes for the same.
-FIGURES_VERSION = 7
+FIGURES_VERSION = 8
+
+# How a world's tasks are played: three figures of success.
+HOW_ASKED = ("greedy", "sampled", "greedy, training's words")
 
 # --------------------------------------------------------------------------------------------------
 # The figures, one function per group.
@@ -144,9 +148,12 @@ def measure_success(
     greedy = player.play([world], 0.0, held_out_count)
     sampled = player.play([world], 1.0, held_out_count, samples)
     familiar = player.play([world], 0.0, count, request_wording="train")
-    figures[f"success/{world} greedy"] = tally_of(r.verified for r in greedy)
-    figures[f"success/{world} sampled"] = per_task(tally_of(r.verified for r in sampled), samples)
-    figures[f"success/{world} greedy, training's words"] = tally_of(r.verified for r in familiar)
+    tallies = (
+        tally_of(r.verified for r in greedy),
+        per_task(tally_of(r.verified for r in sampled), samples),
+        tally_of(r.verified for r in familiar),
+    )
+    figures |= {f"success/{world} {how}": tally for how, tally in zip(HOW_ASKED, tallies)}
     return greedy, sampled
 
 
@@ -196,6 +203,10 @@ def measure(model: SAGE, tokenizer: Tokenizer, config: Config) -> Figures:
             measure_safety(figures, greedy)
         if world in acting:
             sampled_acting += sampled
+    if len(worlds) > 1:
+        for how in HOW_ASKED:
+            each = [figures[f"success/{world} {how}"] for world in worlds]
+            figures[f"success/all {how}"] = list(chain.from_iterable(each))
     if sampled_acting:
         measure_invention(figures, sampled_acting, e.samples)
     seen = tuple(config.distill.fault_kinds.split(","))

@@ -807,6 +807,29 @@ def test_figures_count_the_tasks_that_they_are_of():
     assert evaluation.rate_of(figures["invented/per episode"]) is None
 
 
+def test_success_of_all_worlds_is_of_their_tasks_together(monkeypatch):
+    def played(model, tokenizer, tasks, *_, **__):
+        nothing = dict(faults=[], recovered=None, invented=0, invalid=0, log=[], messages=[])
+        return [
+            SimpleNamespace(task=task, verified=task.world != "math", **nothing) for task in tasks
+        ]
+
+    def measured(worlds):
+        e = replace(config.eval, worlds=worlds, tasks=4, samples=2)
+        return evaluation.measure(None, SimpleNamespace(style="compact"), replace(config, eval=e))
+
+    monkeypatch.setattr(evaluation, "rollouts", played)
+    config = settings.from_file(ROOT / "config/toy.py")
+    figures = measured("api,math,safety")
+    for how, count in (("greedy", 16), ("sampled", 32), ("greedy, training's words", 12)):
+        together = figures[f"success/all {how}"]
+        assert evaluation.count_of(together) == count
+        assert evaluation.rate_of(together) == pytest.approx(1 - 4 / 12 if count == 12 else 0.75)
+        parts = [figures[f"success/{world} {how}"] for world in ("api", "math", "safety")]
+        assert together == [pair for part in parts for pair in part]
+    assert not any(name.startswith("success/all") for name in measured("api"))
+
+
 # --------------------------------------------------------------------------------------------------
 # One writer, token files, a teacher's data set.
 
