@@ -241,6 +241,7 @@ CLAIMS = {
     "smol-rewarded": REWARDED,
     "toy": REINFORCEMENT + REFLECTION,
     "toy-weighted": REFLECTION,
+    "toy-words": tuple(claim for claim in REINFORCEMENT if claim.after == "sage"),
     "toy-corrections": CORRECTIONS,
 }
 
