@@ -61,7 +61,7 @@ WORDINGS = {
             "Could somebody determine {goal}?",
             "Bring back {goal}.",
         ),
-        ("_ _ {goal} _.",),
+        (("{goal}",),),
     )
 }
 

@@ -44,12 +44,12 @@ HAVING_HELD_OUT = (  # somebody's number, in validation's words and in test's
         "{a} arrives with {n} {thing}.",
     ),
 )
-HAVING_FORMS = ("_ {a} _ {n} {thing} _.", "_ {n} {thing} _ {a} _.")
+HAVING_PARTS = (("{a}", "{n} {thing}"),)
 # Of a relation: {b} follows from {a}. What is held out says it with a known word (more, fewer,
 # times, boxes) in another sentence: a model that has read little else cannot know a synonym.
 WORDINGS = {
     "start": Wordings(
-        ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), *HAVING_HELD_OUT, HAVING_FORMS
+        ("{a} has {n} {thing}.", "There are {n} {thing} with {a}."), *HAVING_HELD_OUT, HAVING_PARTS
     ),
     "more": Wordings(
         ("{b} has {n} more than {a}.", "With {n} more than {a} comes {b}."),
@@ -69,12 +69,7 @@ WORDINGS = {
             "{b}'s are {n} more than {a}'s.",
             "{b} owns what {a} owns and {n} more.",
         ),
-        (
-            "_ {b} _ {n} more than _ {a} _.",
-            "_ {n} more than _ {a} _ {b} _.",
-            "_ {n} more _ {b} _ than _ {a} _.",
-            "{b} _ {a} _ and {n} more.",
-        ),
+        (("{b}", "{n} more", "than {a}"),),
     ),
     "fewer": Wordings(
         ("{b} has {n} fewer than {a}.", "With {n} fewer than {a} comes {b}."),
@@ -94,12 +89,7 @@ WORDINGS = {
             "{b}'s are {n} fewer than {a}'s.",
             "{b} owns what {a} owns but {n} fewer.",
         ),
-        (
-            "_ {b} _ {n} fewer than _ {a} _.",
-            "_ {n} fewer than _ {a} _ {b} _.",
-            "_ {n} fewer _ {b} _ than _ {a} _.",
-            "{b} _ {a} _ {n} fewer.",
-        ),
+        (("{b}", "{n} fewer", "than {a}"),),
     ),
     "times": Wordings(
         ("{b} has {n} times as many as {a}.", "With {n} times as many as {a} comes {b}."),
@@ -119,12 +109,7 @@ WORDINGS = {
             "{b}'s are {n} times as many as {a}'s.",
             "{b} owns what {a} owns, {n} times.",
         ),
-        (
-            "_ {b} _ {n} times as many as _ {a} _.",
-            "_ {n} times as many as _ {a} _ {b} _.",
-            "_ {n} times as many _ {b} _ as _ {a} _.",
-            "{b} _ as many as _ {a} _ {n} times.",
-        ),
+        (("{b}", "{n} times as many", "as {a}"),),
     ),
     "boxes": Wordings(
         (
@@ -147,16 +132,9 @@ WORDINGS = {
             "Packing all of {a}'s takes {b} boxes of {n}.",
             "{a}'s are stored in boxes, {n} in one, {b} boxes.",
         ),
-        (
-            "_ {b} _ boxes _ {a}'s _ {n} _.",
-            "_ {a}'s _ boxes of {n} _ {b} _.",
-            "_ {n} _ box _ {b} _ {a}'s.",
-            "{b} _ boxes of {n} _ {a}'s _.",
-            "_ {a}'s _ {b} boxes of {n}.",
-            "_ {a} _ {b} _ boxes _ {n} _ box.",
-        ),
+        (("{b}", "boxes", "{a}'s", "{n} in a box"), ("{a}'s", "boxes of {n}", "{b}")),
     ),
-    "noise": Wordings(("{a} has {n} {thing}.",), *HAVING_HELD_OUT, HAVING_FORMS),
+    "noise": Wordings(("{a} has {n} {thing}.",), *HAVING_HELD_OUT, HAVING_PARTS),
     "ask": Wordings(
         ("How many has {a}?", "What is the number of {a}?", "Say how many {a} has."),
         (
@@ -175,7 +153,7 @@ WORDINGS = {
             "What is the number that {a} brings?",
             "What number are {a}'s?",
         ),
-        ("_ how many _ {a} _?", "_ {a} _ how many _?", "_ number _ {a} _.", "_ {a}'s?"),
+        (("how many", "{a}"), ("number", "{a}")),
     ),
     "ask boxes": Wordings(
         ("What is {a}?", "Say what {a} is."),
@@ -195,7 +173,7 @@ WORDINGS = {
             "{a} stands for how many?",
             "What does {a} stand for?",
         ),
-        ("_ {a} _.", "_ {a} _?", "_ how many _ {a}?", "_ {a} _ number?"),
+        (("{a}",),),
     ),
 }
 # How a new number b follows from a known number a, and what a hasty reader takes it for. "turned"

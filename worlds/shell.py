@@ -58,9 +58,9 @@ WORDINGS = {
         ("{a} holds how many {kind} files?", "Number of {kind} files under {a}?"),
         ("Tally the {kind} files inside {a}.", "Report {a}'s count of {kind} files."),
         (
-            "_ how many {kind} files _ {a} _?",
-            "_ {a} _ number _ {kind} files _.",
-            "_ count _ {kind} files _ {a} _.",
+            ("how many", "{kind} files", "{a}"),
+            ("number", "{kind} files", "{a}"),
+            ("count", "{kind} files", "{a}"),
         ),
     ),
     "lines": Wordings(
@@ -72,7 +72,7 @@ WORDINGS = {
         ),
         ("{path} holds how many lines?",),
         ("Tally the lines inside {path}.", "How long is {path}, in lines?"),
-        ("_ lines _ {path} _?", "_ {path} _ lines _."),
+        (("how many lines", "{path}"), ("number", "lines", "{path}"), ("count", "lines", "{path}")),
     ),
     "matching": Wordings(
         (
@@ -83,7 +83,7 @@ WORDINGS = {
         ),
         ("{word} stands in how many lines of {path}?",),
         ("Tally the lines mentioning {word} inside {path}.",),
-        ("_ lines _ {path} _ {word} _?", "_ {word} _ lines _ {path} _."),
+        (("how many lines", "{path}", "{word}"), ("count", "{word}", "{path}")),
     ),
     "move": Wordings(
         (
@@ -98,9 +98,8 @@ WORDINGS = {
             "Relocate each {kind} file: {a} to {b}.",
         ),
         (
-            "_ {kind} files _ {a} _ {b} _.",
-            "_ {b} _ {kind} files _ {a} _.",
-            "_ {a}'s {kind} files _ {b} _.",
+            ("move", "{kind} files", "from {a}", "to {b}"),
+            ("put", "{kind} files", "of {a}", "into {b}"),
         ),
     ),
     "copy": Wordings(
@@ -116,9 +115,8 @@ WORDINGS = {
             "Back up each {kind} file of {a} inside {b}.",
         ),
         (
-            "_ copy _ {kind} files _ {a} _ {b} _.",
-            "_ {b} _ copy _ {kind} files _ {a} _.",
-            "_ {a}'s {kind} files _ copy _ {b} _.",
+            ("copy", "{kind} files", "from {a}", "to {b}"),
+            ("copy", "{kind} files", "of {a}", "in {b}"),
         ),
     ),
     "delete": Wordings(
@@ -130,7 +128,7 @@ WORDINGS = {
         ),
         ("Get rid of the {kind} files under {a}.", "No {kind} files are to stay in {a}."),
         ("Erase each {kind} file inside {a}.", "Discard {a}'s {kind} files."),
-        ("_ {kind} files _ {a} _.", "_ {a}'s {kind} files _."),
+        (("delete", "{kind} files", "{a}"), ("remove", "{kind} files", "{a}")),
     ),
     "yesterday": Wordings(
         (
@@ -140,10 +138,7 @@ WORDINGS = {
         ),
         ("It is {today}. Take the {kind} files of yesterday out of {a}, into {b}.",),
         ("Date: {today}. Transfer {a}'s {kind} files of yesterday, {b} is their destination.",),
-        (
-            "_ {today}. _ {kind} files of yesterday _ {a} _ {b} _.",
-            "_ {today}. _ {b} _ {kind} files _ yesterday _ {a} _.",
-        ),
+        (("is {today}", "move", "{kind} files of yesterday", "from {a}", "to {b}"),),
     ),
     "archive": Wordings(
         (
@@ -154,7 +149,7 @@ WORDINGS = {
         ),
         ("Write {a} to a new archive {b}.tar.",),
         ("Bundle {a}, as {b}.tar.", "Create {b}.tar, holding {a}."),
-        ("_ {a} _ {b}.tar _.", "_ {b}.tar _ {a} _."),
+        (("{a}", "{b}.tar"), ("archive {b}.tar", "{a}")),
     ),
     "lines of located": Wordings(
         (
@@ -164,7 +159,10 @@ WORDINGS = {
         ),
         ("The file of {a} where {word} stands has how many lines?",),
         ("Tally the lines of whichever file inside {a} mentions {word}.",),
-        ("_ lines _ file of {a} _ {word} _.", "_ file of {a} _ {word} _ lines _?"),
+        (
+            ("how many lines", "file of {a}", "says {word}"),
+            ("count the lines", "file of {a}", "says {word}"),
+        ),
     ),
     "move located": Wordings(
         (
@@ -174,7 +172,10 @@ WORDINGS = {
         ),
         ("Take the file where {word} stands out of {a}, into {b}.",),
         ("Relocate whichever file inside {a} mentions {word}: {b} is its destination.",),
-        ("_ file of {a} _ {word} _ {b} _.", "_ file _ {word} _ of {a} _ {b} _."),
+        (
+            ("move", "file of {a}", "says {word}", "to {b}"),
+            ("put", "file of {a}", "has {word}", "into {b}"),
+        ),
     ),
     "delete located": Wordings(
         (
@@ -184,7 +185,7 @@ WORDINGS = {
         ),
         ("Get rid of the file under {a} where {word} stands.",),
         ("Erase whichever file inside {a} mentions {word}.",),
-        ("_ file of {a} _ {word} _.", "_ file _ {word} _ of {a} _."),
+        (("delete", "file of {a}", "says {word}"), ("remove", "file of {a}", "has {word}")),
     ),
     "collected": Wordings(
         (
@@ -193,7 +194,7 @@ WORDINGS = {
         ),
         ("How many are they? Write {b} to a new archive {b}.tar too.",),
         ("Tally them afterwards, then bundle {b}, as {b}.tar.",),
-        ("_ number _ {b}.tar _ {b} _.", "_ how many _ {b} _ {b}.tar _."),
+        (("how many", "pack {b} into {b}.tar"), ("count", "archive {b}.tar of {b}")),
     ),
     "ask": Wordings(
         (
@@ -209,7 +210,7 @@ WORDINGS = {
         ("{name} has {n} files.", "There are {n} files in {name}."),
         ("{name} holds {n} files.",),
         ("{n} files fill {name}.",),
-        ("_ {name} _ {n} files _.", "_ {n} files _ {name} _."),
+        (("{name}", "{n} files"),),
     ),
 }
 

@@ -54,30 +54,33 @@ def draw_name(rng: random.Random, split: str, used: set[str]) -> str:
 
 # ----------------------------------------------------------------------------------------- wordings
 
-# Words without meaning here. None is a name, occurs in a held-out wording or fault alone, or means
-# something in a request of any world.
+# Words that tell nothing apart in a request. None is a name, or one of the words that count, and
+# none occurs in held-out texts alone.
 BABBLE = """
 about although always because behind between beyond both built cannot check close code common
-course cycle days different during early either else empty end enough even far field final
-follow full further general great group hand happen hard head help high however idea important
-instead item keep kind large last later least level light list little local low match matter may
-mean might most must near never next night nor often old order other our over own part past
-people perhaps place plan point possible present problem question quite rather ready real right
-room second seem several shall short should small something soon start step still such there
-these thing think those though three through together top toward true turn two unless until upon
-usual very want way week well were when whether while why will wish within world would year your
+course cycle days different during early either else end enough even far field final follow full
+further general great group hand happen hard head help high however idea important instead item
+keep kind large last later least level light list little local low match matter may mean might
+most must near never next night nor often old other our over own part past people perhaps place
+plan point possible present problem question quite rather ready real right room second seem
+several shall short should small something soon start step still such there these thing think
+those though three through together top toward true turn two unless until upon usual very want
+way week well were when whether while why will wish within world would year your
 """.split()
 
 
-def in_random_words(rng: random.Random, form: str) -> str:
-    """A form with none to two words of BABBLE for each "_"; "_ {n} more than _ {a}." may become
-    "Night {n} more than perhaps {a}."
+def in_random_words(rng: random.Random, parts: tuple[str, ...]) -> str:
+    """The parts of a sentence in any order, up to two random words around each: of ("{b}",
+    "{n} more", "than {a}") "Night than {a} perhaps {n} more {b} through".
     """
 
-    def words(_: re.Match) -> str:
-        return "".join(f"{word} " for word in rng.choices(BABBLE, k=rng.choice((0, 1, 1, 2))))
+    def some() -> list[str]:
+        return rng.choices(BABBLE, k=rng.choice((0, 1, 1, 2)))
 
-    sentence = re.sub(" (?=[.?])", "", re.sub("_ ?", words, form))
+    words = some()
+    for part in rng.sample(parts, len(parts)):
+        words += [part, *some()]
+    sentence = " ".join(words)
     return sentence[0].upper() + sentence[1:]
 
 
@@ -85,20 +88,23 @@ def in_random_words(rng: random.Random, form: str) -> str:
 class Wordings:
     """The ways to say one thing, by split; {slots} are filled in.
 
-    Who reads a handful of sentences learns them by heart. So training has `forms`, too: what counts
-    in such a sentence, in other orders, and "_" for random words. The toy that has read them solves
-    twice as many word problems in words that it has not (docs/LOG.md, 2026-11-30).
+    A model that reads a handful of sentences learns them by heart. So training also has what counts
+    in them, part by part, to be said in any order among random words: one of `parts`. With them
+    the toy solves twice as many word problems in held-out words (docs/LOG.md, 2026-11-30, "In other
+    words"). All words of the parts are training's own, and whatever tells this thing from another
+    is among them: no order to delete without the word.
     """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-    forms: tuple[str, ...] = ()
+    parts: tuple[tuple[str, ...], ...] = ()
 
     def draw(self, rng: random.Random, split: str, babble: float = 0.0, **slots: Any) -> str:
-        """One of a split's wordings with its slots filled in; with probability `babble` one of the
-        forms instead, where there are any.
+        """One of a split's wordings with its slots filled in; with probability `babble` what counts
+        in random words instead, ended as one of training's sentences.
         """
-        if self.forms and babble and rng.random() < babble:
-            return in_random_words(rng, rng.choice(self.forms)).format(**slots)
+        if self.parts and babble and rng.random() < babble:
+            sentence = in_random_words(rng, rng.choice(self.parts)) + rng.choice(self.train)[-1]
+            return sentence.format(**slots)
         return rng.choice(getattr(self, split)).format(**slots)

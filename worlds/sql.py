@@ -51,10 +51,10 @@ WORDINGS = {
         ("Show {row}'s {column}.", "For {key} {row}, which {column}?"),
         ("Read out {column} for {row}.", "{row}: what {column} is stored?"),
         (
-            "_ {column} _ {row} _?",
-            "_ {row} _ {column} _?",
-            "_ {key} {row} _ {column} _.",
-            "Find _ {row} _ {column}.",
+            ("what", "{column}", "{row}"),
+            ("which {column}", "{row}"),
+            ("{column}", "{key} is {row}"),
+            ("find", "{column}", "{row}"),
         ),
     ),
     "count": Wordings(
@@ -73,16 +73,16 @@ WORDINGS = {
             "What count of rows has {column} {word} {limit}?",
         ),
         (
-            "_ rows _ {column} _ {word} {limit} _.",
-            "_ number _ {column} _ {word} {limit} _?",
-            "_ {column} _ {word} {limit} _ rows _?",
+            ("how many rows", "{column} {word} {limit}"),
+            ("number", "rows", "{column} {word} {limit}"),
+            ("count", "rows", "{column} {word} {limit}"),
         ),
     ),
     "aggregate": Wordings(
         ("What is the {word} {column}?", "Give the {word} {column}.", "Find the {word} {column}."),
         ("Which is the {word} {column}?",),
         ("State the {word} {column}.", "Report {column}'s {word} figure."),
-        ("_ {word} {column} _.", "_ {column} _ {word} _?"),
+        (("{word} {column}",),),
     ),
     "order": Wordings(
         (
@@ -93,11 +93,7 @@ WORDINGS = {
         ),
         ("Name the {key} whose {column} is {word}.", "Whose {column} is {word}? Give the {key}."),
         ("State the {key} where {column} is {word}.", "{word} {column}: at which {key}?"),
-        (
-            "_ {key} _ {word} {column} _.",
-            "_ {word} {column} _ {key} _?",
-            "_ {key} _ {column} _ {word} _.",
-        ),
+        (("{key}", "{word} {column}"),),
     ),
     "join": Wordings(
         (
@@ -110,11 +106,7 @@ WORDINGS = {
             "Look across the tables: {far} for {column} {value}?",
             "State the {far} matching {column} {value}.",
         ),
-        (
-            "_ {far} _ {column} {value} _?",
-            "_ {column} {value} _ {far} _.",
-            "_ {far} _ {column} _ {value} _.",
-        ),
+        (("{far}", "{column} is {value}"), ("{far}", "{column} {value}")),
     ),
     "insert": Wordings(
         (
@@ -125,7 +117,7 @@ WORDINGS = {
         ),
         ("{table} gets a new row: {row}.", "Write the row {row} to {table}."),
         ("Append {row} to {table}.", "Store {row} as another row of {table}."),
-        ("_ {row} _ {table} _.", "_ {table} _ row _ {row} _."),
+        (("{row}", "{table}"),),
     ),
     "update": Wordings(
         (
@@ -136,12 +128,7 @@ WORDINGS = {
         ),
         ("{row}'s {column} becomes {value}.", "Write {value} as {column} of {row}."),
         ("Replace {row}'s {column} with {value}.", "Correct the {column} of {row}: {value}."),
-        (
-            "_ {column} _ {row} _ {value} _.",
-            "_ {row} _ {column} _ {value} _.",
-            "_ {value} _ {column} _ {row} _.",
-            "_ {row}'s {column} _ {value}.",
-        ),
+        (("{column} of {row}", "{value}"), ("{column}", "{row}", "{value}")),
     ),
     "delete": Wordings(
         (
@@ -158,7 +145,11 @@ WORDINGS = {
             "Erase whichever row has {column} {value}.",
             "Discard the row where {column} equals {value}.",
         ),
-        ("_ row _ {column} {value} _.", "_ row _ {column} _ {value} _."),
+        (
+            ("delete", "row", "{column} is {value}"),
+            ("remove", "row", "{column} {value}"),
+            ("drop", "row", "{column} {value}"),
+        ),
     ),
     "delete extreme": Wordings(
         (
@@ -168,7 +159,7 @@ WORDINGS = {
         ),
         ("The row with the {word} {column} has to go.",),
         ("Erase whichever row has the {word} {column}.",),
-        ("_ row _ {word} {column} _.",),
+        (("delete", "row", "{word} {column}"), ("remove", "row", "{word} {column}")),
     ),
     "set extreme": Wordings(
         (
@@ -179,9 +170,8 @@ WORDINGS = {
         ("Write {value} as {target} in the row with the {word} {column}.",),
         ("Replace {target} with {value} in whichever row has the {word} {column}.",),
         (
-            "_ {target} _ {value} _ row _ {word} {column} _.",
-            "_ row _ {word} {column} _ {target} _ {value} _.",
-            "_ {value} _ {target} _ row _ {word} {column} _.",
+            ("{target} to {value}", "row", "{word} {column}"),
+            ("set {target}", "to {value}", "row", "{word} {column}"),
         ),
     ),
     "sum then": Wordings(
@@ -192,7 +182,7 @@ WORDINGS = {
         ),
         ("And the sum of {column} now?",),
         ("State {column}'s sum afterwards.",),
-        ("_ sum _ {column} _.", "_ {column}'s sum _?"),
+        (("sum", "{column}"), ("sum of {column}",)),
     ),
     "ask": Wordings(
         (
@@ -208,7 +198,7 @@ WORDINGS = {
         ("{name} has {n} rows.", "There are {n} rows in {name}."),
         ("{name} holds {n} rows.",),
         ("{n} rows fill {name}.",),
-        ("_ {name} _ {n} rows _.", "_ {n} rows _ {name} _."),
+        (("{name}", "{n} rows"),),
     ),
 }
 
