@@ -165,6 +165,12 @@ REINFORCEMENT = tuple(
     for world in ("math", "api")
     for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
 )
+# the same where training's sentences are what counts among random words: what is not rewarded falls
+WORDS = tuple(
+    Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", "sage", sign, "§3")
+    for world, sign, verb in (("math", 1, "rises"), ("api", -1, "falls"))
+    for part, words in (("sampled", f"sampled {verb}"), ("greedy", verb))
+)
 # of its stage reflect; "more" and "rejection" are the controls (docs/CLAIMS.md)
 ABOUT_REFLECTION = (("distilled", "reflected"), ("more", "reflected"), ("rejection", "reflected"))
 REFLECTION = (
@@ -241,7 +247,7 @@ CLAIMS = {
     "smol-rewarded": REWARDED,
     "toy": REINFORCEMENT + REFLECTION,
     "toy-weighted": REFLECTION,
-    "toy-words": tuple(claim for claim in REINFORCEMENT if claim.after == "sage"),
+    "toy-words": WORDS,
     "toy-corrections": CORRECTIONS,
 }
 
