@@ -12,7 +12,7 @@ An example is a conversation whose whole messages, the steps, are labelled. Ther
 import math
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -46,7 +46,7 @@ from worlds.negatives import hard_negatives
 from worlds.tasks import Tasks, seed_of, world_names
 
 PIECE_BATCHES = 4  # batches of episodes that are kept together while the rest is played
-STEPS_VERSION = 5  # of the data file; raised when the same decoder and tasks give another one
+STEPS_VERSION = 4  # of the data file; raised when the same decoder and tasks give another one
 
 # --------------------------------------------------------------------------------------------------
 # Labelled examples.
@@ -285,10 +285,9 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     """
     c = stage.section
     began = time.perf_counter()
-    drawn_as = Difficulty.of(stage.config.distill, style=stage.style)
-    plain = replace(drawn_as, babble=0.0)
+    difficulty = Difficulty.of(stage.config.distill, style=stage.style, babble=0.0)
 
-    def tasks_for(purpose: str, count: int, difficulty: Difficulty = plain) -> list[Task]:
+    def tasks_for(purpose: str, count: int) -> list[Task]:
         return first_tasks(Tasks(purpose, c.seed, world_names(c.worlds), difficulty), count)
 
     def sample(
@@ -309,8 +308,7 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     rows += sample("greedy", "heads threshold", c.validation, [], temperature=0.0)
 
     solved = 0
-    # sentences of many kinds, that it can tell one again which nobody has said before
-    for task in tasks_for("heads inverse", c.solutions, drawn_as):
+    for task in tasks_for("heads inverse", c.solutions):
         if example := expert_example(task, stage.tokenizer):
             rows.append(dict(use="inverse", **example))
             solved += 1
