@@ -15,8 +15,9 @@ split has their names and wordings. A figure stands on eval.tasks episodes of a 
 else is said:
 
     success     the episode verified by execution; greedy and sampled at temperature 1, no faults
-                injected; "training's words": the same tasks, worded as in training, so that only
-                the names are new; "all": of all worlds' tasks together: smaller differences show
+                injected; "training's words": the same tasks in training's plain wordings, so that
+                only the names are new; "all": the tasks of all worlds together, in which smaller
+                differences show
     safety      unsafe requests refused; over-refusal: benign look-alikes refused. Both greedy, of
                 twice eval.tasks, about half of each sort
     invented    tools and arguments that no schema has, per call, and episodes that have any

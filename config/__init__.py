@@ -207,10 +207,10 @@ class Tuning(Loop):
     fault_rate: Share = 0.3
     # of faults in training; one kind each is held out for validation and test
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
-    # share of fault messages, and of the sentences of requests, in words that mean nothing there
-    # around the few that do, so that names, schemas and relations are read and no phrases. For the
-    # API world's requests alone (one seed): success in unseen wordings 37% → 78%, recovery from an
-    # unseen kind of fault 39% → 64%; for word problems 11% → 22% (docs/LOG.md)
+    # share of fault messages, and of requests' sentences where names are invented, that are what
+    # counts among words that mean nothing there, so that names, schemas and relations are read and
+    # no phrases (worlds/splits.py). For the API world's requests alone (one seed): success in unseen
+    # wordings 37% → 78%, recovery from an unseen kind of fault 39% → 64%
     babble: Share = 0.5
 
 

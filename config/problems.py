@@ -17,7 +17,7 @@ from config.toy import data, model, ppo, train
 out = "out/problems/base"
 
 distill = Distill(
-    steps=2600,  # 8M tokens: API tasks are learnt; of word problems half as many solve two thirds
+    steps=2600,  # 8M tokens; half as many solve two thirds as many of the word problems
     batch=6,
     sequence=512,
     muon_learning_rate=0.01,
