@@ -925,7 +925,8 @@ def test_the_same_tasks_are_learnt_by_heart(half_learnt, tmp_path):
     config = settings.from_file(ROOT / "config/problems.py")
     config.out = str(tmp_path / "heart/base")
     same = dict(start=str(half_learnt), tasks=16, prompts=16, steps=30, log_every=1, save_every=0)
-    # a task of which no sample succeeds teaches nothing, so more samples; nothing else is to be kept
+    # a task of which no sample succeeds teaches nothing, so more samples; and nothing else is to
+    # be kept, so a larger rate
     config.ppo = replace(config.ppo, samples=16, learning_rate=1e-3, **same)
     rl.ppo(config)
     lines = (tmp_path / "heart/sage/log.jsonl").read_text().splitlines()
