@@ -165,7 +165,8 @@ REINFORCEMENT = tuple(
     for world in ("math", "api")
     for part, words in (("sampled", "sampled rises"), ("greedy", "rises"))
 )
-# the same where training's sentences are what counts among random words: what is not rewarded falls
+# the same from a start that has read random words (docs/CLAIMS.md, "In other words"): math tasks
+# are rewarded, and what is not falls
 WORDS = tuple(
     Claim(f"success {words}, {world}", f"{world}/{part}", success, "distilled", "sage", sign, "§3")
     for world, sign, verb in (("math", 1, "rises"), ("api", -1, "falls"))

@@ -1,5 +1,5 @@
 """Reinforcement where there is something to gain: the toy on word problems, of which stage distill
-solves a third in words that nobody has read (docs/LOG.md, 2026-11-30, "In other words").
+solves half in words that it has not read (docs/LOG.md, 2026-11-30, "In other words").
 
     python train.py config/problems.py
     python distill.py config/problems.py --stage distill
@@ -17,7 +17,7 @@ from config.toy import data, model, ppo, train
 out = "out/problems/base"
 
 distill = Distill(
-    steps=2600,  # 8M tokens; half as many solve two thirds as many of the word problems
+    steps=2600,  # 8M tokens; with half as many fewer word problems succeed (docs/LOG.md)
     batch=6,
     sequence=512,
     muon_learning_rate=0.01,

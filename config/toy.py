@@ -44,7 +44,7 @@ distill = Distill(
     sequence=512,  # a failed attempt and its revision fit
     muon_learning_rate=0.01,
     # unseen tools and word problems are the hardest to learn. Of the latter it then solves half in
-    # training's words and a quarter in others, so that the stages after it can gain
+    # training's words and a third in others, so that the stages after it can gain
     worlds="api,math,sql,math,api,shell,math,api,math,safety",
     trajectories=36_000,
     reflect_steps=400,

@@ -9,7 +9,6 @@ from collections import Counter
 
 import pytest
 
-import distill
 import weighted_examples
 from worlds.calls import value_text
 from worlds.critique import critique

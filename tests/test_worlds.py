@@ -265,7 +265,7 @@ def test_requests_in_random_words_ask_for_the_same_tasks(name):
 
 def test_what_counts_in_a_sentence_is_trainings_own():
     """Every slot that all of training's wordings of a thing have is in its parts; their other words
-    occur in those wordings, and are none of BABBLE.
+    occur in those wordings, and are none of BABBLE. Nothing is deleted without a word for it.
     """
 
     def slots(text: str) -> set[str]:
@@ -287,6 +287,8 @@ def test_what_counts_in_a_sentence_is_trainings_own():
         for parts in some.parts:
             assert needed <= slots(" ".join(parts)), (what, parts)
             assert words(" ".join(parts)) <= own - set(BABBLE), (what, parts)
+            if what.startswith("delete"):
+                assert words(" ".join(parts)) & {"delete", "remove", "drop"}, (what, parts)
 
 
 def test_random_words_stand_around_parts_in_any_order():

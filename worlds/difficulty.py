@@ -69,8 +69,8 @@ class Difficulty:
     # texts of faults: "split" for the split's own, "train" to measure what new words cost
     fault_wording: str = "split"
     request_wording: str = "split"  # words of requests: likewise
-    # share of training's faults and of the sentences of its requests in random words around what
-    # counts
+    # share of training's faults, and of its requests' sentences, that are what counts among random
+    # words
     babble: float = 0.0
     # share of training's tasks of the library world whose tools and arguments have other names
     renamed: float = 0.0

@@ -56,8 +56,8 @@ class Drawing:
         return english if self.english else invented
 
     def ask(self, what: str, **slots: Any) -> str:
-        """A sentence of the request, in one of its wordings, or a share of `babble` in random
-        words.
+        """A sentence of the request: one of its wordings, or, in a share `babble` of training's,
+        what counts among random words.
         """
         difficulty = self.difficulty
         split, babble = difficulty.request_split, difficulty.babble

@@ -88,11 +88,11 @@ def in_random_words(rng: random.Random, parts: tuple[str, ...]) -> str:
 class Wordings:
     """The ways to say one thing, by split; {slots} are filled in.
 
-    A model that reads a handful of sentences learns them by heart. So training also has what counts
-    in them, part by part, to be said in any order among random words: one of `parts`. With them
-    the toy solves twice as many word problems in held-out words (docs/LOG.md, 2026-11-30, "In other
-    words"). All words of the parts are training's own, and whatever tells this thing from another
-    is among them: no order to delete without the word.
+    A model that reads a handful of sentences learns them by heart. So training also has `parts`,
+    each a tuple of what counts in such a sentence, to be said in any order among random words. With
+    them the toy solves 65% of SQL tasks in held-out words, without them 25% (docs/LOG.md,
+    2026-11-30, "In other words"). All words of the parts are training's own, and whatever tells
+    this thing from another is among them: nothing is deleted without a word that says so.
     """
 
     train: tuple[str, ...]
@@ -101,8 +101,8 @@ class Wordings:
     parts: tuple[tuple[str, ...], ...] = ()
 
     def draw(self, rng: random.Random, split: str, babble: float = 0.0, **slots: Any) -> str:
-        """One of a split's wordings with its slots filled in; with probability `babble` what counts
-        in random words instead, ended as one of training's sentences.
+        """One of a split's wordings with its slots filled in; with probability `babble`, which is 0
+        outside training, parts among random words instead, ended as one of training's sentences.
         """
         if self.parts and babble and rng.random() < babble:
             sentence = in_random_words(rng, rng.choice(self.parts)) + rng.choice(self.train)[-1]
