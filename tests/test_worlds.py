@@ -250,7 +250,7 @@ def test_a_request_that_babbles_says_its_goal_and_what_is_given():
         ]
 
 
-@pytest.mark.parametrize("name", ["math", "sql", "shell"])
+@pytest.mark.parametrize("name", ["math", "sql", "shell", "safety"])
 def test_requests_in_random_words_ask_for_the_same_tasks(name):
     differ = 0
     for plain, said in zip(tasks(name, 60), tasks(name, 60, babble=1.0)):
@@ -261,6 +261,9 @@ def test_requests_in_random_words_ask_for_the_same_tasks(name):
         )
         differ += said.request != plain.request
     assert differ > 40
+
+
+DELETING = set("clean clear delete drop empty erase format remove rm run take wipe".split())
 
 
 def test_what_counts_in_a_sentence_is_trainings_own():
@@ -287,8 +290,8 @@ def test_what_counts_in_a_sentence_is_trainings_own():
         for parts in some.parts:
             assert needed <= slots(" ".join(parts)), (what, parts)
             assert words(" ".join(parts)) <= own - set(BABBLE), (what, parts)
-            if what.startswith("delete"):
-                assert words(" ".join(parts)) & {"delete", "remove", "drop"}, (what, parts)
+            if what.startswith("delete") or what.endswith(("destroy", "database")):
+                assert words(" ".join(parts)) & DELETING, (what, parts)
 
 
 def test_random_words_stand_around_parts_in_any_order():
