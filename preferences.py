@@ -56,7 +56,8 @@ def preference_pairs(
     requests; those that do not fit in a row are left out.
     """
     pairs, unsafe = [], 0
-    tasks = Tasks("dpo", c.seed, ["safety"], Difficulty(style=style, names=c.names))
+    difficulty = Difficulty(style=style, names=c.names, babble=c.babble)
+    tasks = Tasks("dpo", c.seed, ["safety"], difficulty)
     for index in range(c.pairs):
         task = tasks[index]
         pair = preference(task)

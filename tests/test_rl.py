@@ -21,7 +21,7 @@ from support import settings
 import preferences
 import rl
 from support import tokenizer as tokenizers
-from config import Model, Ppo, UserError
+from config import Dpo, Model, Ppo, UserError
 from worlds.expert import preference, solve_task
 from model import SAGE
 from agent import Rollout, prompt_of, rollouts, uniforms_of
@@ -102,6 +102,23 @@ def test_a_pair_teaches_the_answer_and_nothing_before_it():
             assert tokens[: len(prompt_of(task, TOY))] == prompt_of(task, TOY)
         seen.add(task.kind)
     assert len(seen) == 8
+
+
+def test_pairs_are_asked_for_in_random_words_too():
+    """With dpo.babble other requests for the same answers."""
+
+    def texts(babble):
+        section = Dpo(pairs=40, babble=babble)
+        pairs, _ = preferences.preference_pairs(section, TOY, "compact")
+        assert len(pairs) == 40
+        return [[TOY.decode(tokens) for tokens, _ in pair] for pair in pairs]
+
+    differ = 0
+    for plain, said in zip(texts(0.0), texts(1.0)):
+        turn = "<|im_start|>assistant"
+        assert [text.split(turn)[-1] for text in plain] == [text.split(turn)[-1] for text in said]
+        differ += plain[0].split(turn)[0] != said[0].split(turn)[0]
+    assert differ == 40
 
 
 def test_dpo_learns_its_pairs_from_ln_2_on(lineage):
