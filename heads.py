@@ -10,7 +10,7 @@ The confidence head learns from labelled steps (labelled_steps.py): steps of the
 episodes, sampled with faults, the expert's, and hard negatives of the expert's calls. The inverse
 head learns to predict a verified episode's constraints from the agent's own words in it, and from
 further episodes of the expert. The gate is fitted last: it predicts which steps the confidence head
-would reject.
+would reject (`doubted`).
 
 What differs from the usual training of a verifier:
 - the decoder is frozen, and saved as it was to the bit; labels come from execution, and an unknown
@@ -179,8 +179,9 @@ def rejected(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
 
 
 def doubted(head: MetaCognitiveHead, steps: dict[str, Tensor], rho: float) -> Tensor:
-    """Which steps (S,) the gate shall foretell: those that the head would reject. Where success is
-    so rare that these are nearly all, more than 1 − ρ, the share ρ of which it is least sure.
+    """Which steps (S,) the gate shall foretell: those that the head would reject. If these are more
+    than a share 1 − ρ of all, they tell hardly anything apart; then the share ρ of the steps of
+    which the head is least sure.
     """
     least = confidences(head, steps).amin(-1)
     nearly_all = (least < 0.5).float().mean() > 1 - rho

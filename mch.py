@@ -346,8 +346,8 @@ class ThinkingGate(nn.Module):
         self.out = nn.Linear(config.width + 1, 1)
 
     def forward(self, hidden: Tensor, entropy: Tensor) -> Tensor:
-        """Logits (N,) of "the head would reject this step", from the decoder's hidden state (N, D)
-        at the step's last token and `entropy` (N,).
+        """Logits (N,) of "the head would reject this step" (heads.py, `doubted`), from the
+        decoder's hidden state (N, D) at the step's last token and `entropy` (N,).
 
         `entropy` is the *largest* entropy in nats of the distributions from which the step's tokens
         were drawn (temperature 1): one uncertain name among thirty certain tokens is what goes

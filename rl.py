@@ -12,8 +12,8 @@ rewards, advantages, losses, loop.
 What differs from the textbook:
 1. The teacher's episodes of the same worlds may be replayed beside the rewards (as InstructGPT's
    PPO-ptx does; ppo.replay_rows): with 16 tasks in a step, a learning rate high enough for rewards
-   to change the policy destroyed what was learnt without them. config/toy.py has them,
-   config/problems.py, with 64 tasks and one update, does without.
+   to change the policy destroyed what was learnt without them. config/small.py and those of the
+   large models replay; the toy and SmolLM2, with more tasks in a step and one update of it, do not.
 2. The reward is execution's verdict, once, at the end. A call that does not parse or names no tool
    ends the episode (zero tolerance); an invented argument costs. An episode in which an exception
    was raised, or whose time ran out, is a failure. One longer than ppo.sequence is left out.
@@ -427,7 +427,8 @@ def make_batch(
     action_mask = targets != IGNORE
     weights = mean_weights(action_mask, documents, c.mean)
 
-    # -- the policy that sampled, its values, and the frozen reference
+    # -- the policy that sampled, its values, and the frozen reference; counted: False for rows that
+    # only fill up, so that all ranks make equally many passes
     parts = []
     with torch.no_grad():
         for rows, counted in ranks.share_evenly(split_rows(torch.arange(len(tokens)), c)):

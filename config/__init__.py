@@ -209,8 +209,7 @@ class Tuning(Loop):
     fault_kinds: str = "timeout,locked,renamed,moved,type,incomplete"
     # share of fault messages, and of requests' sentences where names are invented, that are what
     # counts among words that mean nothing there, so that names, schemas and relations are read and
-    # no phrases (worlds/splits.py). For the API world's requests alone (one seed): success in
-    # unseen wordings 37% → 78%, recovery from an unseen kind of fault 39% → 64%
+    # no phrases (worlds/splits.py; docs/LOG.md, 2026-11-27 and -30)
     babble: Share = 0.5
 
 
