@@ -94,6 +94,7 @@ ABLATIONS = {
     "likelihood alone": dict(counterfactuals="", theta=0.0, delta=1.0, lam=0.0),
 }
 HORIZONS = range(1, 21)  # steps
+SHOWN_HORIZONS = (1, 3, 5, 10, 20)  # in the table
 PAPER_VOTES = {"one sample": "78.9", "majority": "88.4", "ICS-filtered": "91.8"}  # math, n = 32
 PAPER_SUCCESS = {"fast": "58.4", "reason": "73.1", "hybrid": "71.8"}
 PAPER_COST = {"fast": "1.0", "reason": "3.8", "hybrid": "1.4"}
@@ -571,18 +572,26 @@ def survival(episodes: list[list[bool]]) -> np.ndarray:
     return np.array(alive[1:])
 
 
-def measured_survival(tasks: list[list[list[bool]]]) -> dict[str, np.ndarray]:
-    """Survival over HORIZONS, and its 95% interval over 1000 bootstrap draws of the tasks, each
-    with the episodes that all runs played of it.
+def measured_survival(tasks: list[dict[str, list[list[bool]]]]) -> dict[str, dict[str, np.ndarray]]:
+    """Survival of the plain and the checked agent over HORIZONS, and by how much the latter's is
+    higher, each with its 95% interval over 1000 bootstrap draws of the tasks. A task has the
+    episodes that all runs of an agent played of it.
     """
 
-    def together(drawn: list[list[list[bool]]]) -> np.ndarray:
-        return survival([episode for played in drawn for episode in played])
+    def together(drawn: list[dict[str, list[list[bool]]]]) -> dict[str, np.ndarray]:
+        alive = {
+            name: survival([episode for task in drawn for episode in task[name]])
+            for name in ("plain", "checked")
+        }
+        return alive | {"checked − plain": alive["checked"] - alive["plain"]}
 
     rng = random.Random(0)
     draws = [together(rng.choices(tasks, k=len(tasks))) for _ in range(1000)]
-    low, high = np.quantile(np.array(draws), (0.025, 0.975), 0)
-    return dict(measured=together(tasks), low=low, high=high)
+    curves = {}
+    for name, measured in together(tasks).items():
+        low, high = np.quantile(np.array([draw[name] for draw in draws]), (0.025, 0.975), 0)
+        curves[name] = dict(measured=measured, low=low, high=high)
+    return curves
 
 
 def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dict[str, np.ndarray]]:
@@ -603,30 +612,32 @@ def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dic
     table.row(f"equation 9/{world} ε′ measured", errors, note="on the other half", n=half)
 
     # -- how far each agent gets: for each task the episodes of all runs, an episode as [right, …]
-    even, odd = {}, {}
+    even = {}
+    tasks = [{} for _ in range(half)]
     for name in ("plain", "checked"):
         even[name] = [episode for run in runs for episode in run[name][::2] if episode]
-        by_task = zip(*(run[name][1::2] for run in runs), strict=True)
-        odd[name] = [[episode for episode in played if episode] for played in by_task]
+        for task, *played in zip(tasks, *(run[name][1::2] for run in runs), strict=True):
+            task[name] = [[step[-1] for step in episode] for episode in played if episode]
+    tasks = [task for task in tasks if task["plain"] and task["checked"]]
     plain_error = mean_or_nan([not right for episode in even["plain"] for (right,) in episode])
     error = {"plain": plain_error, "checked": rates_of(even["checked"])["ε′"]}
-    shown = {}
-    for name in ("plain", "checked"):
-        tasks = [[[step[-1] for step in episode] for episode in played] for played in odd[name]]
-        tasks = [played for played in tasks if played]
-        curve = measured_survival(tasks)
-        curve["predicted"] = (1 - error[name]) ** np.array(HORIZONS)
-        shown[name] = curve
-        for horizon in (1, 5, 10, 20):
+    shown = measured_survival(tasks)
+    for name in error:
+        shown[name]["predicted"] = (1 - error[name]) ** np.array(HORIZONS)
+    for name, curve in shown.items():
+        unit = "%" if name in error else "points"
+        for horizon in SHOWN_HORIZONS:
             at = {key: 100 * values[HORIZONS.index(horizon)] for key, values in curve.items()}
-            interval = f"95% {at['low']:.1f} to {at['high']:.1f}"
-            note = f"{interval}; predicted {at['predicted']:.1f}"
-            name_of_row = f"equation 9/{world} {name}, {horizon} steps"
-            table.row(name_of_row, [at["measured"]], note=note, n=len(tasks))
+            note = f"95% {at['low']:.1f} to {at['high']:.1f}"
+            note += f"; predicted {at['predicted']:.1f}" if "predicted" in at else ""
+            row = f"equation 9/{world} {name}, {horizon} steps"
+            table.row(row, [at["measured"]], unit=unit, note=note, n=len(tasks))
+    for name in error:
+        curve = shown[name]
         inside = (curve["predicted"] >= curve["low"]) & (curve["predicted"] <= curve["high"])
         note = "share of the horizons 1–20 at which the formula is within the measured interval"
-        name = f"equation 9/{world} {name}: horizons inside"
-        table.row(name, [100 * float(inside.mean())], note=note, goal="100", n=len(tasks))
+        row = f"equation 9/{world} {name}: horizons inside"
+        table.row(row, [100 * float(inside.mean())], note=note, goal="100", n=len(tasks))
     return shown
 
 
@@ -668,7 +679,8 @@ def draw_horizon(axis, world: str, curves: dict[str, dict[str, np.ndarray]]) -> 
     """How long the plain and the checked agent stay right, measured and predicted."""
     colours = {"plain": "tab:orange", "checked": "tab:blue"}
     formulas = {"plain": "(1 − ε)$^T$", "checked": "(1 − ε′)$^T$, equation 9"}
-    for name, curve in curves.items():
+    for name in ("plain", "checked"):
+        curve = curves[name]
         percents = {key: 100 * values for key, values in curve.items()}
         colour = colours[name]
         band = dict(color=colour, alpha=0.2, linewidth=0)

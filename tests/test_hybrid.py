@@ -340,3 +340,17 @@ def test_the_horizons_interval_draws_tasks_and_not_episodes(rows):
     for one, three in zip(*ends, strict=True):
         assert one == pytest.approx(three)
     assert ends[0][0][0] < ends[0][1][0] < ends[0][2][0]
+
+
+def test_what_a_check_gains_is_of_the_same_tasks(rows):
+    """The checked agent goes wrong one step later in every task; nothing is ever wholly right."""
+    counts = [0, 2, 0, 4] * 10  # right steps of the plain one
+    plain = [[[True]] * n + [[False]] for n in counts]
+    checked = [[[True, True, True]] * (n + 1) + [[False, False, False]] for n in counts]
+    table = hybrid.Table(argparse.Namespace(dry=False, tasks=40), 1)
+    curves = hybrid.horizon_table(table, "api", [{"plain": plain, "checked": checked}])
+    for steps, gain in {1: 0, 3: 50, 5: 50, 10: 0}.items():  # of the odd tasks: 2 or 4, 3 or 5
+        value, beside = rows[f"equation 9/api checked − plain, {steps} steps"]
+        assert (value, beside["unit"]) == (gain, "points")
+    low, high = (curves["checked − plain"][end][3 - 1] for end in ("low", "high"))
+    assert 0.2 < low < 0.5 < high < 0.8
