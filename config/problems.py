@@ -32,8 +32,8 @@ heads = Heads(
     worlds="api,math",
     tasks=2000,
     trajectories=450,
-    # with half as many of both, thinking gains nothing: the inverse head prefers a plan with one
-    # operator swapped to the right one in a quarter of the tasks (docs/LOG.md, 2026-11-30)
+    # with half as many of both an earlier agent was not shown to gain by thinking: its inverse head
+    # preferred a swapped operator to the right one in a quarter of the tasks (docs/LOG.md)
     solutions=20_000,
     steps=1200,
     inverse="decoder",  # one block cannot tell a word problem again (docs/LOG.md, 2026-11-29)
