@@ -68,6 +68,10 @@ from worlds.calls import check_call, read_calls
 
 Pieces = dict[str, list]  # what was measured, by name
 Piece = tuple[str, Callable[[], list]]  # a name, and what measures it
+# of one task, by agent ("plain", "checked"): episodes, each as [whether a step was right, …]
+PlayedByBoth = dict[str, list[list[bool]]]
+# by agent, and of their difference: "measured", "low", "high", "predicted", each over HORIZONS
+Curves = dict[str, dict[str, np.ndarray]]
 
 FAST_STEPS = "fast, other tasks"  # the piece of `modes` that thresholds come from
 PIECES_VERSION = 1  # raised when what is kept changes, so that no older pieces pass for the same
@@ -572,13 +576,13 @@ def survival(episodes: list[list[bool]]) -> np.ndarray:
     return np.array(alive[1:])
 
 
-def measured_survival(tasks: list[dict[str, list[list[bool]]]]) -> dict[str, dict[str, np.ndarray]]:
+def measured_survival(tasks: list[PlayedByBoth]) -> Curves:
     """Survival of the plain and the checked agent over HORIZONS, and by how much the latter's is
     higher, each with its 95% interval over 1000 bootstrap draws of the tasks. A task has the
     episodes that all runs of an agent played of it.
     """
 
-    def together(drawn: list[dict[str, list[list[bool]]]]) -> dict[str, np.ndarray]:
+    def together(drawn: list[PlayedByBoth]) -> dict[str, np.ndarray]:
         alive = {
             name: survival([episode for task in drawn for episode in task[name]])
             for name in ("plain", "checked")
@@ -594,7 +598,7 @@ def measured_survival(tasks: list[dict[str, list[list[bool]]]]) -> dict[str, dic
     return curves
 
 
-def horizon_table(table: Table, world: str, runs: list[Pieces]) -> dict[str, dict[str, np.ndarray]]:
+def horizon_table(table: Table, world: str, runs: list[Pieces]) -> Curves:
     """Constants from the even tasks, survival on the odd ones. Returns what the picture shows, for
     the plain and the checked agent.
     """
@@ -675,7 +679,7 @@ def draw_modes(axis, world: str, runs: list[dict[str, list[dict]]]) -> None:
     axis.legend(frameon=False)
 
 
-def draw_horizon(axis, world: str, curves: dict[str, dict[str, np.ndarray]]) -> None:
+def draw_horizon(axis, world: str, curves: Curves) -> None:
     """How long the plain and the checked agent stay right, measured and predicted."""
     colours = {"plain": "tab:orange", "checked": "tab:blue"}
     formulas = {"plain": "(1 − ε)$^T$", "checked": "(1 − ε′)$^T$, equation 9"}

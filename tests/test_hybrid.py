@@ -352,5 +352,6 @@ def test_what_a_check_gains_is_of_the_same_tasks(rows):
     for steps, gain in {1: 0, 3: 50, 5: 50, 10: 0}.items():  # of the odd tasks: 2 or 4, 3 or 5
         value, beside = rows[f"equation 9/api checked − plain, {steps} steps"]
         assert (value, beside["unit"]) == (gain, "points")
-    low, high = (curves["checked − plain"][end][3 - 1] for end in ("low", "high"))
+    third = hybrid.HORIZONS.index(3)
+    low, high = (curves["checked − plain"][end][third] for end in ("low", "high"))
     assert 0.2 < low < 0.5 < high < 0.8
