@@ -30,6 +30,7 @@ import support.openmp  # before torch
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from config import UserError
@@ -41,8 +42,9 @@ from labelled_steps import (
     count_labels,
     pack_steps,
     read_data,
+    retelling,
 )
-from losses import auroc, calibration_error, cross_entropy
+from losses import auroc, calibration_error, cross_entropy, token_log_probs
 from mch import (
     MetaCognitiveHead,
     ThinkingHeads,
@@ -61,7 +63,7 @@ from support.training_run import Meter, TrainingRun
 from worlds.labels import PART_NAMES, PARTS, Part
 
 # of stage distill's settings: what its tasks, and so the heads' data, are like
-DIFFICULTY = ("rung", "names", "renamed", "longer", "fault_rate", "fault_kinds")
+DIFFICULTY = ("rung", "names", "renamed", "longer", "fault_rate", "fault_kinds", "babble")
 
 # --------------------------------------------------------------------------------------------------
 # The confidence head on steps.
@@ -261,6 +263,40 @@ def consistency(
     return torch.tensor(ics), torch.tensor(prior)
 
 
+def sums_of(values: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Sums (count,) of the values (...) of each group, whose numbers `groups` (...) gives."""
+    return values.new_zeros(count).index_add(0, groups.flatten(), values.flatten())
+
+
+def contrast_loss(
+    model: SAGE, heads: ThinkingHeads, pairs: list[dict], tokenizer: Tokenizer
+) -> tuple[Tensor, int]:
+    """The inverse head shall prefer the right one of two samples of a task (ours; not in the
+    paper): −log σ(ICS(right) − ICS(wrong)), Bradley and Terry's model, summed over the pairs; and
+    how many tokens were read.
+
+    Cross-entropy teaches it to tell a request again in training's words; which of two samples
+    answers a request can be asked in any words.
+    """
+    device = next(model.parameters()).device
+    examples, sample_of = [], []
+    shares = []  # of each example in its sample's mean
+    for number, pair in enumerate(pairs):
+        for side in ("right", "wrong"):
+            for text in pair["constraints"]:
+                examples.append(retelling(pair[side], text, tokenizer))
+                sample_of.append(2 * number + (side == "wrong"))
+                shares.append(1 / len(pair["constraints"]))
+    packed = pack_short(examples, model.config).to(device)
+    hidden = heads["inverse"](model, packed.tokens, packed.documents)
+    log_p, _ = token_log_probs(hidden, model.unembedding, packed.targets)  # (R, T); 0 in padding
+    of_example = sums_of(log_p, packed.documents.clamp(min=0), len(examples))
+    weighted = of_example * torch.tensor(shares, device=device)
+    ics = sums_of(weighted, torch.tensor(sample_of, device=device), 2 * len(pairs))
+    right, wrong = ics.view(-1, 2).unbind(1)
+    return -F.logsigmoid(right - wrong).sum(), packed.tokens.numel()
+
+
 # --------------------------------------------------------------------------------------------------
 # Printing.
 
@@ -372,25 +408,34 @@ def main() -> None:
             "heads.tasks, heads.validation, heads.room or heads.sequence, or train the decoder "
             "until it ends its messages; then delete the file"
         )
+    pairs = [row for row in rows if row["use"] == "contrast"]
     rng = random.Random(c.seed)
     constraints = []
     for row in rows:
-        if row["verified"] and row["use"] in ("train", "inverse"):
+        if row["use"] in ("train", "inverse") and row["verified"]:
             constraints += constraint_examples(row, tokenizer, c.prior, rng)
+    shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
     if min(len(train), len(constraints)) < c.steps * ranks.world_size():
-        shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
         raise UserError(
             f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
             f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
             "more heads.tasks and heads.trajectories"
         )
+    if c.contrast and len(pairs) < c.steps * ranks.world_size():
+        raise UserError(
+            f"{file} has {len(pairs)} pairs of a right and a wrong sample for {c.steps} steps"
+            f"{shared}, each to be seen once; delete the file, and lower heads.steps or give more "
+            "tasks (heads.contrast) or samples of each (heads.contrast_samples)"
+        )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
+    pair_order = shares_of(len(pairs), c.steps, [c.seed, 2])
     trainable = sum(p.numel() for p in heads.parameters() if p.requires_grad)
     stage.log.say(
         f"heads       {trainable:,} parameters beside the decoder's "
         f"{sum(p.numel() for p in model.parameters()):,}; "
-        f"{len(train):,} examples and {len(constraints):,} constraints, each seen once"
+        f"{len(train):,} examples, {len(constraints):,} constraints and {len(pairs):,} pairs, "
+        "each seen once"
     )
 
     # training
@@ -402,6 +447,7 @@ def main() -> None:
             label_count = sum(count_labels(row) for row in examples)
             asked = [constraints[i] for i in constraint_order[step - 1]]
             token_count = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
+            compared = [pairs[i] for i in pair_order[step - 1]]
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
                 asked = ranks.share(asked)
@@ -416,18 +462,27 @@ def main() -> None:
                 inverse = cross_entropy(
                     hidden, model.unembedding, packed.targets, count=token_count
                 )
-            (loss + inverse).backward()
-            loss, inverse = ranks.total(torch.stack([loss, inverse]))
+                # ours: of two samples of a task the right one is to explain it better
+                contrast, contrast_tokens = torch.zeros_like(loss), 0
+                if compared:
+                    contrast, contrast_tokens = contrast_loss(
+                        model, heads, ranks.share(compared), tokenizer
+                    )
+                    contrast = contrast / len(compared)
+            (loss + inverse + contrast).backward()
+            loss, inverse, contrast = ranks.total(torch.stack([loss, inverse, contrast]))
             norm = stage.update(step)
 
             step_tokens = ranks.world_size() * steps.packed.tokens.numel()
-            constraint_tokens = ranks.world_size() * packed.tokens.numel()
+            constraint_tokens = ranks.world_size() * (packed.tokens.numel() + contrast_tokens)
             # in FLOPs a frozen decoder, which only goes forward, is a third of one that learns
             inverse_tokens = constraint_tokens if c.inverse == "decoder" else constraint_tokens / 3
             token_flops = flops_per_token(config.model, steps.packed.tokens.shape[1])
             flops = (step_tokens / 3 + inverse_tokens) * token_flops
             meter.count(step_tokens + constraint_tokens, flops)
             meter.add(loss=loss, inverse=inverse, norm=norm)
+            if compared:
+                meter.add(contrast=contrast)
             if stage.is_log_step(step):
                 stage.log_line(step, meter)
             if step == c.steps:

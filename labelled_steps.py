@@ -9,10 +9,12 @@ An example is a conversation whose whole messages, the steps, are labelled. Ther
 - hard negatives: the expert's up to a call that was spoilt in a known way (worlds/negatives.py)
 """
 
+import itertools
 import math
 import random
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -282,13 +284,16 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
     validation    calibration and the closing table
     greedy        the gate's threshold: episodes as the fast mode plays them
     inverse       the expert's solutions, for the inverse head alone
+    contrast      a right and a wrong sample of the agent's own, for the inverse head alone
     """
     c = stage.section
     began = time.perf_counter()
-    difficulty = Difficulty.of(stage.config.distill, style=stage.style, babble=0.0)
+    worlds = world_names(c.worlds)
+    in_random_words = Difficulty.of(stage.config.distill, style=stage.style)
+    difficulty = replace(in_random_words, babble=0.0)
 
     def tasks_for(purpose: str, count: int) -> list[Task]:
-        return first_tasks(Tasks(purpose, c.seed, world_names(c.worlds), difficulty), count)
+        return first_tasks(Tasks(purpose, c.seed, worlds, difficulty), count)
 
     def sample(
         use: str, purpose: str, count: int, expert: list[Task], temperature: float = 1.0
@@ -313,6 +318,17 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
             rows.append(dict(use="inverse", **example))
             solved += 1
     stage.log.say(f"inverse     {solved} of the expert's episodes, for the inverse head alone")
+
+    further = Tasks("heads inverse", c.seed, worlds, in_random_words)
+    numbers = range(c.solutions, c.solutions + c.contrast)  # of tasks that are not drawn above
+    tasks = [further[number] for number in numbers for _ in range(c.contrast_samples)]
+    options = dict(temperature=1.0, seed=seed_of("heads inverse", c.seed))
+    samples = play_in_pieces(stage, file, made_from, "contrast", tasks, **options)
+    pairs = contrast_pairs([row for row in samples if len(row["tokens"]) <= c.sequence])
+    rows += [dict(use="contrast", **pair) for pair in pairs]
+    stage.log.say(
+        f"contrast    {len(pairs)} pairs of a right and a wrong one among {len(samples)} samples"
+    )
 
     provenance.write_lines(file, rows, made_from)
     seconds = time.perf_counter() - began
@@ -342,21 +358,47 @@ def read_data(stage: TrainingRun) -> tuple[list[dict], str]:
     return rows, digest
 
 
+def retelling(
+    conclusion: list[int], constraint: str, tokenizer: Tokenizer
+) -> tuple[list[int], list[bool]]:
+    """A conclusion (masked), with a constraint behind it (taught), as the inverse head reads it."""
+    stop = tokenizer.stop[0]
+    words = closed(conclusion, stop)
+    told = [*tokenizer.encode(constraint), stop]
+    return words + told, [False] * len(words) + [True] * len(told)
+
+
 def constraint_examples(
     row: dict, tokenizer: Tokenizer, prior: float, rng: random.Random
 ) -> list[tuple[list[int], list[bool]]]:
-    """What the inverse head learns from a verified episode: for each of its constraints the
-    conclusion (masked), with the constraint behind it (taught). With probability `prior` the
-    conclusion is empty.
+    """What the inverse head learns from a verified episode: its conclusion beside each of its
+    constraints. With probability `prior` the conclusion is empty.
     """
-    stop = tokenizer.stop[0]
-    examples = []
-    for text in row["constraints"]:
-        conclusion = closed([] if rng.random() < prior else conclusion_of(row), stop)
-        constraint = [*tokenizer.encode(text), stop]
-        taught = [False] * len(conclusion) + [True] * len(constraint)
-        examples.append((conclusion + constraint, taught))
-    return examples
+    return [
+        retelling([] if rng.random() < prior else conclusion_of(row), text, tokenizer)
+        for text in row["constraints"]
+    ]
+
+
+def contrast_pairs(samples: list[dict]) -> list[dict]:
+    """What else it learns from: of each task every distinct wrong conclusion, beside the right ones
+    in turn. Samples are own examples; a pair has `constraints`, `right` and `wrong` (token IDs).
+    """
+    by_task = defaultdict(list)
+    for row in samples:
+        by_task[row["world"], row["seed"]].append(row)
+    pairs = []
+    for rows in by_task.values():
+        found = {tuple(conclusion_of(row)): row["verified"] for row in rows if row["steps"]}
+        right = [list(words) for words, verified in found.items() if verified]
+        wrong = [list(words) for words, verified in found.items() if not verified]
+        if right:
+            constraints = rows[0]["constraints"]
+            pairs += [
+                dict(constraints=constraints, right=good, wrong=bad)
+                for good, bad in zip(itertools.cycle(right), wrong)
+            ]
+    return pairs
 
 
 def count_labels(row: dict) -> int:

@@ -379,6 +379,10 @@ class Heads(Loop):
     # expert's episodes, each with up to three hard negatives of one of its calls
     trajectories: Positive = 450
     solutions: Natural = 0  # more of the expert's, for the inverse head alone: it learns slowly
+    # more tasks for it, with as much random text as distill.babble says, and samples of each: it
+    # learns to prefer the right ones to the wrong ones, and so reads words that it has not seen
+    contrast: Natural = 0
+    contrast_samples: Positive = 6
     # further episodes of each kind, for calibration, the gate's threshold and the closing table
     validation: Positive = 300
     room: Positive = 384  # tokens that an episode may add to its prompt

@@ -34,7 +34,14 @@ from labelled_steps import (
     pack_steps,
     own_examples,
 )
-from mch import ThinkingHeads, calibrate, confidence_loss, fit_logistic, surprise_of
+from mch import (
+    ThinkingHeads,
+    calibrate,
+    confidence_loss,
+    constraint_texts,
+    fit_logistic,
+    surprise_of,
+)
 from model import SAGE
 from agent import EpisodeRow, Rollout, prompt_of
 from worlds.labels import PART_NAMES, PARTS, first_wrong_step, label_steps
@@ -863,6 +870,101 @@ def test_an_inverse_head_with_a_decoder_of_its_own_is_kept_with_the_run(lineage,
         if not torch.equal(p, q)
     }
     assert moved and all(name.startswith("blocks.") for name in moved)
+
+
+def own_sample(seed, words, verified, said=True):
+    """An own example whose agent wrote `words`, behind a prompt of one token."""
+    steps = [dict(span=[1, len(words)], call=False, labels=[None] * len(PARTS))]
+    return dict(
+        world="math",
+        seed=seed,
+        verified=verified,
+        constraints=["Rana has 3 pears.", "Pita has 5."],
+        steps=steps if said else [],
+        tokens=[9, *words],
+    )
+
+
+def test_every_distinct_wrong_conclusion_stands_beside_a_right_one_of_its_task():
+    samples = [
+        own_sample(1, [20], True),
+        own_sample(1, [20], True),  # twice the same: once
+        own_sample(1, [21], True),
+        own_sample(1, [30], False),
+        own_sample(2, [40], True),  # nothing wrong
+        own_sample(3, [50], False),  # nothing right
+        own_sample(1, [31], False),
+        own_sample(1, [31], False),
+        own_sample(1, [32], False),
+        own_sample(1, [33], False, said=False),  # no whole message
+    ]
+    pairs = labelled_steps.contrast_pairs(samples)
+    assert [(pair["right"], pair["wrong"]) for pair in pairs] == [
+        ([20], [30]),
+        ([21], [31]),
+        ([20], [32]),
+    ]
+    assert all(pair["constraints"] == samples[0]["constraints"] for pair in pairs)
+
+
+def test_contrast_is_bradley_and_terrys_loss_of_the_scores():
+    """Packed side by side, each sample's ICS is what `scores` says of it alone, and the loss is
+    binary cross-entropy with the logit ICS(right) − ICS(wrong).
+    """
+    shape = settings.from_file(ROOT / "config" / "toy.py").model
+    model, heads = SAGE(shape, seed=1), ThinkingHeads(shape, seed=1)
+    with torch.no_grad():
+        for p in heads["inverse"].parameters():
+            p += 0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    two, one = ["Rana has 3 pears.", "How many?"], ["Pita wants 17 of them, no more."]
+    pairs = [
+        dict(constraints=two, right=TOY.encode("3 + 4"), wrong=TOY.encode("3 times 4 is 12")),
+        dict(constraints=one, right=TOY.encode("seventeen"), wrong=TOY.encode("7")),
+    ]
+    loss, tokens = script.contrast_loss(model, heads, pairs, TOY)
+    loss.backward()
+    assert all(p.grad is not None for p in heads["inverse"].parameters())
+
+    end = TOY.stop[0]
+    given = [[*pair[side], end] for pair in pairs for side in ("right", "wrong")]
+    asked = [[[*TOY.encode(text), end] for text in texts] for texts in (two, two, one, one)]
+    ics = torch.tensor(heads["inverse"].scores(model, given, asked)[0]).view(2, 2)
+    margin = ics[:, 0] - ics[:, 1]
+    assert margin.abs().min() > 0.01
+    wanted = F.binary_cross_entropy_with_logits(margin, torch.ones(2), reduction="sum")
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert tokens >= sum(map(len, given)) + sum(len(text) for texts in asked for text in texts)
+
+
+def test_the_stage_learns_from_pairs_of_tasks_that_no_other_example_is_of(
+    lineage, call, monkeypatch
+):
+    asked_for = []
+
+    def half_verified(model, tokenizer, tasks, **options):
+        rows = own_examples(model, tokenizer, tasks, **options)
+        asked_for.extend(tuple(constraint_texts(t.constraints, t.request)) for t in tasks)
+        return [row | dict(verified=number % 2 == 0) for number, row in enumerate(rows)]
+
+    monkeypatch.setattr(labelled_steps, "own_examples", half_verified)
+    file, folder = lineage()
+    words = ("--heads.worlds", "math", "--heads.solutions", "8", "--heads.contrast", "10")
+    status, said = call(file, *words, "--heads.contrast-samples", "4", "--heads.steps", "3")
+    assert status == 0 and "pairs of a right and a wrong one among 40 samples" in said
+    thinking = folder / "thinking"
+    rows = [json.loads(line) for line in (thinking / "steps.jsonl").read_text().splitlines()]
+    pairs = [row for row in rows if row["use"] == "contrast"]
+    told = {tuple(pair["constraints"]) for pair in pairs}
+    told_elsewhere = {tuple(row["constraints"]) for row in rows if row["use"] != "contrast"}
+    assert len(pairs) >= 3 and all(pair["right"] != pair["wrong"] for pair in pairs)
+    assert told <= set(asked_for) and not told & told_elsewhere
+    logged = [json.loads(line) for line in (thinking / "log.jsonl").read_text().splitlines()]
+    losses = [record["contrast"] for record in logged if "contrast" in record]
+    assert len(losses) == 3 and all(loss > 0 for loss in losses)
+
+    file, folder = lineage("few")
+    status, _ = call(file, *words[:4], "--heads.contrast", "1", "--heads.steps", "6")
+    assert re.search(r"has \d pairs of a right and a wrong sample for 6 steps, each to be", status)
 
 
 @pytest.mark.parametrize(
