@@ -48,7 +48,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config import Config, UserError
+from config import Config, Heads, UserError
 from heads import (
     consistency,
     evaluate_steps,
@@ -413,16 +413,21 @@ def records_of_steps(judged: list[HeldOut], draws: int) -> Iterator[Record]:
         yield Record(f"inverse/{way}, own episodes", values, n, "AUROC")
 
 
+def by_contrast(c: Heads) -> str:
+    return f" and {c.contrast:,} tasks by contrast" if c.contrast else ""
+
+
 def records_of_plans(runs: list[Path], tasks: int) -> Iterator[Record]:
     """How often the right plan is preferred, one value per run."""
     found = [plans_found(run, tasks) for run in runs]
-    solutions = {checkpoint.read_meta(checkpoint.latest(run))[1].heads.solutions for run in runs}
-    if len(solutions) > 1:
+    settings_of = [checkpoint.read_meta(checkpoint.latest(run))[1].heads for run in runs]
+    sizes = {f"heads of {c.solutions:,} solutions" + by_contrast(c) for c in settings_of}
+    if len(sizes) > 1:
         raise UserError(
-            f"heads that learnt from {solutions} solutions are not the same but for their seeds; "
-            "name runs of one size"
+            f"{' and '.join(sorted(sizes))} are not the same but for their seeds; name runs of one "
+            "size"
         )
-    heads = f"heads of {solutions.pop():,} solutions"
+    heads = sizes.pop()
     for name in found[0]:
         values = [100 * statistics.mean(each[name]) for each in found]
         n = len(found[0][name])

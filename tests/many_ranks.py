@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import distill
 import heads
+import labelled_steps
 from support import ranks
 import rl
 import train
@@ -37,6 +38,14 @@ CASES = {  # a script's main, and its options beside the settings file
     "group": (rl.main, "--stage ppo --ppo.advantage group --ppo.name group --ppo.replay-rows 0"),
     "thinking": (heads.main, ""),
 }
+contrast_pairs = labelled_steps.contrast_pairs
+
+
+def alternating_pairs(samples: list[dict]) -> list[dict]:
+    """Pairs as if every second sample were right: this agent's hardly ever are."""
+    return contrast_pairs([row | dict(verified=n % 2 == 0) for n, row in enumerate(samples)])
+
+
 PRETRAINING = [name for name, (main, _) in CASES.items() if main is train.main]
 
 
@@ -48,6 +57,7 @@ def run(folder: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
+    labelled_steps.contrast_pairs = alternating_pairs
     folder = Path(sys.argv[1])
     for name in sys.argv[2:] or CASES:
         run(folder, name)

@@ -57,5 +57,6 @@ heads = Heads(
     room=250,
     eval_every=2,
     inverse="decoder",
+    contrast=20,
     **_stage,
 )

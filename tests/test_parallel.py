@@ -25,7 +25,7 @@ STEP_FIGURES = {  # of each stage, those that one step alone decides
     "safe": ("loss", "dpo", "nll", "replay", "norm"),
     "sage": ("reward", "replay", "clip_fraction", "approx_kl", "norm"),
     "group": ("reward", "clip_fraction", "approx_kl", "norm"),
-    "thinking": ("loss", "inverse", "norm"),
+    "thinking": ("loss", "inverse", "contrast", "norm"),
 }
 
 
