@@ -9,8 +9,8 @@ and 13).
 The confidence head learns from labelled steps (labelled_steps.py): steps of the agent's own
 episodes, sampled with faults, the expert's, and hard negatives of the expert's calls. The inverse
 head learns to predict a verified episode's constraints from the agent's own words in it, and from
-further episodes of the expert. The gate is fitted last: it predicts which steps the confidence head
-would reject (`doubted`).
+further episodes of the expert; and to prefer a right sample to a wrong one (`contrast_loss`). The
+gate is fitted last: it predicts which steps the confidence head would reject (`doubted`).
 
 What differs from the usual training of a verifier:
 - the decoder is frozen, and saved as it was to the bit; labels come from execution, and an unknown
@@ -288,7 +288,8 @@ def contrast_loss(
                 sample_of.append(2 * number + (side == "wrong"))
                 shares.append(1 / len(pair["constraints"]))
     packed = pack_short(examples, model.config).to(device)
-    hidden = heads["inverse"](model, packed.tokens, packed.documents)
+    shared = shared_pasts(packed.tokens, packed.documents)  # a sample's words, once
+    hidden = heads["inverse"](model, packed.tokens, packed.documents, shared=shared)
     log_p, _ = token_log_probs(hidden, model.unembedding, packed.targets)  # (R, T); 0 in padding
     of_example = sums_of(log_p, packed.documents.clamp(min=0), len(examples))
     weighted = of_example * torch.tensor(shares, device=device)
@@ -421,15 +422,17 @@ def main() -> None:
             f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
             "more heads.tasks and heads.trajectories"
         )
-    if c.contrast and len(pairs) < c.steps * ranks.world_size():
+    # pairs come while the rates fall: before, they spoil what the head has learnt (docs/LOG.md)
+    falling = max(1, int(c.decay * c.steps))
+    if c.contrast and len(pairs) < falling * ranks.world_size():
         raise UserError(
-            f"{file} has {len(pairs)} pairs of a right and a wrong sample for {c.steps} steps"
-            f"{shared}, each to be seen once; delete the file, and lower heads.steps or give more "
+            f"{file} has {len(pairs)} pairs of a right and a wrong sample for {falling} steps"
+            f"{shared}, each to be seen once; delete the file, and lower heads.decay or give more "
             "tasks (heads.contrast) or samples of each (heads.contrast_samples)"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
-    pair_order = shares_of(len(pairs), c.steps, [c.seed, 2])
+    pair_order = shares_of(len(pairs), falling, [c.seed, 2])
     trainable = sum(p.numel() for p in heads.parameters() if p.requires_grad)
     stage.log.say(
         f"heads       {trainable:,} parameters beside the decoder's "
@@ -447,7 +450,8 @@ def main() -> None:
             label_count = sum(count_labels(row) for row in examples)
             asked = [constraints[i] for i in constraint_order[step - 1]]
             token_count = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
-            compared = [pairs[i] for i in pair_order[step - 1]]
+            to_come = c.steps - step
+            compared = [pairs[i] for i in pair_order[to_come]] if to_come < falling else []
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
                 asked = ranks.share(asked)

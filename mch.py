@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Model
+from fast.shared_pasts import SharedPasts
 from generate import pad
 from losses import IGNORE, token_log_probs
 from model import SAGE, Block, State, positions_of, rotary
@@ -233,13 +234,16 @@ class InverseConsistencyHead(ExtraBlock):
         documents: Tensor | None = None,
         states: tuple[State | None, State | None] = (None, None),
         positions: Tensor | None = None,
+        *,
+        shared: SharedPasts | None = None,
     ) -> Tensor:
         """Hidden states (B, T, D) for `model.logits`, of tokens (B, T): conclusions, each followed
-        by a constraint. `states` are the reading decoder's and the block's.
+        by a constraint. `states` are the reading decoder's and the block's; `shared` spares the
+        decoder what is read twice (fast/shared_pasts.py).
         """
         decoder_state, block_state = states
         reader = model if self.decoder is None else self.decoder
-        hidden = reader.hidden(tokens, documents, decoder_state, positions)
+        hidden = reader.hidden(tokens, documents, decoder_state, positions, shared=shared)
         return self.transform(hidden, documents, block_state, positions).to(hidden.dtype)
 
     @torch.no_grad()

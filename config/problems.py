@@ -29,12 +29,14 @@ ppo = dataclasses.replace(
 )
 heads = Heads(
     start="out/problems/distilled",
-    worlds="api,math",
+    worlds="math",
     tasks=2000,
     trajectories=450,
     # with half as many of both an earlier agent was not shown to gain by thinking: its inverse head
     # preferred a swapped operator to the right one in a quarter of the tasks (docs/LOG.md)
     solutions=20_000,
+    # in words that it has not read it is no better than chance without (docs/LOG.md)
+    contrast=10_000,
     steps=1200,
     inverse="decoder",  # one block cannot tell a word problem again (docs/LOG.md, 2026-11-29)
 )

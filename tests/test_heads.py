@@ -949,7 +949,8 @@ def test_the_stage_learns_from_pairs_of_tasks_that_no_other_example_is_of(
     monkeypatch.setattr(labelled_steps, "own_examples", half_verified)
     file, folder = lineage()
     words = ("--heads.worlds", "math", "--heads.solutions", "8", "--heads.contrast", "10")
-    status, said = call(file, *words, "--heads.contrast-samples", "4", "--heads.steps", "3")
+    words += ("--heads.steps", "6", "--heads.decay", "0.5")  # the last three have pairs
+    status, said = call(file, *words, "--heads.contrast-samples", "4")
     assert status == 0 and "pairs of a right and a wrong one among 40 samples" in said
     thinking = folder / "thinking"
     rows = [json.loads(line) for line in (thinking / "steps.jsonl").read_text().splitlines()]
@@ -959,12 +960,12 @@ def test_the_stage_learns_from_pairs_of_tasks_that_no_other_example_is_of(
     assert len(pairs) >= 3 and all(pair["right"] != pair["wrong"] for pair in pairs)
     assert told <= set(asked_for) and not told & told_elsewhere
     logged = [json.loads(line) for line in (thinking / "log.jsonl").read_text().splitlines()]
-    losses = [record["contrast"] for record in logged if "contrast" in record]
-    assert len(losses) == 3 and all(loss > 0 for loss in losses)
+    losses = {record["step"]: record["contrast"] for record in logged if "contrast" in record}
+    assert [*losses] == [4, 5, 6] and min(losses.values()) > 0
 
     file, folder = lineage("few")
-    status, _ = call(file, *words[:4], "--heads.contrast", "1", "--heads.steps", "6")
-    assert re.search(r"has \d pairs of a right and a wrong sample for 6 steps, each to be", status)
+    status, _ = call(file, *words, "--heads.contrast", "1", "--heads.decay", "0.9")
+    assert re.search(r"has \d pairs of a right and a wrong sample for 5 steps, each to be", status)
 
 
 @pytest.mark.parametrize(
