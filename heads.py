@@ -422,7 +422,7 @@ def main() -> None:
             f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
             "more heads.tasks and heads.trajectories"
         )
-    # pairs come while the rates fall: before, they spoil what the head has learnt (docs/LOG.md)
+    # pairs come while the rates fall: before, they spoil what the head learns (docs/LOG.md)
     falling = max(1, int(c.decay * c.steps))
     if c.contrast and len(pairs) < falling * ranks.world_size():
         raise UserError(

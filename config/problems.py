@@ -35,8 +35,9 @@ heads = Heads(
     # with half as many of both an earlier agent was not shown to gain by thinking: its inverse head
     # preferred a swapped operator to the right one in a quarter of the tasks (docs/LOG.md)
     solutions=20_000,
-    # in words that it has not read it is no better than chance without (docs/LOG.md)
+    # without, nothing is shown to be gained in words that the inverse head has not read
     contrast=10_000,
-    steps=1200,
+    steps=1600,
+    decay=0.5,  # pairs come in the last half
     inverse="decoder",  # one block cannot tell a word problem again (docs/LOG.md, 2026-11-29)
 )
