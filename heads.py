@@ -44,7 +44,7 @@ from labelled_steps import (
     read_data,
     retelling,
 )
-from losses import auroc, calibration_error, cross_entropy, token_log_probs
+from losses import auroc, calibration_error, cross_entropy, sum_per_document, token_log_probs
 from mch import (
     MetaCognitiveHead,
     ThinkingHeads,
@@ -62,8 +62,9 @@ from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
 from worlds.labels import PART_NAMES, PARTS, Part
 
-# of stage distill's settings: what its tasks, and so the heads' data, are like
-DIFFICULTY = ("rung", "names", "renamed", "longer", "fault_rate", "fault_kinds", "babble")
+# of stage distill's settings: what its tasks, and so the heads' data, are like; with contrast
+# babble, too
+DIFFICULTY = ("rung", "names", "renamed", "longer", "fault_rate", "fault_kinds")
 
 # --------------------------------------------------------------------------------------------------
 # The confidence head on steps.
@@ -263,39 +264,32 @@ def consistency(
     return torch.tensor(ics), torch.tensor(prior)
 
 
-def sums_of(values: Tensor, groups: Tensor, count: int) -> Tensor:
-    """Sums (count,) of the values (...) of each group, whose numbers `groups` (...) gives."""
-    return values.new_zeros(count).index_add(0, groups.flatten(), values.flatten())
-
-
 def contrast_loss(
     model: SAGE, heads: ThinkingHeads, pairs: list[dict], tokenizer: Tokenizer
 ) -> tuple[Tensor, int]:
     """The inverse head shall prefer the right one of two samples of a task (ours; not in the
     paper): −log σ(ICS(right) − ICS(wrong)), Bradley and Terry's model, summed over the pairs; and
-    how many tokens were read.
+    how many tokens were computed.
 
-    Cross-entropy teaches it to tell a request again in training's words; which of two samples
-    answers a request can be asked in any words.
+    Cross-entropy teaches it to reproduce requests that are worded as training's are. Which of two
+    samples fits a request can be learnt from words, too, that nobody could predict.
     """
     device = next(model.parameters()).device
-    examples, sample_of = [], []
-    shares = []  # of each example in its sample's mean
-    for number, pair in enumerate(pairs):
-        for side in ("right", "wrong"):
-            for text in pair["constraints"]:
-                examples.append(retelling(pair[side], text, tokenizer))
-                sample_of.append(2 * number + (side == "wrong"))
-                shares.append(1 / len(pair["constraints"]))
+    examples = [
+        retelling(pair[side], text, tokenizer)
+        for pair in pairs
+        for side in ("right", "wrong")
+        for text in pair["constraints"]
+    ]
     packed = pack_short(examples, model.config).to(device)
     shared = shared_pasts(packed.tokens, packed.documents)  # a sample's words, once
     hidden = heads["inverse"](model, packed.tokens, packed.documents, shared=shared)
     log_p, _ = token_log_probs(hidden, model.unembedding, packed.targets)  # (R, T); 0 in padding
-    of_example = sums_of(log_p, packed.documents.clamp(min=0), len(examples))
-    weighted = of_example * torch.tensor(shares, device=device)
-    ics = sums_of(weighted, torch.tensor(sample_of, device=device), 2 * len(pairs))
+    each = sum_per_document(log_p, packed.documents, len(examples))
+    constraints = [len(pair["constraints"]) for pair in pairs for _ in ("right", "wrong")]
+    ics = torch.stack([of_sample.mean() for of_sample in each.split(constraints)])
     right, wrong = ics.view(-1, 2).unbind(1)
-    return -F.logsigmoid(right - wrong).sum(), packed.tokens.numel()
+    return -F.logsigmoid(right - wrong).sum(), len(shared.first)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -375,6 +369,7 @@ def main() -> None:
     config = settings.from_command_line()
     settings.refuse_unread(config)
     c = config.heads
+    difficulty = (*DIFFICULTY, "babble") if c.contrast else DIFFICULTY
     stage = TrainingRun(
         config,
         "thinking",
@@ -386,7 +381,7 @@ def main() -> None:
         curve=("loss", "inverse"),
         pretrained="inverse.decoder.",
         pretrained_rate=c.decoder_learning_rate,
-        made_from={f"distill.{name}": getattr(config.distill, name) for name in DIFFICULTY},
+        made_from={f"distill.{name}": getattr(config.distill, name) for name in difficulty},
     )
     if stage.finished():
         return
@@ -423,16 +418,19 @@ def main() -> None:
             "more heads.tasks and heads.trajectories"
         )
     # pairs come while the rates fall: before, they spoil what the head learns (docs/LOG.md)
-    falling = max(1, int(c.decay * c.steps))
-    if c.contrast and len(pairs) < falling * ranks.world_size():
+    falling = int(c.decay * c.steps) if c.contrast else 0
+    if c.contrast and not 0 < falling * ranks.world_size() <= len(pairs):
         raise UserError(
-            f"{file} has {len(pairs)} pairs of a right and a wrong sample for {falling} steps"
-            f"{shared}, each to be seen once; delete the file, and lower heads.decay or give more "
-            "tasks (heads.contrast) or samples of each (heads.contrast_samples)"
+            f"{file} has {len(pairs)} pairs of a right and a wrong sample for the {falling} steps "
+            f"of the decay{shared}, each to be seen once: raise heads.decay to have such steps; "
+            "to have fewer, lower it, or delete the file and give more tasks (heads.contrast) or "
+            "samples of each (heads.contrast_samples)"
         )
     train_order = shares_of(len(train), c.steps, [c.seed, 0])
     constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
-    pair_order = shares_of(len(pairs), falling, [c.seed, 2])
+    pair_order = [[] for _ in range(c.steps - falling)]
+    if falling:
+        pair_order += shares_of(len(pairs), falling, [c.seed, 2])
     trainable = sum(p.numel() for p in heads.parameters() if p.requires_grad)
     stage.log.say(
         f"heads       {trainable:,} parameters beside the decoder's "
@@ -450,8 +448,7 @@ def main() -> None:
             label_count = sum(count_labels(row) for row in examples)
             asked = [constraints[i] for i in constraint_order[step - 1]]
             token_count = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
-            to_come = c.steps - step
-            compared = [pairs[i] for i in pair_order[to_come]] if to_come < falling else []
+            compared = [pairs[i] for i in pair_order[step - 1]]
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
                 asked = ranks.share(asked)
@@ -466,7 +463,7 @@ def main() -> None:
                 inverse = cross_entropy(
                     hidden, model.unembedding, packed.targets, count=token_count
                 )
-                # ours: of two samples of a task the right one is to explain it better
+                # ours: the right one of two samples shall make the constraints likelier
                 contrast, contrast_tokens = torch.zeros_like(loss), 0
                 if compared:
                     contrast, contrast_tokens = contrast_loss(

@@ -7,6 +7,8 @@ An example is a conversation whose whole messages, the steps, are labelled. Ther
 - own: the agent's episodes, sampled with faults and judged by execution
 - expert: the expert's, whose steps are right
 - hard negatives: the expert's up to a call that was spoilt in a known way (worlds/negatives.py)
+
+Lines of use "contrast" are no examples but pairs (`contrast_pairs`).
 """
 
 import itertools
@@ -278,7 +280,7 @@ def delete_pieces(file: Path) -> None:
 
 
 def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
-    """Write the data, one example per line; `use` says what it is for.
+    """Write the data, one example or pair per line; `use` says what it is for.
 
     train         the confidence head; verified episodes also the inverse head
     validation    calibration and the closing table
@@ -321,9 +323,10 @@ def sample_data(stage: TrainingRun, file: Path, made_from: dict) -> None:
 
     further = Tasks("heads inverse", c.seed, worlds, in_random_words)
     numbers = range(c.solutions, c.solutions + c.contrast)  # of tasks that are not drawn above
-    tasks = [further[number] for number in numbers for _ in range(c.contrast_samples)]
-    options = dict(temperature=1.0, seed=seed_of("heads inverse", c.seed))
-    samples = play_in_pieces(stage, file, made_from, "contrast", tasks, **options)
+    drawn = [further[number] for number in numbers]
+    tasks = [task for task in drawn for _ in range(c.contrast_samples)]
+    seed = seed_of("heads inverse", c.seed)
+    samples = play_in_pieces(stage, file, made_from, "contrast", tasks, seed=seed)
     pairs = contrast_pairs([row for row in samples if len(row["tokens"]) <= c.sequence])
     rows += [dict(use="contrast", **pair) for pair in pairs]
     stage.log.say(
@@ -382,7 +385,8 @@ def constraint_examples(
 
 def contrast_pairs(samples: list[dict]) -> list[dict]:
     """What else it learns from: of each task every distinct wrong conclusion, beside the right ones
-    in turn. Samples are own examples; a pair has `constraints`, `right` and `wrong` (token IDs).
+    in turn; nothing where none is right. Samples are own examples; of a pair `right` and `wrong`
+    are conclusions (token IDs).
     """
     by_task = defaultdict(list)
     for row in samples:
@@ -392,12 +396,9 @@ def contrast_pairs(samples: list[dict]) -> list[dict]:
         found = {tuple(conclusion_of(row)): row["verified"] for row in rows if row["steps"]}
         right = [list(words) for words, verified in found.items() if verified]
         wrong = [list(words) for words, verified in found.items() if not verified]
-        if right:
-            constraints = rows[0]["constraints"]
-            pairs += [
-                dict(constraints=constraints, right=good, wrong=bad)
-                for good, bad in zip(itertools.cycle(right), wrong)
-            ]
+        task = {name: rows[0][name] for name in ("world", "seed", "constraints")}
+        both = zip(itertools.cycle(right), wrong)
+        pairs += [task | dict(right=good, wrong=bad) for good, bad in both]
     return pairs
 
 

@@ -413,15 +413,15 @@ def records_of_steps(judged: list[HeldOut], draws: int) -> Iterator[Record]:
         yield Record(f"inverse/{way}, own episodes", values, n, "AUROC")
 
 
-def by_contrast(c: Heads) -> str:
-    return f" and {c.contrast:,} tasks by contrast" if c.contrast else ""
+def and_pairs(c: Heads) -> str:
+    return f" and pairs of {c.contrast:,} tasks' samples" if c.contrast else ""
 
 
 def records_of_plans(runs: list[Path], tasks: int) -> Iterator[Record]:
     """How often the right plan is preferred, one value per run."""
     found = [plans_found(run, tasks) for run in runs]
     settings_of = [checkpoint.read_meta(checkpoint.latest(run))[1].heads for run in runs]
-    sizes = {f"heads of {c.solutions:,} solutions" + by_contrast(c) for c in settings_of}
+    sizes = {f"heads of {c.solutions:,} solutions" + and_pairs(c) for c in settings_of}
     if len(sizes) > 1:
         raise UserError(
             f"{' and '.join(sorted(sizes))} are not the same but for their seeds; name runs of one "

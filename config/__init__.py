@@ -379,9 +379,11 @@ class Heads(Loop):
     # expert's episodes, each with up to three hard negatives of one of its calls
     trajectories: Positive = 450
     solutions: Natural = 0  # more of the expert's, for the inverse head alone: it learns slowly
-    # more tasks for it, with as much random text as distill.babble says, and samples of each: it
-    # learns to prefer the right ones to the wrong ones, and so reads words that it has not seen
+    # more tasks for it, with as many sentences in random words as distill.babble says: while the
+    # rates fall it learns to prefer a right one of the agent's samples of a task to a wrong one (not
+    # the contrast between tasks by which bench/hybrid.py filters votes)
     contrast: Natural = 0
+    # samples of each of those tasks
     contrast_samples: Positive = 6
     # further episodes of each kind, for calibration, the gate's threshold and the closing table
     validation: Positive = 300

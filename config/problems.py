@@ -29,13 +29,13 @@ ppo = dataclasses.replace(
 )
 heads = Heads(
     start="out/problems/distilled",
-    worlds="math",
+    worlds="math",  # where one sample is often wrong and another right
     tasks=2000,
     trajectories=450,
-    # with half as many of both an earlier agent was not shown to gain by thinking: its inverse head
+    # with 10,000 and 600 steps an earlier agent was not shown to gain by thinking: its inverse head
     # preferred a swapped operator to the right one in a quarter of the tasks (docs/LOG.md)
     solutions=20_000,
-    # without, nothing is shown to be gained in words that the inverse head has not read
+    # without, thinking is not shown to gain anything in wordings that the inverse head has not read
     contrast=10_000,
     steps=1600,
     decay=0.5,  # pairs come in the last half

@@ -39,15 +39,13 @@ CASES = {  # a script's main, and its options beside the settings file
     "group": (rl.main, "--stage ppo --ppo.advantage group --ppo.name group --ppo.replay-rows 0"),
     "thinking": (heads.main, ""),
 }
+PRETRAINING = [name for name, (main, _) in CASES.items() if main is train.main]
 contrast_pairs = labelled_steps.contrast_pairs
 
 
 def alternating_pairs(samples: list[dict]) -> list[dict]:
     """Pairs as if every second sample were right: this agent's hardly ever are."""
     return contrast_pairs([row | dict(verified=n % 2 == 0) for n, row in enumerate(samples)])
-
-
-PRETRAINING = [name for name, (main, _) in CASES.items() if main is train.main]
 
 
 def run(folder: Path, name: str) -> None:

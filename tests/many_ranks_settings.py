@@ -57,6 +57,7 @@ heads = Heads(
     room=250,
     eval_every=2,
     inverse="decoder",
+    decay=0.7,
     contrast=20,
     **_stage,
 )

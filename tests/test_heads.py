@@ -933,17 +933,16 @@ def test_contrast_is_bradley_and_terrys_loss_of_the_scores():
     assert margin.abs().min() > 0.01
     wanted = F.binary_cross_entropy_with_logits(margin, torch.ones(2), reduction="sum")
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
-    assert tokens >= sum(map(len, given)) + sum(len(text) for texts in asked for text in texts)
+    texts = [(*words, *text) for words, some in zip(given, asked, strict=True) for text in some]
+    pasts = {text[:end] for text in texts for end in range(1, len(text) + 1)}
+    assert tokens == len(pasts) + 1  # padding is one more
 
 
 def test_the_stage_learns_from_pairs_of_tasks_that_no_other_example_is_of(
     lineage, call, monkeypatch
 ):
-    asked_for = []
-
     def half_verified(model, tokenizer, tasks, **options):
         rows = own_examples(model, tokenizer, tasks, **options)
-        asked_for.extend(tuple(constraint_texts(t.constraints, t.request)) for t in tasks)
         return [row | dict(verified=number % 2 == 0) for number, row in enumerate(rows)]
 
     monkeypatch.setattr(labelled_steps, "own_examples", half_verified)
@@ -955,17 +954,31 @@ def test_the_stage_learns_from_pairs_of_tasks_that_no_other_example_is_of(
     thinking = folder / "thinking"
     rows = [json.loads(line) for line in (thinking / "steps.jsonl").read_text().splitlines()]
     pairs = [row for row in rows if row["use"] == "contrast"]
-    told = {tuple(pair["constraints"]) for pair in pairs}
-    told_elsewhere = {tuple(row["constraints"]) for row in rows if row["use"] != "contrast"}
-    assert len(pairs) >= 3 and all(pair["right"] != pair["wrong"] for pair in pairs)
-    assert told <= set(asked_for) and not told & told_elsewhere
+    further = Tasks("heads inverse", 1337, ["math"], Difficulty(babble=0.5))
+    drawn = {task.seed: task for task in map(further.__getitem__, range(8, 18))}
+    for pair in pairs:
+        task = drawn[pair["seed"]]
+        assert pair["constraints"] == constraint_texts(task.constraints, task.request)
+        assert pair["right"] != pair["wrong"]
+    others = {row["seed"] for row in rows if row["use"] != "contrast"}
+    assert len(pairs) >= 3 and not {pair["seed"] for pair in pairs} & others
     logged = [json.loads(line) for line in (thinking / "log.jsonl").read_text().splitlines()]
     losses = {record["step"]: record["contrast"] for record in logged if "contrast" in record}
-    assert [*losses] == [4, 5, 6] and min(losses.values()) > 0
+    assert [*losses] == [4, 5, 6]
+
+    whole = weights_and_state(thinking)
+    for step in (5, 6):
+        shutil.rmtree(thinking / f"checkpoint-{step:07}")
+    assert call(file, *words, "--heads.contrast-samples", "4", "--resume")[0] == 0
+    again = weights_and_state(thinking)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
     file, folder = lineage("few")
     status, _ = call(file, *words, "--heads.contrast", "1", "--heads.decay", "0.9")
-    assert re.search(r"has \d pairs of a right and a wrong sample for 5 steps, each to be", status)
+    assert re.search(r"has \d pairs of a right and a wrong sample for the 5 steps of the", status)
+    shutil.rmtree(folder / "thinking")
+    status, _ = call(file, *words, "--heads.decay", "0")
+    assert "sample for the 0 steps of the decay, each to be seen once: raise heads.decay" in status
 
 
 @pytest.mark.parametrize(

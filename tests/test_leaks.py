@@ -157,6 +157,7 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     distill_.tasks, distill_.replay = count // 3, 2.0
     ppo.replay_rows = 4  # an option that the toy does not use
     dpo.pairs = dpo.trajectories = ppo.trajectories = count
+    heads_.contrast = count // 8
     heads_.tasks, heads_.trajectories, heads_.solutions, heads_.validation = (
         count // 2,
         count // 4,
@@ -194,12 +195,12 @@ def shown(part: str, count: int, folder, played: Played) -> list[str]:
     if part == "heads":
         file = folder / "steps.jsonl"
         labelled_steps.sample_data(stage(heads_, "thinking", folder), file, {})
-        rows = [
-            row
-            for row in map(json.loads, file.read_text().splitlines())
-            if row.get("use") in ("train", "inverse")
-        ]
-        return [TOY.decode(row["tokens"]) + "\n" + "\n".join(row["constraints"]) for row in rows]
+        texts = []
+        for row in map(json.loads, file.read_text().splitlines()):
+            if row.get("use") in ("train", "inverse", "contrast"):
+                tokens = row["tokens"] if "tokens" in row else row["right"] + row["wrong"]
+                texts.append(TOY.decode(tokens) + "\n" + "\n".join(row["constraints"]))
+        return texts
     assert part == "teacher"
     made = [
         row
