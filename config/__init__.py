@@ -380,8 +380,8 @@ class Heads(Loop):
     trajectories: Positive = 450
     solutions: Natural = 0  # more of the expert's, for the inverse head alone: it learns slowly
     # more tasks for it, with as many sentences in random words as distill.babble says: while the
-    # rates fall it learns to prefer a right one of the agent's samples of a task to a wrong one (not
-    # the contrast between tasks by which bench/hybrid.py filters votes)
+    # rates fall it learns to prefer a right one of the agent's samples of a task to a wrong one
+    # (not the contrast between tasks by which bench/hybrid.py filters votes)
     contrast: Natural = 0
     # samples of each of those tasks
     contrast_samples: Positive = 6

@@ -507,7 +507,7 @@ class TrainingRun:
             worlds = [*world_names(self.section.worlds), "safety"]
             if isinstance(self.section, Tuning):
                 difficulty = Difficulty.of(self.section, style=self.style)
-            else:  # heads.py's tasks are stage distill's; but for contrast their words mean something
+            else:  # heads.py's tasks are stage distill's; random words are for contrast alone
                 babble = self.config.distill.babble if self.section.contrast else 0.0
                 difficulty = Difficulty.of(self.config.distill, style=self.style, babble=babble)
             found["tasks"] = fingerprint(worlds, self.section.seed, difficulty)

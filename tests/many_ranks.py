@@ -14,7 +14,6 @@ import heads
 import labelled_steps
 from support import ranks
 import rl
-import torch
 import train
 
 SETTINGS = Path(__file__).with_name("many_ranks_settings.py")
@@ -57,9 +56,6 @@ def run(folder: Path, name: str) -> None:
 
 if __name__ == "__main__":
     labelled_steps.contrast_pairs = alternating_pairs
-    # products in full float32: where a CPU may round their factors to bf16, it does so from a size
-    # on, which fewer rows per rank do not reach
-    torch.set_float32_matmul_precision = lambda precision: None
     folder = Path(sys.argv[1])
     for name in sys.argv[2:] or CASES:
         run(folder, name)
