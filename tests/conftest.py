@@ -10,7 +10,7 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # two spinning OpenMP threads on a loaded machine are slower than one
 # Scripts allow float32 products to be rounded; with AMX oneDNN does so, from a size on, and what is
-# equal up to rounding no longer looks so. Without AMX it does not; scripts that tests start likewise.
+# equal up to rounding no longer looks so. So without AMX, here and in scripts that tests start.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
