@@ -1,4 +1,4 @@
-"""bench/hybrid.py's arithmetic: which step is right, equation 9 from counted steps, survival,
+"""bench/hybrid.py and its tables: which step is right, equation 9 from counted steps, survival,
 paired intervals, bits per TeraFLOP.
 """
 
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent import rollouts
+from bench import hybrid_tables
 from config import Config, Think
 from conftest import ROOT
 from learnt import TASKS, TOY, agent
@@ -57,7 +58,7 @@ def test_equation_9_is_the_law_of_total_probability():
     for _ in range(500):
         first, accepted, revised = rng.random() < 0.6, rng.random() < 0.7, rng.random() < 0.5
         steps.append([first, accepted, first if accepted else revised])
-    found = hybrid.rates_of([steps[:200], steps[200:]])
+    found = hybrid_tables.rates_of([steps[:200], steps[200:]])
     assert found["ε′"] == pytest.approx(sum(not taken for _, _, taken in steps) / 500)
     assert found["ε"] == pytest.approx(sum(not first for first, _, _ in steps) / 500)
     e, a, b, r = (found[name] for name in ("ε", "α", "β", "ε_r"))
@@ -65,10 +66,10 @@ def test_equation_9_is_the_law_of_total_probability():
 
 
 def test_equation_9_without_rejections_needs_no_error_of_revisions():
-    assert hybrid.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
+    assert hybrid_tables.rates_of([[[True, True, True], [False, True, False]]])["ε′"] == 0.5
     # no first draft is wrong, and the one that was rejected was replaced by a wrong one: 1 in 3
     always_right = [[True, True, True], [True, False, False], [True, True, True]]
-    assert hybrid.rates_of([always_right])["ε′"] == pytest.approx(1 / 3)
+    assert hybrid_tables.rates_of([always_right])["ε′"] == pytest.approx(1 / 3)
 
 
 def test_reasoning_bits_by_hand():
@@ -108,25 +109,25 @@ def test_episodes_are_kept_with_the_bits_of_their_own_words():
 
 
 def test_survival_of_equal_steps_is_a_power():
-    alive = hybrid.survival([[True]] * 9 + [[False]])
+    alive = hybrid_tables.survival([[True]] * 9 + [[False]])
     for place, share in enumerate(alive):
         assert share == pytest.approx(0.9 ** (place + 1))
-    assert hybrid.survival([[True, True, False]])[:3].tolist() == [1.0, 1.0, 0.0]
+    assert hybrid_tables.survival([[True, True, False]])[:3].tolist() == [1.0, 1.0, 0.0]
 
 
 def test_survival_is_that_of_sessions_of_drawn_episodes():
     """The recursion beside sessions played out, with episodes of several lengths."""
     episodes = [[True] * 3, [True, False], [True], [False], [True] * 6, [True] * 4 + [False]]
     rng = random.Random(1)
-    alive = [0] * len(hybrid.HORIZONS)
+    alive = [0] * len(hybrid_tables.HORIZONS)
     for _ in range(20_000):
         session = []
-        while False not in session and len(session) < hybrid.HORIZONS[-1]:
+        while False not in session and len(session) < hybrid_tables.HORIZONS[-1]:
             session += rng.choice(episodes)
         right = session.index(False) if False in session else len(session)
-        for place, horizon in enumerate(hybrid.HORIZONS):
+        for place, horizon in enumerate(hybrid_tables.HORIZONS):
             alive[place] += right >= horizon
-    for count, chance in zip(alive, hybrid.survival(episodes), strict=True):
+    for count, chance in zip(alive, hybrid_tables.survival(episodes), strict=True):
         assert count / 20_000 == pytest.approx(chance, abs=0.015)
 
 
@@ -136,10 +137,10 @@ def test_intervals_are_paired():
     """
     theirs = [float(i % 2) for i in range(200)]
     ours = [1.0 if i % 20 == 0 else value for i, value in enumerate(theirs)]
-    mean, low, high = hybrid.bootstrap([ours], [theirs])
+    mean, low, high = hybrid_tables.bootstrap([ours], [theirs])
     assert mean == pytest.approx(5.0)
     assert 1.5 < low < 5 < high < 9
-    assert hybrid.bootstrap([theirs], [theirs]) == (0.0, 0.0, 0.0)
+    assert hybrid_tables.bootstrap([theirs], [theirs]) == (0.0, 0.0, 0.0)
 
 
 def test_a_run_is_asked_in_the_style_and_names_that_it_has_learnt(monkeypatch):
@@ -171,9 +172,9 @@ def test_the_likeliest_is_least_energy_without_inverse_consistency():
         sample(answer, gain=ics + 45.0, energy=surprise - Think.lam * ics)
         for answer, surprise, ics in (("1", 0.30, -40.0), ("2", 0.31, -20.0))
     )
-    chosen = hybrid.winners_of([likely, consistent])
+    chosen = hybrid_tables.winners_of([likely, consistent])
     assert chosen["likeliest"].answer == "1" and chosen["least energy"].answer == "2"
-    assert hybrid.winners_of([])["likeliest"] is None
+    assert hybrid_tables.winners_of([])["likeliest"] is None
 
 
 def test_the_half_of_least_contrast_has_no_vote():
@@ -182,11 +183,11 @@ def test_the_half_of_least_contrast_has_no_vote():
     """
     votes = [sample("1", contrast=-5.0), sample("1", contrast=-4.0)]
     votes += [sample("2", contrast=-0.1), sample("1", contrast=-3.0, energy=1.0)]
-    chosen = hybrid.winners_of(votes)
+    chosen = hybrid_tables.winners_of(votes)
     assert chosen["majority"].answer == "1" and chosen["contrast-filtered"].answer == "2"
     votes += [sample("1", contrast=-2.0, energy=2.0)]
-    assert hybrid.winners_of(votes)["contrast-filtered"].answer == "1"
-    assert hybrid.winners_of([sample("")])["contrast-filtered"] is None
+    assert hybrid_tables.winners_of(votes)["contrast-filtered"].answer == "1"
+    assert hybrid_tables.winners_of([sample("")])["contrast-filtered"] is None
 
 
 def test_contrast_is_the_share_of_the_own_tasks_constraints():
@@ -289,7 +290,7 @@ def rows(monkeypatch):
     """What tables record: name → (value, what stands beside it)."""
     found = {}
     monkeypatch.setattr(
-        hybrid.result_tables,
+        hybrid_tables.result_tables,
         "record",
         lambda subject, name, value, **beside: found.update({name: (value, beside)}),
     )
@@ -300,8 +301,10 @@ def test_a_vote_is_each_rules_choice(rows):
     """Three samples say x, which is wrong and cannot be told again; one says y, which is right."""
     wrong = sample("x", success=0.9, gain=-3.0, energy=1.0, contrast=-0.2)
     right = sample("y", verified=True, success=0.2, gain=5.0, energy=0.5, contrast=-0.3)
-    table = hybrid.Table(argparse.Namespace(dry=False, tasks=2, samples=4), 1)
-    hybrid.votes_table(table, "math", [{"task": [[wrong, wrong, right, wrong], [right] * 4]}])
+    table = hybrid_tables.Table(argparse.Namespace(dry=False, tasks=2, samples=4), 1)
+    hybrid_tables.votes_table(
+        table, "math", [{"task": [[wrong, wrong, right, wrong], [right] * 4]}]
+    )
     assert rows["vote/math one sample"][0] == 62.5  # five of eight
     assert rows["vote/math majority of 4"][0] == 50
     assert rows["vote/math ICS-filtered of 4"][0] == 100
@@ -318,8 +321,8 @@ def test_ablations_are_beside_the_whole(rows):
         return [dict(verified=v, cost=cost, steps=2, reasoned=2, fallback=1) for v in verified]
 
     whole, less = episodes([1, 1, 0, 1], 4e9), episodes([1, 0, 0, 1], 1e9)
-    table = hybrid.Table(argparse.Namespace(dry=False, tasks=4), 1)
-    hybrid.ablations_table(table, "api", [{"whole": whole, "without": less}])
+    table = hybrid_tables.Table(argparse.Namespace(dry=False, tasks=4), 1)
+    hybrid_tables.ablations_table(table, "api", [{"whole": whole, "without": less}])
     assert rows["ablation/api whole"][0] == 75 and rows["ablation/api without"][0] == 50
     assert rows["ablation/api without"][1]["note"].startswith("0.25 × the FLOPs, 50% of the steps")
     assert rows["ablation/api without − whole"][0] == -25
@@ -333,8 +336,8 @@ def test_the_horizons_interval_draws_tasks_and_not_episodes(rows):
     one = {"plain": [[[all(step[-1] for step in e)]] for e in episodes], "checked": episodes}
     ends = []
     for runs in ([one], [one, one, one]):
-        table = hybrid.Table(argparse.Namespace(dry=False, tasks=40), len(runs))
-        curves = hybrid.horizon_table(table, "api", runs)
+        table = hybrid_tables.Table(argparse.Namespace(dry=False, tasks=40), len(runs))
+        curves = hybrid_tables.horizon_table(table, "api", runs)
         ends.append([curves["checked"][end].tolist() for end in ("low", "measured", "high")])
         assert rows["equation 9/api checked, 1 steps"][1]["n"] == 20
     for one, three in zip(*ends, strict=True):
@@ -347,11 +350,11 @@ def test_what_a_check_gains_is_of_the_same_tasks(rows):
     counts = [0, 2, 0, 4] * 10  # right steps of the plain one
     plain = [[[True]] * n + [[False]] for n in counts]
     checked = [[[True, True, True]] * (n + 1) + [[False, False, False]] for n in counts]
-    table = hybrid.Table(argparse.Namespace(dry=False, tasks=40), 1)
-    curves = hybrid.horizon_table(table, "api", [{"plain": plain, "checked": checked}])
+    table = hybrid_tables.Table(argparse.Namespace(dry=False, tasks=40), 1)
+    curves = hybrid_tables.horizon_table(table, "api", [{"plain": plain, "checked": checked}])
     for steps, gain in {1: 0, 3: 50, 5: 50, 10: 0}.items():  # of the odd tasks: 2 or 4, 3 or 5
         value, beside = rows[f"equation 9/api checked − plain, {steps} steps"]
         assert (value, beside["unit"]) == (gain, "points")
-    third = hybrid.HORIZONS.index(3)
+    third = hybrid_tables.HORIZONS.index(3)
     low, high = (curves["checked − plain"][end][third] for end in ("low", "high"))
     assert 0.2 < low < 0.5 < high < 0.8
