@@ -24,7 +24,9 @@ What differs from the usual training of a verifier:
 
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
 
 import support.openmp  # before torch
 
@@ -356,12 +358,112 @@ def closing_table(
 
 
 # --------------------------------------------------------------------------------------------------
+# What the steps learn from, and what is fitted after them.
+
+
+def dealt_out(examples: list, steps: int, seed: list[int]) -> list[list]:
+    """Examples, shuffled and dealt out over the optimiser steps."""
+    order = np.random.default_rng(seed).permutation(len(examples))
+    return [[examples[number] for number in share] for share in np.array_split(order, steps)]
+
+
+@dataclass
+class Lessons:
+    """What each optimiser step learns from: a list per step. Every example is seen once."""
+
+    train: list[list[dict]]  # labelled examples, for the confidence head
+    constraints: list[list[tuple]]  # to be told again, for the inverse head
+    pairs: list[list[dict]]  # a right and a wrong sample, for it as well
+
+
+def lessons_of(stage: TrainingRun, rows: list[dict], file: Path) -> Lessons:
+    """The lines of the data file, dealt out. Raises UserError where they are too few."""
+    c = stage.section
+    train = [row for row in rows if row["use"] == "train"]
+    pairs = [row for row in rows if row["use"] == "contrast"]
+    rng = random.Random(c.seed)
+    constraints = []
+    for row in rows:
+        if row["use"] in ("train", "inverse") and row["verified"]:
+            constraints += constraint_examples(row, stage.tokenizer, c.prior, rng)
+
+    shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
+    if min(len(train), len(constraints)) < c.steps * ranks.world_size():
+        raise UserError(
+            f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
+            f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
+            "more heads.tasks and heads.trajectories"
+        )
+    # pairs come while the rates fall: before, they spoil what the head learns (docs/LOG.md)
+    falling = int(c.decay * c.steps) if c.contrast else 0
+    if c.contrast and not 0 < falling * ranks.world_size() <= len(pairs):
+        raise UserError(
+            f"{file} has {len(pairs)} pairs of a right and a wrong sample for the {falling} steps "
+            f"of the decay{shared}, each to be seen once: raise heads.decay to have such steps; "
+            "to have fewer, lower it, or delete the file and give more tasks (heads.contrast) or "
+            "samples of each (heads.contrast_samples)"
+        )
+    without_pairs = [[] for _ in range(c.steps - falling)]
+    trainable = sum(p.numel() for p in stage.heads.parameters() if p.requires_grad)
+    stage.log.say(
+        f"heads       {trainable:,} parameters beside the decoder's "
+        f"{sum(p.numel() for p in stage.model.parameters()):,}; "
+        f"{len(train):,} examples, {len(constraints):,} constraints and {len(pairs):,} pairs, "
+        "each seen once"
+    )
+    return Lessons(
+        train=dealt_out(train, c.steps, [c.seed, 0]),
+        constraints=dealt_out(constraints, c.steps, [c.seed, 1]),
+        pairs=without_pairs + (dealt_out(pairs, falling, [c.seed, 2]) if falling else []),
+    )
+
+
+def calibrate_and_judge(stage: TrainingRun, rows: list[dict], digest: str) -> None:
+    """Calibration and gate, which are fitted after the last step; saves them, and says what the
+    heads are worth.
+    """
+    c, model, heads = stage.section, stage.model, stage.heads
+    own_train = [row for row in rows if row["use"] == "train" and row["source"] == "own"]
+    validation = [row for row in rows if row["use"] == "validation"]
+    own_validation = [row for row in validation if row["source"] == "own"]
+    greedy = [row for row in rows if row["use"] == "greedy"]
+    with stage.autocast:
+        validation_steps = evaluate_steps(model, heads, validation)
+        greedy_steps = evaluate_steps(model, heads, greedy)
+        train_steps = evaluate_steps(model, heads, own_train)
+    uncalibrated = part_figures(validation_steps["logits"].sigmoid(), validation_steps, validation)
+    calibrate_parts(heads["meta"], validation_steps, validation)
+    share = fit_gate(heads, train_steps, greedy_steps, c.rho)
+    if not share:
+        stage.log.say(
+            "note    the head would reject none of the training steps: there is no gate to fit, "
+            "and hybrid mode never thinks"
+        )
+
+    own = own_steps(PARTS[PART_NAMES.index("success")], validation_steps, validation)
+    figures = gate_figures(heads, validation_steps, greedy_steps, own, c.rho)
+    calibrated = confidences(heads["meta"], validation_steps)
+    figures |= part_figures(calibrated, validation_steps, validation)
+    ics, prior = consistency(model, heads, own_validation, stage.tokenizer)
+    verified = torch.tensor([float(row["verified"]) for row in own_validation])
+    figures |= dict(
+        ics=ics.mean().item(),
+        prior=prior.mean().item(),
+        auroc_ics=auroc(ics, verified),
+        auroc_ics_gain=auroc(ics - prior, verified),
+    )
+    log_figures(stage, c.steps, figures)
+    stage.save(c.steps, data=digest)
+    stage.log.say(
+        f"\nvalidation  {len(own_validation)} own episodes, {int(verified.sum())} verified, and "
+        "hard negatives; n/a where all labels are equal; calibrated on these steps, so "
+        "bench/reasoning.py measures on others\n"
+    )
+    stage.log.say(closing_table(figures, uncalibrated, validation_steps, validation) + "\n")
+
+
+# --------------------------------------------------------------------------------------------------
 # The script.
-
-
-def shares_of(count: int, steps: int, seed: list[int]) -> list[np.ndarray]:
-    """Indices of `count` examples, shuffled and dealt out over the optimiser steps."""
-    return np.array_split(np.random.default_rng(seed).permutation(count), steps)
 
 
 def main() -> None:
@@ -391,64 +493,29 @@ def main() -> None:
 
     # data
     rows, digest = read_data(stage)
-    train = [row for row in rows if row["use"] == "train"]
-    validation = [row for row in rows if row["use"] == "validation"]
-    greedy = [row for row in rows if row["use"] == "greedy"]
-    own_train = [row for row in train if row["source"] == "own"]
-    own_validation = [row for row in validation if row["source"] == "own"]
+    own = [row for row in rows if row.get("source") == "own"]
+    counts = Counter(row["use"] for row in own)
+    own_validation = [row for row in own if row["use"] == "validation"]
     file = stage.folder / "steps.jsonl"
-    if not own_train or not own_validation or not greedy:
+    if not all(counts[use] for use in ("train", "validation", "greedy")):
         raise UserError(
-            f"{file} has {len(own_train)} own episodes for training, {len(own_validation)} for "
-            f"validation and {len(greedy)} greedy ones with a whole message in them: raise "
+            f"{file} has {counts['train']} own episodes for training, {counts['validation']} for "
+            f"validation and {counts['greedy']} greedy ones with a whole message in them: raise "
             "heads.tasks, heads.validation, heads.room or heads.sequence, or train the decoder "
             "until it ends its messages; then delete the file"
         )
-    pairs = [row for row in rows if row["use"] == "contrast"]
-    rng = random.Random(c.seed)
-    constraints = []
-    for row in rows:
-        if row["use"] in ("train", "inverse") and row["verified"]:
-            constraints += constraint_examples(row, tokenizer, c.prior, rng)
-    shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
-    if min(len(train), len(constraints)) < c.steps * ranks.world_size():
-        raise UserError(
-            f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
-            f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
-            "more heads.tasks and heads.trajectories"
-        )
-    # pairs come while the rates fall: before, they spoil what the head learns (docs/LOG.md)
-    falling = int(c.decay * c.steps) if c.contrast else 0
-    if c.contrast and not 0 < falling * ranks.world_size() <= len(pairs):
-        raise UserError(
-            f"{file} has {len(pairs)} pairs of a right and a wrong sample for the {falling} steps "
-            f"of the decay{shared}, each to be seen once: raise heads.decay to have such steps; "
-            "to have fewer, lower it, or delete the file and give more tasks (heads.contrast) or "
-            "samples of each (heads.contrast_samples)"
-        )
-    train_order = shares_of(len(train), c.steps, [c.seed, 0])
-    constraint_order = shares_of(len(constraints), c.steps, [c.seed, 1])
-    pair_order = [[] for _ in range(c.steps - falling)]
-    if falling:
-        pair_order += shares_of(len(pairs), falling, [c.seed, 2])
-    trainable = sum(p.numel() for p in heads.parameters() if p.requires_grad)
-    stage.log.say(
-        f"heads       {trainable:,} parameters beside the decoder's "
-        f"{sum(p.numel() for p in model.parameters()):,}; "
-        f"{len(train):,} examples, {len(constraints):,} constraints and {len(pairs):,} pairs, "
-        "each seen once"
-    )
+    lessons = lessons_of(stage, rows, file)
 
     # training
     meter = Meter(stage.first, stage.peak)
     with stop_requested() as stopping:
         for step in range(stage.first + 1, c.steps + 1):
             # -- the step's examples, whose labels and tokens are counted before they are shared out
-            examples = [train[i] for i in train_order[step - 1]]
+            examples = lessons.train[step - 1]
             label_count = sum(count_labels(row) for row in examples)
-            asked = [constraints[i] for i in constraint_order[step - 1]]
+            asked = lessons.constraints[step - 1]
             token_count = torch.tensor(sum(sum(taught) for _, taught in asked), device=device)
-            compared = [pairs[i] for i in pair_order[step - 1]]
+            compared = lessons.pairs[step - 1]
             with meter.waiting():
                 steps = pack_steps(ranks.share(examples), model.config)
                 asked = ranks.share(asked)
@@ -496,41 +563,7 @@ def main() -> None:
                 # saved one step before the end, from where calibration can be taken up again
                 stage.end_step(step, stopping, c.steps - 1, data=digest)
 
-    # calibration and gate
-    with stage.autocast:
-        validation_steps = evaluate_steps(model, heads, validation)
-        greedy_steps = evaluate_steps(model, heads, greedy)
-        train_steps = evaluate_steps(model, heads, own_train)
-    uncalibrated = part_figures(validation_steps["logits"].sigmoid(), validation_steps, validation)
-    calibrate_parts(heads["meta"], validation_steps, validation)
-    share = fit_gate(heads, train_steps, greedy_steps, c.rho)
-    if not share:
-        stage.log.say(
-            "note    the head would reject none of the training steps: there is no gate to fit, "
-            "and hybrid mode never thinks"
-        )
-
-    # what the heads are worth
-    own = own_steps(PARTS[PART_NAMES.index("success")], validation_steps, validation)
-    figures = gate_figures(heads, validation_steps, greedy_steps, own, c.rho)
-    calibrated = confidences(heads["meta"], validation_steps)
-    figures |= part_figures(calibrated, validation_steps, validation)
-    ics, prior = consistency(model, heads, own_validation, tokenizer)
-    verified = torch.tensor([float(row["verified"]) for row in own_validation])
-    figures |= dict(
-        ics=ics.mean().item(),
-        prior=prior.mean().item(),
-        auroc_ics=auroc(ics, verified),
-        auroc_ics_gain=auroc(ics - prior, verified),
-    )
-    log_figures(stage, c.steps, figures)
-    stage.save(c.steps, data=digest)
-    stage.log.say(
-        f"\nvalidation  {len(own_validation)} own episodes, {int(verified.sum())} verified, and "
-        "hard negatives; n/a where all labels are equal; calibrated on these steps, so "
-        "bench/reasoning.py measures on others\n"
-    )
-    stage.log.say(closing_table(figures, uncalibrated, validation_steps, validation) + "\n")
+    calibrate_and_judge(stage, rows, digest)
     stage.finish()
 
 
