@@ -3,7 +3,8 @@ over τ; ablations; and how far an agent gets whose steps are checked.
 
     votes       n sampled episodes of each task, and which one each rule chooses (think.vote), for
                 several n, with the paired difference from the majority; and one rule more: votes
-                filtered by the contrast of their inverse consistency (`Run.contrasts`)
+                filtered by the contrast of their inverse consistency (`Run.contrasts`;
+                --neighbours 0: without it)
     modes       success, cost and Reasoning-Bits per TeraFLOP of fast, reason and hybrid; the hybrid
                 at several rates of second thoughts, with the gate, a random gate and an entropy
                 gate
@@ -67,7 +68,6 @@ from worlds.calls import check_call, read_calls
 Piece = tuple[str, Callable[[], list]]  # a name, and what measures it
 
 PIECES_VERSION = 1  # raised when what is kept changes, so that no older pieces pass for the same
-NEIGHBOURS = 3  # other tasks whose constraints a conclusion is asked for, to contrast its own
 ABLATIONS = {
     "λ = 0": dict(lam=0.0),
     "λ = 0.1": dict(lam=0.1),
@@ -153,7 +153,7 @@ class Run:
 
     def votes(self, world: str, found: Pieces) -> Iterator[Piece]:
         """n samples of each task, as votes; a piece has 256 samples, or one task."""
-        tasks, n = self.tasks(world, more=NEIGHBOURS), self.a.samples
+        tasks, n = self.tasks(world, more=self.a.neighbours), self.a.samples
         together = max(1, 256 // n)
         for start in range(0, self.a.tasks, together):
             end = min(start + together, self.a.tasks)
@@ -166,8 +166,10 @@ class Run:
         options = dict(seed=numbers.start, room=self.a.room)
         played = [tasks[number] for number in repeated]
         done = rollouts(self.model, self.tokenizer, played, 1.0, **options)
-        neighbours = [tasks[number + 1 : number + 1 + NEIGHBOURS] for number in repeated]
-        contrasts = self.contrasts(done, neighbours)
+        contrasts: list[float | None] = [None] * len(done)
+        if more := self.a.neighbours:
+            neighbours = [tasks[number + 1 : number + 1 + more] for number in repeated]
+            contrasts = self.contrasts(done, neighbours)
         votes = [
             asdict(judged) | dict(contrast=contrast)
             for judged, contrast in zip(self.judged(done), contrasts, strict=True)
@@ -184,7 +186,8 @@ class Run:
         nothing by making constraints likely that are any task's.
         """
         shares = []
-        batch //= 1 + NEIGHBOURS  # of so many tasks' constraints each
+        together = 1 + len(neighbours[0])
+        batch = max(1, batch // together)  # of so many tasks' constraints each
         for start in range(0, len(done), batch):
             conclusions, constraints = [], []
             for rollout, others in zip(done[start : start + batch], neighbours[start:]):
@@ -192,7 +195,7 @@ class Run:
                     conclusions.append(conclusion(rollout, self.tokenizer))
                     constraints.append(constraint_tokens(task, self.tokenizer))
             ics, prior = self.heads["inverse"].scores(self.model, conclusions, constraints)
-            gains = (torch.tensor(ics) - torch.tensor(prior)).view(-1, 1 + NEIGHBOURS)
+            gains = (torch.tensor(ics) - torch.tensor(prior)).view(-1, together)
             shares += gains.log_softmax(1)[:, 0].tolist()
         return shares
 
@@ -315,7 +318,7 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     if a.dtype != "float32":
         sizes["dtype"] = a.dtype
     if part == "votes":
-        sizes |= dict(samples=a.samples, neighbours=NEIGHBOURS)
+        sizes |= dict(samples=a.samples, neighbours=a.neighbours)
     if part == "modes":  # whose seconds are those of so many episodes together
         sizes["batch"] = a.batch
     # in the name, so that a try with fewer tasks leaves the larger one where it is
@@ -357,6 +360,12 @@ def main() -> None:
     parser.add_argument("--runs", default="out/toy/thinking", help="folders, with commas")
     parser.add_argument("--tasks", type=int, default=300)
     parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument(
+        "--neighbours",
+        type=int,
+        default=3,
+        help="other tasks whose constraints a conclusion is asked for, to contrast its own; 0: none",
+    )
     parser.add_argument("--room", type=int, default=384)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -387,6 +396,8 @@ def main() -> None:
         raise UserError(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     if min(a.tasks, a.samples) < 1:
         raise UserError(f"--tasks {a.tasks} --samples {a.samples}: wanted at least 1 of each")
+    if a.neighbours < 0:
+        raise UserError(f"--neighbours {a.neighbours}: wanted 0 or more")
     torch.set_float32_matmul_precision("medium")
     runs = [Run(folder, a) for folder in a.runs.split(",")]
     table = Table(a, len(runs))

@@ -114,7 +114,7 @@ def winners_of(samples: list[dict]) -> dict[str, Vote | None]:
     """
     votes = [Vote(**{field.name: s[field.name] for field in fields(Vote)}) for s in samples]
     answered = [(v, s["contrast"]) for v, s in zip(votes, samples, strict=True) if v.answer]
-    by_contrast = [v for v, _ in sorted(answered, key=lambda pair: -pair[1])]
+    by_contrast = [v for v, _ in sorted(answered, key=lambda pair: -(pair[1] or 0.0))]
     better_half = by_contrast[: len(by_contrast) - len(by_contrast) // 2]
     return vote(votes) | {
         "contrast-filtered": winner(better_half, lambda v: 1.0),
@@ -129,17 +129,21 @@ def votes_table(table: Table, world: str, found: list[Pieces]) -> None:
     every = [[float(v["verified"]) for samples in run for v in samples] for run in runs]
     more = dict(note=f"mean of {n_most}", paper=paper.get("one sample", ""))
     table.row(f"vote/{world} one sample", percent(every), **more)
+    contrasted = runs[0][0][0]["contrast"] is not None
+    rules = [rule for rule in RULES if contrasted or rule != "contrast-filtered"]
     for n in sorted({min(n, n_most) for n in (4, 8, 16, n_most)}):
-        verified: dict[str, list[list[float]]] = {rule: [] for rule in RULES}  # a list per run
+        verified: dict[str, list[list[float]]] = {rule: [] for rule in rules}  # a list per run
         for run in runs:
             chosen = [winners_of(samples[:n]) for samples in run]
-            for rule in RULES:
+            for rule in rules:
                 winners = [by_rule[rule] for by_rule in chosen]
                 verified[rule].append([float(v is not None and v.verified) for v in winners])
-        for rule in RULES:
+        for rule in rules:
             paper_value = paper.get(rule, "") if n == 32 else ""
             table.row(f"vote/{world} {rule} of {n}", percent(verified[rule]), paper=paper_value)
         for rule in ("ICS-filtered", "contrast-filtered", "head-weighted", "least energy"):
+            if rule not in rules:
+                continue
             goal = "≥ 3.4" if n == 32 and rule in ("ICS-filtered", "head-weighted") else ""
             name = f"vote/{world} {rule} − majority of {n}"
             table.difference(name, verified[rule], verified["majority"], goal=goal)

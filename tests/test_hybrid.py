@@ -217,7 +217,9 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     what it gives in one go.
     """
     model, heads = agent()
-    options = argparse.Namespace(split="test", wording="split", rung="standard", batch=8)
+    options = argparse.Namespace(
+        split="test", wording="split", rung="standard", batch=8, neighbours=3
+    )
     options.__dict__.update(tasks=3, samples=100, room=60, dtype="float32")
     options.rates = [0.1, 0.25, 0.5]
     monkeypatch.setattr(hybrid.checkpoint, "latest", lambda folder: folder / "checkpoint-1")
@@ -313,6 +315,14 @@ def test_a_vote_is_each_rules_choice(rows):
     assert rows["vote/math least energy of 4"][0] == 100
     difference, beside = rows["vote/math ICS-filtered − majority of 4"]
     assert difference == 50 and beside["n"] == 2 and "0.0 to +100.0" in beside["note"]
+
+
+def test_without_neighbours_nothing_is_filtered_by_contrast(rows):
+    table = hybrid_tables.Table(argparse.Namespace(dry=False, tasks=1, samples=4), 1)
+    samples = [sample("x", verified=True, contrast=None), sample("y", gain=-1.0, contrast=None)]
+    hybrid_tables.votes_table(table, "math", [{"task": [samples * 2]}])
+    assert rows["vote/math ICS-filtered of 4"][0] == 100
+    assert not [name for name in rows if "contrast" in name]
 
 
 def test_ablations_are_beside_the_whole(rows):
