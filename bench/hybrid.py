@@ -364,7 +364,7 @@ def main() -> None:
         "--neighbours",
         type=int,
         default=3,
-        help="other tasks whose constraints a conclusion is asked for, to contrast its own; 0: none",
+        help="other tasks whose constraints contrast with a conclusion's own; 0: none",
     )
     parser.add_argument("--room", type=int, default=384)
     parser.add_argument("--batch", type=int, default=16)

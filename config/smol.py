@@ -88,6 +88,8 @@ ppo = Ppo(
     log_every=1,
     save_every=5,
 )
+# the heads on record (docs/CLAIMS.md, "The real model: thinking") learn by contrast, and from own
+# episodes of the usual length without faults
 heads = Heads(
     worlds="library,sql,library,safety",
     inverse="decoder",  # begins as a copy of the judged one, which reads English already
