@@ -372,7 +372,7 @@ class Lessons:
     """What each optimiser step learns from: a list per step. Every example is seen once."""
 
     train: list[list[dict]]  # labelled examples, for the confidence head
-    constraints: list[list[tuple]]  # to be told again, for the inverse head
+    constraints: list[list[tuple]]  # each (tokens, which are taught), for the inverse head
     pairs: list[list[dict]]  # a right and a wrong sample, for it as well
 
 

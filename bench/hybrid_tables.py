@@ -102,13 +102,18 @@ class Table:
         """The paired difference."""
         _, low, high = bootstrap(ours, theirs)
         points = [mine - other for mine, other in zip(percent(ours), percent(theirs))]
-        interval = f"95% interval {low:+.1f} to {high:+.1f}"
-        self.row(name, points, "points", interval, **more)
+        note = f"95% interval {low:+.1f} to {high:+.1f}"
+        if len(ours) == 1:  # of few tasks that differ a bootstrap is too sure
+            won = sum(mine > other for mine, other in zip(ours[0], theirs[0], strict=True))
+            lost = sum(mine < other for mine, other in zip(ours[0], theirs[0], strict=True))
+            note += f"; {won} tasks won, {lost} lost"
+        self.row(name, points, "points", note, **more)
 
 
 def winners_of(samples: list[dict]) -> dict[str, Vote | None]:
     """What each rule of `think.vote` chooses among one task's votes, and two rules more. Likeliest:
-    least energy with λ = 0. Contrast-filtered: as ICS-filtered, by `Run.contrasts`.
+    least energy with λ = 0. Contrast-filtered: as ICS-filtered, by `Run.contrasts` of
+    bench/hybrid.py.
 
     λ·gain is λ·ICS up to the prior's share, which is the same for all episodes of a task.
     """

@@ -315,6 +315,7 @@ def test_a_vote_is_each_rules_choice(rows):
     assert rows["vote/math least energy of 4"][0] == 100
     difference, beside = rows["vote/math ICS-filtered − majority of 4"]
     assert difference == 50 and beside["n"] == 2 and "0.0 to +100.0" in beside["note"]
+    assert beside["note"].endswith("1 tasks won, 0 lost")
 
 
 def test_without_neighbours_nothing_is_filtered_by_contrast(rows):
