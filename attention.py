@@ -157,6 +157,8 @@ class LandmarkCache:
     compiles. `lengths` (B,) counts the tokens of each row that are in the cache.
     """
 
+    pasts = None  # what rows have in common, where it is kept once (fast/forked_cache.py)
+
     def __init__(
         self,
         config: Model,
@@ -208,8 +210,7 @@ class LandmarkCache:
         """
         if q.shape[2] == 1:  # a decoding step
             self.write(layer, k, v, plan.slots)
-            out = cached_attention(q, self.keys[layer], self.values[layer], plan.seen)
-            return out.masked_fill(plan.padding, 0)
+            return self.read_one(layer, q, plan).masked_fill(plan.padding, 0)
 
         # NaN · 0 is NaN: padding must be gone before any product
         q, k, v = (x.masked_fill(plan.padding, 0) for x in (q, k, v))
@@ -223,7 +224,8 @@ class LandmarkCache:
         chunks = zip(*(x.split(256, 2) for x in (q, k, v)), plan.positions.split(256, 1))
         outputs = []
         for q, k, v, positions in chunks:
-            outputs.append(self.chunk(layer, q, k, v, positions=positions, newest=newest))
+            where = dict(positions=positions, newest=newest, plan=plan)
+            outputs.append(self.chunk(layer, q, k, v, **where))
             self.write(layer, k, v, self.flat_slots(positions))
             newest = newest + (positions >= 0).sum(1)
         return torch.cat(outputs, 2).masked_fill(plan.padding, 0)
@@ -261,7 +263,15 @@ class LandmarkCache:
             store.view(-1, d).index_put_((slots,), new.to(store.dtype).reshape(-1, d))
 
     def chunk(
-        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, positions: Tensor, newest: Tensor
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        positions: Tensor,
+        newest: Tensor,
+        plan: StepPlan,
     ) -> Tensor:
         """Several tokens per row against the cache as it was before them, and each other.
 
@@ -273,7 +283,17 @@ class LandmarkCache:
         cached = self.seen_slots(positions, newest)[..., :used]  # (B, n, used)
         among = visible(positions[:, :, None], positions[:, None, :], self.window, self.stride)
         among = among & (positions >= 0)[:, None]  # (B, n, n)
-        return masked_attention(q, k, v, torch.cat([cached, among], -1))
+        return self.read_several(layer, q, k, v, seen=torch.cat([cached, among], -1), plan=plan)
+
+    def read_one(self, layer: int, q: Tensor, plan: StepPlan) -> Tensor:
+        """One token per row, q (B, H, 1, d), over the cache, in which it stands already."""
+        return cached_attention(q, self.keys[layer], self.values[layer], plan.seen)
+
+    def read_several(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, seen: Tensor, plan: StepPlan
+    ) -> Tensor:
+        """Several tokens per row, q (B, H, n, d), over the keys (B, K, m, d) that are `seen`."""
+        return masked_attention(q, k, v, seen)
 
     def seen_slots(self, positions: Tensor, newest: Tensor) -> Tensor:
         """Which slots tokens at `positions` (B, n) see while the newest token in the ring is at

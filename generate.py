@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from config import UserError
+from fast.forked_cache import forked
 from fast.graphs import fastest_step
 from losses import log_probs_of_logits
 from model import SAGE, State
@@ -202,7 +203,12 @@ class Conversations:
         whole = Conversations(model, list(map(list, places)), max_tokens)
         if len(places) == len(prompts):
             return whole
+        whole.share()
         return whole.select([places[tuple(prompt)] for prompt in prompts])
+
+    def share(self) -> None:
+        """Keep once, for rows selected from now on, what they begin with."""
+        self.state.cache = forked(self.state.cache)
 
     def begin(self, prompts: list[list[int]]) -> "Conversations":
         """Further conversations of the same model and size."""
@@ -241,7 +247,8 @@ class Conversations:
         return whole
 
     def put(self, rows: list[int], others: "Conversations") -> None:
-        """Overwrite these rows with the others' rows, in place."""
+        """Overwrite these rows with the others' rows, which were selected from them, in place."""
+        assert self.state.cache.pasts is others.state.cache.pasts
         index = torch.tensor(rows, dtype=torch.int64, device=self.logits.device)
         for mine, theirs in zip(self.tensors(), others.tensors(), strict=True):
             mine.index_copy_(0, index, theirs)

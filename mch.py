@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Model
+from fast.forked_cache import forked
 from fast.shared_pasts import SharedPasts
 from generate import pad
 from losses import IGNORE, token_log_probs
@@ -291,7 +292,7 @@ class InverseConsistencyHead(ExtraBlock):
     ) -> list[float]:
         """log P_φ(constraints[i] | conclusions[rows[i]]).
 
-        Each conclusion is read once; its constraints continue from copies of its cache.
+        Each conclusion is read once; its constraints continue from its cache.
         """
         weight = next(model.parameters())
         device = weight.device
@@ -304,6 +305,8 @@ class InverseConsistencyHead(ExtraBlock):
         hidden = self(model, tokens, None, (decoder_state, block_state), positions)
         last = hidden[torch.arange(N, device=device), lengths - 1]  # (N, D)
 
+        for state in (decoder_state, block_state):
+            state.cache = forked(state.cache)
         index = torch.tensor(rows, device=device)
         states = decoder_state.select(index), block_state.select(index)
         tokens, positions = pad(constraints, device, lengths[index])  # (M, T) each

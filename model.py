@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from attention import LandmarkCache, StepPlan, landmark_attention
 from config import Model
 from fast.compiling import product_dtype
+from fast.forked_cache import with_common_pasts
 from fast.shared_pasts import SharedPasts
 from moe import Experts
 from support.model_checks import check_tokens
@@ -165,6 +166,9 @@ class State:
     @staticmethod
     def join(states: list["State"]) -> "State":
         """The rows of several states of one size, in this order, as one."""
+        states = [copy(state) for state in states]
+        for state, cache in zip(states, with_common_pasts([state.cache for state in states])):
+            state.cache = cache
         parts = zip(*(state.tensors() for state in states))
         return states[0].holding([torch.cat(rows) for rows in parts])
 

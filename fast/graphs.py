@@ -138,7 +138,7 @@ def layout(state: State) -> list:
     """What two states must have in common for one graph to serve both."""
     cache = state.cache
     tensors = [(x.shape[1:], x.dtype, x.device) for x in state.tensors()]
-    return [cache.window, cache.stride, cache.max_tokens, *tensors]
+    return [cache.window, cache.stride, cache.max_tokens, id(cache.pasts), *tensors]
 
 
 _steps: weakref.WeakKeyDictionary[nn.Module, dict[bool, Step]] = weakref.WeakKeyDictionary()

@@ -2,9 +2,9 @@
 
     think(model, heads, tokenizer, tasks)          episodes, with every step's candidates and costs
 
-Candidates share their prefix's cache, futures share their candidate's, equal candidates are
-examined once, and nothing is computed twice. Every decision's forward FLOPs, tokens and seconds are
-counted, head by head.
+Candidates and their futures share what the conversation has read (fast/forked_cache.py), equal
+candidates are examined once, and nothing is computed twice. Every decision's forward FLOPs, tokens
+and seconds are counted, head by head.
 """
 
 import time
@@ -174,6 +174,8 @@ class BatchedThinker:
 
         # System 1
         with timed(conversations.costs):
+            if s.mode != "fast":
+                conversations.share()  # what candidates and their futures begin with
             if s.mode == "hybrid":
                 undrafted = conversations.select(everyone)
             if s.mode != "reason":
@@ -500,6 +502,7 @@ def successes_sharing_prompts(
     costs = [Cost() for _ in places]
     read = JudgedConversations(model, heads, list(map(list, places)), longest, costs)
     read.confidence()  # the head, too, reads them once
+    read.share()
     episodes = read.select([places[prompt] for prompt in prompts])
     ends = [last_word(r) + 1 for r in done]
     episodes.read_own([r.tokens[first:end] for r, first, end in zip(done, begun, ends)])

@@ -35,8 +35,8 @@ ORDER = f"""
     support.tokenizer_gguf  support.tokenizer_folder  support.tokenizer_train
     support.model_checks  support.qwen_sizes
     fast.cross_entropy  losses  theory  fast.decoding  fast.kernels  fast.attention
-    fast.shared_pasts  attention  moe  model  parallel  fast.muon  fast.graphs  support.log
-    support.profiling
+    fast.shared_pasts  attention  fast.forked_cache  moe  model  parallel  fast.muon  fast.graphs
+    support.log  support.profiling
     worlds.english  worlds.phrasings  worlds.faults  worlds.difficulty
     worlds.base  worlds.tasks  worlds.drawing
     worlds.extras.sandbox  worlds.api  worlds.sql  worlds.shell  worlds.math  worlds.safety
