@@ -14,8 +14,8 @@ over τ; ablations; and how far an agent gets whose steps are checked.
                 the tasks (on the same steps it is the law of total probability, and cannot fail);
                 (1 − ε′)^T from it, and beside it how long the agent really stays right on the other
 
-Held-out tasks, the same for all. What was measured of each run is kept in the run's folder, piece
-by piece, and not measured twice. Differences are means over tasks with a 95% interval, a paired
+Held-out tasks, the same for all. What was measured of each run is kept in the run's folder, batch
+by batch, and not measured twice. Differences are means over tasks with a 95% interval, a paired
 bootstrap's, which draws tasks and, of several runs (one per seed), runs anew, or Student's over the
 runs, whichever is wider; several runs give mean ± standard deviation. Tables and
 picture are made in bench/hybrid_tables.py.
@@ -25,7 +25,7 @@ picture are made in bench/hybrid_tables.py.
     python bench/hybrid.py --split validation --parts ablations --dry     for choosing settings
 
 Of SmolLM2 give --batch 8 and --dtype bfloat16: in mode reason each episode has 8 candidates with up
-to 3 futures each, and 32 episodes together took 19 GB.
+to 3 futures each, and 8 episodes together take 7 GB.
 """
 
 import argparse
@@ -68,7 +68,9 @@ from worlds.expert import fingerprint
 from worlds.tasks import Tasks
 from worlds.calls import check_call, read_calls
 
-Piece = tuple[str, Callable[[], list]]  # a name, and what measures it
+# a name, and what measures it, a few tasks each; together they give one list
+Piece = tuple[str, list[Callable[[], list]]]
+Gate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # as fast.thinking takes it
 
 PIECES_VERSION = 1  # raised when what is kept changes, so that no older pieces pass for the same
 ABLATIONS = {
@@ -113,18 +115,37 @@ class Run:
         """think.py's, with the room that the command line gives."""
         return Think(room=self.a.room, **changes)
 
-    def think(self, tasks: list[Task], s: Think, gate=None, faults: bool = True) -> list[Thinking]:
-        options = dict(batch=self.a.batch, faults=faults, gate=gate)
+    def think(self, tasks: list[Task], s: Think, **options) -> list[Thinking]:
+        options["batch"] = self.a.batch
         return think(self.model, self.heads, self.tokenizer, tasks, s, **options)
 
     def judged(self, done: list[Rollout]) -> list[Vote]:
         minds = (self.model, self.heads, self.tokenizer)
         return votes_of(*minds, done, successes=successes_sharing_prompts)
 
-    def episodes(self, tasks: list[Task], s: Think, gate=None) -> list[dict]:
-        """One episode of each task, as the figures that are kept of it."""
+    def in_batches(
+        self,
+        tasks: list[Task],
+        s: Think,
+        gate_of: Callable[[int], Gate | None] = lambda first: None,
+    ) -> list[Callable[[], list]]:
+        """What plays one episode of each task, a batch at a time; `gate_of` makes the gate of the
+        batch that begins with task `first`.
+        """
+        firsts = range(0, len(tasks), self.a.batch)
+        return [
+            partial(self.episodes, tasks[first : first + self.a.batch], s, first, gate_of(first))
+            for first in firsts
+        ]
+
+    def episodes(
+        self, tasks: list[Task], s: Think, first: int = 0, gate: Gate | None = None
+    ) -> list[dict]:
+        """One episode of each task, as the figures that are kept of it. The random numbers are
+        those of tasks `first`, `first` + 1, …
+        """
         began = time.perf_counter()
-        done = self.think(tasks, s, gate)
+        done = self.think(tasks, s, gate=gate, numbers=list(range(first, first + len(tasks))))
         played = [thinking.rollout for thinking in done]
         votes = self.judged(played)
         figures = []
@@ -160,7 +181,7 @@ class Run:
         together = max(1, 256 // n)
         for start in range(0, self.a.tasks, together):
             end = min(start + together, self.a.tasks)
-            yield f"from task {start}", partial(self.vote_on, tasks, range(start, end))
+            yield f"from task {start}", [partial(self.vote_on, tasks, range(start, end))]
 
     def vote_on(self, tasks: list[Task], numbers: range) -> list[list[dict]]:
         """The n votes of each numbered task, as the figures that are kept of them."""
@@ -208,13 +229,13 @@ class Run:
         """
         tasks = self.tasks(world)
         for mode in ("fast", "reason", "hybrid"):
-            yield mode, partial(self.episodes, tasks, self.settings(mode=mode))
+            yield mode, self.in_batches(tasks, self.settings(mode=mode))
 
         if not self.a.rates:
             return
         others = self.tasks(world, first=100_000)
         asked_in_vain = self.settings(mode="hybrid", tau=1.0)  # the gate is never obeyed
-        yield FAST_STEPS, partial(self.episodes, others, asked_in_vain)
+        yield FAST_STEPS, self.in_batches(others, asked_in_vain)
         steps = found[FAST_STEPS]  # `kept` has put it there before it asks for the next piece
         gates = [gate for episode in steps for gate in episode["gates"]]
         entropies = np.array([entropy for episode in steps for entropy in episode["entropies"]])
@@ -222,28 +243,24 @@ class Run:
         def entropy_gate(hidden, entropy):
             return 1 - torch.exp(-entropy)
 
+        def random_gate(first: int) -> Gate:
+            generator = torch.Generator().manual_seed(first)
+            return lambda hidden, entropy: torch.rand(len(entropy), generator=generator)
+
         for rate in self.a.rates:
-            generator = torch.Generator().manual_seed(0)
-
-            def random_gate(hidden, entropy, generator=generator):
-                return torch.rand(len(entropy), generator=generator)
-
-            tau = float(np.quantile(gates, 1 - rate))
-            yield f"gate {rate}", partial(self.episodes, tasks, self.settings(tau=tau))
-            tau = float(np.quantile(1 - np.exp(-entropies), 1 - rate))
-            yield (
-                f"entropy {rate}",
-                partial(self.episodes, tasks, self.settings(tau=tau), entropy_gate),
-            )
+            doubtful = self.settings(tau=float(np.quantile(gates, 1 - rate)))
+            yield f"gate {rate}", self.in_batches(tasks, doubtful)
+            uncertain = self.settings(tau=float(np.quantile(1 - np.exp(-entropies), 1 - rate)))
+            yield (f"entropy {rate}", self.in_batches(tasks, uncertain, lambda first: entropy_gate))
             yield (
                 f"random {rate}",
-                partial(self.episodes, tasks, self.settings(tau=1 - rate), random_gate),
+                self.in_batches(tasks, self.settings(tau=1 - rate), random_gate),
             )
 
     def ablations(self, world: str, found: Pieces) -> Iterator[Piece]:
         tasks = self.tasks(world)
         for name, changes in {"whole": {}, **ABLATIONS}.items():
-            yield name, partial(self.episodes, tasks, self.settings(mode="reason", **changes))
+            yield name, self.in_batches(tasks, self.settings(mode="reason", **changes))
 
     def horizon(self, world: str, found: Pieces) -> Iterator[Piece]:
         """Of each episode without faults, its steps up to the first wrong one: [right] of a plain
@@ -252,8 +269,8 @@ class Run:
         tasks = self.tasks(world)
         plain = self.settings(mode="fast", fast_temperature=1.0)
         checked = self.settings(mode="reason", fast_temperature=1.0, n=1, lam=0.0, resamples=1)
-        yield "plain", partial(self.steps_of, tasks, plain, checked=False)
-        yield "checked", partial(self.steps_of, tasks, checked, checked=True)
+        yield "plain", [partial(self.steps_of, tasks, plain, checked=False)]
+        yield "checked", [partial(self.steps_of, tasks, checked, checked=True)]
 
     def steps_of(self, tasks: list[Task], s: Think, *, checked: bool) -> list[list[list[bool]]]:
         done = self.think(tasks, s, faults=False)
@@ -309,8 +326,8 @@ def where(world: str, a: argparse.Namespace) -> str:
 
 
 def kept(run: Run, part: str, world: str) -> Pieces:
-    """A part's measurements, each piece kept in the run's folder as soon as it is made, and not
-    made twice with the same sizes, of the same tasks.
+    """A part's measurements, kept in the run's folder as they are made, and not made twice with
+    the same sizes, of the same tasks.
     """
     a = run.a
     sizes = dict(version=PIECES_VERSION, tasks=a.tasks, seed=Eval.seed, room=a.room)
@@ -327,15 +344,22 @@ def kept(run: Run, part: str, world: str) -> Pieces:
     # in the name, so that a try with fewer tasks leaves the larger one where it is
     tag = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:8]
     path = run.folder / "reasoning" / f"{part} {where(world, a)} {a.split} {tag}.json"
-    found: Pieces = json.loads(path.read_text())["found"] if path.exists() else {}
+    read = json.loads(path.read_text()) if path.exists() else dict(found={})
+    found: Pieces = read["found"]
+    begun: Pieces = read.get("begun", {})  # of a piece that is not whole, what was measured
     path.parent.mkdir(exist_ok=True)
     print(f"  {run.folder.parent.name}/{run.folder.name}: {part}, {world}", flush=True)
     asked = []  # a file may hold more, of further rates
-    for name, measure in getattr(run, part)(world, found):
+    for name, measures in getattr(run, part)(world, found):
         asked.append(name)
-        if name not in found:
-            found[name] = measure()
-            provenance.replace(path, json.dumps(dict(sizes=sizes, found=found)))
+        if name in found:
+            continue
+        parts = begun.setdefault(name, [])
+        for measure in measures[len(parts) :]:
+            parts.append(measure())
+            provenance.replace(path, json.dumps(dict(sizes=sizes, found=found, begun=begun)))
+        found[name] = [item for some in begun.pop(name) for item in some]
+        provenance.replace(path, json.dumps(dict(sizes=sizes, found=found)))
     return {name: found[name] for name in asked}
 
 

@@ -211,14 +211,14 @@ def test_contrast_is_the_share_of_the_own_tasks_constraints():
         assert contrast == pytest.approx(expected, abs=1e-3) and contrast < 0
 
 
-@pytest.mark.parametrize("part, pieces", [("votes", 2), ("modes", 13)])
-def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part, pieces):
-    """Stopped at every piece in turn and called again, it measures none twice, and what it gives is
+@pytest.mark.parametrize("part, pieces, batches", [("votes", 2, 2), ("modes", 13, 26)])
+def test_what_was_stopped_goes_on_at_its_next_batch(tmp_path, monkeypatch, part, pieces, batches):
+    """Stopped at every batch in turn and called again, it measures none twice, and what it gives is
     what it gives in one go.
     """
     model, heads = agent()
     options = argparse.Namespace(
-        split="test", wording="split", rung="standard", batch=8, neighbours=3
+        split="test", wording="split", rung="standard", batch=2, neighbours=3
     )
     options.__dict__.update(tasks=3, samples=100, room=60, dtype="float32")
     options.rates = [0.1, 0.25, 0.5]
@@ -240,19 +240,17 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
         measured.append(settings)
         if stop and len(measured) == stop:
             raise KeyboardInterrupt
-        verdict = [
-            dict(drawn=random.Random(repr(settings[0])).random(), gates=[0.1], entropies=[0.2])
-        ]
-        return verdict * len(tasks)
+        drawn = random.Random(repr(settings[:2])).random()  # another for each batch of a piece
+        return [dict(drawn=drawn, gates=[0.1], entropies=[0.2])] * len(tasks)
 
     monkeypatch.setattr(hybrid.Run, "episodes", told)
     monkeypatch.setattr(hybrid.Run, "vote_on", told)
     stop = 0
     whole = hybrid.kept(run_in("whole"), part, "api")
-    assert len(whole) == len(measured) == pieces
+    assert (len(whole), len(measured)) == (pieces, batches)
 
-    stop = 2  # one more piece is kept, then it is stopped in the next
-    for kept in range(1, pieces):
+    stop = 2  # one more batch is kept, then it is stopped in the next
+    for kept in range(1, batches):
         measured.clear()
         with pytest.raises(KeyboardInterrupt):
             hybrid.kept(run_in("stopped"), part, "api")
@@ -272,7 +270,7 @@ def test_what_was_stopped_goes_on_at_its_next_piece(tmp_path, monkeypatch, part,
     run = run_in("stopped")
     (run.folder / "checkpoint-1" / "heads.safetensors").write_text("further heads")
     hybrid.kept(run, part, "api")
-    assert len(measured) == pieces
+    assert len(measured) == batches
 
     # without gates to compare, the modes alone
     options.rates = []
