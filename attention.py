@@ -224,8 +224,8 @@ class LandmarkCache:
         chunks = zip(*(x.split(256, 2) for x in (q, k, v)), plan.positions.split(256, 1))
         outputs = []
         for q, k, v, positions in chunks:
-            where = dict(positions=positions, newest=newest, plan=plan)
-            outputs.append(self.chunk(layer, q, k, v, **where))
+            out = self.chunk(layer, q, k, v, positions=positions, newest=newest, plan=plan)
+            outputs.append(out)
             self.write(layer, k, v, self.flat_slots(positions))
             newest = newest + (positions >= 0).sum(1)
         return torch.cat(outputs, 2).masked_fill(plan.padding, 0)

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from config import UserError
-from fast.forked_cache import forked
 from fast.graphs import fastest_step
 from losses import log_probs_of_logits
 from model import SAGE, State
@@ -195,20 +194,25 @@ class Conversations:
         _, self.logits = step(self.model, self.state, tokens, positions)
 
     @staticmethod
-    def of_prompts(model: SAGE, prompts: list[list[int]], max_tokens: int) -> "Conversations":
-        """The conversations of prompts, of which equal ones (samples of one task) are read once."""
+    def of_prompts(
+        model: SAGE, prompts: list[list[int]], max_tokens: int, *, share: bool = True
+    ) -> "Conversations":
+        """The conversations of prompts, of which equal ones (samples of one task) are read once,
+        and kept once if they are to `share` them: not where a step is compiled, for each length.
+        """
         places = {}  # prompt → its row
         for prompt in prompts:
             places.setdefault(tuple(prompt), len(places))
         whole = Conversations(model, list(map(list, places)), max_tokens)
         if len(places) == len(prompts):
             return whole
-        whole.share()
+        if share:
+            whole.share()
         return whole.select([places[tuple(prompt)] for prompt in prompts])
 
     def share(self) -> None:
         """Keep once, for rows selected from now on, what they begin with."""
-        self.state.cache = forked(self.state.cache)
+        self.state = self.state.forked()
 
     def begin(self, prompts: list[list[int]]) -> "Conversations":
         """Further conversations of the same model and size."""
@@ -248,6 +252,7 @@ class Conversations:
 
     def put(self, rows: list[int], others: "Conversations") -> None:
         """Overwrite these rows with the others' rows, which were selected from them, in place."""
+        # what a forked row holds continues its past, so both must have the same pasts
         assert self.state.cache.pasts is others.state.cache.pasts
         index = torch.tensor(rows, dtype=torch.int64, device=self.logits.device)
         for mine, theirs in zip(self.tensors(), others.tensors(), strict=True):
@@ -356,6 +361,7 @@ def decode(
             return
         if not keep and (fresh or shrinking):
             conversations = conversations.select(alive)
+            conversations.state = conversations.state.pruned()
             tokens = tokens[alive]
             surprise = None if surprise is None else surprise[alive]
             rows = [rows[index] for index in alive]
@@ -420,7 +426,8 @@ def generate(
         if on_token:
             rows[-1].show = partial(on_token, number)
     if tokens > 0:
-        conversations = Conversations.of_prompts(model, prompts, longest + tokens)
+        plain = step in (None, read_token)
+        conversations = Conversations.of_prompts(model, prompts, longest + tokens, share=plain)
         options = dict(shrink=False, top_p=top_p, log_prob_temperature=None, step=step)
         decode(conversations, rows, stop, **options)
     continuations = [row.tokens[:-1] if row.ended == "stop" else row.tokens for row in rows]

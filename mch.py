@@ -34,7 +34,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import Model
-from fast.forked_cache import forked
 from fast.shared_pasts import SharedPasts
 from generate import pad
 from losses import IGNORE, token_log_probs
@@ -305,10 +304,8 @@ class InverseConsistencyHead(ExtraBlock):
         hidden = self(model, tokens, None, (decoder_state, block_state), positions)
         last = hidden[torch.arange(N, device=device), lengths - 1]  # (N, D)
 
-        for state in (decoder_state, block_state):
-            state.cache = forked(state.cache)
         index = torch.tensor(rows, device=device)
-        states = decoder_state.select(index), block_state.select(index)
+        states = decoder_state.forked().select(index), block_state.forked().select(index)
         tokens, positions = pad(constraints, device, lengths[index])  # (M, T) each
         hidden = self(model, tokens, None, states, positions)  # (M, T, D)
         # a constraint's first token is predicted from the conclusion's last hidden state

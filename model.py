@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from attention import LandmarkCache, StepPlan, landmark_attention
 from config import Model
 from fast.compiling import product_dtype
-from fast.forked_cache import with_common_pasts
+from fast.forked_cache import forked, pruned, with_common_pasts
 from fast.shared_pasts import SharedPasts
 from moe import Experts
 from support.model_checks import check_tokens
@@ -166,11 +166,31 @@ class State:
     @staticmethod
     def join(states: list["State"]) -> "State":
         """The rows of several states of one size, in this order, as one."""
-        states = [copy(state) for state in states]
-        for state, cache in zip(states, with_common_pasts([state.cache for state in states])):
-            state.cache = cache
+        caches = with_common_pasts([state.cache for state in states])
+        states = [state.with_cache(cache) for state, cache in zip(states, caches)]
         parts = zip(*(state.tensors() for state in states))
         return states[0].holding([torch.cat(rows) for rows in parts])
+
+    def forked(self) -> "State":
+        """The same, but rows that are selected from it keep once what they have in common, where
+        that is possible (fast/forked_cache.py).
+        """
+        cache = forked(self.cache)
+        if cache is self.cache:
+            return self
+        other = self.with_cache(cache)
+        other.tokens = self.tokens.clone()
+        other.last_keys = [key.clone() for key in self.last_keys]
+        return other
+
+    def pruned(self) -> "State":
+        """The same without what only rows that were not selected had in common."""
+        return self.with_cache(pruned(self.cache))
+
+    def with_cache(self, cache: LandmarkCache) -> "State":
+        other = copy(self)
+        other.cache = cache
+        return other
 
 
 def positions_of(x: Tensor, state: State | None) -> Tensor:

@@ -1,19 +1,22 @@
 """A cache whose rows keep once what they have in common, and read it together.
 
-Samples of one task, candidates of one step and the futures of a candidate begin with the same
-tokens. Copied for every row, these keys and values would also be read for every row, which is most
-of a decoding step. Here the queries of all rows that share a past go through it as one matrix, and
-each row reads by itself only what came after (Hydragen, arXiv 2402.05099).
+Samples of one task, candidates of one step and their futures begin with the same conversation.
+Copied for every row, its keys and values would also be read for every row, which is most of a
+decoding step. Here the queries of all rows that share a past go through it as one matrix, and each
+row reads by itself only what came after (Hydragen, arXiv 2402.05099):
 
-    forked(cache)                 what every row has read is its past from now on, which the rows
+    attention = w · attention over the past + (1 − w) · attention over the row's own keys
+    w = σ(lse_past − lse_own)        lse: the log-sum-exp of the scores
+
+    forked(cache)                 what each row has read is its past from now on, which the rows
                                   that are selected from it, however many, have in common
+    pruned(cache)                 without the pasts that no row has any more
     with_common_pasts(caches)     for caches whose rows are about to be joined
 
-    softmax over all keys = the past's mean of values and the own keys' one, weighted by their
-    parts of the normaliser, e^lse_past : e^lse_own
-
-On a CPU, and where no token can leave the window; elsewhere caches stay as they are. Legend as in
-attention.py; N pasts of at most P tokens, m queries per key head.
+A past is one level deep: what came after it is copied when a row is selected, a candidate's own
+step for each of its futures, too. On a CPU, without gradients, where no token can leave the window;
+elsewhere caches stay as they are. Legend as in attention.py; N pasts of at most P tokens, m queries
+per key head.
 """
 
 from dataclasses import dataclass
@@ -42,7 +45,7 @@ class Groups(NamedTuple):
 
     rows: Tensor  # (g·n,), the row at each place; any where there is none
     places: Tensor  # (B,), where each row stands
-    pasts: Tensor | None  # (g,), which past each group has; None: the first the first, and so on
+    pasts: Tensor | None  # (g,), which past each group has; None: group i has past i
 
 
 @dataclass
@@ -53,39 +56,42 @@ class ForkedPlan(StepPlan):
 
 
 def groups_of(past_of_row: Tensor, pasts: int) -> Groups:
-    """The groups of rows with the pasts `past_of_row` (B,), of which there are so many.
+    """The groups of rows with the pasts `past_of_row` (B,), numbers below `pasts`.
 
-    One group per past, as large as the largest; or, where more than half of the places would be
-    empty, smaller ones, of which a past has none or several, and a copy for each.
+    One group per past, as large as the largest. Where that would leave more than half of the places
+    empty, groups are smaller, and a past with many rows has several, each with a copy of its keys.
     """
     B = len(past_of_row)
-    counts = past_of_row.bincount(minlength=pasts)  # (N,)
+    counts = past_of_row.bincount(minlength=pasts)  # (N,), rows of each past
     n = int(counts.max())
     even = n * pasts <= 2 * B
     if not even:
         n = -(-B // int((counts > 0).sum()))
-    groups = torch.ones_like(counts) if even else -(-counts // n)  # (N,)
+    groups_per_past = torch.ones_like(counts) if even else -(-counts // n)  # (N,)
     # a past's rows take its places one after another, in the order of their numbers
     order = past_of_row.argsort(stable=True)
-    number = torch.arange(B, device=order.device)
-    first_row, first_group = (x.cumsum(0) - x for x in (counts, groups))  # (N,)
-    place = (first_group * n - first_row)[past_of_row[order]] + number
+    row = torch.arange(B, device=order.device)
+    first_row = counts.cumsum(0) - counts  # (N,), in that order
+    first_group = groups_per_past.cumsum(0) - groups_per_past  # (N,)
+    place = (first_group * n - first_row)[past_of_row[order]] + row
     places = torch.empty_like(order)
     places[order] = place
-    rows = places.new_zeros(int(groups.sum()) * n)
-    rows[places] = number
-    whose = None if even else torch.arange(pasts, device=order.device).repeat_interleave(groups)
-    return Groups(rows, places, whose)
+    rows = places.new_zeros(int(groups_per_past.sum()) * n)
+    rows[places] = row
+    if even:
+        return Groups(rows, places, None)
+    past = torch.arange(pasts, device=order.device)
+    return Groups(rows, places, past.repeat_interleave(groups_per_past))
 
 
 def partial_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """softmax(q kᵀ / √d + bias) v over some of the keys, and the logarithm of its normaliser.
+    """softmax(q kᵀ / √d + bias) v over some of the keys, and the log-sum-exp of these scores.
 
     q (B, K, m, d), k and v (B, K, S, d), bias (B, 1, 1 or m, S) → (B, K, m, d) and, at least
     float32, (B, K, m, 1).
     """
     mask = bias.expand(-1, -1, q.shape[2], -1)
-    # what scaled_dot_product_attention runs on a CPU; that returns no normaliser
+    # what scaled_dot_product_attention runs on a CPU; that keeps the log-sum-exp to itself
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask)
     return out, lse.unsqueeze(-1)
 
@@ -102,12 +108,12 @@ def attention_over_pasts(
     g = len(k)
     together = q[groups.rows].view(g, -1, K, m, d).transpose(1, 2)  # (g, K, n, m, d)
     n = together.shape[2]
-    found = partial_attention(together.reshape(g, K, n * m, d), k, v, bias)
+    out, lse = partial_attention(together.reshape(g, K, n * m, d), k, v, bias)
 
     def of_rows(x: Tensor) -> Tensor:  # (g, K, n·m, …) → (B, K, m, …)
-        return x.view(g, K, n, m, -1).transpose(1, 2).reshape(g * n, K, m, -1)[groups.places]
+        return x.reshape(g, K, n, m, -1).transpose(1, 2).reshape(g * n, K, m, -1)[groups.places]
 
-    return of_rows(found[0]), of_rows(found[1])
+    return of_rows(out), of_rows(lse)
 
 
 def bias_of(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -122,31 +128,34 @@ class ForkedCache(LandmarkCache):
     """
 
     def __init__(self, cache: LandmarkCache, pasts: Pasts, slots: int):
-        """A cache as `cache` is, with room for `slots` tokens behind the pasts. What is remembered
-        of its rows comes by `use`.
+        """A cache of the same model as `cache`, with room for `slots` tokens behind the pasts. What
+        it remembers of rows is set by `use`.
         """
-        vars(self).update(vars(cache))
+        vars(self).update(vars(cache))  # sizes; nothing is allocated
         self.pasts = pasts
         self.ring = slots
         self.seen_from = torch.arange(slots, device=cache.lengths.device)  # (R,)
         # which tokens of the padded pasts there are
-        kept = torch.arange(pasts.keys[0].shape[2], device=cache.lengths.device)
-        self.past_bias = bias_of(kept < pasts.lengths[:, None, None, None], pasts.keys[0].dtype)
+        token = torch.arange(pasts.keys[0].shape[2], device=cache.lengths.device)  # (P,)
+        self.past_bias = bias_of(token < pasts.lengths[:, None, None, None], pasts.keys[0].dtype)
 
     @property
-    def begun(self) -> Tensor:
+    def past_lengths(self) -> Tensor:
         """How many tokens each row's past has (B,)."""
         return self.pasts.lengths[self.past_of_row]
 
     def plan(self, positions: Tensor) -> ForkedPlan:
-        own = torch.where(positions < 0, -1, positions - self.begun[:, None])
+        own = torch.where(positions < 0, -1, positions - self.past_lengths[:, None])
+        plan = super().plan(own)
         groups = None
         if not shapes_are_static():
             groups = groups_of(self.past_of_row, len(self.pasts.lengths))
-        return ForkedPlan(**vars(super().plan(own)), groups=groups)
+        return ForkedPlan(
+            own, plan.padding, plan.is_prompt, slots=plan.slots, seen=plan.seen, groups=groups
+        )
 
     def seen_slots(self, positions: Tensor, newest: Tensor) -> Tensor:
-        return super().seen_slots(positions, newest - self.begun)
+        return super().seen_slots(positions, newest - self.past_lengths)
 
     def read_one(self, layer: int, q: Tensor, plan: ForkedPlan) -> Tensor:
         S = plan.seen.bias.shape[-1]
@@ -169,17 +178,14 @@ class ForkedCache(LandmarkCache):
         queries = q.reshape(B, K, -1, d)  # (B, K, G·n, d): heads that share keys, one below another
         own, own_lse = partial_attention(queries, k, v, bias.repeat(1, H // K, 1)[:, None])
         past_k, past_v = self.pasts.keys[layer].to(q.dtype), self.pasts.values[layer].to(q.dtype)
+        past_bias = self.past_bias.clamp(min=torch.finfo(q.dtype).min).to(q.dtype)
         if plan.groups is None:
-            row = self.past_of_row
-            past, past_lse = partial_attention(
-                queries, past_k[row], past_v[row], self.past_bias[row]
-            )
+            each = self.past_of_row
+            past, past_lse = partial_attention(queries, past_k[each], past_v[each], past_bias[each])
         else:
-            past, past_lse = attention_over_pasts(
-                queries, past_k, past_v, self.past_bias, plan.groups
-            )
-        share = (past_lse - own_lse).sigmoid().to(q.dtype)  # the past's, of the whole normaliser
-        return torch.lerp(own, past, share).view(B, H, n, d)
+            past, past_lse = attention_over_pasts(queries, past_k, past_v, past_bias, plan.groups)
+        w = (past_lse - own_lse).sigmoid().to(q.dtype)
+        return torch.lerp(own, past, w).reshape(B, H, n, d)
 
     @property
     def bytes(self) -> int:
@@ -190,78 +196,98 @@ class ForkedCache(LandmarkCache):
         return [lengths, self.past_of_row, *kept]
 
     def use(self, tensors: list[Tensor]) -> None:
-        lengths, self.past_of_row, *kept = tensors  # (B,) both
+        """Go on with other memory, in the order of `tensors()`; lengths and past_of_row are (B,)."""
+        lengths, self.past_of_row, *kept = tensors
         super().use([lengths, *kept])
 
 
 def forked(cache: LandmarkCache) -> LandmarkCache:
     """The same cache, in which what each row has read is its past, for rows selected from it to
-    share; the cache as it is where that cannot be.
+    share; the cache as it is where that cannot be, or would change nothing.
+
+    Each row gets a past of its own: what rows of a forked cache share is copied for each.
     """
-    lengths, row = cache.lengths, torch.arange(len(cache.lengths), device=cache.lengths.device)
-    if lengths.is_cuda or cache.landmarks or not lengths.all():
+    lengths = cache.lengths
+    impossible = lengths.device.type != "cpu" or cache.landmarks or torch.is_grad_enabled()
+    if impossible or not len(lengths) or not lengths.all():
         return cache
-    if cache.pasts:
-        begun, past_of_row, pasts = cache.begun, cache.past_of_row, cache.pasts
-        if torch.equal(begun, lengths):
-            return cache
-    else:  # none yet, that is empty ones
-        begun, past_of_row = torch.zeros_like(lengths), row
+    if cache.pasts is not None and torch.equal(cache.past_lengths, lengths):
+        return cache
+    return fork(cache)
+
+
+def fork(cache: LandmarkCache) -> ForkedCache:
+    """`forked`, whatever the cache."""
+    lengths = cache.lengths
+    row = torch.arange(len(lengths), device=lengths.device)
+    if cache.pasts is not None:
+        pasts, past_of_row, past_lengths = cache.pasts, cache.past_of_row, cache.past_lengths
+    else:  # the empty ones
         nothing = [x[:, :, :0] for x in cache.keys]
-        pasts = Pasts(nothing, nothing, begun)
+        pasts, past_of_row, past_lengths = Pasts(nothing, nothing, lengths), row, lengths * 0
 
     # -- each row's past and its own tokens, one behind the other
     P = pasts.keys[0].shape[2]
-    t = torch.arange(int(lengths.max()), device=lengths.device)
-    place = torch.where(t < begun[:, None], t, P + t - begun[:, None])  # (B, longest)
-    place = place.clamp(max=P + cache.ring)  # behind a row's end: anything
+    longest = int(lengths.max()) if len(lengths) else 0
+    token = torch.arange(longest, device=lengths.device)
+    from_past = token < past_lengths[:, None]  # (B, longest)
+    # where each token stands in a row's past with its own slots behind
+    source = torch.where(from_past, token, P + token - past_lengths[:, None])
 
     def whole(past: Tensor, own: Tensor) -> Tensor:
         both = torch.cat([past[past_of_row], own], 2)
-        return both[row[:, None], :, place].transpose(1, 2).contiguous()  # (B, K, longest, d)
+        return both[row[:, None], :, source].transpose(1, 2).contiguous()  # (B, K, longest, d)
 
-    keys = [whole(*both) for both in zip(pasts.keys, cache.keys)]
-    values = [whole(*both) for both in zip(pasts.values, cache.values)]
+    keys = [whole(past, own) for past, own in zip(pasts.keys, cache.keys)]
+    values = [whole(past, own) for past, own in zip(pasts.values, cache.values)]
 
     # -- and no own tokens yet
-    slots = cache.max_tokens - int(lengths.min())
+    slots = max(1, cache.max_tokens - int(lengths.min())) if len(lengths) else 1
     B, K, _, d = cache.keys[0].shape
-    empty = cache.keys[0].new_zeros(B, K, slots + 1, d)
+    empty = [cache.keys[0].new_zeros(B, K, slots + 1, d) for _ in [*keys, *values]]
     other = ForkedCache(cache, Pasts(keys, values, lengths.clone()), slots)
-    other.use([lengths, row, *(empty.clone() for _ in [*keys, *values])])
+    other.use([lengths.clone(), row, *empty])
+    return other
+
+
+def pruned(cache: LandmarkCache) -> LandmarkCache:
+    """The same cache without the pasts that no row has any more."""
+    if cache.pasts is None:
+        return cache
+    used, past_of_row = cache.past_of_row.unique(return_inverse=True)
+    if len(used) == len(cache.pasts.lengths):
+        return cache
+    keys = [x[used] for x in cache.pasts.keys]
+    values = [x[used] for x in cache.pasts.values]
+    other = ForkedCache(cache, Pasts(keys, values, cache.pasts.lengths[used]), cache.ring)
+    other.use([cache.lengths, past_of_row, *cache.keys, *cache.values])
     return other
 
 
 def with_common_pasts(caches: list[LandmarkCache]) -> list[LandmarkCache]:
-    """The same caches, all with the same pasts and as many slots, so that their rows can be joined.
-    Pasts that no row has any more are left out.
-    """
+    """The same caches, all with the same pasts and as many slots, so that their rows can be joined."""
     if all(cache.pasts is caches[0].pasts for cache in caches):
         return caches
-    caches = [cache if cache.pasts else forked(cache) for cache in caches]
+    caches = [fork(cache) if cache.pasts is None else pruned(cache) for cache in caches]
     P = max(cache.pasts.keys[0].shape[2] for cache in caches)
     slots = max(cache.ring for cache in caches)
-    count, rows, keys, values, lengths = 0, [], [], [], []
-    for cache in caches:
-        used, row = cache.past_of_row.unique(return_inverse=True)
-        rows.append(row + count)
-        count += len(used)
-        keys.append([longer(x[used], P) for x in cache.pasts.keys])
-        values.append([longer(x[used], P) for x in cache.pasts.values])
-        lengths.append(cache.pasts.lengths[used])
+    every = [cache.pasts for cache in caches]
     pasts = Pasts(
-        [torch.cat(parts) for parts in zip(*keys)],
-        [torch.cat(parts) for parts in zip(*values)],
-        torch.cat(lengths),
+        [torch.cat([longer(x, P) for x in layer]) for layer in zip(*(p.keys for p in every))],
+        [torch.cat([longer(x, P) for x in layer]) for layer in zip(*(p.values for p in every))],
+        torch.cat([p.lengths for p in every]),
     )
     joined = []
-    for cache, row in zip(caches, rows):
+    first = 0
+    for cache in caches:
         own = [longer(x, slots + 1) for x in [*cache.keys, *cache.values]]
-        joined.append(ForkedCache(cache, pasts, slots))
-        joined[-1].use([cache.lengths, row, *own])
+        other = ForkedCache(cache, pasts, slots)
+        other.use([cache.lengths, cache.past_of_row + first, *own])
+        joined.append(other)
+        first += len(cache.pasts.lengths)
     return joined
 
 
 def longer(x: Tensor, slots: int) -> Tensor:
     """x (…, S, d) with zeros behind it, so that it has so many slots."""
-    return F.pad(x, (0, 0, 0, slots - x.shape[2]))
+    return x if x.shape[2] == slots else F.pad(x, (0, 0, 0, slots - x.shape[2]))

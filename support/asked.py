@@ -75,9 +75,9 @@ def choice_log_probs(
     for row, some in enumerate(choices):
         log_probs = [first[row, tokens[0]].item() for tokens in some]
         if longest > 1:
-            forked = read.select([row] * len(some))
+            copies = read.select([row] * len(some))
             tokens, places = pad(some, first.device)  # (choices, T)
-            hidden = forked.feed(tokens, torch.where(places < 0, -1, places + len(prompts[row])))
+            hidden = copies.feed(tokens, torch.where(places < 0, -1, places + len(prompts[row])))
             following = stage.model.logits(hidden[:, :-1]).float().log_softmax(-1)
             following = following.gather(2, tokens[:, 1:, None]).squeeze(2)  # (choices, T − 1)
             rest = following.masked_fill(places[:, 1:] < 0, 0).sum(1).tolist()

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention import LandmarkCache
-from config import Model
+from config import Model, UserError
 from fast.compiling import capturing
 from fast.forked_cache import ForkedCache, forked, groups_of, with_common_pasts
-from generate import Conversations, generate
+from generate import Conversations, generate, pad, read_token
 from model import SAGE, State
 
 ROOM, VOCABULARY = 80, 50
@@ -27,8 +27,25 @@ CONFIG = Model(
     window=96,
     previous_token=True,
 )
-MODEL = SAGE(CONFIG, seed=3).double().eval()
-WINDOWED = SAGE(dataclasses.replace(CONFIG, window=16), seed=3).double().eval()
+
+
+def smearing(config: Model) -> SAGE:
+    """A model whose keys and embeddings lean on the tokens before them, and whose distributions are
+    not uniform.
+    """
+    model = SAGE(config, seed=3)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(4)
+        for block in model.blocks:
+            block.attention.smear.fill_(0.7)
+        model.embedding.code.weight.neg_()
+        model.embedding.out.weight.fill_(0.01)
+    return model.double().eval()
+
+
+MODEL = smearing(CONFIG)
+WINDOWED = smearing(dataclasses.replace(CONFIG, window=16))
 
 
 class Texts:
@@ -52,9 +69,18 @@ class Texts:
                 whole = MODEL.hidden(torch.tensor([self.texts[row]]))[0, -len(new) :]
                 torch.testing.assert_close(hidden[row, : len(new)], whole, atol=1e-10, rtol=1e-8)
 
+    def fork(self) -> None:
+        self.state = self.state.forked()
 
-def begun(texts: list[list[int]]) -> Texts:
-    some = Texts(State(CONFIG, len(texts), ROOM, torch.float64), [[] for _ in texts])
+    def select(self, chosen: list[int]) -> "Texts":
+        return Texts(self.state.select(chosen), [self.texts[row] for row in chosen])
+
+    def join(self, others: "Texts") -> "Texts":
+        return Texts(State.join([self.state, others.state]), self.texts + others.texts)
+
+
+def begun(texts: list[list[int]], room: int = ROOM) -> Texts:
+    some = Texts(State(CONFIG, len(texts), room, torch.float64), [[] for _ in texts])
     some.read(texts)
     return some
 
@@ -62,7 +88,8 @@ def begun(texts: list[list[int]]) -> Texts:
 prompts_of = st.lists(
     st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=9), min_size=1, max_size=3
 )
-steps = st.lists(st.sampled_from(["fork", "select", "token", "several", "join"]), max_size=9)
+kinds = st.sampled_from(["fork", "select", "prune", "token", "several", "join"])
+steps = st.lists(kinds, max_size=9)
 
 
 @torch.no_grad()
@@ -72,18 +99,18 @@ def test_any_order_of_forks_gives_what_the_whole_text_gives(prompts, todo, data)
     rows = begun(prompts)
     for step in todo:
         if step == "fork":
-            rows.state.cache = forked(rows.state.cache)
+            rows.fork()
             assert isinstance(rows.state.cache, ForkedCache)
         elif step == "select":
             index = st.integers(0, len(rows.texts) - 1)
-            chosen = data.draw(st.lists(index, min_size=1, max_size=5))
-            rows = Texts(rows.state.select(chosen), [rows.texts[row] for row in chosen])
+            rows = rows.select(data.draw(st.lists(index, min_size=1, max_size=5)))
+        elif step == "prune":
+            rows.state = rows.state.pruned()
         elif step == "join":
             others = begun(data.draw(prompts_of))
             if data.draw(st.booleans()):
-                others.state.cache = forked(others.state.cache)
-            joined = State.join([rows.state, others.state])
-            rows = Texts(joined, rows.texts + others.texts)
+                others.fork()
+            rows = rows.join(others)
         else:
             size = dict(min_size=1, max_size=1) if step == "token" else dict(max_size=5)
             one = st.lists(st.integers(0, VOCABULARY - 1), **size)
@@ -95,8 +122,8 @@ def test_any_order_of_forks_gives_what_the_whole_text_gives(prompts, todo, data)
 @torch.no_grad()
 def test_a_row_that_reads_nothing_and_one_that_ends_change_nothing():
     rows = begun([[1, 2, 3], [4, 5]])
-    rows.state.cache = forked(rows.state.cache)
-    rows = Texts(rows.state.select([0, 1, 1, 0]), [rows.texts[row] for row in (0, 1, 1, 0)])
+    rows.fork()
+    rows = rows.select([0, 1, 1, 0])
     for more in ([[6], [], [7], [8]], [[], [], [9], []], [[1, 2], [3], [], [4, 4, 4]]):
         rows.read(more)
 
@@ -112,18 +139,139 @@ def test_prompts_are_kept_once_and_rows_only_what_follows():
     slot = 2 * 2 * 2 * 8 * 8  # layers, keys and values, heads, width, bytes
     assert past == 60 * slot
     assert own == 8 * (shared.max_tokens - 60 + 1) * slot
-    assert shared.bytes >= past + own
+    counts = [shared.lengths, shared.seen_from]
+    assert shared.bytes == past + own + sum(x.nbytes for x in counts)
 
 
 @torch.no_grad()
 def test_pasts_that_nobody_has_any_more_are_left_out():
     rows = begun([[1], [2, 3], [4]])
-    rows.state.cache = forked(rows.state.cache)
-    others = begun([[5, 6, 7]])
-    joined = State.join([rows.state.select([1, 1]), others.state])
-    assert joined.cache.pasts.lengths.tolist() == [2, 3]
-    assert joined.cache.past_of_row.tolist() == [0, 0, 1]
+    rows.fork()
+    some = rows.select([1, 1])
+    assert some.state.cache.pasts is rows.state.cache.pasts
+    some.state = some.state.pruned()
+    assert some.state.cache.pasts.lengths.tolist() == [2]
+    joined = rows.select([1, 1]).join(begun([[5, 6, 7]]))
+    assert joined.state.cache.pasts.lengths.tolist() == [2, 3]
+    assert joined.state.cache.past_of_row.tolist() == [0, 0, 1]
     assert rows.state.cache.pasts.lengths.tolist() == [1, 2, 1]  # as they were
+    for each in (some, joined, rows):
+        each.read([[8, 9]] * len(each.texts))
+
+
+@torch.no_grad()
+def test_a_state_and_its_fork_go_their_own_ways():
+    state = begun([[1, 2, 3], [4]])
+    fork = Texts(state.state.forked(), list(state.texts))
+    again = Texts(fork.state.forked(), list(fork.texts))  # nothing read since: the same
+    assert again.state is fork.state
+    state.read([[5, 6], [7]])
+    fork.read([[8], [9, 1]])
+    again = Texts(fork.state.forked(), list(fork.texts))
+    state.read([[2], [2]])
+    fork.read([[3], [3]])
+    again.read([[4], [4]])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", [0, 1])
+def test_rows_can_be_filled_to_the_last_slot(order):
+    rows = begun([[1, 2], list(range(30))], room=32)
+    rows.fork()
+    rows = rows.select([0, 1, 0, 1])
+    others = begun([[3, 4, 5]], room=32)
+    rows = others.join(rows) if order else rows.join(others)
+    for _ in range(30):
+        rows.read([[7] if len(text) < 32 else [] for text in rows.texts])
+    assert all(len(text) == 32 for text in rows.texts)
+    rows.fork()  # with no slot left
+    with pytest.raises(UserError, match="32"):
+        rows.read([[1]] * 5)
+
+
+@torch.no_grad()
+def test_a_row_that_has_read_nothing_can_be_joined():
+    rows = begun([[1, 2, 3], [4]])
+    rows.fork()
+    unread = begun([[], [5]])
+    assert unread.state.forked() is unread.state
+    rows = rows.join(unread)
+    rows.read([[6], [7], [8, 9], []])
+
+
+@torch.no_grad()
+def test_no_rows_stay_no_rows():
+    rows = begun([[1, 2, 3], [4]])
+    rows.fork()
+    none = rows.select([])
+    assert len(none.state.pruned().cache.past_of_row) == 0
+    assert len(begun([[1]]).select([]).state.forked().cache.lengths) == 0
+    joined = rows.join(begun([[5]]).select([]))
+    joined.read([[6], [7]])
+
+
+@torch.no_grad()
+def test_rows_are_written_back():
+    """Candidates of a row go on, and the chosen one takes the row's place."""
+    conversations = Conversations(MODEL, [[1, 2, 3], [4, 5]], ROOM)
+    conversations.share()
+    candidates = conversations.select([1, 1, 0])
+    candidates.read([[6], [7, 8], [9]])
+    conversations.put([1, 0], candidates.select([1, 2]))
+    conversations.read([[3], [2, 2]])
+    whole = [MODEL(torch.tensor([text]))[0, -1] for text in ([1, 2, 3, 9, 3], [4, 5, 7, 8, 2, 2])]
+    torch.testing.assert_close(conversations.logits, torch.stack(whole))
+    with pytest.raises(AssertionError):
+        other = Conversations(MODEL, [[1, 2, 3]], ROOM)
+        other.share()
+        conversations.put([0], other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "autocast"])
+def test_other_dtypes_and_more_than_one_piece(kind):
+    """Beside a cache that shares nothing: 300 tokens at once are read in two pieces."""
+    large = dataclasses.replace(CONFIG, context=900, window=900)
+    dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+    model = smearing(large).to(dtype)
+    generator = torch.Generator().manual_seed(1)
+    texts = [torch.randint(0, VOCABULARY, (n,), generator=generator).tolist() for n in (5, 200, 17)]
+    more = [torch.randint(0, VOCABULARY, (n,), generator=generator).tolist() for n in (300, 0, 9)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+        plain = Conversations(model, texts, 800)
+        rows = [1, 2, 0, 0]
+        shared = Conversations(model, texts, 800)
+        shared.share()
+        outputs = []
+        for conversations in (plain.select(rows), shared.select(rows)):
+            several = conversations.feed(
+                *pad([more[row] for row in rows], "cpu", conversations.lengths)
+            )
+            conversations.read([[3], [4], [5], [6]])
+            outputs.append([several[2], several[3], several[1, :9], conversations.logits])
+    tolerance = 1e-4 if kind == "float32" else 0.15
+    for ours, theirs in zip(*outputs):
+        assert torch.allclose(ours, theirs, atol=tolerance * theirs.abs().max().item())
+
+
+def test_with_gradients_nothing_is_shared():
+    """torch's kernel has none for its log-sum-exp."""
+    assert begun([[1, 2, 3]]).state.forked().cache.pasts is None
+
+
+@torch.no_grad()
+def test_a_compiled_step_reads_a_forked_state():
+    rows = begun([[1, 2, 3], [4, 5]])
+    rows.fork()
+    rows = rows.select([1, 0, 1])
+    step = torch.compile(read_token, fullgraph=True, dynamic=False, backend="aot_eager")
+    tokens, positions = torch.tensor([[6], [7], [8]]), rows.state.cache.lengths[:, None].clone()
+    hidden, _ = step(MODEL, rows.state, tokens, positions)
+    for row, text in enumerate(([4, 5, 6], [1, 2, 3, 7], [4, 5, 8])):
+        whole = MODEL.hidden(torch.tensor([text]))[0, -1]
+        torch.testing.assert_close(hidden[row], whole, atol=1e-10, rtol=1e-8)
+    # for every length of a prompt it would be compiled anew, so that `generate` shares nothing then
+    assert generate(MODEL, [[1, 2]] * 2, 3, step=step) == generate(MODEL, [[1, 2]] * 2, 3)
 
 
 @torch.no_grad()
@@ -141,8 +289,8 @@ def test_where_a_token_can_leave_the_window_nothing_is_shared():
 def test_recorded_steps_read_their_pasts_one_by_one():
     """Where shapes must be static nothing may depend on which row has which past."""
     rows = begun([[1, 2, 3], [4, 5]])
-    rows.state.cache = forked(rows.state.cache)
-    rows = Texts(rows.state.select([1, 0, 1]), [rows.texts[row] for row in (1, 0, 1)])
+    rows.fork()
+    rows = rows.select([1, 0, 1])
     with capturing():
         assert rows.state.cache.plan(torch.tensor([[2], [3], [2]])).groups is None
         rows.read([[6], [7], [8]])

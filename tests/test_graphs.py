@@ -84,11 +84,12 @@ def test_an_untrained_models_rollouts_are_the_same():
     assert [a.tokens for a in plain] == [b.tokens for b in graphed]
 
 
-def test_thinking_is_the_same(monkeypatch):
+@pytest.mark.parametrize("mode, tau", [("reason", 0.0), ("hybrid", 0.0), ("hybrid", 1.0)])
+def test_thinking_is_the_same(monkeypatch, mode, tau):
     """Candidates and futures fork, are compared, and are written back: several states take turns
-    in the graph's memory.
+    in the graph's memory. With τ = 1 no step is doubted, and the same conversation goes on.
     """
-    settings = Think(mode="reason", n=2, room=40, ahead=12)
+    settings = Think(mode=mode, tau=tau, n=2, room=40, ahead=12)
     plain = think(*agent(), TOY, TASKS[:2], settings, seed=2)
     graph = StepGraph(read_token, record)
     monkeypatch.setattr(decoding, "fastest_step", lambda model, step: graph)
@@ -96,11 +97,11 @@ def test_thinking_is_the_same(monkeypatch):
     assert graph.recordings
     for a, b in zip(plain, graphed, strict=True):
         assert a.rollout.tokens == b.rollout.tokens
-        confidences = [
-            [c.confidence for step in thinking.steps for c in step.candidates]
-            for thinking in (a, b)
-        ]
-        assert torch.allclose(*map(torch.tensor, confidences), atol=1e-4)
+        assert a.rollout.log_probs == pytest.approx(b.rollout.log_probs, abs=1e-4)
+        for ours, theirs in zip(a.steps, b.steps, strict=True):
+            assert ours.reasoned == theirs.reasoned == (tau < 1)
+            for c, d in zip(ours.candidates, theirs.candidates, strict=True):
+                assert c.confidence == (d.confidence and pytest.approx(d.confidence, abs=1e-4))
 
 
 @torch.no_grad()
