@@ -196,7 +196,7 @@ class ForkedCache(LandmarkCache):
         return [lengths, self.past_of_row, *kept]
 
     def use(self, tensors: list[Tensor]) -> None:
-        """Go on with other memory, in the order of `tensors()`; lengths and past_of_row are (B,)."""
+        """Go on with other memory, in the order of `tensors()`; the first two are (B,)."""
         lengths, self.past_of_row, *kept = tensors
         super().use([lengths, *kept])
 
@@ -265,7 +265,7 @@ def pruned(cache: LandmarkCache) -> LandmarkCache:
 
 
 def with_common_pasts(caches: list[LandmarkCache]) -> list[LandmarkCache]:
-    """The same caches, all with the same pasts and as many slots, so that their rows can be joined."""
+    """The same caches, all with the same pasts and number of slots, so that rows can be joined."""
     if all(cache.pasts is caches[0].pasts for cache in caches):
         return caches
     caches = [fork(cache) if cache.pasts is None else pruned(cache) for cache in caches]
