@@ -90,10 +90,20 @@ def partial_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Te
     q (B, K, m, d), k and v (B, K, S, d), bias (B, 1, 1 or m, S) → (B, K, m, d) and, at least
     float32, (B, K, m, 1).
     """
-    mask = bias.expand(-1, -1, q.shape[2], -1)
-    # what scaled_dot_product_attention runs on a CPU; that keeps the log-sum-exp to itself
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=mask)
-    return out, lse.unsqueeze(-1)
+    if q.dtype.itemsize == 2:  # twice as fast as what is below; in float32 half as fast
+        mask = bias.expand(-1, -1, q.shape[2], -1)
+        # what scaled_dot_product_attention runs on a CPU; that keeps the log-sum-exp to itself
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        out, lse = flash(q, k, v, attn_mask=mask)
+        return out, lse.unsqueeze(-1)
+    shape = q.shape
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    scores = torch.bmm(k, q.mT).mT.view(*shape[:-1], -1) * shape[-1] ** -0.5 + bias
+    largest = scores.amax(-1, keepdim=True)
+    p = (scores - largest).exp()
+    total = p.sum(-1, keepdim=True)
+    out = torch.bmm(p.flatten(0, 1), v).view(shape) / total
+    return out, largest + total.log()
 
 
 def attention_over_pasts(
