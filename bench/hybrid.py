@@ -25,7 +25,7 @@ picture are made in bench/hybrid_tables.py.
     python bench/hybrid.py --split validation --parts ablations --dry     for choosing settings
 
 Of SmolLM2 give --batch 8 and --dtype bfloat16: in mode reason each episode has 8 candidates with up
-to 3 futures each, and 8 episodes together take 7 GB.
+to 3 futures each, and 8 episodes together take 7 to 10 GB.
 """
 
 import argparse
