@@ -116,8 +116,8 @@ class Run:
         return Think(room=self.a.room, **changes)
 
     def think(self, tasks: list[Task], s: Think, **options) -> list[Thinking]:
-        options["batch"] = self.a.batch
-        return think(self.model, self.heads, self.tokenizer, tasks, s, **options)
+        minds = (self.model, self.heads, self.tokenizer)
+        return think(*minds, tasks, s, batch=self.a.batch, **options)
 
     def judged(self, done: list[Rollout]) -> list[Vote]:
         minds = (self.model, self.heads, self.tokenizer)

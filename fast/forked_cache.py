@@ -190,8 +190,10 @@ class ForkedCache(LandmarkCache):
         past_k, past_v = self.pasts.keys[layer].to(q.dtype), self.pasts.values[layer].to(q.dtype)
         past_bias = self.past_bias.clamp(min=torch.finfo(q.dtype).min).to(q.dtype)
         if plan.groups is None:
-            each = self.past_of_row
-            past, past_lse = partial_attention(queries, past_k[each], past_v[each], past_bias[each])
+            past_of_row = self.past_of_row
+            past, past_lse = partial_attention(
+                queries, past_k[past_of_row], past_v[past_of_row], past_bias[past_of_row]
+            )
         else:
             past, past_lse = attention_over_pasts(queries, past_k, past_v, past_bias, plan.groups)
         w = (past_lse - own_lse).sigmoid().to(q.dtype)
