@@ -176,9 +176,10 @@ class LandmarkCache:
         self.keys = [empty.clone() for _ in range(config.layers)]
         self.values = [empty.clone() for _ in range(config.layers)]
         self.lengths = torch.zeros(batch, dtype=torch.int64, device=device)
-        # The first position that reads a slot. Of slot p of the ring: p, the first one written
-        # there. Of landmark i: i · stride + window, when the ring has lost it; until then its copy
-        # there is read, and both would count it twice. Ascending, so slots in use come first.
+        # The first position that reads a slot. Of slot p of the ring: p, whose token is the first
+        # written there. Of landmark i: i · stride + window, when the ring has lost it; before that
+        # its copy in the ring is read, and both would count it twice. Ascending, so slots in use
+        # come first.
         ring = torch.arange(self.ring)
         landmarks = self.window + self.stride * torch.arange(self.landmarks)
         self.seen_from = torch.cat([ring, landmarks]).to(device)  # (R + M,)
@@ -284,6 +285,8 @@ class LandmarkCache:
         among = visible(positions[:, :, None], positions[:, None, :], self.window, self.stride)
         among = among & (positions >= 0)[:, None]  # (B, n, n)
         return self.read_several(layer, q, k, v, seen=torch.cat([cached, among], -1), plan=plan)
+
+    # fast/forked_cache.py overrides the next three: its rows have pasts in common.
 
     def read_one(self, layer: int, q: Tensor, plan: StepPlan) -> Tensor:
         """One token per row, q (B, H, 1, d), over the cache, in which it stands already."""

@@ -19,11 +19,11 @@ minimise the weighted cross-entropy. They differ in where the examples come from
 What differs from the usual fine-tuning:
 - tokens that the model did not write are masked, or weigh little (distill.prompt_weight)
 - wrong calls are shown and masked: only putting them right is learnt
-- half of the sentences of requests in invented names, and half of the faults' messages, are what
-  counts in them among random words (worlds/splits.py), and the teacher sometimes slips and is
-  corrected by the check: names, schemas and relations are to be read, not phrases. With such
-  sentences the toy solved 65 and 47% of SQL tasks in words never read (two lineages), without
-  them 25% (one)
+- half of the faults' messages, and of the requests' sentences where names are invented, keep only
+  the words that count, among random ones (distill.babble, worlds/splits.py), and the teacher
+  sometimes makes a wrong call that the check corrects, so that names, schemas and relations are
+  read, not phrases: so the toy solved 65 and 47% of SQL tasks in words never read (two lineages),
+  without such sentences 25% (one)
 """
 
 import copy

@@ -86,7 +86,7 @@ Figures = dict[str, Tally]  # by name
 
 
 def tally_of(outcomes: Iterable[bool], counted: Iterable[bool] | None = None) -> Tally:
-    """Each task once, or those that are counted."""
+    """(1 or 0, 1) for each task; (0, 0) for one that is not `counted`."""
     outcomes = list(outcomes)
     counted = [True] * len(outcomes) if counted is None else counted
     pairs = zip(outcomes, counted, strict=True)
@@ -127,9 +127,8 @@ class Player:
     ) -> list[Rollout]:
         """The samples of a task stand side by side, each with random numbers of its own."""
         e = self.settings
-        difficulty = RUNGS[e.rung] | difficulty
         difficulty = Difficulty(
-            split=e.split, style=self.tokenizer.style, names=e.names, **difficulty
+            split=e.split, style=self.tokenizer.style, names=e.names, **RUNGS[e.rung] | difficulty
         )
         tasks = []
         for world in worlds:

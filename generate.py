@@ -66,8 +66,8 @@ def inverse_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
 class Row:
     """One sequence being continued; `action_mask` and `log_probs` run beside `tokens`.
 
-    `tokens` begins with what has been read already (or empty, if the caller keeps that elsewhere),
-    at most `room` tokens are appended, sampled or forced. `uniforms` are random numbers in [0, 1),
+    `tokens` begins with what has been read already (empty if the caller keeps that elsewhere); at
+    most `room` tokens are appended, sampled or forced. `uniforms` are random numbers in [0, 1),
     one per sampled token; temperature 0 needs none.
     """
 
@@ -197,8 +197,9 @@ class Conversations:
     def of_prompts(
         model: SAGE, prompts: list[list[int]], max_tokens: int, *, share: bool = True
     ) -> "Conversations":
-        """The conversations of prompts, of which equal ones (samples of one task) are read once,
-        and kept once if they are to `share` them: not where a step is compiled, for each length.
+        """The conversations of `prompts`; equal ones (samples of one task) are read once. With
+        `share` their cache is kept once, too: not for a compiled step, which would be compiled
+        anew for every length of a shared prompt.
         """
         places = {}  # prompt → its row
         for prompt in prompts:
@@ -213,10 +214,6 @@ class Conversations:
     def share(self) -> None:
         """Keep once, for rows selected from now on, what they begin with."""
         self.state = self.state.forked()
-
-    def begin(self, prompts: list[list[int]]) -> "Conversations":
-        """Further conversations of the same model and size."""
-        return Conversations.of_prompts(self.model, prompts, self.max_tokens)
 
     def select(self, rows: list[int]) -> "Conversations":
         """A copy of the chosen rows, in this order; [0, 0, 0] gives one row three futures."""
@@ -339,9 +336,10 @@ def decode(
     """Continue each row until it has ended; `rows` stand beside the conversations' rows.
 
     Rows that have ended stay, reading nothing, until half of the batch has ended. Then `refill(n)`
-    gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8 (a
-    compiled step wants a batch of constant size). With `keep` the conversations are all there at
-    the end, each having read its last token (the `logits` of those that ended early mean nothing).
+    gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8
+    (False for a compiled step, which wants a constant size). With `keep` the conversations are all
+    there at the end, each having read its last token (the `logits` of those that ended early mean
+    nothing).
     `log_prob_temperature` is that of the recorded log-probabilities; None records none. `step` is
     `read_token` or what equals it, by default the fastest on this device.
     """
@@ -349,7 +347,7 @@ def decode(
     sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)
     while rows:
         # -- one token per row
-        went_on = [not row.ended for row in rows]
+        was_alive = [not row.ended for row in rows]
         tokens, surprise = take_tokens(conversations, rows, stop, **sampling)  # (B,), (B, 2)
 
         # -- rows end, and others take their places
@@ -366,7 +364,7 @@ def decode(
             surprise = None if surprise is None else surprise[alive]
             rows = [rows[index] for index in alive]
         # with `keep` a row reads the token that ended it, too
-        reading = went_on if keep else [not row.ended for row in rows]
+        reading = was_alive if keep else [not row.ended for row in rows]
 
         # -- the decoder reads the tokens
         if rows:
@@ -375,7 +373,9 @@ def decode(
                 positions = positions.where(torch.tensor(reading, device=tokens.device), -1)
             conversations.advance(tokens[:, None], positions[:, None], surprise, step)
         if fresh:
-            new = conversations.begin([row.tokens for row in fresh])
+            prompts = [row.tokens for row in fresh]
+            model, max_tokens = conversations.model, conversations.max_tokens
+            new = Conversations.of_prompts(model, prompts, max_tokens)
             conversations = Conversations.join([conversations, new])
             rows = rows + fresh
         if keep and not alive:

@@ -64,8 +64,7 @@ from support.tokenizer import Tokenizer
 from support.training_run import Meter, TrainingRun
 from worlds.labels import PART_NAMES, PARTS, Part
 
-# of stage distill's settings: what its tasks, and so the heads' data, are like; with contrast
-# babble, too
+# stage distill's settings that shape the heads' tasks, and so their data; with contrast, babble too
 DIFFICULTY = ("rung", "names", "renamed", "longer", "fault_rate", "fault_kinds")
 
 # --------------------------------------------------------------------------------------------------
@@ -184,7 +183,7 @@ def rejected(head: MetaCognitiveHead, steps: dict[str, Tensor]) -> Tensor:
 
 
 def doubted(head: MetaCognitiveHead, steps: dict[str, Tensor], rho: float) -> Tensor:
-    """Which steps (S,) the gate shall foretell: those that the head would reject. If these are more
+    """Which steps (S,) the gate is to predict: those that the head would reject. If these are more
     than a share 1 − ρ of all, they tell hardly anything apart; then the share ρ of the steps of
     which the head is least sure.
     """
@@ -206,7 +205,7 @@ def fit_gate(
     heads: ThinkingHeads, train: dict[str, Tensor], greedy: dict[str, Tensor], rho: float
 ) -> float:
     """Equation 7's w and b from own training steps, τ from steps of greedy episodes; returns the
-    share of the former that it is to foretell.
+    share of the former that it is to predict.
 
     Where that is none of them there is nothing to fit, and γ stays ½. τ is the
     (1 − ρ)-quantile of γ over greedy steps, as the gate will see them: a share ρ exceeds it.
@@ -230,7 +229,7 @@ def gate_figures(
     own: Tensor,
     rho: float,
 ) -> dict[str, float]:
-    """How well the gate foretells doubt on the validation steps `own` (S,), beside the entropy
+    """How well the gate predicts doubt on the validation steps `own` (S,), beside the entropy
     alone, and the share of greedy steps over the threshold.
     """
     steps = {name: values[own] for name, values in validation.items()}
@@ -269,12 +268,11 @@ def consistency(
 def contrast_loss(
     model: SAGE, heads: ThinkingHeads, pairs: list[dict], tokenizer: Tokenizer
 ) -> tuple[Tensor, int]:
-    """The inverse head shall prefer the right one of two samples of a task (ours; not in the
-    paper): −log σ(ICS(right) − ICS(wrong)), Bradley and Terry's model, summed over the pairs; and
-    how many tokens were computed.
+    """−log σ(ICS(right) − ICS(wrong)), summed over pairs of samples of one task (Bradley and
+    Terry's model; ours, not in the paper), and the number of tokens computed.
 
-    Cross-entropy teaches it to reproduce requests that are worded as training's are. Which of two
-    samples fits a request can be learnt from words, too, that nobody could predict.
+    Cross-entropy teaches the inverse head to reproduce requests worded as training's are. Which of
+    two samples fits a request can be learnt even from wordings that cannot be predicted.
     """
     device = next(model.parameters()).device
     examples = [
@@ -387,19 +385,19 @@ def lessons_of(stage: TrainingRun, rows: list[dict], file: Path) -> Lessons:
         if row["use"] in ("train", "inverse") and row["verified"]:
             constraints += constraint_examples(row, stage.tokenizer, c.prior, rng)
 
-    shared = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
+    on_ranks = f" on {ranks.world_size()} ranks" if ranks.launched() else ""
     if min(len(train), len(constraints)) < c.steps * ranks.world_size():
         raise UserError(
             f"{file} has {len(train)} examples and {len(constraints)} constraints for {c.steps} "
-            f"steps{shared}, each to be seen once; delete the file, and lower heads.steps or give "
-            "more heads.tasks and heads.trajectories"
+            f"steps{on_ranks}, each to be seen once; delete the file, and lower heads.steps or "
+            "give more heads.tasks and heads.trajectories"
         )
     # pairs come while the rates fall: before, they spoil what the head learns (docs/LOG.md)
     falling = int(c.decay * c.steps) if c.contrast else 0
     if c.contrast and not 0 < falling * ranks.world_size() <= len(pairs):
         raise UserError(
             f"{file} has {len(pairs)} pairs of a right and a wrong sample for the {falling} steps "
-            f"of the decay{shared}, each to be seen once: raise heads.decay to have such steps; "
+            f"of the decay{on_ranks}, each to be seen once: raise heads.decay to have such steps; "
             "to have fewer, lower it, or delete the file and give more tasks (heads.contrast) or "
             "samples of each (heads.contrast_samples)"
         )

@@ -88,7 +88,9 @@ def labelled_example(
 
 
 def own_example(episode: Rollout, tokenizer: Tokenizer) -> dict:
-    """An episode of the agent's own. Steps are its whole messages: one that was cut off is none."""
+    """An episode of the agent's own. Steps are its whole messages; a message that was cut off is
+    not a step.
+    """
     labels = label_steps(episode)
     is_call = [True] * len(labels)
     if episode.ended == "answer":
@@ -188,6 +190,25 @@ def conclusion_of(row: dict) -> list[int]:
         first, last = step["span"]
         tokens += row["tokens"][first : last + 1]
     return tokens
+
+
+def contrast_pairs(samples: list[dict]) -> list[dict]:
+    """Pairs of conclusions for heads.py's `contrast_loss`: of each task every distinct wrong one,
+    beside the right ones in turn; nothing where none is right. `samples` are own examples; a pair's
+    `right` and `wrong` are token IDs.
+    """
+    by_task = defaultdict(list)
+    for row in samples:
+        by_task[row["world"], row["seed"]].append(row)
+    pairs = []
+    for rows in by_task.values():
+        found = {tuple(conclusion_of(row)): row["verified"] for row in rows if row["steps"]}
+        right = [list(words) for words, verified in found.items() if verified]
+        wrong = [list(words) for words, verified in found.items() if not verified]
+        task = {name: rows[0][name] for name in ("world", "seed", "constraints")}
+        both = zip(itertools.cycle(right), wrong)
+        pairs += [task | dict(right=good, wrong=bad) for good, bad in both]
+    return pairs
 
 
 @dataclass
@@ -381,25 +402,6 @@ def constraint_examples(
         retelling([] if rng.random() < prior else conclusion_of(row), text, tokenizer)
         for text in row["constraints"]
     ]
-
-
-def contrast_pairs(samples: list[dict]) -> list[dict]:
-    """What else it learns from: of each task every distinct wrong conclusion, beside the right ones
-    in turn; nothing where none is right. Samples are own examples; of a pair `right` and `wrong`
-    are conclusions (token IDs).
-    """
-    by_task = defaultdict(list)
-    for row in samples:
-        by_task[row["world"], row["seed"]].append(row)
-    pairs = []
-    for rows in by_task.values():
-        found = {tuple(conclusion_of(row)): row["verified"] for row in rows if row["steps"]}
-        right = [list(words) for words, verified in found.items() if verified]
-        wrong = [list(words) for words, verified in found.items() if not verified]
-        task = {name: rows[0][name] for name in ("world", "seed", "constraints")}
-        both = zip(itertools.cycle(right), wrong)
-        pairs += [task | dict(right=good, wrong=bad) for good, bad in both]
-    return pairs
 
 
 def count_labels(row: dict) -> int:

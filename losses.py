@@ -47,7 +47,7 @@ def cross_entropy_of_logits(
 
 def cross_entropy(
     hidden: Tensor,
-    weight: Tensor,
+    unembedding: Tensor,
     targets: Tensor,
     z_loss: float = 0.0,
     *,
@@ -55,7 +55,7 @@ def cross_entropy(
     count: Tensor | None = None,
     chunk_elements: int = 1 << 27,
 ) -> Tensor:
-    """`cross_entropy_of_logits` of hidden (…, D) and the unembedding (V, D), with at most
+    """`cross_entropy_of_logits` of hidden (…, D) and unembedding (V, D), with at most
     `chunk_elements` logits at a time (2²⁷ take 1 GiB: 2 bytes each as bf16 logits, 4 as float32
     probabilities, 2 as bf16 gradients).
 
@@ -66,7 +66,7 @@ def cross_entropy(
     counted = target_weights(targets, weights)
     total = chunked_cross_entropy(
         hidden,
-        weight,
+        unembedding,
         targets,
         counted,
         z_loss=z_loss,
@@ -88,13 +88,13 @@ def log_probs_of_logits(
 
 def token_log_probs(
     hidden: Tensor,
-    weight: Tensor,
+    unembedding: Tensor,
     targets: Tensor,
     *,
     temperature: float = 1.0,
     chunk_elements: int = 1 << 26,
 ) -> tuple[Tensor, Tensor]:
-    """`log_probs_of_logits` of hidden (…, D), the unembedding (V, D) and targets (…), both (…) and
+    """`log_probs_of_logits` of hidden (…, D), unembedding (V, D) and targets (…), both (…) and
     differentiable; 0 where the target is IGNORE.
 
     Only taught places are computed, at most `chunk_elements` logits at a time.
@@ -103,7 +103,7 @@ def token_log_probs(
     log_p, entropy = in_chunks(
         partial(log_probs_of_logits, temperature=temperature),
         hidden[taught],
-        weight,
+        unembedding,
         targets[taught],
         chunk_elements=chunk_elements,
     )

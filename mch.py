@@ -270,10 +270,11 @@ class InverseConsistencyHead(ExtraBlock):
         )
         if not pairs:
             return [0.0] * len(given), [0.0] * len(given)
-        read = {words: n for n, words in enumerate(dict.fromkeys(words for words, _ in pairs))}
-        rows = [read[words] for words, _ in pairs]
+        distinct = dict.fromkeys(words for words, _ in pairs)
+        row_of = {words: row for row, words in enumerate(distinct)}
+        rows = [row_of[words] for words, _ in pairs]
         texts = [list(text) for _, text in pairs]
-        each = self.log_probs(model, [list(words) for words in read], rows, texts)
+        each = self.log_probs(model, [list(words) for words in distinct], rows, texts)
         log_p = dict(zip(pairs, each, strict=True))
 
         def mean(words: tuple[int, ...], some: list[tuple[int, ...]]) -> float:

@@ -172,8 +172,8 @@ class State:
         return states[0].holding([torch.cat(rows) for rows in parts])
 
     def forked(self) -> "State":
-        """The same, but rows that are selected from it keep once what they have in common, where
-        that is possible (fast/forked_cache.py).
+        """The same; rows selected from it keep once what their row has read so far, where that is
+        possible (fast/forked_cache.py).
         """
         cache = forked(self.cache)
         if cache is self.cache:
@@ -184,7 +184,7 @@ class State:
         return other
 
     def pruned(self) -> "State":
-        """The same without what only rows that were not selected had in common."""
+        """The same, without the pasts that no row has any more."""
         return self.with_cache(pruned(self.cache))
 
     def with_cache(self, cache: LandmarkCache) -> "State":
@@ -260,7 +260,7 @@ class Attention(nn.Module):
         plan: StepPlan | None = None,
     ) -> Tensor:
         """k_t + s · (k_{t−1} − k_t) of keys (B, K, T, d) before rotation, with one learnt scalar s
-        per head; nothing comes before a document's first key.
+        per head; k_{t−1} is 0 where t begins a document.
         """
         if state is None:
             newest = torch.zeros_like(k[:, :, :1])

@@ -11,12 +11,14 @@ rewards, advantages, losses, loop.
 
 What differs from the textbook:
 1. The teacher's episodes of the same worlds may be replayed beside the rewards (as InstructGPT's
-   PPO-ptx does; ppo.replay_rows): with 16 tasks in a step, a learning rate high enough for rewards
-   to change the policy destroyed what was learnt without them. config/small.py and those of the
-   large models replay; the toy and SmolLM2, with more tasks in a step and one update of it, do not.
-2. The reward is execution's verdict, once, at the end. A call that does not parse or names no tool
-   ends the episode (zero tolerance); an invented argument costs. An episode in which an exception
-   was raised, or whose time ran out, is a failure. One longer than ppo.sequence is left out.
+   PPO-ptx does; ppo.replay_rows). Without them, with 16 tasks in a step, a learning rate high
+   enough for rewards to change the policy destroyed what it had learnt before. config/small.py and
+   those of the large models replay; the toy and SmolLM2, with more tasks in a step and one update
+   of it, do not.
+2. The reward is execution's verdict, once, at the end. A call that does not parse or names an
+   unknown tool ends the episode (zero tolerance); an invented argument costs. An episode in which
+   an exception was raised, or whose time ran out, is a failure. One longer than ppo.sequence is
+   left out.
 3. A reward is measured from the mean of the same task's other samples, so that the successes of an
    easy world do not raise the probability of all their tokens. A task whose samples were all
    rewarded alike teaches nothing and is left out; a step of such tasks only is skipped and counted.
@@ -25,8 +27,8 @@ What differs from the textbook:
    (`mean_weights`).
 6. The value head reads hidden states without a gradient into them: its loss moves only itself.
 
-Per-token tensors are (R, T): R packed rows of T tokens, several episodes in a row. They are aligned
-with `targets`: entry t is about token t + 1.
+P tasks of G samples each, N episodes. Per-token tensors are (R, T): R packed rows of T tokens,
+several episodes in a row. They are aligned with `targets`: entry t is about token t + 1.
 
     action_mask   the targets that the model wrote; prompts and tool output enter no loss
     documents     which example each token belongs to, −1 in padding
@@ -266,9 +268,8 @@ def mean_weights(
 ) -> Tensor:
     """Each token's weight (R, T) in a mean over the model's own tokens: they sum to 1, 0 elsewhere.
 
-    "sequence": every episode counts the same, and its tokens share that, so that a long failing
-    episode does not drown the short ones: the mean over tokens with long failures destroyed the
-    policy in our prototype. "token": every token counts the same.
+    "sequence": every episode counts the same, and its tokens share that; in a mean over tokens long
+    failing episodes dominate the loss. "token": every token counts the same.
     """
     weights = action_mask.float()
     if mean == "sequence":
@@ -616,7 +617,7 @@ def ppo(config: Config) -> None:
             rewards = torch.tensor([reward(episode, c) for episode in episodes])  # (P·G,)
             check_episodes(episodes, rewards, c, step)
 
-            # -- what can be learnt from them; without anything, all are packed for the log alone
+            # -- what teaches something; if nothing does, all that fit are packed, for the log only
             scored = nan_where_too_long(rewards, episodes, c)
             relative_rewards, informative = compare_samples(scored, c)
             has_signal = bool(informative.any())

@@ -10,8 +10,9 @@ that stay coherent. Mode "hybrid" writes fast, and reasons where the gate asks f
     S(s) = mean of `success` over s's futures     good: S ≥ θ, and the futures' spread ≤ δ
     E(s) = −log P(s | h)/|s| − λ · ICS(s)         equation 14, with ICS of equation 13
 
-h is the hidden state at the step's end, H the largest entropy of the step's tokens. Where nothing
-is good after the last round, the least energy of all is taken; its `fate` says "fallback".
+In γ, h is the hidden state at the step's end and H the largest entropy of its tokens; in P(s | h),
+h is the conversation before the step. Where nothing is good after the last round, the least energy
+of all is taken; its `fate` says "fallback".
 
 `Thinker.take_step` is the step as the paper tells it: one conversation, judged by whole forward
 passes. fast/thinking.py takes the same steps for many episodes at once, with caches;
@@ -291,17 +292,15 @@ def imagined_results(s: Think) -> list[tuple[str, str | None]]:
     return results
 
 
-def imagined_calls(
-    episode: EpisodeRow, c: Candidate, tokenizer: Tokenizer, s: Think, context: int
-) -> int:
-    """How many of a candidate's calls are imagined to be answered: none where it does not end, or
-    where a future would not fit into the model's context.
-    """
-    if not c.ended:
-        return 0
-    style = episode.task.difficulty.style
-    longest = len(episode.tokens) + len(c.tokens) + future_room(tokenizer, style, s.ahead)
-    return 0 if longest > context else min(len(calls_in(c.tokens, tokenizer)), IMAGINED_CALLS)
+def message_of(tokens: list[int], tokenizer: Tokenizer) -> list[int]:
+    """A message without its stop token."""
+    return tokens[:-1] if tokens and tokens[-1] in tokenizer.stop else tokens
+
+
+def calls_in(tokens: list[int], tokenizer: Tokenizer) -> list[dict]:
+    """The well-formed calls in a message."""
+    _, calls = read_message(tokenizer.pieces(message_of(tokens, tokenizer)))
+    return calls_and_faults([call for _, call in calls])[0]
 
 
 def guessed_text(tokens: list[int], tokenizer: Tokenizer, most: int) -> str:
@@ -322,6 +321,19 @@ def future_room(tokenizer: Tokenizer, style: str, ahead: int) -> int:
     return frame + IMAGINED_CALLS * longest + ahead
 
 
+def imagined_calls(
+    episode: EpisodeRow, c: Candidate, tokenizer: Tokenizer, s: Think, context: int
+) -> int:
+    """How many of a candidate's calls are imagined to be answered: none where it does not end, or
+    where a future would not fit into the model's context.
+    """
+    if not c.ended:
+        return 0
+    style = episode.task.difficulty.style
+    longest = len(episode.tokens) + len(c.tokens) + future_room(tokenizer, style, s.ahead)
+    return 0 if longest > context else min(len(calls_in(c.tokens, tokenizer)), IMAGINED_CALLS)
+
+
 def response_opening(tokenizer: Tokenizer, style: str) -> list[int]:
     """The tokens that open a tool's response: those before "0" and "1" differ as responses."""
     zero, one = (message_tokens(tokenizer, style, "tool", text) for text in "01")
@@ -333,17 +345,6 @@ def candidate_of(row: Row, owner: int, round: int, tokenizer: Tokenizer) -> Cand
     text = tokenizer.decode(message_of(row.tokens, tokenizer))
     ended = row.tokens[-1] in tokenizer.stop
     return Candidate(owner, round, row.tokens, row.log_probs, max(row.entropies), text, ended)
-
-
-def message_of(tokens: list[int], tokenizer: Tokenizer) -> list[int]:
-    """A message without its stop token."""
-    return tokens[:-1] if tokens and tokens[-1] in tokenizer.stop else tokens
-
-
-def calls_in(tokens: list[int], tokenizer: Tokenizer) -> list[dict]:
-    """The well-formed calls in a message."""
-    _, calls = read_message(tokenizer.pieces(message_of(tokens, tokenizer)))
-    return calls_and_faults([call for _, call in calls])[0]
 
 
 def conclusion(rollout: Rollout, tokenizer: Tokenizer, more: list[int] = ()) -> list[int]:
@@ -508,6 +509,13 @@ def successes_of(model: SAGE, heads: ThinkingHeads, done: list[Rollout]) -> list
     return heads["meta"].confidence(logits)[:, SUCCESS].tolist()
 
 
+def answer_of(rollout: Rollout) -> str:
+    """The last line of an episode's answer, as verdicts compare it; "" where there is none."""
+    if rollout.ended != "answer" or not rollout.messages[-1].strip():
+        return ""
+    return " ".join(words_of(rollout.messages[-1].strip().splitlines()[-1]))
+
+
 @torch.no_grad()
 def votes_of(
     model: SAGE,
@@ -548,11 +556,14 @@ def bits_per_teraflop(bits: list[float], flops: list[float]) -> float:
     return sum(bits) / (sum(flops) / 1e12)
 
 
-def answer_of(rollout: Rollout) -> str:
-    """The last line of an episode's answer, as verdicts compare it; "" where there is none."""
-    if rollout.ended != "answer" or not rollout.messages[-1].strip():
-        return ""
-    return " ".join(words_of(rollout.messages[-1].strip().splitlines()[-1]))
+def winner(votes: list[Vote], weight: Callable[[Vote], float]) -> Vote | None:
+    """The vote of least energy for the answer of most weight."""
+    votes = sorted(votes, key=lambda v: v.energy)  # a tie goes to the answer that comes first
+    totals: Counter = Counter()
+    for v in votes:
+        totals[v.answer] += weight(v)
+    best = max(totals, key=totals.get, default=None)
+    return next((v for v in votes if v.answer == best), None)
 
 
 def vote(votes: list[Vote], drop: float = 0.5) -> dict[str, Vote | None]:
@@ -573,13 +584,3 @@ def vote(votes: list[Vote], drop: float = 0.5) -> dict[str, Vote | None]:
         "least energy": min(answered, key=lambda v: v.energy, default=None),
         "oracle": next((v for v in votes if v.verified), None),
     }
-
-
-def winner(votes: list[Vote], weight: Callable[[Vote], float]) -> Vote | None:
-    """The vote of least energy for the answer of most weight."""
-    votes = sorted(votes, key=lambda v: v.energy)  # a tie goes to the answer that comes first
-    totals: Counter = Counter()
-    for v in votes:
-        totals[v.answer] += weight(v)
-    best = max(totals, key=totals.get, default=None)
-    return next((v for v in votes if v.answer == best), None)
