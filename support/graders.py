@@ -46,11 +46,12 @@ def last_number(text: str) -> str:
 
 # -------------------------------------------------------------------------------------- one of many
 
+# possessive (++, *+), so that a long run of spaces takes linear time
 STATED = (
-    r"(?i:answer)\**(?:\s+(?i:is))?\s*[:：]?[*\s$(\[]*"  # "**Answer:** B", "the answer is (B)"
-    r"(?:\\[a-z]+{{)*([{letters}])(?![\w'])"  # "\boxed{{\text{{B}}}}"
+    r"(?i:answer)\**(?:\s++(?i:is))?\s*+[:：]?[*\s$(\[]*+"  # "**Answer:** B", "the answer is (B)"
+    r"(?:\\[a-z]+{{)*+([{letters}])(?![\w'])"  # "\boxed{{\text{{B}}}}"
 )
-ALONE = r"^\W*([{letters}])(?:[.):\s]*$|[.):]\s)"
+ALONE = r"^[^\w\n]*+([{letters}])(?:[.):\s]*$|[.):]\s)"
 
 
 def stated_letter(text: str, letters: str) -> str:
@@ -113,10 +114,13 @@ def same_math(answer: str, gold: str) -> bool:
     if PLAIN_INTEGER.fullmatch(answer) and PLAIN_INTEGER.fullmatch(gold):
         return Decimal(answer) == Decimal(gold)  # floats take 11111111101 for 11111111100
     values = [(value_of(answer, point), value_of(gold, point)) for point in (0.3, 1.7, 2.9)]
-    return all(
-        None not in pair and abs(pair[0] - pair[1]) <= 1e-9 * max(1.0, abs(pair[1]))
-        for pair in values
-    )
+    try:
+        return all(
+            None not in pair and abs(pair[0] - pair[1]) <= 1e-9 * max(1.0, abs(pair[1]))
+            for pair in values
+        )
+    except OverflowError:  # the absolute value of a complex number that is finite itself
+        return False
 
 
 MEANINGLESS = re.compile(

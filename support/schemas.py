@@ -635,7 +635,8 @@ def ask(schema: Any, arguments: dict | None) -> list[Told]:
     """All that is wrong with a schema, or else with arguments; None: only the schema is judged.
 
     A fault's kind is missing, unexpected, type or value, or "schema" if that is to blame. Ends
-    within about VERDICT_SECONDS and never raises, whatever it is given.
+    within about VERDICT_SECONDS, whatever it is given. Raises RuntimeError where the process that
+    judges cannot start.
     """
     if not fits(schema):
         return [("schema", f"it is {TOO_LARGE}", "")]
@@ -643,7 +644,7 @@ def ask(schema: Any, arguments: dict | None) -> list[Told]:
         return [("value", f"the arguments are {TOO_LARGE}", "")]
     try:
         schema_text = json.dumps(schema, allow_nan=False)
-        arguments_text = json.dumps(arguments)  # tools.decode has looked at these
+        arguments_text = json.dumps(arguments)  # calls.decode_call has looked at these
     except (TypeError, ValueError, RecursionError) as problem:
         return [("schema", f"it is no JSON: {shortened(str(problem))}", "")]
     answer = PROCESS.answer(schema_text, arguments_text)

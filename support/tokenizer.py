@@ -419,7 +419,8 @@ class Tokenizer:
         return table
 
     def pieces(self, message: list[int]) -> list[Piece]:
-        """A message's tokens, without its stop, cut into words and calls for tools.read.
+        """A message's tokens, without its stop, cut into words and calls for
+        `worlds.calls.read_message`.
 
         The markers' IDs tell a call from text that spells one. Only a message without any such ID,
         as from a model or a vocabulary that never had them, is cut by its text.

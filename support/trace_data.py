@@ -138,7 +138,7 @@ def plan_lines(message: str) -> dict[str, list]:
 
 def plan_step_of(message: str) -> str | None:
     """The number of the plan's step that a message is about ("2: rana is 5")."""
-    numbers = re.findall(r"^\s*(\d+):", message, re.MULTILINE)
+    numbers = re.findall(r"^[^\S\n]*+(\d+):", message, re.MULTILINE)
     return numbers[-1] if numbers else None
 
 

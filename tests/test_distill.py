@@ -496,14 +496,14 @@ def test_calls_in_every_form_of_openais_are_read(tmp_path):
     assert read == [dict(name="kemi", arguments={}), rana, rana]
 
 
-@pytest.mark.parametrize("part", ["index", "negatives", "fault"])
+@pytest.mark.parametrize("part", ["index", "negatives", "fault", "tools"])
 def test_a_teachers_line_without_a_part_is_left_out(tmp_path, part):
     rows = [vars(trajectory("api", 0, index, Difficulty())) for index in range(30)]
     whole, broken = [row for row in rows if row["negatives"] and row["verified"]][:2]
     if part == "fault":
         del broken["negatives"][0]["fault"]
     else:
-        broken[part] = None
+        broken[part] = [{"name": "kemi"}] if part == "tools" else None
         if part == "index":
             del broken["index"]
     file = tmp_path / "t.jsonl"

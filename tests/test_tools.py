@@ -5,6 +5,7 @@ hard negatives against the leaderboard's rule.
 import graphlib
 import json
 import random
+import tracemalloc
 
 import bfcl_rule
 import jsonschema
@@ -109,6 +110,16 @@ def test_bad_text_is_a_named_fault(text, word):
         and word in faults[0].message
         and len(faults[0].message) < 250
     )
+
+
+def test_a_long_key_over_many_elements_takes_little_memory():
+    """Each element's path in full would take 600 MB."""
+    text = raw('{"' + "k" * 20_000 + '": [' + "1, " * 30_000 + "1e999]}")
+    tracemalloc.start()
+    faults = check_call(text, [KEMI])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert faults and most < 100e6, most
 
 
 def test_calls_are_found_in_text():

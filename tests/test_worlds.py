@@ -365,6 +365,8 @@ def test_purposes_share_no_seed():
     assert len(seen) == len(drawn) == len(PURPOSES) * 150
     for purpose, split in PURPOSES.items():
         assert Tasks(purpose, 1, ["api", "math"], Difficulty())[3].difficulty.split == split
+    with pytest.raises(UserError, match="no purpose 'foo'"):
+        Tasks("foo", 1, ["math"], Difficulty())[0]
     with pytest.raises(UserError, match="no purpose 'tests'; there are .*validation"):
         seed_of("tests", 0)
     with pytest.raises(UserError, match="wanted a number from 0"):

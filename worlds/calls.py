@@ -26,6 +26,7 @@ from worlds.tools import Fault, check_tools, function_faults
 
 LONGEST_CALL = schemas.LONGEST  # characters; a model that writes more is looping
 DEEPEST = 32  # nesting of arguments; schemas in the wild reach 6
+LONGEST_PATH = 200  # characters of the way to a value that a fault is about
 LARGEST_INTEGER = 2**63  # SQLite's and most APIs' integers end here
 
 
@@ -126,7 +127,9 @@ def _unsafe(arguments: dict) -> Fault | None:
                     if not isinstance(key, str) or not _encodes(key):
                         return Fault("syntax", f"the key {key!r:.60} is no text")
             inner = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [(f"{where}.{key}" if where else str(key), v, depth + 1) for key, v in inner]
+            before = f"{where}." if where else ""
+            # cut, since each element keeps its path
+            waiting += [(f"{before}{key}"[:LONGEST_PATH], v, depth + 1) for key, v in inner]
         elif isinstance(value, float) and not math.isfinite(value):
             return Fault("value", f"{where[:60]}: {value} is no JSON number", where)
         elif type(value) is int and not -LARGEST_INTEGER <= value < LARGEST_INTEGER:

@@ -8,8 +8,8 @@
         bash: grep -l mero kemi/*        kemi/raba.log
         bash: mkdir -p luno && mv kemi/raba.log luno
 
-Judged by the answer, or by the whole tree afterwards against one that the generator worked out in
-Python, not by running the solution.
+Judged by the whole tree afterwards, against one that the generator worked out in Python, not by
+running the solution; and by the answer, where one is asked for.
 
 The commands run in real bash in a sandbox (worlds/extras/sandbox.py); without bubblewrap there is
 no shell world. Every tree is dated years ago and a request that needs a day names it, so that

@@ -126,8 +126,9 @@ class Tasks:
     def arguments(self, index: int) -> tuple[str, int, int, Difficulty]:
         """The arguments of `draw_task` for task number `index`."""
         world = self.worlds[index % len(self.worlds)]
+        seed = seed_of(self.purpose, self.seed)  # which says what is wrong with an unknown purpose
         difficulty = replace(self.difficulty, split=PURPOSES[self.purpose])
-        return world, seed_of(self.purpose, self.seed), index, difficulty
+        return world, seed, index, difficulty
 
     def __getitem__(self, index: int) -> Task:
         return draw_task(*self.arguments(index))

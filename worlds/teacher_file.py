@@ -39,15 +39,15 @@ def read_teacher_file(c: Distill, say: Callable[[str], None], style: str = "comp
             reason = why_unfit(row, c, style) or why_unrenderable(row)
             if not reason:
                 read_calls_of(row["messages"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if not reason and style == "compact":
+                tools = row["tools"]
+                row["tools"] = [t if isinstance(t, str) else compact_tool(t) for t in tools]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             reason = "broken"
         if reason:
             refused[reason].append(number)
-            continue
-        if style == "compact":
-            tools = row["tools"]
-            row["tools"] = [tool if isinstance(tool, str) else compact_tool(tool) for tool in tools]
-        rows.append(row)
+        else:
+            rows.append(row)
     if refused:
         count = sum(map(len, refused.values()))
         reasons = ", ".join(
