@@ -284,10 +284,9 @@ def rollouts(
 
     Temperature 0 is greedy. `room` tokens may follow a prompt. `prompts` replaces the tasks' own
     beginnings (a revision begins after a failed attempt). `tolerance` refused calls end an episode,
-    with `zero_tolerance` the first one that does not parse or names an unknown
-    tool (CodePPO's rule).
-    `numbers` (0, 1, … if None) choose the episodes' random numbers. `step` is decode's. `progress`
-    is told now and then how many episodes of how many have ended on this rank.
+    with `zero_tolerance` the first one that does not parse or names an unknown tool (CodePPO's
+    rule). `numbers` (0, 1, … if None) choose the episodes' random numbers. `step` is decode's.
+    `progress` is told now and then how many episodes of how many have ended on this rank.
     Raises UserError for a prompt that leaves no room in the model's context.
     """
     prompts = [prompt_of(task, tokenizer) for task in tasks] if prompts is None else prompts

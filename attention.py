@@ -286,7 +286,7 @@ class LandmarkCache:
         among = among & (positions >= 0)[:, None]  # (B, n, n)
         return self.read_several(layer, q, k, v, seen=torch.cat([cached, among], -1), plan=plan)
 
-    # fast/forked_cache.py overrides the next three: its rows have pasts in common.
+    # fast/forked_cache.py overrides `plan` and the next three: its rows have pasts in common.
 
     def read_one(self, layer: int, q: Tensor, plan: StepPlan) -> Tensor:
         """One token per row, q (B, H, 1, d), over the cache, in which it stands already."""

@@ -339,9 +339,8 @@ def decode(
     gives up to n new rows in their places, or `shrink` leaves them out of a batch of more than 8
     (False for a compiled step, which wants a constant size). With `keep` the conversations are all
     there at the end, each having read its last token (the `logits` of those that ended early mean
-    nothing).
-    `log_prob_temperature` is that of the recorded log-probabilities; None records none. `step` is
-    `read_token` or what equals it, by default the fastest on this device.
+    nothing). `log_prob_temperature` is that of the recorded log-probabilities; None records none.
+    `step` is `read_token` or what equals it, by default the fastest on this device.
     """
     step = step or fastest_step(conversations.model, read_token)
     sampling = dict(top_p=top_p, log_prob_temperature=log_prob_temperature)

@@ -355,15 +355,16 @@ def test_broken_lines_of_a_teachers_file_are_counted_and_passed_over(lineage, tm
     good = [vars(trajectory("math", 0, i, Difficulty())) for i in range(30)]
     lines = [json.dumps(row) for row in good]
     lines[3] = lines[3][:50]
+    lines[5] = "[" * 100_000  # deeper than a reader of JSON goes
     lines[7] = json.dumps({**good[7], "verified": False})
     (tmp_path / "theirs.jsonl").write_text("\n".join(lines) + "\n")
     file, folder = lineage("t", f"file={str(tmp_path / 'theirs.jsonl')!r}")
     result = run("distill.py", file, "--stage", "distill")
     assert result.returncode == 0, result.stderr
     assert (
-        "2 of 30 lines of theirs.jsonl" in result.stdout
-        and "1 broken (first line 4), 1 not verified (first line 8)" in result.stdout
-        and "28 verified trajectories" in result.stdout
+        "3 of 30 lines of theirs.jsonl" in result.stdout
+        and "2 broken (first line 4), 1 not verified (first line 8)" in result.stdout
+        and "27 verified trajectories" in result.stdout
     )
 
 

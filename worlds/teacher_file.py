@@ -82,7 +82,9 @@ def read_calls_of(messages: list[dict]) -> None:
 
 def why_unfit(row: dict, c: Distill, style: str) -> str:
     """Why a trajectory is not to be learnt from; "" if it is."""
-    if not row["messages"] or row["tools"] is None or row["world"] not in world_names(c.worlds):
+    if not row["messages"] or row["tools"] is None:
+        return "without messages or tools"
+    if row["world"] not in world_names(c.worlds):
         return "of other worlds"
     if not row["verified"]:
         return "not verified"
